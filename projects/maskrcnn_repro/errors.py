@@ -1,0 +1,36 @@
+"""Exceptions for users' mistakes: one sentence that names the value, the place and the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Base of all errors that a user can mend; the command line prints its text and exits with 2."""
+
+
+class BackendError(UserError, ImportError):
+    """The Detectron2 that was asked for cannot be used."""
+
+
+class ConfigError(UserError, ValueError):
+    """A config file, key or value is wrong."""
+
+
+class DataError(UserError, ValueError):
+    """A data set is missing, not registered, or not in COCO format."""
+
+
+class CheckpointError(UserError, ValueError):
+    """Weights are missing or do not fit the model."""
+
+
+class OutputError(UserError, OSError):
+    """An output folder cannot be used."""
+
+
+def did_you_mean(name: str, allowed: Iterable[str], limit: int = 3) -> str:
+    """Return `` Did you mean 'A' or 'B'?`` for the names closest to ``name``, or an empty string."""
+    close = difflib.get_close_matches(name, list(allowed), n=limit, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
