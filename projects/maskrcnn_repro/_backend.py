@@ -78,7 +78,7 @@ def activate() -> Backend:
         _append(embedded_path())
     # A broken installation raises its own error here: falling back would change numbers unnoticed.
     importlib.import_module("detectron2")
-    return _describe()
+    return _keep_loaded(_describe(), wanted)
 
 
 def _is_installed() -> bool:
@@ -112,8 +112,8 @@ def _prefer(folder: Path) -> None:
 def _keep_loaded(backend: Backend, wanted: str) -> Backend:
     if wanted not in ("auto", backend.name):
         raise BackendError(
-            f"{VARIABLE}={wanted}, but the {backend} was imported before maskrcnn_repro; "
-            "import maskrcnn_repro first."
+            f"{VARIABLE}={wanted}, but `import detectron2` gave the {backend} at {backend.location}; "
+            "import maskrcnn_repro before detectron2 and take that folder off PYTHONPATH."
         )
     return backend
 

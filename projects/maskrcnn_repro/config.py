@@ -1,0 +1,174 @@
+"""All config keys that this project adds to Detectron2's, and the one way to load a config.
+
+Every key stands here with its meaning, unit and, where the paper speaks of it, its section; no module
+reads a key that is not declared in Detectron2 or in :func:`add_config`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+
+from maskrcnn_repro.errors import ConfigError, did_you_mean
+
+
+def add_config(cfg: CfgNode) -> None:
+    """Add this project's keys to a config made by ``detectron2.config.get_cfg()``."""
+    # "auto" is resolved once, at start: CUDA where there is a GPU, else the CPU.
+    cfg.MODEL.DEVICE = "auto"
+
+    # Own data: (name, path of the COCO JSON, folder of the images) each; class names and count come
+    # from the JSON.
+    cfg.DATASETS.CUSTOM = ()
+
+    # "SGD" is the paper's optimiser (Sec. 3.1); "AdamW" learns from random weights in minutes.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+
+    # A ResNet of basic blocks, narrow enough to train from random weights on a CPU.
+    narrow = cfg.MODEL.NARROW_RESNET = CfgNode()
+    # Blocks in res2, res3 and so on; the number of entries is the number of stages.
+    narrow.NUM_BLOCKS = [1, 1, 1]
+    # Channels of the stem, then of each stage.
+    narrow.CHANNELS = [32, 48, 96, 160]
+    # Stride of the stem in pixels of the input image: 2 (one convolution) or 4 (two).
+    narrow.STEM_STRIDE = 2
+
+    # FPN eq. 1 sends an RoI of side CANONICAL_SIZE (pixels of the network's input) to level
+    # CANONICAL_LEVEL. The paper's values, 224 and 4, are ImageNet's; small images need smaller ones.
+    cfg.MODEL.ROI_HEADS.CANONICAL_SIZE = 224
+    cfg.MODEL.ROI_HEADS.CANONICAL_LEVEL = 4
+
+    # Keep decoded images in memory (bytes of uint8 BGR); for data sets far smaller than memory.
+    cfg.DATALOADER.CACHE_IMAGES = False
+
+    # The picture written after evaluation: how many images, and the lowest score drawn (fraction).
+    cfg.TEST.SHEET_IMAGES = 12
+    cfg.TEST.SHEET_SCORE_THRESH = 0.5
+
+
+def get_config() -> CfgNode:
+    """Return Detectron2's default config with this project's keys added."""
+    cfg = get_cfg()
+    add_config(cfg)
+    return cfg
+
+
+def load_config(config_file: str | os.PathLike[str], opts: Sequence[str] = ()) -> CfgNode:
+    """Return the defaults, overlaid by a YAML file (with its ``_BASE_`` chain) and ``KEY VALUE`` pairs.
+
+    Args:
+        config_file: path, or a name below the project's ``configs/`` folder; empty for defaults alone.
+        opts: alternating keys and values, values as Python literals, as on the command line.
+
+    Raises:
+        ConfigError: a file is missing or no YAML, a key does not exist, a value has the wrong type.
+    """
+    cfg = get_config()
+    if config_file:
+        path = find_config(config_file)
+        for file, tree in _chain(path):
+            _check_keys(tree, cfg, str(file))
+        _merge(cfg.merge_from_file, str(path), str(path))
+    if len(opts) % 2:
+        raise ConfigError(
+            f"Overrides come as KEY VALUE pairs, but {len(opts)} words were given; "
+            f"the last one is {opts[-1]!r}."
+        )
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
+        _check_key(key, cfg, "command line")
+        _merge(cfg.merge_from_list, [key, value], "command line")
+    return cfg
+
+
+def configs_folder() -> Path:
+    """Return the folder of the project's YAML files, in a checkout or in a wheel."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent.parent / "configs"):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"The configs folder is missing beside {package}; install maskrcnn-repro again.")
+
+
+def find_config(name: str | os.PathLike[str]) -> Path:
+    """Return the path of a config given by path or by its name below :func:`configs_folder`."""
+    given = Path(name)
+    short = Path(*given.parts[1:]) if given.parts[:1] == ("configs",) else given
+    for path in (given, configs_folder() / short):
+        if path.is_file():
+            return path
+    known = sorted(str(p.relative_to(configs_folder())) for p in configs_folder().rglob("*.yaml"))
+    raise ConfigError(
+        f"Config file {str(name)!r} does not exist.{did_you_mean(str(short), known)} "
+        f"The project's own: {', '.join(known)}."
+    )
+
+
+def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of every value in ``cfg``."""
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            yield from leaf_keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield a YAML file and its bases, each with its own keys only."""
+    try:
+        tree = yaml.unsafe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"Config file {path} cannot be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Config file {path} is no YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"Config file {path} holds no keys, but a {type(tree).__name__}.")
+    base = tree.pop("_BASE_", None)
+    yield path, tree
+    for one in [base] if isinstance(base, str) else base or []:
+        parent = path.parent / Path(one).expanduser()
+        if not parent.is_file():
+            raise ConfigError(f"{path}: its _BASE_ {one!r} does not exist.")
+        yield from _chain(parent)
+
+
+def _check_keys(tree: dict[str, Any], cfg: CfgNode, source: str, prefix: str = "") -> None:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        _check_key(name, cfg, source)
+        if isinstance(value, dict) and isinstance(_get(cfg, name), CfgNode):
+            _check_keys(value, cfg, source, f"{name}.")
+
+
+def _check_key(name: str, cfg: CfgNode, source: str) -> None:
+    if _get(cfg, name) is not None or name in (known := set(leaf_keys(cfg))):
+        return
+    # Keys are long and share prefixes: the last word tells more than the whole.
+    last = name.rpartition(".")[2]
+    same_parent = [k for k in known if k.rpartition(".")[0] == name.rpartition(".")[0]]
+    hint = did_you_mean(name, same_parent) or did_you_mean(name, known)
+    if not hint:
+        ends = {k.rpartition(".")[2]: k for k in sorted(known)}
+        hint = did_you_mean(last, ends)
+    raise ConfigError(f"Config key {name!r} ({source}) does not exist.{hint}")
+
+
+def _get(cfg: CfgNode, name: str) -> Any:
+    node: Any = cfg
+    for part in name.split("."):
+        if not isinstance(node, CfgNode) or part not in node:
+            return None
+        node = node[part]
+    return node
+
+
+def _merge(merge: Any, argument: Any, source: str) -> None:
+    """Call a merge method of yacs and turn its errors into ours."""
+    try:
+        merge(argument)
+    except (ValueError, KeyError, AssertionError, TypeError) as error:
+        raise ConfigError(f"{source}: {error}") from error
