@@ -1,0 +1,11 @@
+"""Embedded Detectron2: the part of Detectron2's public API that Mask R-CNN needs, on PyPI packages alone."""
+
+from detectron2._absent import install_finder, module_getattr
+from detectron2.utils.env import setup_environment
+
+install_finder()
+setup_environment()
+
+__version__ = "0.6+embedded"
+
+__getattr__ = module_getattr(__name__)
