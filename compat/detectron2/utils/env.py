@@ -1,13 +1,13 @@
 """Process-wide settings: seeds and the behaviour of libraries."""
 
 import contextlib
-import importlib
-import importlib.util
 import logging
 import os
 import random
+import runpy
+import secrets
 import sys
-from types import ModuleType
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -29,12 +29,11 @@ def seed_all_rng(seed: int | None = None) -> None:
         seed: a non-negative integer below 2**32; None draws one from the operating system and logs it.
     """
     if seed is None:
-        seed = int.from_bytes(os.urandom(4), "big")
+        seed = secrets.randbits(31)
         logging.getLogger(__name__).info("No seed given; using %d", seed)
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)  # the generators of all devices
-    os.environ["PYTHONHASHSEED"] = str(seed)
+    for set_seed in (random.seed, np.random.seed, torch.manual_seed):  # torch: of all devices
+        set_seed(seed)
+    os.environ.update(PYTHONHASHSEED=str(seed))  # for child processes
 
 
 def setup_environment() -> None:
@@ -62,36 +61,23 @@ def setup_custom_environment(custom_module: str) -> None:
     Raises:
         AttributeError: the module has no such function.
     """
-    if custom_module.endswith(".py"):
-        module = _import_file("detectron2.utils.env.custom_module", custom_module)
-    else:
-        module = importlib.import_module(custom_module)
-    if not callable(getattr(module, "setup_environment", None)):
-        raise AttributeError(
-            f"DETECTRON2_ENV_MODULE={custom_module} has no function 'setup_environment'."
-        )
-    module.setup_environment()
+    is_file = custom_module.endswith(".py")
+    contents = runpy.run_path(custom_module) if is_file else vars(import_module(custom_module))
+    if "setup_environment" not in contents:
+        raise AttributeError(f"{custom_module} has no function 'setup_environment'.")
+    contents["setup_environment"]()
 
 
 def _configure_opencv() -> None:
     if os.environ.get("DETECTRON2_DISABLE_CV2", "0") not in ("", "0"):
-        sys.modules["cv2"] = None  # type: ignore[assignment]
+        sys.modules.update(cv2=None)  # makes `import cv2` raise
         return
-    # OpenCL in OpenCV takes memory on the GPU that trains.
-    os.environ["OPENCV_OPENCL_RUNTIME"] = "disabled"
+    # OpenCV's OpenCL takes memory on the GPU that trains.
+    os.environ.update(OPENCV_OPENCL_RUNTIME="disabled")
     with contextlib.suppress(ModuleNotFoundError):
-        import cv2
+        from cv2 import ocl
 
-        cv2.ocl.setUseOpenCL(False)
-
-
-def _import_file(module_name: str, file_path: str, make_importable: bool = False) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(module_name, file_path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if make_importable:
-        sys.modules[module_name] = module
-    return module
+        ocl.setUseOpenCL(False)
 
 
 __getattr__ = module_getattr(__name__)

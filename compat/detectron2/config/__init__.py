@@ -1,0 +1,8 @@
+"""The configuration: a tree of keys with defaults, YAML files over it, and its way into constructors."""
+
+from detectron2._absent import module_getattr
+from detectron2.config.config import CfgNode, configurable, get_cfg, global_cfg, set_global_cfg
+
+__all__ = ["CfgNode", "configurable", "get_cfg", "global_cfg", "set_global_cfg"]
+
+__getattr__ = module_getattr(__name__)
