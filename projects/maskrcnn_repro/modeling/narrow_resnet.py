@@ -1,0 +1,132 @@
+"""A ResNet narrow enough to learn from random weights on a CPU in minutes.
+
+The paper's backbones (Sec. 3.1) start from ImageNet weights and need a GPU. This one keeps their
+structure (stem, residual stages res2, res3, ..., each halving the resolution) with few channels, so that
+the experiments that vary something else can be seen on a laptop.
+
+Shape legend: N images, C channels, H and W pixels of the network's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import fvcore.nn.weight_init as weight_init
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode
+from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
+from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, ResNet
+from detectron2.modeling.backbone.resnet import BasicBlock
+from torch import nn
+
+from maskrcnn_repro.errors import ConfigError
+
+
+class ConvStem(CNNBlockBase):
+    """One or two 3x3 convolutions of stride 2, each with norm and ReLU.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of every convolution.
+        stride: 2 or 4, in pixels of the network's input.
+        norm: name of a Detectron2 norm, such as ``"BN"``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, norm: str) -> None:
+        super().__init__(in_channels, out_channels, stride)
+        convs = []
+        for _ in range(stride.bit_length() - 1):
+            convs.append(
+                Conv2d(
+                    in_channels,
+                    out_channels,
+                    kernel_size=3,
+                    stride=2,
+                    padding=1,
+                    bias=not norm,
+                    norm=get_norm(norm, out_channels),
+                )
+            )
+            weight_init.c2_msra_fill(convs[-1])
+            in_channels = out_channels
+        self.convs = nn.ModuleList(convs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (N, C, H, W) to (N, out_channels, H / stride, W / stride), float."""
+        for conv in self.convs:
+            x = F.relu_(conv(x))
+        return x
+
+
+def narrow_resnet(
+    *,
+    in_channels: int,
+    num_blocks: Sequence[int],
+    channels: Sequence[int],
+    stem_stride: int,
+    norm: str,
+    out_features: Sequence[str],
+) -> ResNet:
+    """Build a ResNet of basic blocks.
+
+    Args:
+        in_channels: channels of the image.
+        num_blocks: residual blocks of res2, res3, ...
+        channels: channels of the stem, then of each stage.
+        stem_stride: 2 or 4; res2 always has stride 4, each later stage twice its predecessor's.
+        norm: name of a Detectron2 norm.
+        out_features: stages to return, such as ``["res2", "res3"]``.
+
+    Raises:
+        ConfigError: the lists do not fit together or the stride is neither 2 nor 4.
+    """
+    if len(channels) != len(num_blocks) + 1:
+        raise ConfigError(
+            f"MODEL.NARROW_RESNET.CHANNELS has {len(channels)} entries, but NUM_BLOCKS has "
+            f"{len(num_blocks)} stages: give the stem's channels, then one entry for each stage."
+        )
+    if stem_stride not in (2, 4):
+        raise ConfigError(f"MODEL.NARROW_RESNET.STEM_STRIDE is {stem_stride}; it must be 2 or 4.")
+    stem = ConvStem(in_channels, channels[0], stride=stem_stride, norm=norm)
+    stages = []
+    for index, (blocks, (ins, outs)) in enumerate(zip(num_blocks, pairwise(channels), strict=True)):
+        first_stride = 4 // stem_stride if index == 0 else 2
+        stages.append(
+            ResNet.make_stage(
+                BasicBlock,
+                blocks,
+                stride_per_block=[first_stride] + [1] * (blocks - 1),
+                in_channels=ins,
+                out_channels=outs,
+                norm=norm,
+            )
+        )
+    return ResNet(stem, stages, out_features=list(out_features))
+
+
+@BACKBONE_REGISTRY.register()
+def build_narrow_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """Build :func:`narrow_resnet` from ``MODEL.NARROW_RESNET`` and ``MODEL.RESNETS``."""
+    narrow = cfg.MODEL.NARROW_RESNET
+    return narrow_resnet(
+        in_channels=input_shape.channels,
+        num_blocks=narrow.NUM_BLOCKS,
+        channels=narrow.CHANNELS,
+        stem_stride=narrow.STEM_STRIDE,
+        norm=cfg.MODEL.RESNETS.NORM,
+        out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_narrow_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Build an FPN on :func:`narrow_resnet`; no coarser level, as small images have no large objects."""
+    return FPN(
+        bottom_up=build_narrow_resnet_backbone(cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
