@@ -1,0 +1,166 @@
+"""One image with its annotations: objects laid over each other, back to front."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as coco_mask
+from numpy.typing import NDArray
+
+from maskrcnn_repro.data.mini_coco.draws import Draws
+from maskrcnn_repro.data.mini_coco.shapes import FIFTHS, SHAPES, Point, Ring, area, fill, place
+from maskrcnn_repro.data.mini_coco.textures import Colour, colour_unlike, muted_colour, paint
+
+# H, W = height and width of the image in pixels.
+
+# COCO's ids have gaps too (it has 80 classes with ids up to 90).
+CATEGORY_IDS = dict(zip(sorted(SHAPES), (1, 2, 3, 5, 6, 8, 9, 12), strict=True))
+"""Class name to the category id in the JSON."""
+
+SIDES = (128, 136, 144, 152, 160)
+"""Heights and widths of images."""
+
+SMALLEST, LARGEST = 14, 60
+"""Length of an object in pixels, before it is turned."""
+
+LEAST_PIXELS = 20
+"""Smaller masks are not drawn: nobody could tell their class."""
+
+LEAST_VISIBLE = 40
+"""Percent of its area that every object shows at least."""
+
+
+@dataclass
+class _Object:
+    category: str
+    outline: list[Ring] | None
+    """In fifths of a pixel; None for a crowd."""
+    full_area: int
+    """In square pixels, what others hide and what lies outside the image included."""
+
+
+@dataclass
+class Scene:
+    """One image and what lies in it."""
+
+    image: NDArray[np.uint8]
+    """H,W,3, RGB."""
+    owner: NDArray[np.int64]
+    """H,W: the index of the object that shows at each pixel, plus one; 0 is ground."""
+    objects: list[_Object] = field(default_factory=list)
+
+    def annotations(self) -> list[dict[str, Any]]:
+        """Return COCO annotations without ``id`` and ``image_id``, of what is visible."""
+        return [self._annotation(i, thing) for i, thing in enumerate(self.objects, start=1)]
+
+    def _annotation(self, index: int, thing: _Object) -> dict[str, Any]:
+        mask = self.owner == index
+        return {
+            "category_id": CATEGORY_IDS[thing.category],
+            "iscrowd": int(thing.outline is None),
+            "area": int(mask.sum()),
+            "bbox": _box(mask),
+            "segmentation": _segmentation(mask, thing.outline),
+        }
+
+
+def draw_scene(draws: Draws) -> Scene:
+    """Draw an image: ground, seldom a crowd, two to six objects; one in fifty stays empty."""
+    height, width = draws.choice(SIDES), draws.choice(SIDES)
+    ground = muted_colour(draws)
+    image = paint(draws, ground, height, width, swing=40)
+    scene = Scene(image, np.zeros((height, width), dtype=np.int64))
+    if draws.one_in(50):
+        return scene
+    colours: list[Colour] = []
+    if draws.one_in(25):
+        _add_crowd(scene, draws, ground)
+    goal = len(scene.objects) + draws.between(2, 6)
+    # Bounded, though in practice few places are refused.
+    for _ in range(60):
+        if len(scene.objects) == goal:
+            break
+        _add_object(scene, draws, ground, colours)
+    return scene
+
+
+def _add_object(scene: Scene, draws: Draws, ground: Colour, colours: list[Colour]) -> None:
+    """Lay a random object on top, unless it hides another or can hardly be seen itself."""
+    category = draws.choice(tuple(SHAPES))
+    length = draws.between(SMALLEST, LARGEST)
+    size = (length, length * draws.between(65, 100) // 100)
+    outline = place(SHAPES[category](draws), size, draws.below(360), _centre(scene, draws, length))
+    mask = fill(outline, *scene.owner.shape)
+    left = np.bincount(scene.owner[~mask], minlength=len(scene.objects) + 1)
+    thing = _Object(category, outline, area(outline))
+    needed = [one.full_area * LEAST_VISIBLE for one in scene.objects]
+    seen = int(mask.sum())
+    if seen < LEAST_PIXELS or 100 * seen < thing.full_area * 60 or (100 * left[1:] < needed).any():
+        return
+    colour = colour_unlike(draws, ground, colours)
+    colours.append(colour)
+    _lay(scene, thing, mask, draws, colour)
+
+
+def _centre(scene: Scene, draws: Draws, length: int) -> Point:
+    """Return a place in fifths of a pixel: mostly inside the image, often close to another object."""
+    height, width = scene.owner.shape
+    if scene.objects and draws.one_in(4):
+        neighbour = scene.owner == 1 + draws.below(len(scene.objects))
+        rows, columns = np.nonzero(neighbour)
+        pixel = draws.below(len(rows))
+        return int(columns[pixel]) * FIFTHS, int(rows[pixel]) * FIFTHS
+    margin = 4 if draws.one_in(8) else length // 2 + 2
+    return (
+        draws.between(margin * FIFTHS, (width - margin) * FIFTHS),
+        draws.between(margin * FIFTHS, (height - margin) * FIFTHS),
+    )
+
+
+def _add_crowd(scene: Scene, draws: Draws, ground: Colour) -> None:
+    """Lay a cluster of objects on the ground that are too small to be told apart."""
+    category = draws.choice(tuple(SHAPES))
+    height, width = scene.owner.shape
+    x, y = draws.between(30, width - 30), draws.between(30, height - 30)
+    mask = np.zeros((height, width), dtype=bool)
+    for _ in range(draws.between(8, 16)):
+        centre = (x + draws.between(-18, 18)) * FIFTHS, (y + draws.between(-18, 18)) * FIFTHS
+        size = (draws.between(6, 9),) * 2
+        mask |= fill(place(SHAPES[category](draws), size, draws.below(360), centre), height, width)
+    thing = _Object(category, None, int(mask.sum()))
+    _lay(scene, thing, mask, draws, colour_unlike(draws, ground, []))
+
+
+def _lay(
+    scene: Scene, thing: _Object, mask: NDArray[np.bool_], draws: Draws, colour: Colour
+) -> None:
+    scene.objects.append(thing)
+    scene.owner[mask] = len(scene.objects)
+    left, top, width, height = _box(mask)
+    window = np.s_[top : top + height, left : left + width]
+    texture = paint(draws, colour, height, width, swing=60)
+    scene.image[window][mask[window]] = texture[mask[window]]
+
+
+def _box(mask: NDArray[np.bool_]) -> list[int]:
+    """Return left, top, width and height of the pixels in the mask."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    left, top = int(columns[0]), int(rows[0])
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+
+
+def _segmentation(mask: NDArray[np.bool_], outline: list[Ring] | None) -> Any:
+    """Return what COCO would have: a polygon where that says it all, RLE for a cut, a hole, a crowd."""
+    height, width = mask.shape
+    if outline is None:
+        flat = mask.T.ravel()
+        edges = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
+        runs = np.diff([0, *edges, flat.size]).tolist()
+        return {"size": [height, width], "counts": runs}
+    inside = all(0 <= x <= width * FIFTHS and 0 <= y <= height * FIFTHS for x, y in outline[0])
+    if len(outline) == 1 and inside and np.array_equal(mask, fill(outline, height, width)):
+        return [[coordinate / FIFTHS for point in outline[0] for coordinate in point]]
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
