@@ -1,0 +1,91 @@
+"""Reading pickle files without running code from them.
+
+A pickle may name any function and have it called. The files of the model zoos need NumPy arrays and plain
+containers only, so nothing else is let through. NumPy's own constructors are not let through either: given
+object types, they take addresses from the file. What stands in for them here knows plain numbers and strings.
+"""
+
+import builtins
+import pickle
+from collections import OrderedDict
+from typing import IO, Any
+
+import numpy as np
+
+
+class _DType:
+    """Stands for a ``numpy.dtype`` while its state is read; of the state only the byte order counts."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = False):
+        self.value = np.dtype(str(code))
+        if self.value.kind not in "biufcSU":  # numbers, truth values, strings
+            raise pickle.UnpicklingError(f"refused to load an array of NumPy type {self.value}")
+
+    def __setstate__(self, state: tuple) -> None:
+        self.value = self.value.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    def __setstate__(self, state: tuple) -> None:
+        *version, shape, dtype, is_fortran, data = state
+        super().__setstate__((*version, shape, dtype.value, is_fortran, data))
+
+
+def _new_array(array_type: str, shape: tuple[int, ...], code: str | bytes) -> _Array:
+    return _Array(0, "b")  # shape, type and values follow in the state
+
+
+def _from_buffer(buffer: bytes, dtype: _DType, shape: tuple[int, ...], order: str) -> np.ndarray:
+    return np.frombuffer(buffer, dtype.value).reshape(shape, order=order).copy(order)
+
+
+def _scalar(dtype: _DType, data: bytes | str) -> np.generic:
+    if isinstance(data, str):
+        data = data.encode("latin1")
+    return np.frombuffer(data, dtype.value)[0]
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    # How protocols 0-2 write bytes: `_codecs.encode(text, "latin1")`. Other codecs decompress or import.
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"refused to encode by the codec {encoding!r}")
+    return text.encode("latin1")
+
+
+_BUILTINS = "bool bytearray bytes complex dict float frozenset int list range set slice str tuple"
+_ALLOWED: dict[tuple[str, str], Any] = {
+    (module, name): getattr(builtins, name)
+    for module in ("builtins", "__builtin__")  # Python 3 and 2
+    for name in _BUILTINS.split()
+}
+_ALLOWED |= {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _encode,
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): _DType,
+}
+for _core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
+    _ALLOWED |= {
+        (f"{_core}.multiarray", "_reconstruct"): _new_array,
+        (f"{_core}.multiarray", "scalar"): _scalar,
+        (f"{_core}.numeric", "_frombuffer"): _from_buffer,
+    }
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(
+                f"refused to load {module}.{name}: a checkpoint may hold NumPy arrays and plain "
+                "containers only. A pickle can run any code; convert this file where you trust it"
+            )
+        return _ALLOWED[module, name]
+
+
+def load_arrays(file: IO[bytes]) -> Any:
+    """Read a pickle of NumPy arrays and plain containers; strings of Python 2 are read as Latin-1.
+
+    Raises:
+        pickle.UnpicklingError: the file names anything else. Nothing of it has been called then.
+    """
+    return _ArrayUnpickler(file, encoding="latin1").load()

@@ -1,0 +1,128 @@
+"""Checkpoints of detection models in all the formats that they are published in."""
+
+import logging
+import os
+from typing import Any
+from urllib.parse import parse_qs
+
+import torch
+from fvcore.common.checkpoint import Checkpointer
+from torch import nn
+
+from detectron2._absent import module_getattr
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+
+from ._pickle import load_arrays
+from .c2_model_loading import align_and_update_state_dicts
+
+
+class DetectionCheckpointer(Checkpointer):
+    """fvcore's `Checkpointer` that also reads model-zoo, Caffe2 Detectron and pycls files.
+
+    ``.pkl`` is a model-zoo file or one of Caffe2 Detectron, ``.pyth`` one of pycls, everything else what
+    `torch.save` wrote: a dict with "model", or a bare state dict. No format may run code.
+
+    Args:
+        model: saved and loaded without its data-parallel wrapper.
+        save_dir: folder of the checkpoints; empty to save nothing.
+        save_to_disk: None saves on the main process alone.
+        checkpointables: further objects with ``state_dict()`` and ``load_state_dict()``, saved by keyword.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        save_to_disk: bool | None = None,
+        **checkpointables: Any,
+    ):
+        if save_to_disk is None:
+            save_to_disk = comm.is_main_process()
+        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        self.path_manager = PathManager
+        self._match_by_suffix = False
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load model and checkpointables; see `Checkpointer.load`.
+
+        Args:
+            path: a file or address; empty loads nothing. ``?matching_heuristics=True`` at its end matches
+                weights by the ends of their names.
+            *args: passed on.
+            **kwargs: passed on.
+
+        Raises:
+            ValueError: `path` ends in any other query.
+            pickle.UnpicklingError: the file holds more than weights.
+        """
+        logging.getLogger(__name__).info("[DetectionCheckpointer] Loading from %s ...", path)
+        if not path:
+            return super().load(path, *args, **kwargs)
+        address, _, query = path.partition("?")
+        options = parse_qs(query)
+        self._match_by_suffix = options.pop("matching_heuristics", None) == ["True"]
+        if options:
+            raise ValueError(
+                f"Unsupported query {sorted(options)} in {path!r}; only matching_heuristics=True is known"
+            )
+        return super().load(self.path_manager.get_local_path(address), *args, **kwargs)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        extension = os.path.splitext(filename)[1]
+        if extension == ".pkl":
+            return self._load_pickle(filename)
+        if extension == ".pyth":
+            return _load_pycls(filename)
+        loaded = super()._load_file(filename)
+        if "model" not in loaded:
+            loaded = {"model": loaded}
+        if self._match_by_suffix:
+            loaded["matching_heuristics"] = True
+        return loaded
+
+    def _load_pickle(self, filename: str) -> dict[str, Any]:
+        with PathManager.open(filename, "rb") as file:
+            content = load_arrays(file)
+        if {"model", "__author__"} <= content.keys():
+            self.logger.info("Reading a file from '%s'", content["__author__"])
+            return content
+        blobs = content.get("blobs", content)  # detectors have "blobs", backbones do not
+        weights = {name: blob for name, blob in blobs.items() if not name.endswith("_momentum")}
+        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        if checkpoint.get("matching_heuristics", False):
+            self._convert_ndarray_to_tensor(checkpoint["model"])
+            checkpoint["model"] = align_and_update_state_dicts(
+                self.model.state_dict(),
+                checkpoint["model"],
+                c2_conversion=checkpoint.get("__author__") == "Caffe2",
+            )
+        incompatible = super()._load_model(checkpoint)
+
+        # The config sets the pixel statistics, and anchors are computed: neither is a weight, though
+        # old files may lack the former and hold the latter.
+        own_buffers = {name for name, _ in self.model.named_buffers(recurse=False)}
+        computed = own_buffers & {"pixel_mean", "pixel_std"}
+        missing, unexpected = incompatible.missing_keys, incompatible.unexpected_keys
+        missing[:] = [key for key in missing if key not in computed]
+        unexpected[:] = [key for key in unexpected if "anchor_generator.cell_anchors" not in key]
+        return incompatible
+
+
+def _load_pycls(filename: str) -> dict[str, Any]:
+    with PathManager.open(filename, "rb") as file:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    if "model_state" not in content:
+        raise ValueError(f"{filename} has no 'model_state', so it is not a pycls checkpoint")
+    weights = {
+        name: tensor
+        for name, tensor in content["model_state"].items()
+        if not name.endswith("num_batches_tracked")
+    }
+    return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
+
+
+__getattr__ = module_getattr(__name__)

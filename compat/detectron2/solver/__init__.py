@@ -1,0 +1,25 @@
+"""Optimizers and learning-rate schedules, built from the ``SOLVER`` section of a config."""
+
+from detectron2._absent import module_getattr
+
+from .build import build_lr_scheduler, build_optimizer, get_default_optimizer_params
+from .lr_scheduler import (
+    LRMultiplier,
+    LRScheduler,
+    WarmupCosineLR,
+    WarmupMultiStepLR,
+    WarmupParamScheduler,
+)
+
+__all__ = [
+    "LRMultiplier",
+    "LRScheduler",
+    "WarmupCosineLR",
+    "WarmupMultiStepLR",
+    "WarmupParamScheduler",
+    "build_lr_scheduler",
+    "build_optimizer",
+    "get_default_optimizer_params",
+]
+
+__getattr__ = module_getattr(__name__)
