@@ -1,0 +1,30 @@
+"""Proposal generators by name."""
+
+from torch import nn
+
+from detectron2._absent import module_getattr
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.utils.registry import Registry
+
+__all__ = ["PROPOSAL_GENERATOR_REGISTRY", "build_proposal_generator"]
+
+PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR")
+PROPOSAL_GENERATOR_REGISTRY.__doc__ = (
+    "Callables ``(cfg, input_shape: dict[str, ShapeSpec]) -> nn.Module``."
+)
+
+
+def build_proposal_generator(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module | None:
+    """Build what ``MODEL.PROPOSAL_GENERATOR.NAME`` names.
+
+    Returns:
+        The module, or None for ``PrecomputedProposals``: proposals then come with the data.
+    """
+    name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
+    if name == "PrecomputedProposals":
+        return None
+    return PROPOSAL_GENERATOR_REGISTRY.get(name)(cfg, input_shape)
+
+
+__getattr__ = module_getattr(__name__)
