@@ -60,8 +60,10 @@ class ImageList:
         """
         assert isinstance(tensors, list | tuple), type(tensors)
         assert tensors, "a batch needs at least one image"
-        leading = {tuple(image.shape[:-2]) for image in tensors}
-        assert len(leading) == 1, f"images differ in more than height and width: {leading}"
+        leading = [image.shape[:-2] for image in tensors]
+        assert leading.count(leading[0]) == len(leading), (
+            f"images differ in more than height and width: {leading}"
+        )
 
         # Tensors while a model is traced, which keeps the sizes variable.
         sizes = [shapes_to_tensor(image.shape[-2:]) for image in tensors]
@@ -69,19 +71,15 @@ class ImageList:
             torch.stack(sizes).amax(dim=0), size_divisibility, padding_constraints or {}
         )
         height, width = padded if torch.jit.is_tracing() else padded.tolist()
-        batch = torch.stack(
-            [
-                F.pad(
-                    image,
-                    [0, width - image.shape[-1], 0, height - image.shape[-2]],
-                    value=pad_value,
-                )
-                for image in tensors
-            ]
-        )
+        batch = torch.stack([_pad(image, height, width, pad_value) for image in tensors])
         if torch.jit.is_tracing():
             return ImageList(batch, sizes)
         return ImageList(batch, [tuple(image.shape[-2:]) for image in tensors])
+
+
+def _pad(image: Tensor, height: int, width: int, value: float) -> Tensor:
+    margins = (0, width - image.shape[-1], 0, height - image.shape[-2])
+    return F.pad(image, margins, value=value)
 
 
 def _padded_size(largest: Tensor, divisor: int, constraints: dict[str, int]) -> Tensor:
