@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
-
 from maskrcnn_repro.data.mini_coco.scenes import CATEGORY_IDS
 from maskrcnn_repro.data.mini_coco.writing import SPLITS, cache_root, folder, generate
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
 
 
 def mini_coco_name(split: str, seed: int = 0) -> str:
@@ -36,6 +36,7 @@ def register_mini_coco(seed: int) -> None:
             evaluator_type="coco",
             # Known before anything is written; in the order of their ids, as the loader sets them.
             thing_classes=list(CATEGORY_IDS),
+            has_rle_masks=True,
         )
 
 

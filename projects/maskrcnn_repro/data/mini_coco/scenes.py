@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import pycocotools.mask as coco_mask
-from numpy.typing import NDArray
-
 from maskrcnn_repro.data.mini_coco.draws import Draws
 from maskrcnn_repro.data.mini_coco.shapes import FIFTHS, SHAPES, Point, Ring, area, fill, place
 from maskrcnn_repro.data.mini_coco.textures import Colour, colour_unlike, muted_colour, paint
+
+import numpy as np
+import pycocotools.mask as coco_mask
+from numpy.typing import NDArray
 
 # H, W = height and width of the image in pixels.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from maskrcnn_repro.data.mini_coco.draws import ONE, Draws, cosine, sine
+
 import numpy as np
 from numpy.typing import NDArray
-
-from maskrcnn_repro.data.mini_coco.draws import ONE, Draws, cosine, sine
 
 Point = tuple[int, int]
 Ring = list[Point]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from maskrcnn_repro.data.mini_coco.draws import ONE, Draws, cosine, sine
+
 import numpy as np
 from numpy.typing import NDArray
-
-from maskrcnn_repro.data.mini_coco.draws import ONE, Draws, cosine, sine
 
 # H, W = height and width in pixels. A pattern is int64 H,W in [0, 255].
 Pattern = NDArray[np.int64]

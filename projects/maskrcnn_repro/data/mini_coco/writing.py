@@ -11,13 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import portalocker
-from PIL import Image
-
 from maskrcnn_repro.data.mini_coco.draws import Draws
 from maskrcnn_repro.data.mini_coco.scenes import CATEGORY_IDS, draw_scene
 from maskrcnn_repro.errors import DataError, did_you_mean
+
+import numpy as np
+import portalocker
+from PIL import Image
 
 VERSION = 1
 """Raised whenever the same seed gives other pixels or annotations; names the folder."""
@@ -87,10 +87,10 @@ def generate(root: Path, split: str, seed: int = 0, num_images: int | None = Non
         with portalocker.Lock(target.with_name(f"{target.name}.lock"), timeout=600):
             if not _is_complete(target, contents):
                 _write_beside(target, contents)
-    except OSError as error:
+    except (OSError, portalocker.LockException) as error:
         raise DataError(
-            f"Generated data cannot be written to {target}: {error.strerror or error}; set "
-            "MASKRCNN_REPRO_CACHE to a folder that can be written."
+            f"Generated data cannot be written to {target}: {error}; set MASKRCNN_REPRO_CACHE to a "
+            "folder that can be written."
         ) from error
     return target
 
@@ -140,7 +140,8 @@ def _write_beside(target: Path, contents: dict[str, Any]) -> None:
 def _draw_all(images: Path, contents: dict[str, Any]) -> dict[str, Any]:
     """Write the PNG files and return the COCO JSON."""
     stream = list(SPLITS).index(contents["split"])
-    records, annotations = [], []
+    records: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id in range(1, contents["num_images"] + 1):
         scene = draw_scene(Draws(contents["seed"], stream, image_id))
         height, width = scene.owner.shape

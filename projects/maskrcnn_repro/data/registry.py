@@ -1,0 +1,210 @@
+"""What a config says about its data sets, held against the data sets: names, classes, keypoints, masks."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from maskrcnn_repro.data.custom import register_custom
+from maskrcnn_repro.data.keypoints import oks_sigmas
+from maskrcnn_repro.data.mini_coco import register_mini_coco
+from maskrcnn_repro.errors import DataError, did_you_mean
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+logger = logging.getLogger(__name__)
+
+_MINI_COCO = re.compile(r"mini_coco_seed(\d+)_(?:train|val)")
+
+
+def prepare_data(cfg: CfgNode) -> None:
+    """Register the data sets that ``cfg`` names, and fill in the keys that follow from them.
+
+    Sets ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS``,
+    ``TEST.KEYPOINT_OKS_SIGMAS`` and ``INPUT.MASK_FORMAT``; call it before ``cfg`` is frozen.
+
+    Raises:
+        DataError: a name, a file, or a key that contradicts the data.
+    """
+    register_custom(cfg.DATASETS.CUSTOM)
+    check_registered(cfg)
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = resolve_num_classes(cfg)
+    if cfg.MODEL.KEYPOINT_ON:
+        cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = resolve_num_keypoints(cfg)
+        cfg.TEST.KEYPOINT_OKS_SIGMAS = resolve_oks_sigmas(cfg)
+    if cfg.MODEL.MASK_ON:
+        cfg.INPUT.MASK_FORMAT = resolve_mask_format(cfg)
+
+
+def check_registered(cfg: CfgNode) -> None:
+    """Raise DataError if ``DATASETS.TRAIN`` or ``DATASETS.TEST`` has a name that nobody registered.
+
+    Names such as ``mini_coco_seed7_val`` are registered on the way.
+    """
+    for key in ("TRAIN", "TEST"):
+        for name in cfg.DATASETS[key]:
+            generated = _MINI_COCO.fullmatch(name)
+            if generated:
+                register_mini_coco(int(generated.group(1)))
+            if name not in DatasetCatalog:
+                raise DataError(
+                    f"DATASETS.{key}: {name!r} is not a registered data set."
+                    f"{did_you_mean(name, DatasetCatalog.list())} Your own data is named in "
+                    "DATASETS.CUSTOM."
+                )
+
+
+def class_names(dataset_name: str) -> list[str]:
+    """Return the classes of a registered data set, in the order of the model's classes.
+
+    A data set that tells them only when loaded is loaded.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    if metadata.get("thing_classes") is None:
+        DatasetCatalog.get(dataset_name)
+    classes = metadata.get("thing_classes")
+    if classes is None:
+        raise DataError(f"Data set {dataset_name!r} has no 'thing_classes' in its metadata.")
+    return list(classes)
+
+
+def keypoint_names(dataset_name: str) -> list[str]:
+    """Return the keypoints of a registered data set, in order; empty where it has none."""
+    return list(MetadataCatalog.get(dataset_name).get("keypoint_names") or [])
+
+
+def resolve_num_classes(cfg: CfgNode) -> int:
+    """Return the number of classes that the model needs for its data sets.
+
+    For the user's own data it is counted, and the config may leave Detectron2's default or say the same
+    number. For registered data the config decides, but may not say less than there are.
+
+    Raises:
+        DataError: the config contradicts the data, or its data sets have different classes.
+    """
+    return _resolve_count(
+        cfg,
+        "MODEL.ROI_HEADS.NUM_CLASSES",
+        "classes",
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES,
+        get_cfg().MODEL.ROI_HEADS.NUM_CLASSES,
+        class_names,
+    )
+
+
+def resolve_num_keypoints(cfg: CfgNode) -> int:
+    """Return the number of keypoints, by the rule of :func:`resolve_num_classes`."""
+    for name in _used(cfg):
+        if not keypoint_names(name):
+            raise DataError(
+                f"MODEL.KEYPOINT_ON is True, but data set {name!r} has no keypoint names (in a COCO "
+                "file: 'keypoints' of a category)."
+            )
+    return _resolve_count(
+        cfg,
+        "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS",
+        "keypoints",
+        cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS,
+        get_cfg().MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS,
+        keypoint_names,
+    )
+
+
+def resolve_oks_sigmas(cfg: CfgNode) -> list[float]:
+    """Return the config's OKS sigmas, or those that follow from the keypoints' names.
+
+    Raises:
+        DataError: the config has not one positive number per keypoint.
+    """
+    given = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    used = _used(cfg)
+    if not used:
+        return given
+    names = keypoint_names(used[0])
+    if not given:
+        return oks_sigmas(names)
+    if len(given) != len(names) or min(given) <= 0:
+        raise DataError(
+            f"TEST.KEYPOINT_OKS_SIGMAS {given} has not one positive number for each of the "
+            f"{len(names)} keypoints of {used[0]!r}."
+        )
+    return given
+
+
+def resolve_mask_format(cfg: CfgNode) -> str:
+    """Return ``"bitmask"`` where training data has RLE masks, else the config's ``INPUT.MASK_FORMAT``.
+
+    Polygons become bitmasks without harm, while RLE cannot become polygons: Detectron2's loader would
+    stop in the middle of training.
+
+    Raises:
+        DataError: a training set has annotations without any mask.
+    """
+    chosen = str(cfg.INPUT.MASK_FORMAT)
+    for name in cfg.DATASETS.TRAIN:
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("first_maskless") is not None:
+            raise DataError(
+                f"Data set {name!r}: annotation {metadata.first_maskless} has no 'segmentation', which "
+                "a mask head needs; set MODEL.MASK_ON False to train on boxes alone."
+            )
+        if chosen == "polygon" and metadata.get("has_rle_masks"):
+            logger.warning("Data set %r has RLE masks: INPUT.MASK_FORMAT becomes bitmask.", name)
+            chosen = "bitmask"
+    return chosen
+
+
+def _used(cfg: CfgNode) -> list[str]:
+    return [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+
+
+def _resolve_count(
+    cfg: CfgNode,
+    key: str,
+    what: str,
+    configured: int,
+    default: int,
+    names_of: Callable[[str], list[str]],
+) -> int:
+    used = _used(cfg)
+    if not used:
+        return configured
+    names = _common(used, what, names_of)
+    custom = any(MetadataCatalog.get(name).get("is_custom") for name in used)
+    if custom and configured in (default, len(names)):
+        return len(names)
+    if custom or configured < len(names):
+        raise DataError(
+            f"{key} is {configured}, but {used[0]!r} has {len(names)} {what} ({_listing(names)}); "
+            f"leave the key out or set it to {len(names)}."
+        )
+    return configured
+
+
+def _common(used: Sequence[str], what: str, names_of: Callable[[str], list[str]]) -> list[str]:
+    """Return the names that all data sets share, in one order."""
+    first = names_of(used[0])
+    for other in used[1:]:
+        names = names_of(other)
+        if names == first:
+            continue
+        only_first = [n for n in first if n not in names]
+        only_other = [n for n in names if n not in first]
+        if not only_first and not only_other:
+            raise DataError(
+                f"Data sets {used[0]!r} and {other!r} have the same {what} in another order, so a "
+                "prediction would mean different things; give them the same ids."
+            )
+        raise DataError(
+            f"Data sets {used[0]!r} and {other!r} have different {what}: only the first has "
+            f"{_listing(only_first)}; only the second {_listing(only_other)}."
+        )
+    return first
+
+
+def _listing(names: Iterable[str], limit: int = 10) -> str:
+    shown = [repr(name) for name in names]
+    rest = f" and {len(shown) - limit} more" if len(shown) > limit else ""
+    return (", ".join(shown[:limit]) or "none") + rest
