@@ -1,0 +1,306 @@
+"""Data loaders for training and testing, from a config or from parts."""
+
+import logging
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+
+from detectron2._absent import module_getattr
+from detectron2.config import configurable
+from detectron2.utils.comm import get_world_size
+from detectron2.utils.env import seed_all_rng
+
+from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset, ToIterableDataset
+from .dataset_dicts import (
+    filter_images_with_few_keypoints,
+    filter_images_with_only_crowd_annotations,
+    get_detection_dataset_dicts,
+    load_proposals_into_dataset,
+    print_instances_class_histogram,
+)
+from .dataset_mapper import DatasetMapper
+from .samplers import (
+    InferenceSampler,
+    RandomSubsetTrainingSampler,
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)
+
+__all__ = [
+    "build_batch_data_loader",
+    "build_detection_test_loader",
+    "build_detection_train_loader",
+    "filter_images_with_few_keypoints",
+    "filter_images_with_only_crowd_annotations",
+    "get_detection_dataset_dicts",
+    "load_proposals_into_dataset",
+    "print_instances_class_histogram",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def trivial_batch_collator(batch: list) -> list:
+    """Return the list of samples as it is: models take images of different sizes one by one."""
+    return batch
+
+
+def worker_init_reset_seed(worker_id: int) -> None:
+    """Seed Python, NumPy and torch in a worker; torch alone would do so for itself only."""
+    seed_all_rng(torch.initial_seed() % 2**31 + worker_id)
+
+
+def build_batch_data_loader(
+    dataset: Dataset,
+    sampler: Sampler | None,
+    total_batch_size: int | None,
+    *,
+    aspect_ratio_grouping: bool = False,
+    num_workers: int = 0,
+    collate_fn: Callable | None = None,
+    drop_last: bool = True,
+    single_gpu_batch_size: int | None = None,
+    prefetch_factor: int = 2,
+    persistent_workers: bool = False,
+    pin_memory: bool = False,
+    seed: int | None = None,
+    **kwargs: Any,
+) -> Iterable[list]:
+    """Build a loader of batches, each a list of samples.
+
+    Args:
+        dataset: indexed, or a stream.
+        sampler: the order of an indexed one; None for a stream.
+        total_batch_size: samples per batch over all processes.
+        aspect_ratio_grouping: see `build_detection_train_loader`.
+        num_workers, prefetch_factor, persistent_workers, pin_memory, kwargs: see `torch.utils.data.DataLoader`.
+        collate_fn: makes something else of the list.
+        drop_last: whether to leave out a last batch that is not full.
+        single_gpu_batch_size: samples per batch in this process, instead of `total_batch_size`.
+        seed: of the workers' random numbers; by default torch's global generator gives it.
+
+    Raises:
+        ValueError: the batch sizes are both given, or do not divide among the processes; or grouping is asked
+            for together with incomplete batches.
+    """
+    batch_size = _batch_size_here(total_batch_size, single_gpu_batch_size)
+    logger.info(f"Batches of {batch_size} images per process")
+    options = dict(
+        num_workers=num_workers,
+        worker_init_fn=worker_init_reset_seed,
+        prefetch_factor=prefetch_factor if num_workers > 0 else None,
+        persistent_workers=persistent_workers,
+        pin_memory=pin_memory,
+        generator=None if seed is None else torch.Generator().manual_seed(seed),
+        **kwargs,
+    )
+    if not _is_stream(dataset, sampler):
+        dataset = ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)
+    if not aspect_ratio_grouping:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            collate_fn=collate_fn or trivial_batch_collator,
+            **options,
+        )
+    if not drop_last:
+        raise ValueError("aspect_ratio_grouping always drops incomplete batches; set drop_last")
+    # The workers give single samples (in lists of one), the main process groups them.
+    singles = DataLoader(dataset, collate_fn=operator.itemgetter(0), **options)
+    grouped = AspectRatioGroupedDataset(singles, batch_size)
+    return grouped if collate_fn is None else MapDataset(grouped, collate_fn)
+
+
+def _batch_size_here(total: int | None, single: int | None) -> int:
+    if single:
+        if total:
+            raise ValueError(
+                f"total_batch_size={total} and single_gpu_batch_size={single}: give one of them"
+            )
+        return single
+    world_size = get_world_size()
+    if not total or total < 0 or total % world_size:
+        raise ValueError(
+            f"the total batch size {total} must be a positive multiple of the {world_size} processes"
+        )
+    return total // world_size
+
+
+def _is_stream(dataset: Dataset, sampler: Sampler | None) -> bool:
+    if not isinstance(dataset, IterableDataset):
+        return False
+    if sampler is not None:
+        raise ValueError(
+            f"an iterable data set has an order of its own; got a sampler: {sampler!r}"
+        )
+    return True
+
+
+def _training_dicts(cfg, names: list[str], proposal_files: list[str]) -> list[dict] | Dataset:
+    head = cfg.MODEL.ROI_KEYPOINT_HEAD
+    return get_detection_dataset_dicts(
+        names,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=head.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
+        proposal_files=proposal_files if cfg.MODEL.LOAD_PROPOSALS else None,
+    )
+
+
+def _class_repeat_factors(cfg, dataset_dicts: list[dict]) -> torch.Tensor:
+    return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        dataset_dicts, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
+    )
+
+
+def _weighted_sampler(cfg, balance_classes: bool) -> RepeatFactorTrainingSampler:
+    """Repeat whole data sets by `DATASETS.TRAIN_REPEAT_FACTOR`, and rare classes within each on request."""
+    factors = dict(cfg.DATASETS.TRAIN_REPEAT_FACTOR)
+    if unknown := factors.keys() - set(cfg.DATASETS.TRAIN):
+        raise ValueError(
+            f"DATASETS.TRAIN_REPEAT_FACTOR names {sorted(unknown)}, "
+            f"which DATASETS.TRAIN does not: {list(cfg.DATASETS.TRAIN)}"
+        )
+    weights = []
+    for i, name in enumerate(cfg.DATASETS.TRAIN):
+        dicts = _training_dicts(cfg, [name], cfg.DATASETS.PROPOSAL_FILES_TRAIN[i : i + 1])
+        weight = torch.full((len(dicts),), float(factors.get(name, 1)))
+        weights.append(weight * _class_repeat_factors(cfg, dicts) if balance_classes else weight)
+    weights = torch.cat(weights)
+    return RepeatFactorTrainingSampler(weights / weights.min() if balance_classes else weights)
+
+
+_TRAIN_SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "TrainingSampler": lambda cfg, dataset: TrainingSampler(len(dataset), seed=cfg.SEED),
+    "RepeatFactorTrainingSampler": lambda cfg, dataset: RepeatFactorTrainingSampler(
+        _class_repeat_factors(cfg, dataset), seed=cfg.SEED
+    ),
+    "RandomSubsetTrainingSampler": lambda cfg, dataset: RandomSubsetTrainingSampler(
+        len(dataset), cfg.DATALOADER.RANDOM_SUBSET_RATIO
+    ),
+    "WeightedTrainingSampler": lambda cfg, dataset: _weighted_sampler(cfg, False),
+    "WeightedCategoryTrainingSampler": lambda cfg, dataset: _weighted_sampler(cfg, True),
+}
+
+
+def _build_train_sampler(cfg, dataset: list[dict] | Dataset) -> Sampler | None:
+    if isinstance(dataset, IterableDataset):
+        return None
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name not in _TRAIN_SAMPLERS:
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN must be one of {list(_TRAIN_SAMPLERS)}, got {name!r}"
+        )
+    return _TRAIN_SAMPLERS[name](cfg, dataset)
+
+
+def _train_loader_from_config(cfg, mapper=None, *, dataset=None, sampler=None) -> dict[str, Any]:
+    if dataset is None:
+        dataset = _training_dicts(cfg, cfg.DATASETS.TRAIN, cfg.DATASETS.PROPOSAL_FILES_TRAIN)
+    return {
+        "dataset": dataset,
+        "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
+        "sampler": _build_train_sampler(cfg, dataset) if sampler is None else sampler,
+        "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+    }
+
+
+@configurable(from_config=_train_loader_from_config)
+def build_detection_train_loader(
+    dataset: list | Dataset,
+    *,
+    mapper: Callable[[dict], Any] | None,
+    sampler: Sampler | None = None,
+    total_batch_size: int,
+    aspect_ratio_grouping: bool = True,
+    num_workers: int = 0,
+    collate_fn: Callable | None = None,
+    **kwargs: Any,
+) -> Iterable[list]:
+    """Build the endless loader of a training; call it with these arguments or with a config.
+
+    Args:
+        dataset: a list of data set dicts, or a torch data set.
+        mapper: makes a model's input of a dict; from a config it is `DatasetMapper(cfg, True)`.
+        sampler: `TrainingSampler` if None; must be None for a stream.
+        total_batch_size: images per iteration over all processes.
+        aspect_ratio_grouping: whether a batch holds only wide or only high images; a sample must then be a dict
+            with "width" and "height".
+        num_workers: processes that read data, per training process.
+        collate_fn: makes something else of a batch, which is a list.
+        kwargs: for `build_batch_data_loader`.
+    """
+    dataset = _mapped(dataset, mapper)
+    if not _is_stream(dataset, sampler) and sampler is None:
+        sampler = TrainingSampler(len(dataset))
+    return build_batch_data_loader(
+        dataset,
+        sampler,
+        total_batch_size,
+        aspect_ratio_grouping=aspect_ratio_grouping,
+        num_workers=num_workers,
+        collate_fn=collate_fn,
+        **kwargs,
+    )
+
+
+def _mapped(dataset: list | Dataset, mapper: Callable | None) -> Dataset:
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    return dataset if mapper is None else MapDataset(dataset, mapper)
+
+
+def _test_loader_from_config(cfg, dataset_name, mapper=None) -> dict[str, Any]:
+    """Take the name apart from the config: each test set is evaluated by itself."""
+    names = [dataset_name] if isinstance(dataset_name, str) else list(dataset_name)
+    proposal_files = None
+    if cfg.MODEL.LOAD_PROPOSALS:
+        file_of = dict(zip(cfg.DATASETS.TEST, cfg.DATASETS.PROPOSAL_FILES_TEST, strict=False))
+        if lacking := [name for name in names if name not in file_of]:
+            raise ValueError(f"DATASETS.PROPOSAL_FILES_TEST has no file for {', '.join(lacking)}")
+        proposal_files = [file_of[name] for name in names]
+    return {
+        "dataset": get_detection_dataset_dicts(
+            names, filter_empty=False, proposal_files=proposal_files
+        ),
+        "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+    }
+
+
+@configurable(from_config=_test_loader_from_config)
+def build_detection_test_loader(
+    dataset: list | Dataset,
+    *,
+    mapper: Callable[[dict], Any] | None,
+    sampler: Sampler | None = None,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    collate_fn: Callable | None = None,
+) -> DataLoader:
+    """Build the loader of an evaluation, every image once; call it with these arguments or with a config and a name.
+
+    Args:
+        dataset, mapper, num_workers, collate_fn: see `build_detection_train_loader`; the mapper from a config is
+            `DatasetMapper(cfg, False)`.
+        sampler: `InferenceSampler` if None, which shares the images out among processes.
+        batch_size: images per batch in each process. 1 is what papers time.
+    """
+    dataset = _mapped(dataset, mapper)
+    if not _is_stream(dataset, sampler) and sampler is None:
+        sampler = InferenceSampler(len(dataset))
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate_fn or trivial_batch_collator,
+    )
+
+
+__getattr__ = module_getattr(__name__)

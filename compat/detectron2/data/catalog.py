@@ -1,0 +1,122 @@
+"""The two registries: how to load a data set, and what is known about it."""
+
+import difflib
+from collections import UserDict
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from detectron2._absent import module_getattr
+
+__all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+class _Catalog(UserDict):
+    """A dict from data set names, with the catalogs' method names."""
+
+    def list(self) -> list[str]:
+        """Return all names, in the order of registration."""
+        return [*self.data]
+
+    def remove(self, name: str) -> None:
+        """Forget a name; KeyError if there is none such."""
+        del self[name]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__.strip('_')}({', '.join(self.data)})"
+
+    __str__ = __repr__
+
+
+class _DatasetCatalog(_Catalog):
+    """Functions that load data sets, by name.
+
+    A function takes nothing and returns, every time, the same list of dicts in Detectron2's data set format.
+    """
+
+    def register(self, name: str, func: Callable[[], Any]) -> None:
+        """Add a data set.
+
+        Raises:
+            AssertionError: `func` cannot be called, or the name is taken (Detectron2's type for both).
+        """
+        assert callable(func), f"data set {name!r}: expected a function that loads it, got {func!r}"
+        assert name not in self, f"data set {name!r} is already registered"
+        self[name] = func
+
+    def get(self, name: str) -> Any:
+        """Load a data set, mostly a list of dicts.
+
+        Raises:
+            KeyError: there is no such name.
+        """
+        if name not in self:
+            raise KeyError(
+                f"Dataset {name!r} is not registered.{_did_you_mean(name, self.list())} "
+                f"Registered: {', '.join(self) or 'none'}"
+            )
+        return self[name]()
+
+
+class Metadata(SimpleNamespace):
+    """Facts about one data set, as attributes: `thing_classes`, `keypoint_names`, `json_file` ...
+
+    A fact can be set once; to set it again is fine only with an equal value.
+    """
+
+    name: str = "N/A"
+
+    def __getattr__(self, key: str) -> Any:
+        known = list(vars(self))
+        raise AttributeError(
+            f"Metadata of data set {self.name!r} has no {key!r}.{_did_you_mean(key, known)} "
+            f"It has: {', '.join(known)}"
+        )
+
+    def __setattr__(self, key: str, val: Any) -> None:
+        old = self.get(key, val)
+        # AssertionError is what Detectron2 raises, and projects catch it.
+        assert old == val, (
+            f"Metadata {key!r} of data set {self.name!r} is already set to {old!r}; "
+            f"it cannot become {val!r}"
+        )
+        super().__setattr__(key, val)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a shallow copy of all facts."""
+        return dict(vars(self))
+
+    def set(self, **kwargs: Any) -> "Metadata":
+        """Set several facts; returns itself."""
+        for key, value in kwargs.items():
+            setattr(self, key, value)
+        return self
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a fact, or `default` if it is not known."""
+        return getattr(self, key, default)
+
+
+class _MetadataCatalog(_Catalog):
+    """`Metadata` by data set name; each is created empty when it is first asked for."""
+
+    def get(self, name: str) -> Metadata:
+        """Return the one Metadata of this name.
+
+        Raises:
+            ValueError: the name is empty.
+        """
+        if not name:
+            raise ValueError("the name of a data set must not be empty")
+        return self.data.setdefault(name, Metadata(name=name))
+
+
+DatasetCatalog = _DatasetCatalog()
+MetadataCatalog = _MetadataCatalog()
+
+__getattr__ = module_getattr(__name__)

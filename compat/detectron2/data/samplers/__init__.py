@@ -1,0 +1,21 @@
+"""Samplers: which elements of a data set are read, in which order, by which process."""
+
+from detectron2._absent import module_getattr
+
+from .distributed_sampler import (
+    InferenceSampler,
+    RandomSubsetTrainingSampler,
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)
+from .grouped_batch_sampler import GroupedBatchSampler
+
+__all__ = [
+    "GroupedBatchSampler",
+    "InferenceSampler",
+    "RandomSubsetTrainingSampler",
+    "RepeatFactorTrainingSampler",
+    "TrainingSampler",
+]
+
+__getattr__ = module_getattr(__name__)
