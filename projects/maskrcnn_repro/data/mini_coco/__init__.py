@@ -5,6 +5,14 @@ independent sets under names such as ``mini_coco_seed1_train``.
 """
 
 from maskrcnn_repro.data.mini_coco.registration import mini_coco_name, register_mini_coco
-from maskrcnn_repro.data.mini_coco.writing import SPLITS, VERSION, digest, generate
+from maskrcnn_repro.data.mini_coco.writing import DIGESTS, SPLITS, VERSION, digest, generate
 
-__all__ = ["SPLITS", "VERSION", "digest", "generate", "mini_coco_name", "register_mini_coco"]
+__all__ = [
+    "DIGESTS",
+    "SPLITS",
+    "VERSION",
+    "digest",
+    "generate",
+    "mini_coco_name",
+    "register_mini_coco",
+]
