@@ -80,7 +80,7 @@ def _parse(json_file: Path) -> Record:
         raise DataError(f"{json_file} is no JSON: {error}.") from error
     if not isinstance(tree, dict):
         raise DataError(
-            f"{json_file} is no COCO file: its top level is a {type(tree).__name__}, not an object."
+            f"{json_file} is no COCO file: its top level is of type {type(tree).__name__}, not an object."
         )
     return tree
 
@@ -91,11 +91,11 @@ def _records(tree: Record, key: str, json_file: Path) -> list[Record]:
         raise DataError(f"{json_file} is no COCO file: it has no {key!r}.{did_you_mean(key, tree)}")
     records = tree[key]
     if not isinstance(records, list):
-        raise DataError(f"{json_file}: {key!r} is a {type(records).__name__}, not a list.")
+        raise DataError(f"{json_file}: {key!r} is of type {type(records).__name__}, not a list.")
     for index, record in enumerate(records):
         where = f"{json_file}: {key}[{index}]"
         if not isinstance(record, dict):
-            raise DataError(f"{where} is a {type(record).__name__}, not an object.")
+            raise DataError(f"{where} is of type {type(record).__name__}, not an object.")
         for field, kind in _FIELDS[key].items():
             if field not in record:
                 raise DataError(f"{where} has no {field!r}.{did_you_mean(field, record)}")
@@ -103,7 +103,7 @@ def _records(tree: Record, key: str, json_file: Path) -> list[Record]:
             if not isinstance(value, kind) or isinstance(value, bool):
                 wanted = "number" if kind is _NUMBER else getattr(kind, "__name__", str(kind))
                 raise DataError(
-                    f"{where}: {field!r} is {value!r}, a {type(value).__name__}, not a {wanted}."
+                    f"{where}: {field!r} is {value!r} of type {type(value).__name__}, not {wanted}."
                 )
     return records
 
