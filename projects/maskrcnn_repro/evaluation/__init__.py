@@ -1,1 +1,1 @@
-"""evaluation."""
+"""COCO evaluation of a model over the test sets of a config."""

@@ -1,1 +1,1 @@
-"""inference."""
+"""Pictures of what a model finds."""

@@ -1,0 +1,199 @@
+"""Checkpoints that survive being killed, and weights that must fit the model.
+
+Files and contents are Detectron2's: ``model_*.pth`` and ``last_checkpoint`` in the output folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro.engine.files import replaced, write_text
+from maskrcnn_repro.errors import CheckpointError
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import PathManager
+from torch import nn
+
+logger = logging.getLogger(__name__)
+# Last layers, whose size follows the number of classes (or keypoints) of the data.
+PREDICTORS = frozenset({"cls_score", "bbox_pred", "predictor", "score_lowres"})
+# Set from the config when a checkpoint lacks them.
+OPTIONAL = frozenset({"pixel_mean", "pixel_std"})
+SHOWN = 3
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the weights of a file fit a model, by names of the model's ``state_dict``."""
+
+    loaded: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: dict[str, str] = field(default_factory=dict)
+    """Name to "shape in the file, shape in the model"; these are among the missing, too."""
+
+    def complain(self, path: str, *, complete: bool) -> None:
+        """Raise CheckpointError if the weights do not fit.
+
+        Args:
+            path: the file, for the message.
+            complete: every weight of the model must be there (evaluation). Otherwise (training) some
+                may be missing, and predictors may have another size: fine-tuning on other classes.
+        """
+        total = len(self.loaded) + len(self.missing)
+        fits = f"Weights {path!r} fit {len(self.loaded)} of the model's {total} tensors"
+        if not self.loaded:
+            raise CheckpointError(
+                f"{fits}: the model has {_few(self.missing)}, the file {_few(self.unexpected)}."
+            )
+        wrong = {
+            name: shapes
+            for name, shapes in self.reshaped.items()
+            if complete or not PREDICTORS & set(name.split("."))
+        }
+        if wrong:
+            raise CheckpointError(
+                f"{fits}; other shapes: {_few(f'{name} {shapes}' for name, shapes in wrong.items())}."
+            )
+        if complete and self.missing:
+            raise CheckpointError(
+                f"{fits}; missing: {_few(self.missing)}. To evaluate the last checkpoint of OUTPUT_DIR, "
+                "add --resume or leave MODEL.WEIGHTS empty."
+            )
+
+
+class Checkpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer with whole-or-nothing writing and a check of the fit.
+
+    Args:
+        model: the model, in DistributedDataParallel or not.
+        save_dir: folder of the checkpoints.
+        complete: see :meth:`Fit.complain`.
+        **checkpointables: what is stored beside the model.
+    """
+
+    def __init__(
+        self, model: nn.Module, save_dir: str, *, complete: bool = False, **checkpointables: Any
+    ) -> None:
+        super().__init__(model, save_dir, **checkpointables)
+        self.complete = complete
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write ``<name>.pth``, then name it in ``last_checkpoint``."""
+        if not (self.save_dir and self.save_to_disk):
+            return
+        states = {key: value.state_dict() for key, value in self.checkpointables.items()}
+        path = Path(self.save_dir) / f"{name}.pth"
+        with replaced(path) as beside:
+            torch.save({"model": self.model.state_dict(), **states, **kwargs}, beside)
+        self.tag_last_checkpoint(path.name)
+        logger.info("Checkpoint %s", path)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Make a file of the folder the one that ``--resume`` takes."""
+        write_text(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load a file and return what of it was not used.
+
+        Raises:
+            CheckpointError: the file is missing or unreadable, or its weights do not fit.
+        """
+        if not path:
+            return super().load(path, checkpointables)
+        shapes = read_shapes(local_file(path))
+        fits: list[Fit] = []
+
+        def watch(model: nn.Module, incompatible: Any) -> None:
+            fits.append(fit(model, incompatible, shapes))
+
+        # fvcore drops tensors of another shape before PyTorch counts what is missing.
+        handle = self.model.register_load_state_dict_post_hook(watch)
+        try:
+            rest = super().load(path, checkpointables)
+        finally:
+            handle.remove()
+        fits[-1].complain(path, complete=self.complete)
+        return rest
+
+
+def fit(model: nn.Module, incompatible: Any, shapes: Shapes) -> Fit:
+    """Return the fit of weights that were just loaded.
+
+    Args:
+        model: the model.
+        incompatible: PyTorch's ``missing_keys`` and ``unexpected_keys``.
+        shapes: shapes in the file, of tensors with the model's names.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    missing = [name for name in incompatible.missing_keys if name in own and name not in OPTIONAL]
+    absent = set(missing)
+    return Fit(
+        loaded=[name for name in own if name not in absent and name not in OPTIONAL],
+        missing=missing,
+        unexpected=list(incompatible.unexpected_keys),
+        reshaped={
+            name: f"{shapes[name]} in the file, {own[name]} in the model"
+            for name in missing
+            if name in shapes and shapes[name] != own[name]
+        },
+    )
+
+
+def local_file(path: str) -> Path:
+    """Return the local copy of a file given by path or by URL.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    name = path.partition("?")[0]
+    try:
+        local = Path(PathManager.get_local_path(name))
+    except Exception as error:  # whatever a download raises
+        raise CheckpointError(f"Weights {path!r} could not be fetched: {error}") from error
+    if not local.is_file():
+        raise CheckpointError(f"Weights {path!r} do not exist.")
+    return local
+
+
+def read_shapes(path: Path) -> Shapes:
+    """Return the shapes of a checkpoint's tensors without reading the tensors (of a ``.pth``).
+
+    Raises:
+        CheckpointError: the file is truncated or no checkpoint.
+    """
+    try:
+        if path.suffix == ".pkl":
+            with path.open("rb") as file:
+                content = pickle.load(file, encoding="latin1")
+        else:
+            content = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).split("\n", 1)[0].split(". ", 1)[0]
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint, perhaps it is truncated ({reason}); take another "
+            "one, for --resume by writing its name into last_checkpoint."
+        ) from error
+    state = content.get("model", content) if isinstance(content, dict) else {}
+    prefix = "module." if state and all(name.startswith("module.") for name in state) else ""
+    return {
+        name.removeprefix(prefix): tuple(value.shape)
+        for name, value in state.items()
+        if hasattr(value, "shape")
+    }
+
+
+def _few(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = len(listed) - SHOWN
+    return (", ".join(listed[:SHOWN]) or "none") + (f" and {more} more" if more > 0 else "")

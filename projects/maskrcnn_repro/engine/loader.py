@@ -1,0 +1,142 @@
+"""Training data, from disk as Detectron2 reads it or from images decoded once and kept in memory.
+
+H, W = height and width of an image in pixels. Boxes are xyxy in pixels of the resized image.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from maskrcnn_repro.errors import ConfigError
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper, build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import Instances
+
+logger = logging.getLogger(__name__)
+MEMORY_SHARE = 0.5
+"""Fraction of the machine's memory that cached images may take."""
+
+
+def build_train_loader(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
+    """Return Detectron2's endless training loader over ``cfg.DATASETS.TRAIN``.
+
+    Raises:
+        ConfigError: ``DATALOADER.CACHE_IMAGES`` is set and the images do not fit into memory.
+    """
+    if not cfg.DATALOADER.CACHE_IMAGES:
+        return build_detection_train_loader(cfg)
+    dataset = get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
+        if cfg.MODEL.KEYPOINT_ON
+        else 0,
+    )
+    images = DecodedImages(dataset, cfg.INPUT.FORMAT)
+    mapper = CachedMapper(images, **DatasetMapper.from_config(cfg, is_train=True))
+    return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset)
+
+
+class DecodedImages:
+    """Images by file name, decoded once into one block of memory that data-loader workers share.
+
+    One block, because every tensor sent to a spawned worker costs a file descriptor.
+    """
+
+    def __init__(self, records: Sequence[dict[str, Any]], image_format: str) -> None:
+        sizes = {r["file_name"]: (r["height"], r["width"], 3) for r in records}
+        ends = np.cumsum([int(np.prod(size)) for size in sizes.values()])
+        _check_memory(int(ends[-1]), len(sizes))
+        self._block = torch.empty(int(ends[-1]), dtype=torch.uint8).share_memory_()
+        self._places = {
+            name: (int(end) - int(np.prod(size)), int(end), size)
+            for (name, size), end in zip(sizes.items(), ends, strict=True)
+        }
+        for record in records:
+            image = utils.read_image(record["file_name"], format=image_format)
+            utils.check_image_size(record, image)
+            self[record["file_name"]][:] = image
+        logger.info("Cached %d decoded images, %.1f MB", len(sizes), ends[-1] / 1e6)
+
+    def __getitem__(self, file_name: str) -> np.ndarray:
+        """Return the (H, W, 3) uint8 image; a view, not to be changed."""
+        begin, end, size = self._places[file_name]
+        return self._block[begin:end].numpy().reshape(size)
+
+
+class CachedMapper:
+    """Turns a dataset dict into the model's training input, as Detectron2's mapper does.
+
+    Args:
+        images: the decoded images.
+        **parts: Detectron2's arguments of ``DatasetMapper``.
+    """
+
+    def __init__(
+        self,
+        images: DecodedImages,
+        *,
+        augmentations: Sequence[T.Augmentation],
+        use_instance_mask: bool,
+        instance_mask_format: str,
+        use_keypoint: bool,
+        recompute_boxes: bool,
+        keypoint_hflip_indices: np.ndarray | None = None,
+        **_: Any,
+    ) -> None:
+        self.images = images
+        self.augment = T.AugmentationList(augmentations)
+        unused = {"segmentation": use_instance_mask, "keypoints": use_keypoint}
+        self.dropped = {key for key, used in unused.items() if not used}
+        self.mask_format = instance_mask_format
+        self.recompute_boxes = recompute_boxes
+        self.flip_indices = keypoint_hflip_indices
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return ``record`` with ``image`` (3, H, W) uint8 and ``instances`` in place of annotations."""
+        # Copied: augmentations may write into the image.
+        view = T.AugInput(self.images[record["file_name"]].copy())
+        transforms = self.augment(view)
+        result = {key: value for key, value in record.items() if key != "annotations"}
+        result["image"] = torch.from_numpy(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
+        if "annotations" in record:
+            result["instances"] = self._instances(
+                record["annotations"], transforms, view.image.shape[:2]
+            )
+        return result
+
+    def _instances(
+        self, annotations: list[dict[str, Any]], transforms: T.TransformList, size: tuple[int, int]
+    ) -> Instances:
+        kept = [
+            {key: value for key, value in annotation.items() if key not in self.dropped}
+            for annotation in annotations
+            if not annotation.get("iscrowd", 0)
+        ]
+        moved = [
+            utils.transform_instance_annotations(
+                annotation, transforms, size, keypoint_hflip_indices=self.flip_indices
+            )
+            for annotation in kept
+        ]
+        instances = utils.annotations_to_instances(moved, size, mask_format=self.mask_format)
+        if self.recompute_boxes:  # a crop cuts masks, so their boxes may shrink
+            instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+        return utils.filter_empty_instances(instances)
+
+
+def _check_memory(needed: int, count: int) -> None:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > MEMORY_SHARE * total:
+        raise ConfigError(
+            f"DATALOADER.CACHE_IMAGES True would keep {count} images of {needed / 1e9:.1f} GB in "
+            f"{total / 1e9:.1f} GB of memory; set it to False."
+        )

@@ -1,0 +1,89 @@
+"""One run per output folder, and no new training over an old one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from maskrcnn_repro.errors import OutputError
+
+import portalocker
+
+LOCK_NAME = ".lock"
+_held: set[IO[str]] = set()
+
+
+def _let_go_in_child() -> None:
+    """Close a forked child's copy of the lock.
+
+    A lock lives as long as any process has the file open: data-loader workers outlive a killed run by
+    some seconds, in which ``--resume`` would be refused.
+    """
+    for file in _held:
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process; the operating system lets go when the process dies.
+
+    Raises:
+        OutputError: another run holds the folder, or it cannot be written to.
+    """
+    path = folder / LOCK_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Not "w": a refused run must not empty the file that names the holder.
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"OUTPUT_DIR {str(folder)!r} cannot be used: {error.strerror}; "
+            "choose another with OUTPUT_DIR FOLDER."
+        ) from error
+    with file:
+        try:
+            portalocker.lock(file, portalocker.LOCK_EX | portalocker.LOCK_NB)
+        except portalocker.LockException as error:
+            raise OutputError(
+                f"OUTPUT_DIR {str(folder)!r} is in use by another run (process {_holder(path)}): "
+                "wait for it, or choose another folder with OUTPUT_DIR FOLDER."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)
+            portalocker.unlock(file)
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuse to start a new training where an earlier one left checkpoints.
+
+    Raises:
+        OutputError: there is a checkpoint in ``folder``.
+    """
+    found = [
+        p for p in (folder / "last_checkpoint", *sorted(folder.glob("model_*.pth"))) if p.is_file()
+    ]
+    if found:
+        raise OutputError(
+            f"OUTPUT_DIR {str(folder)!r} already holds a training ({found[-1].name}): continue it with "
+            "--resume, evaluate it with --eval-only, or choose another folder with OUTPUT_DIR FOLDER."
+        )
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip() or "unknown"
+    except OSError:  # Windows refuses to read a locked file
+        return "unknown"

@@ -1,0 +1,53 @@
+"""Logging of a run: everything into a file per process, what a person wants to see on the console."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# PyTorch about what an installed Detectron2 does; nothing that a user could mend.
+HARMLESS = ("The given NumPy array is not writable", "torch.meshgrid")
+LOGGERS = ("detectron2", "fvcore", "maskrcnn_repro")
+FORMAT = logging.Formatter(
+    "[%(asctime)s] %(name)s %(levelname)s: %(message)s", datefmt="%m/%d %H:%M:%S"
+)
+CONSOLE_FORMAT = logging.Formatter("[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
+
+
+@contextmanager
+def logging_to(folder: Path, rank: int) -> Iterator[None]:
+    """Log to ``folder/log.txt`` (other ranks: ``log.txt.rankN``) and, from rank 0, to stdout.
+
+    Unlike Detectron2's ``setup_logger`` it takes its handlers away again, so that a program may run
+    several trainings, each with its own file.
+    """
+    for message in HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "log.txt" if rank == 0 else f"log.txt.rank{rank}"
+    file = logging.FileHandler(folder / name, encoding="utf-8")
+    file.setFormatter(FORMAT)
+    handlers: list[logging.Handler] = [file]
+    if rank == 0:
+        console = logging.StreamHandler(sys.stdout)
+        console.setLevel(logging.INFO)
+        console.setFormatter(CONSOLE_FORMAT)
+        handlers.append(console)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
+        for handler in handlers:
+            logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.propagate = True
+            for handler in handlers:
+                logger.removeHandler(handler)
+        file.close()

@@ -1,0 +1,124 @@
+"""The command line: ``python train_net.py`` in a checkout, ``maskrcnn-train`` once installed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from maskrcnn_repro.config import load_config
+from maskrcnn_repro.engine.launch import AgreedError, Processes, launch
+from maskrcnn_repro.engine.run import run
+from maskrcnn_repro.errors import ConfigError, UserError
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser
+
+EXAMPLES = """
+examples:
+  Train, and draw predictions beside ground truth at the end:
+    %(prog)s --config-file configs/mini.yaml
+
+  Own data in COCO format:
+    %(prog)s --config-file configs/mini.yaml --dataset cells_train train.json images/ \\
+        --dataset cells_val val.json images/ \\
+        DATASETS.TRAIN "('cells_train',)" DATASETS.TEST "('cells_val',)"
+
+  Two processes, then carry on after an interruption, then evaluate:
+    %(prog)s --config-file configs/mini.yaml --num-gpus 2
+    %(prog)s --config-file configs/mini.yaml --num-gpus 2 --resume
+    %(prog)s --config-file configs/mini.yaml --eval-only MODEL.WEIGHTS output/model_final.pth
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train or evaluate as the command line says.
+
+    Args:
+        argv: the arguments without the program's name; by default the process's own.
+
+    Returns:
+        The exit status: 0, or 2 after a user's error, which is told in one sentence on stderr.
+    """
+    try:
+        args = parse(argv)
+        cfg = config_from(args)
+        processes = Processes(
+            device=cfg.MODEL.DEVICE,
+            per_machine=args.num_gpus,
+            machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+        )
+        launch(run, processes, (cfg, args.resume, args.eval_only))
+    except UserError as error:
+        if not isinstance(error, AgreedError) or os.environ.get("RANK", "0") == "0":
+            print(f"Error: {error}", file=sys.stderr, flush=True)
+        return 2
+    return 0
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line: Detectron2's options, ``--dataset``, then ``KEY VALUE`` pairs.
+
+    Raises:
+        ConfigError: an option stands behind the first ``KEY VALUE`` pair, or two exclude each other.
+    """
+    parser = default_argument_parser(EXAMPLES)
+    parser.description = "Train or evaluate Mask R-CNN."
+    parser.add_argument(
+        "--dataset",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "JSON", "IMAGES"),
+        help="register own COCO-format data under NAME; may be given several times",
+    )
+    # Detectron2 derives one port from the user's id, so a user's second run on a machine fails.
+    parser.set_defaults(dist_url="auto")
+    args = parser.parse_args(argv)
+    late = next((word for word in args.opts if word.startswith("--")), None)
+    if late:
+        raise ConfigError(f"{late} must stand before the first KEY VALUE pair ({args.opts[0]} …).")
+    return args
+
+
+def config_from(args: argparse.Namespace) -> CfgNode:
+    """Return the config of a parsed command line, with the device resolved.
+
+    Raises:
+        ConfigError: see :func:`maskrcnn_repro.config.load_config`; or the device does not exist.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    own = [(name, str(Path(json)), str(Path(images))) for name, json, images in args.dataset]
+    cfg.DATASETS.CUSTOM = (*cfg.DATASETS.CUSTOM, *own)
+    cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
+    return cfg
+
+
+def resolve_device(name: str) -> str:
+    """Return ``cuda`` or ``cpu`` for ``auto``, other names unchanged.
+
+    Raises:
+        ConfigError: the name is no device, or there is no such GPU.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"MODEL.DEVICE {name!r} is not one of auto, cpu, cuda, cuda:N."
+        ) from error
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ConfigError(
+            f"MODEL.DEVICE {name!r}, but PyTorch sees {count} GPUs here; use MODEL.DEVICE auto or cpu."
+        )
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""One run in one process: set up, train or evaluate, then metrics, results and a picture."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro import BACKEND
+from maskrcnn_repro.engine.checkpoint import Checkpointer
+from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.provenance import Progress, write_results
+from maskrcnn_repro.engine.setup import complete_config, enter_folder, start
+from maskrcnn_repro.engine.trainer import train
+from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.evaluation.coco import Metrics, evaluate, flat, predictions_file
+from maskrcnn_repro.evaluation.table import metrics_table
+from maskrcnn_repro.inference.sheet import write_sheet
+
+from detectron2.config import CfgNode
+from detectron2.evaluation import verify_results
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from torch import nn
+
+logger = logging.getLogger(__name__)
+PICTURE = "predictions.png"
+
+
+def run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
+    """Train, or with ``eval_only`` evaluate; called in every process of a run.
+
+    Training writes into OUTPUT_DIR, an evaluation alone only below its ``inference`` folder.
+
+    Raises:
+        UserError: something that the user can mend.
+    """
+    cfg = agreed(lambda: complete_config(cfg, training=not eval_only))
+    output = Path(cfg.OUTPUT_DIR)
+    with ExitStack() as stack:
+        fresh = not (resume or eval_only)
+        agreed(lambda: enter_folder(stack, output, fresh=fresh))
+        folder = evaluation_folder(cfg) if eval_only else output
+        cfg = start(stack, cfg, folder)
+        if eval_only:
+            model, progress = load_trained(cfg, resume=resume)
+            report(cfg, model, folder, progress)
+        else:
+            train(
+                cfg,
+                resume=resume,
+                report=lambda model, progress: report(cfg, model, folder, progress),
+            )
+        if comm.is_main_process():
+            _say_where(cfg, folder)
+
+
+def load_trained(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Progress]:
+    """Return the model with MODEL.WEIGHTS, or with the last checkpoint of OUTPUT_DIR.
+
+    The checkpoint is taken with ``resume`` or where MODEL.WEIGHTS is empty.
+
+    Raises:
+        CheckpointError: there are no weights, or they do not fill the model.
+    """
+    model = build_model(cfg)
+    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, complete=True)
+    last = checkpointer.has_checkpoint() and (resume or not cfg.MODEL.WEIGHTS)
+    path = checkpointer.get_checkpoint_file() if last else cfg.MODEL.WEIGHTS
+    if not path:
+        raise CheckpointError(
+            f"--eval-only has no weights: OUTPUT_DIR {cfg.OUTPUT_DIR!r} holds no checkpoint; "
+            "name a file with MODEL.WEIGHTS FILE."
+        )
+    logger.info("Evaluating %s", path)
+    return model, Progress.of_checkpoint(checkpointer.load(path, checkpointables=[]))
+
+
+def report(cfg: CfgNode, model: nn.Module, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Evaluate ``model`` on all test sets; write the table, ``results.json`` and the picture.
+
+    Returns:
+        Metrics by task, or by data set and task if there are several sets; empty in other processes
+        than the main one.
+    """
+    begin = time.perf_counter()
+    metrics = evaluate(cfg, model, evaluation_folder(cfg))
+    seconds = time.perf_counter() - begin
+    if not comm.is_main_process():
+        return {}
+    for name, tasks in metrics.items():
+        logger.info("%s after %d iterations:\n%s", name, progress.iterations, metrics_table(tasks))
+    verify_results(cfg, flat(metrics))
+    write_results(folder / "results.json", cfg, progress, eval_seconds=seconds, metrics=metrics)
+    _draw(cfg, metrics, folder, progress)
+    return flat(metrics)
+
+
+def evaluation_folder(cfg: CfgNode) -> Path:
+    """Return where predictions go, and all files of an evaluation alone."""
+    return Path(cfg.OUTPUT_DIR) / "inference"
+
+
+def _draw(cfg: CfgNode, metrics: Metrics, folder: Path, progress: Progress) -> None:
+    if cfg.TEST.SHEET_IMAGES > 0:
+        name = cfg.DATASETS.TEST[0]
+        write_sheet(
+            folder / PICTURE,
+            dataset=name,
+            predictions=predictions_file(evaluation_folder(cfg), name),
+            images=cfg.TEST.SHEET_IMAGES,
+            threshold=cfg.TEST.SHEET_SCORE_THRESH,
+            metrics=metrics[name],
+            caption=f"{progress.iterations} iterations · {BACKEND} · {name}",
+        )
+
+
+def _say_where(cfg: CfgNode, folder: Path) -> None:
+    results = folder / "results.json"
+    if cfg.DATASETS.TEST and results.is_file():
+        print(f"Results: {results}", flush=True)
+    picture = folder / PICTURE
+    if cfg.DATASETS.TEST and cfg.TEST.SHEET_IMAGES > 0 and picture.is_file():
+        print(f"Picture of predictions beside ground truth: {picture}", flush=True)
+    else:
+        print(f"Weights: {Path(cfg.OUTPUT_DIR) / 'model_final.pth'}", flush=True)

@@ -1,0 +1,85 @@
+"""What every process does before it trains or evaluates, apart from building the model."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from maskrcnn_repro import BACKEND, __version__
+from maskrcnn_repro.data import prepare_data
+from maskrcnn_repro.engine.checks import check_config
+from maskrcnn_repro.engine.files import write_text
+from maskrcnn_repro.engine.lock import locked, refuse_used
+from maskrcnn_repro.engine.logs import logging_to
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
+
+logger = logging.getLogger(__name__)
+
+
+def complete_config(cfg: CfgNode, *, training: bool) -> CfgNode:
+    """Return a frozen copy of ``cfg`` with its data registered, the class count set, all of it checked.
+
+    Registrations are not inherited by spawned processes, so each one calls this.
+
+    Raises:
+        UserError: see :func:`maskrcnn_repro.engine.checks.check_config`, and of the data.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    check_config(cfg, comm.get_world_size(), training=training)
+    prepare_data(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def enter_folder(stack: ExitStack, folder: Path, *, fresh: bool) -> None:
+    """In the main process: hold ``folder`` until ``stack`` closes; with ``fresh``, refuse a used one.
+
+    Raises:
+        OutputError: the folder is in use, holds an earlier training, or cannot be written to.
+    """
+    if comm.is_main_process():
+        stack.enter_context(locked(folder))
+        if fresh:
+            refuse_used(folder)
+
+
+def start(stack: ExitStack, cfg: CfgNode, folder: Path) -> CfgNode:
+    """Start logging to ``folder``, seed all generators, write ``config.yaml``; return the final config.
+
+    An unset seed (SEED -1) is drawn and put into the config, so that ``config.yaml`` repeats the run.
+    """
+    rank = comm.get_rank()
+    stack.enter_context(logging_to(folder, rank))
+    if cfg.SEED < 0:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.SEED = comm.shared_random_seed()
+        cfg.freeze()
+    seed_all_rng(cfg.SEED + rank)
+    torch.backends.cudnn.benchmark = bool(cfg.CUDNN_BENCHMARK)
+    if cfg.FLOAT32_PRECISION:
+        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
+    logger.info("maskrcnn-repro %s, %s", __version__, BACKEND)
+    logger.info(
+        "Device %s, %d process(es) with %d thread(s) each, seed %d",
+        cfg.MODEL.DEVICE,
+        comm.get_world_size(),
+        torch.get_num_threads(),
+        cfg.SEED,
+    )
+    logger.debug("Command: %s", sys.argv)
+    logger.debug("Environment:\n%s", collect_env_info())
+    logger.debug("Config:\n%s", cfg.dump())
+    if comm.is_main_process():
+        write_text(folder / "config.yaml", cfg.dump())
+        logger.info("Output goes to %s (log.txt, config.yaml)", folder)
+    return cfg

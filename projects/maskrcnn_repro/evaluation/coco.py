@@ -1,0 +1,57 @@
+"""Box, mask and keypoint AP by Detectron2's COCOEvaluator on the official COCO code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader
+from detectron2.evaluation import COCOEvaluator, inference_on_dataset
+from torch import nn
+
+Metrics = dict[str, dict[str, dict[str, float]]]
+"""Data set, task (``bbox``, ``segm``, ``keypoints``), metric (``AP``, ``AP50`` …): points, 0 to 100."""
+
+
+def evaluate(cfg: CfgNode, model: nn.Module, folder: Path) -> Metrics:
+    """Evaluate ``model`` on every set of ``cfg.DATASETS.TEST``; called in every process.
+
+    Args:
+        cfg: the config.
+        model: a Detectron2 model; left in the mode (training or not) that it was in.
+        folder: each set's predictions go to a folder of its name in here.
+
+    Returns:
+        The metrics in the main process; empty ones in the others.
+    """
+    metrics = {}
+    for name in cfg.DATASETS.TEST:
+        # First: loading may write the JSON that the evaluator reads (generated data).
+        loader = build_detection_test_loader(cfg, name)
+        evaluator = COCOEvaluator(
+            name,
+            tasks=tasks_of(cfg),
+            output_dir=str(folder / name),
+            # The official code on every backend: an installed Detectron2 may have a compiled variant.
+            use_fast_impl=False,
+            kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        )
+        metrics[name] = inference_on_dataset(model, loader, evaluator)
+    return {name: dict(tasks) for name, tasks in metrics.items()}
+
+
+def tasks_of(cfg: CfgNode) -> tuple[str, ...]:
+    """Return COCO's names of what the model predicts."""
+    heads = {"segm": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
+    return ("bbox", *(task for task, on in heads.items() if on))
+
+
+def predictions_file(folder: Path, dataset: str) -> Path:
+    """Return the COCO results JSON that :func:`evaluate` wrote for a data set."""
+    return folder / dataset / "coco_instances_results.json"
+
+
+def flat(metrics: Metrics) -> dict[str, Any]:
+    """Drop the level of data sets if there is only one, as Detectron2's own trainer does."""
+    return next(iter(metrics.values())) if len(metrics) == 1 else dict(metrics)

@@ -1,0 +1,162 @@
+"""Objects drawn over their image: tinted masks with outlines, boxes, names and scores, skeletons.
+
+N = objects, K = keypoints of an object, H, W = height and width of the image in pixels, s = magnification.
+Coordinates are continuous pixels of the image: (0, 0) is the outer corner of its first pixel.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Color = tuple[int, int, int]
+"""Red, green, blue, 0 to 255."""
+TINT = 0.42
+FONT_SIZE = 13
+# Below it Detectron2's own drawing takes a keypoint for not found.
+KEYPOINT_SCORE = 0.05
+
+
+@dataclass
+class Objects:
+    """Ground truth or predictions of one image."""
+
+    boxes: np.ndarray
+    """(N, 4) xyxy."""
+    classes: np.ndarray
+    """(N,) int, contiguous."""
+    masks: Sequence[np.ndarray] = ()
+    """N of (H, W) bool, or none."""
+    scores: np.ndarray | None = None
+    """(N,) fractions; None for ground truth."""
+    keypoints: np.ndarray | None = None
+    """(N, K, 3) x, y and score (or COCO's visibility, of which 0 is "not labelled")."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True)
+class Style:
+    """Names and skeleton of a data set."""
+
+    names: Sequence[str]
+    edges: Sequence[tuple[int, int, Color]] = field(default_factory=tuple)
+    """Limbs: two keypoint numbers and a colour."""
+
+
+def class_color(index: int) -> Color:
+    """Return the colour of a class: always the same, neighbours far apart on the colour wheel."""
+    golden = 0.618033988749895
+    hue = (0.02 + index * golden) % 1.0
+    # Three shades, so that the ninth class on does not look like the first.
+    value = (1.0, 0.82, 0.92)[index // 8 % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, (0.78, 0.95, 0.55)[index // 8 % 3], value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw(image: np.ndarray, objects: Objects, style: Style, magnification: float) -> np.ndarray:
+    """Return the image magnified with the objects over it.
+
+    Args:
+        image: (H, W, 3) RGB uint8.
+        objects: what to draw.
+        style: names by class and the skeleton.
+        magnification: s; lines and letters keep their size whatever it is.
+
+    Returns:
+        (sH, sW, 3) RGB uint8, at least 1 pixel each way.
+    """
+    height, width = (max(1, round(side * magnification)) for side in image.shape[:2])
+    method = cv2.INTER_AREA if magnification < 1 else cv2.INTER_CUBIC
+    canvas = cv2.resize(image, (width, height), interpolation=method)
+    areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1)
+    # Large ones first, or they would cover the small ones.
+    order = np.argsort(-areas, kind="stable")
+    for index in order:
+        color = class_color(int(objects.classes[index]))
+        if len(objects.masks):
+            _draw_mask(canvas, objects.masks[index], color)
+        _draw_box(canvas, objects.boxes[index] * magnification, color)
+    if objects.keypoints is not None:
+        for index in order:
+            _draw_skeleton(canvas, objects.keypoints[index], magnification, style)
+    return _draw_labels(canvas, objects, order, style, magnification)
+
+
+def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color) -> None:
+    height, width = canvas.shape[:2]
+    soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    inside = soft >= 0.5
+    canvas[inside] = ((1 - TINT) * canvas[inside] + TINT * np.array(color)).astype(np.uint8)
+    outline, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(canvas, outline, -1, color, thickness=2, lineType=cv2.LINE_AA)
+
+
+def _draw_box(canvas: np.ndarray, box: np.ndarray, color: Color) -> None:
+    height, width = canvas.shape[:2]
+    x1, y1, x2, y2 = (round(float(v)) for v in box)
+    far = min(x2, width) - 1, min(y2, height) - 1
+    cv2.rectangle(canvas, (max(x1, 0), max(y1, 0)), far, color, thickness=1)
+
+
+def _draw_skeleton(canvas: np.ndarray, points: np.ndarray, scale: float, style: Style) -> None:
+    seen = points[:, 2] > KEYPOINT_SCORE
+    places = [(round(float(x)), round(float(y))) for x, y in points[:, :2] * scale]
+    for first, second, color in style.edges:
+        if seen[first] and seen[second]:
+            cv2.line(canvas, places[first], places[second], color, 2, cv2.LINE_AA)
+    for place in (places[i] for i in np.flatnonzero(seen)):
+        cv2.circle(canvas, place, 3, (25, 25, 25), -1, cv2.LINE_AA)
+        cv2.circle(canvas, place, 2, (255, 255, 255), -1, cv2.LINE_AA)
+
+
+def _draw_labels(
+    canvas: np.ndarray, objects: Objects, order: np.ndarray, style: Style, scale: float
+) -> np.ndarray:
+    picture = Image.fromarray(canvas)
+    pen = ImageDraw.Draw(picture)
+    for index in order:
+        kind = int(objects.classes[index])
+        text = style.names[kind]
+        if objects.scores is not None:
+            text += f" {objects.scores[index]:.2f}"
+        draw_chip(
+            pen, _place(objects.boxes[index] * scale, text, picture.size), text, class_color(kind)
+        )
+    return np.asarray(picture)
+
+
+def _place(box: np.ndarray, text: str, size: tuple[int, int]) -> tuple[int, int]:
+    """Return where a label goes: on the box's upper edge, inside the image."""
+    width, height = chip_size(text)
+    x = min(max(round(float(box[0])), 0), max(size[0] - width, 0))
+    y = round(float(box[1])) - height
+    return x, y if y >= 0 else min(max(round(float(box[1])), 0), max(size[1] - height, 0))
+
+
+@functools.cache
+def font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font that comes with Pillow, so that every machine draws the same letters."""
+    return ImageFont.load_default(size)
+
+
+def chip_size(text: str) -> tuple[int, int]:
+    """Return width and height in pixels of a label made by :func:`draw_chip`."""
+    return round(font().getlength(text)) + 6, FONT_SIZE + 4
+
+
+def draw_chip(pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, color: Color) -> None:
+    """Draw ``text`` on a coloured ground with its upper left corner at ``place``."""
+    width, height = chip_size(text)
+    pen.rectangle((*place, place[0] + width - 1, place[1] + height - 1), fill=color)
+    # Rec. 601 luma: dark letters on a light ground, light ones on a dark ground.
+    luma = float(np.dot(color, (0.299, 0.587, 0.114)))
+    ink = (20, 20, 20) if luma > 130 else (255, 255, 255)
+    pen.text((place[0] + 3, place[1] + height / 2), text, fill=ink, font=font(), anchor="lm")

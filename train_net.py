@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+"""Train or evaluate Mask R-CNN; see ``--help``. A doorway for checkouts to ``maskrcnn_repro.engine.main``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "projects"))
+
+from maskrcnn_repro.engine.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())
