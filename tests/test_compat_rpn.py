@@ -1,0 +1,518 @@
+"""Anchors, box deltas, matching, sampling and the region proposal network, worked out by hand."""
+
+import math
+
+import maskrcnn_repro  # noqa: F401
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator, build_anchor_generator
+from detectron2.modeling.box_regression import (
+    Box2BoxTransform,
+    Box2BoxTransformLinear,
+    _dense_box_regression_loss,
+)
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.proposal_generator import RPN, StandardRPNHead, build_proposal_generator
+from detectron2.modeling.proposal_generator.proposal_utils import (
+    add_ground_truth_to_proposals,
+    find_top_rpn_proposals,
+)
+from detectron2.modeling.sampling import subsample_labels
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.events import EventStorage
+from torch import nn
+from torch.testing import assert_close
+from torchvision.ops import generalized_box_iou_loss, nms
+
+INF = float("inf")
+
+
+# --- anchors ---------------------------------------------------------------------------------------
+
+
+def test_anchors_by_hand():
+    generator = DefaultAnchorGenerator(
+        sizes=[[4], [8, 16]], aspect_ratios=[[1.0]], strides=[4, 8], offset=0.0
+    )
+    fine, coarse = generator([torch.zeros(1, 1, 2, 3), torch.zeros(1, 1, 1, 1)])
+    # Row by row: (x, y) = (0, 0), (4, 0), (8, 0), (0, 4), (4, 4), (8, 4), each plus and minus 2.
+    assert fine.tensor.tolist() == [
+        [x - 2, y - 2, x + 2, y + 2] for y in (0.0, 4.0) for x in (0.0, 4.0, 8.0)
+    ]
+    assert coarse.tensor.tolist() == [[-4, -4, 4, 4], [-8, -8, 8, 8]]
+    assert generator.num_anchors == generator.num_cell_anchors == [1, 2]
+
+
+def test_anchor_ratio_is_height_over_width_and_varies_fastest():
+    generator = DefaultAnchorGenerator(sizes=[8, 16], aspect_ratios=[0.25, 4.0], strides=[16])
+    # Area 64, height / width 1/4: 16 x 4. The middle of the only cell is (8, 8).
+    assert_close(
+        generator([torch.zeros(1, 1, 1, 1)])[0].tensor,
+        torch.tensor([[0.0, 6, 16, 10], [6, 0, 10, 16], [-8, 4, 24, 12], [4, -8, 12, 24]]),
+    )
+
+
+def test_anchors_of_an_empty_map():
+    generator = DefaultAnchorGenerator(sizes=[8], aspect_ratios=[1.0], strides=[16], offset=0.0)
+    assert generator([torch.zeros(1, 1, 0, 3)])[0].tensor.shape == (0, 4)
+
+
+def test_anchors_are_no_part_of_a_checkpoint():
+    generator = build_anchor_generator(get_cfg(), [ShapeSpec(stride=16)])
+    assert not generator.state_dict()
+    assert next(iter(generator.cell_anchors)).shape == (15, 4)
+    assert next(iter(generator.to("meta").cell_anchors)).is_meta
+
+
+@pytest.mark.embedded_only
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": [[8], [16], [32]]}, "sizes has 3 lists for 2 feature maps"),
+        ({"aspect_ratios": []}, "aspect_ratios must be a list"),
+        ({"sizes": 32}, "sizes must be a list .* not 32"),
+        ({"offset": 1.0}, r"offset is 1.0; it must be in \[0, 1\)"),
+    ],
+)
+def test_wrong_anchors(change, message):
+    arguments = {"sizes": [8], "aspect_ratios": [1.0], "strides": [4, 8]}
+    with pytest.raises(ValueError, match=message):
+        DefaultAnchorGenerator(**(arguments | change))
+
+
+# --- deltas ----------------------------------------------------------------------------------------
+
+
+def test_deltas_by_hand():
+    source, target = torch.tensor([[0.0, 0, 10, 20]]), torch.tensor([[10.0, 10, 30, 20]])
+    # Centre (5, 10) to (20, 15): 15 of 10 and 5 of 20; size 10 x 20 to 20 x 10.
+    expected = torch.tensor([[1.5, 0.25, math.log(2), -math.log(2)]])
+    assert_close(Box2BoxTransform((1.0, 1.0, 1.0, 1.0)).get_deltas(source, target), expected)
+    weighted = Box2BoxTransform((10.0, 20.0, 5.0, 4.0)).get_deltas(source, target)
+    assert_close(weighted, expected * torch.tensor([10.0, 20.0, 5.0, 4.0]))
+
+
+def test_linear_deltas_by_hand():
+    source, target = torch.tensor([[0.0, 0, 10, 20]]), torch.tensor([[-1.0, 4, 8, 30]])
+    plain, by_size = Box2BoxTransformLinear(False), Box2BoxTransformLinear()
+    assert_close(plain.get_deltas(source, target), torch.tensor([[6.0, 6, 3, 20]]))
+    assert_close(by_size.get_deltas(source, target), torch.tensor([[0.6, 0.3, 0.3, 1.0]]))
+    assert_close(
+        plain.apply_deltas(torch.tensor([[6.0, 6, -3, 20]]), source),
+        torch.tensor([[-1.0, 4, 5, 30]]),
+    )
+
+
+@pytest.mark.parametrize(
+    "transform", [Box2BoxTransform((10.0, 10.0, 5.0, 5.0)), Box2BoxTransformLinear()]
+)
+def test_deltas_lead_back(transform):
+    source = torch.rand(50, 4) * 20 + torch.tensor([0.0, 0.0, 30.0, 30.0])
+    target = torch.rand(50, 4) * 10 + torch.tensor([0.0, 0.0, 50.0, 50.0])
+    assert_close(transform.apply_deltas(transform.get_deltas(source, target), source), target)
+
+
+def test_class_specific_deltas_are_independent():
+    transform = Box2BoxTransform((10.0, 10.0, 5.0, 5.0))
+    deltas, boxes = torch.randn(7, 12), torch.rand(7, 4) + torch.tensor([0.0, 0.0, 2.0, 2.0])
+    apart = [transform.apply_deltas(part, boxes) for part in deltas.split(4, dim=1)]
+    assert_close(transform.apply_deltas(deltas, boxes), torch.cat(apart, dim=1))
+
+
+def test_sizes_are_clamped():
+    transform = Box2BoxTransform((1.0, 1.0, 1.0, 1.0))
+    box = transform.apply_deltas(
+        torch.tensor([[0.0, 0.0, 50.0, -1.0]]), torch.tensor([[0.0, 0, 16, 16]])
+    )
+    # 16 px wide becomes 1000 px at most; shrinking has no limit.
+    height = 16 * math.exp(-1)
+    assert_close(box, torch.tensor([[-492.0, 8 - height / 2, 508.0, 8 + height / 2]]))
+
+
+def test_deltas_are_applied_in_float32():
+    transform = Box2BoxTransform((1.0, 1.0, 1.0, 1.0))
+    boxes = transform.apply_deltas(torch.zeros(1, 4).half(), torch.tensor([[0.1, 0.2, 999.3, 9.4]]))
+    assert boxes.dtype == torch.float32
+    assert_close(boxes, torch.tensor([[0.1, 0.2, 999.3, 9.4]]))
+
+
+def test_no_boxes():
+    transform = Box2BoxTransform((1.0, 1.0, 1.0, 1.0))
+    assert transform.get_deltas(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)
+    assert transform.apply_deltas(torch.zeros(0, 8), torch.zeros(0, 4)).shape == (0, 8)
+
+
+@pytest.mark.embedded_only
+def test_empty_source_box_is_named():
+    boxes = torch.tensor([[0.0, 0, 1, 1], [3, 2, 3, 5]])
+    with pytest.raises(ValueError, match=r"box 1 of the source boxes is empty: \[3.0, 2.0"):
+        Box2BoxTransform((1.0, 1.0, 1.0, 1.0)).get_deltas(boxes, boxes)
+
+
+def box_loss(kind="smooth_l1", beta=0.0, anchors=None):
+    transform = Box2BoxTransform((1.0, 1.0, 1.0, 1.0))
+    anchors = anchors or [Boxes(torch.tensor([[0.0, 0, 10, 10]])), Boxes([[0.0, 0, 20, 20]])]
+    deltas = [torch.tensor([[[0.5, 0, 0, 0.0]]]), torch.tensor([[[9.0, 9, 9, 9]]])]
+    gt = [torch.tensor([[0.0, 0, 10, 10], [0, 0, 5, 5]])]
+    mask = torch.tensor([[True, False]])
+    return _dense_box_regression_loss(anchors, transform, deltas, gt, mask, kind, beta)
+
+
+def test_box_loss_by_hand():
+    # One foreground anchor: its dx is 0.5 instead of 0. Smooth L1 with beta 1: 0.5^2 / 2.
+    assert box_loss().item() == pytest.approx(0.5)
+    assert box_loss(beta=1.0).item() == pytest.approx(0.125)
+    # The box is 5..15 instead of 0..10: IoU 50/150, hull 150 (no waste), centres 5 px apart.
+    diagonal = 15**2 + 10**2
+    assert box_loss("giou").item() == pytest.approx(1 - 1 / 3)
+    assert box_loss("diou").item() == pytest.approx(1 - 1 / 3 + 25 / diagonal)
+    assert box_loss("ciou").item() == pytest.approx(1 - 1 / 3 + 25 / diagonal)
+
+
+def test_box_loss_takes_tensors_as_anchors():
+    tensors = [torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[0.0, 0, 20, 20]])]
+    assert box_loss(anchors=tensors).item() == pytest.approx(0.5)
+
+
+def test_unknown_box_loss():
+    with pytest.raises(ValueError, match="'l2'"):
+        box_loss("l2")
+
+
+# --- matching and sampling -------------------------------------------------------------------------
+
+
+def test_matcher_truth_table():
+    quality = torch.tensor(
+        # below, at and above each threshold, and one prediction that overlaps nothing
+        [[0.29, 0.3, 0.69, 0.0, 0.1, 0.2], [0.1, 0.1, 0.1, 0.7, 0.71, 0.2]]
+    )
+    matches, labels = Matcher([0.3, 0.7], [0, -1, 1])(quality)
+    assert matches.tolist()[:5] == [0, 0, 0, 1, 1]
+    assert labels.tolist() == [0, -1, -1, 1, 1, 0]
+    assert (matches.dtype, labels.dtype) == (torch.int64, torch.int8)
+
+
+def test_low_quality_matches_include_ties_and_keep_the_better_index():
+    # The first ground truth is best covered by predictions 0 and 2, in a tie; 2 covers the second better.
+    quality = torch.tensor([[0.4, 0.1, 0.4], [0.0, 0.9, 0.5]])
+    matches, labels = Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=True)(quality)
+    assert labels.tolist() == [1, 1, 1]
+    assert matches.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("low_quality", [False, True])
+def test_matcher_without_ground_truth(low_quality):
+    matcher = Matcher([0.5], [-1, 1], allow_low_quality_matches=low_quality)
+    matches, labels = matcher(torch.zeros(0, 3))
+    assert matches.tolist() == [0, 0, 0]
+    assert labels.tolist() == [-1, -1, -1]
+    assert [len(x) for x in matcher(torch.zeros(2, 0))] == [0, 0]
+
+
+@pytest.mark.embedded_only
+@pytest.mark.parametrize(
+    ("thresholds", "labels", "message"),
+    [
+        ([0.7, 0.3], [0, -1, 1], r"\[0.7, 0.3\] are not positive and ascending"),
+        ([0.0], [0, 1], "not positive"),
+        ([0.5], [0, -1, 1], "are not 2 values out of -1, 0, 1"),
+        ([0.5], [0, 2], "are not 2 values"),
+    ],
+)
+def test_wrong_matcher(thresholds, labels, message):
+    with pytest.raises(ValueError, match=message):
+        Matcher(thresholds, labels)
+
+
+@pytest.mark.parametrize(
+    ("positives", "negatives", "expected"),
+    [
+        (100, 100, (4, 12)),  # a quarter of 16, then filled up
+        (2, 100, (2, 14)),  # few positives: more negatives
+        (100, 3, (4, 3)),  # few negatives: not more positives
+        (0, 0, (0, 0)),
+    ],
+)
+def test_sample_counts(positives, negatives, expected):
+    labels = torch.tensor([2] * positives + [9] * negatives + [-1] * 50)
+    labels = labels[torch.randperm(len(labels))]
+    positive, negative = subsample_labels(labels, 16, 0.25, bg_label=9)
+    assert (len(positive), len(negative)) == expected
+    assert (labels[positive] == 2).all()
+    assert (labels[negative] == 9).all()
+    assert len(set(positive.tolist())) == len(positive)
+
+
+def test_sampling_is_uniform():
+    counts = torch.zeros(8)
+    for _ in range(400):
+        counts[subsample_labels(torch.ones(8), 2, 1.0, bg_label=0)[0]] += 1
+    # 100 expected for each, standard deviation 8.7.
+    assert (counts - 100).abs().max() < 45
+
+
+# --- proposals -------------------------------------------------------------------------------------
+
+
+def top(boxes, scores, **kwargs):
+    """Proposals of one image of 50 x 100 pixels; a list of levels or one level."""
+    boxes, scores = ([x] if isinstance(x, torch.Tensor) else x for x in (boxes, scores))
+    arguments = {
+        "image_sizes": [(50, 100)],
+        "nms_thresh": 0.5,
+        "pre_nms_topk": 10,
+        "post_nms_topk": 10,
+        "min_box_size": 0.0,
+        "training": False,
+    }
+    (found,) = find_top_rpn_proposals(
+        [b[None] for b in boxes], [s[None] for s in scores], **(arguments | kwargs)
+    )
+    return found.proposal_boxes.tensor.tolist(), found.objectness_logits.tolist()
+
+
+BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [90, 40, 120, 60], [20, 20, 23, 40]])
+SCORES = torch.tensor([1.0, 2.0, 3.0, 4.0])
+
+
+def test_proposals_are_clipped_deduplicated_and_sorted():
+    boxes, scores = top(BOXES, SCORES)
+    assert scores == [4, 3, 2]
+    assert boxes == [[20, 20, 23, 40], [90, 40, 100, 50], [0, 0, 10, 9]]
+
+
+def test_levels_do_not_suppress_each_other():
+    boxes, scores = top([BOXES[:1], BOXES[1:2]], [SCORES[:1], SCORES[1:2]])
+    assert scores == [2, 1]
+    assert boxes == [[0, 0, 10, 9], [0, 0, 10, 10]]
+
+
+def test_counts_before_and_after_nms():
+    assert top(BOXES, SCORES, pre_nms_topk=3)[1] == [4, 3, 2]
+    assert top(BOXES, SCORES, pre_nms_topk=1)[1] == [4]
+    assert top(BOXES, SCORES, post_nms_topk=2)[1] == [4, 3]
+    # Per level before NMS, in all after it.
+    levels = [BOXES[:2], BOXES[2:]], [SCORES[:2], SCORES[2:]]
+    assert top(*levels, pre_nms_topk=1)[1] == [4, 2]
+    assert top(*levels, pre_nms_topk=1, post_nms_topk=1)[1] == [4]
+
+
+def test_small_boxes_are_dropped_after_clipping():
+    assert top(BOXES, SCORES, min_box_size=3.0)[1] == [3, 2]
+    assert top(BOXES, SCORES, min_box_size=9.5, nms_thresh=1.0)[1] == [3, 1]
+    outside = torch.tensor([[100.0, 10, 130, 20]])
+    assert top(outside, torch.ones(1)) == ([], [])
+
+
+def test_not_finite_is_dropped_in_testing_and_refused_in_training():
+    bad = BOXES.clone()
+    bad[3, 0] = float("nan")
+    scores = torch.tensor([1.0, 2.0, INF, 4.0])
+    assert top(bad, scores)[1] == [2]
+    with pytest.raises(FloatingPointError, match="diverged"):
+        top(bad, scores, training=True)
+
+
+def test_nms_agrees_with_torchvision():
+    corner = torch.rand(200, 2) * 40
+    boxes, scores = torch.cat((corner, corner + 8), dim=1), torch.rand(200)
+    kept = nms(boxes, scores, 0.3)
+    found = top(boxes, scores, nms_thresh=0.3, pre_nms_topk=999, post_nms_topk=999)
+    assert found == (boxes[kept].tolist(), scores[kept].tolist())
+
+
+def proposals_of(boxes, **fields):
+    result = Instances((50, 100))
+    result.proposal_boxes = Boxes(boxes)
+    result.objectness_logits = torch.zeros(len(boxes))
+    for name, value in fields.items():
+        result.set(name, value)
+    return result
+
+
+@pytest.mark.parametrize("as_instances", [False, True])
+def test_ground_truth_is_appended(as_instances):
+    gt = Boxes(torch.tensor([[1.0, 2, 3, 4]]))
+    gt = Instances((50, 100), gt_boxes=gt) if as_instances else gt
+    (result,) = add_ground_truth_to_proposals([gt], [proposals_of(BOXES)])
+    assert_close(result.proposal_boxes.tensor, torch.cat((BOXES, torch.tensor([[1.0, 2, 3, 4]]))))
+    assert set(result.get_fields()) == {"proposal_boxes", "objectness_logits"}
+    # The logit of 1 - 1e-10.
+    assert result.objectness_logits[-1].item() == pytest.approx(23.02585, abs=1e-4)
+
+
+def test_no_ground_truth_is_appended():
+    (result,) = add_ground_truth_to_proposals([Boxes(torch.zeros(0, 4))], [proposals_of(BOXES)])
+    assert_close(result.proposal_boxes.tensor, BOXES)
+    assert add_ground_truth_to_proposals([], []) == []
+
+
+def test_mismatched_ground_truth():
+    with pytest.raises(ValueError, match="proposals"):
+        add_ground_truth_to_proposals([], [proposals_of(BOXES)])
+    with pytest.raises(AssertionError, match="custom"):
+        add_ground_truth_to_proposals(
+            [Boxes(torch.zeros(0, 4))], [proposals_of(BOXES, custom=torch.zeros(4))]
+        )
+
+
+# --- the network -----------------------------------------------------------------------------------
+
+FEATURES = {"p2": (1, 6, 8, 12), "p3": (1, 6, 4, 6)}
+
+
+def small_rpn(**overrides):
+    cfg = get_cfg()
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[8], [16]]
+    cfg.MODEL.RPN.IN_FEATURES = list(FEATURES)
+    for key, value in overrides.items():
+        cfg.MODEL.RPN[key] = value
+    shapes = {name: ShapeSpec(channels=6, stride=2**i) for i, name in enumerate(FEATURES, 2)}
+    return build_proposal_generator(cfg, shapes)
+
+
+def run(rpn, gt_boxes=None, num_images=1):
+    torch.manual_seed(5)
+    features = {name: torch.randn(num_images, *shape[1:]) for name, shape in FEATURES.items()}
+    images = ImageList(torch.zeros(num_images, 3, 32, 48), [(32, 48)] * num_images)
+    gt = gt_boxes and [Instances((32, 48), gt_boxes=Boxes(torch.tensor(b))) for b in gt_boxes]
+    with EventStorage() as storage:
+        proposals, losses = rpn(images, features, gt)
+    return proposals, losses, {name: value for name, (value, _) in storage.latest().items()}
+
+
+def test_losses_of_an_untrained_rpn_by_hand():
+    rpn = small_rpn()
+    nn.init.zeros_(rpn.rpn_head.objectness_logits.weight)
+    nn.init.zeros_(rpn.rpn_head.anchor_deltas.weight)
+    # The anchor of stride 4 and ratio 1 at cell (2, 1), moved by 2 px: dx = 2/8, all else 0. Its IoU of
+    # 48/80 is below 0.7, but the best there is.
+    anchor = torch.tensor([[4.0, 0.0, 12.0, 8.0]])
+    _, losses, events = run(rpn, [(anchor + torch.tensor([2.0, 0, 2, 0])).tolist()])
+    positive = events["rpn/num_pos_anchors"]
+    sampled = positive + events["rpn/num_neg_anchors"]
+    assert sampled == 256
+    # Logits are 0, so every sampled anchor costs ln 2; the divisor is the sample size.
+    assert losses["loss_rpn_cls"].item() == pytest.approx(math.log(2))
+    # Two anchors tie: this one and its neighbour 4 px to the right.
+    assert positive == 2
+    assert losses["loss_rpn_loc"].item() == pytest.approx(2 * 0.25 / 256)
+
+
+def test_only_background_without_ground_truth():
+    proposals, losses, events = run(small_rpn(), [torch.zeros(0, 4).tolist()])
+    assert events == {"rpn/num_pos_anchors": 0, "rpn/num_neg_anchors": 256}
+    assert losses["loss_rpn_loc"].item() == 0
+    assert losses["loss_rpn_cls"].item() == pytest.approx(math.log(2), rel=0.1)
+    sum(losses.values()).backward()
+    assert len(proposals[0]) > 0
+
+
+def test_gradients_reach_the_head_from_losses_alone():
+    rpn = small_rpn()
+    proposals, losses, _ = run(rpn, [[[4.0, 4.0, 14.0, 12.0]]])
+    assert not proposals[0].proposal_boxes.tensor.requires_grad
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in rpn.parameters())
+
+
+def test_loss_weights():
+    box = [[[4.0, 4.0, 14.0, 12.0]]]
+    base = small_rpn()
+    weighted = small_rpn(LOSS_WEIGHT=2.0, BBOX_REG_LOSS_WEIGHT=3.0)
+    weighted.load_state_dict(base.state_dict())
+    (_, plain, _), (_, scaled, _) = run(base, box), run(weighted, box)
+    assert_close(scaled["loss_rpn_cls"], 2 * plain["loss_rpn_cls"])
+    assert_close(scaled["loss_rpn_loc"], 6 * plain["loss_rpn_loc"])
+
+
+def test_testing_needs_no_ground_truth_and_has_its_own_counts():
+    rpn = small_rpn(POST_NMS_TOPK_TRAIN=7, POST_NMS_TOPK_TEST=3)
+    assert len(run(rpn, [[[4.0, 4.0, 14.0, 12.0]]])[0][0]) == 7
+    (proposals,), losses, events = run(rpn.eval())
+    assert len(proposals) == 3
+    assert losses == events == {}
+    assert (proposals.objectness_logits.diff() <= 0).all()
+
+
+def test_predictions_belong_to_their_anchors():
+    """Whatever the layout of the head's outputs, a zero delta proposes the anchor of that very score."""
+    rpn = small_rpn(NMS_THRESH=1.0, POST_NMS_TOPK_TEST=1).eval()
+    wanted = {"level": 1, "anchor": 2, "row": 3, "column": 5}
+    scores = [torch.zeros(1, 3, *shape[-2:]) for shape in FEATURES.values()]
+    scores[wanted["level"]][0, wanted["anchor"], wanted["row"], wanted["column"]] = 9.0
+    deltas = [torch.zeros(1, 12, *shape[-2:]) for shape in FEATURES.values()]
+    rpn.rpn_head.forward = lambda features: (scores, deltas)
+    (proposals,), _, _ = run(rpn)
+    # Size 16, ratio 2: 11.31 x 22.63 around (5, 3) * 8, clipped to 48 x 32.
+    half_width, half_height = 8 / math.sqrt(2), 8 * math.sqrt(2)
+    expected = [40 - half_width, 24 - half_height, 40 + half_width, 32.0]
+    assert_close(proposals.proposal_boxes.tensor, torch.tensor([expected]))
+
+
+def test_anchors_outside_the_image_can_be_left_out():
+    # One threshold: no anchor is ignored for its IoU.
+    rpn = small_rpn(BOUNDARY_THRESH=0, IOU_THRESHOLDS=[0.5], IOU_LABELS=[0, 1])
+    anchors = rpn.anchor_generator([torch.zeros(shape) for shape in FEATURES.values()])
+    gt = Instances((32, 48), gt_boxes=Boxes(torch.tensor([[4.0, 4.0, 14.0, 12.0]])))
+    (labels,), (boxes,) = rpn.label_and_sample_anchors(anchors, [gt])
+    inside = Boxes.cat(anchors).inside_box((32, 48))
+    assert 0 < inside.sum() < 256
+    assert ((labels >= 0) == inside).all()
+    assert_close(boxes, gt.gt_boxes.tensor.expand(len(inside), 4))
+
+
+def test_iou_loss_on_boxes():
+    rpn = small_rpn(BBOX_REG_LOSS_TYPE="giou")
+    nn.init.zeros_(rpn.rpn_head.anchor_deltas.weight)
+    target = torch.tensor([[6.0, 0.0, 14.0, 8.0]])
+    _, losses, events = run(rpn, [target.tolist()])
+    anchors = torch.tensor([[4.0, 0.0, 12.0, 8.0], [8.0, 0.0, 16.0, 8.0]])
+    expected = generalized_box_iou_loss(anchors, target.expand(2, 4), reduction="sum") / 256
+    assert events["rpn/num_pos_anchors"] == 2
+    assert_close(losses["loss_rpn_loc"], expected)
+
+
+def test_autocast():
+    rpn, box = small_rpn(), [[[4.0, 4.0, 14.0, 12.0]]]
+    _, expected, _ = run(rpn, box)
+    with torch.autocast("cpu", torch.bfloat16):
+        (proposals,), losses, _ = run(rpn, box)
+    assert proposals.proposal_boxes.tensor.dtype == torch.float32
+    for name, loss in losses.items():
+        assert loss.item() == pytest.approx(expected[name].item(), rel=0.02)
+
+
+def test_names_of_the_head():
+    one = small_rpn().state_dict()
+    two = small_rpn(CONV_DIMS=[-1, 5]).state_dict()
+    parts = ("weight", "bias")
+    outputs = [f"{name}.{p}" for name in ("objectness_logits", "anchor_deltas") for p in parts]
+    assert list(one) == [f"rpn_head.{n}" for n in ("conv.weight", "conv.bias", *outputs)]
+    hidden = [f"conv.conv{i}.{p}" for i in range(2) for p in parts]
+    assert list(two) == [f"rpn_head.{n}" for n in (*hidden, *outputs)]
+    assert two["rpn_head.conv.conv1.weight"].shape == (5, 6, 3, 3)
+    assert two["rpn_head.anchor_deltas.weight"].shape == (12, 5, 1, 1)
+
+
+def test_precomputed_proposals_need_no_generator():
+    cfg = get_cfg()
+    cfg.MODEL.PROPOSAL_GENERATOR.NAME = "PrecomputedProposals"
+    assert build_proposal_generator(cfg, {}) is None
+
+
+@pytest.mark.embedded_only
+def test_wrong_rpn():
+    with pytest.raises(ValueError, match="needs gt_instances in training"):
+        run(small_rpn())
+    with pytest.raises(ValueError, match="CONV_DIMS has 0; choose a positive number or -1"):
+        StandardRPNHead(in_channels=4, num_anchors=3, conv_dims=[0])
+    shapes = {"p2": ShapeSpec(channels=4, stride=4), "p3": ShapeSpec(channels=8, stride=8)}
+    cfg = get_cfg()
+    cfg.MODEL.RPN.IN_FEATURES = ["p2", "p3"]
+    with pytest.raises(ValueError, match=r"their channels are \[4, 8\]"):
+        RPN(cfg, shapes)
