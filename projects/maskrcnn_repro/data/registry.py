@@ -84,14 +84,7 @@ def resolve_num_classes(cfg: CfgNode) -> int:
     Raises:
         DataError: the config contradicts the data, or its data sets have different classes.
     """
-    return _resolve_count(
-        cfg,
-        "MODEL.ROI_HEADS.NUM_CLASSES",
-        "classes",
-        cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-        get_cfg().MODEL.ROI_HEADS.NUM_CLASSES,
-        class_names,
-    )
+    return _resolve_count(cfg, "ROI_HEADS", "NUM_CLASSES", class_names)
 
 
 def resolve_num_keypoints(cfg: CfgNode) -> int:
@@ -102,14 +95,7 @@ def resolve_num_keypoints(cfg: CfgNode) -> int:
                 f"MODEL.KEYPOINT_ON is True, but data set {name!r} has no keypoint names (in a COCO "
                 "file: 'keypoints' of a category)."
             )
-    return _resolve_count(
-        cfg,
-        "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS",
-        "keypoints",
-        cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS,
-        get_cfg().MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS,
-        keypoint_names,
-    )
+    return _resolve_count(cfg, "ROI_KEYPOINT_HEAD", "NUM_KEYPOINTS", keypoint_names)
 
 
 def resolve_oks_sigmas(cfg: CfgNode) -> list[float]:
@@ -160,14 +146,9 @@ def _used(cfg: CfgNode) -> list[str]:
     return [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
 
 
-def _resolve_count(
-    cfg: CfgNode,
-    key: str,
-    what: str,
-    configured: int,
-    default: int,
-    names_of: Callable[[str], list[str]],
-) -> int:
+def _resolve_count(cfg: CfgNode, head: str, key: str, names_of: Callable[[str], list[str]]) -> int:
+    configured, default = int(cfg.MODEL[head][key]), get_cfg().MODEL[head][key]
+    what = key.removeprefix("NUM_").lower()
     used = _used(cfg)
     if not used:
         return configured
@@ -177,7 +158,7 @@ def _resolve_count(
         return len(names)
     if custom or configured < len(names):
         raise DataError(
-            f"{key} is {configured}, but {used[0]!r} has {len(names)} {what} ({_listing(names)}); "
+            f"MODEL.{head}.{key} is {configured}, but {used[0]!r} has {len(names)} {what} ({_listing(names)}); "
             f"leave the key out or set it to {len(names)}."
         )
     return configured
