@@ -4,8 +4,8 @@ Caffe2 Detectron writes "res4_22_branch2a_bn_s" for "backbone.res4.22.conv1.norm
 rewritten by rules; then any checkpoint name that is the end of a parameter's name, at a dot, belongs to it.
 """
 
+import itertools
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 
@@ -154,7 +154,7 @@ def align_and_update_state_dicts(
     logger.info(
         "%d weights matched with submodule %s",
         len(result),
-        _longest_common_module(result) or "model",
+        _common_module(result) or "model",
     )
     unmatched = sorted(ckpt_state_dict.keys() - parameter_of.keys())
     return result | {name: ckpt_state_dict[name] for name in unmatched}
@@ -168,11 +168,13 @@ def _ends(name: str) -> Iterable[str]:
 
 
 def _longest_common_prefix_str(names: Sequence[str]) -> str:
-    return os.path.commonprefix(names)
+    first, last = min(names), max(names)  # in sorted order the two that differ earliest
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return "".join(letter for letter, _ in same)
 
 
-def _longest_common_module(names: Iterable[str]) -> str:
-    return ".".join(os.path.commonprefix([name.split(".")[:-1] for name in names]))
+def _common_module(names: Iterable[str]) -> str:
+    return _longest_common_prefix_str(list(names)).rpartition(".")[0]
 
 
 __getattr__ = module_getattr(__name__)

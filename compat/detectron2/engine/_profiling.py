@@ -3,8 +3,6 @@
 import itertools
 import logging
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -20,6 +18,12 @@ from detectron2.utils.file_io import PathManager
 from .train_loop import HookBase, TrainerBase
 
 MIB = 1024 * 1024
+
+
+def is_due(trainer: TrainerBase, period: int) -> bool:
+    """Whether the iteration ends a period (0: there are none) or is the last one."""
+    next_iter = trainer.iter + 1
+    return (period > 0 and next_iter % period == 0) or next_iter == trainer.max_iter
 
 
 class TorchProfiler(HookBase):
@@ -54,7 +58,9 @@ class TorchProfiler(HookBase):
             on_trace_ready = torch.profiler.tensorboard_trace_handler(
                 os.path.join(self._output_dir, folder), f"worker{comm.get_rank()}"
             )
-        details = dict(record_shapes=True, profile_memory=True, with_stack=True, with_flops=True)
+        details = dict.fromkeys(
+            ("record_shapes", "profile_memory", "with_stack", "with_flops"), True
+        )
         return torch.profiler.profile(
             activities=self._activities, on_trace_ready=on_trace_ready, **details
         )
@@ -72,14 +78,7 @@ class TorchProfiler(HookBase):
             return
         PathManager.mkdirs(self._output_dir)
         name = f"profiler-trace-iter{self.trainer.iter}.json"
-        with tempfile.TemporaryDirectory() as folder:  # the profiler writes to local disks only
-            trace = os.path.join(folder, name)
-            self._profiler.export_chrome_trace(trace)
-            with (
-                open(trace) as source,
-                PathManager.open(os.path.join(self._output_dir, name), "w") as target,
-            ):
-                shutil.copyfileobj(source, target)
+        self._profiler.export_chrome_trace(os.path.join(self._output_dir, name))
 
 
 class AutogradProfiler(TorchProfiler):
@@ -130,9 +129,7 @@ class PreciseBN(HookBase):
             )
 
     def after_step(self) -> None:
-        next_iter = self.trainer.iter + 1
-        is_due = self._period > 0 and next_iter % self._period == 0
-        if is_due or next_iter == self.trainer.max_iter:
+        if is_due(self.trainer, self._period):
             self.update_stats()
 
     def update_stats(self) -> None:
@@ -169,19 +166,20 @@ class TorchMemoryStats(HookBase):
         self._runs = 0
 
     def after_step(self) -> None:
-        next_iter = self.trainer.iter + 1
-        is_due = next_iter % self._period == 0 or next_iter == self.trainer.max_iter
-        if not is_due or self._runs >= self._max_runs or not torch.cuda.is_available():
+        if not (
+            torch.cuda.is_available()
+            and self._runs < self._max_runs
+            and is_due(self.trainer, self._period)
+        ):
             return
-        self._logger.info(
-            "iter: %d  max_reserved_mem: %.0fMB  reserved_mem: %.0fMB  "
-            "max_allocated_mem: %.0fMB  allocated_mem: %.0fMB",
-            self.trainer.iter,
-            torch.cuda.max_memory_reserved() / MIB,
-            torch.cuda.memory_reserved() / MIB,
-            torch.cuda.max_memory_allocated() / MIB,
-            torch.cuda.memory_allocated() / MIB,
+        kinds = (
+            "max_memory_reserved",
+            "memory_reserved",
+            "max_memory_allocated",
+            "memory_allocated",
         )
+        used = (f"{kind}: {getattr(torch.cuda, kind)() / MIB:.0f}MB" for kind in kinds)
+        self._logger.info("iter: %d  %s", self.trainer.iter, "  ".join(used))
         self._runs += 1
         if self._runs == self._max_runs:
             self._logger.info("\n%s", torch.cuda.memory_summary())

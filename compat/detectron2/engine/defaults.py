@@ -90,6 +90,14 @@ class DefaultPredictor:
         return output
 
 
+def _of_wrapped(name: str) -> property:
+    """Make an attribute of the wrapped trainer one of the wrapper."""
+    return property(
+        lambda self: getattr(self._trainer, name),
+        lambda self, value: setattr(self._trainer, name, value),
+    )
+
+
 class DefaultTrainer(TrainerBase):
     """Trains and evaluates the model of a config.
 
@@ -102,6 +110,9 @@ class DefaultTrainer(TrainerBase):
 
     Attributes:
         cfg: config, scaled to the number of processes (see `auto_scale_workers`).
+        model: wrapped if training is distributed.
+        data_loader: yields the training batches.
+        optimizer: updates the model.
         scheduler: learning-rate schedule.
         checkpointer: saves model and training state to ``OUTPUT_DIR``.
     """
@@ -128,32 +139,9 @@ class DefaultTrainer(TrainerBase):
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
-    @property
-    def model(self) -> nn.Module:
-        """The model, wrapped if training is distributed."""
-        return self._trainer.model
-
-    @model.setter
-    def model(self, value: nn.Module) -> None:
-        self._trainer.model = value
-
-    @property
-    def data_loader(self) -> Iterable[Any]:
-        """Yields the training batches."""
-        return self._trainer.data_loader
-
-    @data_loader.setter
-    def data_loader(self, value: Iterable[Any]) -> None:
-        self._trainer.data_loader = value
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Updates the model."""
-        return self._trainer.optimizer
-
-    @optimizer.setter
-    def optimizer(self, value: torch.optim.Optimizer) -> None:
-        self._trainer.optimizer = value
+    model = _of_wrapped("model")
+    data_loader = _of_wrapped("data_loader")
+    optimizer = _of_wrapped("optimizer")
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from the last checkpoint in ``OUTPUT_DIR``, or load ``MODEL.WEIGHTS``.
@@ -359,8 +347,7 @@ class DefaultTrainer(TrainerBase):
 
 
 def _log_results(dataset_name: str, results: Any) -> None:
-    if not isinstance(results, dict):
-        raise AssertionError(f"the evaluator of {dataset_name} must return a dict, got {results!r}")
+    assert isinstance(results, dict), f"The evaluator of {dataset_name} returned {results!r}"
     logging.getLogger(__name__).info("Evaluation results for %s in csv format:", dataset_name)
     print_csv_format(results)
 

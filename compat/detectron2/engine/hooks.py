@@ -22,7 +22,7 @@ from detectron2.solver import LRScheduler as _TorchLRScheduler
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
-from ._profiling import AutogradProfiler, PreciseBN, TorchMemoryStats, TorchProfiler
+from ._profiling import AutogradProfiler, PreciseBN, TorchMemoryStats, TorchProfiler, is_due
 from .train_loop import HookBase, TrainerBase
 
 __all__ = [
@@ -43,40 +43,22 @@ Callback = Callable[[TrainerBase], Any]
 
 
 class CallbackHook(HookBase):
-    """Calls a function, given the trainer, at each point that has one."""
+    """Calls functions, given the trainer.
 
-    def __init__(
-        self,
-        *,
-        before_train: Callback | None = None,
-        after_train: Callback | None = None,
-        before_step: Callback | None = None,
-        after_step: Callback | None = None,
-    ):
-        self._callbacks = {
-            "before_train": before_train,
-            "after_train": after_train,
-            "before_step": before_step,
-            "after_step": after_step,
-        }
+    Args:
+        **callbacks: by the name of the point: before_train, after_train, before_step or after_step.
 
-    def _call(self, point: str) -> None:
-        callback = self._callbacks[point]
-        if callback is not None:
-            callback(self.trainer)
+    Raises:
+        TypeError: any other name.
+    """
 
-    def before_train(self) -> None:
-        self._call("before_train")
-
-    def before_step(self) -> None:
-        self._call("before_step")
-
-    def after_step(self) -> None:
-        self._call("after_step")
-
-    def after_train(self) -> None:
-        self._call("after_train")
-        self._callbacks.clear()  # a callback may hold the trainer, which holds this hook
+    def __init__(self, **callbacks: Callback | None):
+        unknown = callbacks.keys() - {"before_train", "after_train", "before_step", "after_step"}
+        if unknown:
+            raise TypeError(f"CallbackHook got unexpected points {sorted(unknown)}")
+        for point, callback in callbacks.items():
+            if callback is not None:  # hides the method that does nothing
+                setattr(self, point, lambda callback=callback: callback(self.trainer))
 
 
 class IterationTimer(HookBase):
@@ -147,8 +129,7 @@ class PeriodicWriter(HookBase):
         self._period = period
 
     def after_step(self) -> None:
-        next_iter = self.trainer.iter + 1
-        if next_iter % self._period == 0 or next_iter == self.trainer.max_iter:
+        if is_due(self.trainer, self._period):
             for writer in self._writers:
                 writer.write()
 
@@ -252,12 +233,10 @@ class LRScheduler(HookBase):
 
     def before_train(self) -> None:
         self._optimizer = self._optimizer or self.trainer.optimizer
-        if isinstance(self.scheduler, ParamScheduler):
+        trainer, schedule = self.trainer, self.scheduler
+        if isinstance(schedule, ParamScheduler):
             self._scheduler = LRMultiplier(
-                self._optimizer,
-                self.scheduler,
-                self.trainer.max_iter,
-                last_iter=self.trainer.iter - 1,
+                self._optimizer, schedule, trainer.max_iter, last_iter=trainer.iter - 1
             )
         self._group = self.get_best_param_group_id(self._optimizer)
 

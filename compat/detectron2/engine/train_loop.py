@@ -103,32 +103,31 @@ class TrainerBase:
             finally:
                 self.after_train()
 
+    def _call_hooks(self, point: str) -> None:
+        for hook in self._hooks:
+            getattr(hook, point)()
+
     def before_train(self) -> None:
         """Call the hooks before the first iteration."""
-        for hook in self._hooks:
-            hook.before_train()
+        self._call_hooks("before_train")
 
     def after_train(self) -> None:
         """Call the hooks after the training."""
         self.storage.iter = self.iter
-        for hook in self._hooks:
-            hook.after_train()
+        self._call_hooks("after_train")
 
     def before_step(self) -> None:
         """Call the hooks at the beginning of an iteration, the storage being at that iteration."""
         self.storage.iter = self.iter
-        for hook in self._hooks:
-            hook.before_step()
+        self._call_hooks("before_step")
 
     def after_backward(self) -> None:
         """Call the hooks between backward pass and update; `run_step` has to do this."""
-        for hook in self._hooks:
-            hook.after_backward()
+        self._call_hooks("after_backward")
 
     def after_step(self) -> None:
         """Call the hooks at the end of an iteration."""
-        for hook in self._hooks:
-            hook.after_step()
+        self._call_hooks("after_step")
 
     def run_step(self) -> None:
         """Do one iteration."""

@@ -71,35 +71,21 @@ class DatasetEvaluators(DatasetEvaluator):
         return merged
 
 
-class _StageTimes:
-    """Seconds spent in each stage of the inference loop, after the warmup."""
+class _Stopwatch:
+    """Seconds since the start, and those of them spent in each stage."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
+        self.start = self.last = time.perf_counter()
         self.spent: Counter[str] = Counter()
-        self.start = time.perf_counter()
 
-    @property
-    def total(self) -> float:
-        return time.perf_counter() - self.start
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.spent[stage] += time.perf_counter() - start
-
-    def batches(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """Yield from `loader`, measuring as "data" how long each batch takes."""
-        iterator, end = iter(loader), object()
-        while True:
-            with self.measure("data"):
-                batch = next(iterator, end)
-            if batch is end:
-                return
-            yield batch
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap for `stage`."""
+        now = time.perf_counter()
+        self.spent[stage] += now - self.last
+        self.last = now
 
 
 def inference_on_dataset(
@@ -131,57 +117,49 @@ def inference_on_dataset(
             callbacks[point]()
 
     warmup = max(0, min(5, total - 1))
-    times = _StageTimes()
+    watch = _Stopwatch()
     mode = inference_context(model) if isinstance(model, nn.Module) else nullcontext()
     with mode, torch.no_grad():
         call("on_start")
-        for index, inputs in enumerate(times.batches(data_loader)):
+        for index, inputs in enumerate(data_loader):
+            watch.lap("Dataloading")
             if index == warmup:
-                times.restart()
-            with times.measure("inference"):
-                call("before_inference")
-                outputs = model(inputs)
-                call("after_inference")
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
-            with times.measure("eval"):
-                evaluator.process(inputs, outputs)
+                watch.restart()
+            call("before_inference")
+            outputs = model(inputs)
+            call("after_inference")
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            watch.lap("Inference")
+            evaluator.process(inputs, outputs)
+            watch.lap("Eval")
             counted = index + 1 - (warmup if index >= warmup else 0)
-            is_slow = times.spent["inference"] > 5 * counted
-            if index >= 2 * warmup or is_slow:
-                _log_progress(times, counted, index + 1, total)
+            if index >= 2 * warmup or watch.spent["Inference"] > 5 * counted:
+                _log_progress(watch, counted, index + 1, total)
         call("on_end")
-    _log_total(times, max(1, total - warmup))
+    _log_total(watch, max(1, total - warmup))
     return evaluator.evaluate() or {}
 
 
-def _log_progress(times: _StageTimes, counted: int, done: int, total: int) -> None:
-    seconds = times.total / counted
-    data, inference, evaluation = (
-        f"{times.spent[stage] / counted:.4f} s/iter" for stage in ("data", "inference", "eval")
-    )
+def _log_progress(watch: _Stopwatch, counted: int, done: int, total: int) -> None:
+    per_batch = (time.perf_counter() - watch.start) / counted
+    stages = ("Dataloading", "Inference", "Eval")
+    parts = [f"{stage}: {watch.spent[stage] / counted:.4f} s/iter." for stage in stages]
     log_every_n_seconds(
         logging.INFO,
-        f"Inference done {done}/{total}. Dataloading: {data}. Inference: {inference}. "
-        f"Eval: {evaluation}. Total: {seconds:.4f} s/iter. "
-        f"ETA={timedelta(seconds=int(seconds * (total - done)))}",
+        f"Inference done {done}/{total}. {' '.join(parts)} Total: {per_batch:.4f} s/iter. "
+        f"ETA={timedelta(seconds=int(per_batch * (total - done)))}",
         n=5,
     )
 
 
-def _log_total(times: _StageTimes, counted: int) -> None:
+def _log_total(watch: _Stopwatch, counted: int) -> None:
     """Log the time of this process, before it waits for the others."""
-    for what, seconds, duration in (
-        ("time", times.total, timedelta(seconds=times.total)),
-        (
-            "pure compute time",
-            times.spent["inference"],
-            timedelta(seconds=int(times.spent["inference"])),
-        ),
-    ):
+    total, compute = time.perf_counter() - watch.start, watch.spent["Inference"]
+    for what, seconds in (("time", total), ("pure compute time", compute)):
         logging.getLogger(__name__).info(
             "Total inference %s: %s (%.6f s / iter per device, on %d devices)",
-            *(what, duration, seconds / counted, get_world_size()),
+            *(what, timedelta(seconds=int(seconds)), seconds / counted, get_world_size()),
         )
 
 

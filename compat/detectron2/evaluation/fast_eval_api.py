@@ -6,7 +6,7 @@ from pycocotools.coco import COCO
 from detectron2._absent import module_getattr
 
 
-class COCOeval_opt(COCOeval_faster):  # noqa: N801
+class COCOeval_opt(COCOeval_faster):
     """`COCOeval_faster` for the data and the categories of pycocotools; prints like it.
 
     Args:
@@ -15,7 +15,7 @@ class COCOeval_opt(COCOeval_faster):  # noqa: N801
         iouType: "bbox", "segm" or "keypoints".
     """
 
-    def __init__(self, cocoGt: COCO, cocoDt: COCO, iouType: str = "segm"):  # noqa: N803
+    def __init__(self, cocoGt: COCO, cocoDt: COCO, iouType: str = "segm"):
         for data in (cocoGt, cocoDt):
             data.cat_img_map = data.catToImgs  # faster-coco-eval's name for it
         super().__init__(cocoGt, cocoDt, iouType, print_function=print)

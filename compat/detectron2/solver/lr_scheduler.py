@@ -8,7 +8,7 @@ iterations.
 import logging
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fvcore.common.param_scheduler import (
@@ -87,7 +87,9 @@ class LRMultiplier(LRScheduler):
         self, optimizer: Optimizer, multiplier: ParamScheduler, max_iter: int, last_iter: int = -1
     ):
         if not isinstance(multiplier, ParamScheduler):
-            raise ValueError(f"multiplier must be an fvcore ParamScheduler, got {multiplier!r}")
+            raise ValueError(  # noqa: TRY004 (Detectron2's type)
+                f"multiplier must be an fvcore ParamScheduler, got {multiplier!r}"
+            )
         self._multiplier = multiplier
         self._max_iter = max_iter
         super().__init__(optimizer, last_epoch=last_iter)
@@ -102,41 +104,31 @@ class LRMultiplier(LRScheduler):
         return [factor * base_lr for base_lr in self.base_lrs]
 
 
-class _WarmupLR(LRScheduler):
-    """Base of the two older schedules: (warmup factor) x (decay), each a function of the iteration."""
+class _WarmedUp(ParamScheduler):
+    """(warmup factor) x (decay), each a function of the iteration."""
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        warmup_factor: float,
-        warmup_iters: int,
-        warmup_method: str,
-        last_epoch: int,
-    ):
+    def __init__(self, decay: Callable[[int], float], factor: float, length: int, method: str):
+        _check_warmup_method(method)
+        self.decay, self.factor, self.length, self.method = decay, factor, length, method
+
+    def __call__(self, where: float) -> float:
+        if where >= self.length:
+            return self.decay(where)
+        done = where / self.length if self.method == "linear" else 0.0
+        return self.decay(where) * (self.factor * (1 - done) + done)
+
+
+class _IterationLR(LRMultiplier):
+    """`LRMultiplier` that gives its schedule the iteration itself."""
+
+    def __init__(self, optimizer: Optimizer, schedule: ParamScheduler, last_epoch: int):
         logging.getLogger(__name__).warning(
             "%s is deprecated; use LRMultiplier with an fvcore ParamScheduler", type(self).__name__
         )
-        _check_warmup_method(warmup_method)
-        self.warmup_factor = warmup_factor
-        self.warmup_iters = warmup_iters
-        self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
-
-    def _decay(self) -> float:
-        raise NotImplementedError
-
-    def _warmup(self) -> float:
-        if self.last_epoch >= self.warmup_iters:
-            return 1.0
-        done = self.last_epoch / self.warmup_iters if self.warmup_method == "linear" else 0.0
-        return self.warmup_factor * (1 - done) + done
-
-    def get_lr(self) -> list[float]:
-        factor = self._warmup() * self._decay()
-        return [factor * base_lr for base_lr in self.base_lrs]
+        super().__init__(optimizer, schedule, max_iter=1, last_iter=last_epoch)
 
 
-class WarmupMultiStepLR(_WarmupLR):
+class WarmupMultiStepLR(_IterationLR):
     """Warmup, then the rate falls by `gamma` at each milestone.
 
     Raises:
@@ -155,15 +147,15 @@ class WarmupMultiStepLR(_WarmupLR):
     ):
         if sorted(milestones) != list(milestones):
             raise ValueError(f"milestones must increase, got {milestones}")
-        self.milestones = milestones
-        self.gamma = gamma
-        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
 
-    def _decay(self) -> float:
-        return self.gamma ** bisect_right(self.milestones, self.last_epoch)
+        def decay(iteration: int) -> float:
+            return gamma ** bisect_right(milestones, iteration)
+
+        schedule = _WarmedUp(decay, warmup_factor, warmup_iters, warmup_method)
+        super().__init__(optimizer, schedule, last_epoch)
 
 
-class WarmupCosineLR(_WarmupLR):
+class WarmupCosineLR(_IterationLR):
     """Warmup times half a cosine; the cosine starts at iteration 0, not after the warmup."""
 
     def __init__(
@@ -175,11 +167,11 @@ class WarmupCosineLR(_WarmupLR):
         warmup_method: str = "linear",
         last_epoch: int = -1,
     ):
-        self.max_iters = max_iters
-        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
+        def decay(iteration: int) -> float:
+            return (1.0 + math.cos(math.pi * iteration / max_iters)) / 2
 
-    def _decay(self) -> float:
-        return (1.0 + math.cos(math.pi * self.last_epoch / self.max_iters)) / 2
+        schedule = _WarmedUp(decay, warmup_factor, warmup_iters, warmup_method)
+        super().__init__(optimizer, schedule, last_epoch)
 
 
 __getattr__ = module_getattr(__name__)
