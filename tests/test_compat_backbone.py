@@ -192,6 +192,13 @@ def test_last_feature_is_the_default():
     assert classifier(torch.rand(2, 3, 32, 32))["linear"].shape == (2, 7)
 
 
+@pytest.mark.embedded_only  # Detectron2 drops all stages here and fails
+def test_classifier_alone_keeps_all_stages():
+    net = small_resnet(num_classes=7, out_features=["linear"])
+    assert net.stage_names == ("res2", "res3", "res4")
+    assert net(torch.rand(2, 3, 32, 32))["linear"].shape == (2, 7)
+
+
 def test_stem_only():
     net = small_resnet(out_features=["stem"])
     assert not hasattr(net, "res2")
@@ -288,7 +295,7 @@ def test_deformable_convolutions_are_refused():
 
 @pytest.mark.embedded_only
 def test_wrong_pieces_are_named():
-    with pytest.raises(TypeError, match="res2 has a ReLU"):
+    with pytest.raises(TypeError, match="res2 has a ReLU, no CNNBlockBase"):
         ResNet(BasicStem(), [[nn.ReLU()]])
     with pytest.raises(ValueError, match="res2 has no blocks"):
         ResNet(BasicStem(), [[]])

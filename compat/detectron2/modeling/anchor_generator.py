@@ -15,8 +15,6 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes
 from detectron2.utils.registry import Registry
 
-__all__ = ["ANCHOR_GENERATOR_REGISTRY", "DefaultAnchorGenerator", "build_anchor_generator"]
-
 ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
 ANCHOR_GENERATOR_REGISTRY.__doc__ = (
     "Callables ``(cfg, input_shape: list[ShapeSpec]) -> nn.Module``."

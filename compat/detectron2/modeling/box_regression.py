@@ -9,25 +9,19 @@ from collections.abc import Callable, Sequence
 
 import torch
 from fvcore.nn import smooth_l1_loss
-from torchvision.ops import (
-    complete_box_iou_loss,
-    distance_box_iou_loss,
-    generalized_box_iou_loss,
-)
+from torchvision import ops
 
 from detectron2._absent import module_getattr
 from detectron2.layers import cat
 from detectron2.structures import Boxes
 
-__all__ = ["Box2BoxTransform", "Box2BoxTransformLinear"]
-
 # At most from 16 to 1000 pixels: exp() of an untrained network's output must not overflow.
 _DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)
 
 _IOU_LOSSES: dict[str, Callable] = {
-    "giou": generalized_box_iou_loss,
-    "diou": distance_box_iou_loss,
-    "ciou": complete_box_iou_loss,
+    "giou": ops.generalized_box_iou_loss,
+    "diou": ops.distance_box_iou_loss,
+    "ciou": ops.complete_box_iou_loss,
 }
 
 
@@ -43,9 +37,7 @@ class Box2BoxTransform:
     """
 
     def __init__(
-        self,
-        weights: tuple[float, float, float, float],
-        scale_clamp: float = _DEFAULT_SCALE_CLAMP,
+        self, weights: tuple[float, float, float, float], scale_clamp: float = _DEFAULT_SCALE_CLAMP
     ):
         self.weights = weights
         self.scale_clamp = scale_clamp

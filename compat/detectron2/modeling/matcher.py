@@ -9,8 +9,6 @@ import torch
 
 from detectron2._absent import module_getattr
 
-__all__ = ["Matcher"]
-
 
 class Matcher:
     """Gives every prediction its best ground truth, and a label by how good that match is.

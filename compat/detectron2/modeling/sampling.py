@@ -4,8 +4,6 @@ import torch
 
 from detectron2._absent import module_getattr
 
-__all__ = ["subsample_labels"]
-
 
 def subsample_labels(
     labels: torch.Tensor, num_samples: int, positive_fraction: float, bg_label: int

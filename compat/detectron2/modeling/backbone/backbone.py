@@ -8,8 +8,6 @@ from torch import nn
 from detectron2._absent import module_getattr
 from detectron2.layers import ShapeSpec
 
-__all__ = ["Backbone"]
-
 
 class Backbone(nn.Module, metaclass=ABCMeta):
     """A network from images to named feature maps.

@@ -7,8 +7,6 @@ from detectron2.utils.registry import Registry
 
 from .backbone import Backbone
 
-__all__ = ["BACKBONE_REGISTRY", "build_backbone"]
-
 BACKBONE_REGISTRY = Registry("BACKBONE")
 BACKBONE_REGISTRY.__doc__ = "Callables ``(cfg, input_shape: ShapeSpec) -> Backbone``."
 

@@ -10,13 +10,11 @@ from torch import nn
 
 from detectron2._absent import module_getattr
 from detectron2.config import CfgNode
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec
 
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY
-from .resnet import build_resnet_backbone
-
-__all__ = ["FPN", "build_resnet_fpn_backbone"]
+from .resnet import build_resnet_backbone, conv_with_norm
 
 
 class FPN(Backbone):
@@ -57,8 +55,9 @@ class FPN(Backbone):
         if not strides or strides != [strides[0] * 2**i for i in range(len(strides))]:
             raise ValueError(f"FPN needs strides that double; {list(in_features)} have {strides}")
         for feature, level in zip(in_features, self._levels, strict=True):
-            lateral = _conv(shapes[feature].channels, out_channels, 1, norm)
-            output = _conv(out_channels, out_channels, 3, norm)
+            in_channels = shapes[feature].channels
+            lateral = conv_with_norm(in_channels, out_channels, 1, norm, bias=norm == "")
+            output = conv_with_norm(out_channels, out_channels, 3, norm, bias=norm == "")
             weight_init.c2_xavier_fill(lateral)
             weight_init.c2_xavier_fill(output)
             self.add_module(f"fpn_lateral{level}", lateral)
@@ -66,7 +65,7 @@ class FPN(Backbone):
         # Top block before the backbone: the order of parameters is the order of the optimizer's state.
         self.top_block, self.bottom_up = top_block, bottom_up
         self.in_features = tuple(in_features)
-        self._divisor, self._square_side = strides[-1], square_pad
+        self._size_divisibility, self._square_side = strides[-1], square_pad
         self._average = fuse_type == "avg"
         extra = top_block.num_levels if top_block is not None else 0
         levels = range(self._levels[0], self._levels[-1] + 1 + extra)
@@ -75,9 +74,19 @@ class FPN(Backbone):
         self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)
 
     @property
+    def lateral_convs(self) -> list[nn.Module]:
+        """1x1 convolutions of the features below, coarsest level first."""
+        return [getattr(self, f"fpn_lateral{level}") for level in reversed(self._levels)]
+
+    @property
+    def output_convs(self) -> list[nn.Module]:
+        """3x3 convolutions of the fused levels, coarsest first."""
+        return [getattr(self, f"fpn_output{level}") for level in reversed(self._levels)]
+
+    @property
     def size_divisibility(self) -> int:
         """The coarsest stride of ``bottom_up`` in use: upsampled maps then fit the finer ones."""
-        return self._divisor
+        return self._size_divisibility
 
     @property
     def padding_constraints(self) -> dict[str, int]:
@@ -91,15 +100,16 @@ class FPN(Backbone):
             ``p<level>`` -> tensor of shape (N, C, H/s, W/s), finest level first.
         """
         features = self.bottom_up(x)
-        pyramid, coarser = {}, None
-        for name, level in zip(reversed(self.in_features), reversed(self._levels), strict=True):
-            fused = getattr(self, f"fpn_lateral{level}")(features[name])
+        levels, fused = [], None
+        names = reversed(self.in_features)
+        for name, lateral, output in zip(names, self.lateral_convs, self.output_convs, strict=True):
+            coarser, fused = fused, lateral(features[name])
             if coarser is not None:
                 fused = fused + F.interpolate(coarser, scale_factor=2.0, mode="nearest")
                 fused = fused / 2 if self._average else fused
-            pyramid[f"p{level}"] = getattr(self, f"fpn_output{level}")(fused)
-            coarser = fused
-        pyramid = dict(reversed(pyramid.items()))
+            levels.insert(0, output(fused))
+        # Without the top block's levels so far.
+        pyramid = dict(zip(self._out_features, levels, strict=False))
         if self.top_block is not None:
             top = self.top_block((pyramid | features)[self.top_block.in_feature])
             pyramid |= zip(self._out_features[len(pyramid) :], top, strict=True)
@@ -128,17 +138,6 @@ def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
         norm=keys.NORM,
         top_block=LastLevelMaxPool(),
         fuse_type=keys.FUSE_TYPE,
-    )
-
-
-def _conv(in_channels: int, out_channels: int, kernel_size: int, norm) -> Conv2d:
-    return Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        padding=kernel_size // 2,
-        bias=norm == "",
-        norm=get_norm(norm, out_channels),
     )
 
 

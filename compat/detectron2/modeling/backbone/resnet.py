@@ -19,16 +19,6 @@ from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY
 
-__all__ = [
-    "BasicBlock",
-    "BasicStem",
-    "BottleneckBlock",
-    "ResNet",
-    "ResNetBlockBase",
-    "build_resnet_backbone",
-    "make_stage",
-]
-
 ResNetBlockBase = CNNBlockBase
 
 # Depth -> number of blocks of res2 ... res5 (Table 1 of the ResNet paper).
@@ -41,14 +31,30 @@ _NUM_BLOCKS = {
 }
 
 
+def conv_with_norm(
+    in_channels: int, out_channels: int, kernel_size: int, norm, *, dilation: int = 1, **kwargs
+) -> Conv2d:
+    """Make a convolution that changes the resolution only by its stride, by default without bias."""
+    return Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size=kernel_size,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        norm=get_norm(norm, out_channels),
+        **{"bias": False, **kwargs},
+    )
+
+
 class _ResidualBlock(CNNBlockBase):
     """``relu(residual(x) + shortcut(x))``; the shortcut is a 1x1 convolution where channels change."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, norm):
         super().__init__(in_channels, out_channels, stride)
-        self.shortcut = None
-        if in_channels != out_channels:
-            self.shortcut = _conv(in_channels, out_channels, 1, norm, stride=stride)
+        projects = in_channels != out_channels
+        self.shortcut = (
+            conv_with_norm(in_channels, out_channels, 1, norm, stride=stride) if projects else None
+        )
 
     def _initialize(self, *convs: Conv2d) -> None:
         for conv in (*convs, self.shortcut):
@@ -76,8 +82,8 @@ class BasicBlock(_ResidualBlock):
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, norm="BN"):
         super().__init__(in_channels, out_channels, stride, norm)
-        self.conv1 = _conv(in_channels, out_channels, 3, norm, stride=stride)
-        self.conv2 = _conv(out_channels, out_channels, 3, norm)
+        self.conv1 = conv_with_norm(in_channels, out_channels, 3, norm, stride=stride)
+        self.conv2 = conv_with_norm(out_channels, out_channels, 3, norm)
         self._initialize(self.conv1, self.conv2)
 
     def _residual(self, x: torch.Tensor) -> torch.Tensor:
@@ -114,11 +120,11 @@ class BottleneckBlock(_ResidualBlock):
         super().__init__(in_channels, out_channels, stride, norm)
         width = bottleneck_channels
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
-        self.conv1 = _conv(in_channels, width, 1, norm, stride=first)
-        self.conv2 = _conv(
+        self.conv1 = conv_with_norm(in_channels, width, 1, norm, stride=first)
+        self.conv2 = conv_with_norm(
             width, width, 3, norm, stride=second, groups=num_groups, dilation=dilation
         )
-        self.conv3 = _conv(width, out_channels, 1, norm)
+        self.conv3 = conv_with_norm(width, out_channels, 1, norm)
         self._initialize(self.conv1, self.conv2, self.conv3)
 
     def _residual(self, x: torch.Tensor) -> torch.Tensor:
@@ -136,7 +142,7 @@ class BasicStem(CNNBlockBase):
 
     def __init__(self, in_channels: int = 3, out_channels: int = 64, norm="BN"):
         super().__init__(in_channels, out_channels, 4)
-        self.conv1 = _conv(in_channels, out_channels, 7, norm, stride=2)
+        self.conv1 = conv_with_norm(in_channels, out_channels, 7, norm, stride=2)
         weight_init.c2_msra_fill(self.conv1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -171,11 +177,10 @@ class ResNet(Backbone):
         self.stem = stem
         self.num_classes = num_classes
         names = [f"res{i}" for i in range(2, 2 + len(stages))]
-        if out_features is not None:
+        if out_features is not None and "linear" not in out_features:
             # A stage without use would cost memory, and its parameters would get no gradient: DDP fails.
-            names = names[
-                : max((names.index(f) + 1 for f in out_features if f in names), default=0)
-            ]
+            while names and names[-1] not in out_features:
+                names.pop()
         self.stage_names = tuple(names)
         self._out_feature_channels = {"stem": stem.out_channels}
         self._out_feature_strides = {"stem": stem.stride}
@@ -199,9 +204,7 @@ class ResNet(Backbone):
         stride = list(self._out_feature_strides.values())[-1]
         for block in blocks:
             if not isinstance(block, CNNBlockBase):
-                raise TypeError(
-                    f"stage {name} has a {type(block).__name__}, which is no CNNBlockBase"
-                )
+                raise TypeError(f"stage {name} has a {type(block).__name__}, no CNNBlockBase")
             stride *= block.stride
         self.add_module(name, nn.Sequential(*blocks))
         self._out_feature_channels[name] = blocks[-1].out_channels
@@ -345,11 +348,10 @@ def _check_resnet_keys(keys: CfgNode) -> None:
     if keys.RES5_DILATION not in (1, 2):
         raise ValueError(f"MODEL.RESNETS.RES5_DILATION is {keys.RES5_DILATION}; choose 1 or 2")
     needed = {"RES2_OUT_CHANNELS": 64, "RES5_DILATION": 1, "NUM_GROUPS": 1}
-    for key, value in needed.items():
-        if keys.DEPTH < 50 and keys[key] != value:
-            raise ValueError(
-                f"MODEL.RESNETS.{key} is {keys[key]}; depth {keys.DEPTH} needs {value}"
-            )
+    for key, value in needed.items() if keys.DEPTH < 50 else ():
+        if keys[key] != value:
+            given = f"MODEL.RESNETS.{key} is {keys[key]}"
+            raise ValueError(f"{given}; depth {keys.DEPTH} needs {value}")
 
 
 def _blocks_of_depth(depth: int) -> tuple[int, ...]:
@@ -390,22 +392,6 @@ def _make_stages(
         )
         in_channels = out_channels
     return stages
-
-
-def _conv(
-    in_channels: int, out_channels: int, kernel_size: int, norm, *, dilation: int = 1, **kwargs: int
-) -> Conv2d:
-    """Make a convolution with normalization that changes the resolution only by its stride."""
-    return Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        padding=dilation * (kernel_size // 2),
-        dilation=dilation,
-        bias=False,
-        norm=get_norm(norm, out_channels),
-        **kwargs,
-    )
 
 
 __getattr__ = module_getattr(__name__)

@@ -7,8 +7,6 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 
-__all__ = ["PROPOSAL_GENERATOR_REGISTRY", "build_proposal_generator"]
-
 PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR")
 PROPOSAL_GENERATOR_REGISTRY.__doc__ = (
     "Callables ``(cfg, input_shape: dict[str, ShapeSpec]) -> nn.Module``."

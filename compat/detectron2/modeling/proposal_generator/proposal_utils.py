@@ -12,12 +12,6 @@ from detectron2._absent import module_getattr
 from detectron2.layers import batched_nms, cat
 from detectron2.structures import Boxes, Instances
 
-__all__ = [
-    "add_ground_truth_to_proposals",
-    "add_ground_truth_to_proposals_single_image",
-    "find_top_rpn_proposals",
-]
-
 _ALMOST_CERTAIN = 1 - 1e-10
 _GROUND_TRUTH_LOGIT = math.log(_ALMOST_CERTAIN / (1 - _ALMOST_CERTAIN))
 
