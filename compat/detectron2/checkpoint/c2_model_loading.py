@@ -152,9 +152,7 @@ def align_and_update_state_dicts(
         logger.warning("No weights in checkpoint matched with model.")
         return ckpt_state_dict
     logger.info(
-        "%d weights matched with submodule %s",
-        len(result),
-        _common_module(result) or "model",
+        "%d weights matched with submodule %s", len(result), _common_module(result) or "model"
     )
     unmatched = sorted(ckpt_state_dict.keys() - parameter_of.keys())
     return result | {name: ckpt_state_dict[name] for name in unmatched}

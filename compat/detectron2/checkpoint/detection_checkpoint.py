@@ -94,12 +94,10 @@ class DetectionCheckpointer(Checkpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         if checkpoint.get("matching_heuristics", False):
-            self._convert_ndarray_to_tensor(checkpoint["model"])
-            checkpoint["model"] = align_and_update_state_dicts(
-                self.model.state_dict(),
-                checkpoint["model"],
-                c2_conversion=checkpoint.get("__author__") == "Caffe2",
-            )
+            weights, is_caffe2 = checkpoint["model"], checkpoint.get("__author__") == "Caffe2"
+            self._convert_ndarray_to_tensor(weights)
+            own = self.model.state_dict()
+            checkpoint["model"] = align_and_update_state_dicts(own, weights, is_caffe2)
         incompatible = super()._load_model(checkpoint)
 
         # The config sets the pixel statistics, and anchors are computed: neither is a weight, though

@@ -135,8 +135,5 @@ def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventW
         max_iter: iterations of the training, for the remaining time in the log.
     """
     PathManager.mkdirs(output_dir)
-    return [
-        CommonMetricPrinter(max_iter),
-        JSONWriter(os.path.join(output_dir, "metrics.json")),
-        TensorboardXWriter(output_dir),
-    ]
+    metrics = os.path.join(output_dir, "metrics.json")
+    return [CommonMetricPrinter(max_iter), JSONWriter(metrics), TensorboardXWriter(output_dir)]

@@ -125,16 +125,13 @@ class DefaultTrainer(TrainerBase):
 
         # This order is fixed: each of them draws random numbers.
         model = self.build_model(cfg)
-        optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(cfg)
+        optimizer, loader = self.build_optimizer(cfg, model), self.build_train_loader(cfg)
 
-        model = create_ddp_model(model, broadcast_buffers=False)
         loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = loop(model, data_loader, optimizer)
+        self._trainer = loop(create_ddp_model(model, broadcast_buffers=False), loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = DetectionCheckpointer(
-            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
-        )
+        trainer = weakref.proxy(self)  # which owns the checkpointer
+        self.checkpointer = DetectionCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=trainer)
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
@@ -149,8 +146,9 @@ class DefaultTrainer(TrainerBase):
         Args:
             resume: go on, with optimizer, schedule and iteration, if there is a checkpoint.
         """
-        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        if resume and self.checkpointer.has_checkpoint():
+        resumes = resume and self.checkpointer.has_checkpoint()
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resumes)
+        if resumes:
             self.start_iter = self.iter + 1  # the checkpoint holds the last finished iteration
 
     def build_hooks(self) -> list[HookBase | None]:

@@ -87,21 +87,25 @@ class TrainerBase:
         """Run iterations `start_iter` to ``max_iter - 1``."""
         logger = logging.getLogger(__name__)
         logger.info("Starting training from iteration %d", start_iter)
-        self.iter = self.start_iter = start_iter
-        self.max_iter = max_iter
-        with EventStorage(start_iter) as self.storage:
+        self.iter, self.start_iter, self.max_iter = start_iter, start_iter, max_iter
+        with EventStorage(start_iter) as storage:
+            self.storage = storage
             try:
-                self.before_train()
-                for self.iter in range(start_iter, max_iter):
-                    self.before_step()
-                    self.run_step()
-                    self.after_step()
-                self.iter = max(start_iter, max_iter)
+                self._run_iterations()
             except Exception:
                 logger.exception("Exception during training:")
                 raise
             finally:
                 self.after_train()
+
+    def _run_iterations(self) -> None:
+        self.before_train()
+        for number in range(self.start_iter, self.max_iter):
+            self.iter = number
+            self.before_step()
+            self.run_step()
+            self.after_step()
+        self.iter = max(self.start_iter, self.max_iter)
 
     def _call_hooks(self, point: str) -> None:
         for hook in self._hooks:
@@ -193,10 +197,7 @@ class SimpleTrainer(TrainerBase):
         """Load a batch, compute losses and gradients, update."""
         if not self.model.training:
             raise AssertionError(f"[{type(self).__name__}] model was changed to eval mode!")
-        start = time.perf_counter()
-        batch = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-
+        batch, data_time = self._next_batch()
         if self.zero_grad_before_forward:
             self.optimizer.zero_grad()
         with self._precision():
@@ -214,6 +215,11 @@ class SimpleTrainer(TrainerBase):
         else:
             self._write_metrics(losses, data_time)
         self._update()
+
+    def _next_batch(self) -> tuple[Any, float]:
+        """Return a batch and the seconds waited for it."""
+        start = time.perf_counter()
+        return next(self._data_loader_iter), time.perf_counter() - start
 
     def _precision(self) -> Any:
         return nullcontext()
