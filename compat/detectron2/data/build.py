@@ -14,7 +14,7 @@ from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
 
 from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset, ToIterableDataset
-from .dataset_dicts import (
+from .dataset_dicts import (  # noqa: F401
     filter_images_with_few_keypoints,
     filter_images_with_only_crowd_annotations,
     get_detection_dataset_dicts,
@@ -28,17 +28,6 @@ from .samplers import (
     RepeatFactorTrainingSampler,
     TrainingSampler,
 )
-
-__all__ = [
-    "build_batch_data_loader",
-    "build_detection_test_loader",
-    "build_detection_train_loader",
-    "filter_images_with_few_keypoints",
-    "filter_images_with_only_crowd_annotations",
-    "get_detection_dataset_dicts",
-    "load_proposals_into_dataset",
-    "print_instances_class_histogram",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +53,6 @@ def build_batch_data_loader(
     drop_last: bool = True,
     single_gpu_batch_size: int | None = None,
     prefetch_factor: int = 2,
-    persistent_workers: bool = False,
-    pin_memory: bool = False,
     seed: int | None = None,
     **kwargs: Any,
 ) -> Iterable[list]:
@@ -76,11 +63,13 @@ def build_batch_data_loader(
         sampler: the order of an indexed one; None for a stream.
         total_batch_size: samples per batch over all processes.
         aspect_ratio_grouping: see `build_detection_train_loader`.
-        num_workers, prefetch_factor, persistent_workers, pin_memory, kwargs: see `torch.utils.data.DataLoader`.
+        num_workers: processes that read data, per process that takes it.
         collate_fn: makes something else of the list.
         drop_last: whether to leave out a last batch that is not full.
         single_gpu_batch_size: samples per batch in this process, instead of `total_batch_size`.
+        prefetch_factor: batches that each worker reads ahead.
         seed: of the workers' random numbers; by default torch's global generator gives it.
+        **kwargs: for `torch.utils.data.DataLoader`, such as `pin_memory` and `persistent_workers`.
 
     Raises:
         ValueError: the batch sizes are both given, or do not divide among the processes; or grouping is asked
@@ -88,29 +77,20 @@ def build_batch_data_loader(
     """
     batch_size = _batch_size_here(total_batch_size, single_gpu_batch_size)
     logger.info(f"Batches of {batch_size} images per process")
-    options = dict(
-        num_workers=num_workers,
-        worker_init_fn=worker_init_reset_seed,
-        prefetch_factor=prefetch_factor if num_workers > 0 else None,
-        persistent_workers=persistent_workers,
-        pin_memory=pin_memory,
-        generator=None if seed is None else torch.Generator().manual_seed(seed),
-        **kwargs,
-    )
     if not _is_stream(dataset, sampler):
         dataset = ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)
+    kwargs["num_workers"] = num_workers
+    kwargs["worker_init_fn"] = worker_init_reset_seed
+    kwargs["generator"] = None if seed is None else torch.Generator().manual_seed(seed)
+    if num_workers > 0:
+        kwargs["prefetch_factor"] = prefetch_factor
     if not aspect_ratio_grouping:
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            drop_last=drop_last,
-            collate_fn=collate_fn or trivial_batch_collator,
-            **options,
-        )
+        collate_fn = collate_fn or trivial_batch_collator
+        return DataLoader(dataset, batch_size, drop_last=drop_last, collate_fn=collate_fn, **kwargs)
     if not drop_last:
         raise ValueError("aspect_ratio_grouping always drops incomplete batches; set drop_last")
-    # The workers give single samples (in lists of one), the main process groups them.
-    singles = DataLoader(dataset, collate_fn=operator.itemgetter(0), **options)
+    # The workers give single samples (in lists of one), this process groups them.
+    singles = DataLoader(dataset, collate_fn=operator.itemgetter(0), **kwargs)
     grouped = AspectRatioGroupedDataset(singles, batch_size)
     return grouped if collate_fn is None else MapDataset(grouped, collate_fn)
 
@@ -156,23 +136,6 @@ def _class_repeat_factors(cfg, dataset_dicts: list[dict]) -> torch.Tensor:
     )
 
 
-def _weighted_sampler(cfg, balance_classes: bool) -> RepeatFactorTrainingSampler:
-    """Repeat whole data sets by `DATASETS.TRAIN_REPEAT_FACTOR`, and rare classes within each on request."""
-    factors = dict(cfg.DATASETS.TRAIN_REPEAT_FACTOR)
-    if unknown := factors.keys() - set(cfg.DATASETS.TRAIN):
-        raise ValueError(
-            f"DATASETS.TRAIN_REPEAT_FACTOR names {sorted(unknown)}, "
-            f"which DATASETS.TRAIN does not: {list(cfg.DATASETS.TRAIN)}"
-        )
-    weights = []
-    for i, name in enumerate(cfg.DATASETS.TRAIN):
-        dicts = _training_dicts(cfg, [name], cfg.DATASETS.PROPOSAL_FILES_TRAIN[i : i + 1])
-        weight = torch.full((len(dicts),), float(factors.get(name, 1)))
-        weights.append(weight * _class_repeat_factors(cfg, dicts) if balance_classes else weight)
-    weights = torch.cat(weights)
-    return RepeatFactorTrainingSampler(weights / weights.min() if balance_classes else weights)
-
-
 _TRAIN_SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "TrainingSampler": lambda cfg, dataset: TrainingSampler(len(dataset), seed=cfg.SEED),
     "RepeatFactorTrainingSampler": lambda cfg, dataset: RepeatFactorTrainingSampler(
@@ -181,8 +144,6 @@ _TRAIN_SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "RandomSubsetTrainingSampler": lambda cfg, dataset: RandomSubsetTrainingSampler(
         len(dataset), cfg.DATALOADER.RANDOM_SUBSET_RATIO
     ),
-    "WeightedTrainingSampler": lambda cfg, dataset: _weighted_sampler(cfg, False),
-    "WeightedCategoryTrainingSampler": lambda cfg, dataset: _weighted_sampler(cfg, True),
 }
 
 
@@ -218,8 +179,6 @@ def build_detection_train_loader(
     sampler: Sampler | None = None,
     total_batch_size: int,
     aspect_ratio_grouping: bool = True,
-    num_workers: int = 0,
-    collate_fn: Callable | None = None,
     **kwargs: Any,
 ) -> Iterable[list]:
     """Build the endless loader of a training; call it with these arguments or with a config.
@@ -231,22 +190,13 @@ def build_detection_train_loader(
         total_batch_size: images per iteration over all processes.
         aspect_ratio_grouping: whether a batch holds only wide or only high images; a sample must then be a dict
             with "width" and "height".
-        num_workers: processes that read data, per training process.
-        collate_fn: makes something else of a batch, which is a list.
-        kwargs: for `build_batch_data_loader`.
+        **kwargs: for `build_batch_data_loader`, such as `num_workers` and `collate_fn`.
     """
     dataset = _mapped(dataset, mapper)
     if not _is_stream(dataset, sampler) and sampler is None:
         sampler = TrainingSampler(len(dataset))
-    return build_batch_data_loader(
-        dataset,
-        sampler,
-        total_batch_size,
-        aspect_ratio_grouping=aspect_ratio_grouping,
-        num_workers=num_workers,
-        collate_fn=collate_fn,
-        **kwargs,
-    )
+    kwargs["aspect_ratio_grouping"] = aspect_ratio_grouping
+    return build_batch_data_loader(dataset, sampler, total_batch_size, **kwargs)
 
 
 def _mapped(dataset: list | Dataset, mapper: Callable | None) -> Dataset:
@@ -283,23 +233,22 @@ def build_detection_test_loader(
     num_workers: int = 0,
     collate_fn: Callable | None = None,
 ) -> DataLoader:
-    """Build the loader of an evaluation, every image once; call it with these arguments or with a config and a name.
+    """Build the loader of an evaluation, every image once; call it with these arguments, or a config and a name.
 
     Args:
-        dataset, mapper, num_workers, collate_fn: see `build_detection_train_loader`; the mapper from a config is
-            `DatasetMapper(cfg, False)`.
+        dataset: a list of data set dicts, or a torch data set.
+        mapper: makes a model's input of a dict; from a config it is `DatasetMapper(cfg, False)`.
         sampler: `InferenceSampler` if None, which shares the images out among processes.
         batch_size: images per batch in each process. 1 is what papers time.
+        num_workers: processes that read data, per process that takes it.
+        collate_fn: makes something else of a batch, which is a list.
     """
     dataset = _mapped(dataset, mapper)
     if not _is_stream(dataset, sampler) and sampler is None:
         sampler = InferenceSampler(len(dataset))
+    collate_fn = collate_fn or trivial_batch_collator
     return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=collate_fn or trivial_batch_collator,
+        dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn
     )
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from detectron2._absent import module_getattr
 
-__all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
-
 
 def _did_you_mean(name: str, known: list[str]) -> str:
     near = difflib.get_close_matches(name, known)

@@ -1,5 +1,6 @@
 """Wrappers around data sets: a list, a mapped one, a stream, and batches of like shape."""
 
+import contextlib
 import copy
 import importlib
 import logging
@@ -15,8 +16,6 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from detectron2._absent import module_getattr
-
-__all__ = ["AspectRatioGroupedDataset", "DatasetFromList", "MapDataset", "ToIterableDataset"]
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +139,20 @@ class _SerializedList:
         return pickle.loads(memoryview(self._bytes[start : self._ends[idx]].numpy()))
 
 
+_default_container: Callable[[list], Any] = _SerializedList
+
+
+@contextlib.contextmanager
+def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -> Iterator[None]:
+    """Let `DatasetFromList(..., serialize=True)` make another container of its list, within the block."""
+    global _default_container
+    old, _default_container = _default_container, new
+    try:
+        yield
+    finally:
+        _default_container = old
+
+
 class DatasetFromList(Dataset):
     """A list as a data set."""
 
@@ -159,7 +172,7 @@ class DatasetFromList(Dataset):
             raise TypeError(f"serialize must be a bool or a function, got {serialize!r}")
         self._copy = copy and serialize is False
         if serialize is True:
-            serialize = _SerializedList
+            serialize = _default_container
         self._lst = serialize(lst) if serialize else lst
 
     def __len__(self) -> int:

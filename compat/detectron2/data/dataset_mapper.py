@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from detectron2._absent import module_getattr
@@ -16,8 +15,6 @@ from detectron2.config import configurable
 
 from . import detection_utils as utils
 from . import transforms as T
-
-__all__ = ["DatasetMapper"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +46,8 @@ class DatasetMapper:
             is_train: whether annotations are wanted.
             augmentations: what to do to the image, in this order.
             image_format: see `detection_utils.read_image`.
-            use_instance_mask, use_keypoint: whether to keep these annotations.
+            use_instance_mask: whether to keep segmentations.
+            use_keypoint: whether to keep keypoints.
             instance_mask_format: "polygon" or "bitmask".
             keypoint_hflip_indices: see `detection_utils.create_keypoint_hflip_indices`.
             precomputed_proposal_topk: how many of the image's proposals to keep; None for no proposals.
@@ -117,7 +115,7 @@ class DatasetMapper:
         transforms = self.augmentations(seen)
         image_size = seen.image.shape[:2]
         # Tensors, because a worker hands them over in shared memory and anything else as a pickle.
-        record["image"] = torch.as_tensor(np.ascontiguousarray(seen.image.transpose(2, 0, 1)))
+        record["image"] = torch.as_tensor(seen.image.transpose(2, 0, 1).copy())
         if seen.sem_seg is not None:
             record["sem_seg"] = torch.as_tensor(seen.sem_seg.astype("long"))
         if self.proposal_topk is not None:

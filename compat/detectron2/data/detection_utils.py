@@ -26,26 +26,7 @@ from detectron2.structures import (
 
 from . import transforms as T
 from .catalog import MetadataCatalog
-from .image_io import convert_image_to_rgb, convert_PIL_to_numpy, read_image
-
-__all__ = [
-    "SizeMismatchError",
-    "annotations_to_instances",
-    "build_augmentation",
-    "build_transform_gen",
-    "check_image_size",
-    "check_metadata_consistency",
-    "convert_PIL_to_numpy",
-    "convert_image_to_rgb",
-    "create_keypoint_hflip_indices",
-    "filter_empty_instances",
-    "gen_crop_transform_with_instance",
-    "get_bbox",
-    "read_image",
-    "transform_instance_annotations",
-    "transform_keypoint_annotations",
-    "transform_proposals",
-]
+from .image_io import convert_image_to_rgb, convert_PIL_to_numpy, read_image  # noqa: F401
 
 logger = logging.getLogger(__name__)
 
@@ -241,7 +222,7 @@ def annotations_to_instances(
             [anno["segmentation"] for anno in annos], image_size, mask_format
         )
     if annos and "keypoints" in annos[0]:
-        target.gt_keypoints = Keypoints([anno.get("keypoints", []) for anno in annos])
+        target.gt_keypoints = Keypoints(np.array([anno["keypoints"] for anno in annos]))
     return target
 
 
@@ -283,7 +264,8 @@ def filter_empty_instances(
 
     Args:
         instances: with "gt_boxes" and perhaps "gt_masks".
-        by_box, by_mask: what must not be empty.
+        by_box: whether the box must not be empty.
+        by_mask: whether the mask, if there is one, must not be.
         box_threshold: a box must be wider and higher than this, in pixels.
         return_mask: whether to return also which were kept, (N,) bool.
 

@@ -64,7 +64,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Turn a photograph as its camera says that it was held."""
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except Exception:
+    except Exception:  # noqa: BLE001
         # Files in the wild have EXIF blocks that Pillow fails on in many ways; the pixels are good.
         return image
     known = isinstance(orientation, int) and 1 < orientation < len(_UPRIGHT)

@@ -7,8 +7,6 @@ from detectron2._absent import module_getattr
 from .builtin_meta import _get_builtin_metadata
 from .coco import register_coco_instances
 
-__all__ = ["register_all_coco"]
-
 # Split: folder of its images, and what its annotation files are called after "instances_" or "person_keypoints_".
 _ANNOTATED = {
     "2014_train": ("train2014", "train2014"),

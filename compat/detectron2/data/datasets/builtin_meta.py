@@ -6,13 +6,6 @@ from typing import Any
 
 from detectron2._absent import module_getattr
 
-__all__ = [
-    "COCO_CATEGORIES",
-    "COCO_PERSON_KEYPOINT_FLIP_MAP",
-    "COCO_PERSON_KEYPOINT_NAMES",
-    "KEYPOINT_CONNECTION_RULES",
-]
-
 _FACTS = json.loads(Path(__file__).with_name("coco.json").read_text(encoding="utf-8"))
 
 
@@ -27,8 +20,9 @@ COCO_CATEGORIES: list[dict[str, Any]] = [
     for name, (category_id, color) in group.items()
 ]
 
-COCO_PERSON_KEYPOINT_NAMES = ("nose",) + tuple(
-    f"{side}_{part}" for part in _FACTS["keypoint_pairs"] for side in ("left", "right")
+COCO_PERSON_KEYPOINT_NAMES = (
+    "nose",
+    *(f"{side}_{part}" for part in _FACTS["keypoint_pairs"] for side in ("left", "right")),
 )
 
 # What changes places when a person is mirrored.

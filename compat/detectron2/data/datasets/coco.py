@@ -23,13 +23,6 @@ from detectron2.utils.file_io import PathManager
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 
-__all__ = [
-    "convert_to_coco_dict",
-    "convert_to_coco_json",
-    "load_coco_json",
-    "register_coco_instances",
-]
-
 logger = logging.getLogger(__name__)
 
 
@@ -279,17 +272,7 @@ def register_coco_instances(
         metadata: facts beside those that the file gives; may be empty.
         json_file: instances or person keypoints.
         image_root: folder of the images.
-
-    Raises:
-        TypeError: an argument is of another type.
     """
-    for value, types in (
-        (name, str),
-        (json_file, str | os.PathLike),
-        (image_root, str | os.PathLike),
-    ):
-        if not isinstance(value, types):
-            raise TypeError(f"expected {types}, got {value!r}")
     if name not in DatasetCatalog:
         DatasetCatalog.register(
             name, lambda: load_coco_json(os.fspath(json_file), image_root, name)

@@ -17,13 +17,6 @@ from torch.utils.data import Sampler
 from detectron2._absent import module_getattr
 from detectron2.utils import comm
 
-__all__ = [
-    "InferenceSampler",
-    "RandomSubsetTrainingSampler",
-    "RepeatFactorTrainingSampler",
-    "TrainingSampler",
-]
-
 logger = logging.getLogger(__name__)
 
 
@@ -92,7 +85,8 @@ class RandomSubsetTrainingSampler(TrainingSampler):
         """Initialize.
 
         Args:
-            size, shuffle: see `TrainingSampler`.
+            size: see `TrainingSampler`.
+            shuffle: likewise.
             subset_ratio: how much of the data set to use, in (0, 1].
             seed_shuffle: see `seed` of `TrainingSampler`.
             seed_subset: of the choice of the subset, likewise.
@@ -125,7 +119,8 @@ class RepeatFactorTrainingSampler(_EndlessSampler):
 
         Args:
             repeat_factors: one float per element. 2.3 stands for two times, and in three of ten epochs a third.
-            shuffle, seed: see `TrainingSampler`.
+            shuffle: see `TrainingSampler`.
+            seed: likewise.
         """
         super().__init__(shuffle, seed)
         self._int_part = torch.trunc(repeat_factors)

@@ -7,8 +7,6 @@ from torch.utils.data import BatchSampler, Sampler
 
 from detectron2._absent import module_getattr
 
-__all__ = ["GroupedBatchSampler"]
-
 
 class GroupedBatchSampler(BatchSampler):
     """Collect another sampler's indices by group and give a batch whenever a group has enough.
@@ -25,10 +23,11 @@ class GroupedBatchSampler(BatchSampler):
             batch_size: indices per batch.
 
         Raises:
-            ValueError: `sampler` is no Sampler, or `group_ids` not a flat list.
+            TypeError: `sampler` is no Sampler.
+            ValueError: `group_ids` is not a flat list.
         """
         if not isinstance(sampler, Sampler):
-            raise ValueError(f"sampler must be a torch.utils.data.Sampler, got {sampler!r}")
+            raise TypeError(f"sampler must be a torch.utils.data.Sampler, got {sampler!r}")
         super().__init__(sampler, batch_size, drop_last=True)
         self.group_ids = np.asarray(group_ids)
         if self.group_ids.ndim != 1:

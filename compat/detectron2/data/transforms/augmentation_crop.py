@@ -108,28 +108,24 @@ class RandomCrop(Augmentation):
         return int(height * fractions[0] + 0.5), int(width * fractions[1] + 0.5)
 
 
+@dataclass(repr=False, eq=False)
 class RandomCrop_CategoryAreaConstraint(Augmentation):
-    """As `RandomCrop`, but up to ten times over, until no class fills too much of the window."""
+    """As `RandomCrop`, but up to ten times over, until no class fills too much of the window.
 
-    def __init__(
-        self,
-        crop_type: str,
-        crop_size: tuple[float, float],
-        single_category_max_area: float = 1.0,
-        ignored_category: int | None = None,
-    ):
-        """Initialize.
+    Attributes:
+        crop_type, crop_size: see `RandomCrop`.
+        single_category_max_area: greatest fraction of the labelled window for one class; from 1 on there is no
+            limit.
+        ignored_category: a label that does not count.
+    """
 
-        Args:
-            crop_type, crop_size: see `RandomCrop`.
-            single_category_max_area: greatest fraction of the labelled window for one class; from 1 on there is
-                no limit.
-            ignored_category: a label that does not count.
-        """
-        self.crop_aug = RandomCrop(crop_type, crop_size)
-        self.crop_type, self.crop_size = crop_type, crop_size
-        self.single_category_max_area = single_category_max_area
-        self.ignored_category = ignored_category
+    crop_type: str
+    crop_size: tuple[float, float]
+    single_category_max_area: float = 1.0
+    ignored_category: int | None = None
+
+    def __post_init__(self):
+        self.crop_aug = RandomCrop(self.crop_type, self.crop_size)
 
     def get_transform(self, image: np.ndarray, sem_seg: np.ndarray) -> Transform:
         if self.single_category_max_area >= 1.0:
@@ -168,35 +164,27 @@ class RandomExtent(Augmentation):
         return ExtentTransform((x0, y0, x1, y1), output_size=(int(y1 - y0), int(x1 - x0)))
 
 
+@dataclass(repr=False, eq=False)
 class MinIoURandomCrop(Augmentation):
-    """SSD's crop: a window that overlaps every box by at least an IoU drawn at random, or no crop."""
+    """SSD's crop: a window that overlaps every box by at least an IoU drawn at random, or no crop.
 
-    def __init__(
-        self,
-        min_ious: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9),
-        min_crop_size: float = 0.3,
-        mode_trials: int = 1000,
-        crop_trials: int = 50,
-    ):
-        """Initialize.
+    Attributes:
+        min_ious: least IoUs to draw from, beside "no crop" and "any window".
+        min_crop_size: least side of the window as a fraction of the image's.
+        mode_trials: how often to draw a least IoU.
+        crop_trials: how often to try a window for it.
+    """
 
-        Args:
-            min_ious: least IoUs to draw from, beside "no crop" and "any window".
-            min_crop_size: least side of the window as a fraction of the image's.
-            mode_trials: how often to draw a least IoU.
-            crop_trials: how often to try a window for it.
-        """
-        self.min_ious = min_ious
-        self.sample_mode = (1, *min_ious, 0)
-        self.min_crop_size = min_crop_size
-        self.mode_trials = mode_trials
-        self.crop_trials = crop_trials
+    min_ious: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    min_crop_size: float = 0.3
+    mode_trials: int = 1000
+    crop_trials: int = 50
 
     def get_transform(self, image: np.ndarray, boxes: np.ndarray | None) -> Transform:
         if boxes is None:
             return NoOpTransform()
         for _ in range(self.mode_trials):
-            least_iou = np.random.choice(self.sample_mode)
+            least_iou = np.random.choice((1, *self.min_ious, 0))
             if least_iou == 1:
                 return NoOpTransform()
             for _ in range(self.crop_trials):

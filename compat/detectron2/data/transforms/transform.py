@@ -229,10 +229,10 @@ class ColorTransform(Transform):
             op: takes an image array and returns one of the same height and width.
 
         Raises:
-            ValueError: `op` cannot be called.
+            TypeError: `op` cannot be called.
         """
         if not callable(op):
-            raise ValueError(f"op of {type(self).__name__} must be callable, got {op!r}")
+            raise TypeError(f"op of {type(self).__name__} must be callable, got {op!r}")
         super().__init__()
         self.op = op
 
