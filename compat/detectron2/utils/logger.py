@@ -70,8 +70,8 @@ def setup_logger(
         configure_stdout: write to the terminal at all.
     """
     logger = logging.getLogger(name)
-    logger.setLevel(logging.DEBUG)
     logger.propagate = enable_propagation
+    logger.setLevel(logging.DEBUG)
     plain = logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s", _TIME_FORMAT)
 
     if configure_stdout and distributed_rank == 0:
