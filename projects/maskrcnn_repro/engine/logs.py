@@ -9,6 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# What these tell below a warning stands in the file only; the engine says the same in short.
+DETAILS = (
+    "detectron2.checkpoint",
+    "detectron2.data",
+    "detectron2.evaluation.coco_evaluation",
+    "fvcore",
+)
 # PyTorch about what an installed Detectron2 does; nothing that a user could mend.
 HARMLESS = ("The given NumPy array is not writable", "torch.meshgrid")
 LOGGERS = ("detectron2", "fvcore", "maskrcnn_repro")
@@ -36,6 +43,7 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
         console = logging.StreamHandler(sys.stdout)
         console.setLevel(logging.INFO)
         console.setFormatter(CONSOLE_FORMAT)
+        console.addFilter(_worth_showing)
         handlers.append(console)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
@@ -51,3 +59,9 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
             for handler in handlers:
                 logger.removeHandler(handler)
         file.close()
+
+
+def _worth_showing(record: logging.LogRecord) -> bool:
+    if "We'll apply a mapping for you" in record.getMessage():  # said at every loading of a data set
+        return False
+    return record.levelno >= logging.WARNING or not record.name.startswith(DETAILS)

@@ -103,15 +103,13 @@ def distributed(model: nn.Module) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
     device = next(model.parameters()).device
-    return DistributedDataParallel(
-        model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-    )
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
 def sync_buffers(model: nn.Module) -> None:
     """Give all processes the main one's buffers (batch-norm statistics), which a checkpoint holds.
 
-    Each process has its own otherwise, and an evaluation by several would mix them.
+    Each has gathered its own since the last step began, and an evaluation by several would mix them.
     """
     if comm.get_world_size() > 1:
         for buffer in model.buffers():

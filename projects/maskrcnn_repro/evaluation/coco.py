@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from detectron2.data import build_detection_test_loader
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset
 from torch import nn
 
+logger = logging.getLogger(__name__)
 Metrics = dict[str, dict[str, dict[str, float]]]
 """Data set, task (``bbox``, ``segm``, ``keypoints``), metric (``AP``, ``AP50`` …): points, 0 to 100."""
 
@@ -37,7 +41,10 @@ def evaluate(cfg: CfgNode, model: nn.Module, folder: Path) -> Metrics:
             use_fast_impl=False,
             kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
         )
-        metrics[name] = inference_on_dataset(model, loader, evaluator)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):  # the COCO code prints its tables
+            metrics[name] = inference_on_dataset(model, loader, evaluator)
+        logger.debug("%s", said.getvalue())
     return {name: dict(tasks) for name, tasks in metrics.items()}
 
 

@@ -6,7 +6,6 @@ Coordinates are continuous pixels of the image: (0, 0) is the outer corner of it
 
 from __future__ import annotations
 
-import colorsys
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
+# Neighbours differ in hue and in brightness.
+PALETTE: tuple[Color, ...] = (
+    (255, 82, 61), (66, 120, 255), (255, 196, 37), (190, 80, 220),
+    (60, 220, 130), (255, 130, 190), (40, 205, 235), (255, 140, 30),
+    (150, 205, 50), (120, 110, 240), (205, 150, 110), (0, 165, 145),
+)  # fmt: skip
 TINT = 0.42
 FONT_SIZE = 13
 # Below it Detectron2's own drawing takes a keypoint for not found.
@@ -52,13 +57,10 @@ class Style:
 
 
 def class_color(index: int) -> Color:
-    """Return the colour of a class: always the same, neighbours far apart on the colour wheel."""
-    golden = 0.618033988749895
-    hue = (0.02 + index * golden) % 1.0
-    # Three shades, so that the ninth class on does not look like the first.
-    value = (1.0, 0.82, 0.92)[index // 8 % 3]
-    red, green, blue = colorsys.hsv_to_rgb(hue, (0.78, 0.95, 0.55)[index // 8 % 3], value)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    """Return the colour of a class: always the same; classes from the thirteenth on are darker."""
+    shade = (1.0, 0.72, 0.5)[index // len(PALETTE) % 3]
+    red, green, blue = (round(shade * value) for value in PALETTE[index % len(PALETTE)])
+    return red, green, blue
 
 
 def draw(image: np.ndarray, objects: Objects, style: Style, magnification: float) -> np.ndarray:
@@ -96,7 +98,9 @@ def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color) -> None:
     inside = soft >= 0.5
     canvas[inside] = ((1 - TINT) * canvas[inside] + TINT * np.array(color)).astype(np.uint8)
     outline, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, outline, -1, color, thickness=2, lineType=cv2.LINE_AA)
+    # A dark rim first: the colour may be the background's.
+    for ink, thickness in (((20, 20, 20), 3), (color, 2)):
+        cv2.drawContours(canvas, outline, -1, ink, thickness, cv2.LINE_AA)
 
 
 def _draw_box(canvas: np.ndarray, box: np.ndarray, color: Color) -> None:

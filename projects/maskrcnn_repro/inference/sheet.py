@@ -36,6 +36,7 @@ CELL = (320, 480)
 GAP = 16
 HEADER = 104
 CAPTION = 24
+SEAM = 4
 PAPER, INK, PALE = (250, 250, 248), (28, 28, 30), (110, 110, 116)
 LEGEND_CLASSES = 20
 
@@ -158,25 +159,27 @@ def compose(
     caption: str,
     style: Style,
 ) -> Image.Image:
-    """Return the sheet: header, then pairs of square cells in rows."""
+    """Return the sheet: header, then pairs in rows; ``side`` is the greatest side of an image."""
     columns = max(1, round(math.sqrt(len(pairs) * 0.75)))
-    rows = math.ceil(len(pairs) / columns)
-    pair_width, pair_height = 2 * side + 4, side + CAPTION
-    width = columns * (pair_width + GAP) + GAP
-    sheet = Image.new("RGB", (width, HEADER + rows * (pair_height + GAP)), PAPER)
+    rows = [pairs[i : i + columns] for i in range(0, len(pairs), columns)]
+    heights = [max(image.height for _, images in row for image in images) for row in rows]
+    width = columns * (2 * side + SEAM + GAP) + GAP
+    sheet = Image.new("RGB", (width, HEADER + sum(heights) + len(rows) * (CAPTION + GAP)), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((GAP, 14), title, fill=INK, font=font(28))
     pen.text(
         (GAP, 50), f"left: ground truth, right: predictions · {caption}", fill=PALE, font=font(15)
     )
     _legend(pen, style, (GAP, 76), width - GAP)
-    for number, (text, images) in enumerate(pairs):
-        x = GAP + number % columns * (pair_width + GAP)
-        y = HEADER + number // columns * (pair_height + GAP)
-        pen.text((x, y + 2), text, fill=PALE, font=font(14))
-        for place, image in zip((x, x + side + 4), images, strict=True):
-            corner = place + (side - image.width) // 2, y + CAPTION + (side - image.height) // 2
-            sheet.paste(image, corner)
+    y = HEADER
+    for row, height in zip(rows, heights, strict=True):
+        for column, (text, images) in enumerate(row):
+            x = GAP + column * (2 * side + SEAM + GAP)
+            pen.text((x, y + 2), text, fill=PALE, font=font(14))
+            for number, image in enumerate(images):
+                left = x + number * (side + SEAM) + (side - image.width) // 2
+                sheet.paste(image, (left, y + CAPTION + (height - image.height) // 2))
+        y += height + CAPTION + GAP
     return sheet
 
 

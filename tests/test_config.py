@@ -1,0 +1,103 @@
+"""``load_config``: what is accepted, and what each mistake is answered with."""
+
+from maskrcnn_repro.config import configs_folder, find_config, get_config, leaf_keys, load_config
+from maskrcnn_repro.errors import ConfigError
+
+import pytest
+from detectron2.config import get_cfg
+
+
+@pytest.fixture
+def config(tmp_path):
+    def write(text, name="a.yaml"):
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+def test_our_keys_come_on_top_of_detectron2s():
+    assert set(leaf_keys(get_cfg())) < set(leaf_keys(get_config()))
+    assert "TEST.SHEET_IMAGES" in set(leaf_keys(get_config()))
+
+
+def test_a_file_overlays_its_base_and_the_command_line_the_file(config):
+    config("SOLVER: {MAX_ITER: 5, BASE_LR: 0.5, GAMMA: 0.5}", "base.yaml")
+    cfg = load_config(
+        config("_BASE_: base.yaml\nSOLVER: {BASE_LR: 0.25}\nVERSION: 2"), ["SOLVER.GAMMA", "0.125"]
+    )
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SOLVER.GAMMA) == (5, 0.25, 0.125)
+
+
+def test_no_file_means_the_defaults():
+    assert load_config("") == get_config()
+
+
+def test_values_are_python_literals():
+    cfg = load_config("", ["DATASETS.TRAIN", "('a', 'b')", "OUTPUT_DIR", "some/where"])
+    assert cfg.DATASETS.TRAIN == ("a", "b")
+    assert cfg.OUTPUT_DIR == "some/where"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("SOLVER: {BASE_LRR: 1.0}", "'SOLVER.BASE_LRR' .* Did you mean 'SOLVER.BASE_LR'"),
+        ("MODEL: {ROI_HEAD: {NUM_CLASSES: 3}}", "'MODEL.ROI_HEAD"),
+        ("SOLVER: {MAX_ITER: many}", "a.yaml: "),
+        ("a: [1", "a.yaml is no YAML"),
+        ("- 1\n- 2", "holds no keys, but a list"),
+        ("_BASE_: nowhere.yaml", "its _BASE_ 'nowhere.yaml' does not exist"),
+    ],
+)
+def test_mistakes_in_a_file_name_it(config, text, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config(config(text))
+
+
+def test_a_mistake_in_a_base_names_the_base(config):
+    base = config("SOLVER: {MAX_ITERS: 1}", "base.yaml")
+    with pytest.raises(
+        ConfigError, match=f"MAX_ITERS.*{base.name}.*Did you mean 'SOLVER.MAX_ITER'"
+    ):
+        load_config(config("_BASE_: base.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("opts", "words"),
+    [
+        (
+            ["SOLVER.MAX_ITER"],
+            "KEY VALUE pairs, but 1 words were given; the last one is 'SOLVER.MAX_ITER'",
+        ),
+        (["SOLVER.MAXITER", "1"], "command line.*Did you mean 'SOLVER.MAX_ITER'"),
+        (["NUM_CLASSES", "1"], "Did you mean"),
+        (["SOLVER.MAX_ITER", "many"], "command line: .*MAX_ITER|command line: .*many"),
+        (["SOLVER", "1"], "command line"),
+    ],
+)
+def test_mistakes_on_the_command_line(opts, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config("", opts)
+
+
+def test_a_missing_file_is_answered_with_the_ones_that_exist():
+    known = next(configs_folder().rglob("*.yaml")).relative_to(configs_folder())
+    with pytest.raises(ConfigError, match=f"does not exist.*Did you mean '{known}'"):
+        load_config(str(known).replace(".yaml", "x.yaml"))
+
+
+def test_the_projects_configs_are_found_by_name_from_anywhere(tmp_path, monkeypatch):
+    path = next(configs_folder().rglob("*.yaml"))
+    monkeypatch.chdir(tmp_path)
+    name = path.relative_to(configs_folder())
+    assert find_config(name) == find_config(f"configs/{name}") == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(configs_folder().rglob("*.yaml")),
+    ids=lambda p: str(p.relative_to(configs_folder())),
+)
+def test_every_config_of_the_project_loads(path):
+    assert load_config(path).VERSION == 2
