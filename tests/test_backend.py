@@ -43,10 +43,7 @@ def python(code, *path, forced=None, cwd=None):
     environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
     if forced is not None:
         environment["MASKRCNN_REPRO_BACKEND"] = forced
-    command = [sys.executable, *(["-S"] if bare else []), "-c", code]
-    return subprocess.run(
-        command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=120
-    )
+    return run([sys.executable, "-S", "-c", code], environment, cwd)
 
 
 def chosen(*path, code=CHOOSE + SHOW, **options):

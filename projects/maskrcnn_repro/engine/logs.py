@@ -62,6 +62,8 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
 
 
 def _worth_showing(record: logging.LogRecord) -> bool:
-    if "We'll apply a mapping for you" in record.getMessage():  # said at every loading of a data set
+    if (
+        "We'll apply a mapping for you" in record.getMessage()
+    ):  # said at every loading of a data set
         return False
     return record.levelno >= logging.WARNING or not record.name.startswith(DETAILS)

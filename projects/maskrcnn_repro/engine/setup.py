@@ -16,6 +16,7 @@ from maskrcnn_repro.engine.logs import logging_to
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
@@ -33,6 +34,8 @@ def complete_config(cfg: CfgNode, *, training: bool) -> CfgNode:
     """
     cfg = cfg.clone()
     cfg.defrost()
+    # Batch, rate and schedule follow the number of processes if SOLVER.REFERENCE_WORLD_SIZE is set.
+    cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
     check_config(cfg, comm.get_world_size(), training=training)
     prepare_data(cfg)
     cfg.freeze()
