@@ -30,7 +30,10 @@ from detectron2.data.build import (
     filter_images_with_few_keypoints,
     filter_images_with_only_crowd_annotations,
 )
-from detectron2.data.common import AspectRatioGroupedDataset
+from detectron2.data.common import (
+    AspectRatioGroupedDataset,
+    set_default_dataset_from_list_serialize_method,
+)
 from detectron2.data.datasets import convert_to_coco_json, load_coco_json, register_coco_instances
 from detectron2.data.datasets.coco import convert_to_coco_dict
 from detectron2.data.samplers import (
@@ -398,6 +401,13 @@ def test_serialized_list_gives_copies():
     assert DatasetFromList(source, copy=False, serialize=False)[0] is source[0]
     with pytest.raises(TypeError):
         DatasetFromList(source, serialize="yes")
+
+
+def test_serialization_can_be_replaced():
+    assert DatasetFromList([1, 2], serialize=tuple)[1] == 2
+    with set_default_dataset_from_list_serialize_method(lambda items: items[::-1]):
+        assert DatasetFromList([1, 2])[0] == 2
+    assert DatasetFromList([1, 2])[0] == 1
 
 
 @pytest.mark.embedded_only

@@ -120,27 +120,26 @@ def _is_stream(dataset: Dataset, sampler: Sampler | None) -> bool:
     return True
 
 
-def _training_dicts(cfg, names: list[str], proposal_files: list[str]) -> list[dict] | Dataset:
-    head = cfg.MODEL.ROI_KEYPOINT_HEAD
+def _training_dicts(cfg) -> list[dict] | Dataset:
+    data, model = cfg.DATASETS, cfg.MODEL
     return get_detection_dataset_dicts(
-        names,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        min_keypoints=head.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
-        proposal_files=proposal_files if cfg.MODEL.LOAD_PROPOSALS else None,
+        data.TRAIN,
+        cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        model.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if model.KEYPOINT_ON else 0,
+        data.PROPOSAL_FILES_TRAIN if model.LOAD_PROPOSALS else None,
     )
 
 
-def _class_repeat_factors(cfg, dataset_dicts: list[dict]) -> torch.Tensor:
-    return RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-        dataset_dicts, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
+def _repeat_rare_classes(cfg, dataset: list[dict]) -> RepeatFactorTrainingSampler:
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
     )
+    return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
 
 
 _TRAIN_SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "TrainingSampler": lambda cfg, dataset: TrainingSampler(len(dataset), seed=cfg.SEED),
-    "RepeatFactorTrainingSampler": lambda cfg, dataset: RepeatFactorTrainingSampler(
-        _class_repeat_factors(cfg, dataset), seed=cfg.SEED
-    ),
+    "RepeatFactorTrainingSampler": _repeat_rare_classes,
     "RandomSubsetTrainingSampler": lambda cfg, dataset: RandomSubsetTrainingSampler(
         len(dataset), cfg.DATALOADER.RANDOM_SUBSET_RATIO
     ),
@@ -159,15 +158,16 @@ def _build_train_sampler(cfg, dataset: list[dict] | Dataset) -> Sampler | None:
 
 
 def _train_loader_from_config(cfg, mapper=None, *, dataset=None, sampler=None) -> dict[str, Any]:
+    loader = cfg.DATALOADER
     if dataset is None:
-        dataset = _training_dicts(cfg, cfg.DATASETS.TRAIN, cfg.DATASETS.PROPOSAL_FILES_TRAIN)
+        dataset = _training_dicts(cfg)
     return {
         "dataset": dataset,
         "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
         "sampler": _build_train_sampler(cfg, dataset) if sampler is None else sampler,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
-        "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+        "aspect_ratio_grouping": loader.ASPECT_RATIO_GROUPING,
+        "num_workers": loader.NUM_WORKERS,
     }
 
 

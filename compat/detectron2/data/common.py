@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 class _PicklableCallable:
     """A callable that pickles even if it is a lambda or local function.
 
-    Workers that are spawned get their data set, mapper included, as a pickle.
+    Workers that are spawned get their data set, mapper included, as a pickle. Globals that such a function uses
+    are those of its module, imported anew.
     """
 
     def __init__(self, function: Callable):
@@ -59,8 +60,7 @@ class _MappedStream(IterableDataset):
     """What `MapDataset` makes of an iterable data set; elements mapped to None are left out."""
 
     def __init__(self, dataset: IterableDataset, map_func: Callable):
-        self._dataset = dataset
-        self._map_func = _PicklableCallable(map_func)
+        self._dataset, self._map_func = dataset, _PicklableCallable(map_func)
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -83,8 +83,7 @@ class MapDataset(Dataset):
         return super().__new__(cls)
 
     def __init__(self, dataset: Dataset, map_func: Callable):
-        self._dataset = dataset
-        self._map_func = _PicklableCallable(map_func)
+        self._dataset, self._map_func = dataset, _PicklableCallable(map_func)
         self._rng = random.Random(42)
         self._fallback_candidates = set(range(len(dataset)))
 
@@ -211,17 +210,14 @@ class ToIterableDataset(IterableDataset):
             raise TypeError(f"dataset is an IterableDataset already: {dataset!r}")
         if not isinstance(sampler, Sampler):
             raise TypeError(f"sampler must be a torch.utils.data.Sampler, got {sampler!r}")
-        self.dataset = dataset
-        self.sampler = sampler
-        self.shard_sampler = shard_sampler
-        self.shard_chunk_size = shard_chunk_size
+        self.dataset, self.sampler = dataset, sampler
+        self.shard_sampler, self.shard_chunk_size = shard_sampler, shard_chunk_size
 
     def __iter__(self) -> Iterator:
         indices = self.sampler
         if self.shard_sampler:
             indices = _share_of_this_worker(indices, self.shard_chunk_size)
-        for idx in indices:
-            yield self.dataset[idx]
+        return (self.dataset[index] for index in indices)
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -242,8 +238,7 @@ class AspectRatioGroupedDataset(IterableDataset):
     """
 
     def __init__(self, dataset: Iterable[dict], batch_size: int):
-        self.dataset = dataset
-        self.batch_size = batch_size
+        self.dataset, self.batch_size = dataset, batch_size
         self._buckets: tuple[list[dict], list[dict]] = ([], [])
 
     def __iter__(self) -> Iterator[list[dict]]:

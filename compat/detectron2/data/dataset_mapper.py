@@ -58,42 +58,37 @@ class DatasetMapper:
         """
         if recompute_boxes and not use_instance_mask:
             raise ValueError("recompute_boxes needs use_instance_mask: boxes come from masks")
-        self.is_train = is_train
+        self.is_train, self.image_format = is_train, image_format
         self.augmentations = T.AugmentationList(augmentations)
-        self.image_format = image_format
-        self.use_instance_mask = use_instance_mask
-        self.instance_mask_format = instance_mask_format
-        self.use_keypoint = use_keypoint
+        self.use_instance_mask, self.use_keypoint = use_instance_mask, use_keypoint
+        self.instance_mask_format, self.recompute_boxes = instance_mask_format, recompute_boxes
         self.keypoint_hflip_indices = keypoint_hflip_indices
         self.proposal_topk = precomputed_proposal_topk
-        self.recompute_boxes = recompute_boxes
         purpose = "training" if is_train else "inference"
         logger.info(f"Augmentations in {purpose}: {list(augmentations)}")
 
     @classmethod
     def from_config(cls, cfg, is_train: bool = True) -> dict[str, Any]:
+        inputs, model, data = cfg.INPUT, cfg.MODEL, cfg.DATASETS
         augmentations = utils.build_augmentation(cfg, is_train)
-        crop = is_train and cfg.INPUT.CROP.ENABLED
-        if crop:
-            augmentations.insert(0, T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
-        flip_indices = topk = None
-        if cfg.MODEL.KEYPOINT_ON:
-            flip_indices = utils.create_keypoint_hflip_indices(cfg.DATASETS.TRAIN)
-        if cfg.MODEL.LOAD_PROPOSALS:
-            data = cfg.DATASETS
-            train, test = data.PRECOMPUTED_PROPOSAL_TOPK_TRAIN, data.PRECOMPUTED_PROPOSAL_TOPK_TEST
-            topk = train if is_train else test
-        return {
+        crops = is_train and inputs.CROP.ENABLED
+        if crops:
+            augmentations.insert(0, T.RandomCrop(inputs.CROP.TYPE, inputs.CROP.SIZE))
+        arguments = {
             "is_train": is_train,
             "augmentations": augmentations,
-            "image_format": cfg.INPUT.FORMAT,
-            "use_instance_mask": cfg.MODEL.MASK_ON,
-            "use_keypoint": cfg.MODEL.KEYPOINT_ON,
-            "instance_mask_format": cfg.INPUT.MASK_FORMAT,
-            "keypoint_hflip_indices": flip_indices,
-            "precomputed_proposal_topk": topk,
-            "recompute_boxes": crop and cfg.MODEL.MASK_ON,
+            "image_format": inputs.FORMAT,
+            "use_instance_mask": model.MASK_ON,
+            "use_keypoint": model.KEYPOINT_ON,
+            "instance_mask_format": inputs.MASK_FORMAT,
+            "recompute_boxes": crops and model.MASK_ON,
         }
+        if model.KEYPOINT_ON:
+            arguments["keypoint_hflip_indices"] = utils.create_keypoint_hflip_indices(data.TRAIN)
+        if model.LOAD_PROPOSALS:
+            train, test = data.PRECOMPUTED_PROPOSAL_TOPK_TRAIN, data.PRECOMPUTED_PROPOSAL_TOPK_TEST
+            arguments["precomputed_proposal_topk"] = train if is_train else test
+        return arguments
 
     def __call__(self, dataset_dict: dict) -> dict:
         """Map one record; the record itself is not changed.

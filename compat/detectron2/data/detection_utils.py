@@ -6,7 +6,6 @@ Coordinates are absolute pixels, as in `transforms.transform`. An image size is 
 image unless said otherwise.
 """
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,8 +26,6 @@ from detectron2.structures import (
 from . import transforms as T
 from .catalog import MetadataCatalog
 from .image_io import convert_image_to_rgb, convert_PIL_to_numpy, read_image  # noqa: F401
-
-logger = logging.getLogger(__name__)
 
 
 class SizeMismatchError(ValueError):

@@ -50,10 +50,10 @@ def _get_builtin_metadata(dataset_name: str) -> dict[str, Any]:
         }
     if dataset_name == "coco_person":
         return {
-            "thing_classes": ["person"],
-            "keypoint_names": COCO_PERSON_KEYPOINT_NAMES,
-            "keypoint_flip_map": COCO_PERSON_KEYPOINT_FLIP_MAP,
             "keypoint_connection_rules": KEYPOINT_CONNECTION_RULES,
+            "keypoint_flip_map": COCO_PERSON_KEYPOINT_FLIP_MAP,
+            "keypoint_names": COCO_PERSON_KEYPOINT_NAMES,
+            "thing_classes": ["person"],
         }
     raise KeyError(f"no built-in metadata for {dataset_name!r}, only for 'coco' and 'coco_person'")
 

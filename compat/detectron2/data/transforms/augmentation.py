@@ -149,6 +149,9 @@ class AugmentationList(Augmentation):
         return f"AugmentationList[{', '.join(map(str, self.augs))}]"
 
 
+_APPLIED_BY = {"image": "apply_image", "boxes": "apply_box", "sem_seg": "apply_segmentation"}
+
+
 class AugInput:
     """What augmentations look at and change: an image, and perhaps its boxes and label map.
 
@@ -179,17 +182,13 @@ class AugInput:
             raise ValueError(
                 f"an image must be (H, W) or (H, W, C) to be augmented, got {image.shape}"
             )
-        self.image = image
-        self.boxes = boxes
-        self.sem_seg = sem_seg
+        self.image, self.boxes, self.sem_seg = image, boxes, sem_seg
 
     def transform(self, tfm: Transform) -> None:
         """Replace all that is held by its transformed version."""
-        self.image = tfm.apply_image(self.image)
-        if self.boxes is not None:
-            self.boxes = tfm.apply_box(self.boxes)
-        if self.sem_seg is not None:
-            self.sem_seg = tfm.apply_segmentation(self.sem_seg)
+        for name, method in _APPLIED_BY.items():
+            if (value := getattr(self, name)) is not None:
+                setattr(self, name, getattr(tfm, method)(value))
 
     def apply_augmentations(
         self, augmentations: Sequence[Augmentation | Transform]

@@ -129,17 +129,11 @@ class RandomRotation(Augmentation):
             self.center = (self.center, self.center)
 
     def _draw(self) -> tuple[float, tuple[float, float] | None]:
-        center = None
-        if self.is_range:
-            angle = np.random.uniform(self.angle[0], self.angle[1])
-            if self.center is not None:
-                low, high = self.center
-                center = np.random.uniform(low[0], high[0]), np.random.uniform(low[1], high[1])
-        else:
-            angle = np.random.choice(self.angle)
-            if self.center is not None:
-                center = self.center[np.random.randint(len(self.center))]
-        return angle, center
+        if not self.is_range:
+            angle, centers = np.random.choice(self.angle), self.center
+            return angle, centers and centers[np.random.randint(len(centers))]
+        angle = np.random.uniform(*self.angle)
+        return angle, self.center and tuple(map(np.random.uniform, *self.center))
 
     def get_transform(self, image: np.ndarray) -> Transform:
         height, width = image.shape[:2]
