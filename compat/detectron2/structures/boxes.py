@@ -5,7 +5,6 @@ A box is x1, y1, x2, y2 in pixels of the image that the caller means, continuous
 N, M = numbers of boxes.
 """
 
-from collections.abc import Iterator, Sequence
 from enum import IntEnum, unique
 from typing import Any
 
@@ -67,28 +66,30 @@ class BoxMode(IntEnum):
 class Boxes:
     """N boxes as an (N, 4) float32 tensor.
 
+    TorchScript compiles this class with an anchor generator: methods keep to its subset of Python.
+
     Args:
         tensor: (N, 4) x1, y1, x2, y2, a tensor or anything that can become one.
     """
 
-    def __init__(self, tensor: Tensor | Sequence) -> None:
+    def __init__(self, tensor: Tensor) -> None:
         # as_tensor would make a constant of a traced tensor.
         tensor = tensor if isinstance(tensor, Tensor) else torch.as_tensor(tensor)
         if tensor.numel() == 0:
             tensor = tensor.reshape(-1, 4)
-        assert tensor.shape[1:] == (4,), f"boxes are (N, 4), not {tuple(tensor.shape)}"
+        assert list(tensor.shape[1:]) == [4], f"boxes are (N, 4), not {tensor.shape}"
         self.tensor = tensor.to(torch.float32)
 
     def clone(self) -> "Boxes":
         """Return a copy with memory of its own."""
         return Boxes(self.tensor.clone())
 
-    def to(self, device: torch.device | str) -> "Boxes":
+    def to(self, device: torch.device) -> "Boxes":
         """Return the boxes on a device; there is no other type than float32."""
         return Boxes(self.tensor.to(device=device))
 
     @property
-    def device(self) -> torch.device:
+    def device(self):
         """Where the tensor is."""
         return self.tensor.device
 
@@ -134,32 +135,30 @@ class Boxes:
 
     def scale(self, scale_x: float, scale_y: float) -> None:
         """Multiply the coordinates, in place."""
-        for axis, factor in enumerate((scale_x, scale_y)):
+        for axis, factor in enumerate([scale_x, scale_y]):
             self.tensor[:, axis::2] *= factor
 
     @classmethod
-    def cat(cls, boxes_list: Sequence["Boxes"]) -> "Boxes":
+    def cat(cls, boxes_list: list["Boxes"]) -> "Boxes":
         """Return all boxes of a list in one object, a copy; an empty list gives no boxes."""
-        assert isinstance(boxes_list, list | tuple), type(boxes_list)
-        assert all(isinstance(boxes, Boxes) for boxes in boxes_list)
-        return cls(
-            torch.cat([boxes.tensor for boxes in boxes_list]) if boxes_list else torch.empty(0)
-        )
+        tensors = [boxes.tensor for boxes in boxes_list]
+        return cls(torch.cat(tensors) if len(tensors) > 0 else torch.empty(0))
 
-    def __getitem__(self, item: int | slice | Tensor) -> "Boxes":
+    def __getitem__(self, item) -> "Boxes":
         """Return the boxes at an integer, a slice, or a vector of indices or bools."""
         chosen = self.tensor[item]
         if isinstance(item, int):
             chosen = chosen[None]
         assert chosen.dim() == 2, (
-            f"indexing boxes with {item} gives {tuple(chosen.shape)}, not (N, 4)"
+            f"indexing boxes with {item} gives {chosen.shape}, not (N, 4)"
         )
         return Boxes(chosen)
 
     def __len__(self) -> int:
         return len(self.tensor)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    @torch.jit.unused
+    def __iter__(self):
         """Give one (4,) tensor after the other."""
         return iter(self.tensor)
 
