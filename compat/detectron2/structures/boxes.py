@@ -149,9 +149,7 @@ class Boxes:
         chosen = self.tensor[item]
         if isinstance(item, int):
             chosen = chosen[None]
-        assert chosen.dim() == 2, (
-            f"indexing boxes with {item} gives {chosen.shape}, not (N, 4)"
-        )
+        assert chosen.dim() == 2, f"indexing boxes with {item} gives {chosen.shape}, not (N, 4)"
         return Boxes(chosen)
 
     def __len__(self) -> int:
