@@ -33,15 +33,10 @@ def add_config(cfg: CfgNode) -> None:
     narrow = cfg.MODEL.NARROW_RESNET = CfgNode()
     # Blocks in res2, res3 and so on; the number of entries is the number of stages.
     narrow.NUM_BLOCKS = [1, 1, 1]
-    # Channels of the stem, then of each stage.
+    # Channels of the stem, then of each stage; neighbours differ.
     narrow.CHANNELS = [32, 48, 96, 160]
     # Stride of the stem in pixels of the input image: 2 (one convolution) or 4 (two).
     narrow.STEM_STRIDE = 2
-
-    # FPN eq. 1 sends an RoI of side CANONICAL_SIZE (pixels of the network's input) to level
-    # CANONICAL_LEVEL. The paper's values, 224 and 4, are ImageNet's; small images need smaller ones.
-    cfg.MODEL.ROI_HEADS.CANONICAL_SIZE = 224
-    cfg.MODEL.ROI_HEADS.CANONICAL_LEVEL = 4
 
     # Keep decoded images in memory (bytes of uint8 BGR); for data sets far smaller than memory.
     cfg.DATALOADER.CACHE_IMAGES = False
@@ -91,7 +86,9 @@ def configs_folder() -> Path:
     for folder in (package / "configs", package.parent.parent / "configs"):
         if folder.is_dir():
             return folder
-    raise ConfigError(f"The configs folder is missing beside {package}; install maskrcnn-repro again.")
+    raise ConfigError(
+        f"The configs folder is missing beside {package}; install maskrcnn-repro again."
+    )
 
 
 def find_config(name: str | os.PathLike[str]) -> Path:

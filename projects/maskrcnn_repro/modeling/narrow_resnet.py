@@ -82,13 +82,7 @@ def narrow_resnet(
     Raises:
         ConfigError: the lists do not fit together or the stride is neither 2 nor 4.
     """
-    if len(channels) != len(num_blocks) + 1:
-        raise ConfigError(
-            f"MODEL.NARROW_RESNET.CHANNELS has {len(channels)} entries, but NUM_BLOCKS has "
-            f"{len(num_blocks)} stages: give the stem's channels, then one entry for each stage."
-        )
-    if stem_stride not in (2, 4):
-        raise ConfigError(f"MODEL.NARROW_RESNET.STEM_STRIDE is {stem_stride}; it must be 2 or 4.")
+    _check(num_blocks, channels, stem_stride)
     stem = ConvStem(in_channels, channels[0], stride=stem_stride, norm=norm)
     stages = []
     for index, (blocks, (ins, outs)) in enumerate(zip(num_blocks, pairwise(channels), strict=True)):
@@ -104,6 +98,21 @@ def narrow_resnet(
             )
         )
     return ResNet(stem, stages, out_features=list(out_features))
+
+
+def _check(num_blocks: Sequence[int], channels: Sequence[int], stem_stride: int) -> None:
+    if len(channels) != len(num_blocks) + 1:
+        raise ConfigError(
+            f"MODEL.NARROW_RESNET.CHANNELS has {len(channels)} entries, but NUM_BLOCKS has "
+            f"{len(num_blocks)} stages: give the stem's channels, then one entry for each stage."
+        )
+    # A basic block strides its shortcut only where the number of channels changes.
+    if any(a == b for a, b in pairwise(channels)):
+        raise ConfigError(
+            f"MODEL.NARROW_RESNET.CHANNELS is {list(channels)}: neighbours must differ."
+        )
+    if stem_stride not in (2, 4):
+        raise ConfigError(f"MODEL.NARROW_RESNET.STEM_STRIDE is {stem_stride}; it must be 2 or 4.")
 
 
 @BACKBONE_REGISTRY.register()
