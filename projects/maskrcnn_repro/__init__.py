@@ -8,9 +8,9 @@ from maskrcnn_repro import _backend
 
 BACKEND = _backend.activate()
 
-from maskrcnn_repro import data as _data  # noqa: E402  (registers data sets)
-from maskrcnn_repro import modeling as _modeling  # noqa: E402  (registers backbones and heads)
-from maskrcnn_repro._version import __version__  # noqa: E402
+from maskrcnn_repro import data as _data
+from maskrcnn_repro import modeling as _modeling
+from maskrcnn_repro._version import __version__
 
 __all__ = ["BACKEND", "__version__"]
 

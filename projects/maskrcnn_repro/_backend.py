@@ -84,7 +84,9 @@ def activate() -> Backend:
 def _is_installed() -> bool:
     """Tell whether a real package answers; a bare folder named ``detectron2`` has no origin."""
     embedded = str(embedded_path())
-    path = [entry for entry in sys.path if os.path.realpath(entry or ".") != os.path.realpath(embedded)]
+    path = [
+        entry for entry in sys.path if os.path.realpath(entry or ".") != os.path.realpath(embedded)
+    ]
     for finder in sys.meta_path:
         if finder is importlib.machinery.PathFinder:
             spec = importlib.machinery.PathFinder.find_spec("detectron2", path)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.errors import ConfigError, did_you_mean
+
 import yaml
 from detectron2.config import CfgNode, get_cfg
-
-from maskrcnn_repro.errors import ConfigError, did_you_mean
 
 
 def add_config(cfg: CfgNode) -> None:

@@ -12,16 +12,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import fvcore.nn.weight_init as weight_init
+from maskrcnn_repro.errors import ConfigError
+
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock
+from fvcore.nn import weight_init
 from torch import nn
-
-from maskrcnn_repro.errors import ConfigError
 
 
 class ConvStem(CNNBlockBase):

@@ -1,0 +1,226 @@
+"""The embedded Detectron2 against an installed one: time of a training step and of inference, and memory.
+
+Three long-lived processes (installed, installed once more, embedded) are asked in turns, so that whatever
+else the machine does meets all of them. The two installed ones show what the measurement itself can tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import maskrcnn_repro
+from maskrcnn_repro._backend import VARIABLE
+from maskrcnn_repro.benchmark.statistics import ratio_of_medians
+from maskrcnn_repro.benchmark.worker import Task
+from maskrcnn_repro.engine.provenance import machine
+from maskrcnn_repro.errors import UserError
+
+from tabulate import tabulate
+
+WORKERS = ("installed", "installed again", "embedded")
+MIN_PAIRS = 2
+MIN_DETECTIONS = 50
+TIMED = {"train": "training step", "infer": "inference"}
+
+
+class BenchmarkError(UserError):
+    """A process of the benchmark failed, or the backends do not compute the same."""
+
+
+@dataclass
+class Child:
+    """A running worker."""
+
+    name: str
+    process: subprocess.Popen[str]
+
+    def ask(self, request: Any) -> Any:
+        """Send one request and return its answer."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            status = self.process.wait()
+            raise BenchmarkError(f"The {self.name} worker ended with status {status}; see above.")
+        return json.loads(answer)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the ``backend`` subcommand."""
+    parser = subparsers.add_parser(
+        "backend", help="embedded against installed Detectron2", description=__doc__
+    )
+    for name in ("installed", "embedded"):
+        parser.add_argument(f"--{name}", metavar="PYTHON", default=sys.executable)
+    parser.add_argument("--models", nargs="+", default=["R50-FPN", "R50-C4"], metavar="MODEL")
+    parser.add_argument(
+        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
+    )
+    parser.add_argument("--pairs", type=int, default=10, help="rounds of measurement")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--output", type=Path, help="JSON file for all timings and origins")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure all models, print the table and write the JSON file.
+
+    Raises:
+        BenchmarkError: a process failed, or the backends do not compute the same.
+    """
+    if args.pairs < MIN_PAIRS:
+        raise BenchmarkError(f"--pairs is {args.pairs}; an interval needs at least {MIN_PAIRS}.")
+    pythons = {name: getattr(args, name.split()[0]) for name in WORKERS}
+    height, width = args.size
+    results = {}
+    for model in args.models:
+        results[model] = measure(Task(model, height, width, args.threads), pythons, args.pairs)
+        print(table({model: results[model]}), flush=True)
+    if args.output:
+        report = {
+            "benchmark": "backend",
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "machine": machine("cpu") | {"threads": args.threads, "processes": 1},
+            "size": args.size,
+            "pairs": args.pairs,
+            "models": results,
+        }
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        print(f"Timings: {args.output}")
+
+
+def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any]:
+    """Return seconds, ratios, peak memory (bytes) and origins for one model."""
+    with ExitStack() as stack:
+        children = [stack.enter_context(started(name, pythons[name], task)) for name in WORKERS]
+        built = {child.name: child.ask(asdict(task)) for child in children}
+        check_same(built)
+        seconds: dict[str, dict[str, list[float]]] = {
+            what: {name: [] for name in WORKERS} for what in TIMED
+        }
+        for turn in range(pairs + 1):
+            for child in rotated(children, turn):
+                for what, times in seconds.items():
+                    taken = child.ask(what)
+                    if turn:  # the first round warms up
+                        times[child.name].append(taken)
+        peak = {child.name: child.ask("peak_memory") for child in children}
+    return {
+        "workers": built,
+        **{what: summary(times) for what, times in seconds.items()},
+        "peak_memory": {
+            "bytes": peak,
+            "ratio": peak["embedded"] / peak["installed"],
+            "itself": peak["installed again"] / peak["installed"],
+        },
+    }
+
+
+@contextmanager
+def started(name: str, python: str, task: Task) -> Iterator[Child]:
+    """Start a worker and end it at the end."""
+    package_parent = str(Path(maskrcnn_repro.__file__).resolve().parents[1])
+    path = [package_parent, os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        VARIABLE: name.split()[0],
+        "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        "PYTHONWARNINGS": "ignore",
+        "OMP_NUM_THREADS": str(task.threads),
+    }
+    command = [python, "-m", "maskrcnn_repro.benchmark.worker"]
+    pipe = subprocess.PIPE
+    try:
+        process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+    except OSError as error:
+        raise BenchmarkError(f"Cannot start {python}: {error.strerror}.") from error
+    try:
+        yield Child(name, process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def rotated(children: Sequence[Child], turn: int) -> list[Child]:
+    """Return the children in another order each turn: every one is first, middle and last as often."""
+    start = turn % len(children)
+    return [*children[start:], *children[:start]]
+
+
+def check_same(built: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise BenchmarkError unless all workers find the same, and enough, in the image."""
+    reference = built["installed"]
+    if reference["detections"] < MIN_DETECTIONS:
+        raise BenchmarkError(
+            f"Only {reference['detections']} detections, {MIN_DETECTIONS} are needed for a fair "
+            "inference; give a larger --size."
+        )
+    for name, other in built.items():
+        same_count = other["detections"] == reference["detections"]
+        difference = abs(other["score_sum"] / reference["score_sum"] - 1)
+        if not same_count or difference > 1e-3:
+            raise BenchmarkError(
+                f"The {name} worker finds {other['detections']} objects with a score sum of "
+                f"{other['score_sum']:.4f}, the installed one {reference['detections']} with "
+                f"{reference['score_sum']:.4f}."
+            )
+
+
+def summary(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
+    """Return the medians, the ratios with their intervals, and the timings themselves."""
+    return {
+        "median_seconds": {name: statistics.median(times) for name, times in seconds.items()},
+        "ratio": asdict(ratio_of_medians(seconds["embedded"], seconds["installed"])),
+        "itself": asdict(ratio_of_medians(seconds["installed again"], seconds["installed"])),
+        "seconds": dict(seconds),
+    }
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a table: one line for each model and quantity, ratios with their 95 % intervals."""
+    rows = []
+    for model, result in results.items():
+        for what, label in TIMED.items():
+            medians = result[what]["median_seconds"]
+            rows.append(
+                [
+                    f"{model} {label}",
+                    f"{medians['installed']:.3f} s",
+                    f"{medians['embedded']:.3f} s",
+                    _interval(result[what]["ratio"]),
+                    _interval(result[what]["itself"]),
+                ]
+            )
+        memory = result["peak_memory"]
+        megabytes = {name: f"{count / 2**20:.0f} MiB" for name, count in memory["bytes"].items()}
+        rows.append(
+            [
+                f"{model} peak memory",
+                megabytes["installed"],
+                megabytes["embedded"],
+                f"{memory['ratio']:.3f}",
+                f"{memory['itself']:.3f}",
+            ]
+        )
+    headers = ["", "installed", "embedded", "embedded / installed", "installed / itself"]
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+
+
+def _interval(ratio: Mapping[str, float]) -> str:
+    return f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"

@@ -1,0 +1,37 @@
+"""Command line of ``scripts/benchmark.py``: one subcommand for each benchmark."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from maskrcnn_repro.benchmark import backend
+from maskrcnn_repro.errors import UserError
+
+BENCHMARKS = (backend,)
+"""Modules with ``add_parser(subparsers)``, whose parser sets ``run`` to a function of the arguments."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a benchmark.
+
+    Args:
+        argv: the arguments without the program's name; by default the process's own.
+
+    Returns:
+        The exit status: 0, or 2 after a user's error, which is told in one sentence on stderr.
+    """
+    parser = argparse.ArgumentParser(
+        description="Measure speed and memory; run it on a quiet machine."
+    )
+    subparsers = parser.add_subparsers(required=True, metavar="BENCHMARK")
+    for benchmark in BENCHMARKS:
+        benchmark.add_parser(subparsers)
+    args = parser.parse_args(argv)
+    try:
+        args.run(args)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    return 0
