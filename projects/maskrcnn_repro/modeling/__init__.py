@@ -1,7 +1,8 @@
 """Backbones and heads; importing this package registers them with Detectron2."""
 
 from maskrcnn_repro.modeling import narrow_resnet as _narrow_resnet
+from maskrcnn_repro.modeling import roi_heads as _roi_heads
 
 __all__: list[str] = []
 
-del _narrow_resnet
+del _narrow_resnet, _roi_heads
