@@ -40,7 +40,8 @@ def assign_boxes_to_levels(
         go to the nearest level there is.
     """
     sides = torch.cat([boxes.area() for boxes in box_lists]).sqrt()
-    # 1e-8: an empty box has a finite logarithm, and so the finest level.
+    # 1e-8 lifts a side that rounding left just below a quarter of the canonical one, or less, to
+    # the level that begins there, as in Detectron2. Empty boxes (log2 of 0) are for the clamp.
     exact = canonical_level + torch.log2(sides / canonical_box_size + 1e-8)
     return exact.floor().clamp(min_level, max_level).long() - min_level
 

@@ -78,6 +78,10 @@ class _TwoStageModel(nn.Module):
             padding_constraints=self.backbone.padding_constraints,
         )
 
+    def _see(self, batched_inputs: list[dict]) -> tuple[ImageList, dict[str, torch.Tensor]]:
+        images = self.preprocess_image(batched_inputs)
+        return images, self.backbone(images.tensor)
+
     def _instances_of(self, batched_inputs: list[dict], key: str) -> list[Instances] | None:
         if key not in batched_inputs[0]:
             return None
@@ -141,9 +145,8 @@ class GeneralizedRCNN(_TwoStageModel):
         """
         if not self.training:
             return self.inference(batched_inputs)
-        images = self.preprocess_image(batched_inputs)
+        images, features = self._see(batched_inputs)
         targets = self._instances_of(batched_inputs, "instances")
-        features = self.backbone(images.tensor)
         proposals, proposal_losses = self._propose(batched_inputs, images, features, targets)
         _, losses = self.roi_heads(images, features, proposals, targets)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
@@ -171,8 +174,7 @@ class GeneralizedRCNN(_TwoStageModel):
         """
         if self.training:
             raise RuntimeError("inference() needs the model in evaluation mode; call eval() first")
-        images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
+        images, features = self._see(batched_inputs)
         if detected_instances is None:
             proposals, _ = self._propose(batched_inputs, images, features, None)
             results, _ = self.roi_heads(images, features, proposals, None)
@@ -247,8 +249,7 @@ class ProposalNetwork(_TwoStageModel):
         The inputs are those of :meth:`GeneralizedRCNN.forward`; the proposals have
         ``proposal_boxes`` and ``objectness_logits``.
         """
-        images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
+        images, features = self._see(batched_inputs)
         targets = self._instances_of(batched_inputs, "instances")
         proposals, losses = self.proposal_generator(images, features, targets)
         if self.training:
