@@ -340,36 +340,6 @@ def test_precise_bn_leaves_a_frozen_model_alone(log):
     assert "PreciseBN is disabled" in log.text
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    ("build", "file"),
-    [
-        (
-            lambda path: hooks.TorchProfiler(lambda t: t.iter == 1, path, save_tensorboard=False),
-            "profiler-trace-iter1.json",
-        ),
-        (
-            lambda path: hooks.TorchProfiler(lambda t: t.iter == 1, path),
-            "log/profiler-tensorboard-iter1",
-        ),
-    ],
-)
-def test_profiler_writes_a_trace_of_the_chosen_iteration(tmp_path, build, file):
-    trainer = _trainer([1.0] * 3)
-    trainer.register_hooks([build(str(tmp_path))])
-    trainer.train(0, 3)
-    assert (tmp_path / file).exists()
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without CUDA")
-def test_memory_hook_is_silent_without_cuda(log):
-    trainer = _trainer([1.0] * 3)
-    trainer.register_hooks([hooks.TorchMemoryStats(period=1)])
-    trainer.train(0, 3)
-    assert "mem" not in log.text
-
-
 # --- launch and setup --------------------------------------------------------------------------
 
 

@@ -9,8 +9,6 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.solver import (
     LRMultiplier,
-    WarmupCosineLR,
-    WarmupMultiStepLR,
     build_lr_scheduler,
     build_optimizer,
     get_default_optimizer_params,
@@ -112,17 +110,6 @@ def test_rescaled_schedule_begins_after_the_warmup():
     assert rates == pytest.approx([0, 0.5, *cosine])
 
 
-def test_older_schedules_multiply_warmup_and_decay():
-    optimizer = _sgd(1.0)
-    steps = WarmupMultiStepLR(optimizer, [3], gamma=0.1, warmup_factor=0.5, warmup_iters=2)
-    assert _rates(optimizer, steps, 5) == pytest.approx([0.5, 0.75, 1, 0.1, 0.1])
-    optimizer = _sgd(1.0)
-    cosine = WarmupCosineLR(optimizer, 4, warmup_factor=0.5, warmup_iters=2)
-    half = [0.5 + 0.5 * math.cos(math.pi * i / 4) for i in range(4)]
-    expected = [0.5 * half[0], 0.75 * half[1], half[2], half[3]]
-    assert _rates(optimizer, cosine, 4) == pytest.approx(expected)
-
-
 def test_multiplier_keeps_the_ratio_of_groups_and_its_position():
     optimizer = _sgd(1.0, 0.5)
     scheduler = LRMultiplier(optimizer, ConstantParamScheduler(0.25), max_iter=5)
@@ -137,7 +124,6 @@ def test_multiplier_keeps_the_ratio_of_groups_and_its_position():
     [
         (lambda: _built_rates(LR_SCHEDULER_NAME="Sawtooth"), "Unknown LR scheduler.*Sawtooth"),
         (lambda: _built_rates(WARMUP_METHOD="square"), "Unknown warmup method.*square"),
-        (lambda: WarmupMultiStepLR(_sgd(1.0), [5, 3]), "increas"),
         (lambda: LRMultiplier(_sgd(1.0), lambda where: 1.0, 5), "ParamScheduler"),
         (lambda: get_default_optimizer_params(nn.Linear(1, 1), bias_lr_factor=2.0), "base_lr"),
         (

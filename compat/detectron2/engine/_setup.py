@@ -1,9 +1,7 @@
 """What a training script does first: arguments, logging, seeds, writers, the distributed model."""
 
 import argparse
-import logging
 import os
-import sys
 from typing import Any
 
 import torch
@@ -19,17 +17,11 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 _EXAMPLES = """
-Examples:
-
-One machine with 8 GPUs:
-    {script} --config-file cfg.yaml --num-gpus 8
-
-Other values for some config keys:
-    {script} --config-file cfg.yaml MODEL.WEIGHTS weights.pth SOLVER.BASE_LR 0.001
-
+8 GPUs, and other values for some config keys:
+    %(prog)s --config-file cfg.yaml --num-gpus 8 MODEL.WEIGHTS weights.pth SOLVER.BASE_LR 0.001
 Two machines, URL being an address of the first:
-    {script} --num-machines 2 --machine-rank 0 --dist-url URL [other options]
-    {script} --num-machines 2 --machine-rank 1 --dist-url URL [other options]
+    %(prog)s --config-file cfg.yaml --num-machines 2 --machine-rank 0 --dist-url URL
+    %(prog)s --config-file cfg.yaml --num-machines 2 --machine-rank 1 --dist-url URL
 """
 
 
@@ -43,15 +35,13 @@ def create_ddp_model(
         fp16_compression: exchange gradients in half precision.
         **kwargs: for `DistributedDataParallel`.
     """
-    if comm.get_world_size() == 1:
-        return model
-    kwargs.setdefault("device_ids", [comm.get_local_rank()])
-    wrapped = DistributedDataParallel(model, **kwargs)
-    if fp16_compression:
-        from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
+    if comm.get_world_size() > 1:
+        model = DistributedDataParallel(model, **{"device_ids": [comm.get_local_rank()]} | kwargs)
+        if fp16_compression:  # imported here, since some builds of torch lack it
+            from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 
-        wrapped.register_comm_hook(None, fp16_compress_hook)
-    return wrapped
+            model.register_comm_hook(None, fp16_compress_hook)
+    return model
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
@@ -60,10 +50,11 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     Args:
         epilog: the end of the help; None shows examples.
     """
-    parser = argparse.ArgumentParser(
-        epilog=epilog or _EXAMPLES.format(script=sys.argv[0]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    # One port per user: a process left over from an earlier run shows itself by holding it.
+    user = os.getuid() if hasattr(os, "getuid") else 1
+    url = f"tcp://127.0.0.1:{3 * 2**14 + hash(user) % 2**14}"
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(epilog=epilog or _EXAMPLES, formatter_class=layout)
     add = parser.add_argument
     add("--config-file", metavar="FILE", default="", help="YAML file of the config")
     add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
@@ -71,15 +62,9 @@ def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParse
     add("--num-gpus", type=int, default=1, help="GPUs (processes) on each machine")
     add("--num-machines", type=int, default=1, help="machines of the job")
     add("--machine-rank", type=int, default=0, help="number of this machine, from 0")
-    add("--dist-url", default=_default_dist_url(), help="where the processes meet")
+    add("--dist-url", default=url, help="where the processes meet")
     add("opts", nargs=argparse.REMAINDER, help='"KEY VALUE" pairs that change the config')
     return parser
-
-
-def _default_dist_url() -> str:
-    # One port per user: a process left over from an earlier run shows itself by holding it.
-    user = os.getuid() if hasattr(os, "getuid") else 1
-    return f"tcp://127.0.0.1:{3 * 2**14 + hash(user) % 2**14}"
 
 
 def default_setup(cfg: CfgNode, args: Any) -> None:
@@ -87,44 +72,32 @@ def default_setup(cfg: CfgNode, args: Any) -> None:
 
     Args:
         cfg: reads ``OUTPUT_DIR``, where log and ``config.yaml`` go, ``SEED``, ``CUDNN_BENCHMARK`` and
-            ``FLOAT32_PRECISION``.
+            ``FLOAT32_PRECISION``: how exact float32 products are on CUDA, "highest", or "high" and
+            "medium" with TF32.
         args: parsed command line.
     """
-    rank = comm.get_rank()
-    writes_files = comm.is_main_process() and cfg.OUTPUT_DIR
-    if writes_files:
-        PathManager.mkdirs(cfg.OUTPUT_DIR)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore")
-    logger = setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank)
-
-    logger.info("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
-    logger.info("Environment info:\n%s", collect_env_info())
-    logger.info("Command line arguments: %s", args)
-    config_file = getattr(args, "config_file", "")
-    if config_file:
-        with PathManager.open(config_file) as file:
-            logger.info("Contents of args.config_file=%s:\n%s", config_file, file.read())
-    if writes_files:
-        path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-        logger.info("Running with full config:\n%s", cfg.dump())
-        with PathManager.open(path, "w") as file:
+    rank, folder = comm.get_rank(), cfg.OUTPUT_DIR
+    setup_logger(folder, distributed_rank=rank, name="fvcore")
+    log = setup_logger(folder, distributed_rank=rank).info
+    log("Rank of current process: %d. World size: %d", rank, comm.get_world_size())
+    log("Environment info:\n%s", collect_env_info())
+    log("Command line arguments: %s", args)
+    if getattr(args, "config_file", ""):
+        with PathManager.open(args.config_file) as file:
+            log("Contents of args.config_file=%s:\n%s", args.config_file, file.read())
+    if folder and comm.is_main_process():
+        PathManager.mkdirs(folder)
+        with PathManager.open(os.path.join(folder, "config.yaml"), "w") as file:
             file.write(cfg.dump())
-        logger.info("Full config saved to %s", path)
+        log("Running with full config, saved in %s:\n%s", folder, cfg.dump())
 
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
     if not getattr(args, "eval_only", False):
         # Trying out algorithms for each new size costs more than it saves in an evaluation.
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    if cfg.FLOAT32_PRECISION:
-        _set_float32_precision(cfg.FLOAT32_PRECISION)
-
-
-def _set_float32_precision(precision: str) -> None:
-    """Set how exact float32 products are on CUDA: "highest", or "high" and "medium" with TF32."""
-    logging.getLogger(__name__).info("Set fp32 precision to %s", precision)
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision(precision)
-        torch.backends.cudnn.allow_tf32 = precision != "highest"
+    if cfg.FLOAT32_PRECISION and torch.cuda.is_available():
+        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
+        torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
 
 
 def default_writers(output_dir: str, max_iter: int | None = None) -> list[EventWriter]:

@@ -2,7 +2,6 @@
 
 import logging
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,38 +11,23 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 import detectron2.data.transforms as T
+from detectron2 import data, evaluation, solver
 from detectron2._absent import module_getattr
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.data import (
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
-from detectron2.evaluation import (
-    DatasetEvaluator,
-    inference_on_dataset,
-    print_csv_format,
-    verify_results,
-)
+from detectron2.evaluation import DatasetEvaluator as Evaluator
 from detectron2.modeling import build_model
-from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
 
 from . import hooks
-from ._setup import create_ddp_model, default_argument_parser, default_setup, default_writers
+from ._setup import create_ddp_model, default_argument_parser, default_setup, default_writers  # noqa: F401
 from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
 
-__all__ = [
-    "DefaultPredictor",
-    "DefaultTrainer",
-    "create_ddp_model",
-    "default_argument_parser",
-    "default_setup",
-    "default_writers",
-]
+_logger = logging.getLogger(__name__)
+_IMAGE_CHANNELS = {"BGR": slice(None), "RGB": slice(None, None, -1)}
+"""Channel order of a model to the channels of an image that has blue first."""
 
 
 class DefaultPredictor:
@@ -61,14 +45,13 @@ class DefaultPredictor:
     """
 
     def __init__(self, cfg: CfgNode):
-        self.cfg = cfg.clone()
-        self.input_format = cfg.INPUT.FORMAT
-        if self.input_format not in ("BGR", "RGB"):
-            raise ValueError(f"INPUT.FORMAT must be 'BGR' or 'RGB', got {self.input_format!r}")
+        image = cfg.INPUT
+        if image.FORMAT not in _IMAGE_CHANNELS:
+            raise ValueError(f"INPUT.FORMAT must be 'BGR' or 'RGB', got {image.FORMAT!r}")
+        self.cfg, self.input_format = cfg.clone(), image.FORMAT
+        self.aug = T.ResizeShortestEdge([image.MIN_SIZE_TEST] * 2, image.MAX_SIZE_TEST)
         if cfg.DATASETS.TEST:
-            self.metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-        shortest = cfg.INPUT.MIN_SIZE_TEST
-        self.aug = T.ResizeShortestEdge([shortest, shortest], cfg.INPUT.MAX_SIZE_TEST)
+            self.metadata = data.MetadataCatalog.get(cfg.DATASETS.TEST[0])
         self.model = build_model(self.cfg).eval()
         DetectionCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
 
@@ -83,7 +66,7 @@ class DefaultPredictor:
             For a detector "instances", with boxes and masks in pixels of `original_image`.
         """
         height, width, _ = original_image.shape
-        image = original_image if self.input_format == "BGR" else original_image[:, :, ::-1]
+        image = original_image[..., _IMAGE_CHANNELS[self.input_format]]
         resized = self.aug.get_transform(image).apply_image(image)
         chw = torch.from_numpy(resized.astype(np.float32).transpose(2, 0, 1))
         (output,) = self.model([{"image": chw, "height": height, "width": width}])
@@ -117,23 +100,24 @@ class DefaultTrainer(TrainerBase):
         checkpointer: saves model and training state to ``OUTPUT_DIR``.
     """
 
+    _stateful = ("_trainer",)
+
     def __init__(self, cfg: CfgNode):
         super().__init__()
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()  # the script has not done it
-        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self.max_iter = cfg.SOLVER.MAX_ITER
 
         # This order is fixed: each of them draws random numbers.
-        model = self.build_model(cfg)
-        optimizer, loader = self.build_optimizer(cfg, model), self.build_train_loader(cfg)
+        bare = self.build_model(cfg)
+        optimizer, loader = self.build_optimizer(cfg, bare), self.build_train_loader(cfg)
 
         loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._trainer = loop(create_ddp_model(model, broadcast_buffers=False), loader, optimizer)
+        self._trainer = loop(create_ddp_model(bare, broadcast_buffers=False), loader, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        trainer = weakref.proxy(self)  # which owns the checkpointer
-        self.checkpointer = DetectionCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=trainer)
-        self.max_iter = cfg.SOLVER.MAX_ITER
-        self.cfg = cfg
+        owner = weakref.proxy(self)
+        self.checkpointer = DetectionCheckpointer(self.model, cfg.OUTPUT_DIR, trainer=owner)
         self.register_hooks(self.build_hooks())
 
     model = _of_wrapped("model")
@@ -158,29 +142,26 @@ class DefaultTrainer(TrainerBase):
         the evaluation, which may fail; the writers last, to write the metrics of the others.
         """
         cfg, is_main = self.cfg, comm.is_main_process()
-
-        def evaluate() -> dict[str, Any]:
-            self._last_eval_results = self.test(self.cfg, self.model)
-            return self._last_eval_results
-
-        result = [hooks.IterationTimer(), hooks.LRScheduler(), self._build_precise_bn()]
+        period, precise = cfg.TEST.EVAL_PERIOD, cfg.TEST.PRECISE_BN
+        chosen: list[HookBase | None] = [hooks.IterationTimer(), hooks.LRScheduler()]
+        if precise.ENABLED and get_bn_modules(self.model):
+            # A loader of its own leaves the training's position alone; no processes for its rare use.
+            few = cfg.clone()
+            few.defrost()
+            few.DATALOADER.NUM_WORKERS = 0
+            loader = self.build_train_loader(few)
+            chosen.append(hooks.PreciseBN(period, self.model, loader, precise.NUM_ITER))
         if is_main:
-            period = cfg.SOLVER.CHECKPOINT_PERIOD
-            result.append(hooks.PeriodicCheckpointer(self.checkpointer, period))
-        result.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate))
+            every = cfg.SOLVER.CHECKPOINT_PERIOD
+            chosen.append(hooks.PeriodicCheckpointer(self.checkpointer, every))
+        chosen.append(hooks.EvalHook(period, self._evaluate))
         if is_main:
-            result.append(hooks.PeriodicWriter(self.build_writers(), period=20))
-        return result
+            chosen.append(hooks.PeriodicWriter(self.build_writers()))
+        return chosen
 
-    def _build_precise_bn(self) -> HookBase | None:
-        if not (self.cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model)):
-            return None
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.DATALOADER.NUM_WORKERS = 0  # rarely used: no processes of its own
-        loader = self.build_train_loader(cfg)  # leaves the training's own position alone
-        test = cfg.TEST
-        return hooks.PreciseBN(test.EVAL_PERIOD, self.model, loader, test.PRECISE_BN.NUM_ITER)
+    def _evaluate(self) -> dict[str, Any]:
+        results = self._last_eval_results = self.test(self.cfg, self.model)
+        return results
 
     def build_writers(self) -> list[EventWriter]:
         """Return the writers of the metrics."""
@@ -198,70 +179,60 @@ class DefaultTrainer(TrainerBase):
         super().train(self.start_iter, self.max_iter)
         if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process():
             return None
-        if not hasattr(self, "_last_eval_results"):
+        results = getattr(self, "_last_eval_results", None)
+        if results is None:
             raise AssertionError("TEST.EXPECTED_RESULTS is set, but nothing was evaluated")
-        verify_results(self.cfg, self._last_eval_results)
-        return self._last_eval_results
+        evaluation.verify_results(self.cfg, results)
+        return results
 
     def run_step(self) -> None:
         """Do an iteration of the wrapped trainer."""
-        self._trainer.iter = self.iter
-        self._trainer.run_step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of loop, hooks and wrapped trainer."""
-        return super().state_dict() | {"_trainer": self._trainer.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state_dict)
-        self._trainer.load_state_dict(state_dict["_trainer"])
+        wrapped = self._trainer
+        wrapped.iter = self.iter
+        wrapped.run_step()
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """Build and log the model."""
         model = build_model(cfg)
-        logging.getLogger(__name__).info("Model:\n%s", model)
+        _logger.info("Model:\n%s", model)
         return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         """Build the optimizer."""
-        return build_optimizer(cfg, model)
+        return solver.build_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
         """Build the learning-rate schedule."""
-        return build_lr_scheduler(cfg, optimizer)
+        return solver.build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
         """Build the endless loader of training batches."""
-        return build_detection_train_loader(cfg)
+        return data.build_detection_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
         """Build the loader of one test data set."""
-        return build_detection_test_loader(cfg, dataset_name)
+        return data.build_detection_test_loader(cfg, dataset_name)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator | None:
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> Evaluator | None:
         """Build the evaluator of one test data set; there is no default.
 
         Raises:
             NotImplementedError: the subclass does not override it.
         """
-        raise NotImplementedError(
-            "DefaultTrainer evaluates only if a subclass implements build_evaluator(); otherwise "
-            "call test(cfg, model, evaluators) yourself."
-        )
+        raise NotImplementedError(f"{cls.__name__} does not implement build_evaluator()")
 
     @classmethod
     def test(
         cls,
         cfg: CfgNode,
         model: nn.Module,
-        evaluators: DatasetEvaluator | Sequence[DatasetEvaluator] | None = None,
+        evaluators: Evaluator | Sequence[Evaluator] | None = None,
     ) -> dict[str, Any]:
         """Evaluate a model on ``DATASETS.TEST``.
 
@@ -271,32 +242,29 @@ class DefaultTrainer(TrainerBase):
             evaluators: one per data set; None calls `build_evaluator`.
 
         Returns:
-            Metrics by data set, or those of the only one.
+            Metrics by data set, or those of the only one. A data set without evaluator has none.
 
         Raises:
             AssertionError: the numbers of evaluators and data sets differ.
         """
         names = cfg.DATASETS.TEST
-        if isinstance(evaluators, DatasetEvaluator):
-            evaluators = [evaluators]
-        if evaluators is not None and len(evaluators) != len(names):
-            raise AssertionError(f"{len(evaluators)} evaluators for {len(names)} data sets")
-        results: dict[str, Any] = OrderedDict()
+        given = [evaluators] if isinstance(evaluators, Evaluator) else evaluators
+        if given is not None and len(given) != len(names):
+            raise AssertionError(f"{len(given)} evaluators for {len(names)} data sets")
+        results = {}
         for index, name in enumerate(names):
             loader = cls.build_test_loader(cfg, name)
             try:
-                evaluator = evaluators[index] if evaluators else cls.build_evaluator(cfg, name)
-            except NotImplementedError:
-                logging.getLogger(__name__).warning(
-                    "No evaluator found for %s: implement build_evaluator() or pass evaluators",
-                    name,
-                )
+                evaluator = given[index] if given else cls.build_evaluator(cfg, name)
+            except NotImplementedError as error:
+                _logger.warning("No evaluator found for %s: %s", name, error)
                 results[name] = {}
                 continue
-            results[name] = inference_on_dataset(model, loader, evaluator)
+            results[name] = evaluation.inference_on_dataset(model, loader, evaluator)
             if comm.is_main_process():
-                _log_results(name, results[name])
-        return next(iter(results.values())) if len(results) == 1 else results
+                _logger.info("Evaluation results for %s in csv format:", name)
+                evaluation.print_csv_format(results[name])
+        return results[names[0]] if len(names) == 1 else results
 
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
@@ -316,38 +284,31 @@ class DefaultTrainer(TrainerBase):
         Raises:
             AssertionError: the batch cannot be split evenly among the reference processes.
         """
-        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+        given, reference = cfg.SOLVER, cfg.SOLVER.REFERENCE_WORLD_SIZE
         if reference in (0, num_workers):
             return cfg
-        if cfg.SOLVER.IMS_PER_BATCH % reference:
+        if given.IMS_PER_BATCH % reference:
             raise AssertionError(
-                f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} is no multiple of "
+                f"SOLVER.IMS_PER_BATCH {given.IMS_PER_BATCH} is no multiple of "
                 f"SOLVER.REFERENCE_WORLD_SIZE {reference}"
             )
-        was_frozen = cfg.is_frozen()
-        cfg = cfg.clone()
-        cfg.defrost()
-        solver, scale = cfg.SOLVER, num_workers / reference
-        solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
-        solver.BASE_LR *= scale
-        solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
+        growth = num_workers / reference
+        changes = {
+            "REFERENCE_WORLD_SIZE": num_workers,
+            "IMS_PER_BATCH": round(given.IMS_PER_BATCH * growth),
+            "BASE_LR": given.BASE_LR * growth,
+            "STEPS": tuple(round(step / growth) for step in given.STEPS),
+        }
         for key in ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
-            solver[key] = round(solver[key] / scale)
-        cfg.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD / scale)
-        solver.REFERENCE_WORLD_SIZE = num_workers
-        logging.getLogger(__name__).info(
-            "Auto-scaling the config to batch_size=%d, learning_rate=%g, max_iter=%d, warmup=%d.",
-            *(solver.IMS_PER_BATCH, solver.BASE_LR, solver.MAX_ITER, solver.WARMUP_ITERS),
-        )
-        if was_frozen:
-            cfg.freeze()
-        return cfg
-
-
-def _log_results(dataset_name: str, results: Any) -> None:
-    assert isinstance(results, dict), f"The evaluator of {dataset_name} returned {results!r}"
-    logging.getLogger(__name__).info("Evaluation results for %s in csv format:", dataset_name)
-    print_csv_format(results)
+            changes[key] = round(given[key] / growth)
+        _logger.info("Scaling SOLVER from %d to %d processes: %s", reference, num_workers, changes)
+        scaled = cfg.clone()
+        scaled.defrost()
+        scaled.SOLVER.update(changes)
+        scaled.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD / growth)
+        if cfg.is_frozen():
+            scaled.freeze()
+        return scaled
 
 
 __getattr__ = module_getattr(__name__)

@@ -1,32 +1,32 @@
 """Hooks that most trainings want."""
 
+import itertools
 import logging
 import math
 import operator
+import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-import torch
 from fvcore.common.checkpoint import Checkpointer
 from fvcore.common.checkpoint import PeriodicCheckpointer as _PeriodicCheckpointer
 from fvcore.common.param_scheduler import ParamScheduler
-from fvcore.common.timer import Timer
+from fvcore.nn.precise_bn import get_bn_modules, update_bn_stats
+from torch import nn
+from torch.optim import Optimizer
 
 from detectron2._absent import module_getattr
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.solver import LRMultiplier
 from detectron2.solver import LRScheduler as _TorchLRScheduler
 from detectron2.utils import comm
-from detectron2.utils.events import EventWriter
+from detectron2.utils.events import EventStorage, EventWriter
 
-from ._profiling import AutogradProfiler, PreciseBN, TorchMemoryStats, TorchProfiler, is_due
 from .train_loop import HookBase, TrainerBase
 
 __all__ = [
-    "AutogradProfiler",
     "BestCheckpointer",
     "CallbackHook",
     "EvalHook",
@@ -35,11 +35,36 @@ __all__ = [
     "PeriodicCheckpointer",
     "PeriodicWriter",
     "PreciseBN",
-    "TorchMemoryStats",
-    "TorchProfiler",
 ]
 
-Callback = Callable[[TrainerBase], Any]
+_logger = logging.getLogger(__name__)
+
+
+def _ends_period(trainer: TrainerBase, period: int) -> bool:
+    return period > 0 and (trainer.iter + 1) % period == 0
+
+
+def _is_last(trainer: TrainerBase) -> bool:
+    """Whether no iteration comes after this one; true after the training, too."""
+    return trainer.iter + 1 >= trainer.max_iter
+
+
+class _EvaluationHook(HookBase):
+    """Acts every `_period` iterations and, instead of after the last one, after the training."""
+
+    def __init__(self, period: int):
+        self._period = period
+
+    def act(self) -> None:
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        if _ends_period(self.trainer, self._period) and not _is_last(self.trainer):
+            self.act()
+
+    def after_train(self) -> None:
+        if _is_last(self.trainer):  # else it failed
+            self.act()
 
 
 class CallbackHook(HookBase):
@@ -52,7 +77,7 @@ class CallbackHook(HookBase):
         TypeError: any other name.
     """
 
-    def __init__(self, **callbacks: Callback | None):
+    def __init__(self, **callbacks: Callable[[TrainerBase], Any] | None):
         unknown = callbacks.keys() - {"before_train", "after_train", "before_step", "after_step"}
         if unknown:
             raise TypeError(f"CallbackHook got unexpected points {sorted(unknown)}")
@@ -69,47 +94,38 @@ class IterationTimer(HookBase):
     """
 
     def __init__(self, warmup_iter: int = 3):
-        self._warmup_iter = warmup_iter
-        self._step_timer = Timer()
-        self._steps_timer = Timer()
-        self._start = time.perf_counter()
-
-    def _restart(self) -> None:
-        self._start = time.perf_counter()
-        self._steps_timer.reset()
+        self._untimed = warmup_iter
+        self.before_train()
 
     def before_train(self) -> None:
-        self._restart()
-        self._steps_timer.pause()
+        self._begin = self._step_begin = time.perf_counter()
+        self._steps: list[float] = []
 
     def before_step(self) -> None:
-        self._step_timer.reset()
-        self._steps_timer.resume()
+        self._step_begin = time.perf_counter()
 
     def after_step(self) -> None:
-        trainer = self.trainer
-        done = trainer.storage.iter + 1 - trainer.start_iter
-        if done < self._warmup_iter:
-            self._restart()
+        now, trainer = time.perf_counter(), self.trainer
+        if trainer.iter + 1 - trainer.start_iter < self._untimed:
+            self._begin = now
         else:
-            trainer.storage.put_scalars(time=self._step_timer.seconds())
-        self._steps_timer.pause()
+            self._steps.append(now - self._step_begin)
+            trainer.storage.put_scalars(time=self._steps[-1])
 
     def after_train(self) -> None:
-        logger = logging.getLogger(__name__)
-        total = time.perf_counter() - self._start
-        in_steps = self._steps_timer.seconds()
-        trainer = self.trainer
-        timed = trainer.storage.iter + 1 - trainer.start_iter - self._warmup_iter
-        if timed > 0 and in_steps > 0:
-            logger.info(
+        total, in_steps = time.perf_counter() - self._begin, sum(self._steps)
+        if self._steps:
+            _logger.info(
                 "Overall training speed: %d iterations in %s (%.4f s / it)",
-                *(timed, timedelta(seconds=int(in_steps)), in_steps / timed),
+                *(len(self._steps), _clock(in_steps), in_steps / len(self._steps)),
             )
-        logger.info(
-            "Total training time: %s (%s on hooks)",
-            *(timedelta(seconds=int(total)), timedelta(seconds=int(total - in_steps))),
+        _logger.info(
+            "Total training time: %s (%s on hooks)", _clock(total), _clock(total - in_steps)
         )
+
+
+def _clock(seconds: float) -> timedelta:
+    return timedelta(seconds=int(seconds))
 
 
 class PeriodicWriter(HookBase):
@@ -122,34 +138,34 @@ class PeriodicWriter(HookBase):
     """
 
     def __init__(self, writers: Sequence[EventWriter], period: int = 20):
-        for writer in writers:
-            if not isinstance(writer, EventWriter):
-                raise TypeError(f"a writer must be an EventWriter, got {writer!r}")
-        self._writers = writers
-        self._period = period
+        strangers = [writer for writer in writers if not isinstance(writer, EventWriter)]
+        if strangers:
+            raise TypeError(f"a writer must be an EventWriter, got {strangers}")
+        self._writers, self._every = writers, period
+
+    def _write(self) -> None:
+        for each in self._writers:
+            each.write()
 
     def after_step(self) -> None:
-        if is_due(self.trainer, self._period):
-            for writer in self._writers:
-                writer.write()
+        if _ends_period(self.trainer, self._every) or _is_last(self.trainer):
+            self._write()
 
     def after_train(self) -> None:
-        for writer in self._writers:
-            writer.write()  # what other hooks stored after the last iteration
-            writer.close()
+        self._write()  # what other hooks stored after the last iteration
+        for each in self._writers:
+            each.close()
 
 
 class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
     """fvcore's `PeriodicCheckpointer`, saving every `period` iterations and after the last one."""
 
-    def before_train(self) -> None:
-        self.max_iter = self.trainer.max_iter
-
     def after_step(self) -> None:
-        self.step(self.trainer.iter)
+        now, self.max_iter = self.trainer.iter, self.trainer.max_iter
+        self.step(now)
 
 
-class BestCheckpointer(HookBase):
+class BestCheckpointer(_EvaluationHook):
     """Saves the model whenever a metric is the best so far; register it after `EvalHook`.
 
     Args:
@@ -171,42 +187,26 @@ class BestCheckpointer(HookBase):
         mode: str = "max",
         file_prefix: str = "model_best",
     ):
+        super().__init__(eval_period)
         if mode not in ("max", "min"):
             raise AssertionError(f"mode of BestCheckpointer must be 'max' or 'min', got {mode!r}")
-        self._logger = logging.getLogger(__name__)
-        self._period = eval_period
-        self._checkpointer = checkpointer
-        self._metric = val_metric
         self._is_better = operator.gt if mode == "max" else operator.lt
-        self._file_prefix = file_prefix
+        self._saver, self._metric, self._name = checkpointer, val_metric, file_prefix
         self.best_metric: float | None = None
         self.best_iter: int | None = None
 
-    def _check(self) -> None:
-        value, iteration = self.trainer.storage.latest().get(self._metric, (None, None))
-        if value is None:
-            self._logger.warning(
-                "Given val metric %s was not computed; no checkpoint", self._metric
-            )
-            return
-        best = "no earlier score"
-        if self.best_metric is not None:
-            best = f"best score {self.best_metric:0.5f} @ iteration {self.best_iter}"
-        is_first = self.best_metric is None
-        if math.isfinite(value) and (is_first or self._is_better(value, self.best_metric)):
+    def act(self) -> None:
+        value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, None))
+        earlier, earlier_iter = self.best_metric, self.best_iter
+        saves = math.isfinite(value) and (earlier is None or self._is_better(value, earlier))
+        if saves:
             self.best_metric, self.best_iter = value, iteration
-            self._checkpointer.save(self._file_prefix, iteration=iteration)
-            self._logger.info("Saved best model: %s is %.5f; %s", self._metric, value, best)
-        else:
-            self._logger.info("Not saving: %s is %.5f; %s", self._metric, value, best)
-
-    def after_step(self) -> None:
-        if _is_eval_iteration(self.trainer, self._period):
-            self._check()
-
-    def after_train(self) -> None:
-        if _is_finished(self.trainer):
-            self._check()
+            self._saver.save(self._name, iteration=iteration)
+        _logger.log(
+            logging.WARNING if iteration is None else logging.INFO,
+            "%s best model: %s is %s; best so far: %s @ iteration %s",
+            *("Saved" if saves else "Not the", self._metric, value, earlier, earlier_iter),
+        )
 
 
 class LRScheduler(HookBase):
@@ -220,105 +220,109 @@ class LRScheduler(HookBase):
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: Optimizer | None = None,
         scheduler: _TorchLRScheduler | ParamScheduler | None = None,
     ):
-        self._optimizer = optimizer
-        self._scheduler = scheduler
+        self._optimizer, self._scheduler = optimizer, scheduler
 
     @property
     def scheduler(self) -> _TorchLRScheduler | ParamScheduler:
         """The schedule, the trainer's if none was given."""
-        return self._scheduler or self.trainer.scheduler
+        return self.trainer.scheduler if self._scheduler is None else self._scheduler
 
     def before_train(self) -> None:
-        self._optimizer = self._optimizer or self.trainer.optimizer
         trainer, schedule = self.trainer, self.scheduler
+        if self._optimizer is None:
+            self._optimizer = trainer.optimizer
         if isinstance(schedule, ParamScheduler):
-            self._scheduler = LRMultiplier(
-                self._optimizer, schedule, trainer.max_iter, last_iter=trainer.iter - 1
-            )
-        self._group = self.get_best_param_group_id(self._optimizer)
+            position = trainer.max_iter, trainer.iter - 1
+            self._scheduler = LRMultiplier(self._optimizer, schedule, *position)
+        self._shown = self.get_best_param_group_id(self._optimizer)
 
     @staticmethod
-    def get_best_param_group_id(optimizer: torch.optim.Optimizer) -> int:
+    def get_best_param_group_id(optimizer: Optimizer) -> int:
         """Return the parameter group whose rate is shown: the largest, or one with the commonest rate."""
-        groups = optimizer.param_groups
-        sizes = [len(group["params"]) for group in groups]
+        sizes = [len(group["params"]) for group in optimizer.param_groups]
         if max(sizes) > 1:
             return sizes.index(max(sizes))
-        rates = [group["lr"] for group in groups]
-        commonest, _ = Counter(rates).most_common(1)[0]
-        return rates.index(commonest)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return rates.index(statistics.mode(rates))
 
     def after_step(self) -> None:
-        rate = self._optimizer.param_groups[self._group]["lr"]
+        rate = self._optimizer.param_groups[self._shown]["lr"]
         self.trainer.storage.put_scalar("lr", rate, smoothing_hint=False)
         self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        if isinstance(self.scheduler, _TorchLRScheduler):
-            return self.scheduler.state_dict()
-        return {}  # a schedule of fvcore has no state
+        return getattr(self.scheduler, "state_dict", dict)()  # fvcore's schedules have none
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if isinstance(self.scheduler, _TorchLRScheduler):
-            logging.getLogger(__name__).info("Loading scheduler from state_dict ...")
+        if not isinstance(self.scheduler, ParamScheduler):
             self.scheduler.load_state_dict(state_dict)
 
 
-class EvalHook(HookBase):
+class EvalHook(_EvaluationHook):
     """Evaluates every `eval_period` iterations and after the training; register it on all processes or none.
 
     Args:
         eval_period: 0 evaluates at the end alone.
         eval_function: takes nothing, returns metrics in a dict of dicts, or None where there are none.
         eval_after_train: evaluate at the end.
+
+    Raises:
+        ValueError: in the loop, if a result is no number.
     """
 
     def __init__(
         self, eval_period: int, eval_function: Callable[[], Any], eval_after_train: bool = True
     ):
-        self._period = eval_period
-        self._evaluate = eval_function
-        self._eval_after_train = eval_after_train
+        super().__init__(eval_period)
+        self._evaluate, self._at_end = eval_function, eval_after_train
 
-    def _do_eval(self) -> None:
-        results = self._evaluate()
-        if results:
-            if not isinstance(results, dict):
-                raise AssertionError(f"Eval function must return a dict. Got {results} instead.")
-            metrics = flatten_results_dict(results)
-            for name, value in metrics.items():
-                try:
-                    float(value)
-                except (TypeError, ValueError) as error:
-                    raise ValueError(
-                        "[EvalHook] eval_function should return a nested dict of float. "
-                        f"Got '{name}: {value}' instead."
-                    ) from error
-            self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
+    def act(self) -> None:
+        for name, value in flatten_results_dict(self._evaluate() or {}).items():
+            try:
+                number = float(value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"[EvalHook] an evaluation must return a nested dict of numbers; got {name}: {value}"
+                ) from error
+            self.trainer.storage.put_scalar(name, number, smoothing_hint=False)
         comm.synchronize()  # evaluation takes processes differently long
 
-    def after_step(self) -> None:
-        if _is_eval_iteration(self.trainer, self._period):
-            self._do_eval()
-
     def after_train(self) -> None:
-        if self._eval_after_train and _is_finished(self.trainer):
-            self._do_eval()
+        if self._at_end:
+            super().after_train()
         del self._evaluate  # it may hold the trainer, which holds this hook
 
 
-def _is_eval_iteration(trainer: TrainerBase, period: int) -> bool:
-    """Whether to evaluate now; after the last iteration, `after_train` does."""
-    next_iter = trainer.iter + 1
-    return period > 0 and next_iter % period == 0 and next_iter != trainer.max_iter
+class PreciseBN(HookBase):
+    """Replaces the moving averages of batch norm by averages over `num_iter` batches.
 
+    Args:
+        period: run every so many iterations; 0 runs after the last one only.
+        model: its batch norms in training mode are updated.
+        data_loader: yields what the model takes; each run goes on with the batches that follow.
+        num_iter: batches to average over.
+    """
 
-def _is_finished(trainer: TrainerBase) -> bool:
-    """Whether the training came to its end; false after a failure."""
-    return trainer.iter + 1 >= trainer.max_iter
+    def __init__(self, period: int, model: nn.Module, data_loader: Iterable[Any], num_iter: int):
+        self._every, self._model, self._num_iter = period, model, num_iter
+        # Asks for the loader's iterator, which starts processes, in the first run and not again.
+        self._batches = itertools.chain.from_iterable([data_loader])
+
+    def after_step(self) -> None:
+        if _ends_period(self.trainer, self._every) or _is_last(self.trainer):
+            self.update_stats()
+
+    def update_stats(self) -> None:
+        """Recompute the statistics now."""
+        if not get_bn_modules(self._model):
+            _logger.info("PreciseBN is disabled: no batch norm is in training mode")
+            return
+        _logger.info("Recomputing batch norm over %d batches", self._num_iter)
+        with EventStorage():  # takes what the model stores in these forward passes
+            update_bn_stats(self._model, self._batches, self._num_iter)
 
 
 __getattr__ = module_getattr(__name__)

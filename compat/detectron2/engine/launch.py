@@ -1,6 +1,5 @@
 """Starting a function in several processes that form one process group."""
 
-import logging
 import socket
 from collections.abc import Callable
 from datetime import timedelta
@@ -48,23 +47,18 @@ def launch(
     if world_size == 1:
         main_func(*args)
         return
-    if not dist_url:
-        raise ValueError(f'{world_size} processes need a dist_url ("auto" on one machine)')
-    if dist_url == "auto":
-        if num_machines > 1:
-            raise ValueError('dist_url="auto" finds a port of one machine; give an address instead')
-        dist_url = f"tcp://127.0.0.1:{_free_port()}"
-    if dist_url.startswith("file://") and num_machines > 1:
-        logging.getLogger(__name__).warning(
-            "file:// is not reliable between machines; prefer tcp://"
+    if not dist_url or (dist_url == "auto" and num_machines > 1):
+        raise ValueError(
+            f"{world_size} processes on {num_machines} machine(s) cannot meet at dist_url={dist_url!r}; "
+            'give an address such as "tcp://127.0.0.1:29500", or on one machine "auto"'
         )
+    if dist_url == "auto":
+        dist_url = f"tcp://127.0.0.1:{_free_port()}"
+    first = machine_rank * num_gpus_per_machine
     group = {"init_method": dist_url, "world_size": world_size, "timeout": timeout}
-    mp.start_processes(
-        _run_worker,
-        args=(main_func, args, num_gpus_per_machine, machine_rank, group),
-        nprocs=num_gpus_per_machine,
-        daemon=False,  # workers start data-loading processes of their own
-    )
+    job = first, num_gpus_per_machine, group, main_func, args
+    # No daemons: workers start data-loading processes of their own.
+    mp.spawn(_run_worker, args=job, nprocs=num_gpus_per_machine)
 
 
 def _free_port() -> int:
@@ -74,26 +68,15 @@ def _free_port() -> int:
 
 
 def _run_worker(
-    local_rank: int,
-    main_func: Callable[..., Any],
-    args: tuple,
-    workers: int,
-    machine_rank: int,
-    group: dict[str, Any],
+    local_rank: int, first: int, workers: int, group: dict, main_func: Callable, args: tuple
 ) -> None:
-    uses_gpu = torch.cuda.is_available()
-    if uses_gpu and workers > torch.cuda.device_count():
-        raise ValueError(f"{workers} processes, but only {torch.cuda.device_count()} GPUs here")
-    try:
-        dist.init_process_group(
-            "nccl" if uses_gpu else "gloo", rank=machine_rank * workers + local_rank, **group
-        )
-    except Exception:
-        logging.getLogger(__name__).error("Process group URL: %s", group["init_method"])
-        raise
-    comm.create_local_process_group(workers)
-    if uses_gpu:
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if backend == "nccl":
+        if workers > torch.cuda.device_count():
+            raise ValueError(f"{workers} processes, but only {torch.cuda.device_count()} GPUs here")
         torch.cuda.set_device(local_rank)
+    dist.init_process_group(backend, rank=first + local_rank, **group)
+    comm.create_local_process_group(workers)
     comm.synchronize()  # nobody times out on a worker that is still starting
     main_func(*args)
 

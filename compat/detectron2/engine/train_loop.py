@@ -1,23 +1,27 @@
-"""The training loop and its hooks."""
+"""The training loop, its hooks, and the trainers that fill it."""
 
+import functools
 import logging
+import operator
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parallel import DataParallel
 
 from detectron2._absent import module_getattr
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
 
 __all__ = ["AMPTrainer", "HookBase", "SimpleTrainer", "TrainerBase"]
+
+_logger = logging.getLogger(__name__)
 
 
 class HookBase:
@@ -32,7 +36,7 @@ class HookBase:
         trainer: weak reference to the trainer, set at registration.
     """
 
-    trainer: "TrainerBase" = None
+    trainer: Any = None
 
     def before_train(self) -> None:
         """Called before the first iteration."""
@@ -54,6 +58,23 @@ class HookBase:
         return {}
 
 
+def _calls_hooks(point: str, moves_storage: bool = False) -> Callable[["TrainerBase"], None]:
+    """Make the trainer's method that calls the method `point` of every hook.
+
+    Args:
+        point: one of the five points.
+        moves_storage: tell the storage first which iteration it is.
+    """
+
+    def call(self: "TrainerBase") -> None:
+        if moves_storage:
+            self.storage.iter = self.iter
+        for hook in self._hooks:
+            getattr(hook, point)()
+
+    return call
+
+
 class TrainerBase:
     """A loop with hooks. A subclass says in `run_step` what an iteration does.
 
@@ -64,12 +85,18 @@ class TrainerBase:
         storage: collects the metrics during `train`.
     """
 
+    _stateful: tuple[str, ...] = ()
+    """Attributes whose states belong to the trainer's."""
+
     def __init__(self) -> None:
         self._hooks: list[HookBase] = []
-        self.iter = 0
-        self.start_iter = 0
-        self.max_iter: int
-        self.storage: EventStorage
+        self.iter = self.start_iter = 0
+
+    before_train = _calls_hooks("before_train")
+    before_step = _calls_hooks("before_step", moves_storage=True)
+    after_backward = _calls_hooks("after_backward")  # `run_step` has to call it
+    after_step = _calls_hooks("after_step")
+    after_train = _calls_hooks("after_train", moves_storage=True)
 
     def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
         """Append hooks; None is skipped.
@@ -77,86 +104,59 @@ class TrainerBase:
         Raises:
             TypeError: something else than a hook.
         """
-        for hook in filter(lambda hook: hook is not None, hooks):
-            if not isinstance(hook, HookBase):
+        for hook in hooks:
+            if isinstance(hook, HookBase):
+                hook.trainer = weakref.proxy(self)  # the trainer owns the hook, not the reverse
+                self._hooks.append(hook)
+            elif hook is not None:
                 raise TypeError(f"a hook must be a HookBase, got {hook!r}")
-            hook.trainer = weakref.proxy(self)  # the trainer owns the hook, not the reverse
-            self._hooks.append(hook)
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run iterations `start_iter` to ``max_iter - 1``."""
-        logger = logging.getLogger(__name__)
-        logger.info("Starting training from iteration %d", start_iter)
+        _logger.info("Starting training from iteration %d", start_iter)
         self.iter, self.start_iter, self.max_iter = start_iter, start_iter, max_iter
-        with EventStorage(start_iter) as storage:
-            self.storage = storage
+        with EventStorage(start_iter) as self.storage:
             try:
-                self._run_iterations()
+                self.before_train()
+                while self.iter < max_iter:
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    self.iter += 1
             except Exception:
-                logger.exception("Exception during training:")
+                _logger.exception("Exception during training:")
                 raise
             finally:
                 self.after_train()
 
-    def _run_iterations(self) -> None:
-        self.before_train()
-        for number in range(self.start_iter, self.max_iter):
-            self.iter = number
-            self.before_step()
-            self.run_step()
-            self.after_step()
-        self.iter = max(self.start_iter, self.max_iter)
-
-    def _call_hooks(self, point: str) -> None:
-        for hook in self._hooks:
-            getattr(hook, point)()
-
-    def before_train(self) -> None:
-        """Call the hooks before the first iteration."""
-        self._call_hooks("before_train")
-
-    def after_train(self) -> None:
-        """Call the hooks after the training."""
-        self.storage.iter = self.iter
-        self._call_hooks("after_train")
-
-    def before_step(self) -> None:
-        """Call the hooks at the beginning of an iteration, the storage being at that iteration."""
-        self.storage.iter = self.iter
-        self._call_hooks("before_step")
-
-    def after_backward(self) -> None:
-        """Call the hooks between backward pass and update; `run_step` has to do this."""
-        self._call_hooks("after_backward")
-
-    def after_step(self) -> None:
-        """Call the hooks at the end of an iteration."""
-        self._call_hooks("after_step")
-
     def run_step(self) -> None:
         """Do one iteration."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say what an iteration does")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the iteration and the states of the hooks by class name; of two alike the first counts."""
-        states: dict[str, Any] = {}
-        for hook in self._hooks:
-            state = hook.state_dict()
-            if state:
-                states.setdefault(type(hook).__qualname__, state)
-        return {"iteration": self.iter} | ({"hooks": states} if states else {})
+        """Return the iteration, the states of the hooks by class name, and those of the trainer's parts.
+
+        Of two hooks of one class the first counts.
+        """
+        states = {
+            type(hook).__qualname__: state
+            for hook in reversed(self._hooks)
+            if (state := hook.state_dict())
+        }
+        parts = {name: getattr(self, name).state_dict() for name in self._stateful}
+        return {"iteration": self.iter} | ({"hooks": states} if states else {}) | parts
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; states of hooks that are not registered are skipped."""
         self.iter = state_dict["iteration"]
-        by_name = {type(hook).__qualname__: hook for hook in reversed(self._hooks)}
+        hooks = {type(hook).__qualname__: hook for hook in reversed(self._hooks)}
         for name, state in state_dict.get("hooks", {}).items():
-            if name in by_name:
-                by_name[name].load_state_dict(state)
+            if name in hooks:
+                hooks[name].load_state_dict(state)
             else:
-                logging.getLogger(__name__).warning(
-                    "Cannot find the hook '%s', its state_dict is ignored.", name
-                )
+                _logger.warning("The checkpoint has a state for %s, which is no hook here", name)
+        for name in self._stateful:
+            getattr(self, name).load_state_dict(state_dict[name])
 
 
 class SimpleTrainer(TrainerBase):
@@ -172,6 +172,8 @@ class SimpleTrainer(TrainerBase):
             device. A loss that is not finite is then logged and does not end the training.
     """
 
+    _stateful = ("optimizer",)
+
     def __init__(
         self,
         model: nn.Module,
@@ -182,71 +184,58 @@ class SimpleTrainer(TrainerBase):
         async_write_metrics: bool = False,
     ):
         super().__init__()
-        model.train()
-        self.model = model
-        self.data_loader = data_loader
-        self._data_loader_iter_obj: Iterator[Any] | None = None
-        self.optimizer = optimizer
+        self.model, self.data_loader, self.optimizer = model.train(), data_loader, optimizer
         self.gather_metric_period = gather_metric_period
         self.zero_grad_before_forward = zero_grad_before_forward
-        self.async_write_metrics = async_write_metrics
         # One worker, so that the iterations stay in order.
         self.concurrent_executor = ThreadPoolExecutor(max_workers=1)
+        self.async_write_metrics = async_write_metrics
+        # Full precision: these two do nothing.
+        self._autocast: AbstractContextManager = nullcontext()
+        self.grad_scaler = torch.amp.GradScaler(enabled=False)
 
     def run_step(self) -> None:
-        """Load a batch, compute losses and gradients, update."""
+        """Load a batch, compute losses and gradients, update.
+
+        Raises:
+            AssertionError: the model is in evaluation mode.
+        """
         if not self.model.training:
-            raise AssertionError(f"[{type(self).__name__}] model was changed to eval mode!")
-        batch, data_time = self._next_batch()
-        if self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
-        with self._precision():
+            raise AssertionError(f"[{type(self).__name__}] the model is in eval mode")
+        waiting_since = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        waited = time.perf_counter() - waiting_since
+
+        clears_early, clear = self.zero_grad_before_forward, self.optimizer.zero_grad
+        if clears_early:
+            clear()
+        with self._autocast:
             losses = self.model(batch)
             if isinstance(losses, torch.Tensor):
                 losses = {"total_loss": losses}
             total = sum(losses.values())
-        if not self.zero_grad_before_forward:
-            self.optimizer.zero_grad()
-        self._backward(total)
+        if not clears_early:
+            clear()
+        self.grad_scaler.scale(total).backward()
         self.after_backward()
+        run = self.concurrent_executor.submit if self.async_write_metrics else operator.call
+        run(self._write_metrics, losses, waited, iter=self.iter)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
 
-        if self.async_write_metrics:
-            self.concurrent_executor.submit(self._write_metrics, losses, data_time, iter=self.iter)
-        else:
-            self._write_metrics(losses, data_time)
-        self._update()
-
-    def _next_batch(self) -> tuple[Any, float]:
-        """Return a batch and the seconds waited for it."""
-        start = time.perf_counter()
-        return next(self._data_loader_iter), time.perf_counter() - start
-
-    def _precision(self) -> Any:
-        return nullcontext()
-
-    def _backward(self, loss: torch.Tensor) -> None:
-        loss.backward()
-
-    def _update(self) -> None:
-        self.optimizer.step()
-
-    @property
+    @functools.cached_property  # it starts the loader's processes, so as late as possible
     def _data_loader_iter(self) -> Iterator[Any]:
-        if (
-            self._data_loader_iter_obj is None
-        ):  # starts the loader's processes, so as late as possible
-            self._data_loader_iter_obj = iter(self.data_loader)
-        return self._data_loader_iter_obj
+        return iter(self.data_loader)
 
     def reset_data_loader(self, data_loader_builder: Callable[[], Iterable[Any]]) -> None:
         """Drop the loader, then build another; never are there two at once."""
-        del self.data_loader
-        self._data_loader_iter_obj = None
+        self.data_loader = None
+        vars(self).pop("_data_loader_iter", None)
         self.data_loader = data_loader_builder()
 
     def _write_metrics(
         self,
-        loss_dict: Mapping[str, torch.Tensor],
+        loss_dict: Mapping[str, Any],
         data_time: float,
         prefix: str = "",
         iter: int | None = None,
@@ -256,8 +245,8 @@ class SimpleTrainer(TrainerBase):
             return
         try:
             self.write_metrics(loss_dict, data_time, iteration, prefix)
-        except Exception:
-            logging.getLogger(__name__).exception("Exception in writing metrics: ")
+        except Exception:  # in another thread, nobody else would tell
+            _logger.exception("Exception in writing metrics: ")
             raise
 
     @staticmethod
@@ -275,38 +264,23 @@ class SimpleTrainer(TrainerBase):
         Raises:
             FloatingPointError: the sum is not finite.
         """
-        storage = get_event_storage()
-        storage.put_scalar("rank_data_time", data_time, cur_iter=cur_iter)
+        put = functools.partial(get_event_storage().put_scalars, cur_iter=cur_iter)
+        put(rank_data_time=data_time)
         mine = {name: loss.detach().cpu().item() for name, loss in loss_dict.items()}
         gathered = comm.gather((mine, data_time))
-        if not comm.is_main_process():
+        if not gathered:  # another process has them
             return
-        # All processes wait for the slowest.
-        slowest = np.max([seconds for _, seconds in gathered])
-        storage.put_scalar("data_time", slowest, cur_iter=cur_iter)
         means = {name: np.mean([losses[name] for losses, _ in gathered]) for name in mine}
         total = sum(means.values())
+        put(data_time=np.max([waited for _, waited in gathered]))  # all wait for the slowest
         if not np.isfinite(total):
-            raise FloatingPointError(
-                f"Loss became infinite or NaN at iteration={cur_iter}!\nloss_dict = {means}"
-            )
-        storage.put_scalar(f"{prefix}total_loss", total, cur_iter=cur_iter)
-        if len(means) > 1:
-            storage.put_scalars(cur_iter=cur_iter, **means)
+            raise FloatingPointError(f"The loss of iteration={cur_iter} is not finite: {means}")
+        put(**({f"{prefix}total_loss": total} | (means if len(means) > 1 else {})))
 
     def after_train(self) -> None:
         """Call the hooks, then wait for metrics that are still being written."""
         super().after_train()
         self.concurrent_executor.shutdown()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of loop, hooks and optimizer."""
-        return super().state_dict() | {"optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state_dict)
-        self.optimizer.load_state_dict(state_dict["optimizer"])
 
 
 class AMPTrainer(SimpleTrainer):
@@ -327,6 +301,8 @@ class AMPTrainer(SimpleTrainer):
         AssertionError: `model` runs on several devices of one process.
     """
 
+    _stateful = ("optimizer", "grad_scaler")
+
     def __init__(
         self,
         model: nn.Module,
@@ -339,49 +315,26 @@ class AMPTrainer(SimpleTrainer):
         log_grad_scaler: bool = False,
         async_write_metrics: bool = False,
     ):
-        several_devices = isinstance(model, DataParallel) or (
-            isinstance(model, DistributedDataParallel) and len(model.device_ids or ()) > 1
-        )
-        if several_devices:
+        devices = getattr(model, "device_ids", None) or ()
+        if isinstance(model, DataParallel) or len(devices) > 1:
             raise AssertionError("AMPTrainer does not support several devices in one process")
-        super().__init__(
-            model,
-            data_loader,
-            optimizer,
-            gather_metric_period,
-            zero_grad_before_forward,
-            async_write_metrics,
-        )
+        options = gather_metric_period, zero_grad_before_forward, async_write_metrics
+        super().__init__(model, data_loader, optimizer, *options)
+        self._autocast = torch.autocast("cuda", dtype=precision)
         self.grad_scaler = grad_scaler or torch.amp.GradScaler("cuda")
-        self.precision = precision
-        self.log_grad_scaler = log_grad_scaler
+        self.precision, self.log_grad_scaler = precision, log_grad_scaler
 
     def run_step(self) -> None:
-        """Do an iteration in mixed precision."""
+        """Do an iteration in mixed precision.
+
+        Raises:
+            AssertionError: there is no CUDA, or the model is in evaluation mode.
+        """
         if not torch.cuda.is_available():
-            raise AssertionError("[AMPTrainer] CUDA is required for AMP training!")
-        super().run_step()
-
-    def _precision(self) -> Any:
-        return torch.autocast("cuda", dtype=self.precision)
-
-    def _backward(self, loss: torch.Tensor) -> None:
-        self.grad_scaler.scale(loss).backward()
+            raise AssertionError("[AMPTrainer] CUDA is required for mixed precision")
         if self.log_grad_scaler:
             get_event_storage().put_scalar("[metric]grad_scaler", self.grad_scaler.get_scale())
-
-    def _update(self) -> None:
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of loop, hooks, optimizer and scaler."""
-        return super().state_dict() | {"grad_scaler": self.grad_scaler.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        super().load_state_dict(state_dict)
-        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        super().run_step()
 
 
 __getattr__ = module_getattr(__name__)

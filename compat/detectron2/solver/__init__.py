@@ -3,19 +3,11 @@
 from detectron2._absent import module_getattr
 
 from .build import build_lr_scheduler, build_optimizer, get_default_optimizer_params
-from .lr_scheduler import (
-    LRMultiplier,
-    LRScheduler,
-    WarmupCosineLR,
-    WarmupMultiStepLR,
-    WarmupParamScheduler,
-)
+from .lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
 
 __all__ = [
     "LRMultiplier",
     "LRScheduler",
-    "WarmupCosineLR",
-    "WarmupMultiStepLR",
     "WarmupParamScheduler",
     "build_lr_scheduler",
     "build_optimizer",

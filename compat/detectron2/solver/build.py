@@ -1,17 +1,12 @@
 """Optimizer, parameter groups, gradient clipping and schedule from the ``SOLVER`` section of a config."""
 
+import functools
 import logging
-from collections.abc import Callable, Iterable
-from enum import Enum
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import fvcore.common.param_scheduler as schedules
 import torch
-from fvcore.common.param_scheduler import (
-    CosineParamScheduler,
-    MultiStepParamScheduler,
-    ParamScheduler,
-    StepWithFixedGammaParamScheduler,
-)
 from torch import nn
 
 from detectron2._absent import module_getattr
@@ -19,6 +14,7 @@ from detectron2.config import CfgNode
 
 from .lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
 
+Optimizer = torch.optim.Optimizer
 ParamGroup = dict[str, Any]
 """A parameter group as torch's optimizers take it: "params", perhaps "param_names", and options."""
 
@@ -31,14 +27,7 @@ NORM_LAYERS = (
 )
 
 
-class GradientClipType(Enum):
-    """Values of ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE``."""
-
-    VALUE = "value"
-    NORM = "norm"
-
-
-def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     """Build SGD with the parameter groups and the gradient clipping that the config asks for."""
     solver = cfg.SOLVER
     groups = get_default_optimizer_params(
@@ -60,8 +49,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def maybe_add_gradient_clipping(
-    cfg: CfgNode, optimizer: torch.optim.Optimizer | type[torch.optim.Optimizer]
-) -> torch.optim.Optimizer | type[torch.optim.Optimizer]:
+    cfg: CfgNode, optimizer: Optimizer | type[Optimizer]
+) -> Optimizer | type[Optimizer]:
     """Let `optimizer` clip the gradient of each parameter by itself before every step.
 
     Args:
@@ -70,33 +59,37 @@ def maybe_add_gradient_clipping(
 
     Returns:
         The same object if clipping is disabled or an optimizer was given, else a subclass.
+
+    Raises:
+        ValueError: unknown ``CLIP_TYPE``.
     """
-    options = cfg.SOLVER.CLIP_GRADIENTS
-    if not options.ENABLED:
+    if not cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         return optimizer
-    if isinstance(optimizer, type):
-        return _clipping_subclass(optimizer, _gradient_clipper(options))
-    optimizer.__class__ = _clipping_subclass(type(optimizer), _gradient_clipper(options))
-    return optimizer
+    is_class = isinstance(optimizer, type)
+    base = optimizer if is_class else type(optimizer)
+    clip = _gradient_clipper(cfg.SOLVER.CLIP_GRADIENTS)
 
-
-def _gradient_clipper(options: CfgNode) -> Callable[[torch.Tensor], Any]:
-    bound, order = options.CLIP_VALUE, options.NORM_TYPE
-    if GradientClipType(options.CLIP_TYPE) is GradientClipType.VALUE:
-        return lambda parameter: nn.utils.clip_grad_value_(parameter, bound)
-    return lambda parameter: nn.utils.clip_grad_norm_(parameter, bound, order)
-
-
-def _clipping_subclass(
-    base: type[torch.optim.Optimizer], clip: Callable[[torch.Tensor], Any]
-) -> type[torch.optim.Optimizer]:
-    def step(self: torch.optim.Optimizer, closure: Callable | None = None) -> Any:
+    def step(self: Optimizer, closure: Callable | None = None) -> Any:
         for group in self.param_groups:
             for parameter in group["params"]:
                 clip(parameter)
         return base.step(self, closure)
 
-    return type(f"{base.__name__}WithGradientClip", (base,), {"step": step})
+    clipping = type(f"{base.__name__}WithGradientClip", (base,), {"step": step})
+    if is_class:
+        return clipping
+    optimizer.__class__ = clipping
+    return optimizer
+
+
+def _gradient_clipper(options: CfgNode) -> Callable[[torch.Tensor], Any]:
+    kind, bound = options.CLIP_TYPE, options.CLIP_VALUE
+    if kind == "value":
+        return functools.partial(nn.utils.clip_grad_value_, clip_value=bound)
+    if kind == "norm":
+        order = options.NORM_TYPE
+        return functools.partial(nn.utils.clip_grad_norm_, max_norm=bound, norm_type=order)
+    raise ValueError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE must be 'value' or 'norm', got {kind!r}")
 
 
 def get_default_optimizer_params(
@@ -124,60 +117,48 @@ def get_default_optimizer_params(
     Raises:
         ValueError: a factor on the rate without `base_lr`, or "bias" both in `overrides` and in an argument.
     """
-    overrides = dict(overrides or {})
     scales_bias = bias_lr_factor not in (None, 1.0)
-    for argument, is_set in (
-        ("bias_lr_factor", scales_bias),
-        ("lr_factor_func", lr_factor_func is not None),
-    ):
-        if is_set and base_lr is None:
-            raise ValueError(f"{argument} requires base_lr")
-    bias_options = _given(
-        lr=base_lr * bias_lr_factor if scales_bias else None, weight_decay=weight_decay_bias
-    )
-    if bias_options:
-        if "bias" in overrides:
-            raise ValueError("'bias' stands in overrides and in an argument of its own; give one")
-        overrides["bias"] = bias_options
+    if base_lr is None and (scales_bias or lr_factor_func):
+        raise ValueError("bias_lr_factor and lr_factor_func require base_lr")
+    bias_rate = base_lr * bias_lr_factor if scales_bias else None
+    of_bias = _given(bias_rate, weight_decay_bias)
+    by_name = {"bias": of_bias} | (overrides or {})
+    if of_bias and by_name["bias"] is not of_bias:
+        raise ValueError("'bias' stands in overrides and in an argument of its own; give one")
 
     groups = []
-    for module_name, name, parameter, is_norm in _trainable_parameters(model):
-        options = _given(lr=base_lr, weight_decay=weight_decay)
+    for full_name, parameter, is_norm in _trainable_parameters(model):
+        options = _given(base_lr, weight_decay)
         if is_norm:
-            options |= _given(weight_decay=weight_decay_norm)
-        if lr_factor_func is not None:
-            options["lr"] *= lr_factor_func(f"{module_name}.{name}")
-        groups.append({"params": [parameter]} | options | overrides.get(name, {}))
+            options |= _given(None, weight_decay_norm)
+        if lr_factor_func:
+            options["lr"] *= lr_factor_func(full_name)
+        own_name = full_name.rpartition(".")[2]
+        groups.append({"params": [parameter]} | options | by_name.get(own_name, {}))
     return reduce_param_groups(groups)
 
 
-def _given(**options: float | None) -> dict[str, float]:
+def _given(lr: float | None, weight_decay: float | None) -> dict[str, float]:
+    options = {"lr": lr, "weight_decay": weight_decay}
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _trainable_parameters(model: nn.Module) -> Iterable[tuple[str, str, nn.Parameter, bool]]:
-    """Yield module name, own name, parameter, and whether its module normalises."""
-    seen = set()
-    for module_name, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad and parameter not in seen:
-                seen.add(parameter)
-                yield module_name, name, parameter, isinstance(module, NORM_LAYERS)
-
-
-def _options(group: ParamGroup) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key not in ("params", "param_names")}
+def _trainable_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
+    """Yield name, parameter, and whether its module normalises."""
+    for full_name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            owner = model.get_submodule(full_name.rpartition(".")[0])
+            yield full_name, parameter, isinstance(owner, NORM_LAYERS)
 
 
 def _expand_param_groups(params: list[ParamGroup]) -> list[ParamGroup]:
     """Give every parameter a group of its own; a later group's options win."""
     by_param: dict[Any, ParamGroup] = {}
     for group in params:
-        for index, param in enumerate(group["params"]):
-            single = by_param.setdefault(param, {"params": [param]})
-            single.update(_options(group))
-            if "param_names" in group:
-                single["param_names"] = [group["param_names"][index]]
+        columns = {key: group[key] for key in ("params", "param_names") if key in group}
+        for cells in zip(*columns.values(), strict=True):
+            own = {key: [cell] for key, cell in zip(columns, cells, strict=True)}
+            by_param.setdefault(cells[0], {}).update(group | own)
     return list(by_param.values())
 
 
@@ -188,67 +169,63 @@ def reduce_param_groups(params: list[ParamGroup]) -> list[ParamGroup]:
     """
     merged: dict[tuple, ParamGroup] = {}
     for single in _expand_param_groups(params):
-        options = _options(single)
-        group = merged.setdefault(tuple(options.items()), options | {"params": []})
-        group["params"] += single["params"]
-        if "param_names" in single:
-            group.setdefault("param_names", []).extend(single["param_names"])
+        lists = {key: single.pop(key) for key in ("params", "param_names") if key in single}
+        group = merged.setdefault(tuple(single.items()), single)
+        for key, own in lists.items():
+            group[key] = group.get(key, []) + own
     return list(merged.values())
 
 
-def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
+def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     """Build the schedule ``SOLVER.LR_SCHEDULER_NAME`` with its warmup.
 
     Raises:
         ValueError: unknown name, or a final rate outside [0, ``SOLVER.BASE_LR``].
     """
-    solver = cfg.SOLVER
-    if solver.LR_SCHEDULER_NAME not in _SCHEDULES:
+    options = cfg.SOLVER
+    name, length = options.LR_SCHEDULER_NAME, options.MAX_ITER
+    if name not in _SCHEDULES:
         raise ValueError(
-            f"Unknown LR scheduler: {solver.LR_SCHEDULER_NAME!r}; SOLVER.LR_SCHEDULER_NAME must be "
-            f"one of {sorted(_SCHEDULES)}"
+            f"Unknown LR scheduler: {name!r}; SOLVER.LR_SCHEDULER_NAME must be one of "
+            f"{sorted(_SCHEDULES)}"
         )
     schedule = WarmupParamScheduler(
-        _SCHEDULES[solver.LR_SCHEDULER_NAME](solver),
-        warmup_factor=solver.WARMUP_FACTOR,
-        warmup_length=min(1.0, solver.WARMUP_ITERS / solver.MAX_ITER),
-        warmup_method=solver.WARMUP_METHOD,
-        rescale_interval=solver.RESCALE_INTERVAL,
+        _SCHEDULES[name](options),
+        options.WARMUP_FACTOR,
+        min(1.0, options.WARMUP_ITERS / length),
+        options.WARMUP_METHOD,
+        options.RESCALE_INTERVAL,
     )
-    return LRMultiplier(optimizer, schedule, solver.MAX_ITER)
+    return LRMultiplier(optimizer, schedule, length)
 
 
-def _multi_step(solver: CfgNode) -> ParamScheduler:
-    milestones = [step for step in solver.STEPS if step <= solver.MAX_ITER]
-    if len(milestones) < len(solver.STEPS):
+def _multi_step(options: CfgNode) -> schedules.ParamScheduler:
+    length = options.MAX_ITER
+    milestones = [step for step in options.STEPS if step <= length]
+    if len(milestones) < len(options.STEPS):
         logging.getLogger(__name__).warning(
-            "SOLVER.STEPS %s: steps after SOLVER.MAX_ITER %d are ignored",
-            solver.STEPS,
-            solver.MAX_ITER,
+            "SOLVER.STEPS %s after SOLVER.MAX_ITER %d are ignored", options.STEPS, length
         )
-    factors = [solver.GAMMA**drops for drops in range(len(milestones) + 1)]
-    return MultiStepParamScheduler(factors, solver.MAX_ITER, milestones)
+    factors = [options.GAMMA**drops for drops in range(len(milestones) + 1)]
+    return schedules.MultiStepParamScheduler(factors, length, milestones)
 
 
-def _cosine(solver: CfgNode) -> ParamScheduler:
-    if not 0.0 <= solver.BASE_LR_END <= solver.BASE_LR:
-        raise ValueError(
-            f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}; it must lie between 0 and SOLVER.BASE_LR, "
-            f"{solver.BASE_LR}"
-        )
-    return CosineParamScheduler(1.0, solver.BASE_LR_END / solver.BASE_LR)
+def _cosine(options: CfgNode) -> schedules.ParamScheduler:
+    first, last = options.BASE_LR, options.BASE_LR_END
+    if not 0.0 <= last <= first:
+        raise ValueError(f"SOLVER.BASE_LR_END is {last}, not from 0 to SOLVER.BASE_LR, {first}")
+    return schedules.CosineParamScheduler(1.0, last / first)
 
 
-def _step_with_fixed_gamma(solver: CfgNode) -> ParamScheduler:
-    return StepWithFixedGammaParamScheduler(
-        1.0, solver.NUM_DECAYS, solver.GAMMA, num_updates=solver.MAX_ITER
-    )
+def _fixed_gamma(options: CfgNode) -> schedules.ParamScheduler:
+    drops, length = options.NUM_DECAYS, options.MAX_ITER
+    return schedules.StepWithFixedGammaParamScheduler(1.0, drops, options.GAMMA, length)
 
 
-_SCHEDULES: dict[str, Callable[[CfgNode], ParamScheduler]] = {
+_SCHEDULES: dict[str, Callable[[CfgNode], schedules.ParamScheduler]] = {
     "WarmupMultiStepLR": _multi_step,
     "WarmupCosineLR": _cosine,
-    "WarmupStepWithFixedGammaLR": _step_with_fixed_gamma,
+    "WarmupStepWithFixedGammaLR": _fixed_gamma,
 }
 
 __getattr__ = module_getattr(__name__)
