@@ -4,14 +4,16 @@ Caffe2 Detectron writes "res4_22_branch2a_bn_s" for "backbone.res4.22.conv1.norm
 rewritten by rules; then any checkpoint name that is the end of a parameter's name, at a dot, belongs to it.
 """
 
-import itertools
 import logging
+import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
 from detectron2._absent import module_getattr
+
+_logger = logging.getLogger(__name__)
 
 StateDict = dict[str, torch.Tensor]
 Rule = tuple[str, str | Callable[[re.Match], str]]
@@ -60,7 +62,7 @@ def _rename(name: str, rules: Iterable[Rule]) -> str:
     return name
 
 
-def convert_basic_c2_names(original_keys: Sequence[str]) -> list[str]:
+def convert_basic_c2_names(original_keys: Iterable[str]) -> list[str]:
     """Rewrite the Caffe2 names of backbone weights, one by one."""
     return [_rename(key, _BACKBONE_RULES) for key in original_keys]
 
@@ -79,29 +81,22 @@ def convert_c2_detectron_names(weights: StateDict) -> tuple[StateDict, dict[str,
     Raises:
         ValueError: two weights get the same name.
     """
-    logging.getLogger(__name__).info("Renaming Caffe2 weights ......")
     renamed, originals = {}, {}
     for original in sorted(weights):
         name = _rename(original, _BACKBONE_RULES + _DETECTOR_RULES)
         if name in originals:
             raise ValueError(f"{originals[name]!r} and {original!r} both stand for {name!r}")
         originals[name] = original
-        renamed[name] = _without_background(name, weights[original])
+        renamed[name] = _background_last(name, weights[original])
     return renamed, originals
 
 
-def _without_background(name: str, weight: torch.Tensor) -> torch.Tensor:
-    logger = logging.getLogger(__name__)
+def _background_last(name: str, weight: torch.Tensor) -> torch.Tensor:
     if name.startswith("cls_score."):
-        logger.info("Move background class in %s from index 0 to index %d", name, len(weight) - 1)
         return weight.roll(-1, dims=0)
-    for prefix, rows in (("bbox_pred.", 4), ("mask_head.predictor.", 1)):
+    for prefix, rows_per_class in (("bbox_pred.", 4), ("mask_head.predictor.", 1)):
         if name.startswith(prefix):
-            shapes = tuple(weight.shape), tuple(weight[rows:].shape)
-            logger.info(
-                "Remove background class in %s. The shape changes from %s to %s", name, *shapes
-            )
-            return weight[rows:]
+            return weight[rows_per_class:]
     return weight
 
 
@@ -127,52 +122,36 @@ def align_and_update_state_dicts(
     """
     if c2_conversion:
         ckpt_state_dict, _ = convert_c2_detectron_names(ckpt_state_dict)
-    logger = logging.getLogger(__name__)
-    result: StateDict = {}
+    matched: StateDict = {}
     parameter_of: dict[str, str] = {}
-    for name in sorted(model_state_dict):
+    for name, own in sorted(model_state_dict.items()):
         source = next((end for end in _ends(name) if end in ckpt_state_dict), None)
         if source is None:
             continue
-        shapes = tuple(ckpt_state_dict[source].shape), tuple(model_state_dict[name].shape)
-        if shapes[0] != shapes[1]:
-            logger.warning(
-                "%s in checkpoint has shape %s, %s in model has %s; it will not be loaded",
-                *(source, shapes[0], name, shapes[1]),
-            )
-            continue
-        if source in parameter_of:
+        weight = ckpt_state_dict[source]
+        if weight.shape != own.shape:
+            shapes = tuple(weight.shape), tuple(own.shape)
+            _logger.warning("%s is not loaded into %s: shape %s, not %s", source, name, *shapes)
+        elif source in parameter_of:
             raise ValueError(
                 f"Cannot match one checkpoint key to multiple keys in the model: {source!r} fits "
                 f"{parameter_of[source]!r} and {name!r}"
             )
-        parameter_of[source] = name
-        result[name] = ckpt_state_dict[source]
-    if not result:
-        logger.warning("No weights in checkpoint matched with model.")
-        return ckpt_state_dict
-    logger.info(
-        "%d weights matched with submodule %s", len(result), _common_module(result) or "model"
-    )
-    unmatched = sorted(ckpt_state_dict.keys() - parameter_of.keys())
-    return result | {name: ckpt_state_dict[name] for name in unmatched}
+        else:
+            parameter_of[source], matched[name] = name, weight
+    level = _logger.info if matched else _logger.warning
+    level("%d weights of the checkpoint match the model by name", len(matched))
+    rest = sorted(ckpt_state_dict.keys() - parameter_of.keys())
+    return matched | {name: ckpt_state_dict[name] for name in rest}
 
 
-def _ends(name: str) -> Iterable[str]:
+def _ends(name: str) -> Iterator[str]:
     """Yield "a.b.c", "b.c", "c" for "a.b.c"."""
     while name:
         yield name
         name = name.partition(".")[2]
 
 
-def _longest_common_prefix_str(names: Sequence[str]) -> str:
-    first, last = min(names), max(names)  # in sorted order the two that differ earliest
-    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    return "".join(letter for letter, _ in same)
-
-
-def _common_module(names: Iterable[str]) -> str:
-    return _longest_common_prefix_str(list(names)).rpartition(".")[0]
-
+_longest_common_prefix_str = os.path.commonprefix  # letter by letter
 
 __getattr__ = module_getattr(__name__)

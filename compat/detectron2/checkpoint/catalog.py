@@ -1,7 +1,6 @@
 """Names for published Caffe2 models: ``catalog://ImageNetPretrained/...`` and ``catalog://Caffe2Detectron/COCO/...``."""
 
 import difflib
-import logging
 from typing import Any
 
 from detectron2._absent import module_getattr
@@ -36,17 +35,21 @@ _DETECTRON = """
 """
 
 
-def _imagenet_files() -> dict[str, str]:
-    rows = map(str.split, _IMAGENET.strip().splitlines())
-    return {name: f"ImageNetPretrained/{file}" for name, file in rows}
-
-
-def _detectron_folders() -> dict[str, str]:
-    folders = {}
+def _paths() -> dict[str, str]:
+    """Return where each model lies on the server, by its name in the catalogue."""
+    paths = {}
+    for name, file in map(str.split, _IMAGENET.strip().splitlines()):
+        paths[f"ImageNetPretrained/{name}"] = f"ImageNetPretrained/{file}"
     for job, name, folder in map(str.split, _DETECTRON.strip().splitlines()):
         group_norm = "GN/" if name.endswith("_gn") else ""
-        folders[f"{job}/{name}"] = f"{group_norm}{job}/{folder.format(name)}"
-    return folders
+        task = "keypoints_coco" if "keypoint_rcnn" in name else "coco"
+        # "%3A" is the colon between the data sets of one training, as the server spells it.
+        data = f"{task}_2014_train%3A{task}_2014_valminusminival"
+        model_type = "rpn" if name == "rpn_R-50-C4_1x" else "generalized_rcnn"
+        paths[f"Caffe2Detectron/COCO/{job}/{name}"] = (
+            f"{group_norm}{job}/{folder.format(name)}/output/train/{data}/{model_type}/model_final.pkl"
+        )
+    return paths
 
 
 class ModelCatalog:
@@ -58,8 +61,7 @@ class ModelCatalog:
     """
 
     S3_C2_DETECTRON_PREFIX = "https://dl.fbaipublicfiles.com/detectron"
-    C2_IMAGENET_MODELS = _imagenet_files()
-    C2_DETECTRON_MODELS = _detectron_folders()
+    _PATHS = _paths()
 
     @classmethod
     def get(cls, name: str) -> str:
@@ -71,28 +73,10 @@ class ModelCatalog:
         Raises:
             RuntimeError: no such model.
         """
-        for prefix, models, address in (
-            ("ImageNetPretrained/", cls.C2_IMAGENET_MODELS, cls._imagenet_address),
-            ("Caffe2Detectron/COCO/", cls.C2_DETECTRON_MODELS, cls._detectron_address),
-        ):
-            if name.removeprefix(prefix) in models and name.startswith(prefix):
-                return f"{cls.S3_C2_DETECTRON_PREFIX}/{address(name.removeprefix(prefix))}"
-        known = [f"ImageNetPretrained/{key}" for key in cls.C2_IMAGENET_MODELS]
-        known += [f"Caffe2Detectron/COCO/{key}" for key in cls.C2_DETECTRON_MODELS]
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
+        if name in cls._PATHS:
+            return f"{cls.S3_C2_DETECTRON_PREFIX}/{cls._PATHS[name]}"
+        near = difflib.get_close_matches(name, cls._PATHS, n=3, cutoff=0.5) or sorted(cls._PATHS)
         raise RuntimeError(f"{name!r} is not in the model catalog; did you mean {', '.join(near)}?")
-
-    @classmethod
-    def _imagenet_address(cls, name: str) -> str:
-        return cls.C2_IMAGENET_MODELS[name]
-
-    @classmethod
-    def _detectron_address(cls, name: str) -> str:
-        task = "keypoints_coco" if "keypoint_rcnn" in name else "coco"
-        # "%3A" is the colon between the data sets of one training, as the server spells it.
-        data = f"{task}_2014_train%3A{task}_2014_valminusminival"
-        model_type = "rpn" if name == "35998355/rpn_R-50-C4_1x" else "generalized_rcnn"
-        return f"{cls.C2_DETECTRON_MODELS[name]}/output/train/{data}/{model_type}/model_final.pkl"
 
 
 class ModelCatalogHandler(PathHandler):
@@ -105,7 +89,6 @@ class ModelCatalogHandler(PathHandler):
 
     def _get_local_path(self, path: str, **kwargs: Any) -> str:
         address = ModelCatalog.get(path.removeprefix(self.PREFIX))
-        logging.getLogger(__name__).info("Catalog entry %s points to %s", path, address)
         return PathManager.get_local_path(address, **kwargs)
 
     def _open(self, path: str, mode: str = "r", **kwargs: Any) -> Any:

@@ -1,11 +1,9 @@
 """Checkpoints of detection models in all the formats that they are published in."""
 
-import logging
 import os
 from typing import Any
 from urllib.parse import parse_qs
 
-import torch
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
@@ -38,9 +36,8 @@ class DetectionCheckpointer(Checkpointer):
         save_to_disk: bool | None = None,
         **checkpointables: Any,
     ):
-        if save_to_disk is None:
-            save_to_disk = comm.is_main_process()
-        super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
+        saves = comm.is_main_process() if save_to_disk is None else save_to_disk
+        super().__init__(model, save_dir, save_to_disk=saves, **checkpointables)
         self.path_manager = PathManager
         self._match_by_suffix = False
 
@@ -57,9 +54,6 @@ class DetectionCheckpointer(Checkpointer):
             ValueError: `path` ends in any other query.
             pickle.UnpicklingError: the file holds more than weights.
         """
-        logging.getLogger(__name__).info("[DetectionCheckpointer] Loading from %s ...", path)
-        if not path:
-            return super().load(path, *args, **kwargs)
         address, _, query = path.partition("?")
         options = parse_qs(query)
         self._match_by_suffix = options.pop("matching_heuristics", None) == ["True"]
@@ -67,60 +61,46 @@ class DetectionCheckpointer(Checkpointer):
             raise ValueError(
                 f"Unsupported query {sorted(options)} in {path!r}; only matching_heuristics=True is known"
             )
-        return super().load(self.path_manager.get_local_path(address), *args, **kwargs)
+        file = self.path_manager.get_local_path(address) if address else ""
+        return super().load(file, *args, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        extension = os.path.splitext(filename)[1]
-        if extension == ".pkl":
-            return self._load_pickle(filename)
-        if extension == ".pyth":
-            return _load_pycls(filename)
-        loaded = super()._load_file(filename)
-        if "model" not in loaded:
-            loaded = {"model": loaded}
-        if self._match_by_suffix:
-            loaded["matching_heuristics"] = True
-        return loaded
-
-    def _load_pickle(self, filename: str) -> dict[str, Any]:
-        with PathManager.open(filename, "rb") as file:
-            content = load_arrays(file)
-        if {"model", "__author__"} <= content.keys():
-            self.logger.info("Reading a file from '%s'", content["__author__"])
-            return content
-        blobs = content.get("blobs", content)  # detectors have "blobs", backbones do not
-        weights = {name: blob for name, blob in blobs.items() if not name.endswith("_momentum")}
-        return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
+        match os.path.splitext(filename)[1]:
+            case ".pkl":
+                with PathManager.open(filename, "rb") as file:
+                    content = load_arrays(file)
+                if {"model", "__author__"} <= content.keys():
+                    return content
+                # Detectors have "blobs", backbones do not.
+                author, ignored, weights = "Caffe2", "_momentum", content.get("blobs", content)
+            case ".pyth":
+                content = super()._load_file(filename)
+                if "model_state" not in content:
+                    raise ValueError(f"{filename} is no pycls checkpoint: it has no 'model_state'")
+                author, ignored, weights = "pycls", "num_batches_tracked", content["model_state"]
+            case _:
+                content = super()._load_file(filename)
+                extra = {"matching_heuristics": True} if self._match_by_suffix else {}
+                return (content if "model" in content else {"model": content}) | extra
+        weights = {name: each for name, each in weights.items() if not name.endswith(ignored)}
+        return {"model": weights, "__author__": author, "matching_heuristics": True}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        if checkpoint.get("matching_heuristics", False):
+        if checkpoint.get("matching_heuristics"):
             weights, is_caffe2 = checkpoint["model"], checkpoint.get("__author__") == "Caffe2"
             self._convert_ndarray_to_tensor(weights)
             own = self.model.state_dict()
             checkpoint["model"] = align_and_update_state_dicts(own, weights, is_caffe2)
-        incompatible = super()._load_model(checkpoint)
+        found = super()._load_model(checkpoint)
 
         # The config sets the pixel statistics, and anchors are computed: neither is a weight, though
         # old files may lack the former and hold the latter.
-        own_buffers = {name for name, _ in self.model.named_buffers(recurse=False)}
-        computed = own_buffers & {"pixel_mean", "pixel_std"}
-        missing, unexpected = incompatible.missing_keys, incompatible.unexpected_keys
+        buffers = {name for name, _ in self.model.named_buffers(recurse=False)}
+        computed = buffers & {"pixel_mean", "pixel_std"}
+        missing, unexpected = found.missing_keys, found.unexpected_keys
         missing[:] = [key for key in missing if key not in computed]
         unexpected[:] = [key for key in unexpected if "anchor_generator.cell_anchors" not in key]
-        return incompatible
-
-
-def _load_pycls(filename: str) -> dict[str, Any]:
-    with PathManager.open(filename, "rb") as file:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    if "model_state" not in content:
-        raise ValueError(f"{filename} has no 'model_state', so it is not a pycls checkpoint")
-    weights = {
-        name: tensor
-        for name, tensor in content["model_state"].items()
-        if not name.endswith("num_batches_tracked")
-    }
-    return {"model": weights, "__author__": "pycls", "matching_heuristics": True}
+        return found
 
 
 __getattr__ = module_getattr(__name__)
