@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -14,6 +14,8 @@ from torch import nn
 from detectron2._absent import module_getattr
 from detectron2.utils.comm import get_world_size, is_main_process
 from detectron2.utils.logger import log_every_n_seconds
+
+_logger = logging.getLogger(__name__)
 
 
 class DatasetEvaluator:
@@ -44,12 +46,12 @@ class DatasetEvaluators(DatasetEvaluator):
         self._evaluators = list(evaluators)
 
     def reset(self) -> None:
-        for evaluator in self._evaluators:
-            evaluator.reset()
+        for each in self._evaluators:
+            each.reset()
 
     def process(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-        for evaluator in self._evaluators:
-            evaluator.process(inputs, outputs)
+        for each in self._evaluators:
+            each.process(inputs, outputs)
 
     def evaluate(self) -> dict[str, Any]:
         """Return all results.
@@ -57,28 +59,24 @@ class DatasetEvaluators(DatasetEvaluator):
         Raises:
             AssertionError: two evaluators use the same key.
         """
-        merged: dict[str, Any] = OrderedDict()
-        for evaluator in self._evaluators:
-            result = evaluator.evaluate() or {}
-            if not is_main_process():
-                continue
-            repeated = sorted(merged.keys() & result.keys())
-            if repeated:
-                raise AssertionError(
-                    f"Different evaluators produce results with the same key: {repeated}"
-                )
-            merged.update(result)
+        merged: dict[str, Any] = {}
+        for result in [each.evaluate() for each in self._evaluators]:
+            if result and is_main_process():
+                repeated = sorted(merged.keys() & result.keys())
+                if repeated:
+                    raise AssertionError(f"two evaluators have results of the same key: {repeated}")
+                merged |= result
         return merged
 
 
 class _Stopwatch:
-    """Seconds since the start, and those of them spent in each stage."""
+    """Seconds spent in each stage, and batches done, since the last restart."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        self.start = self.last = time.perf_counter()
+        self.last, self.batches = time.perf_counter(), 0
         self.spent: Counter[str] = Counter()
 
     def lap(self, stage: str) -> None:
@@ -105,62 +103,50 @@ def inference_on_dataset(
     Returns:
         The evaluator's results; empty where it returns None.
     """
-    logger = logging.getLogger(__name__)
-    total = len(data_loader)
-    logger.info("Start inference on %d batches", total)
+    length = len(data_loader)
+    _logger.info("Start inference on %d batches", length)
     if evaluator is None or isinstance(evaluator, MutableSequence):
         evaluator = DatasetEvaluators(evaluator or [])
     evaluator.reset()
-
-    def call(point: str) -> None:
-        if callbacks and point in callbacks:
-            callbacks[point]()
-
-    warmup = max(0, min(5, total - 1))
+    call = defaultdict(lambda: lambda: None, callbacks or {})
+    warmup = min(5, length - 1)
     watch = _Stopwatch()
     mode = inference_context(model) if isinstance(model, nn.Module) else nullcontext()
     with mode, torch.no_grad():
-        call("on_start")
+        call["on_start"]()
         for index, inputs in enumerate(data_loader):
             watch.lap("Dataloading")
             if index == warmup:
                 watch.restart()
-            call("before_inference")
+            call["before_inference"]()
             outputs = model(inputs)
-            call("after_inference")
+            call["after_inference"]()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             watch.lap("Inference")
             evaluator.process(inputs, outputs)
             watch.lap("Eval")
-            counted = index + 1 - (warmup if index >= warmup else 0)
-            if index >= 2 * warmup or watch.spent["Inference"] > 5 * counted:
-                _log_progress(watch, counted, index + 1, total)
-        call("on_end")
-    _log_total(watch, max(1, total - warmup))
+            watch.batches += 1
+            if index >= 2 * warmup:
+                _log_progress(watch, index + 1, length)
+        call["on_end"]()
+    # The time of this process, before it waits for the others.
+    totals = {"time": watch.spent.total(), "pure compute time": watch.spent["Inference"]}
+    for what, seconds in totals.items():
+        per_batch = seconds / max(1, watch.batches)
+        _logger.info(
+            "Total inference %s: %s (%.6f s / iter per device, on %d devices)",
+            *(what, timedelta(seconds=int(seconds)), per_batch, get_world_size()),
+        )
     return evaluator.evaluate() or {}
 
 
-def _log_progress(watch: _Stopwatch, counted: int, done: int, total: int) -> None:
-    per_batch = (time.perf_counter() - watch.start) / counted
-    stages = ("Dataloading", "Inference", "Eval")
-    parts = [f"{stage}: {watch.spent[stage] / counted:.4f} s/iter." for stage in stages]
-    log_every_n_seconds(
-        logging.INFO,
-        f"Inference done {done}/{total}. {' '.join(parts)} Total: {per_batch:.4f} s/iter. "
-        f"ETA={timedelta(seconds=int(per_batch * (total - done)))}",
-        n=5,
-    )
-
-
-def _log_total(watch: _Stopwatch, counted: int) -> None:
-    """Log the time of this process, before it waits for the others."""
-    total, compute = time.perf_counter() - watch.start, watch.spent["Inference"]
-    for what, seconds in (("time", total), ("pure compute time", compute)):
-        logging.getLogger(__name__).info(
-            "Total inference %s: %s (%.6f s / iter per device, on %d devices)",
-            *(what, timedelta(seconds=int(seconds)), seconds / counted, get_world_size()),
-        )
+def _log_progress(watch: _Stopwatch, done: int, total: int) -> None:
+    mean = {stage: seconds / watch.batches for stage, seconds in watch.spent.items()}
+    mean["Total"] = sum(mean.values())
+    stages = " ".join(f"{stage}: {seconds:.4f} s/iter." for stage, seconds in mean.items())
+    eta = timedelta(seconds=int(mean["Total"] * (total - done)))
+    log_every_n_seconds(logging.INFO, f"Inference done {done}/{total}. {stages} ETA={eta}", n=5)
 
 
 @contextmanager
