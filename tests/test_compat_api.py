@@ -44,6 +44,10 @@ def _public_names(file):
                 names = ast.literal_eval(node.value)
         elif isinstance(node, ast.ImportFrom) and node.module not in _real_names():
             names = [imported.name for imported in node.names]
+            if names == ["*"] and node.level:
+                names = _public_names(file.with_name(f"{node.module}.py"))
+            elif names == ["*"]:
+                names = importlib.import_module(node.module).__all__
         yield from (name for name in names if not name.startswith("_"))
 
 

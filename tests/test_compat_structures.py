@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from detectron2.structures import (
-    Boxes,
-    BoxMode,
-    ImageList,
-    Instances,
-    pairwise_ioa,
-    pairwise_iou,
-    pairwise_point_box_distance,
-)
-from detectron2.structures.boxes import matched_pairwise_iou, pairwise_intersection
+from detectron2.structures import Boxes, BoxMode, ImageList, Instances, pairwise_ioa, pairwise_iou
+from detectron2.structures.boxes import pairwise_intersection
 from torch.testing import assert_close
 
 
@@ -36,9 +28,6 @@ def test_overlaps_by_hand():
     assert pairwise_intersection(boxes, others).tolist() == [[2, 4, 0]]
     assert_close(pairwise_iou(boxes, others), torch.tensor([[2 / 14, 4 / 8, 0]]))
     assert_close(pairwise_ioa(boxes, others), torch.tensor([[2 / 8, 4 / 4, 0]]))
-    assert_close(
-        matched_pairwise_iou(Boxes.cat([boxes, boxes]), others[:2]), torch.tensor([2 / 14, 0.5])
-    )
 
 
 def test_iou_of_empty_boxes_is_zero():
@@ -51,13 +40,6 @@ def test_iou_of_empty_boxes_is_zero():
 def test_iou_is_torchvisions(n, m):
     first, second = _random_boxes(n), _random_boxes(m)
     assert_close(pairwise_iou(first, second), torchvision.ops.box_iou(first.tensor, second.tensor))
-
-
-def test_distances_to_the_four_edges():
-    distances = pairwise_point_box_distance(
-        torch.tensor([[3.0, 4]]), Boxes([[1, 1, 10, 10], [5, 5, 6, 6]])
-    )
-    assert distances.tolist() == [[[2, 3, 7, 6], [-2, -1, 3, 2]]]
 
 
 def test_what_boxes_can_do():

@@ -25,7 +25,7 @@ from detectron2.utils.events import (
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table, log_every_n, log_first_n, setup_logger
 from detectron2.utils.memory import retry_if_cuda_oom
-from detectron2.utils.registry import Registry, locate
+from detectron2.utils.registry import Registry
 from torch.testing import assert_close
 
 # Events
@@ -133,16 +133,12 @@ def test_tensorboard_takes_scalars_pictures_and_histograms(tmp_path):
 # Registry, logging, files, environment
 
 
-def test_registry_and_locate():
+def test_registry():
     registry = Registry("SHAPES")
     registry.register(dict)
     assert registry.get("dict") is dict
     with pytest.raises(KeyError, match="round"):
         registry.get("round")
-    assert locate("torch.optim.SGD") is torch.optim.SGD
-    assert locate("detectron2.layers.NaiveSyncBatchNorm") is NaiveSyncBatchNorm
-    with pytest.raises(ImportError, match=r"no_such\.thing"):
-        locate("no_such.thing")
 
 
 def test_a_log_file_per_process(tmp_path, capsys):

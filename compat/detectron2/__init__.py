@@ -1,4 +1,4 @@
-"""Embedded Detectron2: the part of Detectron2's public API that Mask R-CNN needs, on PyPI packages alone."""
+"""Embedded Detectron2: what Mask R-CNN needs of Detectron2's API, from PyPI alone."""
 
 from detectron2._absent import install_finder, module_getattr
 from detectron2.utils.env import setup_environment

@@ -1,8 +1,8 @@
 """What happens when a name is asked for that Detectron2 has and this subset lacks.
 
-``_real_names.txt`` lists every public module and name of Detectron2. Whatever stands there and is not found
-here raises an ImportError that says what to install; anything else is an ordinary AttributeError or
-ModuleNotFoundError, as for any module.
+``_real_names.txt`` lists every public module and name of Detectron2. Whatever stands there and is
+not found here raises an ImportError that says what to install; anything else is an ordinary
+AttributeError or ModuleNotFoundError, as for any module.
 """
 
 import functools
@@ -18,7 +18,7 @@ INSTALL_PAGE = "https://detectron2.readthedocs.io/tutorials/install.html"
 
 @functools.cache
 def real_names() -> dict[str, frozenset[str]]:
-    """Return Detectron2's public names by module; the text has one ``module name name ...`` per line."""
+    """Return Detectron2's public names by module; a line of the text is ``module name ...``."""
     lines = Path(__file__).with_name("_real_names.txt").read_text().splitlines()
     return {module: frozenset(names) for module, *names in map(str.split, lines)}
 

@@ -1,4 +1,4 @@
-"""The configuration: a tree of keys with defaults, YAML files over it, and its way into constructors."""
+"""The configuration: keys with defaults, YAML files over them, their way into constructors."""
 
 from detectron2._absent import module_getattr
 from detectron2.config.config import CfgNode, configurable, get_cfg, global_cfg, set_global_cfg

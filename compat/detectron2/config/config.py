@@ -13,10 +13,10 @@ from detectron2.utils.file_io import PathManager
 
 
 class CfgNode(_CfgNode):
-    """A tree of configuration keys; YAML files and ``KEY VALUE`` lists are merged over the defaults.
+    """A tree of configuration keys; YAML files and ``KEY VALUE`` lists are merged over it.
 
-    A YAML file names its parent in ``_BASE_``, relative to itself, and may say which ``VERSION`` of the keys
-    it was written for.
+    A YAML file names its parent in ``_BASE_``, relative to itself, and may say which ``VERSION`` of
+    the keys it was written for.
     """
 
     @classmethod
@@ -28,8 +28,8 @@ class CfgNode(_CfgNode):
 
         Args:
             cfg_filename: a path or URL.
-            allow_unsafe: accept YAML tags for Python objects, which can run code: then only open files
-                that you trust. Dumped configurations have such tags for tuples.
+            allow_unsafe: accept YAML tags for Python objects, which can run code: then only open
+                files that you trust. Dumped configurations have such tags for tuples.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -39,20 +39,15 @@ class CfgNode(_CfgNode):
         if not PathManager.isfile(cfg_filename):
             raise FileNotFoundError(f"There is no config file {cfg_filename!r}.")
         content = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
-        self._check_version(content, cfg_filename)
-        self.merge_from_other_cfg(content)
-
-    def _check_version(self, content: "CfgNode", file: str) -> None:
         version = content.get("VERSION")
         if version is None:
-            logging.getLogger(__name__).warning(
-                "%s does not say its VERSION; taken for %s", file, self.VERSION
-            )
+            logging.getLogger(__name__).warning("%s says no VERSION: not checked", cfg_filename)
         elif version != self.VERSION:
             raise ValueError(
-                f"{file} has VERSION {version}, this configuration has {self.VERSION}; to convert it, "
-                f"install Detectron2 ({INSTALL_PAGE}) and call its detectron2.config.upgrade_config."
+                f"{cfg_filename} has VERSION {version}, this configuration has {self.VERSION}; "
+                f"Detectron2 ({INSTALL_PAGE}) can convert it with detectron2.config.upgrade_config."
             )
+        self.merge_from_other_cfg(content)
 
 
 global_cfg = CfgNode()
@@ -72,13 +67,11 @@ def set_global_cfg(cfg: CfgNode) -> None:
     global_cfg.update(cfg)
 
 
-def configurable(
-    init_func: Callable | None = None, *, from_config: Callable | None = None
-) -> Callable:
+def configurable(init_func: Callable | None = None, *, from_config: Callable | None = None):
     """Let a constructor or function with explicit arguments also be called with a configuration.
 
-    On an ``__init__``, whose class must have a classmethod ``from_config(cls, cfg, ...)``; on any other
-    function with ``@configurable(from_config=function)``. ``from_config`` returns a dict of arguments::
+    On an ``__init__``, whose class must have a classmethod ``from_config(cls, cfg, ...)``; on any
+    other function with ``@configurable(from_config=function)``. ``from_config`` returns arguments::
 
         class Head:
             @configurable
@@ -96,32 +89,24 @@ def configurable(
 
     Raises:
         AttributeError: on the call, when the class has no ``from_config``.
-        TypeError: on the call, when ``from_config`` is no classmethod or its first argument is not ``cfg``.
+        TypeError: on the call, when ``from_config`` is no classmethod or has no ``cfg`` in front.
     """
-    if init_func is not None:
-        assert from_config is None, "from_config belongs on the class that has this __init__"
-        assert getattr(init_func, "__name__", "") == "__init__", (
-            f"@configurable without arguments is for __init__, not for {init_func}"
-        )
-        return _configurable_init(init_func)
-    if from_config is None:
-        return configurable
-    assert inspect.isfunction(from_config), f"from_config must be a function, not {from_config}"
-    return functools.partial(_configurable_function, from_config)
+    if init_func is None:
+        return functools.partial(_configurable_function, from_config)
+    assert inspect.isfunction(init_func) and init_func.__name__ == "__init__", (  # noqa: PT018
+        f"@configurable without arguments is for __init__, not for {init_func}"
+    )
 
-
-def _configurable_init(init: Callable) -> Callable:
-    @functools.wraps(init)
+    @functools.wraps(init_func)
     def __init__(self, *args, **kwargs) -> None:
-        name = type(self).__qualname__
         translate = getattr(type(self), "from_config", None)
+        name = type(self).__qualname__
         if translate is None:
             raise AttributeError(f"{name} is @configurable and needs a classmethod 'from_config'.")
         if not inspect.ismethod(translate):
             raise TypeError(f"{name}.from_config must be a classmethod.")
-        if _has_config(args, kwargs):
-            args, kwargs = (), _explicit_arguments(translate, args, kwargs)
-        init(self, *args, **kwargs)
+        args, kwargs = _explicit_arguments(translate, args, kwargs)
+        init_func(self, *args, **kwargs)
 
     return __init__
 
@@ -129,31 +114,26 @@ def _configurable_init(init: Callable) -> Callable:
 def _configurable_function(from_config: Callable, func: Callable) -> Callable:
     @functools.wraps(func)
     def call(*args, **kwargs) -> Any:
-        if _has_config(args, kwargs):
-            args, kwargs = (), _explicit_arguments(from_config, args, kwargs)
+        args, kwargs = _explicit_arguments(from_config, args, kwargs)
         return func(*args, **kwargs)
 
     call.from_config = from_config
     return call
 
 
-def _has_config(args: tuple, kwargs: dict[str, Any]) -> bool:
-    return isinstance(args[0] if args else kwargs.get("cfg"), _CfgNode)
-
-
-def _explicit_arguments(
-    from_config: Callable, args: tuple, kwargs: dict[str, Any]
-) -> dict[str, Any]:
+def _explicit_arguments(from_config: Callable, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Return the arguments, or what ``from_config`` makes of a configuration in them."""
+    if not isinstance(args[0] if args else kwargs.get("cfg"), _CfgNode):
+        return args, kwargs
     parameters = inspect.signature(from_config).parameters
     if next(iter(parameters), None) != "cfg":
         raise TypeError(f"The first argument of {from_config.__qualname__} must be named 'cfg'.")
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     if any(parameter.kind in variadic for parameter in parameters.values()):
-        return from_config(*args, **kwargs)
+        return (), from_config(*args, **kwargs)
     accepted = {name: value for name, value in kwargs.items() if name in parameters}
-    explicit = from_config(*args, **accepted)
-    explicit.update((name, value) for name, value in kwargs.items() if name not in parameters)
-    return explicit
+    others = {name: value for name, value in kwargs.items() if name not in parameters}
+    return (), {**from_config(*args, **accepted), **others}
 
 
 __getattr__ = module_getattr(__name__)

@@ -12,15 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detectron2._absent import module_getattr
-from detectron2.layers.wrappers import BatchNorm2d
 from detectron2.utils import comm
+
+__all__ = ["FrozenBatchNorm2d", "NaiveSyncBatchNorm", "get_norm"]
+
+_STATISTICS = {"running_mean": 0.0, "running_var": 1.0}
+_VECTORS = {"weight": 1.0, "bias": 0.0, **_STATISTICS}
 
 
 class FrozenBatchNorm2d(nn.Module):
     """Batch normalization whose four vectors are constants: buffers, not parameters.
 
-    The paper freezes batch norm in fine-tuning. Converted Caffe2 weights have the statistics folded into
-    ``weight`` and ``bias``; those of the module then stay at what changes nothing.
+    The paper freezes batch norm in fine-tuning. Converted Caffe2 weights have the statistics folded
+    into ``weight`` and ``bias``; those of the module then stay at what changes nothing.
 
     Args:
         num_features: C.
@@ -32,15 +36,9 @@ class FrozenBatchNorm2d(nn.Module):
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.num_features, self.eps = num_features, eps
-        ones = torch.ones(num_features)
-        vectors = {
-            "weight": ones,
-            "bias": 0 * ones,
-            "running_mean": 0 * ones,
-            "running_var": ones - eps,
-        }
-        for name, vector in vectors.items():
-            self.register_buffer(name, vector)
+        for name, value in _VECTORS.items():
+            self.register_buffer(name, torch.full((num_features,), value))
+        self.running_var -= eps
         self.register_buffer("num_batches_tracked", None)  # a converted layer brings its own
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,13 +49,12 @@ class FrozenBatchNorm2d(nn.Module):
         # F.batch_norm would keep memory for gradients of weight and bias, which nobody needs.
         factor = self.weight * torch.rsqrt(self.running_var + self.eps)
         shift = self.bias - self.running_mean * factor
-        factor, shift = (vector.to(x.dtype)[:, None, None] for vector in (factor, shift))
-        return x * factor + shift
+        return x * factor.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args) -> None:
         if (local_metadata.get("version") or 0) < 2:
-            state_dict.setdefault(f"{prefix}running_mean", torch.zeros_like(self.running_mean))
-            state_dict.setdefault(f"{prefix}running_var", torch.ones_like(self.running_var))
+            for name, value in _STATISTICS.items():
+                state_dict.setdefault(prefix + name, torch.full_like(self.weight, value))
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     def extra_repr(self) -> str:
@@ -69,82 +66,55 @@ class FrozenBatchNorm2d(nn.Module):
 
         A normalization layer itself gives a new module; any other is changed in place and returned.
         """
-        return _replace(module, (nn.BatchNorm2d, nn.SyncBatchNorm), cls)
-
-    @classmethod
-    def convert_frozenbatchnorm2d_to_batchnorm2d(cls, module: nn.Module) -> nn.Module:
-        """The reverse: return ``module`` with BatchNorm2d in place of every FrozenBatchNorm2d."""
-        return _replace(module, FrozenBatchNorm2d, nn.BatchNorm2d)
-
-
-def _replace(
-    module: nn.Module, old: type | tuple[type, ...], new: Callable[..., nn.Module]
-) -> nn.Module:
-    """Replace layers of type ``old`` by ``new(channels, eps)`` with the same vectors."""
-    if isinstance(module, old):
-        layer = new(module.num_features, module.eps).to(module.running_mean.device)
-        for name in ("weight", "bias", "running_mean", "running_var"):
+        if not isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+            for name, child in module.named_children():
+                setattr(module, name, cls.convert_frozen_batchnorm(child))
+            return module
+        frozen = cls(module.num_features, module.eps).to(module.running_mean.device)
+        for name in _VECTORS:
             vector = getattr(module, name)
             if vector is not None:  # weight and bias of a layer without affine part
-                getattr(layer, name).data.copy_(vector.detach())
-        layer.num_batches_tracked = module.num_batches_tracked
-        return layer
-    for name, child in module.named_children():
-        setattr(module, name, _replace(child, old, new))
-    return module
+                getattr(frozen, name).copy_(vector.detach())
+        frozen.num_batches_tracked = module.num_batches_tracked
+        return frozen
 
 
-class NaiveSyncBatchNorm(BatchNorm2d):
+class NaiveSyncBatchNorm(nn.BatchNorm2d):
     """Batch normalization over the images of all processes.
 
     Args:
         *args: as for BatchNorm2d.
-        stats_mode: ``""`` gives every process the same weight and needs images on each; ``"N"`` weighs
-            processes by their number of images, which may be 0. Neither looks at differing H and W.
+        stats_mode: ``""`` gives every process the same weight and needs images on each; ``"N"``
+            weighs processes by their number of images, which may be 0. Neither looks at H and W.
         **kwargs: as for BatchNorm2d.
     """
 
     def __init__(self, *args: Any, stats_mode: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         assert stats_mode in ("", "N"), stats_mode
-        self._stats_mode = stats_mode
+        self._by_images = stats_mode == "N"
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize (N, C, H, W)."""
         if not self.training or comm.get_world_size() == 1:
             return super().forward(input)
-        x = (
-            input.float() if input.dtype == torch.float16 else input
-        )  # sums of squares overflow fp16
-        mean, mean_square, momentum = self._global_moments(x)
+        assert self._by_images or len(input), "stats_mode='' needs an image on every process"
+        x = input.float() if input.dtype == torch.float16 else input  # squares overflow fp16
+        # Sums, not means: those of no image are 0, and this process stays in the backward pass.
+        sums = torch.cat([values.sum(dim=(0, 2, 3)) for values in (x, x.square())])
+        moments = sums / max(x[:, 0].numel(), 1)
+        weight = x.new_tensor([len(x) if self._by_images else 1])
+        totals = differentiable_all_reduce(torch.cat([moments * weight, weight]))
+        total_weight = totals[-1].detach()
+        mean, mean_square = (totals[:-1] / total_weight.clamp(min=1)).chunk(2)
         variance = mean_square - mean.square()
         with torch.no_grad():
+            momentum = self.momentum * total_weight.clamp(max=1)  # 0 if nobody has an image
             self.running_mean.lerp_(mean, momentum)
             self.running_var.lerp_(variance, momentum)
         factor = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * factor
         return (x * factor[:, None, None] + shift[:, None, None]).to(input.dtype)
-
-    def _global_moments(self, x: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """Return mean and mean square per channel over all processes, and the momentum to use."""
-        images = len(x)
-        if images:
-            moments = torch.cat([x.mean(dim=(0, 2, 3)), x.square().mean(dim=(0, 2, 3))])
-        else:
-            moments = (
-                x.new_zeros(2 * x.shape[1]) + x.sum()
-            )  # keeps this process in the backward pass
-        if self._stats_mode == "":
-            assert images > 0, "stats_mode='' needs at least one image on every process"
-            mean, mean_square = (differentiable_all_reduce(moments) / comm.get_world_size()).chunk(
-                2
-            )
-            return mean, mean_square, self.momentum
-        totals = differentiable_all_reduce(torch.cat([moments * images, x.new_tensor([images])]))
-        total_images = totals[-1].detach()
-        mean, mean_square = (totals[:-1] / total_images.clamp(min=1)).chunk(2)
-        # No image anywhere: leave the running statistics as they are.
-        return mean, mean_square, self.momentum * total_images.clamp(max=1)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -158,7 +128,7 @@ class LayerNorm(nn.LayerNorm):
 
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "BN": BatchNorm2d,
+    "BN": nn.BatchNorm2d,
     "FrozenBN": FrozenBatchNorm2d,
     "SyncBN": nn.SyncBatchNorm,
     "nnSyncBN": nn.SyncBatchNorm,
@@ -173,20 +143,18 @@ def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -
     """Return a normalization layer.
 
     Args:
-        norm: BN, FrozenBN, SyncBN, nnSyncBN, naiveSyncBN, naiveSyncBN_N, GN (32 groups) or LN; or a function
-            from the number of channels to a module; ``""`` and None mean no layer.
+        norm: BN, FrozenBN, SyncBN, nnSyncBN, naiveSyncBN, naiveSyncBN_N, GN (32 groups) or LN; or a
+            function from the number of channels to a module; ``""`` and None mean no layer.
         out_channels: C.
 
     Raises:
         KeyError: another name.
     """
-    if norm is None or norm == "":
+    if not norm:
         return None
-    if isinstance(norm, str):
-        if norm not in _NORMS:
-            raise KeyError(f"Unknown norm {norm!r}; there are {', '.join(_NORMS)}.")
-        norm = _NORMS[norm]
-    return norm(out_channels)
+    if isinstance(norm, str) and norm not in _NORMS:
+        raise KeyError(f"Unknown norm {norm!r}; there are {', '.join(_NORMS)}.")
+    return _NORMS.get(norm, norm)(out_channels)
 
 
 __getattr__ = module_getattr(__name__)

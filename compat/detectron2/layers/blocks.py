@@ -5,6 +5,8 @@ from torch import nn
 from detectron2._absent import module_getattr
 from detectron2.layers.batch_norm import FrozenBatchNorm2d
 
+__all__ = ["CNNBlockBase"]
+
 
 class CNNBlockBase(nn.Module):
     """A block from (N, in_channels, H, W) to (N, out_channels, H / stride, W / stride).

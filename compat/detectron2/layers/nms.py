@@ -21,8 +21,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     Returns:
         Indices of the boxes to keep, best first.
     """
-    assert boxes.shape[-1] == 4, boxes.shape
-    # torchvision shifts groups apart by multiples of the largest coordinate, which leaves fp16's range.
+    # torchvision shifts groups apart by multiples of the largest coordinate: too much for fp16.
     return ops.batched_nms(boxes.float(), scores, idxs, iou_threshold)
 
 

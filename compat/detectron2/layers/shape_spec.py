@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from detectron2._absent import module_getattr
 
+__all__ = ["ShapeSpec"]
+
 
 @dataclass
 class ShapeSpec:

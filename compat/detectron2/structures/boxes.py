@@ -1,8 +1,8 @@
 """Axis-aligned boxes.
 
-A box is x1, y1, x2, y2 in pixels of the image that the caller means, continuous: pixel (i, j) covers
-[i, i + 1] x [j, j + 1], so an image of width W reaches from 0 to W, and the width of a box is x2 - x1.
-N, M = numbers of boxes.
+A box is x1, y1, x2, y2 in pixels of the image that the caller means, continuous: pixel (i, j)
+covers [i, i + 1] x [j, j + 1], so an image of width W reaches from 0 to W, and the width of a box
+is x2 - x1. N, M = numbers of boxes.
 """
 
 from enum import IntEnum, unique
@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import box_area, box_convert, box_iou, clip_boxes_to_image
 
 from detectron2._absent import INSTALL_PAGE, module_getattr
+
+__all__ = ["BoxMode", "Boxes", "pairwise_ioa", "pairwise_iou"]
 
 
 @unique
@@ -35,7 +38,7 @@ class BoxMode(IntEnum):
         """Return boxes in another mode, in a container of the same type.
 
         Args:
-            box: a list or tuple of four numbers, or an (N, 4) array or tensor, which is not changed.
+            box: a list or tuple of four numbers, or an (N, 4) array or tensor; it is not changed.
             from_mode: XYXY_ABS or XYWH_ABS.
             to_mode: XYXY_ABS or XYWH_ABS.
 
@@ -44,23 +47,18 @@ class BoxMode(IntEnum):
         """
         if from_mode == to_mode:
             return box
-        from_mode, to_mode = BoxMode(from_mode), BoxMode(to_mode)
-        if not {from_mode, to_mode} <= {BoxMode.XYXY_ABS, BoxMode.XYWH_ABS}:
+        formats = {BoxMode.XYXY_ABS: "xyxy", BoxMode.XYWH_ABS: "xywh"}
+        if not {from_mode, to_mode} <= formats.keys():
             raise NotImplementedError(
-                f"No conversion from {from_mode.name} to {to_mode.name}; rotated boxes are in "
-                f"Detectron2 itself ({INSTALL_PAGE})"
+                f"No conversion from {BoxMode(from_mode).name} to {BoxMode(to_mode).name}; rotated "
+                f"boxes are in Detectron2 itself ({INSTALL_PAGE})"
             )
-        if isinstance(box, list | tuple):
-            assert len(box) == 4, f"a box has 4 numbers, not {len(box)}: {box}"
-            # float32, as everywhere else; whole numbers stay so.
-            return type(box)(BoxMode.convert(torch.tensor(box), from_mode, to_mode).tolist())
-        start, rest = box[..., :2], box[..., 2:]
-        rest = rest + start if to_mode == BoxMode.XYXY_ABS else rest - start
-        return (
-            torch.cat([start, rest], -1)
-            if isinstance(box, Tensor)
-            else np.concatenate([start, rest], -1)
-        )
+        is_single = isinstance(box, list | tuple)
+        assert not is_single or len(box) == 4, f"a box has 4 numbers, not {len(box)}: {box}"
+        boxes = box_convert(torch.as_tensor(box), formats[from_mode], formats[to_mode])
+        if isinstance(box, np.ndarray):
+            return boxes.numpy()
+        return type(box)(boxes.tolist()) if is_single else boxes
 
 
 class Boxes:
@@ -90,32 +88,24 @@ class Boxes:
 
     @property
     def device(self):
-        """Where the tensor is."""
         return self.tensor.device
 
     def area(self) -> Tensor:
         """Return (N,) areas in square pixels."""
-        return self._sides().prod(dim=1)
-
-    def _sides(self) -> Tensor:
-        """Return (N, 2) widths and heights."""
-        return self.tensor[:, 2:] - self.tensor[:, :2]
+        return box_area(self.tensor)
 
     def clip(self, box_size: tuple[int, int]) -> None:
-        """Move corners that lie outside an image of (height, width) to its border; changes this object.
+        """Move corners that lie outside an image of (height, width) to its border, in place.
 
         Raises:
             AssertionError: a coordinate is infinite or NaN.
         """
         assert self.tensor.isfinite().all(), "cannot clip boxes with infinite or NaN coordinates"
-        height, width = box_size
-        xs = self.tensor[:, 0::2].clamp(min=0, max=width)
-        ys = self.tensor[:, 1::2].clamp(min=0, max=height)
-        self.tensor = torch.stack((xs, ys), dim=2).flatten(1)
+        self.tensor = clip_boxes_to_image(self.tensor, box_size)
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:
         """Return (N,) bool: width and height are both above ``threshold``."""
-        return (self._sides() > threshold).all(dim=1)
+        return (self.tensor[:, 2:] - self.tensor[:, :2] > threshold).all(dim=1)
 
     def inside_box(self, box_size: tuple[int, int], boundary_threshold: int = 0) -> Tensor:
         """Return (N,) bool: the box lies in an image of (height, width) with a margin around it.
@@ -131,7 +121,7 @@ class Boxes:
 
     def get_centers(self) -> Tensor:
         """Return (N, 2) x, y."""
-        return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
+        return self.tensor.reshape(-1, 2, 2).mean(dim=1)
 
     def scale(self, scale_x: float, scale_y: float) -> None:
         """Multiply the coordinates, in place."""
@@ -147,10 +137,7 @@ class Boxes:
     def __getitem__(self, item) -> "Boxes":
         """Return the boxes at an integer, a slice, or a vector of indices or bools."""
         chosen = self.tensor[item]
-        if isinstance(item, int):
-            chosen = chosen[None]
-        assert chosen.dim() == 2, f"indexing boxes with {item} gives {chosen.shape}, not (N, 4)"
-        return Boxes(chosen)
+        return Boxes(chosen[None] if isinstance(item, int) else chosen)
 
     def __len__(self) -> int:
         return len(self.tensor)
@@ -166,50 +153,20 @@ class Boxes:
 
 def pairwise_intersection(boxes1: Boxes, boxes2: Boxes) -> Tensor:
     """Return (N, M) areas that each of N boxes shares with each of M."""
-    first, second = boxes1.tensor[:, None], boxes2.tensor[None]
-    sides = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(
-        first[..., :2], second[..., :2]
-    )
-    return sides.clamp(min=0).prod(dim=2)
-
-
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """Return ``part / whole``, and 0 for an empty part of an empty whole."""
-    return torch.where(part > 0, part / whole, torch.zeros_like(part))
+    first, second = boxes1.tensor[:, None], boxes2.tensor
+    start = torch.maximum(first[..., :2], second[:, :2])
+    end = torch.minimum(first[..., 2:], second[:, 2:])
+    return (end - start).clamp(min=0).prod(dim=2)
 
 
 def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """Return (N, M) intersection over union of each of N boxes with each of M; 0 for empty boxes."""
-    shared = pairwise_intersection(boxes1, boxes2)
-    return _share(shared, boxes1.area()[:, None] + boxes2.area() - shared)
+    """Return (N, M) intersections of N with M boxes over their unions; 0 for empty boxes."""
+    return box_iou(boxes1.tensor, boxes2.tensor).nan_to_num(0)
 
 
 def pairwise_ioa(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """Return (N, M) intersections as fractions of the M areas of the second boxes."""
-    return _share(pairwise_intersection(boxes1, boxes2), boxes2.area())
-
-
-def matched_pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> Tensor:
-    """Return (N,) intersection over union of N boxes, each with its partner among N others."""
-    assert len(boxes1) == len(boxes2), f"{len(boxes1)} boxes cannot be paired with {len(boxes2)}"
-    first, second = boxes1.tensor, boxes2.tensor
-    sides = torch.minimum(first[:, 2:], second[:, 2:]) - torch.maximum(first[:, :2], second[:, :2])
-    shared = sides.clamp(min=0).prod(dim=1)
-    return shared / (boxes1.area() + boxes2.area() - shared)
-
-
-def pairwise_point_box_distance(points: Tensor, boxes: Boxes) -> Tensor:
-    """Return how far N points lie inside the four edges of M boxes.
-
-    Args:
-        points: (N, 2) x, y.
-        boxes: M of them.
-
-    Returns:
-        (N, M, 4) distances from left, top, right and bottom edge, all positive inside the box.
-    """
-    points, corners = points[:, None], boxes.tensor[None]
-    return torch.cat([points - corners[..., :2], corners[..., 2:] - points], dim=2)
+    """Return (N, M) intersections as fractions of the M second areas; 0 for empty boxes."""
+    return (pairwise_intersection(boxes1, boxes2) / boxes2.area()).nan_to_num(0)
 
 
 __getattr__ = module_getattr(__name__)

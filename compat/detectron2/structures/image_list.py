@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from detectron2._absent import module_getattr
 from detectron2.layers.wrappers import shapes_to_tensor
 
+__all__ = ["ImageList"]
+
 
 class ImageList:
     """Images padded at the right and bottom to one size.
@@ -39,7 +41,6 @@ class ImageList:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensor is."""
         return self.tensor.device
 
     @staticmethod
@@ -55,40 +56,28 @@ class ImageList:
             tensors: at least one, each (..., height, width) and equal in the other dimensions.
             size_divisibility: round H and W up to a multiple of this; 0 and 1 do not round.
             pad_value: what the padding is filled with.
-            padding_constraints: ``size_divisibility``, which replaces the argument of this name, and
-                ``square_size``, which sets H and W when above 0.
+            padding_constraints: ``size_divisibility``, which replaces the argument of this name,
+                and ``square_size``, which sets H and W when above 0.
         """
-        assert isinstance(tensors, list | tuple), type(tensors)
         assert tensors, "a batch needs at least one image"
         leading = [image.shape[:-2] for image in tensors]
-        assert leading.count(leading[0]) == len(leading), (
-            f"images differ in more than height and width: {leading}"
-        )
+        assert leading.count(leading[0]) == len(leading), f"images do not fit together: {leading}"
+        constraints = padding_constraints or {}
+        divisor = max(constraints.get("size_divisibility", size_divisibility), 1)
 
-        # Tensors while a model is traced, which keeps the sizes variable.
+        # Computed with tensors, so that a traced model takes images of any size.
         sizes = [shapes_to_tensor(image.shape[-2:]) for image in tensors]
-        padded = _padded_size(
-            torch.stack(sizes).amax(dim=0), size_divisibility, padding_constraints or {}
-        )
-        height, width = padded if torch.jit.is_tracing() else padded.tolist()
-        batch = torch.stack([_pad(image, height, width, pad_value) for image in tensors])
-        if torch.jit.is_tracing():
-            return ImageList(batch, sizes)
-        return ImageList(batch, [tuple(image.shape[-2:]) for image in tensors])
-
-
-def _pad(image: Tensor, height: int, width: int, value: float) -> Tensor:
-    margins = (0, width - image.shape[-1], 0, height - image.shape[-2])
-    return F.pad(image, margins, value=value)
-
-
-def _padded_size(largest: Tensor, divisor: int, constraints: dict[str, int]) -> Tensor:
-    """Return H, W from the largest height and the largest width."""
-    square = constraints.get("square_size", 0)
-    if square > 0:
-        largest = torch.full_like(largest, square)
-    divisor = max(constraints.get("size_divisibility", divisor), 1)
-    return (largest + divisor - 1).div(divisor, rounding_mode="floor") * divisor
+        largest = torch.stack(sizes).amax(dim=0)
+        if constraints.get("square_size", 0) > 0:
+            largest = torch.full_like(largest, constraints["square_size"])
+        height, width = (largest + divisor - 1).div(divisor, rounding_mode="floor") * divisor
+        padded = [
+            F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]), value=pad_value)
+            for image in tensors
+        ]
+        if not torch.jit.is_tracing():
+            sizes = [tuple(size.tolist()) for size in sizes]
+        return ImageList(torch.stack(padded), sizes)
 
 
 __getattr__ = module_getattr(__name__)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from detectron2._absent import module_getattr
 
+__all__ = ["Instances"]
+
 
 class Instances:
     """Fields of equal length, one entry per object, read and written as attributes.
@@ -25,8 +27,7 @@ class Instances:
     """
 
     def __init__(self, image_size: tuple[int, int], **kwargs: Any) -> None:
-        self._image_size = image_size
-        self._fields: dict[str, Any] = {}
+        self._image_size, self._fields = image_size, {}
         for name, value in kwargs.items():
             self.set(name, value)
 
@@ -36,10 +37,8 @@ class Instances:
         return self._image_size
 
     def __setattr__(self, name: str, val: Any) -> None:
-        if name.startswith("_"):
-            object.__setattr__(self, name, val)
-        else:
-            self.set(name, val)
+        store = super().__setattr__ if name[0] == "_" else self.set
+        store(name, val)
 
     def __getattr__(self, name: str) -> Any:
         fields = self.__dict__.get("_fields", {})  # absent while being unpickled
@@ -64,7 +63,7 @@ class Instances:
 
     def remove(self, name: str) -> None:
         """Delete a field."""
-        del self._fields[name]
+        self._fields.pop(name)
 
     def get(self, name: str) -> Any:
         """Return a field.
@@ -78,16 +77,13 @@ class Instances:
         """Return the fields themselves: changes of the dict change the instances."""
         return self._fields
 
-    def _map(self, change: Any) -> "Instances":
-        """Return instances of the same image with every field changed."""
-        result = Instances(self._image_size)
-        for name, value in self._fields.items():
-            result.set(name, change(value))
-        return result
-
     def to(self, *args: Any, **kwargs: Any) -> "Instances":
         """Return the instances on a device; fields without ``to`` stay as they are."""
-        return self._map(lambda value: value.to(*args, **kwargs) if hasattr(value, "to") else value)
+        moved = {
+            name: value.to(*args, **kwargs) if hasattr(value, "to") else value
+            for name, value in self._fields.items()
+        }
+        return Instances(self._image_size, **moved)
 
     def __getitem__(self, item: int | slice | Tensor) -> "Instances":
         """Return the instances at an integer, a slice, or a vector of indices or bools.
@@ -98,9 +94,9 @@ class Instances:
         if type(item) is int:
             if not -len(self) <= item < len(self):
                 raise IndexError(f"There is no instance {item}; there are {len(self)}.")
-            item %= len(self)
-            item = slice(item, item + 1)
-        return self._map(lambda value: value[item])
+            item = slice(item, item + 1 or None)
+        chosen = {name: value[item] for name, value in self._fields.items()}
+        return Instances(self._image_size, **chosen)
 
     def __len__(self) -> int:
         for value in self._fields.values():
@@ -116,24 +112,30 @@ class Instances:
         """Return all instances of a list in one object.
 
         Args:
-            instance_lists: at least one, all of the same image size and with the fields of the first.
+            instance_lists: at least one, all of one image size and with the fields of the first.
 
         Raises:
             ValueError: a field is neither tensor nor list and has no ``cat``.
         """
-        assert instance_lists, "nothing to concatenate"
-        assert all(isinstance(instances, Instances) for instances in instance_lists)
-        first, *others = instance_lists
-        if not others:
+        first = instance_lists[0]
+        if len(instance_lists) == 1:
             return first
         if not isinstance(first.image_size, Tensor):  # it is one while a model is traced
             sizes = {tuple(instances.image_size) for instances in instance_lists}
             assert len(sizes) == 1, f"instances of images of different size: {sizes}"
         result = Instances(first.image_size)
-        for name in first.get_fields():
-            result.set(
-                name, _concatenate([instances.get(name) for instances in instance_lists], name)
-            )
+        for name, value in first.get_fields().items():
+            values = [instances.get(name) for instances in instance_lists]
+            kind = type(value)
+            if isinstance(value, Tensor):
+                joined = torch.cat(values)
+            elif isinstance(value, list):
+                joined = list(itertools.chain.from_iterable(values))
+            elif hasattr(kind, "cat"):
+                joined = kind.cat(values)
+            else:
+                raise ValueError(f"Field {name!r} is a {kind.__name__}; it cannot be concatenated.")
+            result.set(name, joined)
         return result
 
     def __repr__(self) -> str:
@@ -143,17 +145,6 @@ class Instances:
             f"{type(self).__name__}(num_instances={len(self)}, image_height={height}, "
             f"image_width={width}, fields=[{fields}])"
         )
-
-
-def _concatenate(values: list[Any], name: str) -> Any:
-    kind = type(values[0])
-    if isinstance(values[0], Tensor):
-        return torch.cat(values)
-    if isinstance(values[0], list):
-        return list(itertools.chain.from_iterable(values))
-    if hasattr(kind, "cat"):
-        return kind.cat(values)
-    raise ValueError(f"Field {name!r} is a {kind.__name__}, which cannot be concatenated.")
 
 
 __getattr__ = module_getattr(__name__)

@@ -1,12 +1,11 @@
 """Keypoints, and their one-hot targets and predictions on a grid (paper, Section 5).
 
 N = instances or RoIs, K = keypoints per instance, S = cells per side of a heatmap.
-Positions are pixels of the image, continuous: cell i of a heatmap covers [i, i + 1) of S, its value lies at
-i + 0.5.
+Positions are pixels of the image, continuous: cell i of a heatmap covers [i, i + 1) of S, its value
+lies at i + 0.5.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,31 +13,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detectron2._absent import module_getattr
+from detectron2.structures._per_instance import PerInstanceTensor
+
+__all__ = ["Keypoints", "heatmaps_to_keypoints"]
 
 
-class Keypoints:
+class Keypoints(PerInstanceTensor):
     """Annotated keypoints of N instances.
 
     Args:
-        keypoints: (N, K, 3) x, y, visibility. Visibility is 0: not annotated, 1: hidden, 2: visible.
+        keypoints: (N, K, 3) x, y, visibility, which is 0: not annotated, 1: hidden, 2: visible.
     """
 
     def __init__(self, keypoints: Tensor | np.ndarray | Sequence) -> None:
         self.tensor = torch.as_tensor(keypoints, dtype=torch.float32)
         shape = tuple(self.tensor.shape)
         assert shape[2:] == (3,), f"keypoints are (N, K, 3), not {shape}"
-
-    def __len__(self) -> int:
-        return len(self.tensor)
-
-    def to(self, *args: Any, **kwargs: Any) -> "Keypoints":
-        """Return the keypoints on another device."""
-        return type(self)(self.tensor.to(*args, **kwargs))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tensor is."""
-        return self.tensor.device
 
     def to_heatmap(self, boxes: Tensor, heatmap_size: int) -> tuple[Tensor, Tensor]:
         """Return the cell of each keypoint in a grid over its box.
@@ -48,8 +38,9 @@ class Keypoints:
             heatmap_size: S.
 
         Returns:
-            (N, K) int64 cells, row * S + column, 0 where not valid; and (N, K) int64, 1 where the keypoint is
-            annotated and lies in the box. The right and lower edge belong to the last cell.
+            (N, K) int64 cells, row * S + column, 0 where not valid; and (N, K) int64, 1 where the
+            keypoint is annotated and lies in the box. The right and lower edge belong to the last
+            cell.
         """
         positions, annotated = self.tensor[..., :2], self.tensor[..., 2] > 0
         start, end = boxes[:, None, :2], boxes[:, None, 2:]
@@ -58,23 +49,6 @@ class Keypoints:
         inside = ((cells >= 0) & (cells < heatmap_size)).all(dim=-1)
         valid = (inside & annotated).long()
         return (cells[..., 1] * heatmap_size + cells[..., 0]) * valid, valid
-
-    def __getitem__(self, item: int | slice | Tensor) -> "Keypoints":
-        """Return the keypoints of the instances at an integer, a slice, or a vector of indices or bools."""
-        chosen = self.tensor[item]
-        return Keypoints(chosen[None] if isinstance(item, int) else chosen)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(num_instances={len(self)})"
-
-    @staticmethod
-    def cat(keypoints_list: Sequence["Keypoints"]) -> "Keypoints":
-        """Return the keypoints of all objects of a list that is not empty."""
-        assert isinstance(keypoints_list, list | tuple), type(keypoints_list)
-        assert keypoints_list, "nothing to concatenate"
-        return type(keypoints_list[0])(
-            torch.cat([keypoints.tensor for keypoints in keypoints_list])
-        )
 
 
 def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
@@ -85,23 +59,20 @@ def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
         rois: (N, 4) x1, y1, x2, y2.
 
     Returns:
-        (N, K, 4) x, y, logit, score. The score is the softmax over the S x S cells, continued to the resolution
-        of the image: comparable between small and large RoIs, and possibly above 1.
+        (N, K, 4) x, y, logit, score. The score is the softmax over the S x S cells, continued to
+        the resolution of the image: comparable between small and large RoIs, and possibly above 1.
     """
     result = maps.new_zeros(len(rois), maps.shape[1], 4)
     sides = (rois[:, 2:] - rois[:, :2]).clamp(min=1)  # width, height
     pixels = sides.ceil()
     for i, (width, height) in enumerate(pixels.int().tolist()):
-        resized = F.interpolate(
-            maps[i : i + 1], size=(height, width), mode="bicubic", align_corners=False
-        )
+        resized = F.interpolate(maps[i, None], size=(height, width), mode="bicubic")
         logit, best = resized[0].flatten(1).max(dim=1)
-        # exp(a - m) / sum(exp(b - m)) is the same for every m; the largest avoids overflow.
-        total = (maps[i].flatten(1) - logit[:, None]).exp().sum(dim=1)
         cell = torch.stack([best % width, best // width], dim=1)
         result[i, :, :2] = (cell + 0.5) * (sides[i] / pixels[i]) + rois[i, :2]
         result[i, :, 2] = logit
-        result[i, :, 3] = total.reciprocal()
+        # exp(a - m) / sum(exp(b - m)) is the same for every m; the largest avoids overflow.
+        result[i, :, 3] = 1 / (maps[i].flatten(1) - logit[:, None]).exp().sum(dim=1)
     return result
 
 

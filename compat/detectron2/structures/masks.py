@@ -13,12 +13,16 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 from detectron2._absent import module_getattr
 from detectron2.layers.mask_ops import paste_masks_in_image
 from detectron2.layers.roi_align import ROIAlign
+from detectron2.structures._per_instance import PerInstanceTensor
 from detectron2.structures.boxes import Boxes
 from detectron2.utils.memory import retry_if_cuda_oom
+
+__all__ = ["BitMasks", "PolygonMasks", "ROIMasks", "polygons_to_bitmask"]
 
 
 def polygon_area(x: np.ndarray, y: np.ndarray) -> float:
@@ -37,42 +41,14 @@ def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> 
 def rasterize_polygons_within_box(
     polygons: list[np.ndarray], box: np.ndarray, mask_size: int
 ) -> Tensor:
-    """Return what a box shows of the polygons of one instance, as an (M, M) bool tensor.
-
-    Args:
-        polygons: of one instance.
-        box: (4,) x1, y1, x2, y2.
-        mask_size: M.
-    """
+    """Return what a box x1, y1, x2, y2 shows of the polygons of one instance: (M, M) bool."""
     cells_per_pixel = mask_size / np.maximum(box[2:] - box[:2], 0.1)  # 0.1: boxes without extent
-    in_cells = [
-        ((polygon.reshape(-1, 2) - box[:2]) * cells_per_pixel).ravel() for polygon in polygons
-    ]
-    return torch.from_numpy(polygons_to_bitmask(in_cells, mask_size, mask_size))
+    corners = [(polygon.reshape(-1, 2) - box[:2]) * cells_per_pixel for polygon in polygons]
+    bitmap = polygons_to_bitmask([points.ravel() for points in corners], mask_size, mask_size)
+    return torch.from_numpy(bitmap)
 
 
-class _Masks:
-    """What bitmaps and masks within RoIs share: a tensor with one mask per instance."""
-
-    tensor: Tensor
-
-    def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the masks on another device."""
-        return type(self)(self.tensor.to(*args, **kwargs))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the masks are."""
-        return self.tensor.device
-
-    def __len__(self) -> int:
-        return len(self.tensor)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(num_instances={len(self)})"
-
-
-class BitMasks(_Masks):
+class BitMasks(PerInstanceTensor):
     """Masks as bitmaps.
 
     Args:
@@ -84,33 +60,21 @@ class BitMasks(_Masks):
         assert self.tensor.dim() == 3, f"bitmasks are (N, H, W), not {tuple(self.tensor.shape)}"
         self.image_size = self.tensor.shape[1:]
 
-    def __getitem__(self, item: int | slice | Tensor) -> "BitMasks":
-        """Return the masks at an integer, a slice, or a vector of indices or bools."""
-        chosen = self.tensor[item]
-        if isinstance(item, int):
-            chosen = chosen[None]
-        assert chosen.dim() == 3, (
-            f"indexing masks with {item} gives {tuple(chosen.shape)}, not (N, H, W)"
-        )
-        return BitMasks(chosen)
-
     def __iter__(self) -> Iterator[Tensor]:
         """Give one (H, W) mask after the other."""
         return iter(self.tensor)
 
     def nonempty(self) -> Tensor:
         """Return (N,) bool: the mask has a pixel."""
-        return self.tensor.flatten(1).any(dim=1)
+        return self.tensor.any(dim=(1, 2))
 
     @staticmethod
     def from_polygon_masks(
         polygon_masks: "PolygonMasks | list[list[np.ndarray]]", height: int, width: int
     ) -> "BitMasks":
         """Rasterize the polygons of N instances in an image of the given size."""
-        bitmaps = np.zeros((len(polygon_masks), height, width), dtype=bool)
-        for bitmap, polygons in zip(bitmaps, polygon_masks, strict=True):
-            bitmap[:] = polygons_to_bitmask(polygons, height, width)
-        return BitMasks(bitmaps)
+        bitmaps = [polygons_to_bitmask(polygons, height, width) for polygons in polygon_masks]
+        return BitMasks(np.stack(bitmaps) if bitmaps else np.zeros((0, height, width)))
 
     def crop_and_resize(self, boxes: Tensor, mask_size: int) -> Tensor:
         """Return what each box shows of its mask, resized by RoIAlign: training targets.
@@ -123,31 +87,16 @@ class BitMasks(_Masks):
             (N, M, M) bool.
         """
         assert len(boxes) == len(self), f"{len(boxes)} boxes for {len(self)} masks"
-        boxes = boxes.to(self.device)
-        index = torch.arange(len(self), device=self.device, dtype=boxes.dtype)
-        pool = ROIAlign((mask_size, mask_size), 1.0, 0, aligned=True)
-        return (
-            pool(self.tensor[:, None].float(), torch.cat([index[:, None], boxes], dim=1))[:, 0]
-            >= 0.5
-        )
+        index = torch.arange(len(self), device=self.device)[:, None]
+        rois = torch.cat([index, boxes.to(self.device)], dim=1)
+        pool = ROIAlign((mask_size, mask_size), 1.0, 0)
+        return pool(self.tensor[:, None].float(), rois)[:, 0] >= 0.5
 
     def get_bounding_boxes(self) -> Boxes:
         """Return the tightest boxes, on the CPU; zeros for a mask without pixels."""
-        boxes = torch.zeros(len(self), 4)
-        for box, in_rows, in_columns in zip(
-            boxes, self.tensor.any(dim=2), self.tensor.any(dim=1), strict=True
-        ):
-            rows, columns = in_rows.nonzero(), in_columns.nonzero()
-            if len(rows):
-                box.copy_(torch.cat([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]))
-        return Boxes(boxes)
-
-    @staticmethod
-    def cat(bitmasks_list: Sequence["BitMasks"]) -> "BitMasks":
-        """Return the masks of all objects of a list that is not empty."""
-        assert isinstance(bitmasks_list, list | tuple), type(bitmasks_list)
-        assert bitmasks_list, "nothing to concatenate"
-        return type(bitmasks_list[0])(torch.cat([masks.tensor for masks in bitmasks_list]))
+        boxes = masks_to_boxes(self.tensor)
+        boxes[:, 2:] += self.nonempty()[:, None]  # torchvision returns the last pixel, not its end
+        return Boxes(boxes.cpu())
 
 
 class PolygonMasks:
@@ -157,14 +106,15 @@ class PolygonMasks:
         polygons: per instance a list of polygons, each a vector of at least three corners.
 
     Raises:
-        ValueError: the nesting is another one, or a polygon has an odd number of coordinates or too few.
+        ValueError: another nesting, or a polygon with an odd number of coordinates or too few.
     """
 
     def __init__(self, polygons: list[list[Tensor | np.ndarray | Sequence[float]]]) -> None:
-        if not isinstance(polygons, list):
-            kind = type(polygons).__name__
-            raise ValueError(f"PolygonMasks take a list of instances, not a {kind}.")  # noqa: TRY004
-        self.polygons = [_checked_polygons(instance) for instance in polygons]
+        for value in (polygons, *polygons):
+            if not isinstance(value, list):
+                message = f"PolygonMasks take lists of polygons, not a {type(value).__name__}."
+                raise ValueError(message)  # noqa: TRY004  (Detectron2's type)
+        self.polygons = [[_as_array(polygon) for polygon in instance] for instance in polygons]
 
     def to(self, *args: Any, **kwargs: Any) -> "PolygonMasks":
         """Return this object, whatever the device."""
@@ -191,21 +141,18 @@ class PolygonMasks:
         return torch.tensor([len(instance) > 0 for instance in self.polygons], dtype=torch.bool)
 
     def __getitem__(self, item: int | slice | list[int] | Tensor) -> "PolygonMasks":
-        """Return the masks at an integer, a slice, a list of integers, or a vector of indices or bools.
+        """Return the masks at an integer, a slice, or a list or vector of integers or bools.
 
         Raises:
             ValueError: a tensor that is neither integer nor bool.
         """
-        if isinstance(item, Tensor):
-            if item.is_floating_point() or item.is_complex():
-                raise ValueError(f"A tensor of {item.dtype} cannot be an index of PolygonMasks.")
-            assert item.dim() == 1, f"an index is a vector, not {tuple(item.shape)}"
-            item = (item.nonzero()[:, 0] if item.dtype == torch.bool else item).tolist()
-        if isinstance(item, int):
-            return PolygonMasks([self.polygons[item]])
         if isinstance(item, slice):
             return PolygonMasks(self.polygons[item])
-        return PolygonMasks([self.polygons[i] for i in item])
+        if isinstance(item, Tensor):
+            if item.is_floating_point():
+                raise ValueError(f"A tensor of {item.dtype} cannot be an index of PolygonMasks.")
+            item = (item.nonzero()[:, 0] if item.dtype == torch.bool else item).tolist()
+        return PolygonMasks([self.polygons[i] for i in ([item] if isinstance(item, int) else item)])
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
         """Give the polygons of one instance after the other."""
@@ -229,8 +176,8 @@ class PolygonMasks:
         """
         assert len(boxes) == len(self), f"{len(boxes)} boxes for {len(self)} masks"
         targets = torch.zeros(len(self), mask_size, mask_size, dtype=torch.bool)
-        for target, polygons, box in zip(targets, self.polygons, boxes.cpu().numpy(), strict=True):
-            target.copy_(rasterize_polygons_within_box(polygons, box, mask_size))
+        for i, box in enumerate(boxes.cpu().numpy()):
+            targets[i] = rasterize_polygons_within_box(self.polygons[i], box, mask_size)
         return targets.to(boxes.device)
 
     def area(self) -> Tensor:
@@ -241,27 +188,19 @@ class PolygonMasks:
 
     @staticmethod
     def cat(polymasks_list: Sequence["PolygonMasks"]) -> "PolygonMasks":
-        """Return the masks of all objects of a list that is not empty."""
-        assert isinstance(polymasks_list, list | tuple), type(polymasks_list)
-        assert polymasks_list, "nothing to concatenate"
-        return type(polymasks_list[0])(list(itertools.chain.from_iterable(polymasks_list)))
+        """Return the masks of all objects of a list."""
+        return PolygonMasks(list(itertools.chain.from_iterable(polymasks_list)))
 
 
-def _checked_polygons(instance: Any) -> list[np.ndarray]:
-    if not isinstance(instance, list):
-        raise ValueError(f"An instance is a list of polygons, not a {type(instance).__name__}.")  # noqa: TRY004
-    polygons = []
-    for polygon in instance:
-        corners = polygon.cpu().numpy() if isinstance(polygon, Tensor) else polygon
-        polygons.append(np.array(corners, dtype=np.float64))
-        if len(corners) % 2 or len(corners) < 6:
-            raise ValueError(
-                f"A polygon of {len(corners)} coordinates; it needs x and y of three corners or more."
-            )
-    return polygons
+def _as_array(polygon: Tensor | np.ndarray | Sequence[float]) -> np.ndarray:
+    if len(polygon) % 2 or len(polygon) < 6:
+        raise ValueError(
+            f"A polygon of {len(polygon)} coordinates; it needs x and y of three corners or more."
+        )
+    return np.array(polygon.cpu() if isinstance(polygon, Tensor) else polygon, dtype=np.float64)
 
 
-class ROIMasks(_Masks):
+class ROIMasks(PerInstanceTensor):
     """Masks within RoIs, to be pasted into the image when their boxes are known.
 
     Args:
@@ -275,14 +214,6 @@ class ROIMasks(_Masks):
         if tensor.dim() != 3:
             raise ValueError(f"ROIMasks are (N, M, M), not {tuple(tensor.shape)}.")
         self.tensor = tensor
-
-    def __getitem__(self, item: slice | Tensor) -> "ROIMasks":
-        """Return the masks at a slice, or at a vector of indices or bools.
-
-        Raises:
-            ValueError: the index removes a dimension, as an integer does.
-        """
-        return ROIMasks(self.tensor[item])
 
     def to_bitmasks(
         self, boxes: Boxes, height: int, width: int, threshold: float = 0.5

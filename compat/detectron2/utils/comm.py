@@ -1,4 +1,4 @@
-"""Communication between the processes of a distributed run; without one, a world of a single process."""
+"""Communication between the processes of a run; a single process is a world, too."""
 
 import functools
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from detectron2._absent import module_getattr
 
@@ -36,21 +37,12 @@ def create_local_process_group(num_workers_per_machine: int) -> None:
     """
     global _LOCAL_PROCESS_GROUP
     assert _LOCAL_PROCESS_GROUP is None, "the local process group exists already"
-    world_size = get_world_size()
-    assert world_size % num_workers_per_machine == 0, (world_size, num_workers_per_machine)
-    for first in range(0, world_size, num_workers_per_machine):
-        ranks = range(first, first + num_workers_per_machine)
-        group = dist.new_group(list(ranks))  # collective: every process makes every group
-        if get_rank() in ranks:
-            _LOCAL_PROCESS_GROUP = group
+    _LOCAL_PROCESS_GROUP, _ = dist.new_subgroups(num_workers_per_machine)
 
 
 def get_local_process_group() -> Any:
     """Return the group of the processes on this machine."""
-    assert _LOCAL_PROCESS_GROUP is not None, (
-        "There is no group of the processes on this machine: start them with detectron2.engine.launch, "
-        "or call comm.create_local_process_group(num_workers_per_machine) after init_process_group."
-    )
+    assert _LOCAL_PROCESS_GROUP is not None, "comm.create_local_process_group() comes first"
     return _LOCAL_PROCESS_GROUP
 
 
@@ -71,28 +63,15 @@ def is_main_process() -> bool:
 
 def synchronize() -> None:
     """Wait until all processes are here."""
-    if get_world_size() == 1:
-        return
-    if dist.get_backend() == dist.Backend.NCCL:
-        dist.barrier(
-            device_ids=[torch.cuda.current_device()]
-        )  # else NCCL guesses the device and warns
-    else:
-        dist.barrier()
+    if get_world_size() > 1:
+        on_gpu = dist.get_backend() == "nccl"  # which would guess the device, and warn
+        dist.barrier(device_ids=[torch.cuda.current_device()] if on_gpu else None)
 
 
 @functools.cache
 def _cpu_group() -> Any:
     """Return a group of all processes that can send objects without GPU memory."""
     return dist.new_group(backend="gloo") if dist.get_backend() == "nccl" else dist.group.WORLD
-
-
-def _group_of_many(group: Any) -> Any:
-    """Return the group to communicate in, or None when there is nobody else."""
-    if get_world_size() == 1:
-        return None
-    group = _cpu_group() if group is None else group
-    return group if dist.get_world_size(group) > 1 else None
 
 
 def all_gather(data: Any, group: Any = None) -> list[Any]:
@@ -102,9 +81,9 @@ def all_gather(data: Any, group: Any = None) -> list[Any]:
         data: anything that can be pickled.
         group: who takes part; by default all processes, over gloo.
     """
-    group = _group_of_many(group)
-    if group is None:
+    if get_world_size() == 1:
         return [data]
+    group = group or _cpu_group()
     collected = [None] * dist.get_world_size(group)
     dist.all_gather_object(collected, data, group=group)
     return collected
@@ -118,9 +97,9 @@ def gather(data: Any, dst: int = 0, group: Any = None) -> list[Any]:
         dst: the receiving rank.
         group: who takes part; by default all processes, over gloo.
     """
-    group = _group_of_many(group)
-    if group is None:
+    if get_world_size() == 1:
         return [data]
+    group = group or _cpu_group()
     receives = dist.get_rank(group=group) == dst
     collected = [None] * dist.get_world_size(group) if receives else None
     dist.gather_object(data, collected, dst=dst, group=group)
@@ -128,28 +107,25 @@ def gather(data: Any, dst: int = 0, group: Any = None) -> list[Any]:
 
 
 def shared_random_seed() -> int:
-    """Draw a number from NumPy's generator on rank 0 and return it on every process; all must call."""
+    """Return the same number on every process, from NumPy's generator on rank 0; all must call."""
     return all_gather(np.random.randint(2**31))[0]
 
 
-def reduce_dict(
-    input_dict: dict[str, torch.Tensor], average: bool = True
-) -> dict[str, torch.Tensor]:
+def reduce_dict(input_dict: dict[str, Tensor], average: bool = True) -> dict[str, Tensor]:
     """Sum scalars over processes; only rank 0 gets the result.
 
     Args:
-        input_dict: the same keys on every process, each a scalar tensor on the device of the backend.
+        input_dict: the same keys on every process, each a scalar on the device of the backend.
         average: divide by the number of processes.
     """
     world_size = get_world_size()
     if world_size < 2:
         return input_dict
     names = sorted(input_dict)  # processes may have filled their dicts in different orders
-    with torch.no_grad():
-        totals = torch.stack([input_dict[name] for name in names])
-        dist.reduce(totals, dst=0)
-        if average and get_rank() == 0:
-            totals /= world_size
+    totals = torch.stack([input_dict[name].detach() for name in names])
+    dist.reduce(totals, dst=0)
+    if average and get_rank() == 0:
+        totals /= world_size
     return dict(zip(names, totals, strict=True))
 
 

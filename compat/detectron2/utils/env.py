@@ -1,12 +1,12 @@
 """Process-wide settings: seeds and the behaviour of libraries."""
 
 import contextlib
+import functools
 import logging
 import os
 import random
 import runpy
 import secrets
-import sys
 from importlib import import_module
 
 import numpy as np
@@ -19,14 +19,12 @@ __all__ = ["seed_all_rng"]
 TORCH_VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 """(major, minor) of torch."""
 
-_done = False
-
 
 def seed_all_rng(seed: int | None = None) -> None:
     """Seed Python's, NumPy's and torch's generators.
 
     Args:
-        seed: a non-negative integer below 2**32; None draws one from the operating system and logs it.
+        seed: a non-negative integer below 2**32; None draws one from the system and logs it.
     """
     if seed is None:
         seed = secrets.randbits(31)
@@ -36,17 +34,19 @@ def seed_all_rng(seed: int | None = None) -> None:
     os.environ.update(PYTHONHASHSEED=str(seed))  # for child processes
 
 
+@functools.cache
 def setup_environment() -> None:
     """Configure libraries once per process, then run the user's hook.
 
-    ``DETECTRON2_ENV_MODULE`` names the hook: a module or a ``.py`` file with a function ``setup_environment``.
-    ``DETECTRON2_DISABLE_CV2=1`` makes ``import cv2`` fail.
+    ``DETECTRON2_ENV_MODULE`` names the hook: a module or a ``.py`` file with a function
+    ``setup_environment``.
     """
-    global _done
-    if _done:
-        return
-    _done = True
-    _configure_opencv()
+    # OpenCV's OpenCL takes memory on the GPU that trains.
+    os.environ.update(OPENCV_OPENCL_RUNTIME="disabled")
+    with contextlib.suppress(ImportError):
+        from cv2 import ocl
+
+        ocl.setUseOpenCL(False)
     hook = os.environ.get("DETECTRON2_ENV_MODULE")
     if hook:
         setup_custom_environment(hook)
@@ -66,18 +66,6 @@ def setup_custom_environment(custom_module: str) -> None:
     if "setup_environment" not in contents:
         raise AttributeError(f"{custom_module} has no function 'setup_environment'.")
     contents["setup_environment"]()
-
-
-def _configure_opencv() -> None:
-    if os.environ.get("DETECTRON2_DISABLE_CV2", "0") not in ("", "0"):
-        sys.modules.update(cv2=None)  # makes `import cv2` raise
-        return
-    # OpenCV's OpenCL takes memory on the GPU that trains.
-    os.environ.update(OPENCV_OPENCL_RUNTIME="disabled")
-    with contextlib.suppress(ModuleNotFoundError):
-        from cv2 import ocl
-
-        ocl.setUseOpenCL(False)
 
 
 __getattr__ = module_getattr(__name__)

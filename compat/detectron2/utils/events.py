@@ -22,14 +22,8 @@ from torch import Tensor
 from detectron2._absent import module_getattr
 from detectron2.utils.file_io import PathManager
 
-__all__ = [
-    "CommonMetricPrinter",
-    "EventStorage",
-    "JSONWriter",
-    "TensorboardXWriter",
-    "get_event_storage",
-    "has_event_storage",
-]
+__all__ = ["CommonMetricPrinter", "EventStorage", "JSONWriter", "TensorboardXWriter"]
+__all__ += ["get_event_storage", "has_event_storage"]
 
 _active: list["EventStorage"] = []
 
@@ -54,34 +48,23 @@ class EventStorage:
 
     Args:
         start_iter: number of the first iteration.
+
+    Attributes:
+        iter: number of the current iteration, from 0.
     """
 
     def __init__(self, start_iter: int = 0) -> None:
         self.iter = start_iter
-        self._history: dict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
+        self._history: dict[str, HistoryBuffer] = {}
         self._smoothing_hints: dict[str, bool] = {}
-        self._latest_scalars: dict[str, tuple[float, int]] = {}
-        self._current_prefix = ""
+        self._latest: dict[str, tuple[float, int]] = {}
+        self._prefix = ""
         self.clear_images()
         self.clear_histograms()
 
-    @property
-    def iter(self) -> int:
-        """Number of the current iteration, from 0."""
-        return self._iter
-
-    @iter.setter
-    def iter(self, val: int) -> None:
-        self._iter = int(val)
-
-    @property
-    def iteration(self) -> int:
-        """The same as ``iter``."""
-        return self._iter
-
     def step(self) -> None:
         """Go on to the next iteration."""
-        self._iter += 1
+        self.iter += 1
 
     def put_scalar(
         self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None
@@ -97,43 +80,25 @@ class EventStorage:
         Raises:
             AssertionError: earlier numbers of this name had another hint.
         """
-        name, value = self._current_prefix + name, float(value)
-        cur_iter = self._iter if cur_iter is None else cur_iter
+        name = self._prefix + name
         known_hint = self._smoothing_hints.setdefault(name, smoothing_hint)
-        assert known_hint == smoothing_hint, (
-            f"{name!r} was put with smoothing_hint={known_hint} before"
-        )
-        self._history[name].update(value, cur_iter)
-        self._latest_scalars[name] = (value, cur_iter)
+        assert known_hint == smoothing_hint, f"{name!r} was put with smoothing_hint={known_hint}"
+        entry = (float(value), self.iter if cur_iter is None else cur_iter)
+        self._history.setdefault(name, HistoryBuffer()).update(*entry)
+        self._latest[name] = entry
 
-    def put_scalars(
-        self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: Any
-    ) -> None:
+    def put_scalars(self, *, smoothing_hint=True, cur_iter=None, **kwargs: Any) -> None:
         """Add several numbers, ``put_scalars(loss=1.0, accuracy=0.5)``."""
         for name, value in kwargs.items():
             self.put_scalar(name, value, smoothing_hint, cur_iter)
 
     def put_image(self, img_name: str, img_tensor: Any) -> None:
         """Keep a picture for TensorBoard: (3, H, W) RGB, uint8, or float from 0 to 1."""
-        self._vis_data.append((img_name, img_tensor, self._iter))
+        self._vis_data.append((img_name, img_tensor, self.iter))
 
     def put_histogram(self, hist_name: str, hist_tensor: Tensor, bins: int = 1000) -> None:
-        """Keep a histogram of the values of a tensor for TensorBoard."""
-        low, high = (bound.item() for bound in hist_tensor.aminmax())
-        edges = torch.linspace(low, high, steps=bins + 1)
-        self._histograms.append(
-            {
-                "tag": hist_name,
-                "min": low,
-                "max": high,
-                "num": len(hist_tensor),
-                "sum": hist_tensor.sum().item(),
-                "sum_squares": hist_tensor.square().sum().item(),
-                "bucket_limits": edges[1:].tolist(),
-                "bucket_counts": torch.histc(hist_tensor, bins).tolist(),
-                "global_step": self._iter,
-            }
-        )
+        """Keep the values of a tensor for a histogram in TensorBoard."""
+        self._histograms.append((hist_name, hist_tensor.detach().clone(), self.iter, bins))
 
     def clear_images(self) -> None:
         """Forget the pictures; the writer that has written them calls it."""
@@ -141,7 +106,7 @@ class EventStorage:
 
     def clear_histograms(self) -> None:
         """Forget the histograms; the writer that has written them calls it."""
-        self._histograms: list[dict[str, Any]] = []
+        self._histograms: list[tuple[str, Tensor, int, int]] = []
 
     def history(self, name: str) -> HistoryBuffer:
         """Return the history of a scalar.
@@ -159,23 +124,20 @@ class EventStorage:
 
     def latest(self) -> dict[str, tuple[float, int]]:
         """Return the last number of each scalar, and its iteration."""
-        return self._latest_scalars
+        return self._latest
 
     def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
-        """Return the same, noisy scalars as the median of what came in the last ``window_size`` iterations."""
+        """Return the same, noisy scalars as medians of the last ``window_size`` iterations."""
         return {
-            name: (
-                self._smoothed(name, window_size) if self._smoothing_hints[name] else value,
-                iteration,
-            )
-            for name, (value, iteration) in self._latest_scalars.items()
+            name: (self._median(name, window_size) if self._smoothing_hints[name] else value, when)
+            for name, (value, when) in self._latest.items()
         }
 
-    def _smoothed(self, name: str, window_size: int) -> float:
+    def _median(self, name: str, window_size: int) -> float:
         return self._history[name].median(self.count_samples(name, window_size))
 
     def count_samples(self, name: str, window_size: int = 20) -> int:
-        """Return how many numbers came in the last ``window_size`` iterations before the latest number."""
+        """Return how many numbers came in the ``window_size`` iterations up to the latest one."""
         iterations = [iteration for _, iteration in self._history[name].values()]
         # Only the unbroken run at the end counts: after a resume, iterations can repeat.
         for count, iteration in enumerate(reversed(iterations)):
@@ -190,11 +152,11 @@ class EventStorage:
     @contextlib.contextmanager
     def name_scope(self, name: str) -> Iterator[None]:
         """Put ``name/`` before the names of all scalars in a ``with`` block."""
-        outer, self._current_prefix = self._current_prefix, name.rstrip("/") + "/"
+        outer, self._prefix = self._prefix, name.rstrip("/") + "/"
         try:
             yield
         finally:
-            self._current_prefix = outer
+            self._prefix = outer
 
     def __enter__(self) -> Self:
         _active.append(self)
@@ -208,12 +170,21 @@ class EventStorage:
 class EventWriter:
     """Base of the classes that read the current storage and write it somewhere."""
 
+    _last_written = -1
+
     def write(self) -> None:
         """Write what is new."""
         raise NotImplementedError
 
     def close(self) -> None:
         """Release files."""
+
+    def _new_scalars(self, window_size: int) -> list[tuple[str, float, int]]:
+        """Return name, value and iteration of what came since the last call."""
+        latest = get_event_storage().latest_with_smoothing_hint(window_size)
+        new = [(name, *entry) for name, entry in latest.items() if entry[1] > self._last_written]
+        self._last_written = max((when for _, _, when in new), default=self._last_written)
+        return new
 
 
 class JSONWriter(EventWriter):
@@ -225,20 +196,15 @@ class JSONWriter(EventWriter):
     """
 
     def __init__(self, json_file: str, window_size: int = 20) -> None:
-        self._file = PathManager.open(json_file, "a")
-        self._window_size = window_size
-        self._last_written = -1
+        self._file, self._window = PathManager.open(json_file, "a"), window_size
 
     def write(self) -> None:
         """Write the scalars that came since the last call."""
         rows: dict[int, dict[str, float]] = defaultdict(dict)
-        latest = get_event_storage().latest_with_smoothing_hint(self._window_size)
-        for name, (value, iteration) in latest.items():
-            if iteration > self._last_written:
-                rows[iteration][name] = value
+        for name, value, iteration in self._new_scalars(self._window):
+            rows[iteration][name] = value
         for iteration, row in rows.items():
             print(json.dumps({**row, "iteration": iteration}, sort_keys=True), file=self._file)
-        self._last_written = max(rows, default=self._last_written)
         self._file.flush()
         with contextlib.suppress(AttributeError, io.UnsupportedOperation):  # remote files
             os.fsync(self._file.fileno())
@@ -258,9 +224,7 @@ class TensorboardXWriter(EventWriter):
     """
 
     def __init__(self, log_dir: str, window_size: int = 20, **kwargs: Any) -> None:
-        self._window_size = window_size
-        self._options = {"log_dir": log_dir, **kwargs}
-        self._last_written = -1
+        self._window, self._options = window_size, {"log_dir": log_dir, **kwargs}
 
     @functools.cached_property
     def _writer(self) -> Any:
@@ -270,21 +234,15 @@ class TensorboardXWriter(EventWriter):
         return SummaryWriter(**self._options)
 
     def write(self) -> None:
-        """Write what came since the last call, and take pictures and histograms out of the storage."""
+        """Write what came since the last call; pictures and histograms leave the storage."""
         storage = get_event_storage()
-        newest = self._last_written
-        for name, (value, iteration) in storage.latest_with_smoothing_hint(
-            self._window_size
-        ).items():
-            if iteration > self._last_written:
-                self._writer.add_scalar(name, value, iteration)
-                newest = max(newest, iteration)
-        self._last_written = newest
-        for name, picture, iteration in storage._vis_data:
-            self._writer.add_image(name, picture, iteration)
-        storage.clear_images()
+        for scalar in self._new_scalars(self._window):
+            self._writer.add_scalar(*scalar)
+        for picture in storage._vis_data:
+            self._writer.add_image(*picture)
         for histogram in storage._histograms:
-            self._writer.add_histogram_raw(**histogram)
+            self._writer.add_histogram(*histogram)
+        storage.clear_images()
         storage.clear_histograms()
 
     def close(self) -> None:
@@ -302,70 +260,53 @@ class CommonMetricPrinter(EventWriter):
     """
 
     def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
-        self.logger = logging.getLogger("detectron2.utils.events")
-        self._max_iter = max_iter
-        self._window_size = window_size
+        self.logger = logging.getLogger(__name__)
+        self._end, self._window = max_iter, window_size
         self._last_write: tuple[int, float] | None = None  # iteration, time
 
     def write(self) -> None:
         """Log the line; nothing once training is over."""
         storage = get_event_storage()
-        if storage.iter == self._max_iter:
+        if storage.iter == self._end:
             return
-        eta = self._eta(storage)
-        lr = _if_present(storage, "lr", lambda lr: f"{lr.latest():.5g}") or "N/A"
+        history = storage.histories()
+        times = {}
+        if "time" in history:
+            times["time"] = history["time"].global_avg()
+            times["last_time"] = history["time"].latest()
+        if "data_time" in history:
+            samples = storage.count_samples("data_time", self._window)
+            times["data_time"] = history["data_time"].avg(samples)
+            times["last_data_time"] = history["data_time"].latest()
+        shown_times = "".join(f"{name}: {seconds:.4f}  " for name, seconds in times.items())
+        lr = f"{history['lr'].latest():.5g}" if "lr" in history else "N/A"
         memory = ""
         if torch.cuda.is_available():
             memory = f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M"
         self.logger.info(
-            f" {f'eta: {eta}  ' if eta else ''}iter: {storage.iter}  {self._medians(storage, 'loss')}  "
-            f"{self._medians(storage, '[metric]')}  {self._times(storage)} lr: {lr}  {memory}"
+            f" {self._eta(storage)}iter: {storage.iter}  {self._medians(storage, 'loss')}  "
+            f"{self._medians(storage, '[metric]')}  {shown_times} lr: {lr}  {memory}"
         )
 
     def _medians(self, storage: EventStorage, part_of_name: str) -> str:
-        return "  ".join(
-            f"{name}: {storage._smoothed(name, self._window_size):.4g}"
-            for name in storage.histories()
-            if part_of_name in name
-        )
+        names = [name for name in storage.histories() if part_of_name in name]
+        return "  ".join(f"{name}: {storage._median(name, self._window):.4g}" for name in names)
 
-    def _times(self, storage: EventStorage) -> str:
-        """Return seconds per iteration and of waiting for data; empty in the first iterations."""
-
-        def mean_data_time(history: HistoryBuffer) -> float:
-            return history.avg(storage.count_samples("data_time", self._window_size))
-
-        shown = {
-            "time": _if_present(storage, "time", HistoryBuffer.global_avg),
-            "last_time": _if_present(storage, "time", HistoryBuffer.latest),
-            "data_time": _if_present(storage, "data_time", mean_data_time),
-            "last_data_time": _if_present(storage, "data_time", HistoryBuffer.latest),
-        }
-        return "".join(
-            f"{name}: {value:.4f}  " for name, value in shown.items() if value is not None
-        )
-
-    def _eta(self, storage: EventStorage) -> str | None:
+    def _eta(self, storage: EventStorage) -> str:
         """Return the remaining time as text, and put it into the storage where it is reliable."""
-        if self._max_iter is None:
-            return None
-        remaining = self._max_iter - storage.iter - 1
-        seconds = _if_present(storage, "time", lambda time: time.median(1000) * remaining)
-        if seconds is not None:
+        if self._end is None:
+            return ""
+        remaining = self._end - storage.iter - 1
+        if "time" in storage.histories():
+            seconds = storage.history("time").median(1000) * remaining
             storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
         else:  # nobody measures iterations: estimate from our own calls
-            now = (storage.iter, time.perf_counter())
-            if self._last_write is not None and now[0] > self._last_write[0]:
-                seconds = (
-                    remaining * (now[1] - self._last_write[1]) / (now[0] - self._last_write[0])
-                )
-            self._last_write = now
-        return None if seconds is None else str(datetime.timedelta(seconds=int(seconds)))
-
-
-def _if_present(storage: EventStorage, name: str, read: Any) -> Any:
-    """Return ``read(history)``, or None when there is no such scalar."""
-    return read(storage.histories()[name]) if name in storage.histories() else None
+            iteration, now = storage.iter, time.perf_counter()
+            before, self._last_write = self._last_write, (iteration, now)
+            if before is None or before[0] == iteration:
+                return ""
+            seconds = remaining * (now - before[1]) / (iteration - before[0])
+        return f"eta: {datetime.timedelta(seconds=int(seconds))}  "
 
 
 __getattr__ = module_getattr(__name__)

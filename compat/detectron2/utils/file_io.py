@@ -1,4 +1,4 @@
-"""The one PathManager through which Detectron2 opens files: local paths, URLs, ``detectron2://``."""
+"""The PathManager that opens all of Detectron2's files: local paths, URLs, ``detectron2://``."""
 
 from iopath.common.file_io import HTTPURLHandler, OneDrivePathHandler, PathHandler
 from iopath.common.file_io import PathManager as PathManagerBase
@@ -12,7 +12,7 @@ PathManager = PathManagerBase()
 
 
 class Detectron2Handler(PathHandler):
-    """Files published with Detectron2: ``detectron2://`` stands for the root of its download server."""
+    """Files published with Detectron2: ``detectron2://`` is the root of its download server."""
 
     PREFIX = "detectron2://"
     S3_DETECTRON2_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Hashable
 from typing import IO, Any
 
 from tabulate import tabulate
@@ -18,14 +17,9 @@ from detectron2.utils.file_io import PathManager
 
 __all__ = ["log_every_n", "log_every_n_seconds", "log_first_n", "setup_logger"]
 
-D2_LOG_BUFFER_SIZE_KEY = "D2_LOG_BUFFER_SIZE"
-"""Environment variable: bytes gathered before a write to a remote log file."""
-
-DEFAULT_LOG_BUFFER_SIZE = 2**20
-
 _TIME_FORMAT = "%m/%d %H:%M:%S"
 _counts: Counter = Counter()
-_last_times: dict[Hashable, float] = {}
+_last_times: dict[tuple, float] = {}
 
 
 class _TerminalFormatter(logging.Formatter):
@@ -60,12 +54,13 @@ def setup_logger(
     """Let a logger write everything from level DEBUG to the terminal and to a file.
 
     Args:
-        output: a ``.txt`` or ``.log`` file, or a folder, for ``log.txt`` in it; None for no file. Processes
-            above rank 0 write to ``<file>.rank<N>``.
+        output: a ``.txt`` or ``.log`` file, or a folder, for ``log.txt`` in it; None for no file.
+            Processes above rank 0 write to ``<file>.rank<N>``.
         distributed_rank: rank of this process; only rank 0 writes to the terminal.
         color: paint the terminal output.
         name: the package whose loggers are meant.
-        abbrev_name: what to print instead of ``name``; ``""`` leaves it out. Default: ``d2`` for Detectron2.
+        abbrev_name: what to print instead of ``name``; ``""`` leaves it out. Default: ``d2`` for
+            Detectron2.
         enable_propagation: pass records on to the parent logger.
         configure_stdout: write to the terminal at all.
     """
@@ -73,42 +68,32 @@ def setup_logger(
     logger.propagate = enable_propagation
     logger.setLevel(logging.DEBUG)
     plain = logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s", _TIME_FORMAT)
-
+    outputs: list[tuple[IO[str], logging.Formatter]] = []
     if configure_stdout and distributed_rank == 0:
-        if abbrev_name is None:
-            abbrev_name = {"detectron2": "d2"}.get(name, name)
+        short_name = {"detectron2": "d2"}.get(name, name) if abbrev_name is None else abbrev_name
         painted = colored("[%(asctime)s %(name)s]: ", "green") + "%(message)s"
-        formatter = _TerminalFormatter(painted, name, abbrev_name) if color else plain
-        _add_handler(logger, sys.stdout, formatter)
-
+        formatter = _TerminalFormatter(painted, name, short_name) if color else plain
+        outputs.append((sys.stdout, formatter))
     if output is not None:
         file = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
-        if distributed_rank > 0:
-            file += f".rank{distributed_rank}"
-        PathManager.mkdirs(os.path.dirname(file))
-        _add_handler(logger, _log_stream(file), plain)
+        suffix = f".rank{distributed_rank}" if distributed_rank > 0 else ""
+        outputs.append((_log_stream(file + suffix), plain))
+    for stream, formatter in outputs:
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(formatter)
+        logger.addHandler(handler)
     return logger
-
-
-def _add_handler(logger: logging.Logger, stream: IO[str], formatter: logging.Formatter) -> None:
-    handler = logging.StreamHandler(stream)
-    handler.setLevel(logging.DEBUG)
-    handler.setFormatter(formatter)
-    logger.addHandler(handler)
 
 
 @functools.cache  # loggers that share a file share its stream, or they would overwrite each other
 def _log_stream(file: str) -> IO[str]:
-    remote = "://" in file
-    buffering = (
-        int(os.environ.get(D2_LOG_BUFFER_SIZE_KEY, DEFAULT_LOG_BUFFER_SIZE)) if remote else -1
-    )
-    stream = PathManager.open(file, "a", buffering=buffering)
+    PathManager.mkdirs(os.path.dirname(file))
+    stream = PathManager.open(file, "a")
     atexit.register(stream.close)
     return stream
 
 
-def _find_caller() -> tuple[str, tuple[str, int, str]]:
+def _find_caller() -> tuple[str, tuple]:
     """Return module name and place (file, line, function) of whoever called into this module."""
     frame: Any = sys._getframe(1)
     while frame.f_code.co_filename == __file__:
@@ -118,14 +103,7 @@ def _find_caller() -> tuple[str, tuple[str, int, str]]:
     return "detectron2" if module == "__main__" else module, place
 
 
-def log_first_n(
-    lvl: int,
-    msg: str,
-    n: int = 1,
-    *,
-    name: str | None = None,
-    key: str | tuple[str, ...] = "caller",
-) -> None:
+def log_first_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None, key="caller") -> None:
     """Log only the first ``n`` times.
 
     Args:
@@ -133,13 +111,12 @@ def log_first_n(
         msg: the message.
         n: how many times.
         name: the logger; by default that of the calling module.
-        key: what counts as the same log: ``"caller"`` (the line of code), ``"message"``, or both in a tuple.
+        key: what counts as the same log: ``"caller"`` (the line of code), ``"message"``, or both
+            in a tuple.
     """
     module, place = _find_caller()
-    known = {"caller": place, "message": (msg,)}
-    parts = (key,) if isinstance(key, str) else key
-    assert parts, "key must name 'caller', 'message' or both"
-    identity = sum((known[part] for part in sorted(parts)), ())
+    known = {"caller": place, "message": msg}
+    identity = tuple(known[part] for part in ([key] if isinstance(key, str) else key))
     _counts[identity] += 1
     if _counts[identity] <= n:
         logging.getLogger(name or module).log(lvl, msg)
@@ -157,21 +134,15 @@ def log_every_n_seconds(lvl: int, msg: str, n: float = 1, *, name: str | None = 
     """Log at most once in ``n`` seconds from the same line of code."""
     module, place = _find_caller()
     now = time.time()
-    if now - _last_times.get(place, -float("inf")) >= n:
+    if now - _last_times.get(place, 0) >= n:
         logging.getLogger(name or module).log(lvl, msg)
         _last_times[place] = now
 
 
 def create_small_table(small_dict: dict[str, Any]) -> str:
     """Return a table of one row with the keys as headers; for a handful of results."""
-    return tabulate(
-        [list(small_dict.values())],
-        headers=list(small_dict),
-        tablefmt="pipe",
-        floatfmt=".3f",
-        stralign="center",
-        numalign="center",
-    )
+    row, centred = [list(small_dict.values())], {"stralign": "center", "numalign": "center"}
+    return tabulate(row, headers=list(small_dict), tablefmt="pipe", floatfmt=".3f", **centred)
 
 
 __getattr__ = module_getattr(__name__)
