@@ -29,12 +29,13 @@ FILES = {
 
 # What the key of a model ends with -> the blob of Detectron. FPN levels name the last block of a stage.
 _LAYERS = (
-    (r"stem\.conv1\.norm", "res_conv1_bn"),
     (r"stem\.conv1", "conv1"),
-    (r"(res\d)\.(\d+)\.shortcut(\.norm)?", r"\1_\2_branch1\3"),
-    (r"(res\d)\.(\d+)\.conv1(\.norm)?", r"\1_\2_branch2a\3"),
-    (r"(res\d)\.(\d+)\.conv2(\.norm)?", r"\1_\2_branch2b\3"),
-    (r"(res\d)\.(\d+)\.conv3(\.norm)?", r"\1_\2_branch2c\3"),
+    (r"(res\d)\.(\d+)\.shortcut", r"\1_\2_branch1"),
+    (r"(res\d)\.(\d+)\.conv1", r"\1_\2_branch2a"),
+    (r"(res\d)\.(\d+)\.conv2", r"\1_\2_branch2b"),
+    (r"(res\d)\.(\d+)\.conv3", r"\1_\2_branch2c"),
+    # The topmost lateral convolution has no sum before it.
+    (r"fpn_lateral(5)", r"fpn_inner_res\1_{last}_sum"),
     (r"fpn_lateral(\d)", r"fpn_inner_res\1_{last}_sum_lateral"),
     (r"fpn_output(\d)", r"fpn_res\1_{last}_sum"),
     (r"rpn_head\.conv", "conv_rpn{fpn}"),
@@ -93,19 +94,17 @@ def _blobs(model, cfg):
 
 
 def _blob_name(key, cfg):
-    tensor = next(ending for ending in _TENSORS if key.endswith(f".{ending}"))
-    layer = key[: -len(tensor) - 1] + (".norm" if tensor.startswith("norm") else "")
+    ending = next(ending for ending in _TENSORS if key.endswith(f".{ending}"))
+    layer = key.removesuffix(f".{ending}")
     matches = ((re.search(f"{pattern}$", layer), blob) for pattern, blob in _LAYERS)
     match, blob = next((match, blob) for match, blob in matches if match)
-    level = match.group(1) if match.groups() else ""
-    blob = match.expand(blob).removesuffix(".norm") if match.groups() else blob
-    # The topmost lateral convolution has no sum before it.
-    blob = blob.removesuffix("_lateral") if layer.endswith("fpn_lateral5") else blob
-    fpn = "_fpn2" if "fpn" in cfg.MODEL.BACKBONE.NAME else ""
-    last = _LAST_BLOCK[cfg.MODEL.RESNETS.DEPTH].get(level, "")
-    blob = blob.replace("{fpn}", fpn).replace("{last}", str(last))
-    suffix = _TENSORS[tensor]
-    return f"{blob}_{suffix.removeprefix('bn_')}" if blob.endswith("_bn") else f"{blob}_{suffix}"
+    if blob == "conv1" and ending.startswith("norm"):
+        blob = "res_conv1"
+    blob = match.expand(blob)
+    if "{last}" in blob:
+        blob = blob.format(last=_LAST_BLOCK[cfg.MODEL.RESNETS.DEPTH][match.group(1)])
+    blob = blob.replace("{fpn}", "_fpn2" if "fpn" in cfg.MODEL.BACKBONE.NAME else "")
+    return f"{blob}_{_TENSORS[ending]}"
 
 
 def _origin(tensor, names):
