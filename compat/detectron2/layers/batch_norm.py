@@ -3,6 +3,7 @@
 N = images, C = channels, H, W = height and width in feature cells.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -133,8 +134,8 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "SyncBN": nn.SyncBatchNorm,
     "nnSyncBN": nn.SyncBatchNorm,
     "naiveSyncBN": NaiveSyncBatchNorm,
-    "naiveSyncBN_N": lambda channels: NaiveSyncBatchNorm(channels, stats_mode="N"),
-    "GN": lambda channels: nn.GroupNorm(32, channels),
+    "naiveSyncBN_N": functools.partial(NaiveSyncBatchNorm, stats_mode="N"),
+    "GN": functools.partial(nn.GroupNorm, 32),
     "LN": LayerNorm,
 }
 

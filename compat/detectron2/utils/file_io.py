@@ -14,14 +14,13 @@ PathManager = PathManagerBase()
 class Detectron2Handler(PathHandler):
     """Files published with Detectron2: ``detectron2://`` is the root of its download server."""
 
-    PREFIX = "detectron2://"
     S3_DETECTRON2_PREFIX = "https://dl.fbaipublicfiles.com/detectron2/"
 
     def _get_supported_prefixes(self) -> list[str]:
-        return [self.PREFIX]
+        return ["detectron2://"]
 
     def _url(self, path: str) -> str:
-        return self.S3_DETECTRON2_PREFIX + path.removeprefix(self.PREFIX)
+        return path.replace("detectron2://", self.S3_DETECTRON2_PREFIX, 1)
 
     def _get_local_path(self, path: str, **kwargs) -> str:
         return PathManager.get_local_path(self._url(path), **kwargs)
