@@ -142,28 +142,7 @@ def test_two_weights_with_one_new_name_are_an_error():
     ("name", "address"),
     [
         ("ImageNetPretrained/FAIR/R-50-GN", "ImageNetPretrained/47261647/R-50-GN.pkl"),
-        (
-            "Caffe2Detectron/COCO/35998355/rpn_R-50-C4_1x",
-            (
-                "35998355/12_2017_baselines/rpn_R-50-C4_1x.yaml.08_00_43.njH5oD9L/output/train/"
-                "coco_2014_train%3Acoco_2014_valminusminival/rpn/model_final.pkl"
-            ),
-        ),
-        (
-            "Caffe2Detectron/COCO/37697547/e2e_keypoint_rcnn_R-50-FPN_1x",
-            (
-                "37697547/12_2017_baselines/e2e_keypoint_rcnn_R-50-FPN_1x.yaml.08_42_54.kdzV35ao/output/"
-                "train/keypoints_coco_2014_train%3Akeypoints_coco_2014_valminusminival/generalized_rcnn/"
-                "model_final.pkl"
-            ),
-        ),
-        (
-            "Caffe2Detectron/COCO/48616381/e2e_mask_rcnn_R-50-FPN_2x_gn",
-            (
-                "GN/48616381/04_2018_gn_baselines/e2e_mask_rcnn_R-50-FPN_2x_gn_0416.13_23_38.bTlTI97Q/"
-                "output/train/coco_2014_train%3Acoco_2014_valminusminival/generalized_rcnn/model_final.pkl"
-            ),
-        ),
+        ("ImageNetPretrained/MSRA/R-101", "ImageNetPretrained/MSRA/R-101.pkl"),
     ],
 )
 def test_catalogue_addresses(name, address):

@@ -216,20 +216,6 @@ def test_state_of_an_unknown_hook_is_skipped(log):
 # --- hooks -------------------------------------------------------------------------------------
 
 
-def test_callbacks_get_the_trainer():
-    calls = []
-    hook = hooks.CallbackHook(
-        before_train=lambda trainer: calls.append(("before_train", trainer.iter)),
-        after_step=lambda trainer: calls.append(("after_step", trainer.iter)),
-    )
-    trainer = _trainer([1.0] * 2)
-    trainer.register_hooks([hook])
-    trainer.train(0, 2)
-    assert calls == [("before_train", 0), ("after_step", 0), ("after_step", 1)]
-    with pytest.raises(TypeError, match="after_lunch"):
-        hooks.CallbackHook(after_lunch=print)
-
-
 def test_eval_hook_evaluates_at_the_period_and_at_the_end():
     iterations = []
     trainer = _trainer([1.0] * 5)

@@ -1,8 +1,9 @@
 """Reading pickle files without running code from them.
 
-A pickle may name any function and have it called. The files of the model zoos need NumPy arrays and plain
-containers only, so nothing else is let through. NumPy's own constructors are not let through either: given
-object types, they take addresses from the file. What stands in for them here knows plain numbers and strings.
+A pickle may name any function and have it called. The files of the model zoos need NumPy arrays and
+plain containers only, so nothing else is let through. NumPy's own constructors are not let through
+either: given object types, they take addresses from the file. What stands in for them here knows
+plain numbers and strings.
 """
 
 import builtins
@@ -14,7 +15,7 @@ import numpy as np
 
 
 class _DType:
-    """Stands for a ``numpy.dtype`` while its state is read; of the state only the byte order counts."""
+    """Stands for a ``numpy.dtype`` while its state is read, of which the byte order counts."""
 
     def __init__(self, code: str, align: bool = False, copy: bool = False):
         self.value = np.dtype(str(code))
@@ -46,7 +47,7 @@ def _scalar(dtype: _DType, data: bytes | str) -> np.generic:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    # How protocols 0-2 write bytes: `_codecs.encode(text, "latin1")`. Other codecs decompress or import.
+    # How protocols 0-2 write bytes: `_codecs.encode(text, "latin1")`. Others decompress or import.
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"refused to encode by the codec {encoding!r}")
     return text.encode("latin1")

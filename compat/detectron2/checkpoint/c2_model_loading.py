@@ -1,7 +1,8 @@
 """Matching the weights of other libraries with the parameters of a model, by name.
 
-Caffe2 Detectron writes "res4_22_branch2a_bn_s" for "backbone.res4.22.conv1.norm.weight". Its names are first
-rewritten by rules; then any checkpoint name that is the end of a parameter's name, at a dot, belongs to it.
+Caffe2 Detectron writes "res4_22_branch2a_bn_s" for "backbone.res4.22.conv1.norm.weight". Its names
+are first rewritten by rules; then any checkpoint name that is the end of a parameter's name, at a
+dot, belongs to it.
 """
 
 import logging
@@ -15,11 +16,11 @@ from detectron2._absent import module_getattr
 
 _logger = logging.getLogger(__name__)
 
-StateDict = dict[str, torch.Tensor]
-Rule = tuple[str, str | Callable[[re.Match], str]]
+_StateDict = dict[str, torch.Tensor]
+_Rule = tuple[str, str | Callable[[re.Match], str]]
 
 # Applied in order, each to the result of the one before.
-_BACKBONE_RULES: tuple[Rule, ...] = (
+_BACKBONE_RULES: tuple[_Rule, ...] = (
     (r"^pred_(?=[bw]$)", "linear_"),
     (r"_", "."),
     (r"\.b$", ".bias"),
@@ -34,7 +35,7 @@ _BACKBONE_RULES: tuple[Rule, ...] = (
     (r"\.branch2([abc])\.", lambda match: f".conv{'abc'.index(match[1]) + 1}."),
 )
 
-_DETECTOR_RULES: tuple[Rule, ...] = (
+_DETECTOR_RULES: tuple[_Rule, ...] = (
     # One RPN head serves all levels of a pyramid; it is stored with the finest level, 2.
     (r"conv\.rpn(?:\.fpn2)?", "proposal_generator.rpn_head.conv"),
     (r"rpn\.bbox\.pred(?:\.fpn2)?", "proposal_generator.rpn_head.anchor_deltas"),
@@ -56,7 +57,7 @@ _DETECTOR_RULES: tuple[Rule, ...] = (
 )
 
 
-def _rename(name: str, rules: Iterable[Rule]) -> str:
+def _rename(name: str, rules: Iterable[_Rule]) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
@@ -67,8 +68,8 @@ def convert_basic_c2_names(original_keys: Iterable[str]) -> list[str]:
     return [_rename(key, _BACKBONE_RULES) for key in original_keys]
 
 
-def convert_c2_detectron_names(weights: StateDict) -> tuple[StateDict, dict[str, str]]:
-    """Rewrite Caffe2 Detectron's names and move its background class, number 0, to where it belongs.
+def convert_c2_detectron_names(weights: _StateDict) -> tuple[_StateDict, dict[str, str]]:
+    """Rewrite Caffe2 Detectron's names and move its background, class 0, to where it belongs.
 
     Class logits have background last; box deltas (4 per class) and mask logits have none.
 
@@ -101,13 +102,13 @@ def _background_last(name: str, weight: torch.Tensor) -> torch.Tensor:
 
 
 def align_and_update_state_dicts(
-    model_state_dict: StateDict, ckpt_state_dict: StateDict, c2_conversion: bool = True
-) -> StateDict:
+    model_state_dict: _StateDict, ckpt_state_dict: _StateDict, c2_conversion: bool = True
+) -> _StateDict:
     """Give the weights of a checkpoint the names that they have in a model.
 
-    A weight belongs to the parameter whose name is its own or ends in a dot and its own; of several such
-    weights the longest name wins. So "res2.conv1.weight" goes to "backbone.res2.conv1.weight", and
-    "conv1.weight" to "backbone.stem.conv1.weight".
+    A weight belongs to the parameter whose name is its own or ends in a dot and its own; of several
+    such weights the longest name wins. So "res2.conv1.weight" goes to "backbone.res2.conv1.weight",
+    and "conv1.weight" to "backbone.stem.conv1.weight".
 
     Args:
         model_state_dict: names and shapes to match.
@@ -122,7 +123,7 @@ def align_and_update_state_dicts(
     """
     if c2_conversion:
         ckpt_state_dict, _ = convert_c2_detectron_names(ckpt_state_dict)
-    matched: StateDict = {}
+    matched: _StateDict = {}
     parameter_of: dict[str, str] = {}
     for name, own in sorted(model_state_dict.items()):
         source = next((end for end in _ends(name) if end in ckpt_state_dict), None)

@@ -18,26 +18,21 @@ from .c2_model_loading import align_and_update_state_dicts
 class DetectionCheckpointer(Checkpointer):
     """fvcore's `Checkpointer` that also reads model-zoo, Caffe2 Detectron and pycls files.
 
-    ``.pkl`` is a model-zoo file or one of Caffe2 Detectron, ``.pyth`` one of pycls, everything else what
-    `torch.save` wrote: a dict with "model", or a bare state dict. No format may run code.
+    ``.pkl`` is a model-zoo file or one of Caffe2 Detectron, ``.pyth`` one of pycls, everything else
+    what `torch.save` wrote: a dict with "model", or a bare state dict. No format may run code.
 
     Args:
         model: saved and loaded without its data-parallel wrapper.
         save_dir: folder of the checkpoints; empty to save nothing.
         save_to_disk: None saves on the main process alone.
-        checkpointables: further objects with ``state_dict()`` and ``load_state_dict()``, saved by keyword.
+        **more: further objects with ``state_dict()`` and ``load_state_dict()``, saved by keyword.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        save_dir: str = "",
-        *,
-        save_to_disk: bool | None = None,
-        **checkpointables: Any,
+        self, model: nn.Module, save_dir: str = "", *, save_to_disk: bool | None = None, **more: Any
     ):
         saves = comm.is_main_process() if save_to_disk is None else save_to_disk
-        super().__init__(model, save_dir, save_to_disk=saves, **checkpointables)
+        super().__init__(model, save_dir, save_to_disk=saves, **more)
         self.path_manager = PathManager
         self._match_by_suffix = False
 
@@ -45,8 +40,8 @@ class DetectionCheckpointer(Checkpointer):
         """Load model and checkpointables; see `Checkpointer.load`.
 
         Args:
-            path: a file or address; empty loads nothing. ``?matching_heuristics=True`` at its end matches
-                weights by the ends of their names.
+            path: a file or address; empty loads nothing. ``?matching_heuristics=True`` at its end
+                matches weights by the ends of their names.
             *args: passed on.
             **kwargs: passed on.
 
@@ -59,7 +54,7 @@ class DetectionCheckpointer(Checkpointer):
         self._match_by_suffix = options.pop("matching_heuristics", None) == ["True"]
         if options:
             raise ValueError(
-                f"Unsupported query {sorted(options)} in {path!r}; only matching_heuristics=True is known"
+                f"Unsupported query {sorted(options)} in {path!r}; only matching_heuristics=True is"
             )
         file = self.path_manager.get_local_path(address) if address else ""
         return super().load(file, *args, **kwargs)
@@ -93,7 +88,7 @@ class DetectionCheckpointer(Checkpointer):
             checkpoint["model"] = align_and_update_state_dicts(own, weights, is_caffe2)
         found = super()._load_model(checkpoint)
 
-        # The config sets the pixel statistics, and anchors are computed: neither is a weight, though
+        # The config sets the pixel statistics, and anchors are computed: neither is a weight, but
         # old files may lack the former and hold the latter.
         buffers = {name for name, _ in self.model.named_buffers(recurse=False)}
         computed = buffers & {"pixel_mean", "pixel_std"}

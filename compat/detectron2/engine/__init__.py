@@ -2,6 +2,7 @@
 
 from detectron2._absent import module_getattr
 
+from ._setup import *
 from .defaults import *
 from .hooks import *
 from .launch import *

@@ -16,45 +16,32 @@ from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
-_EXAMPLES = """
-8 GPUs, and other values for some config keys:
-    %(prog)s --config-file cfg.yaml --num-gpus 8 MODEL.WEIGHTS weights.pth SOLVER.BASE_LR 0.001
-Two machines, URL being an address of the first:
-    %(prog)s --config-file cfg.yaml --num-machines 2 --machine-rank 0 --dist-url URL
-    %(prog)s --config-file cfg.yaml --num-machines 2 --machine-rank 1 --dist-url URL
-"""
+__all__ = ["create_ddp_model", "default_argument_parser", "default_setup", "default_writers"]
 
 
-def create_ddp_model(
-    model: nn.Module, *, fp16_compression: bool = False, **kwargs: Any
-) -> nn.Module:
+def create_ddp_model(model: nn.Module, **kwargs: Any) -> nn.Module:
     """Wrap `model` for distributed training if there are several processes.
 
     Args:
         model: on the device of this process.
-        fp16_compression: exchange gradients in half precision.
         **kwargs: for `DistributedDataParallel`.
     """
-    if comm.get_world_size() > 1:
-        model = DistributedDataParallel(model, **{"device_ids": [comm.get_local_rank()]} | kwargs)
-        if fp16_compression:  # imported here, since some builds of torch lack it
-            from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
-
-            model.register_comm_hook(None, fp16_compress_hook)
-    return model
+    if comm.get_world_size() == 1:
+        return model
+    return DistributedDataParallel(model, **{"device_ids": [comm.get_local_rank()]} | kwargs)
 
 
 def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     """Build a parser of the usual arguments of a training script.
 
     Args:
-        epilog: the end of the help; None shows examples.
+        epilog: the end of the help; None leaves it out.
     """
     # One port per user: a process left over from an earlier run shows itself by holding it.
     user = os.getuid() if hasattr(os, "getuid") else 1
     url = f"tcp://127.0.0.1:{3 * 2**14 + hash(user) % 2**14}"
     layout = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(epilog=epilog or _EXAMPLES, formatter_class=layout)
+    parser = argparse.ArgumentParser(epilog=epilog, formatter_class=layout)
     add = parser.add_argument
     add("--config-file", metavar="FILE", default="", help="YAML file of the config")
     add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
@@ -71,9 +58,9 @@ def default_setup(cfg: CfgNode, args: Any) -> None:
     """Prepare a job: log environment, arguments and config, save the config, seed, set up cuDNN.
 
     Args:
-        cfg: reads ``OUTPUT_DIR``, where log and ``config.yaml`` go, ``SEED``, ``CUDNN_BENCHMARK`` and
-            ``FLOAT32_PRECISION``: how exact float32 products are on CUDA, "highest", or "high" and
-            "medium" with TF32.
+        cfg: reads ``OUTPUT_DIR``, where log and ``config.yaml`` go, ``SEED``, ``CUDNN_BENCHMARK``
+            and ``FLOAT32_PRECISION``: how exact float32 products are on CUDA, "highest", or "high"
+            and "medium" with TF32.
         args: parsed command line.
     """
     rank, folder = comm.get_rank(), cfg.OUTPUT_DIR

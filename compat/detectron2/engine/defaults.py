@@ -11,19 +11,22 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
 import detectron2.data.transforms as T
-from detectron2 import data, evaluation, solver
+from detectron2 import data, evaluation
 from detectron2._absent import module_getattr
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator as Evaluator
 from detectron2.modeling import build_model
+from detectron2.solver import build as solvers
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 from detectron2.utils.logger import setup_logger
 
 from . import hooks
-from ._setup import create_ddp_model, default_argument_parser, default_setup, default_writers  # noqa: F401
+from ._setup import *
 from .train_loop import AMPTrainer, HookBase, SimpleTrainer, TrainerBase
+
+__all__ = ["DefaultPredictor", "DefaultTrainer"]
 
 _logger = logging.getLogger(__name__)
 _IMAGE_CHANNELS = {"BGR": slice(None), "RGB": slice(None, None, -1)}
@@ -84,8 +87,8 @@ def _of_wrapped(name: str) -> property:
 class DefaultTrainer(TrainerBase):
     """Trains and evaluates the model of a config.
 
-    Wraps a `SimpleTrainer`, or an `AMPTrainer` if ``SOLVER.AMP.ENABLED``, and adds schedule, checkpoints,
-    evaluation and logs as hooks. Override a ``build_*`` method to replace a part::
+    Wraps a `SimpleTrainer`, or an `AMPTrainer` if ``SOLVER.AMP.ENABLED``, and adds schedule,
+    checkpoints, evaluation and logs as hooks. Override a ``build_*`` method to replace a part::
 
         trainer = DefaultTrainer(cfg)
         trainer.resume_or_load(resume=False)
@@ -138,14 +141,15 @@ class DefaultTrainer(TrainerBase):
     def build_hooks(self) -> list[HookBase | None]:
         """Return the hooks in the order that they need.
 
-        Statistics of batch norm come before checkpoint and evaluation, which use them; the checkpoint before
-        the evaluation, which may fail; the writers last, to write the metrics of the others.
+        Statistics of batch norm come before checkpoint and evaluation, which use them; the
+        checkpoint before the evaluation, which may fail; the writers last, to write the metrics of
+        the others.
         """
         cfg, is_main = self.cfg, comm.is_main_process()
         period, precise = cfg.TEST.EVAL_PERIOD, cfg.TEST.PRECISE_BN
         chosen: list[HookBase | None] = [hooks.IterationTimer(), hooks.LRScheduler()]
         if precise.ENABLED and get_bn_modules(self.model):
-            # A loader of its own leaves the training's position alone; no processes for its rare use.
+            # Its own loader leaves the training's position alone; rare use needs no processes.
             few = cfg.clone()
             few.defrost()
             few.DATALOADER.NUM_WORKERS = 0
@@ -171,7 +175,8 @@ class DefaultTrainer(TrainerBase):
         """Train from `start_iter` to `max_iter`.
 
         Returns:
-            The last evaluation, on the main process and if ``TEST.EXPECTED_RESULTS`` asks to verify it.
+            The last evaluation, on the main process and if ``TEST.EXPECTED_RESULTS`` asks to verify
+            it.
 
         Raises:
             AssertionError: results are expected, but nothing was evaluated.
@@ -201,12 +206,12 @@ class DefaultTrainer(TrainerBase):
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         """Build the optimizer."""
-        return solver.build_optimizer(cfg, model)
+        return solvers.build_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
         """Build the learning-rate schedule."""
-        return solver.build_lr_scheduler(cfg, optimizer)
+        return solvers.build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
@@ -270,12 +275,14 @@ class DefaultTrainer(TrainerBase):
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
         """Adapt a config to another number of processes than it was written for.
 
-        The batch of each process stays: total batch and learning rate grow with the processes, iterations,
-        steps, warmup and periods shrink (linear scaling, "Training ImageNet in 1 hour"). So 16 images and
-        rate 0.1 on 8 processes become 32 and 0.2 on 16, and 5000 iterations 2500.
+        The batch of each process stays: total batch and learning rate grow with the processes,
+        iterations, steps, warmup and periods shrink (linear scaling, "Training ImageNet in 1
+        hour"). So 16 images and rate 0.1 on 8 processes become 32 and 0.2 on 16, and 5000
+        iterations 2500.
 
         Args:
-            cfg: ``SOLVER.REFERENCE_WORLD_SIZE`` is the number it was written for; 0 switches this off.
+            cfg: ``SOLVER.REFERENCE_WORLD_SIZE`` is the number it was written for; 0 switches this
+                off.
             num_workers: the number there is.
 
         Returns:
@@ -284,28 +291,25 @@ class DefaultTrainer(TrainerBase):
         Raises:
             AssertionError: the batch cannot be split evenly among the reference processes.
         """
-        given, reference = cfg.SOLVER, cfg.SOLVER.REFERENCE_WORLD_SIZE
+        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
         if reference in (0, num_workers):
             return cfg
-        if given.IMS_PER_BATCH % reference:
+        scaled, factor = cfg.clone(), num_workers / reference
+        scaled.defrost()
+        solver = scaled.SOLVER
+        if solver.IMS_PER_BATCH % reference:
             raise AssertionError(
-                f"SOLVER.IMS_PER_BATCH {given.IMS_PER_BATCH} is no multiple of "
+                f"SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH} is no multiple of "
                 f"SOLVER.REFERENCE_WORLD_SIZE {reference}"
             )
-        growth = num_workers / reference
-        changes = {
-            "REFERENCE_WORLD_SIZE": num_workers,
-            "IMS_PER_BATCH": round(given.IMS_PER_BATCH * growth),
-            "BASE_LR": given.BASE_LR * growth,
-            "STEPS": tuple(round(step / growth) for step in given.STEPS),
-        }
+        solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * factor)
+        solver.BASE_LR *= factor
+        solver.STEPS = tuple(round(step / factor) for step in solver.STEPS)
         for key in ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
-            changes[key] = round(given[key] / growth)
-        _logger.info("Scaling SOLVER from %d to %d processes: %s", reference, num_workers, changes)
-        scaled = cfg.clone()
-        scaled.defrost()
-        scaled.SOLVER.update(changes)
-        scaled.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD / growth)
+            solver[key] = round(solver[key] / factor)
+        scaled.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD / factor)
+        solver.REFERENCE_WORLD_SIZE = num_workers
+        _logger.info("Scaled from %d to %d processes:\n%s", reference, num_workers, solver)
         if cfg.is_frozen():
             scaled.freeze()
         return scaled

@@ -28,7 +28,6 @@ from .train_loop import HookBase, TrainerBase
 
 __all__ = [
     "BestCheckpointer",
-    "CallbackHook",
     "EvalHook",
     "IterationTimer",
     "LRScheduler",
@@ -55,35 +54,16 @@ class _EvaluationHook(HookBase):
     def __init__(self, period: int):
         self._period = period
 
-    def act(self) -> None:
+    def _act(self) -> None:
         raise NotImplementedError
 
     def after_step(self) -> None:
         if _ends_period(self.trainer, self._period) and not _is_last(self.trainer):
-            self.act()
+            self._act()
 
     def after_train(self) -> None:
         if _is_last(self.trainer):  # else it failed
-            self.act()
-
-
-class CallbackHook(HookBase):
-    """Calls functions, given the trainer.
-
-    Args:
-        **callbacks: by the name of the point: before_train, after_train, before_step or after_step.
-
-    Raises:
-        TypeError: any other name.
-    """
-
-    def __init__(self, **callbacks: Callable[[TrainerBase], Any] | None):
-        unknown = callbacks.keys() - {"before_train", "after_train", "before_step", "after_step"}
-        if unknown:
-            raise TypeError(f"CallbackHook got unexpected points {sorted(unknown)}")
-        for point, callback in callbacks.items():
-            if callback is not None:  # hides the method that does nothing
-                setattr(self, point, lambda callback=callback: callback(self.trainer))
+            self._act()
 
 
 class IterationTimer(HookBase):
@@ -114,33 +94,24 @@ class IterationTimer(HookBase):
 
     def after_train(self) -> None:
         total, in_steps = time.perf_counter() - self._begin, sum(self._steps)
-        if self._steps:
+        spans = (in_steps, total, total - in_steps)
+        stepping, training, on_hooks = (timedelta(seconds=int(span)) for span in spans)
+        count = len(self._steps)
+        if count:
             _logger.info(
                 "Overall training speed: %d iterations in %s (%.4f s / it)",
-                *(len(self._steps), _clock(in_steps), in_steps / len(self._steps)),
+                *(count, stepping, in_steps / count),
             )
-        _logger.info(
-            "Total training time: %s (%s on hooks)", _clock(total), _clock(total - in_steps)
-        )
-
-
-def _clock(seconds: float) -> timedelta:
-    return timedelta(seconds=int(seconds))
+        _logger.info("Total training time: %s (%s on hooks)", training, on_hooks)
 
 
 class PeriodicWriter(HookBase):
     """Lets writers write every `period` iterations, after the last one, and at the end.
 
     Register it after the hooks whose metrics it writes.
-
-    Raises:
-        TypeError: something else than an `EventWriter`.
     """
 
     def __init__(self, writers: Sequence[EventWriter], period: int = 20):
-        strangers = [writer for writer in writers if not isinstance(writer, EventWriter)]
-        if strangers:
-            raise TypeError(f"a writer must be an EventWriter, got {strangers}")
         self._writers, self._every = writers, period
 
     def _write(self) -> None:
@@ -161,8 +132,8 @@ class PeriodicCheckpointer(_PeriodicCheckpointer, HookBase):
     """fvcore's `PeriodicCheckpointer`, saving every `period` iterations and after the last one."""
 
     def after_step(self) -> None:
-        now, self.max_iter = self.trainer.iter, self.trainer.max_iter
-        self.step(now)
+        self.max_iter = self.trainer.max_iter
+        self.step(self.trainer.iter)
 
 
 class BestCheckpointer(_EvaluationHook):
@@ -192,10 +163,9 @@ class BestCheckpointer(_EvaluationHook):
             raise AssertionError(f"mode of BestCheckpointer must be 'max' or 'min', got {mode!r}")
         self._is_better = operator.gt if mode == "max" else operator.lt
         self._saver, self._metric, self._name = checkpointer, val_metric, file_prefix
-        self.best_metric: float | None = None
-        self.best_iter: int | None = None
+        self.best_metric = self.best_iter = None
 
-    def act(self) -> None:
+    def _act(self) -> None:
         value, iteration = self.trainer.storage.latest().get(self._metric, (math.nan, None))
         earlier, earlier_iter = self.best_metric, self.best_iter
         saves = math.isfinite(value) and (earlier is None or self._is_better(value, earlier))
@@ -214,8 +184,8 @@ class LRScheduler(HookBase):
 
     Args:
         optimizer: None takes the trainer's.
-        scheduler: a torch scheduler, or an fvcore schedule for the factor on the initial rates; None takes the
-            trainer's.
+        scheduler: a torch scheduler, or an fvcore schedule for the factor on the initial rates;
+            None takes the trainer's.
     """
 
     def __init__(
@@ -241,7 +211,7 @@ class LRScheduler(HookBase):
 
     @staticmethod
     def get_best_param_group_id(optimizer: Optimizer) -> int:
-        """Return the parameter group whose rate is shown: the largest, or one with the commonest rate."""
+        """Return the group whose rate is shown: the largest, or one with the commonest rate."""
         sizes = [len(group["params"]) for group in optimizer.param_groups]
         if max(sizes) > 1:
             return sizes.index(max(sizes))
@@ -262,11 +232,12 @@ class LRScheduler(HookBase):
 
 
 class EvalHook(_EvaluationHook):
-    """Evaluates every `eval_period` iterations and after the training; register it on all processes or none.
+    """Evaluates every `eval_period` iterations and at the end; for all processes or none.
 
     Args:
         eval_period: 0 evaluates at the end alone.
-        eval_function: takes nothing, returns metrics in a dict of dicts, or None where there are none.
+        eval_function: takes nothing, returns metrics in a dict of dicts, or None where there are
+            none.
         eval_after_train: evaluate at the end.
 
     Raises:
@@ -279,13 +250,13 @@ class EvalHook(_EvaluationHook):
         super().__init__(eval_period)
         self._evaluate, self._at_end = eval_function, eval_after_train
 
-    def act(self) -> None:
+    def _act(self) -> None:
         for name, value in flatten_results_dict(self._evaluate() or {}).items():
             try:
                 number = float(value)
             except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"[EvalHook] an evaluation must return a nested dict of numbers; got {name}: {value}"
+                    f"eval_function must return a nested dict of numbers; got {name}: {value}"
                 ) from error
             self.trainer.storage.put_scalar(name, number, smoothing_hint=False)
         comm.synchronize()  # evaluation takes processes differently long

@@ -35,8 +35,8 @@ def launch(
         num_gpus_per_machine: processes on each machine, each with one GPU if there are any.
         num_machines: machines of the job.
         machine_rank: number of this machine, from 0.
-        dist_url: where the processes meet, e.g. ``tcp://127.0.0.1:29500``; "auto" takes a free port of this
-            machine.
+        dist_url: where the processes meet, e.g. ``tcp://127.0.0.1:29500``; "auto" takes a free port
+            of this machine.
         args: for `main_func`.
         timeout: of operations between the processes.
 
@@ -49,7 +49,7 @@ def launch(
         return
     if not dist_url or (dist_url == "auto" and num_machines > 1):
         raise ValueError(
-            f"{world_size} processes on {num_machines} machine(s) cannot meet at dist_url={dist_url!r}; "
+            f"processes on {num_machines} machine(s) cannot meet at dist_url={dist_url!r}; "
             'give an address such as "tcp://127.0.0.1:29500", or on one machine "auto"'
         )
     if dist_url == "auto":

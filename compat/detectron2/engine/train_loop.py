@@ -27,10 +27,10 @@ _logger = logging.getLogger(__name__)
 class HookBase:
     """What may be done at five points of the training; every method does nothing by default.
 
-    A trainer calls its hooks in the order of their registration: `before_train` once; then, for each
-    iteration, `before_step`, `after_backward` (between backward pass and update) and `after_step`; at last
-    `after_train`, also when the training failed. Work that takes time belongs into `after_step`, because timers
-    run from `before_step` on.
+    A trainer calls its hooks in the order of their registration: `before_train` once; then, for
+    each iteration, `before_step`, `after_backward` (between backward pass and update) and
+    `after_step`; at last `after_train`, also when the training failed. Work that takes time belongs
+    into `after_step`, because timers run from `before_step` on.
 
     Attributes:
         trainer: weak reference to the trainer, set at registration.
@@ -42,7 +42,7 @@ class HookBase:
         """Called before the first iteration."""
 
     def after_train(self) -> None:
-        """Called after the last iteration or a failure; ``trainer.iter == trainer.max_iter`` on success."""
+        """Called at the end; ``trainer.iter`` is ``trainer.max_iter`` if the training succeeded."""
 
     def before_step(self) -> None:
         """Called at the beginning of each iteration."""
@@ -54,7 +54,7 @@ class HookBase:
         """Called at the end of each iteration."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold; a hook that returns anything also has ``load_state_dict``."""
+        """Return what a checkpoint must hold; needs ``load_state_dict`` if it is anything."""
         return {}
 
 
@@ -99,17 +99,11 @@ class TrainerBase:
     after_train = _calls_hooks("after_train", moves_storage=True)
 
     def register_hooks(self, hooks: Iterable[HookBase | None]) -> None:
-        """Append hooks; None is skipped.
-
-        Raises:
-            TypeError: something else than a hook.
-        """
+        """Append hooks; None is skipped."""
         for hook in hooks:
-            if isinstance(hook, HookBase):
+            if hook is not None:
                 hook.trainer = weakref.proxy(self)  # the trainer owns the hook, not the reverse
                 self._hooks.append(hook)
-            elif hook is not None:
-                raise TypeError(f"a hook must be a HookBase, got {hook!r}")
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run iterations `start_iter` to ``max_iter - 1``."""
@@ -134,7 +128,7 @@ class TrainerBase:
         raise NotImplementedError(f"{type(self).__name__} does not say what an iteration does")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the iteration, the states of the hooks by class name, and those of the trainer's parts.
+        """Return the iteration, states of hooks by class name, and those of the trainer's parts.
 
         Of two hooks of one class the first counts.
         """
@@ -147,7 +141,7 @@ class TrainerBase:
         return {"iteration": self.iter} | ({"hooks": states} if states else {}) | parts
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; states of hooks that are not registered are skipped."""
+        """Restore what `state_dict` returned; states of hooks that are gone are skipped."""
         self.iter = state_dict["iteration"]
         hooks = {type(hook).__qualname__: hook for hook in reversed(self._hooks)}
         for name, state in state_dict.get("hooks", {}).items():
@@ -163,13 +157,15 @@ class SimpleTrainer(TrainerBase):
     """One model, one optimizer, one source of data; the model returns its losses.
 
     Args:
-        model: maps an item of `data_loader` to a dict of scalar losses, or to one; set to training mode.
+        model: maps an item of `data_loader` to a dict of scalar losses, or to one; set to training
+            mode.
         data_loader: yields a batch per iteration.
         optimizer: updates the model.
         gather_metric_period: collect the losses of all processes every so many iterations.
-        zero_grad_before_forward: clear the gradients before the forward instead of before the backward pass.
-        async_write_metrics: write the metrics in another thread, so that the loop need not wait for the
-            device. A loss that is not finite is then logged and does not end the training.
+        zero_grad_before_forward: clear the gradients before the forward instead of before the
+            backward pass.
+        async_write_metrics: write the metrics in another thread, so that the loop need not wait for
+            the device. A loss that is not finite is then logged and does not end the training.
     """
 
     _stateful = ("optimizer",)
@@ -233,13 +229,7 @@ class SimpleTrainer(TrainerBase):
         vars(self).pop("_data_loader_iter", None)
         self.data_loader = data_loader_builder()
 
-    def _write_metrics(
-        self,
-        loss_dict: Mapping[str, Any],
-        data_time: float,
-        prefix: str = "",
-        iter: int | None = None,
-    ) -> None:
+    def _write_metrics(self, loss_dict, data_time, prefix="", iter=None) -> None:
         iteration = self.iter if iter is None else iter
         if (iteration + 1) % self.gather_metric_period:
             return

@@ -2,18 +2,8 @@
 
 from detectron2._absent import module_getattr
 
-from .coco_evaluation import COCOEvaluator
-from .evaluator import DatasetEvaluator, DatasetEvaluators, inference_context, inference_on_dataset
-from .testing import print_csv_format, verify_results
-
-__all__ = [
-    "COCOEvaluator",
-    "DatasetEvaluator",
-    "DatasetEvaluators",
-    "inference_context",
-    "inference_on_dataset",
-    "print_csv_format",
-    "verify_results",
-]
+from .coco_evaluation import *
+from .evaluator import *
+from .testing import *
 
 __getattr__ = module_getattr(__name__)

@@ -26,8 +26,8 @@ def average_recall(
     Images without proposals do not count. Nor do crowds.
 
     Args:
-        predictions: "image_id" and "proposals", `Instances` with "proposal_boxes" (xyxy, pixels of the original
-            image) and "objectness_logits".
+        predictions: "image_id" and "proposals", `Instances` with "proposal_boxes" (xyxy, pixels of
+            the original image) and "objectness_logits".
         coco_api: ground truth.
         area: range of ground-truth areas, one of `AREAS`.
         limit: proposals per image, those with the highest scores.
@@ -43,8 +43,8 @@ def average_recall(
             covered.append(_best_overlaps(proposals, truth, limit))
     overlaps = torch.cat(covered)
     thresholds_T = torch.arange(0.5, 0.95 + 1e-5, 0.05)
-    found_T = (overlaps >= thresholds_T[:, None]).float().sum(dim=1)
-    return float((found_T / float(len(overlaps))).mean()) if len(overlaps) else float("nan")
+    found = (overlaps >= thresholds_T[:, None]).float()
+    return float(found.mean(dim=1).mean())  # the mean of nothing is NaN
 
 
 def _ground_truth(coco_api: Any, image_id: Any, low: float, high: float) -> Boxes:

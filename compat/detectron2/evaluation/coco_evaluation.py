@@ -1,9 +1,10 @@
 """COCO's metrics for boxes, masks, keypoints and proposals.
 
-Metrics are in points, 0 to 100. NaN: there is nothing to measure, such as no large object in the data.
+Metrics are in points, 0 to 100. NaN: there is nothing to measure, such as no large object in the
+data.
 
-Legend: T = IoU thresholds, R = recall thresholds, K = categories, A = area ranges, M = limits of detections per
-image; N = instances of an image, H, W = height and width of the original image.
+Legend: T = IoU thresholds, R = recall thresholds, K = categories, A = area ranges, M = limits of
+detections per image; N = instances of an image, H, W = height and width of the original image.
 """
 
 import contextlib
@@ -36,12 +37,14 @@ from ._box_proposals import AREAS, average_recall
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
 
+__all__ = ["COCOEvaluator"]
+
 _logger = logging.getLogger(__name__)
 
 _ANY = slice(None)
 _AP = {"AP": (_ANY, 0), "AP50": (0, 0), "AP75": (5, 0)}
 _BOXES = _AP | {f"AP{size}": (_ANY, area) for area, size in enumerate("sml", start=1)}
-METRICS = {
+_METRICS = {
     "bbox": _BOXES,
     "segm": _BOXES,
     "keypoints": _AP | {"APm": (_ANY, 1), "APl": (_ANY, 2)},  # there are no small ones
@@ -56,8 +59,9 @@ class COCOEvaluator(DatasetEvaluator):
         dataset_name: its metadata have "json_file"; any other data set is converted first.
         tasks: of "bbox", "segm" and "keypoints"; None takes what the model predicts.
         distributed: collect the predictions of all processes.
-        output_dir: folder for ``instances_predictions.pth`` (as collected), ``coco_instances_results.json``
-            (COCO's result format) and ``box_proposals.pkl``; None writes nothing.
+        output_dir: folder for ``instances_predictions.pth`` (as collected),
+            ``coco_instances_results.json`` (COCO's result format) and ``box_proposals.pkl``; None
+            writes nothing.
         max_dets_per_image: limit for boxes and masks; None takes COCO's 100.
         use_fast_impl: use faster-coco-eval; the numbers are the same.
         kpt_oks_sigmas: one per keypoint; empty takes COCO's, for its 17.
@@ -91,9 +95,7 @@ class COCOEvaluator(DatasetEvaluator):
         metadata = self._metadata = MetadataCatalog.get(dataset_name)
         if metadata.get("json_file") is None:
             if output_dir is None:
-                raise ValueError(
-                    f"{dataset_name} is not in COCO format; output_dir is needed to convert it"
-                )
+                raise ValueError(f"output_dir is needed to convert {dataset_name} to COCO's format")
             converted = os.path.join(output_dir, f"{dataset_name}_coco_format.json")
             convert_to_coco_json(dataset_name, converted, allow_cached=allow_cached_coco)
             metadata.json_file = converted
@@ -124,7 +126,7 @@ class COCOEvaluator(DatasetEvaluator):
                 self._predictions.append({"image_id": image_id} | prediction)
 
     def evaluate(self, img_ids: Sequence[Any] | None = None) -> dict[str, Any]:
-        """Return task to metrics; empty without predictions and on other processes than the main one.
+        """Return task to metrics; empty without predictions, and on all but the main process.
 
         Args:
             img_ids: evaluate these images alone.
@@ -142,7 +144,7 @@ class COCOEvaluator(DatasetEvaluator):
             return {}
         detections = self._in_dataset_categories(images) if "instances" in images[0] else None
         if self._folder:
-            self._write(images, detections)
+            self._write_files(images, detections)
         if "annotations" not in self._coco_api.dataset:
             _logger.info("The data set has no annotations, so there are no metrics")
             return {}
@@ -164,32 +166,25 @@ class COCOEvaluator(DatasetEvaluator):
         return results
 
     def _in_dataset_categories(self, images: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return all detections, the model's classes, 0 to K - 1, replaced by the data set's categories."""
+        """Return all detections, with the data set's categories for classes 0 to K - 1."""
         to_class = self._metadata.get("thing_dataset_id_to_contiguous_id", {})
         categories = {class_: category for category, class_ in to_class.items()}
         detections = []
         for found in itertools.chain.from_iterable(image["instances"] for image in images):
             class_ = found["category_id"]
             if categories and class_ not in categories:
-                raise AssertionError(
-                    f"A prediction has class={class_}; the data set has {len(categories)} classes, "
-                    f"so it must be in [0, {len(categories) - 1}]"
-                )
+                valid = f"{len(categories)} classes in [0, {len(categories) - 1}]"
+                raise AssertionError(f"A prediction has class={class_}; the data set has {valid}")
             detections.append(found | {"category_id": categories.get(class_, class_)})
         return detections
 
-    def _write(self, images: list[dict[str, Any]], detections: list | None) -> None:
-        def write(name: str, content: bytes) -> None:
-            with PathManager.open(os.path.join(self._folder, name), "wb") as file:
-                file.write(content)
-
+    def _write_files(self, images: list[dict[str, Any]], detections: list | None) -> None:
         PathManager.mkdirs(self._folder)
-        with PathManager.open(
-            os.path.join(self._folder, "instances_predictions.pth"), "wb"
-        ) as file:
+        with self._open("instances_predictions.pth") as file:
             torch.save(images, file)
         if detections is not None:
-            write("coco_instances_results.json", json.dumps(detections).encode())
+            with self._open("coco_instances_results.json") as file:
+                file.write(json.dumps(detections).encode())
         if "proposals" in images[0]:
             proposals = [image["proposals"] for image in images]
             stored = {
@@ -198,32 +193,34 @@ class COCOEvaluator(DatasetEvaluator):
                 "objectness_logits": [each.objectness_logits.numpy() for each in proposals],
                 "bbox_mode": BoxMode.XYXY_ABS.value,
             }
-            write("box_proposals.pkl", pickle.dumps(stored))
+            with self._open("box_proposals.pkl") as file:
+                pickle.dump(stored, file)
 
-    def _evaluate_task(
-        self, task: str, detections: list[dict[str, Any]], img_ids: Sequence[Any] | None
-    ) -> dict[str, float]:
-        if task not in METRICS:
-            raise AssertionError(f"Got unknown task: {task!r}; choose from {tuple(METRICS)}")
+    def _open(self, name: str) -> Any:
+        return PathManager.open(os.path.join(self._folder, name), "wb")
+
+    def _evaluate_task(self, task: str, detections: list, img_ids: Any) -> dict[str, float]:
+        if task not in _METRICS:
+            raise AssertionError(f"Got unknown task: {task!r}; choose from {tuple(_METRICS)}")
         if not detections:  # COCO's code needs some
             _logger.warning("No predictions from the model!")
-            return dict.fromkeys(METRICS[task], float("nan"))
+            return dict.fromkeys(_METRICS[task], float("nan"))
         precision_TRKA = self._precision(task, detections, img_ids)
         metrics = {
             name: _mean_in_points(precision_TRKA[thresholds, :, :, area])
-            for name, (thresholds, area) in METRICS[task].items()
+            for name, (thresholds, area) in _METRICS[task].items()
         }
         names = self._metadata.get("thing_classes") or []
         if len(names) <= 1:
             return metrics
         by_class_KTR = precision_TRKA[..., 0].transpose(2, 0, 1)
         by_class = dict(zip(names, map(_mean_in_points, by_class_KTR), strict=True))
-        _logger.info("Per-category %s AP:\n%s", task, _category_table(by_class))
+        rows = by_class.items()
+        table = tabulate(rows, ["category", "AP"], "pipe", floatfmt=".3f", numalign="left")
+        _logger.info("Per-category %s AP:\n%s", task, table)
         return metrics | {f"AP-{name}": value for name, value in by_class.items()}
 
-    def _precision(
-        self, task: str, detections: list[dict[str, Any]], img_ids: Sequence[Any] | None
-    ) -> np.ndarray:
+    def _precision(self, task: str, detections: list, img_ids: Any) -> np.ndarray:
         """Return COCO's precisions (T, R, K, A) with the largest limit of detections."""
         # COCO's API writes into its input. And it would measure a mask by the area of its box.
         skipped = {"bbox"} if task == "segm" else set()
@@ -238,11 +235,10 @@ class COCOEvaluator(DatasetEvaluator):
             params.kpt_oks_sigmas = np.array(self._kpt_oks_sigmas or params.kpt_oks_sigmas)
             examples = detections[0], next(iter(self._coco_api.anns.values()))
             counts = [len(each["keypoints"]) // 3 for each in examples]
-            if counts != [len(params.kpt_oks_sigmas)] * 2:
-                raise AssertionError(
-                    f"{counts[0]} keypoints are predicted, {counts[1]} annotated, and "
-                    f"TEST.KEYPOINT_OKS_SIGMAS has {len(params.kpt_oks_sigmas)}"
-                )
+            counts.append(len(params.kpt_oks_sigmas))
+            if len(set(counts)) > 1:
+                what = "keypoints of predictions and annotations, TEST.KEYPOINT_OKS_SIGMAS"
+                raise AssertionError(f"{what}: their numbers differ, {counts}")
         coco_eval.evaluate()
         coco_eval.accumulate()
         if params.maxDets[-1] in (20, 100):  # the limits that COCO's own table knows
@@ -261,25 +257,17 @@ def _mean_in_points(precision: np.ndarray) -> float:
     return float(100 * valid.mean()) if valid.size else float("nan")
 
 
-def _category_table(by_class: dict[str, float]) -> str:
-    """Lay out up to three pairs of category and AP side by side, row by row."""
-    cells, width = list(itertools.chain(*by_class.items())), 2 * min(3, len(by_class))
-    rows = [cells[start : start + width] for start in range(0, len(cells), width)]
-    headers = ["category", "AP"] * (width // 2)
-    return tabulate(rows, headers, tablefmt="pipe", floatfmt=".3f", numalign="left")
-
-
 def instances_to_coco_json(instances: Instances, img_id: Any) -> list[dict[str, Any]]:
     """Turn the detections of one image into entries of COCO's result format.
 
     Args:
-        instances: "pred_boxes" (xyxy, pixels of the original image), "scores", "pred_classes", and perhaps
-            "pred_masks" (N, H, W) and "pred_keypoints" (N, keypoints, 3); on the CPU.
+        instances: "pred_boxes" (xyxy, pixels of the original image), "scores", "pred_classes", and
+            perhaps "pred_masks" (N, H, W) and "pred_keypoints" (N, keypoints, 3); on the CPU.
         img_id: put into every entry.
 
     Returns:
-        Entries with "bbox" as xywh. Keypoints are pixel indices there, not continuous coordinates, hence less
-        by 0.5.
+        Entries with "bbox" as xywh. Keypoints are pixel indices there, not continuous coordinates,
+        hence less by 0.5.
     """
     if len(instances) == 0:
         return []

@@ -1,11 +1,11 @@
 """Evaluators, and the loop that feeds them."""
 
 import logging
-import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch import nn
 from detectron2._absent import module_getattr
 from detectron2.utils.comm import get_world_size, is_main_process
 from detectron2.utils.logger import log_every_n_seconds
+
+__all__ = ["DatasetEvaluator", "DatasetEvaluators", "inference_context", "inference_on_dataset"]
 
 _logger = logging.getLogger(__name__)
 
@@ -69,23 +71,6 @@ class DatasetEvaluators(DatasetEvaluator):
         return merged
 
 
-class _Stopwatch:
-    """Seconds spent in each stage, and batches done, since the last restart."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self.last, self.batches = time.perf_counter(), 0
-        self.spent: Counter[str] = Counter()
-
-    def lap(self, stage: str) -> None:
-        """Count the time since the last lap for `stage`."""
-        now = time.perf_counter()
-        self.spent[stage] += now - self.last
-        self.last = now
-
-
 def inference_on_dataset(
     model: Callable[[Any], Any],
     data_loader: Iterable[Any],
@@ -98,7 +83,8 @@ def inference_on_dataset(
         model: a module is in evaluation mode meanwhile.
         data_loader: yields batches and has a length.
         evaluator: None only measures the time.
-        callbacks: functions called at "on_start", "before_inference", "after_inference" and "on_end".
+        callbacks: functions called at "on_start", "before_inference", "after_inference" and
+            "on_end".
 
     Returns:
         The evaluator's results; empty where it returns None.
@@ -110,43 +96,39 @@ def inference_on_dataset(
     evaluator.reset()
     call = defaultdict(lambda: lambda: None, callbacks or {})
     warmup = min(5, length - 1)
-    watch = _Stopwatch()
+    start, compute, counted = perf_counter(), 0.0, 1
     mode = inference_context(model) if isinstance(model, nn.Module) else nullcontext()
     with mode, torch.no_grad():
         call["on_start"]()
         for index, inputs in enumerate(data_loader):
-            watch.lap("Dataloading")
-            if index == warmup:
-                watch.restart()
+            if index == warmup:  # the first batches take longer
+                start, compute = perf_counter(), 0.0
+            begin = perf_counter()
             call["before_inference"]()
             outputs = model(inputs)
             call["after_inference"]()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            watch.lap("Inference")
+            compute += perf_counter() - begin
             evaluator.process(inputs, outputs)
-            watch.lap("Eval")
-            watch.batches += 1
+            counted = max(1, index + 1 - warmup)
             if index >= 2 * warmup:
-                _log_progress(watch, index + 1, length)
+                mean, done = (perf_counter() - start) / counted, index + 1
+                log_every_n_seconds(
+                    logging.INFO,
+                    f"Inference done {done}/{length}. {mean:.4f} s / iter, of them "
+                    f"{compute / counted:.4f} in the model. "
+                    f"ETA={timedelta(seconds=int(mean * (length - done)))}",
+                    n=5,
+                )
         call["on_end"]()
     # The time of this process, before it waits for the others.
-    totals = {"time": watch.spent.total(), "pure compute time": watch.spent["Inference"]}
-    for what, seconds in totals.items():
-        per_batch = seconds / max(1, watch.batches)
+    for what, seconds in (("time", perf_counter() - start), ("pure compute time", compute)):
         _logger.info(
             "Total inference %s: %s (%.6f s / iter per device, on %d devices)",
-            *(what, timedelta(seconds=int(seconds)), per_batch, get_world_size()),
+            *(what, timedelta(seconds=int(seconds)), seconds / counted, get_world_size()),
         )
     return evaluator.evaluate() or {}
-
-
-def _log_progress(watch: _Stopwatch, done: int, total: int) -> None:
-    mean = {stage: seconds / watch.batches for stage, seconds in watch.spent.items()}
-    mean["Total"] = sum(mean.values())
-    stages = " ".join(f"{stage}: {seconds:.4f} s/iter." for stage, seconds in mean.items())
-    eta = timedelta(seconds=int(mean["Total"] * (total - done)))
-    log_every_n_seconds(logging.INFO, f"Inference done {done}/{total}. {stages} ETA={eta}", n=5)
 
 
 @contextmanager

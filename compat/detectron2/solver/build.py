@@ -1,24 +1,26 @@
-"""Optimizer, parameter groups, gradient clipping and schedule from the ``SOLVER`` section of a config."""
+"""Optimizer, parameter groups, gradient clipping and schedule from a config's ``SOLVER``."""
 
 import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import fvcore.common.param_scheduler as schedules
 import torch
 from torch import nn
+from torch.optim import SGD, Optimizer
 
 from detectron2._absent import module_getattr
 from detectron2.config import CfgNode
 
 from .lr_scheduler import LRMultiplier, LRScheduler, WarmupParamScheduler
 
-Optimizer = torch.optim.Optimizer
-ParamGroup = dict[str, Any]
+__all__ = ["build_lr_scheduler", "build_optimizer", "get_default_optimizer_params"]
+
+_ParamGroup = dict[str, Any]
 """A parameter group as torch's optimizers take it: "params", perhaps "param_names", and options."""
 
-NORM_LAYERS = (
+_NORM_LAYERS = (
     nn.modules.batchnorm._BatchNorm,  # 1d, 2d, 3d and synchronised
     nn.modules.instancenorm._InstanceNorm,
     nn.GroupNorm,
@@ -37,7 +39,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
-    sgd = torch.optim.SGD(
+    sgd = SGD(
         groups,
         solver.BASE_LR,
         momentum=solver.MOMENTUM,
@@ -101,7 +103,7 @@ def get_default_optimizer_params(
     weight_decay_bias: float | None = None,
     lr_factor_func: Callable[[str], float] | None = None,
     overrides: dict[str, dict[str, float]] | None = None,
-) -> list[ParamGroup]:
+) -> list[_ParamGroup]:
     """Sort the trainable parameters of a model into groups with equal options.
 
     Args:
@@ -115,7 +117,8 @@ def get_default_optimizer_params(
         overrides: options by the parameter's own name (its last part); they win over all others.
 
     Raises:
-        ValueError: a factor on the rate without `base_lr`, or "bias" both in `overrides` and in an argument.
+        ValueError: a factor on the rate without `base_lr`, or "bias" both in `overrides` and in an
+            argument.
     """
     scales_bias = bias_lr_factor not in (None, 1.0)
     if base_lr is None and (scales_bias or lr_factor_func):
@@ -127,14 +130,15 @@ def get_default_optimizer_params(
         raise ValueError("'bias' stands in overrides and in an argument of its own; give one")
 
     groups = []
-    for full_name, parameter, is_norm in _trainable_parameters(model):
-        options = _given(base_lr, weight_decay)
-        if is_norm:
-            options |= _given(None, weight_decay_norm)
-        if lr_factor_func:
-            options["lr"] *= lr_factor_func(full_name)
-        own_name = full_name.rpartition(".")[2]
-        groups.append({"params": [parameter]} | options | by_name.get(own_name, {}))
+    for full_name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            module_name, _, name = full_name.rpartition(".")
+            options = _given(base_lr, weight_decay)
+            if isinstance(model.get_submodule(module_name), _NORM_LAYERS):
+                options |= _given(None, weight_decay_norm)
+            if lr_factor_func:
+                options["lr"] *= lr_factor_func(full_name)
+            groups.append({"params": [parameter]} | options | by_name.get(name, {}))
     return reduce_param_groups(groups)
 
 
@@ -143,17 +147,9 @@ def _given(lr: float | None, weight_decay: float | None) -> dict[str, float]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _trainable_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
-    """Yield name, parameter, and whether its module normalises."""
-    for full_name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            owner = model.get_submodule(full_name.rpartition(".")[0])
-            yield full_name, parameter, isinstance(owner, NORM_LAYERS)
-
-
-def _expand_param_groups(params: list[ParamGroup]) -> list[ParamGroup]:
+def _expand_param_groups(params: list[_ParamGroup]) -> list[_ParamGroup]:
     """Give every parameter a group of its own; a later group's options win."""
-    by_param: dict[Any, ParamGroup] = {}
+    by_param: dict[Any, _ParamGroup] = {}
     for group in params:
         columns = {key: group[key] for key in ("params", "param_names") if key in group}
         for cells in zip(*columns.values(), strict=True):
@@ -162,12 +158,12 @@ def _expand_param_groups(params: list[ParamGroup]) -> list[ParamGroup]:
     return list(by_param.values())
 
 
-def reduce_param_groups(params: list[ParamGroup]) -> list[ParamGroup]:
+def reduce_param_groups(params: list[_ParamGroup]) -> list[_ParamGroup]:
     """Merge groups with equal options, in order of first appearance.
 
     Fewer groups mean fewer launches of the optimizer's multi-tensor kernels.
     """
-    merged: dict[tuple, ParamGroup] = {}
+    merged: dict[tuple, _ParamGroup] = {}
     for single in _expand_param_groups(params):
         lists = {key: single.pop(key) for key in ("params", "param_names") if key in single}
         group = merged.setdefault(tuple(single.items()), single)
@@ -185,10 +181,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     options = cfg.SOLVER
     name, length = options.LR_SCHEDULER_NAME, options.MAX_ITER
     if name not in _SCHEDULES:
-        raise ValueError(
-            f"Unknown LR scheduler: {name!r}; SOLVER.LR_SCHEDULER_NAME must be one of "
-            f"{sorted(_SCHEDULES)}"
-        )
+        raise ValueError(f"Unknown LR scheduler: {name!r}; choose one of {sorted(_SCHEDULES)}")
     schedule = WarmupParamScheduler(
         _SCHEDULES[name](options),
         options.WARMUP_FACTOR,

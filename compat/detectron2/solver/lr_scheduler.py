@@ -1,11 +1,11 @@
 """Learning-rate schedules by iteration.
 
-fvcore describes a schedule as a function of progress: 0 at the first iteration, 1 after the last. `LRMultiplier`
-applies such a function to an optimizer. torch says "epoch" in its scheduler attributes; here it always counts
-iterations.
+fvcore describes a schedule as a function of progress: 0 at the first iteration, 1 after the last.
+`LRMultiplier` applies such a function to an optimizer. torch says "epoch" in its scheduler
+attributes; here it always counts iterations.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import fvcore.common.param_scheduler as schedules
 from fvcore.common.param_scheduler import ParamScheduler
@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from detectron2._absent import module_getattr
+
+__all__ = ["LRMultiplier", "LRScheduler", "WarmupParamScheduler"]
 
 
 class WarmupParamScheduler(schedules.CompositeParamScheduler):
@@ -22,10 +24,10 @@ class WarmupParamScheduler(schedules.CompositeParamScheduler):
         scheduler: the fvcore schedule to warm up.
         warmup_factor: the warmup starts at this multiple of the schedule's first value.
         warmup_length: part of the training that is warmup, from 0 to 1.
-        warmup_method: "linear" climbs to the value of the schedule at the end of the warmup; "constant" stays
-            at the start.
-        rescale_interval: True squeezes the whole schedule into the time after the warmup; by default, the
-            warmup hides its beginning.
+        warmup_method: "linear" climbs to the value of the schedule at the end of the warmup;
+            "constant" stays at the start.
+        rescale_interval: True squeezes the whole schedule into the time after the warmup; by
+            default, the warmup hides its beginning.
 
     Raises:
         ValueError: unknown `warmup_method`.
@@ -33,23 +35,22 @@ class WarmupParamScheduler(schedules.CompositeParamScheduler):
 
     def __init__(
         self,
-        scheduler,
-        warmup_factor,
-        warmup_length,
-        warmup_method="linear",
-        rescale_interval=False,
+        scheduler: schedules.ParamScheduler,
+        warmup_factor: float,
+        warmup_length: float,
+        warmup_method: Literal["linear", "constant"] = "linear",
+        rescale_interval: bool = False,
     ):
         first = warmup_factor * scheduler(0.0)
-        match warmup_method:
-            case "linear":
-                reached = scheduler(0.0 if rescale_interval else warmup_length)
-                warmup = schedules.LinearParamScheduler(first, reached)
-            case "constant":
-                warmup = schedules.ConstantParamScheduler(first)
-            case _:
-                raise ValueError(
-                    f"Unknown warmup method: {warmup_method!r}; choose 'linear' or 'constant'"
-                )
+        if warmup_method == "linear":
+            reached = scheduler(0.0 if rescale_interval else warmup_length)
+            warmup = schedules.LinearParamScheduler(first, reached)
+        elif warmup_method == "constant":
+            warmup = schedules.ConstantParamScheduler(first)
+        else:
+            raise ValueError(
+                f"Unknown warmup method: {warmup_method!r}; use 'linear' or 'constant'"
+            )
         rest = "rescaled" if rescale_interval else "fixed"
         parts, lengths = [warmup, scheduler], [warmup_length, 1 - warmup_length]
         super().__init__(parts, lengths, ["rescaled", rest])
