@@ -2,39 +2,14 @@
 
 from detectron2._absent import module_getattr
 
-from . import transforms
-from .build import (
-    build_batch_data_loader,
-    build_detection_test_loader,
-    build_detection_train_loader,
-    get_detection_dataset_dicts,
-    load_proposals_into_dataset,
-    print_instances_class_histogram,
-)
-from .catalog import DatasetCatalog, Metadata, MetadataCatalog
-from .common import DatasetFromList, MapDataset, ToIterableDataset
-from .dataset_mapper import DatasetMapper
+from ._dataset_dicts import *
+from ._proposals import *
+from .build import *
+from .catalog import *
+from .common import *
+from .dataset_mapper import *
 
 # Importing `datasets` registers COCO's splits; it needs the catalogs above.
-from . import datasets, samplers  # isort: skip
-
-__all__ = [
-    "DatasetCatalog",
-    "DatasetFromList",
-    "DatasetMapper",
-    "MapDataset",
-    "Metadata",
-    "MetadataCatalog",
-    "ToIterableDataset",
-    "build_batch_data_loader",
-    "build_detection_test_loader",
-    "build_detection_train_loader",
-    "datasets",
-    "get_detection_dataset_dicts",
-    "load_proposals_into_dataset",
-    "print_instances_class_histogram",
-    "samplers",
-    "transforms",
-]
+from . import datasets as datasets, samplers as samplers  # isort: skip
 
 __getattr__ = module_getattr(__name__)

@@ -13,23 +13,18 @@ from detectron2.config import configurable
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
 
-from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset, ToIterableDataset
-from .dataset_dicts import (  # noqa: F401
+from . import samplers
+from ._dataset_dicts import (  # noqa: F401
     filter_images_with_few_keypoints,
     filter_images_with_only_crowd_annotations,
     get_detection_dataset_dicts,
-    load_proposals_into_dataset,
     print_instances_class_histogram,
 )
+from ._proposals import load_proposals_into_dataset  # noqa: F401
+from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset, ToIterableDataset
 from .dataset_mapper import DatasetMapper
-from .samplers import (
-    InferenceSampler,
-    RandomSubsetTrainingSampler,
-    RepeatFactorTrainingSampler,
-    TrainingSampler,
-)
 
-logger = logging.getLogger(__name__)
+__all__ = ["build_batch_data_loader", "build_detection_test_loader", "build_detection_train_loader"]
 
 
 def trivial_batch_collator(batch: list) -> list:
@@ -48,11 +43,9 @@ def build_batch_data_loader(
     total_batch_size: int | None,
     *,
     aspect_ratio_grouping: bool = False,
-    num_workers: int = 0,
     collate_fn: Callable | None = None,
     drop_last: bool = True,
     single_gpu_batch_size: int | None = None,
-    prefetch_factor: int = 2,
     seed: int | None = None,
     **kwargs: Any,
 ) -> Iterable[list]:
@@ -63,27 +56,31 @@ def build_batch_data_loader(
         sampler: the order of an indexed one; None for a stream.
         total_batch_size: samples per batch over all processes.
         aspect_ratio_grouping: see `build_detection_train_loader`.
-        num_workers: processes that read data, per process that takes it.
         collate_fn: makes something else of the list.
         drop_last: whether to leave out a last batch that is not full.
         single_gpu_batch_size: samples per batch in this process, instead of `total_batch_size`.
-        prefetch_factor: batches that each worker reads ahead.
         seed: of the workers' random numbers; by default torch's global generator gives it.
-        **kwargs: for `torch.utils.data.DataLoader`, such as `pin_memory` and `persistent_workers`.
+        **kwargs: for `torch.utils.data.DataLoader`, such as `num_workers`, `prefetch_factor` and `pin_memory`.
 
     Raises:
-        ValueError: the batch sizes are both given, or do not divide among the processes; or grouping is asked
-            for together with incomplete batches.
+        ValueError: the batch sizes are both given, or do not divide among the processes; a stream has a sampler;
+            or grouping is asked for together with incomplete batches.
     """
-    batch_size = _batch_size_here(total_batch_size, single_gpu_batch_size)
-    logger.info(f"Batches of {batch_size} images per process")
-    if not _is_stream(dataset, sampler):
+    processes = get_world_size()
+    share, rest = divmod(total_batch_size or 0, processes)
+    batch_size = single_gpu_batch_size or share
+    if rest or batch_size <= 0 or (single_gpu_batch_size and total_batch_size):
+        raise ValueError(
+            f"give single_gpu_batch_size or a positive multiple of {processes} (processes) as "
+            f"total_batch_size, got {single_gpu_batch_size} and {total_batch_size}"
+        )
+    logging.getLogger(__name__).info(f"Batches of {batch_size} images per process")
+    if not isinstance(dataset, IterableDataset):
         dataset = ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)
-    kwargs["num_workers"] = num_workers
+    elif sampler is not None:
+        raise ValueError(f"an iterable data set has an order of its own; got sampler {sampler!r}")
     kwargs["worker_init_fn"] = worker_init_reset_seed
     kwargs["generator"] = None if seed is None else torch.Generator().manual_seed(seed)
-    if num_workers > 0:
-        kwargs["prefetch_factor"] = prefetch_factor
     if not aspect_ratio_grouping:
         collate_fn = collate_fn or trivial_batch_collator
         return DataLoader(dataset, batch_size, drop_last=drop_last, collate_fn=collate_fn, **kwargs)
@@ -95,76 +92,47 @@ def build_batch_data_loader(
     return grouped if collate_fn is None else MapDataset(grouped, collate_fn)
 
 
-def _batch_size_here(total: int | None, single: int | None) -> int:
-    if single:
-        if total:
-            raise ValueError(
-                f"total_batch_size={total} and single_gpu_batch_size={single}: give one of them"
-            )
-        return single
-    world_size = get_world_size()
-    if not total or total < 0 or total % world_size:
-        raise ValueError(
-            f"the total batch size {total} must be a positive multiple of the {world_size} processes"
-        )
-    return total // world_size
+def _mapped(dataset, mapper, sampler, default_sampler) -> tuple[Dataset, Sampler | None]:
+    """Return the mapped data set and its order, which a stream has of its own."""
+    source = DatasetFromList(dataset, copy=False) if isinstance(dataset, list) else dataset
+    mapped = source if mapper is None else MapDataset(source, mapper)
+    if sampler is None and not isinstance(mapped, IterableDataset):
+        sampler = default_sampler(len(mapped))
+    return mapped, sampler
 
 
-def _is_stream(dataset: Dataset, sampler: Sampler | None) -> bool:
-    if not isinstance(dataset, IterableDataset):
-        return False
-    if sampler is not None:
-        raise ValueError(
-            f"an iterable data set has an order of its own; got a sampler: {sampler!r}"
-        )
-    return True
-
-
-def _training_dicts(cfg) -> list[dict] | Dataset:
-    data, model = cfg.DATASETS, cfg.MODEL
-    return get_detection_dataset_dicts(
-        data.TRAIN,
-        cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        model.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if model.KEYPOINT_ON else 0,
-        data.PROPOSAL_FILES_TRAIN if model.LOAD_PROPOSALS else None,
-    )
-
-
-def _repeat_rare_classes(cfg, dataset: list[dict]) -> RepeatFactorTrainingSampler:
-    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-        dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
-    )
-    return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
-
-
-_TRAIN_SAMPLERS: dict[str, Callable[..., Sampler]] = {
-    "TrainingSampler": lambda cfg, dataset: TrainingSampler(len(dataset), seed=cfg.SEED),
-    "RepeatFactorTrainingSampler": _repeat_rare_classes,
-    "RandomSubsetTrainingSampler": lambda cfg, dataset: RandomSubsetTrainingSampler(
-        len(dataset), cfg.DATALOADER.RANDOM_SUBSET_RATIO
-    ),
-}
-
-
-def _build_train_sampler(cfg, dataset: list[dict] | Dataset) -> Sampler | None:
+def _train_sampler(cfg, dataset: list[dict] | Dataset) -> Sampler | None:
     if isinstance(dataset, IterableDataset):
         return None
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name not in _TRAIN_SAMPLERS:
-        raise ValueError(
-            f"DATALOADER.SAMPLER_TRAIN must be one of {list(_TRAIN_SAMPLERS)}, got {name!r}"
-        )
-    return _TRAIN_SAMPLERS[name](cfg, dataset)
+    loader, size = cfg.DATALOADER, len(dataset)
+    match loader.SAMPLER_TRAIN:
+        case "TrainingSampler":
+            return samplers.TrainingSampler(size, seed=cfg.SEED)
+        case "RandomSubsetTrainingSampler":
+            return samplers.RandomSubsetTrainingSampler(size, loader.RANDOM_SUBSET_RATIO)
+        case "RepeatFactorTrainingSampler":
+            factors = samplers.RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
+            repeat = factors(dataset, loader.REPEAT_THRESHOLD, sqrt=loader.REPEAT_SQRT)
+            return samplers.RepeatFactorTrainingSampler(repeat, seed=cfg.SEED)
+    raise ValueError(
+        "DATALOADER.SAMPLER_TRAIN must be TrainingSampler, RandomSubsetTrainingSampler or "
+        f"RepeatFactorTrainingSampler, got {loader.SAMPLER_TRAIN!r}"
+    )
 
 
 def _train_loader_from_config(cfg, mapper=None, *, dataset=None, sampler=None) -> dict[str, Any]:
-    loader = cfg.DATALOADER
+    loader, model = cfg.DATALOADER, cfg.MODEL
     if dataset is None:
-        dataset = _training_dicts(cfg)
+        dataset = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN,
+            loader.FILTER_EMPTY_ANNOTATIONS,
+            model.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if model.KEYPOINT_ON else 0,
+            cfg.DATASETS.PROPOSAL_FILES_TRAIN if model.LOAD_PROPOSALS else None,
+        )
     return {
         "dataset": dataset,
         "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
-        "sampler": _build_train_sampler(cfg, dataset) if sampler is None else sampler,
+        "sampler": _train_sampler(cfg, dataset) if sampler is None else sampler,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": loader.ASPECT_RATIO_GROUPING,
         "num_workers": loader.NUM_WORKERS,
@@ -192,31 +160,19 @@ def build_detection_train_loader(
             with "width" and "height".
         **kwargs: for `build_batch_data_loader`, such as `num_workers` and `collate_fn`.
     """
-    dataset = _mapped(dataset, mapper)
-    if not _is_stream(dataset, sampler) and sampler is None:
-        sampler = TrainingSampler(len(dataset))
     kwargs["aspect_ratio_grouping"] = aspect_ratio_grouping
-    return build_batch_data_loader(dataset, sampler, total_batch_size, **kwargs)
-
-
-def _mapped(dataset: list | Dataset, mapper: Callable | None) -> Dataset:
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    return dataset if mapper is None else MapDataset(dataset, mapper)
+    parts = _mapped(dataset, mapper, sampler, samplers.TrainingSampler)
+    return build_batch_data_loader(*parts, total_batch_size, **kwargs)
 
 
 def _test_loader_from_config(cfg, dataset_name, mapper=None) -> dict[str, Any]:
     """Take the name apart from the config: each test set is evaluated by itself."""
     names = [dataset_name] if isinstance(dataset_name, str) else list(dataset_name)
-    proposal_files = None
-    if cfg.MODEL.LOAD_PROPOSALS:
-        file_of = dict(zip(cfg.DATASETS.TEST, cfg.DATASETS.PROPOSAL_FILES_TEST, strict=False))
-        if lacking := [name for name in names if name not in file_of]:
-            raise ValueError(f"DATASETS.PROPOSAL_FILES_TEST has no file for {', '.join(lacking)}")
-        proposal_files = [file_of[name] for name in names]
+    file_of = dict(zip(cfg.DATASETS.TEST, cfg.DATASETS.PROPOSAL_FILES_TEST, strict=False))
+    files = [file_of[name] for name in names if name in file_of]
     return {
         "dataset": get_detection_dataset_dicts(
-            names, filter_empty=False, proposal_files=proposal_files
+            names, filter_empty=False, proposal_files=files if cfg.MODEL.LOAD_PROPOSALS else None
         ),
         "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
@@ -243,12 +199,10 @@ def build_detection_test_loader(
         num_workers: processes that read data, per process that takes it.
         collate_fn: makes something else of a batch, which is a list.
     """
-    dataset = _mapped(dataset, mapper)
-    if not _is_stream(dataset, sampler) and sampler is None:
-        sampler = InferenceSampler(len(dataset))
+    images, order = _mapped(dataset, mapper, sampler, samplers.InferenceSampler)
     collate_fn = collate_fn or trivial_batch_collator
     return DataLoader(
-        dataset, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=collate_fn
+        images, batch_size, sampler=order, num_workers=num_workers, collate_fn=collate_fn
     )
 
 

@@ -2,14 +2,16 @@
 
 import difflib
 from collections import UserDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
 from detectron2._absent import module_getattr
 
+__all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
 
-def _did_you_mean(name: str, known: list[str]) -> str:
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
@@ -27,8 +29,6 @@ class _Catalog(UserDict):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__.strip('_')}({', '.join(self.data)})"
-
-    __str__ = __repr__
 
 
 class _DatasetCatalog(_Catalog):
@@ -55,7 +55,7 @@ class _DatasetCatalog(_Catalog):
         """
         if name not in self:
             raise KeyError(
-                f"Dataset {name!r} is not registered.{_did_you_mean(name, self.list())} "
+                f"Dataset {name!r} is not registered.{_did_you_mean(name, self)} "
                 f"Registered: {', '.join(self) or 'none'}"
             )
         return self[name]()
@@ -69,21 +69,19 @@ class Metadata(SimpleNamespace):
 
     name: str = "N/A"
 
-    def __getattr__(self, key: str) -> Any:
-        known = list(vars(self))
-        raise AttributeError(
-            f"Metadata of data set {self.name!r} has no {key!r}.{_did_you_mean(key, known)} "
-            f"It has: {', '.join(known)}"
-        )
+    def __getattr__(self, fact: str) -> Any:
+        known = vars(self)
+        message = f"Metadata of data set {self.name!r} has no {fact!r}.{_did_you_mean(fact, known)}"
+        raise AttributeError(f"{message} It has: {', '.join(known)}")
 
-    def __setattr__(self, key: str, val: Any) -> None:
-        old = self.get(key, val)
+    def __setattr__(self, fact: str, value: Any) -> None:
+        old = self.get(fact, value)
         # AssertionError is what Detectron2 raises, and projects catch it.
-        assert old == val, (
-            f"Metadata {key!r} of data set {self.name!r} is already set to {old!r}; "
-            f"it cannot become {val!r}"
+        assert old == value, (
+            f"Metadata {fact!r} of data set {self.name!r} is already set to {old!r}; "
+            f"it cannot become {value!r}"
         )
-        super().__setattr__(key, val)
+        super().__setattr__(fact, value)
 
     def as_dict(self) -> dict[str, Any]:
         """Return a shallow copy of all facts."""
@@ -91,8 +89,8 @@ class Metadata(SimpleNamespace):
 
     def set(self, **kwargs: Any) -> "Metadata":
         """Set several facts; returns itself."""
-        for key, value in kwargs.items():
-            setattr(self, key, value)
+        for fact, value in kwargs.items():
+            setattr(self, fact, value)
         return self
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -114,7 +112,6 @@ class _MetadataCatalog(_Catalog):
         return self.data.setdefault(name, Metadata(name=name))
 
 
-DatasetCatalog = _DatasetCatalog()
-MetadataCatalog = _MetadataCatalog()
+DatasetCatalog, MetadataCatalog = _DatasetCatalog(), _MetadataCatalog()
 
 __getattr__ = module_getattr(__name__)

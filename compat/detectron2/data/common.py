@@ -8,6 +8,7 @@ import marshal
 import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from types import CellType, FunctionType
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 from detectron2._absent import module_getattr
 
-logger = logging.getLogger(__name__)
+__all__ = ["DatasetFromList", "MapDataset", "ToIterableDataset"]
+
+_logger = logging.getLogger(__name__)
 
 
 class _PicklableCallable:
@@ -30,8 +33,8 @@ class _PicklableCallable:
     def __init__(self, function: Callable):
         self.function = function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
 
     def __reduce__(self):
         function = self.function
@@ -39,34 +42,29 @@ class _PicklableCallable:
         if not isinstance(function, FunctionType) or "<" not in function.__qualname__:
             return _PicklableCallable, (function,)
         captured = [cell.cell_contents for cell in function.__closure__ or ()]
-        defaults = function.__defaults__, function.__kwdefaults__
-        return _from_code, (
-            marshal.dumps(function.__code__),
-            function.__module__,
-            defaults,
-            captured,
-        )
+        code = marshal.dumps(function.__code__)
+        defaults = (function.__defaults__, function.__kwdefaults__)
+        return _from_code, (code, function.__module__, *defaults, captured)
 
 
-def _from_code(code: bytes, module: str, defaults: tuple, captured: list) -> _PicklableCallable:
-    names = vars(importlib.import_module(module))
-    cells = tuple(map(CellType, captured))
-    function = FunctionType(marshal.loads(code), names, None, defaults[0], cells)
-    function.__kwdefaults__ = defaults[1]
+def _from_code(code: bytes, module: str, defaults: Any, kwdefaults: Any, captured: list):
+    names, cells = vars(importlib.import_module(module)), tuple(map(CellType, captured))
+    function = FunctionType(marshal.loads(code), names, None, defaults, cells)
+    function.__kwdefaults__ = kwdefaults
     return _PicklableCallable(function)
 
 
 class _MappedStream(IterableDataset):
     """What `MapDataset` makes of an iterable data set; elements mapped to None are left out."""
 
-    def __init__(self, dataset: IterableDataset, map_func: Callable):
-        self._dataset, self._map_func = dataset, _PicklableCallable(map_func)
+    def __init__(self, stream: IterableDataset, function: Callable):
+        self._stream, self._function = stream, _PicklableCallable(function)
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self._stream)
 
     def __iter__(self) -> Iterator:
-        return (mapped for mapped in map(self._map_func, self._dataset) if mapped is not None)
+        return (mapped for mapped in map(self._function, self._stream) if mapped is not None)
 
 
 class MapDataset(Dataset):
@@ -78,20 +76,18 @@ class MapDataset(Dataset):
 
     def __new__(cls, dataset: Dataset, map_func: Callable):
         """Make an iterable data set out of an iterable one."""
-        if isinstance(dataset, IterableDataset):
-            return _MappedStream(dataset, map_func)
-        return super().__new__(cls)
+        streams = isinstance(dataset, IterableDataset)
+        return _MappedStream(dataset, map_func) if streams else object.__new__(cls)
 
     def __init__(self, dataset: Dataset, map_func: Callable):
-        self._dataset, self._map_func = dataset, _PicklableCallable(map_func)
-        self._rng = random.Random(42)
-        self._fallback_candidates = set(range(len(dataset)))
+        self._source, self._function = dataset, _PicklableCallable(map_func)
+        self._usable, self._rng = set(range(len(dataset))), random.Random(42)
 
     def __getnewargs__(self):
-        return self._dataset, self._map_func
+        return self._source, self._function
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self._source)
 
     def __getitem__(self, idx: int) -> Any:
         """Return the mapped element.
@@ -99,20 +95,17 @@ class MapDataset(Dataset):
         Raises:
             RuntimeError: the function refused every element.
         """
-        current = int(idx)
-        failures = 0
-        while True:
-            mapped = self._map_func(self._dataset[current])
-            if mapped is not None:
-                self._fallback_candidates.add(current)
-                return mapped
+        current, failures = int(idx), 0
+        while (mapped := self._function(self._source[current])) is None:
             failures += 1
-            self._fallback_candidates.discard(current)
-            if not self._fallback_candidates:
+            self._usable.discard(current)
+            if not self._usable:
                 raise RuntimeError(f"the mapper returned None for all {len(self)} samples")
-            current = self._rng.sample(list(self._fallback_candidates), k=1)[0]
+            current = self._rng.choice(list(self._usable))
             if failures >= 3:
-                logger.warning(f"Sample {idx}: the mapper returned None {failures} times in a row")
+                _logger.warning(f"Sample {idx}: the mapper returned None {failures} times in a row")
+        self._usable.add(current)
+        return mapped
 
 
 class _SerializedList:
@@ -124,18 +117,18 @@ class _SerializedList:
 
     def __init__(self, items: list):
         pickles = [pickle.dumps(item, protocol=pickle.HIGHEST_PROTOCOL) for item in items]
-        self._ends = torch.tensor([len(p) for p in pickles], dtype=torch.int64).cumsum(0)
+        self._bounds = torch.from_numpy(np.cumsum([0, *map(len, pickles)]))
         # bytearray: torch warns about read-only memory.
         self._bytes = torch.from_numpy(np.frombuffer(bytearray().join(pickles), dtype=np.uint8))
-        logger.info(f"{len(items)} samples are kept in {len(self._bytes) / 2**20:.2f} MiB")
+        _logger.info(f"{len(items)} samples are kept in {len(self._bytes) / 2**20:.2f} MiB")
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._bounds) - 1
 
     def __getitem__(self, idx: int) -> Any:
         idx = range(len(self))[idx]
-        start = self._ends[idx - 1] if idx else 0
-        return pickle.loads(memoryview(self._bytes[start : self._ends[idx]].numpy()))
+        begin, end = self._bounds[idx : idx + 2]
+        return pickle.loads(self._bytes[begin:end].numpy())
 
 
 _default_container: Callable[[list], Any] = _SerializedList
@@ -163,72 +156,46 @@ class DatasetFromList(Dataset):
             copy: whether to hand out deep copies, so that callers may change them. A serialized list always does.
             serialize: whether to keep the elements as bytes in memory that workers share; or a function from
                 the list to another container.
-
-        Raises:
-            TypeError: `serialize` is neither a bool nor a function.
         """
-        if not isinstance(serialize, bool) and not callable(serialize):
-            raise TypeError(f"serialize must be a bool or a function, got {serialize!r}")
-        self._copy = copy and serialize is False
-        if serialize is True:
-            serialize = _default_container
-        self._lst = serialize(lst) if serialize else lst
+        container = _default_container if serialize is True else serialize
+        self._items = container(lst) if container else lst
+        self._copy = copy and not container
 
     def __len__(self) -> int:
-        return len(self._lst)
+        return len(self._items)
 
     def __getitem__(self, idx: int) -> Any:
-        item = self._lst[idx]
+        item = self._items[idx]
         return copy.deepcopy(item) if self._copy else item
 
 
+@dataclass(repr=False, eq=False)
 class ToIterableDataset(IterableDataset):
-    """The elements of a data set in the order of a sampler, as a stream."""
+    """The elements of a data set in the order of a sampler, as a stream.
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        sampler: Sampler,
-        shard_sampler: bool = True,
-        shard_chunk_size: int = 1,
-    ):
-        """Initialize.
+    Attributes:
+        dataset: with `__getitem__`.
+        sampler: gives the indices.
+        shard_sampler: whether the workers of a data loader share the indices out among themselves. Every worker
+            runs the sampler, so without this each gives all elements; False is for a sampler that does it itself.
+        shard_chunk_size: how many indices in a row go to the same worker. With the batch size, batches are the
+            same for any number of workers.
+    """
 
-        Args:
-            dataset: with `__getitem__`.
-            sampler: gives the indices.
-            shard_sampler: whether the workers of a data loader share the indices out among themselves. Every
-                worker runs the sampler, so without this each gives all elements; set it to False for a sampler
-                that does it itself.
-            shard_chunk_size: how many indices in a row go to the same worker. With the batch size, batches are
-                the same for any number of workers.
-
-        Raises:
-            TypeError: `dataset` is a stream already, or `sampler` no Sampler.
-        """
-        if isinstance(dataset, IterableDataset):
-            raise TypeError(f"dataset is an IterableDataset already: {dataset!r}")
-        if not isinstance(sampler, Sampler):
-            raise TypeError(f"sampler must be a torch.utils.data.Sampler, got {sampler!r}")
-        self.dataset, self.sampler = dataset, sampler
-        self.shard_sampler, self.shard_chunk_size = shard_sampler, shard_chunk_size
+    dataset: Dataset
+    sampler: Sampler
+    shard_sampler: bool = True
+    shard_chunk_size: int = 1
 
     def __iter__(self) -> Iterator:
-        indices = self.sampler
-        if self.shard_sampler:
-            indices = _share_of_this_worker(indices, self.shard_chunk_size)
-        return (self.dataset[index] for index in indices)
+        worker = get_worker_info() if self.shard_sampler else None
+        num_workers, rank = (worker.num_workers, worker.id) if worker else (1, 0)
+        for position, index in enumerate(self.sampler):
+            if position // self.shard_chunk_size % num_workers == rank:
+                yield self.dataset[index]
 
     def __len__(self) -> int:
         return len(self.sampler)
-
-
-def _share_of_this_worker(stream: Iterable[int], chunk_size: int) -> Iterator[int]:
-    worker = get_worker_info()
-    num_workers, rank = (worker.num_workers, worker.id) if worker else (1, 0)
-    for position, index in enumerate(stream):
-        if position // chunk_size % num_workers == rank:
-            yield index
 
 
 class AspectRatioGroupedDataset(IterableDataset):
@@ -243,12 +210,11 @@ class AspectRatioGroupedDataset(IterableDataset):
 
     def __iter__(self) -> Iterator[list[dict]]:
         for element in self.dataset:
-            bucket = self._buckets[element["width"] <= element["height"]]
-            bucket.append(element)
-            if len(bucket) == self.batch_size:
+            waiting = self._buckets[element["width"] <= element["height"]]
+            waiting.append(element)
+            if len(waiting) >= self.batch_size:
                 # Emptied before the yield: whoever iterates may never come back.
-                batch = bucket.copy()
-                bucket.clear()
+                batch, waiting[:] = waiting[:], []
                 yield batch
 
 

@@ -2,9 +2,7 @@
 
 from detectron2._absent import module_getattr
 
-from . import builtin
-from .coco import convert_to_coco_json, load_coco_json, register_coco_instances
-
-__all__ = ["builtin", "convert_to_coco_json", "load_coco_json", "register_coco_instances"]
+from . import builtin as builtin
+from .coco import *
 
 __getattr__ = module_getattr(__name__)

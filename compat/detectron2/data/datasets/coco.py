@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_util
+import pycocotools.mask as coco_mask
 from iopath.common.file_io import file_lock
 
 from detectron2._absent import module_getattr
@@ -23,7 +23,9 @@ from detectron2.utils.file_io import PathManager
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 
-logger = logging.getLogger(__name__)
+__all__ = ["convert_to_coco_json", "load_coco_json", "register_coco_instances"]
+
+_logger = logging.getLogger(__name__)
 
 
 def load_coco_json(
@@ -50,8 +52,8 @@ def load_coco_json(
         ValueError: the file is not COCO's format, annotation ids repeat, an annotation has an empty box or is
             marked "ignore".
     """
-    with PathManager.open(json_file) as f:
-        content = json.load(f)
+    with PathManager.open(json_file) as stream:
+        content = json.load(stream)
     if not isinstance(content, dict) or "images" not in content:
         raise ValueError(f"{json_file} is not a COCO annotation file: it lists no images")
     id_map = None if dataset_name is None else _set_classes(dataset_name, content, json_file)
@@ -62,34 +64,25 @@ def load_coco_json(
         found = annotations_of[image["id"]]
         objects = [obj for ann in found if (obj := _read_annotation(ann, keep, id_map))]
         dropped += len(found) - len(objects)
-        records.append(
-            {
-                "file_name": os.path.join(image_root, image["file_name"]),
-                "height": image["height"],
-                "width": image["width"],
-                "image_id": image["id"],
-                "annotations": objects,
-            }
-        )
+        record = {"file_name": os.path.join(image_root, image["file_name"])}
+        record |= {key: image[key] for key in ("height", "width")}
+        records.append({**record, "image_id": image["id"], "annotations": objects})
     if dropped:
-        logger.warning(f"{json_file}: {dropped} instances left out, no polygon has three points")
-    logger.info(f"{len(records)} images in {json_file}")
+        _logger.warning(f"{json_file}: {dropped} instances left out, no polygon has three points")
+    _logger.info(f"{len(records)} images in {json_file}")
     return records
 
 
 def _set_classes(dataset_name: str, content: dict, json_file: str) -> dict[int, int]:
     """Put the classes into the metadata; return the map from COCO's ids to ours."""
     names = {category["id"]: category["name"] for category in content.get("categories", ())}
-    ids = sorted(names)
-    id_map = {category_id: i for i, category_id in enumerate(ids)}
+    id_map = {category_id: ours for ours, category_id in enumerate(sorted(names))}
     MetadataCatalog.get(dataset_name).set(
-        thing_classes=[names[category_id] for category_id in ids],
+        thing_classes=[names[category_id] for category_id in id_map],
         thing_dataset_id_to_contiguous_id=id_map,
     )
-    if ids != list(range(1, len(ids) + 1)) and "coco" not in dataset_name:
-        logger.warning(
-            f"{json_file}: category ids are not 1 to {len(ids)}; they are mapped to 0, 1 ..."
-        )
+    if "coco" not in dataset_name and any(theirs != ours + 1 for theirs, ours in id_map.items()):
+        _logger.warning(f"{json_file}: category ids have gaps; they are mapped to 0, 1, 2 ...")
     return id_map
 
 
@@ -99,13 +92,13 @@ def _group_by_image(content: dict, json_file: str) -> dict[int, list[dict]]:
     annotations_of = defaultdict(list)
     for annotation in annotations:
         annotations_of[annotation["image_id"]].append(annotation)
-    if strays := sum(len(a) for image_id, a in annotations_of.items() if image_id not in image_ids):
-        logger.warning(f"{json_file}: {strays} of {len(annotations)} annotations have no image")
+    if strays := sum(annotation["image_id"] not in image_ids for annotation in annotations):
+        _logger.warning(f"{json_file}: {strays} of {len(annotations)} annotations have no image")
+    counts = Counter(a["id"] for i in image_ids for a in annotations_of[i])
+    repeated = [annotation_id for annotation_id, count in counts.items() if count > 1]
     # The widely used "minival" splits of 2014 repeat a few ids, without harm.
-    if "minival" not in json_file:
-        counts = Counter(a["id"] for i in image_ids for a in annotations_of[i])
-        if repeated := [annotation_id for annotation_id, count in counts.items() if count > 1]:
-            raise ValueError(f"{json_file}: annotation ids are not unique, such as {repeated[:5]}")
+    if repeated and "minival" not in json_file:
+        raise ValueError(f"{json_file}: annotation ids are not unique, such as {repeated[:5]}")
     return annotations_of
 
 
@@ -117,30 +110,24 @@ def _read_annotation(
     if annotation.get("ignore", 0):
         raise ValueError(f"{where} has 'ignore' set, which is not supported")
     obj = {key: value for key, value in annotation.items() if key in keep}
-    if "bbox" in obj and len(obj["bbox"]) == 0:
+    obj["bbox_mode"] = BoxMode.XYWH_ABS
+    if not len(obj.get("bbox", [0])):
         raise ValueError(f"{where} has an empty 'bbox'")
     if segmentation := annotation.get("segmentation"):
-        obj["segmentation"] = _read_segmentation(segmentation)
-        if not obj["segmentation"]:
-            return None
+        if isinstance(segmentation, list):
+            segmentation = [p for p in segmentation if len(p) % 2 == 0 and len(p) >= 6]
+            if not segmentation:
+                return None
+        elif isinstance(segmentation["counts"], list):
+            segmentation = coco_mask.frPyObjects(segmentation, *segmentation["size"])
+        obj["segmentation"] = segmentation
     if keypoints := annotation.get("keypoints"):
         obj["keypoints"] = _shift_keypoints(keypoints, 0.5)
-    obj["bbox_mode"] = BoxMode.XYWH_ABS
     if id_map is not None:
         if obj["category_id"] not in id_map:
-            raise KeyError(
-                f"{where} has category_id {obj['category_id']}, which 'categories' does not list"
-            )
+            raise KeyError(f"{where}: 'categories' has no category_id {obj['category_id']}")
         obj["category_id"] = id_map[obj["category_id"]]
     return obj
-
-
-def _read_segmentation(segmentation: list | dict) -> list | dict:
-    if isinstance(segmentation, list):
-        return [polygon for polygon in segmentation if len(polygon) % 2 == 0 and len(polygon) >= 6]
-    if isinstance(segmentation["counts"], list):
-        return mask_util.frPyObjects(segmentation, *segmentation["size"])
-    return segmentation
 
 
 def _shift_keypoints(keypoints: Sequence[float], offset: float) -> list[float]:
@@ -163,36 +150,24 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
         TypeError: a segmentation is neither a list of polygons nor an RLE dict.
     """
     records = DatasetCatalog.get(dataset_name)
-    metadata = MetadataCatalog.get(dataset_name)
-    id_map = metadata.get("thing_dataset_id_to_contiguous_id")
-    coco_ids = {ours: coco for coco, ours in id_map.items()} if id_map is not None else None
-
-    def to_coco_id(ours: int) -> int:
-        return ours if coco_ids is None else coco_ids[ours]
-
+    # Only now: to load a data set may add to its metadata.
+    facts = MetadataCatalog.get(dataset_name)
+    id_map = facts.get("thing_dataset_id_to_contiguous_id")
+    to_coco_id = int if id_map is None else {i: theirs for theirs, i in id_map.items()}.__getitem__
     images, annotations = [], []
     for position, record in enumerate(records):
-        image_id = record.get("image_id", position)
-        images.append(
-            {
-                "id": image_id,
-                "width": int(record["width"]),
-                "height": int(record["height"]),
-                "file_name": str(record["file_name"]),
-            }
-        )
+        image = {"id": record.get("image_id", position), "file_name": str(record["file_name"])}
+        images.append(image | {side: int(record[side]) for side in ("width", "height")})
         for annotation in record.get("annotations", ()):
             # COCO's evaluation takes an annotation id of 0 for "no match": ids start at 1.
-            link = {"id": len(annotations) + 1, "image_id": image_id}
+            link = {"id": len(annotations) + 1, "image_id": image["id"]}
             annotations.append(link | _to_coco_annotation(annotation, to_coco_id))
+    now = str(datetime.datetime.now())
     coco = {
-        "info": {
-            "date_created": str(datetime.datetime.now()),
-            "description": f"Data set {dataset_name} in COCO's format",
-        },
+        "info": {"date_created": now, "description": f"Data set {dataset_name} in COCO's format"},
         "images": images,
         "categories": [
-            {"id": to_coco_id(i), "name": name} for i, name in enumerate(metadata.thing_classes)
+            {"id": to_coco_id(i), "name": name} for i, name in enumerate(facts.thing_classes)
         ],
         "licenses": None,
     }
@@ -200,21 +175,20 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
 
 
 def _to_coco_annotation(annotation: dict, to_coco_id: Callable[[int], int]) -> dict[str, Any]:
-    box = np.asarray(annotation["bbox"])
-    if box.shape not in ((4,), (5,)):
+    box = np.ravel(annotation["bbox"]).tolist()
+    if len(box) not in (4, 5):
         raise ValueError(f"a bbox must have 4 numbers, or 5 if rotated, got {annotation['bbox']}")
     mode = BoxMode.XYWH_ABS if len(box) == 4 else BoxMode.XYWHA_ABS
-    box = BoxMode.convert(box.tolist(), annotation["bbox_mode"], mode)
+    box = BoxMode.convert(box, annotation["bbox_mode"], mode)
     segmentation = annotation.get("segmentation")
     result = {
         "bbox": [round(float(x), 3) for x in box],
-        "area": _area_of_box(box) if segmentation is None else _area_of_mask(segmentation),
+        "area": _area(box, segmentation),
         "iscrowd": int(annotation.get("iscrowd", 0)),
         "category_id": int(to_coco_id(annotation["category_id"])),
     }
-    if "keypoints" in annotation:
-        keypoints = _shift_keypoints(annotation["keypoints"], -0.5)
-        result["keypoints"] = keypoints
+    if (keypoints := annotation.get("keypoints")) is not None:
+        result["keypoints"] = _shift_keypoints(keypoints, -0.5)
         labelled = sum(visibility > 0 for visibility in keypoints[2::3])
         result["num_keypoints"] = annotation.get("num_keypoints", labelled)
     if segmentation is not None:
@@ -224,18 +198,17 @@ def _to_coco_annotation(annotation: dict, to_coco_id: Callable[[int], int]) -> d
     return result
 
 
-def _area_of_box(box: list[float]) -> float:
-    """Area of an xywh or rotated xywha box, in float32 as in `Boxes`."""
-    if len(box) == 5:
-        return float(np.float32(box[2]) * np.float32(box[3]))
-    return Boxes([BoxMode.convert(box, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)]).area().item()
-
-
-def _area_of_mask(segmentation: list | dict) -> float:
-    if isinstance(segmentation, list):
-        return float(PolygonMasks([segmentation]).area())
-    if isinstance(segmentation, dict):
-        return float(mask_util.area(segmentation))
+def _area(box: list[float], segmentation: list | dict | None) -> float:
+    """Return the area of the mask, or else of the xywh or rotated xywha box in float32 as in `Boxes`."""
+    match segmentation:
+        case list():
+            return float(PolygonMasks([segmentation]).area())
+        case dict():
+            return float(coco_mask.area(segmentation))
+        case None if len(box) == 5:
+            return float(np.float32(box[2]) * np.float32(box[3]))
+        case None:
+            return Boxes([BoxMode.convert(box, BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)]).area().item()
     raise TypeError(f"a segmentation must be polygons or an RLE dict, got {type(segmentation)}")
 
 
@@ -247,18 +220,16 @@ def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool
         output_file: its folder is created.
         allow_cached: whether to leave a file alone that is there already.
     """
-    PathManager.mkdirs(os.path.dirname(output_file))
+    folder = os.path.dirname(output_file)
+    PathManager.mkdirs(folder)
     with file_lock(output_file):
         if allow_cached and PathManager.exists(output_file):
-            logger.warning(
-                f"{output_file} is taken as it is; delete it if data set {dataset_name!r} has changed"
-            )
+            _logger.warning(f"{output_file} is there and taken as it is; delete it if it is old")
             return
-        logger.info(f"Writing data set {dataset_name!r} in COCO's format to {output_file}")
-        content = convert_to_coco_dict(dataset_name)
-        unfinished = f"{output_file}.tmp"
-        with PathManager.open(unfinished, "w") as f:
-            json.dump(content, f)
+        _logger.info(f"Writing data set {dataset_name!r} in COCO's format to {output_file}")
+        content, unfinished = convert_to_coco_dict(dataset_name), f"{output_file}.tmp"
+        with PathManager.open(unfinished, "w") as stream:
+            json.dump(content, stream)
         os.replace(unfinished, output_file)
 
 
@@ -274,12 +245,10 @@ def register_coco_instances(
         image_root: folder of the images.
     """
     if name not in DatasetCatalog:
-        DatasetCatalog.register(
-            name, lambda: load_coco_json(os.fspath(json_file), image_root, name)
-        )
-    MetadataCatalog.get(name).set(
-        json_file=json_file, image_root=image_root, evaluator_type="coco", **metadata
-    )
+        path = os.fspath(json_file)
+        DatasetCatalog.register(name, lambda: load_coco_json(path, image_root, name))
+    facts = {"json_file": json_file, "image_root": image_root, "evaluator_type": "coco"}
+    MetadataCatalog.get(name).set(**facts, **metadata)
 
 
 __getattr__ = module_getattr(__name__)

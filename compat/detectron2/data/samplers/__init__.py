@@ -2,20 +2,7 @@
 
 from detectron2._absent import module_getattr
 
-from .distributed_sampler import (
-    InferenceSampler,
-    RandomSubsetTrainingSampler,
-    RepeatFactorTrainingSampler,
-    TrainingSampler,
-)
-from .grouped_batch_sampler import GroupedBatchSampler
-
-__all__ = [
-    "GroupedBatchSampler",
-    "InferenceSampler",
-    "RandomSubsetTrainingSampler",
-    "RepeatFactorTrainingSampler",
-    "TrainingSampler",
-]
+from .distributed_sampler import *
+from .grouped_batch_sampler import *
 
 __getattr__ = module_getattr(__name__)

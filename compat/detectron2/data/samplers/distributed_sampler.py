@@ -17,114 +17,113 @@ from torch.utils.data import Sampler
 from detectron2._absent import module_getattr
 from detectron2.utils import comm
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "InferenceSampler",
+    "RandomSubsetTrainingSampler",
+    "RepeatFactorTrainingSampler",
+    "TrainingSampler",
+]
+
+_logger = logging.getLogger(__name__)
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    """Return a generator with this seed; None draws one and shares it with all processes."""
+    return torch.Generator().manual_seed(int(comm.shared_random_seed() if seed is None else seed))
+
+
+def _check_size(sampler: Sampler, size: int) -> None:
+    if not isinstance(size, int):
+        raise TypeError(f"size of {type(sampler).__name__} must be an int, got {size!r}")
+    if size <= 0:
+        raise ValueError(f"size of {type(sampler).__name__} must be positive, got {size}")
 
 
 class _EndlessSampler(Sampler):
-    """Epoch after epoch of indices, shuffled or not, shared out among processes."""
+    """Epoch after epoch of indices, shuffled or not, shared out among processes.
+
+    A subclass gives `_epoch`, one epoch's indices, int64, in ascending or any other fixed order.
+    """
 
     def __init__(self, shuffle: bool, seed: int | None):
-        self._shuffle = shuffle
-        self._seed = int(comm.shared_random_seed() if seed is None else seed)
-        self._rank = comm.get_rank()
-        self._world_size = comm.get_world_size()
+        self._shuffled, self._seed = shuffle, _generator(seed).initial_seed()
+        self._first, self._step = comm.get_rank(), comm.get_world_size()
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.islice(self._stream(), self._rank, None, self._world_size)
+        return itertools.islice(self._stream(), self._first, None, self._step)
 
     def _stream(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed)
+        generator = _generator(self._seed)
         while True:
-            indices = self._epoch(generator)
-            if self._shuffle:
-                indices = indices[torch.randperm(len(indices), generator=generator)]
-            yield from indices.tolist()
-
-    def _epoch(self, generator: torch.Generator) -> torch.Tensor:
-        """Return one epoch's indices, int64, in ascending or any other fixed order."""
-        raise NotImplementedError
+            epoch = self._epoch(generator)
+            if self._shuffled:
+                epoch = epoch[torch.randperm(len(epoch), generator=generator)]
+            yield from epoch.tolist()
 
 
 class TrainingSampler(_EndlessSampler):
-    """All elements, over and over, each time in another order."""
+    """All elements, over and over, each time in another order.
+
+    Args:
+        size: number of elements of the data set.
+        shuffle: whether to shuffle each epoch.
+        seed: of the shuffling, the same in all processes; None draws one and shares it.
+
+    Raises:
+        TypeError: `size` is no int.
+        ValueError: `size` is not positive.
+    """
 
     def __init__(self, size: int, shuffle: bool = True, seed: int | None = None):
-        """Initialize.
-
-        Args:
-            size: number of elements of the data set.
-            shuffle: whether to shuffle each epoch.
-            seed: of the shuffling, the same in all processes; None draws one and shares it.
-
-        Raises:
-            TypeError: `size` is no int.
-            ValueError: `size` is not positive.
-        """
-        if not isinstance(size, int):
-            raise TypeError(f"size of {type(self).__name__} must be an int, got {size!r}")
-        if size <= 0:
-            raise ValueError(f"size of {type(self).__name__} must be positive, got {size}")
-        self._size = size
+        _check_size(self, size)
         super().__init__(shuffle, seed)
+        self._indices = torch.arange(size)
 
     def _epoch(self, generator: torch.Generator) -> torch.Tensor:
-        return torch.arange(self._size)
+        return self._indices
 
 
 class RandomSubsetTrainingSampler(TrainingSampler):
-    """As `TrainingSampler`, for a random part of the data set that stays the same over all epochs."""
+    """As `TrainingSampler`, for a random part of the data set that stays the same over all epochs.
+
+    Args:
+        size: see `TrainingSampler`.
+        subset_ratio: how much of the data set to use, in (0, 1].
+        shuffle: see `TrainingSampler`.
+        seed_shuffle: see `seed` there.
+        seed_subset: of the choice of the subset, likewise.
+
+    Raises:
+        ValueError: `subset_ratio` is out of range, or leaves nothing.
+    """
 
     def __init__(
-        self,
-        size: int,
-        subset_ratio: float,
-        shuffle: bool = True,
-        seed_shuffle: int | None = None,
-        seed_subset: int | None = None,
+        self, size: int, subset_ratio: float, shuffle=True, seed_shuffle=None, seed_subset=None
     ):
-        """Initialize.
-
-        Args:
-            size: see `TrainingSampler`.
-            shuffle: likewise.
-            subset_ratio: how much of the data set to use, in (0, 1].
-            seed_shuffle: see `seed` of `TrainingSampler`.
-            seed_subset: of the choice of the subset, likewise.
-
-        Raises:
-            ValueError: `subset_ratio` is out of range, or leaves nothing.
-        """
         super().__init__(size, shuffle, seed_shuffle)
-        if not 0.0 < subset_ratio <= 1.0:
-            raise ValueError(f"subset_ratio must lie in (0, 1], got {subset_ratio}")
         count = int(size * subset_ratio)
-        if count == 0:
-            raise ValueError(f"subset_ratio {subset_ratio} of {size} elements leaves none")
-        seed = comm.shared_random_seed() if seed_subset is None else seed_subset
-        generator = torch.Generator().manual_seed(int(seed))
-        self._indexes_subset = torch.randperm(size, generator=generator)[:count]
-        logger.info(f"Training on a random subset: {count} of {size} images")
-
-    def _epoch(self, generator: torch.Generator) -> torch.Tensor:
-        return self._indexes_subset
+        if not (0 < subset_ratio <= 1 and count):
+            raise ValueError(
+                f"subset_ratio must lie in (0, 1] and leave an image, got {subset_ratio} of {size}"
+            )
+        self._indices = torch.randperm(size, generator=_generator(seed_subset))[:count]
+        _logger.info(f"Training on a random subset: {count} of {size} images")
 
 
 class RepeatFactorTrainingSampler(_EndlessSampler):
-    """As `TrainingSampler`, with each element as often per epoch as its repeat factor says."""
+    """As `TrainingSampler`, with each element as often per epoch as its repeat factor says.
+
+    Args:
+        repeat_factors: one float per element. 2.3 stands for two times, and in three of ten epochs a third.
+        shuffle: see `TrainingSampler`.
+        seed: likewise.
+    """
 
     def __init__(
         self, repeat_factors: torch.Tensor, *, shuffle: bool = True, seed: int | None = None
     ):
-        """Initialize.
-
-        Args:
-            repeat_factors: one float per element. 2.3 stands for two times, and in three of ten epochs a third.
-            shuffle: see `TrainingSampler`.
-            seed: likewise.
-        """
         super().__init__(shuffle, seed)
-        self._int_part = torch.trunc(repeat_factors)
-        self._frac_part = repeat_factors - self._int_part
+        self._factors = repeat_factors
 
     @staticmethod
     def repeat_factors_from_category_frequency(
@@ -144,22 +143,19 @@ class RepeatFactorTrainingSampler(_EndlessSampler):
             float32, one per image.
         """
         classes_of = [{ann["category_id"] for ann in d["annotations"]} for d in dataset_dicts]
-        images_with = Counter(itertools.chain.from_iterable(classes_of))
         repeat = {}
-        for category, count in sorted(images_with.items()):
-            frequency = count / len(dataset_dicts)
-            factor = repeat_thresh / frequency
+        for category, count in Counter(itertools.chain(*classes_of)).items():
+            factor = repeat_thresh / (count / len(dataset_dicts))
             repeat[category] = max(1.0, math.sqrt(factor) if sqrt else factor)
-            logger.info(f"Class {category}: {frequency:.2f} of images, x {repeat[category]:.2f}")
         return torch.tensor(
-            [max((repeat[c] for c in classes), default=1.0) for classes in classes_of],
-            dtype=torch.float32,
+            [max((repeat[c] for c in classes), default=1.0) for classes in classes_of]
         )
 
     def _epoch(self, generator: torch.Generator) -> torch.Tensor:
         # Rounded at random, so that the mean over epochs is the factor.
-        up = torch.rand(len(self._frac_part), generator=generator) < self._frac_part
-        times = (self._int_part + up).long()
+        whole = self._factors.trunc()
+        up = torch.rand(len(whole), generator=generator) < self._factors - whole
+        times = (whole + up).long()
         return torch.arange(len(times)).repeat_interleave(times)
 
 
@@ -167,20 +163,17 @@ class InferenceSampler(Sampler):
     """Every element exactly once over all processes, a run of neighbours for each.
 
     The first processes take one more where the division leaves a rest.
+
+    Args:
+        size: number of elements of the data set.
+
+    Raises:
+        ValueError: `size` is not positive.
     """
 
     def __init__(self, size: int):
-        """Initialize.
-
-        Args:
-            size: number of elements of the data set.
-
-        Raises:
-            ValueError: `size` is not positive.
-        """
-        if size <= 0:
-            raise ValueError(f"size of InferenceSampler must be positive, got {size}")
-        self._local_indices = self._get_local_indices(size, comm.get_world_size(), comm.get_rank())
+        _check_size(self, size)
+        self._share = self._get_local_indices(size, comm.get_world_size(), comm.get_rank())
 
     @staticmethod
     def _get_local_indices(total_size: int, world_size: int, rank: int) -> range:
@@ -189,10 +182,10 @@ class InferenceSampler(Sampler):
         return range(begin, begin + each + (rank < rest))
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._local_indices)
+        return iter(self._share)
 
     def __len__(self) -> int:
-        return len(self._local_indices)
+        return len(self._share)
 
 
 __getattr__ = module_getattr(__name__)

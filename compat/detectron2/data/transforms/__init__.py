@@ -13,4 +13,7 @@ from .augmentation import *
 from .augmentation_impl import *
 from .transform import *
 
+# Names of older releases of Detectron2 that projects still use.
+TransformGen, apply_transform_gens = Augmentation, apply_augmentations
+
 __getattr__ = module_getattr(__name__)

@@ -4,23 +4,15 @@ H, W = height and width of the image, C = channels, N = boxes.
 """
 
 import inspect
-import pprint
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from fvcore.transforms.transform import Transform, TransformList
 
 from detectron2._absent import module_getattr
 
-__all__ = [
-    "AugInput",
-    "Augmentation",
-    "AugmentationList",
-    "StandardAugInput",
-    "TransformGen",
-    "apply_augmentations",
-    "apply_transform_gens",
-]
+__all__ = ["AugInput", "Augmentation", "AugmentationList", "apply_augmentations"]
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
@@ -61,57 +53,39 @@ class Augmentation:
             TypeError: `get_transform` has variable arguments, or returned no `Transform`.
         """
         if self.input_args is None:
-            self.input_args = _argument_names(self)
-        transform = self.get_transform(*_pick(self, aug_input))
+            self.input_args = _argument_names(self.get_transform)
+        transform = self.get_transform(*(getattr(aug_input, name) for name in self.input_args))
         if not isinstance(transform, Transform):
-            raise TypeError(
-                f"{type(self).__name__}.get_transform must return a Transform, got {transform!r}"
-            )
+            raise TypeError(f"{type(self).__name__}.get_transform returned {transform!r}")
         aug_input.transform(transform)
         return transform
 
     def _rand_range(self, low=1.0, high=None, size=None):
         """Draw uniformly from [low, high), or from [0, low) when `high` is not given."""
-        bounds = (0, low) if high is None else (low, high)
-        return np.random.uniform(*bounds, [] if size is None else size)
+        return np.random.uniform(*((0, low) if high is None else (low, high)), size)
 
     def __repr__(self) -> str:
         """Show the constructor call, arguments at their defaults left out."""
         shown = []
         for name, parameter in inspect.signature(self.__init__).parameters.items():
             if parameter.kind in _VARIADIC or not hasattr(self, name):
-                return super().__repr__()
-            value = getattr(self, name)
-            if value is not parameter.default:
-                text = pprint.pformat(value)
-                shown.append(f"{name}={'...' if chr(10) in text else text}")
+                return object.__repr__(self)
+            if (value := getattr(self, name)) is not parameter.default:
+                shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def _argument_names(aug: Augmentation) -> tuple[str, ...]:
-    parameters = inspect.signature(aug.get_transform).parameters
+def _argument_names(get_transform: Callable[..., Transform]) -> tuple[str, ...]:
+    parameters = inspect.signature(get_transform).parameters
     if len(parameters) == 1:
         return ("image",)
     if any(parameter.kind in _VARIADIC for parameter in parameters.values()):
-        raise TypeError(
-            f"{type(aug).__name__}.get_transform takes *args or **kwargs, so its inputs are unknown; "
-            "name them in input_args or define __call__"
-        )
+        raise TypeError(f"{get_transform.__qualname__} has *args: name its inputs in input_args")
     return tuple(parameters)
 
 
-def _pick(aug: Augmentation, aug_input: "AugInput") -> list:
-    for name in aug.input_args:
-        if not hasattr(aug_input, name):
-            raise AttributeError(
-                f"{type(aug).__name__}.get_transform needs {name!r}, "
-                f"which {type(aug_input).__name__} does not have"
-            )
-    return [getattr(aug_input, name) for name in aug.input_args]
-
-
-class _TransformToAug(Augmentation):
-    """The policy that always chooses the same transform."""
+class _Always(Augmentation):
+    """A fixed transform in the place of an augmentation."""
 
     # Nothing is looked at, so an input needs no more than `transform`.
     input_args = ()
@@ -123,14 +97,12 @@ class _TransformToAug(Augmentation):
         return self.tfm
 
     def __repr__(self) -> str:
-        return repr(self.tfm)
+        return str(self.tfm)
 
 
-def _transform_to_aug(tfm_or_aug: Transform | Augmentation) -> Augmentation:
-    if isinstance(tfm_or_aug, Augmentation):
-        return tfm_or_aug
-    assert isinstance(tfm_or_aug, Transform), f"not a Transform or Augmentation: {tfm_or_aug!r}"
-    return _TransformToAug(tfm_or_aug)
+def _as_augmentation(given: Transform | Augmentation) -> Augmentation:
+    assert isinstance(given, Transform | Augmentation), f"no Transform or Augmentation: {given!r}"
+    return _Always(given) if isinstance(given, Transform) else given
 
 
 class AugmentationList(Augmentation):
@@ -140,7 +112,7 @@ class AugmentationList(Augmentation):
     """
 
     def __init__(self, augs: Sequence[Augmentation | Transform]):
-        self.augs = [_transform_to_aug(aug) for aug in augs]
+        self.augs = [_as_augmentation(aug) for aug in augs]
 
     def __call__(self, aug_input: "AugInput") -> TransformList:
         return TransformList([aug(aug_input) for aug in self.augs])
@@ -152,37 +124,30 @@ class AugmentationList(Augmentation):
 _APPLIED_BY = {"image": "apply_image", "boxes": "apply_box", "sem_seg": "apply_segmentation"}
 
 
+@dataclass(repr=False, eq=False)
 class AugInput:
     """What augmentations look at and change: an image, and perhaps its boxes and label map.
 
     Anything with the attributes that an augmentation asks for and with a method `transform` can take its place.
+
+    Attributes:
+        image: (H, W) or (H, W, C), uint8 in [0, 255] or floating point.
+        boxes: (N, 4) float32, xyxy in absolute pixels; or None.
+        sem_seg: (H, W) uint8, a label per pixel; or None.
+
+    Raises:
+        ValueError: `image` is no array of two or three dimensions.
     """
 
-    def __init__(
-        self,
-        image: np.ndarray,
-        *,
-        boxes: np.ndarray | None = None,
-        sem_seg: np.ndarray | None = None,
-    ):
-        """Initialize.
+    image: np.ndarray
+    _: KW_ONLY
+    boxes: np.ndarray | None = None
+    sem_seg: np.ndarray | None = None
 
-        Args:
-            image: (H, W) or (H, W, C), uint8 in [0, 255] or floating point.
-            boxes: (N, 4) float32, xyxy in absolute pixels.
-            sem_seg: (H, W) uint8, a label per pixel.
-
-        Raises:
-            TypeError: `image` is no array.
-            ValueError: `image` has neither two nor three dimensions.
-        """
-        if not isinstance(image, np.ndarray):
-            raise TypeError(f"an image to augment must be a NumPy array, got {type(image)}")
-        if image.ndim not in (2, 3):
-            raise ValueError(
-                f"an image must be (H, W) or (H, W, C) to be augmented, got {image.shape}"
-            )
-        self.image, self.boxes, self.sem_seg = image, boxes, sem_seg
+    def __post_init__(self):
+        if getattr(self.image, "ndim", None) not in (2, 3):
+            shape = getattr(self.image, "shape", type(self.image))
+            raise ValueError(f"an image is an array of shape (H, W) or (H, W, C), got {shape}")
 
     def transform(self, tfm: Transform) -> None:
         """Replace all that is held by its transformed version."""
@@ -194,7 +159,8 @@ class AugInput:
         self, augmentations: Sequence[Augmentation | Transform]
     ) -> TransformList:
         """Apply them in sequence to this input, in place."""
-        return AugmentationList(augmentations)(self)
+        sequence = AugmentationList(augmentations)
+        return sequence(self)
 
 
 def apply_augmentations(
@@ -205,16 +171,9 @@ def apply_augmentations(
     Returns:
         What was given, transformed, and the transforms that were chosen.
     """
-    if isinstance(inputs, np.ndarray):
-        wrapped = AugInput(inputs)
-        transforms = wrapped.apply_augmentations(augmentations)
-        return wrapped.image, transforms
-    return inputs, inputs.apply_augmentations(augmentations)
+    seen = AugInput(inputs) if isinstance(inputs, np.ndarray) else inputs
+    transforms = seen.apply_augmentations(augmentations)
+    return (inputs if seen is inputs else seen.image), transforms
 
-
-# Names of older releases of Detectron2 that projects still use.
-TransformGen = Augmentation
-StandardAugInput = AugInput
-apply_transform_gens = apply_augmentations
 
 __getattr__ = module_getattr(__name__)

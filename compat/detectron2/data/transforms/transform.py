@@ -1,4 +1,4 @@
-"""Deterministic transforms beyond fvcore's: resize, extent, rotation, colour.
+"""Deterministic transforms beyond fvcore's: resize, rotation, colour.
 
 H, W = height and width of the image, C = channels, N = points.
 
@@ -9,7 +9,6 @@ takes an (H, W) array of labels and never mixes two of them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -20,66 +19,15 @@ from PIL import Image
 
 from detectron2._absent import module_getattr
 
-__all__ = [
-    "ColorTransform",
-    "ExtentTransform",
-    "PILColorTransform",
-    "ResizeTransform",
-    "RotationTransform",
-]
+__all__ = ["ColorTransform", "PILColorTransform", "ResizeTransform", "RotationTransform"]
 
 _TORCH_MODES = {Image.NEAREST: "nearest", Image.BILINEAR: "bilinear", Image.BICUBIC: "bicubic"}
 
 
-def _with_pil(image: np.ndarray, operation: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """Run a Pillow operation on an (H, W) or (H, W, C) array; Pillow has no one-channel (H, W, 1) images."""
-    one_channel = image.ndim == 3 and image.shape[2] == 1
-    result = np.asarray(operation(Image.fromarray(image[:, :, 0] if one_channel else image)))
-    return result[:, :, None] if one_channel else result
-
-
-@dataclass(repr=False, eq=False)
-class ExtentTransform(Transform):
-    """Cut a rectangle out of the image and scale it to a given size.
-
-    Attributes:
-        src_rect: (x0, y0, x1, y1) in pixels of the input; it may reach beyond the image.
-        output_size: (H, W) of the result.
-        interp: a Pillow resampling filter.
-        fill: the colour of pixels from outside the image.
-    """
-
-    src_rect: tuple[float, float, float, float]
-    output_size: tuple[int, int]
-    interp: int = Image.BILINEAR
-    fill: Any = 0
-
-    def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        height, width = self.output_size
-        return _with_pil(
-            img,
-            lambda image: image.transform(
-                (width, height),
-                Image.Transform.EXTENT,
-                self.src_rect,
-                resample=interp or self.interp,
-                fill=self.fill,
-            ),
-        )
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        x0, y0, x1, y1 = self.src_rect
-        height, width = self.output_size
-        moved = coords.astype(np.float32)
-        for axis, (low, high, side) in enumerate(((x0, x1, width), (y0, y1, height))):
-            column = moved[:, axis]
-            column -= 0.5 * (low + high)
-            column *= side / (high - low)
-            column += 0.5 * side
-        return moved
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return self.apply_image(segmentation, interp=Image.NEAREST)
+def _check_size(transform: Transform, image: np.ndarray) -> None:
+    if image.shape[:2] != (transform.h, transform.w):
+        size = f"{transform.h} x {transform.w}"
+        raise ValueError(f"{type(transform).__name__} is for {size} pixels, got {image.shape[:2]}")
 
 
 @dataclass(repr=False, eq=False)
@@ -105,25 +53,23 @@ class ResizeTransform(Transform):
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
         """Resize an array of shape (H, W), (H, W, C) or, unless uint8, (H, W, N, C)."""
-        if img.shape[:2] != (self.h, self.w):
-            raise ValueError(
-                f"ResizeTransform was made for {self.h} x {self.w} pixels, got {img.shape[:2]}"
-            )
+        _check_size(self, img)
         method = self.interp if interp is None else interp
-        if img.dtype == np.uint8:
-            return _with_pil(img, lambda image: image.resize((self.new_w, self.new_h), method))
-        return self._resize_with_torch(img, _TORCH_MODES[method])
+        if img.dtype != np.uint8:
+            resized = self._resize_with_torch(img, _TORCH_MODES[method])
+        else:
+            # Pillow has no images of shape (H, W, 1).
+            picture = Image.fromarray(img[:, :, 0] if img.shape[2:] == (1,) else img)
+            resized = np.asarray(picture.resize((self.new_w, self.new_h), method))
+        return resized.reshape(self.new_h, self.new_w, *img.shape[2:])
 
     def _resize_with_torch(self, img: np.ndarray, mode: str) -> np.ndarray:
         # A copy where strides are negative, as after a flip: torch has no such tensors.
-        channels_last = torch.from_numpy(np.ascontiguousarray(img)).view(self.h, self.w, -1)
-        resized = F.interpolate(
-            channels_last.permute(2, 0, 1)[None],
-            (self.new_h, self.new_w),
-            mode=mode,
-            align_corners=None if mode == "nearest" else False,
-        )
-        return resized[0].permute(1, 2, 0).reshape(self.new_h, self.new_w, *img.shape[2:]).numpy()
+        channels_last = torch.from_numpy(np.ascontiguousarray(img)).view(1, self.h, self.w, -1)
+        corners = {} if mode == "nearest" else {"align_corners": False}
+        size = (self.new_h, self.new_w)
+        resized = F.interpolate(channels_last.permute(0, 3, 1, 2), size, mode=mode, **corners)
+        return resized.permute(0, 2, 3, 1).numpy()
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """Scale the points in place, in the type of the array: integers are cut."""
@@ -135,7 +81,8 @@ class ResizeTransform(Transform):
         return self.apply_image(segmentation, interp=Image.NEAREST)
 
     def inverse(self) -> Transform:
-        return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
+        old, new = (self.h, self.w), (self.new_h, self.new_w)
+        return ResizeTransform(*new, *old, self.interp)
 
 
 @dataclass(repr=False, eq=False)
@@ -159,19 +106,16 @@ class RotationTransform(Transform):
 
     def __post_init__(self):
         self.image_center = np.array((self.w / 2, self.h / 2))
-        if self.center is None:
-            self.center = self.image_center
-        if self.interp is None:
-            self.interp = cv2.INTER_LINEAR
-        self.bound_w, self.bound_h = self._bounds() if self.expand else (self.w, self.h)
-        self.rm_coords = self.create_rotation_matrix()
+        self.center = self.image_center if self.center is None else self.center
+        self.interp = cv2.INTER_LINEAR if self.interp is None else self.interp
+        self.bound_w, self.bound_h = self.w, self.h
+        if self.expand:
+            turn = np.deg2rad(self.angle)
+            cos, sin = abs(np.cos(turn)), abs(np.sin(turn))
+            bounds = [self.h * sin + self.w * cos, self.h * cos + self.w * sin]
+            self.bound_w, self.bound_h = np.rint(bounds).astype(int)
         # OpenCV puts integer coordinates at pixel centres.
-        self.rm_image = self.create_rotation_matrix(offset=-0.5)
-
-    def _bounds(self) -> np.ndarray:
-        turn = np.deg2rad(self.angle)
-        cos, sin = abs(np.cos(turn)), abs(np.sin(turn))
-        return np.rint([self.h * sin + self.w * cos, self.h * cos + self.w * sin]).astype(int)
+        self.rm_coords, self.rm_image = map(self.create_rotation_matrix, (0, -0.5))
 
     def create_rotation_matrix(self, offset: float = 0) -> np.ndarray:
         """Return the affine (2, 3) matrix for coordinates that are shifted by `offset` pixels."""
@@ -183,25 +127,15 @@ class RotationTransform(Transform):
             matrix[:, 2] += np.array([self.bound_w / 2, self.bound_h / 2]) + offset - landed
         return matrix
 
-    @property
-    def _does_nothing(self) -> bool:
-        return self.angle % 360 == 0
-
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        if len(img) == 0 or self._does_nothing:
-            return img
-        if img.shape[:2] != (self.h, self.w):
-            raise ValueError(
-                f"RotationTransform was made for {self.h} x {self.w} pixels, got {img.shape[:2]}"
-            )
+        _check_size(self, img)
         flags = self.interp if interp is None else interp
         return cv2.warpAffine(img, self.rm_image, (self.bound_w, self.bound_h), flags=flags)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        coords = np.asarray(coords, dtype=float)
-        if len(coords) == 0 or self._does_nothing:
-            return coords
-        return cv2.transform(coords[:, None, :], self.rm_coords)[:, 0, :]
+        points = np.asarray(coords, dtype=np.float64)
+        # OpenCV refuses empty arrays.
+        return cv2.transform(points[:, None, :], self.rm_coords)[:, 0] if len(points) else points
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         return self.apply_image(segmentation, interp=cv2.INTER_NEAREST)
@@ -233,7 +167,6 @@ class ColorTransform(Transform):
         """
         if not callable(op):
             raise TypeError(f"op of {type(self).__name__} must be callable, got {op!r}")
-        super().__init__()
         self.op = op
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
@@ -242,8 +175,8 @@ class ColorTransform(Transform):
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         return coords
 
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return segmentation
+    def apply_segmentation(self, labels: np.ndarray) -> np.ndarray:
+        return labels
 
     def inverse(self) -> Transform:
         return NoOpTransform()
@@ -253,7 +186,7 @@ class PILColorTransform(ColorTransform):
     """As `ColorTransform`, with an `op` from Pillow image to Pillow image."""
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return np.asarray(self.op(Image.fromarray(img)))
+        return np.asarray(super().apply_image(Image.fromarray(img)))
 
 
 __getattr__ = module_getattr(__name__)
