@@ -201,20 +201,6 @@ def test_proposal_network_trains_and_proposes():
 
 
 @pytest.mark.embedded_only
-def test_training_is_drawn_every_so_many_iterations():
-    cfg = tiny_cfg()
-    cfg.VIS_PERIOD = 2
-    model = build_model(cfg).train()
-    with EventStorage(1) as storage:
-        model([image_with_object()])
-        assert storage._vis_data == []
-        storage.iter = 2
-        model([image_with_object(0)])
-    pictures = {name: picture for name, picture, _ in storage._vis_data}
-    assert pictures["Left: GT bounding boxes;  Right: Predicted proposals"].shape == (3, 64, 160)
-
-
-@pytest.mark.embedded_only
 def test_errors_name_what_is_missing():
     cfg = tiny_cfg()
     cfg.MODEL.PROPOSAL_GENERATOR.NAME = "PrecomputedProposals"
@@ -236,7 +222,7 @@ def test_errors_name_what_is_missing():
     parts = {"backbone": None, "proposal_generator": None, "roi_heads": None}
     with pytest.raises(ValueError, match="differ in length"):
         GeneralizedRCNN(**parts, pixel_mean=[1.0, 2.0], pixel_std=[1.0])
-    with pytest.raises(ValueError, match="needs input_format"):
+    with pytest.raises(NotImplementedError, match=r"VIS_PERIOD.*install Detectron2"):
         GeneralizedRCNN(**parts, pixel_mean=[1.0], pixel_std=[1.0], vis_period=5)
 
 

@@ -15,10 +15,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes
 from detectron2.utils.registry import Registry
 
+# Called with the config and the ShapeSpec of each feature map.
 ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
-ANCHOR_GENERATOR_REGISTRY.__doc__ = (
-    "Callables ``(cfg, input_shape: list[ShapeSpec]) -> nn.Module``."
-)
 
 
 class BufferList(nn.Module):
@@ -26,14 +24,14 @@ class BufferList(nn.Module):
 
     def __init__(self, buffers: Sequence[torch.Tensor]):
         super().__init__()
-        for i, buffer in enumerate(buffers):
-            self.register_buffer(f"{i}", buffer, persistent=False)
+        for number, tensor in enumerate(buffers):
+            self.register_buffer(str(number), tensor, persistent=False)
 
     def __len__(self) -> int:
-        return len(self._buffers)
+        return len(list(self))
 
     def __iter__(self):
-        return iter(self._buffers.values())
+        return self.buffers()
 
 
 @ANCHOR_GENERATOR_REGISTRY.register()
@@ -66,25 +64,17 @@ class DefaultAnchorGenerator(nn.Module):
         super().__init__()
         if not 0 <= offset < 1:
             raise ValueError(f"anchor offset is {offset}; it must be in [0, 1)")
-        self.strides = strides
-        self.offset = float(offset)
-        self.num_features = len(strides)
+        self.strides, self.num_features, self.offset = strides, len(strides), float(offset)
         sizes = _one_list_per_feature("sizes", sizes, len(strides))
         ratios = _one_list_per_feature("aspect_ratios", aspect_ratios, len(strides))
-        self.cell_anchors = BufferList(
-            [self.generate_cell_anchors(*pair) for pair in zip(sizes, ratios, strict=True)]
-        )
+        self.cell_anchors = BufferList(list(map(self.generate_cell_anchors, sizes, ratios)))
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
         """Read ``MODEL.ANCHOR_GENERATOR``; strides come from the feature maps."""
         keys = cfg.MODEL.ANCHOR_GENERATOR
-        return {
-            "sizes": keys.SIZES,
-            "aspect_ratios": keys.ASPECT_RATIOS,
-            "strides": [shape.stride for shape in input_shape],
-            "offset": keys.OFFSET,
-        }
+        parts = {"sizes": keys.SIZES, "aspect_ratios": keys.ASPECT_RATIOS, "offset": keys.OFFSET}
+        return parts | {"strides": [shape.stride for shape in input_shape]}
 
     @property
     @torch.jit.unused
@@ -92,16 +82,10 @@ class DefaultAnchorGenerator(nn.Module):
         """A for each feature map."""
         return [len(anchors) for anchors in self.cell_anchors]
 
-    @property
-    @torch.jit.unused
-    def num_cell_anchors(self) -> list[int]:
-        """Another name of ``num_anchors``."""
-        return self.num_anchors
+    num_cell_anchors = num_anchors
 
     def generate_cell_anchors(
-        self,
-        sizes: Sequence[float] = (32, 64, 128, 256, 512),
-        aspect_ratios: Sequence[float] = (0.5, 1, 2),
+        self, sizes=(32, 64, 128, 256, 512), aspect_ratios=(0.5, 1, 2)
     ) -> torch.Tensor:
         """Return the anchors around (0, 0), shape (A, 4) float32, ratios varying fastest."""
         size = torch.tensor(sizes, dtype=torch.float64)[:, None]
@@ -118,15 +102,15 @@ class DefaultAnchorGenerator(nn.Module):
             L Boxes with Hi * Wi * A rows: by cell, row by row, then by anchor.
         """
         cell_anchors = [anchors for _, anchors in self.cell_anchors.named_buffers()]
-        anchors: list[Boxes] = []
+        grids: list[Boxes] = []
         # TorchScript, which Detectron2 promises here, knows no zip(strict=...).
         for feature, stride, around_origin in zip(features, self.strides, cell_anchors):  # noqa: B905
             x = self._centers(feature.shape[-1], stride, around_origin)
             y = self._centers(feature.shape[-2], stride, around_origin)
             center = torch.stack((x.repeat(len(y)), y.repeat_interleave(len(x))), dim=1)
             boxes = center.repeat(1, 2)[:, None] + around_origin
-            anchors.append(Boxes(boxes.reshape(-1, 4)))
-        return anchors
+            grids.append(Boxes(boxes.reshape(-1, 4)))
+        return grids
 
     def _centers(self, num_cells: int, stride: int, like: torch.Tensor) -> torch.Tensor:
         cells = torch.arange(num_cells, dtype=torch.float32, device=like.device)

@@ -16,7 +16,7 @@ from detectron2.layers import cat
 from detectron2.structures import Boxes
 
 # At most from 16 to 1000 pixels: exp() of an untrained network's output must not overflow.
-_DEFAULT_SCALE_CLAMP = math.log(1000.0 / 16)
+_DEFAULT_SCALE_CLAMP = math.log(1000 / 16)
 
 _IOU_LOSSES: dict[str, Callable] = {
     "giou": ops.generalized_box_iou_loss,
@@ -39,8 +39,7 @@ class Box2BoxTransform:
     def __init__(
         self, weights: tuple[float, float, float, float], scale_clamp: float = _DEFAULT_SCALE_CLAMP
     ):
-        self.weights = weights
-        self.scale_clamp = scale_clamp
+        self.weights, self.scale_clamp = weights, scale_clamp
 
     def get_deltas(self, src_boxes: torch.Tensor, target_boxes: torch.Tensor) -> torch.Tensor:
         """Return what turns each source box into its target box.
@@ -75,11 +74,11 @@ class Box2BoxTransform:
         Returns:
             (N, k * 4) boxes, not clipped to any image.
         """
-        deltas = deltas.float()
-        center, size = _center_and_size(boxes.to(deltas.dtype)[:, None])
-        deltas = deltas.unflatten(1, (-1, 4)) / deltas.new_tensor(self.weights)
-        center = deltas[..., :2] * size + center
-        half = 0.5 * (deltas[..., 2:].clamp(max=self.scale_clamp).exp() * size)
+        center, size = _center_and_size(boxes.float()[:, None])
+        scaled = deltas.float().unflatten(1, (-1, 4))
+        scaled = scaled / scaled.new_tensor(self.weights)
+        center = scaled[..., :2] * size + center
+        half = 0.5 * (scaled[..., 2:].clamp(max=self.scale_clamp).exp() * size)
         return torch.cat((center - half, center + half), dim=2).flatten(1)
 
 
@@ -103,11 +102,9 @@ class Box2BoxTransformLinear:
         """Return (N, k * 4) boxes from as many distances; negative ones count as 0."""
         distances = deltas.relu().unflatten(1, (-1, 4))
         center, size = _center_and_size(boxes.to(deltas.dtype)[:, None])
-        if self.normalize_by_size:
-            distances = distances * size.repeat(1, 1, 2)
-        return torch.cat((center - distances[..., :2], center + distances[..., 2:]), dim=2).flatten(
-            1
-        )
+        unit = size.repeat(1, 1, 2) if self.normalize_by_size else 1
+        before, after = (distances * unit).split(2, dim=2)
+        return torch.cat((center - before, center + after), dim=2).flatten(1)
 
 
 def _center_and_size(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -138,19 +135,17 @@ def _dense_box_regression_loss(
     Raises:
         ValueError: an unknown loss.
     """
-    if box_reg_loss_type != "smooth_l1" and box_reg_loss_type not in _IOU_LOSSES:
-        allowed = ["smooth_l1", *_IOU_LOSSES]
-        raise ValueError(
-            f"no box regression loss is called {box_reg_loss_type!r}; choose from {allowed}"
-        )
+    allowed = {"smooth_l1": None, **_IOU_LOSSES}
+    if box_reg_loss_type not in allowed:
+        raise ValueError(f"no box loss is called {box_reg_loss_type!r}; choose from {[*allowed]}")
     sources = cat([a.tensor if isinstance(a, Boxes) else a for a in anchors])
     deltas = cat(list(pred_anchor_deltas), dim=1)
-    if box_reg_loss_type == "smooth_l1":
+    iou_loss = allowed[box_reg_loss_type]
+    if iou_loss is None:
         wanted = torch.stack([box2box_transform.get_deltas(sources, target) for target in gt_boxes])
         return smooth_l1_loss(deltas[fg_mask], wanted[fg_mask], smooth_l1_beta, reduction="sum")
     boxes = torch.stack([box2box_transform.apply_deltas(image, sources) for image in deltas])
-    loss = _IOU_LOSSES[box_reg_loss_type]
-    return loss(boxes[fg_mask], torch.stack(list(gt_boxes))[fg_mask], reduction="sum")
+    return iou_loss(boxes[fg_mask], torch.stack(list(gt_boxes))[fg_mask], reduction="sum")
 
 
 __getattr__ = module_getattr(__name__)

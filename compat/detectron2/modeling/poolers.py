@@ -4,6 +4,7 @@ Letters: N images, R RoIs of all N images together, C channels, P x Q cells of a
 Boxes are xyxy in pixels of the network's input; a pooler scales them to feature cells itself.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -53,21 +54,17 @@ def convert_boxes_to_pooler_format(box_lists: list[Boxes]) -> torch.Tensor:
     )
 
 
-def _build_level_pooler(kind: str, output_size: tuple[int, int], scale: float, sampling_ratio: int):
-    if kind == "ROIPool":
-        return RoIPool(output_size, spatial_scale=scale)
-    if kind in ("ROIAlign", "ROIAlignV2"):
-        # V2 shifts by half a cell: a pixel's value belongs to its centre, not to its corner.
-        aligned = kind == "ROIAlignV2"
-        return ROIAlign(output_size, scale, sampling_ratio, aligned=aligned)
-    raise ValueError(f"Unknown pooler type {kind!r}; choose ROIAlignV2, ROIAlign or ROIPool")
+_LEVEL_POOLERS = {
+    # V2 shifts by half a cell: a pixel's value belongs to its centre, not to its corner.
+    "ROIAlignV2": ROIAlign,
+    "ROIAlign": functools.partial(ROIAlign, aligned=False),
+    "ROIPool": lambda size, scale, sampling_ratio: RoIPool(size, scale),
+}
 
 
 def _levels_of(scales: Sequence[float]) -> list[int]:
     levels = [round(-math.log2(scale)) for scale in scales]
-    if not all(
-        math.isclose(scale * 2**level, 1) for scale, level in zip(scales, levels, strict=True)
-    ):
+    if any(abs(scale * 2**level - 1) > 1e-9 for scale, level in zip(scales, levels, strict=True)):
         raise ValueError(f"Pooler scales must be 1/stride with strides powers of 2, not {scales}")
     if levels[0] < 0 or levels != list(range(levels[0], levels[0] + len(levels))):
         raise ValueError(f"Pooler scales must halve from one level to the next, not {scales}")
@@ -105,14 +102,15 @@ class ROIPooler(nn.Module):
             raise ValueError(f"output_size must be one or two integers, not {output_size!r}")
         if canonical_box_size <= 0:
             raise ValueError(f"canonical_box_size must be positive, not {canonical_box_size}")
+        if pooler_type not in _LEVEL_POOLERS:
+            kinds = ", ".join(_LEVEL_POOLERS)
+            raise ValueError(f"Unknown pooler type {pooler_type!r}; choose {kinds}")
+        build = _LEVEL_POOLERS[pooler_type]
         self.output_size = pair
         levels = _levels_of(scales)
         self.min_level, self.max_level = levels[0], levels[-1]
-        self.canonical_box_size = canonical_box_size
-        self.canonical_level = canonical_level
-        self.level_poolers = nn.ModuleList(
-            _build_level_pooler(pooler_type, pair, scale, sampling_ratio) for scale in scales
-        )
+        self.canonical_box_size, self.canonical_level = canonical_box_size, canonical_level
+        self.level_poolers = nn.ModuleList(build(pair, scale, sampling_ratio) for scale in scales)
 
     def forward(self, x: list[torch.Tensor], box_lists: list[Boxes]) -> torch.Tensor:
         """Pool every box.
@@ -138,14 +136,13 @@ class ROIPooler(nn.Module):
         if len(x) == 1:
             return self.level_poolers[0](x[0], rois)
 
-        level_of_roi = assign_boxes_to_levels(
-            box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
-        )
+        canonical = self.canonical_box_size, self.canonical_level
+        levels = assign_boxes_to_levels(box_lists, self.min_level, self.max_level, *canonical)
         pooled = x[0].new_zeros(rois.size(0), x[0].size(1), *self.output_size)
-        for level, pooler in enumerate(self.level_poolers):
-            chosen = torch.nonzero(level_of_roi == level).squeeze(1)
+        for i, (features, pooler) in enumerate(zip(x, self.level_poolers, strict=True)):
+            chosen = torch.nonzero(levels == i).squeeze(1)
             # Not `pooled[chosen] = ...`: traced with one RoI on a level, that is wrong for two.
-            pooled.index_copy_(0, chosen, pooler(x[level], rois[chosen]))
+            pooled.index_copy_(0, chosen, pooler(features, rois[chosen]))
         return pooled
 
 

@@ -7,8 +7,8 @@ from detectron2.utils.registry import Registry
 
 from .backbone import Backbone
 
+# Called with the config and the ShapeSpec of the images.
 BACKBONE_REGISTRY = Registry("BACKBONE")
-BACKBONE_REGISTRY.__doc__ = "Callables ``(cfg, input_shape: ShapeSpec) -> Backbone``."
 
 
 def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:

@@ -14,7 +14,7 @@ from detectron2.layers import ShapeSpec
 
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY
-from .resnet import build_resnet_backbone, conv_with_norm
+from .resnet import _conv_norm, build_resnet_backbone
 
 
 class FPN(Backbone):
@@ -56,8 +56,8 @@ class FPN(Backbone):
             raise ValueError(f"FPN needs strides that double; {list(in_features)} have {strides}")
         for feature, level in zip(in_features, self._levels, strict=True):
             in_channels = shapes[feature].channels
-            lateral = conv_with_norm(in_channels, out_channels, 1, norm, bias=norm == "")
-            output = conv_with_norm(out_channels, out_channels, 3, norm, bias=norm == "")
+            lateral = _conv_norm(in_channels, out_channels, 1, norm, bias=norm == "")
+            output = _conv_norm(out_channels, out_channels, 3, norm, bias=norm == "")
             weight_init.c2_xavier_fill(lateral)
             weight_init.c2_xavier_fill(output)
             self.add_module(f"fpn_lateral{level}", lateral)
@@ -131,14 +131,9 @@ class LastLevelMaxPool(nn.Module):
 def build_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Build the ResNet of ``MODEL.RESNETS`` with the pyramid of ``MODEL.FPN``, up to P6."""
     keys = cfg.MODEL.FPN
-    return FPN(
-        bottom_up=build_resnet_backbone(cfg, input_shape),
-        in_features=keys.IN_FEATURES,
-        out_channels=keys.OUT_CHANNELS,
-        norm=keys.NORM,
-        top_block=LastLevelMaxPool(),
-        fuse_type=keys.FUSE_TYPE,
-    )
+    resnet = build_resnet_backbone(cfg, input_shape)
+    widths = keys.IN_FEATURES, keys.OUT_CHANNELS, keys.NORM
+    return FPN(resnet, *widths, LastLevelMaxPool(), keys.FUSE_TYPE)
 
 
 __getattr__ = module_getattr(__name__)

@@ -5,6 +5,8 @@ Shapes: N images, C channels, H x W pixels of the input or cells of a feature ma
 Modules are created and initialized in Detectron2's order, so that one seed gives the same weights.
 """
 
+import itertools
+import math
 from typing import Any
 
 import torch
@@ -19,6 +21,9 @@ from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from .backbone import Backbone
 from .build import BACKBONE_REGISTRY
 
+__all__ = ["BasicStem", "BottleneckBlock", "ResNet", "ResNetBlockBase"]
+__all__ += ["build_resnet_backbone", "make_stage"]
+
 ResNetBlockBase = CNNBlockBase
 
 # Depth -> number of blocks of res2 ... res5 (Table 1 of the ResNet paper).
@@ -31,19 +36,18 @@ _NUM_BLOCKS = {
 }
 
 
-def conv_with_norm(
+def _conv_norm(
     in_channels: int, out_channels: int, kernel_size: int, norm, *, dilation: int = 1, **kwargs
 ) -> Conv2d:
     """Make a convolution that changes the resolution only by its stride, by default without bias."""
-    return Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        padding=dilation * (kernel_size // 2),
-        dilation=dilation,
-        norm=get_norm(norm, out_channels),
-        **{"bias": False, **kwargs},
-    )
+    sizes = {"padding": dilation * (kernel_size // 2), "dilation": dilation}
+    kwargs = {"bias": False, "norm": get_norm(norm, out_channels), **sizes, **kwargs}
+    return Conv2d(in_channels, out_channels, kernel_size, **kwargs)
+
+
+def _conv_relu(in_channels: int, out_channels: int, norm) -> Conv2d:
+    """Make a 3x3 convolution with normalization or else bias, and ReLU: the layer of RoI heads."""
+    return _conv_norm(in_channels, out_channels, 3, norm, bias=not norm, activation=nn.ReLU())
 
 
 class _ResidualBlock(CNNBlockBase):
@@ -51,18 +55,14 @@ class _ResidualBlock(CNNBlockBase):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, norm):
         super().__init__(in_channels, out_channels, stride)
-        projects = in_channels != out_channels
-        self.shortcut = (
-            conv_with_norm(in_channels, out_channels, 1, norm, stride=stride) if projects else None
-        )
+        self.shortcut = None
+        if in_channels != out_channels:
+            self.shortcut = _conv_norm(in_channels, out_channels, 1, norm, stride=stride)
 
     def _initialize(self, *convs: Conv2d) -> None:
         for conv in (*convs, self.shortcut):
             if conv is not None:
                 weight_init.c2_msra_fill(conv)
-
-    def _residual(self, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self._residual(x)
@@ -82,8 +82,8 @@ class BasicBlock(_ResidualBlock):
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, norm="BN"):
         super().__init__(in_channels, out_channels, stride, norm)
-        self.conv1 = conv_with_norm(in_channels, out_channels, 3, norm, stride=stride)
-        self.conv2 = conv_with_norm(out_channels, out_channels, 3, norm)
+        self.conv1 = _conv_norm(in_channels, out_channels, 3, norm, stride=stride)
+        self.conv2 = _conv_norm(out_channels, out_channels, 3, norm)
         self._initialize(self.conv1, self.conv2)
 
     def _residual(self, x: torch.Tensor) -> torch.Tensor:
@@ -120,11 +120,11 @@ class BottleneckBlock(_ResidualBlock):
         super().__init__(in_channels, out_channels, stride, norm)
         width = bottleneck_channels
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
-        self.conv1 = conv_with_norm(in_channels, width, 1, norm, stride=first)
-        self.conv2 = conv_with_norm(
+        self.conv1 = _conv_norm(in_channels, width, 1, norm, stride=first)
+        self.conv2 = _conv_norm(
             width, width, 3, norm, stride=second, groups=num_groups, dilation=dilation
         )
-        self.conv3 = conv_with_norm(width, out_channels, 1, norm)
+        self.conv3 = _conv_norm(width, out_channels, 1, norm)
         self._initialize(self.conv1, self.conv2, self.conv3)
 
     def _residual(self, x: torch.Tensor) -> torch.Tensor:
@@ -142,7 +142,7 @@ class BasicStem(CNNBlockBase):
 
     def __init__(self, in_channels: int = 3, out_channels: int = 64, norm="BN"):
         super().__init__(in_channels, out_channels, 4)
-        self.conv1 = conv_with_norm(in_channels, out_channels, 7, norm, stride=2)
+        self.conv1 = _conv_norm(in_channels, out_channels, 7, norm, stride=2)
         weight_init.c2_msra_fill(self.conv1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -182,33 +182,32 @@ class ResNet(Backbone):
             while names and names[-1] not in out_features:
                 names.pop()
         self.stage_names = tuple(names)
-        self._out_feature_channels = {"stem": stem.out_channels}
-        self._out_feature_strides = {"stem": stem.stride}
+        channels, stride = stem.out_channels, stem.stride
+        shapes = {"stem": (channels, stride)}
         for name, blocks in zip(names, stages, strict=False):
-            self._add_stage(name, blocks)
+            for block in blocks:
+                if not isinstance(block, CNNBlockBase):
+                    raise TypeError(f"stage {name} has a {type(block).__name__}, no CNNBlockBase")
+            if not blocks:
+                raise ValueError(f"stage {name} has no blocks")
+            self.add_module(name, nn.Sequential(*blocks))
+            channels = blocks[-1].out_channels
+            stride *= math.prod(block.stride for block in blocks)
+            shapes[name] = (channels, stride)
+        self._out_feature_channels = {name: shape[0] for name, shape in shapes.items()}
+        self._out_feature_strides = {name: shape[1] for name, shape in shapes.items()}
+        available = [*shapes]
         if num_classes is not None:
-            self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
-            self.linear = nn.Linear(list(self._out_feature_channels.values())[-1], num_classes)
+            available.append("linear")
+            self.avgpool = nn.AdaptiveAvgPool2d(1)
+            self.linear = nn.Linear(channels, num_classes)
             # Goyal et al. 2017 (arXiv 1706.02677), Sec. 5.1.
             nn.init.normal_(self.linear.weight, std=0.01)
-        available = ["stem", *names] + ["linear"] * (num_classes is not None)
         self._out_features = available[-1:] if out_features is None else out_features
         unknown = [f for f in self._out_features if f not in available]
         if unknown or not self._out_features:
             raise ValueError(f"ResNet has no outputs {unknown}; choose from {available}")
         self.freeze(freeze_at)
-
-    def _add_stage(self, name: str, blocks: list[CNNBlockBase]) -> None:
-        if not blocks:
-            raise ValueError(f"stage {name} has no blocks")
-        stride = list(self._out_feature_strides.values())[-1]
-        for block in blocks:
-            if not isinstance(block, CNNBlockBase):
-                raise TypeError(f"stage {name} has a {type(block).__name__}, no CNNBlockBase")
-            stride *= block.stride
-        self.add_module(name, nn.Sequential(*blocks))
-        self._out_feature_channels[name] = blocks[-1].out_channels
-        self._out_feature_strides[name] = stride
 
     @property
     def stages(self) -> list[nn.Sequential]:
@@ -239,21 +238,14 @@ class ResNet(Backbone):
         Args:
             freeze_at: 0 nothing, 1 the stem, 2 also ``res2``, ... 5 also ``res5``.
         """
-        if freeze_at >= 1:
-            self.stem.freeze()
-        for stage in self.stages[: max(freeze_at - 1, 0)]:
-            for block in stage:
-                block.freeze()
+        parts = [[self.stem], *self.stages]
+        for block in itertools.chain(*parts[: max(freeze_at, 0)]):
+            block.freeze()
         return self
 
     @staticmethod
     def make_stage(
-        block_class: type[CNNBlockBase],
-        num_blocks: int,
-        *,
-        in_channels: int,
-        out_channels: int,
-        **kwargs: Any,
+        block_class: type, num_blocks: int, *, in_channels: int, out_channels: int, **kwargs: Any
     ) -> list[CNNBlockBase]:
         """Make the blocks of one stage.
 
@@ -276,15 +268,12 @@ class ResNet(Backbone):
                 raise ValueError(f"{name}{suffix} has {len(values)} values for {num_blocks} blocks")
             if name in common:
                 raise ValueError(f"make_stage got both {name} and {name}{suffix}")
-        return [
-            block_class(
-                in_channels=out_channels if i else in_channels,
-                out_channels=out_channels,
-                **common,
-                **{name: values[i] for name, values in each.items()},
-            )
-            for i in range(num_blocks)
-        ]
+        blocks = []
+        for i, before in enumerate([in_channels, *[out_channels] * (num_blocks - 1)]):
+            own = {name: values[i] for name, values in each.items()}
+            width = {"in_channels": before, "out_channels": out_channels}
+            blocks.append(block_class(**width, **common, **own))
+        return blocks
 
     @staticmethod
     def make_default_stages(
@@ -298,14 +287,8 @@ class ResNet(Backbone):
             **kwargs: further arguments of :meth:`make_stage`, without strides and channels.
         """
         width, block = (None, BasicBlock) if depth < 50 else (64, BottleneckBlock)
-        return _make_stages(
-            depth,
-            block_class or block,
-            in_channels=64,
-            res2_channels=4 * width if width else 64,
-            res2_width=width,
-            **kwargs,
-        )
+        channels = {"in_channels": 64, "res2_channels": 4 * width if width else 64}
+        return _make_stages(depth, block_class or block, **channels, res2_width=width, **kwargs)
 
 
 make_stage = ResNet.make_stage
@@ -320,44 +303,25 @@ def build_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
         ImportError: deformable convolutions, which are outside the embedded subset.
     """
     keys = cfg.MODEL.RESNETS
-    _check_resnet_keys(keys)
-    stem = BasicStem(input_shape.channels, keys.STEM_OUT_CHANNELS, keys.NORM)
-    bottleneck = {
-        "res2_width": keys.NUM_GROUPS * keys.WIDTH_PER_GROUP,
-        "num_groups": keys.NUM_GROUPS,
-        "stride_in_1x1": keys.STRIDE_IN_1X1,
-    }
-    stages = _make_stages(
-        keys.DEPTH,
-        BasicBlock if keys.DEPTH < 50 else BottleneckBlock,
-        in_channels=keys.STEM_OUT_CHANNELS,
-        res2_channels=keys.RES2_OUT_CHANNELS,
-        res5_dilation=keys.RES5_DILATION,
-        norm=keys.NORM,
-        **({} if keys.DEPTH < 50 else bottleneck),
-    )
-    return ResNet(
-        stem, stages, out_features=keys.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
-    )
-
-
-def _check_resnet_keys(keys: CfgNode) -> None:
-    _blocks_of_depth(keys.DEPTH)
     if any(keys.DEFORM_ON_PER_STAGE):
         raise ImportError(hint("MODEL.RESNETS.DEFORM_ON_PER_STAGE"))
     if keys.RES5_DILATION not in (1, 2):
         raise ValueError(f"MODEL.RESNETS.RES5_DILATION is {keys.RES5_DILATION}; choose 1 or 2")
+    block_class, arguments = BasicBlock, {"norm": keys.NORM}
+    if keys.DEPTH >= 50:
+        block_class, groups = BottleneckBlock, keys.NUM_GROUPS
+        arguments |= {"num_groups": groups, "stride_in_1x1": keys.STRIDE_IN_1X1}
+        arguments |= {"res2_width": groups * keys.WIDTH_PER_GROUP}
+        arguments |= {"res5_dilation": keys.RES5_DILATION}
     needed = {"RES2_OUT_CHANNELS": 64, "RES5_DILATION": 1, "NUM_GROUPS": 1}
-    for key, value in needed.items() if keys.DEPTH < 50 else ():
-        if keys[key] != value:
-            given = f"MODEL.RESNETS.{key} is {keys[key]}"
-            raise ValueError(f"{given}; depth {keys.DEPTH} needs {value}")
-
-
-def _blocks_of_depth(depth: int) -> tuple[int, ...]:
-    if depth not in _NUM_BLOCKS:
-        raise ValueError(f"no ResNet has depth {depth}; choose from {list(_NUM_BLOCKS)}")
-    return _NUM_BLOCKS[depth]
+    wrong = [key for key, value in needed.items() if keys.DEPTH < 50 and keys[key] != value]
+    if wrong:
+        given = f"MODEL.RESNETS.{wrong[0]} is {keys[wrong[0]]}"
+        raise ValueError(f"{given}; depth {keys.DEPTH} needs {needed[wrong[0]]}")
+    stem = BasicStem(input_shape.channels, keys.STEM_OUT_CHANNELS, keys.NORM)
+    channels = {"in_channels": keys.STEM_OUT_CHANNELS, "res2_channels": keys.RES2_OUT_CHANNELS}
+    stages = _make_stages(keys.DEPTH, block_class, **channels, **arguments)
+    return ResNet(stem, stages, None, keys.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT)
 
 
 def _make_stages(
@@ -371,26 +335,19 @@ def _make_stages(
     **kwargs: Any,
 ) -> list[list[CNNBlockBase]]:
     """Make res2 ... res5: each has twice the channels, bottleneck width and stride of the one before."""
+    if depth not in _NUM_BLOCKS:
+        raise ValueError(f"no ResNet has depth {depth}; choose from {list(_NUM_BLOCKS)}")
     stages = []
-    for i, num_blocks in enumerate(_blocks_of_depth(depth)):
+    for i, num_blocks in enumerate(_NUM_BLOCKS[depth]):
         own = {} if res2_width is None else {"bottleneck_channels": res2_width * 2**i}
         first_stride = 1 if i == 0 else 2
         if i == 3 and res5_dilation > 1:
             # DC5: the dilated res5 keeps the resolution of res4.
             own["dilation"], first_stride = res5_dilation, 1
-        out_channels = res2_channels * 2**i
-        stages.append(
-            ResNet.make_stage(
-                block_class,
-                num_blocks,
-                stride_per_block=[first_stride] + [1] * (num_blocks - 1),
-                in_channels=in_channels,
-                out_channels=out_channels,
-                **own,
-                **kwargs,
-            )
-        )
-        in_channels = out_channels
+        own["stride_per_block"] = [first_stride] + [1] * (num_blocks - 1)
+        width = {"in_channels": in_channels, "out_channels": res2_channels * 2**i}
+        stages.append(make_stage(block_class, num_blocks, **width, **own, **kwargs))
+        in_channels = width["out_channels"]
     return stages
 
 

@@ -7,8 +7,8 @@ from detectron2._absent import module_getattr
 from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 
+# Called with the config alone.
 META_ARCH_REGISTRY = Registry("META_ARCH")
-META_ARCH_REGISTRY.__doc__ = "Whole models by name; each entry is called with the config alone."
 
 
 def build_model(cfg: CfgNode) -> nn.Module:

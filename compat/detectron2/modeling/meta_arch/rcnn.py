@@ -8,12 +8,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision.utils import draw_bounding_boxes
 
-from detectron2._absent import module_getattr
+from detectron2._absent import hint, module_getattr
 from detectron2.config import CfgNode, configurable
-from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils.events import get_event_storage
+from detectron2.structures import ImageList, Instances
 
 from ..backbone import Backbone, build_backbone
 from ..postprocessing import detector_postprocess
@@ -21,22 +19,14 @@ from ..proposal_generator import build_proposal_generator
 from ..roi_heads import build_roi_heads
 from .build import META_ARCH_REGISTRY
 
-__all__ = ["GeneralizedRCNN", "ProposalNetwork"]
-
-_DRAWN_PROPOSALS = 20
-
-
-def _output_sizes(batched_inputs: list[dict], image_sizes: list[tuple[int, int]]):
-    # A data set gives the size of the image file; the network's input may have been resized.
-    for one, (height, width) in zip(batched_inputs, image_sizes, strict=True):
-        yield one.get("height", height), one.get("width", width)
-
 
 class _TwoStageModel(nn.Module):
     """What both architectures share: a normalised, padded batch in, boxes of some size out."""
 
+    @configurable
     def __init__(
         self,
+        *,
         backbone: Backbone,
         proposal_generator: nn.Module | None,
         pixel_mean: Sequence[float],
@@ -45,21 +35,17 @@ class _TwoStageModel(nn.Module):
         super().__init__()
         if len(pixel_mean) != len(pixel_std):
             raise ValueError(f"pixel_mean {pixel_mean} and pixel_std {pixel_std} differ in length")
-        self.backbone = backbone
-        self.proposal_generator = proposal_generator
+        self.backbone, self.proposal_generator = backbone, proposal_generator
         # Not in the state dict: a checkpoint must not override what the config says.
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        backbone = build_backbone(cfg)
-        return {
-            "backbone": backbone,
-            "proposal_generator": build_proposal_generator(cfg, backbone.output_shape()),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-        }
+        parts = {"backbone": build_backbone(cfg)}
+        shapes = parts["backbone"].output_shape()
+        parts["proposal_generator"] = build_proposal_generator(cfg, shapes)
+        return parts | {name: cfg.MODEL[name.upper()] for name in ("pixel_mean", "pixel_std")}
 
     @property
     def device(self) -> torch.device:
@@ -68,15 +54,10 @@ class _TwoStageModel(nn.Module):
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise the (C, h, w) images and pad them to one (N, C, H, W) batch."""
-        normalised = [
-            (one["image"].to(self.device) - self.pixel_mean) / self.pixel_std
-            for one in batched_inputs
-        ]
-        return ImageList.from_tensors(
-            normalised,
-            self.backbone.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
-        )
+        images = [one["image"].to(self.device) for one in batched_inputs]
+        normalised = [(image - self.pixel_mean) / self.pixel_std for image in images]
+        divisor, others = self.backbone.size_divisibility, self.backbone.padding_constraints
+        return ImageList.from_tensors(normalised, divisor, padding_constraints=others)
 
     def _see(self, batched_inputs: list[dict]) -> tuple[ImageList, dict[str, torch.Tensor]]:
         images = self.preprocess_image(batched_inputs)
@@ -86,6 +67,15 @@ class _TwoStageModel(nn.Module):
         if key not in batched_inputs[0]:
             return None
         return [one[key].to(self.device) for one in batched_inputs]
+
+    @staticmethod
+    def _postprocess(instances, batched_inputs, image_sizes, key="instances"):
+        results = []
+        for found, one, (height, width) in zip(instances, batched_inputs, image_sizes, strict=True):
+            # A data set gives the size of the image file; the network's input may be another.
+            size = one.get("height", height), one.get("width", width)
+            results.append({key: detector_postprocess(found, *size)})
+        return results
 
 
 @META_ARCH_REGISTRY.register()
@@ -98,31 +88,22 @@ class GeneralizedRCNN(_TwoStageModel):
         roi_heads: features and proposals to losses or detections.
         pixel_mean: per channel, on the scale of the input images.
         pixel_std: as ``pixel_mean``.
-        input_format: channel order of the images ("BGR", "RGB"); only drawing needs it.
-        vis_period: draw ground truth and proposals every so many iterations; 0 for never.
+        input_format: channel order of the images ("BGR", "RGB"), for those who ask the model.
+        vis_period: drawing during training, which the subset does not have: 0.
 
     Raises:
-        ValueError: mean and standard deviation differ in length, or drawing without a format.
+        ValueError: mean and standard deviation differ in length.
+        NotImplementedError: a ``vis_period`` above 0.
     """
 
     @configurable
     def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        proposal_generator: nn.Module | None,
-        roi_heads: nn.Module,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        input_format: str | None = None,
-        vis_period: int = 0,
+        self, *, roi_heads: nn.Module, input_format: str | None = None, vis_period=0, **kwargs
     ):
-        super().__init__(backbone, proposal_generator, pixel_mean, pixel_std)
-        if vis_period > 0 and input_format is None:
-            raise ValueError(f"vis_period {vis_period} needs input_format, such as 'BGR'")
-        self.roi_heads = roi_heads
-        self.input_format = input_format
-        self.vis_period = vis_period
+        super().__init__(**kwargs)
+        if vis_period > 0:
+            raise NotImplementedError(hint("Drawing during training (VIS_PERIOD)"))
+        self.roi_heads, self.input_format = roi_heads, input_format
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -149,16 +130,9 @@ class GeneralizedRCNN(_TwoStageModel):
         targets = self._instances_of(batched_inputs, "instances")
         proposals, proposal_losses = self._propose(batched_inputs, images, features, targets)
         _, losses = self.roi_heads(images, features, proposals, targets)
-        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
-            self.visualize_training(batched_inputs, proposals)
         return {**losses, **proposal_losses}
 
-    def inference(
-        self,
-        batched_inputs: list[dict],
-        detected_instances: list[Instances] | None = None,
-        do_postprocess: bool = True,
-    ) -> list[dict] | list[Instances]:
+    def inference(self, batched_inputs: list[dict], detected_instances=None, do_postprocess=True):
         """Detect objects.
 
         Args:
@@ -175,50 +149,24 @@ class GeneralizedRCNN(_TwoStageModel):
         if self.training:
             raise RuntimeError("inference() needs the model in evaluation mode; call eval() first")
         images, features = self._see(batched_inputs)
-        if detected_instances is None:
-            proposals, _ = self._propose(batched_inputs, images, features, None)
-            results, _ = self.roi_heads(images, features, proposals, None)
-        else:
+        if detected_instances is not None:
             known = [one.to(self.device) for one in detected_instances]
             results = self.roi_heads.forward_with_given_boxes(features, known)
-        if not do_postprocess:
-            return results
-        return self._postprocess(results, batched_inputs, images.image_sizes)
+        else:
+            proposals, _ = self._propose(batched_inputs, images, features, None)
+            results, _ = self.roi_heads(images, features, proposals)
+        if do_postprocess:
+            results = self._postprocess(results, batched_inputs, images.image_sizes)
+        return results
 
     def _propose(self, batched_inputs, images, features, targets):
         if self.proposal_generator is not None:
             return self.proposal_generator(images, features, targets)
-        proposals = self._instances_of(batched_inputs, "proposals")
-        if proposals is None:
-            raise ValueError(
-                f"Without a proposal generator every input needs 'proposals'; "
-                f"the first has {sorted(batched_inputs[0])}"
-            )
-        return proposals, {}
-
-    @staticmethod
-    def _postprocess(instances, batched_inputs, image_sizes):
-        sizes = _output_sizes(batched_inputs, image_sizes)
-        return [
-            {"instances": detector_postprocess(found, *size)}
-            for found, size in zip(instances, sizes, strict=True)
-        ]
-
-    def visualize_training(self, batched_inputs: list[dict], proposals: list[Instances]) -> None:
-        """Put the first image into the event storage, ground truth left, best proposals right."""
-        image = batched_inputs[0]["image"].cpu().clamp(0, 255).to(torch.uint8)
-        if self.input_format == "BGR":
-            image = image.flip(0)
-
-        def drawn(boxes: Boxes) -> torch.Tensor:
-            return draw_bounding_boxes(image, boxes.tensor.cpu()) if len(boxes) else image
-
-        truth = drawn(batched_inputs[0]["instances"].gt_boxes)
-        found = drawn(proposals[0].proposal_boxes[:_DRAWN_PROPOSALS])
-        picture = torch.cat([truth, found], dim=2).numpy()
-        get_event_storage().put_image(
-            "Left: GT bounding boxes;  Right: Predicted proposals", picture
-        )
+        given = self._instances_of(batched_inputs, "proposals")
+        if given is None:
+            keys = f"needs 'proposals'; the first has {sorted(batched_inputs[0])}"
+            raise ValueError(f"Without a proposal generator every input {keys}")
+        return given, {}
 
 
 @META_ARCH_REGISTRY.register()
@@ -232,17 +180,6 @@ class ProposalNetwork(_TwoStageModel):
         pixel_std: as ``pixel_mean``.
     """
 
-    @configurable
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        proposal_generator: nn.Module,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-    ):
-        super().__init__(backbone, proposal_generator, pixel_mean, pixel_std)
-
     def forward(self, batched_inputs: list[dict]) -> dict[str, torch.Tensor] | list[dict]:
         """Return losses in training, otherwise one ``{"proposals": Instances}`` per image.
 
@@ -254,11 +191,7 @@ class ProposalNetwork(_TwoStageModel):
         proposals, losses = self.proposal_generator(images, features, targets)
         if self.training:
             return losses
-        sizes = _output_sizes(batched_inputs, images.image_sizes)
-        return [
-            {"proposals": detector_postprocess(found, *size)}
-            for found, size in zip(proposals, sizes, strict=True)
-        ]
+        return self._postprocess(proposals, batched_inputs, images.image_sizes, "proposals")
 
 
 __getattr__ = module_getattr(__name__)

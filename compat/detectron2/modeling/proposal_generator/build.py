@@ -7,10 +7,8 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 
+# Called with the config and the ShapeSpec of each feature map, by its name.
 PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR")
-PROPOSAL_GENERATOR_REGISTRY.__doc__ = (
-    "Callables ``(cfg, input_shape: dict[str, ShapeSpec]) -> nn.Module``."
-)
 
 
 def build_proposal_generator(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module | None:
@@ -19,10 +17,9 @@ def build_proposal_generator(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) ->
     Returns:
         The module, or None for ``PrecomputedProposals``: proposals then come with the data.
     """
-    name = cfg.MODEL.PROPOSAL_GENERATOR.NAME
-    if name == "PrecomputedProposals":
-        return None
-    return PROPOSAL_GENERATOR_REGISTRY.get(name)(cfg, input_shape)
+    kind = cfg.MODEL.PROPOSAL_GENERATOR.NAME
+    precomputed = kind == "PrecomputedProposals"
+    return None if precomputed else PROPOSAL_GENERATOR_REGISTRY.get(kind)(cfg, input_shape)
 
 
 __getattr__ = module_getattr(__name__)

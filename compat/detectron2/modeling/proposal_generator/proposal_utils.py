@@ -44,51 +44,31 @@ def find_top_rpn_proposals(
     Raises:
         FloatingPointError: in training, predictions that are not finite.
     """
-    top_boxes, top_scores, top_levels = [], [], []
+    best = []
     for level, (boxes, scores) in enumerate(zip(proposals, pred_objectness_logits, strict=True)):
         # A slice, unlike min(), keeps the number symbolic under torch.jit.trace.
         count = scores[:, :pre_nms_topk].shape[1]
         scores, order = scores.topk(count, dim=1)
-        top_boxes.append(boxes.gather(1, order[:, :, None].expand(-1, -1, 4)))
-        top_scores.append(scores)
-        top_levels.append(torch.full_like(order[0], level))
-    all_boxes, all_scores = cat(top_boxes, dim=1), cat(top_scores, dim=1)
-    levels = cat(top_levels)
-    results = []
-    for image_size, boxes, scores in zip(image_sizes, all_boxes, all_scores, strict=False):
-        found = _clean(boxes, scores, levels, image_size, min_box_size, training)
-        kept = batched_nms(found[0].tensor, found[1], found[2], nms_thresh)[:post_nms_topk]
-        result = Instances(image_size)
-        result.proposal_boxes = found[0][kept]
-        result.objectness_logits = found[1][kept]
-        results.append(result)
-    return results
+        boxes = boxes.gather(1, order[:, :, None].expand(-1, -1, 4))
+        best.append((boxes, scores, torch.full_like(order, level)))
+    all_levels = [cat(parts, dim=1) for parts in zip(*best, strict=True)]
+    chosen = []
+    for image_size, boxes, scores, levels in zip(image_sizes, *all_levels, strict=False):
+        finite = boxes.isfinite().all(dim=1) & scores.isfinite()
+        if training and not finite.all():
+            bad = f"{int((~finite).sum())} of {len(finite)} proposals"
+            raise FloatingPointError(f"training has diverged: {bad} have Inf or NaN")
+        clipped = Boxes(boxes[finite])
+        clipped.clip(image_size)
+        found = Instances(image_size, proposal_boxes=clipped, objectness_logits=scores[finite])
+        large = clipped.nonempty(threshold=min_box_size)
+        found, levels = found[large], levels[finite][large]
+        corners, logits = found.proposal_boxes.tensor, found.objectness_logits
+        chosen.append(found[batched_nms(corners, logits, levels, nms_thresh)[:post_nms_topk]])
+    return chosen
 
 
-def _clean(
-    boxes: torch.Tensor,
-    scores: torch.Tensor,
-    levels: torch.Tensor,
-    image_size: tuple[int, int],
-    min_box_size: float,
-    training: bool,
-) -> tuple[Boxes, torch.Tensor, torch.Tensor]:
-    """Return the finite boxes, clipped to the image, that are large enough, with scores and levels."""
-    finite = boxes.isfinite().all(dim=1) & scores.isfinite()
-    if training and not finite.all():
-        bad = int((~finite).sum())
-        raise FloatingPointError(
-            f"training has diverged: {bad} of {len(finite)} proposals have Inf or NaN in box or score"
-        )
-    clipped = Boxes(boxes[finite])
-    clipped.clip(image_size)
-    large = clipped.nonempty(threshold=min_box_size)
-    return clipped[large], scores[finite][large], levels[finite][large]
-
-
-def add_ground_truth_to_proposals(
-    gt: list[Instances] | list[Boxes], proposals: list[Instances]
-) -> list[Instances]:
+def add_ground_truth_to_proposals(gt: list, proposals: list[Instances]) -> list[Instances]:
     """Append every image's ground truth to its proposals.
 
     Args:
@@ -104,17 +84,12 @@ def add_ground_truth_to_proposals(
     return list(map(add_ground_truth_to_proposals_single_image, gt, proposals))
 
 
-def add_ground_truth_to_proposals_single_image(
-    gt: Instances | Boxes, proposals: Instances
-) -> Instances:
+def add_ground_truth_to_proposals_single_image(gt: Instances | Boxes, proposals: Instances):
     """Append the ground truth of one image, with a logit of almost certain objects."""
     fields = {"gt_boxes": gt} if isinstance(gt, Boxes) else gt.get_fields()
-    boxes = fields["gt_boxes"]
-    device = proposals.objectness_logits.device
-    fields = fields | {
-        "proposal_boxes": boxes,
-        "objectness_logits": torch.full((len(boxes),), _GROUND_TRUTH_LOGIT, device=device),
-    }
+    boxes, logits = fields["gt_boxes"], proposals.objectness_logits
+    certain = torch.full((len(boxes),), _GROUND_TRUTH_LOGIT, device=logits.device)
+    fields = fields | {"proposal_boxes": boxes, "objectness_logits": certain}
     wanted = proposals.get_fields()
     missing = [name for name in wanted if name not in fields]
     assert not missing, f"proposals have fields {missing} that the ground truth lacks"

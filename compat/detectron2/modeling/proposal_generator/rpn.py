@@ -5,6 +5,8 @@ A anchors per cell, B = 4 numbers per box, R anchors of all maps. Boxes are xyxy
 network's input. Labels of anchors: 1 object, 0 background, -1 not used.
 """
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -24,8 +26,8 @@ from ..sampling import subsample_labels
 from .build import PROPOSAL_GENERATOR_REGISTRY
 from .proposal_utils import find_top_rpn_proposals
 
+# Called with the config and the ShapeSpec of each feature map.
 RPN_HEAD_REGISTRY = Registry("RPN_HEAD")
-RPN_HEAD_REGISTRY.__doc__ = "Callables ``(cfg, input_shape: list[ShapeSpec]) -> nn.Module``."
 
 
 def build_rpn_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> nn.Module:
@@ -52,25 +54,19 @@ class StandardRPNHead(nn.Module):
         self, *, in_channels: int, num_anchors: int, box_dim: int = 4, conv_dims: list[int] = (-1,)
     ):
         super().__init__()
-        layers = []
-        for dim in conv_dims:
-            out_channels = in_channels if dim == -1 else dim
-            if out_channels <= 0:
+        hidden, width = {}, in_channels
+        for i, dim in enumerate(conv_dims):
+            if dim <= 0 and dim != -1:
                 raise ValueError(f"MODEL.RPN.CONV_DIMS has {dim}; choose a positive number or -1")
-            layers.append(Conv2d(in_channels, out_channels, 3, padding=1, activation=nn.ReLU()))
-            in_channels = out_channels
-        if len(layers) == 1:
-            # Model-zoo checkpoints call the only convolution `conv`, without an index.
-            self.conv = layers[0]
-        else:
-            self.conv = nn.Sequential()
-            for i, layer in enumerate(layers):
-                self.conv.add_module(f"conv{i}", layer)
-        self.objectness_logits = nn.Conv2d(in_channels, num_anchors, kernel_size=1)
-        self.anchor_deltas = nn.Conv2d(in_channels, num_anchors * box_dim, kernel_size=1)
-        for layer in (*layers, self.objectness_logits, self.anchor_deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+            before, width = width, width if dim == -1 else dim
+            hidden[f"conv{i}"] = Conv2d(before, width, 3, padding=1, activation=nn.ReLU())
+        # Model-zoo checkpoints call an only convolution `conv`, without an index.
+        self.conv = hidden["conv0"] if len(hidden) == 1 else nn.Sequential(OrderedDict(hidden))
+        self.objectness_logits = nn.Conv2d(width, num_anchors, kernel_size=1)
+        self.anchor_deltas = nn.Conv2d(width, num_anchors * box_dim, kernel_size=1)
+        for conv in (*hidden.values(), self.objectness_logits, self.anchor_deltas):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: list[ShapeSpec]) -> dict:
@@ -83,9 +79,7 @@ class StandardRPNHead(nn.Module):
             "conv_dims": cfg.MODEL.RPN.CONV_DIMS,
         }
 
-    def forward(
-        self, features: list[torch.Tensor]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def forward(self, features: list[torch.Tensor]):
         """Predict from L feature maps (N, C, Hi, Wi).
 
         Returns:
@@ -97,9 +91,7 @@ class StandardRPNHead(nn.Module):
 
 def _only_value(what: str, values: list[int]) -> int:
     if len(set(values)) != 1:
-        raise ValueError(
-            f"the RPN head is shared by all feature maps, but their {what} are {values}"
-        )
+        raise ValueError(f"all feature maps share the RPN head, but their {what} are {values}")
     return values[0]
 
 
@@ -113,16 +105,16 @@ class RPN(nn.Module):
         head: from L feature maps to logits and deltas, see :class:`StandardRPNHead`.
         box2box_transform: what the deltas mean.
         pre_nms_topk: boxes per feature map before NMS, in training and in testing.
-        nms_thresh: IoU above which the lower score is dropped.
         post_nms_topk: boxes per image after NMS, in training and in testing.
+        nms_thresh: IoU above which the lower score is dropped.
         min_box_size: sides of proposals must be longer, in pixels.
         anchor_matcher: labels anchors by their IoU with the ground truth.
-        anchor_boundary_thresh: anchors further outside their image, in pixels, are not trained; below 0
-            none is left out.
         batch_size_per_image: anchors that the losses look at, per image.
         positive_fraction: largest share of objects among them.
-        box_reg_loss_type: ``smooth_l1``, ``giou``, ``diou`` or ``ciou``.
+        anchor_boundary_thresh: anchors further outside their image, in pixels, are not trained; below 0
+            none is left out.
         loss_weight: factor of both losses, or of each by its name.
+        box_reg_loss_type: ``smooth_l1``, ``giou``, ``diou`` or ``ciou``.
         smooth_l1_beta: where smooth L1 turns from square to linear; 0 for plain L1.
     """
 
@@ -135,36 +127,30 @@ class RPN(nn.Module):
         head: nn.Module,
         box2box_transform: Box2BoxTransform,
         pre_nms_topk: tuple[int, int],
-        nms_thresh: float = 0.7,
         post_nms_topk: tuple[int, int],
+        nms_thresh: float = 0.7,
         min_box_size: float = 0.0,
         anchor_matcher: Matcher,
-        anchor_boundary_thresh: float = -1.0,
         batch_size_per_image: int,
         positive_fraction: float,
-        box_reg_loss_type: str = "smooth_l1",
+        anchor_boundary_thresh: float = -1.0,
         loss_weight: float | dict[str, float] = 1.0,
+        box_reg_loss_type: str = "smooth_l1",
         smooth_l1_beta: float = 0.0,
     ):
         super().__init__()
-        self.in_features = in_features
-        self.anchor_generator = anchor_generator
-        self.rpn_head = head
-        self.box2box_transform = box2box_transform
+        self.in_features, self.anchor_generator, self.rpn_head = in_features, anchor_generator, head
         # What is proposed; pairs by `self.training`.
         self.pre_nms_topk = dict(zip((True, False), pre_nms_topk, strict=True))
-        self.nms_thresh = nms_thresh
         self.post_nms_topk = dict(zip((True, False), post_nms_topk, strict=True))
-        self.min_box_size = float(min_box_size)
+        self.nms_thresh, self.min_box_size = nms_thresh, float(min_box_size)
         # What is learned.
-        self.anchor_matcher = anchor_matcher
+        self.anchor_matcher, self.box2box_transform = anchor_matcher, box2box_transform
         self.anchor_boundary_thresh = anchor_boundary_thresh
-        self.positive_fraction = positive_fraction
-        self.batch_size_per_image = batch_size_per_image
-        self.box_reg_loss_type = box_reg_loss_type
+        self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction
+        self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
         if not isinstance(loss_weight, dict):
             loss_weight = dict.fromkeys(("loss_rpn_cls", "loss_rpn_loc"), loss_weight)
-        self.smooth_l1_beta = smooth_l1_beta
         self.loss_weight = loss_weight
 
     @classmethod
@@ -172,35 +158,24 @@ class RPN(nn.Module):
         """Read ``MODEL.RPN`` and ``MODEL.PROPOSAL_GENERATOR.MIN_SIZE``."""
         keys = cfg.MODEL.RPN
         shapes = [input_shape[name] for name in keys.IN_FEATURES]
-        return {
-            "in_features": keys.IN_FEATURES,
+        loc_weight = keys.LOSS_WEIGHT * keys.BBOX_REG_LOSS_WEIGHT
+        parts = {
             "anchor_generator": build_anchor_generator(cfg, shapes),
             "head": build_rpn_head(cfg, shapes),
-            "anchor_matcher": Matcher(
-                keys.IOU_THRESHOLDS, keys.IOU_LABELS, allow_low_quality_matches=True
-            ),
+            "anchor_matcher": Matcher(keys.IOU_THRESHOLDS, keys.IOU_LABELS, True),
             "box2box_transform": Box2BoxTransform(weights=keys.BBOX_REG_WEIGHTS),
-            "batch_size_per_image": keys.BATCH_SIZE_PER_IMAGE,
-            "positive_fraction": keys.POSITIVE_FRACTION,
             "pre_nms_topk": (keys.PRE_NMS_TOPK_TRAIN, keys.PRE_NMS_TOPK_TEST),
             "post_nms_topk": (keys.POST_NMS_TOPK_TRAIN, keys.POST_NMS_TOPK_TEST),
-            "nms_thresh": keys.NMS_THRESH,
             "min_box_size": cfg.MODEL.PROPOSAL_GENERATOR.MIN_SIZE,
             "anchor_boundary_thresh": keys.BOUNDARY_THRESH,
-            "loss_weight": {
-                "loss_rpn_cls": keys.LOSS_WEIGHT,
-                "loss_rpn_loc": keys.LOSS_WEIGHT * keys.BBOX_REG_LOSS_WEIGHT,
-            },
+            "loss_weight": {"loss_rpn_cls": keys.LOSS_WEIGHT, "loss_rpn_loc": loc_weight},
             "box_reg_loss_type": keys.BBOX_REG_LOSS_TYPE,
-            "smooth_l1_beta": keys.SMOOTH_L1_BETA,
         }
+        # And what is called like its key.
+        same = ("in_features", "batch_size_per_image", "positive_fraction")
+        return parts | {k: keys[k.upper()] for k in (*same, "nms_thresh", "smooth_l1_beta")}
 
-    def forward(
-        self,
-        images: ImageList,
-        features: dict[str, torch.Tensor],
-        gt_instances: list[Instances] | None = None,
-    ) -> tuple[list[Instances], dict[str, torch.Tensor]]:
+    def forward(self, images: ImageList, features: dict[str, torch.Tensor], gt_instances=None):
         """Propose boxes, and in training compare the predictions with the ground truth.
 
         Args:
@@ -225,14 +200,12 @@ class RPN(nn.Module):
         if self.training:
             if gt_instances is None:
                 raise ValueError("the RPN needs gt_instances in training")
-            gt_labels, gt_boxes = self.label_and_sample_anchors(anchors, gt_instances)
-            losses = self.losses(anchors, logits, gt_labels, deltas, gt_boxes)
+            labels, boxes = self.label_and_sample_anchors(anchors, gt_instances)
+            losses = self.losses(anchors, logits, labels, deltas, boxes)
         return self.predict_proposals(anchors, logits, deltas, images.image_sizes), losses
 
     @torch.no_grad()
-    def label_and_sample_anchors(
-        self, anchors: list[Boxes], gt_instances: list[Instances]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def label_and_sample_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]):
         """Decide what each anchor should learn.
 
         Args:
@@ -244,40 +217,26 @@ class RPN(nn.Module):
             box (R, 4) that each anchor should become; it means something for label 1 only.
         """
         all_anchors = Boxes.cat(anchors)
-        gt_labels, gt_boxes = [], []
+        all_labels, all_boxes = [], []
         for instances in gt_instances:
             boxes = instances.gt_boxes
             iou = retry_if_cuda_oom(pairwise_iou)(boxes, all_anchors)
-            matches, labels = retry_if_cuda_oom(self.anchor_matcher)(iou)
+            matched = retry_if_cuda_oom(self.anchor_matcher)(iou)
             # The retry may have ended on the CPU.
-            matches, labels = matches.to(boxes.device), labels.to(boxes.device)
-            if self.anchor_boundary_thresh >= 0:
-                inside = all_anchors.inside_box(instances.image_size, self.anchor_boundary_thresh)
-                labels[~inside] = -1
-            gt_labels.append(self._subsample_labels(labels))
-            gt_boxes.append(
-                boxes.tensor[matches] if len(boxes) else torch.zeros_like(all_anchors.tensor)
-            )
-        return gt_labels, gt_boxes
+            matches, labels = (part.to(boxes.device) for part in matched)
+            margin = self.anchor_boundary_thresh
+            if margin >= 0:
+                labels[~all_anchors.inside_box(instances.image_size, margin)] = -1
+            counts = self.batch_size_per_image, self.positive_fraction
+            positive, negative = subsample_labels(labels, *counts, bg_label=0)
+            labels.fill_(-1)
+            labels[positive], labels[negative] = 1, 0
+            all_labels.append(labels)
+            nothing = torch.zeros_like(all_anchors.tensor)
+            all_boxes.append(boxes.tensor[matches] if len(boxes) else nothing)
+        return all_labels, all_boxes
 
-    def _subsample_labels(self, label: torch.Tensor) -> torch.Tensor:
-        """Set all labels (R,) to -1 but a random sample; in place."""
-        positive, negative = subsample_labels(
-            label, self.batch_size_per_image, self.positive_fraction, bg_label=0
-        )
-        label.fill_(-1)
-        label[positive] = 1
-        label[negative] = 0
-        return label
-
-    def losses(
-        self,
-        anchors: list[Boxes],
-        pred_objectness_logits: list[torch.Tensor],
-        gt_labels: list[torch.Tensor],
-        pred_anchor_deltas: list[torch.Tensor],
-        gt_boxes: list[torch.Tensor],
-    ) -> dict[str, torch.Tensor]:
+    def losses(self, anchors, pred_objectness_logits, gt_labels, pred_anchor_deltas, gt_boxes):
         """Compute both losses, each divided by N * ``batch_size_per_image``.
 
         Args:
@@ -292,36 +251,23 @@ class RPN(nn.Module):
         """
         labels = torch.stack(gt_labels)
         positive, sampled = labels == 1, labels >= 0
-        num_images = len(gt_labels)
-        num_positive, num_sampled = positive.sum().item(), sampled.sum().item()
-        storage = get_event_storage()
-        storage.put_scalar("rpn/num_pos_anchors", num_positive / num_images)
-        storage.put_scalar("rpn/num_neg_anchors", (num_sampled - num_positive) / num_images)
+        for sign, chosen in (("pos", positive), ("neg", labels == 0)):
+            mean = chosen.sum().item() / len(labels)
+            get_event_storage().put_scalar(f"rpn/num_{sign}_anchors", mean)
+        kind = self.box_reg_loss_type, self.smooth_l1_beta
         box_loss = _dense_box_regression_loss(
-            anchors,
-            self.box2box_transform,
-            pred_anchor_deltas,
-            gt_boxes,
-            fg_mask=positive,
-            smooth_l1_beta=self.smooth_l1_beta,
-            box_reg_loss_type=self.box_reg_loss_type,
+            anchors, self.box2box_transform, pred_anchor_deltas, gt_boxes, positive, *kind
         )
         score_loss = F.binary_cross_entropy_with_logits(
             cat(pred_objectness_logits, dim=1)[sampled], labels[sampled].float(), reduction="sum"
         )
         # The same divisor for both, where the paper divides box losses by the number of cells (Sec. 3.1.2).
-        divisor = self.batch_size_per_image * num_images
+        divisor = self.batch_size_per_image * len(labels)
         losses = {"loss_rpn_cls": score_loss / divisor, "loss_rpn_loc": box_loss / divisor}
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
 
     @torch.no_grad()
-    def predict_proposals(
-        self,
-        anchors: list[Boxes],
-        pred_objectness_logits: list[torch.Tensor],
-        pred_anchor_deltas: list[torch.Tensor],
-        image_sizes: list[tuple[int, int]],
-    ) -> list[Instances]:
+    def predict_proposals(self, anchors, pred_objectness_logits, pred_anchor_deltas, image_sizes):
         """Turn predictions into proposals; no gradient flows through their boxes.
 
         Args:
@@ -333,20 +279,12 @@ class RPN(nn.Module):
         Returns:
             N times ``proposal_boxes`` and ``objectness_logits``, best first.
         """
-        return find_top_rpn_proposals(
-            self._decode_proposals(anchors, pred_anchor_deltas),
-            pred_objectness_logits,
-            image_sizes,
-            self.nms_thresh,
-            self.pre_nms_topk[self.training],
-            self.post_nms_topk[self.training],
-            self.min_box_size,
-            self.training,
-        )
+        boxes = self._decode_proposals(anchors, pred_anchor_deltas)
+        counts = self.pre_nms_topk[self.training], self.post_nms_topk[self.training]
+        limits = (self.nms_thresh, *counts, self.min_box_size, self.training)
+        return find_top_rpn_proposals(boxes, pred_objectness_logits, image_sizes, *limits)
 
-    def _decode_proposals(
-        self, anchors: list[Boxes], pred_anchor_deltas: list[torch.Tensor]
-    ) -> list[torch.Tensor]:
+    def _decode_proposals(self, anchors: list[Boxes], pred_anchor_deltas: list[torch.Tensor]):
         """Apply the deltas to the anchors; L times (N, Ri, B)."""
         proposals = []
         for boxes, deltas in zip(anchors, pred_anchor_deltas, strict=True):

@@ -1,7 +1,7 @@
 """What all RoI heads share: the registry, matching and sampling of proposals, selections of them.
 
 Letters: N images, R RoIs (of one image where a function takes one), G ground-truth objects of an
-image, J keypoint types, K foreground classes; label K is the background, -1 is ignored.
+image, K foreground classes; label K is the background, -1 is ignored.
 Boxes are xyxy in pixels of the network's input.
 """
 
@@ -20,13 +20,8 @@ from ..matcher import Matcher
 from ..proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from ..sampling import subsample_labels
 
+# Called with the config and the ShapeSpec of each feature map, by its name.
 ROI_HEADS_REGISTRY = Registry("ROI_HEADS")
-ROI_HEADS_REGISTRY.__doc__ = (
-    "RoI heads by name, called with the config and the ShapeSpec of each feature map."
-)
-
-Features = dict[str, torch.Tensor]
-Losses = dict[str, torch.Tensor]
 
 
 def select_foreground_proposals(
@@ -42,30 +37,8 @@ def select_foreground_proposals(
         What is kept of each image, and for each image an (R,) bool mask of it.
     """
     masks = [(one.gt_classes != -1) & (one.gt_classes != bg_label) for one in proposals]
-    return [
-        one[mask.nonzero().squeeze(1)] for one, mask in zip(proposals, masks, strict=True)
-    ], masks
-
-
-def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[Instances]:
-    """Keep the proposals that have a labelled keypoint of their object inside.
-
-    Args:
-        proposals: foreground of each image, with ``proposal_boxes`` and ``gt_keypoints``.
-    """
-    kept, counts = [], []
-    for one in proposals:
-        # An image without ground truth has no `gt_keypoints` field.
-        if len(one) > 0:
-            x, y, visibility = one.gt_keypoints.tensor.unbind(dim=2)  # each (R, J)
-            x1, y1, x2, y2 = one.proposal_boxes.tensor[:, :, None].unbind(dim=1)
-            inside = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
-            one = one[((visibility >= 1) & inside).any(dim=1).nonzero().squeeze(1)]
-            counts.append(len(one))
-        kept.append(one)
-    # No image with foreground counts as zero samples; a mean over none would be nan.
-    get_event_storage().put_scalar("keypoint_head/num_fg_samples", fmean(counts or [0]))
-    return kept
+    pairs = zip(proposals, masks, strict=True)
+    return [one[mask.nonzero().squeeze(1)] for one, mask in pairs], masks
 
 
 class ROIHeads(nn.Module):
@@ -92,55 +65,31 @@ class ROIHeads(nn.Module):
         proposal_append_gt: bool = True,
     ):
         super().__init__()
-        self.num_classes = num_classes
-        self.batch_size_per_image = batch_size_per_image
-        self.positive_fraction = positive_fraction
-        self.proposal_matcher = proposal_matcher
+        self.num_classes, self.proposal_matcher = num_classes, proposal_matcher
+        self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction
         self.proposal_append_gt = proposal_append_gt
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        heads = cfg.MODEL.ROI_HEADS
-        return {
-            "num_classes": heads.NUM_CLASSES,
-            "batch_size_per_image": heads.BATCH_SIZE_PER_IMAGE,
-            "positive_fraction": heads.POSITIVE_FRACTION,
-            "proposal_matcher": Matcher(
-                heads.IOU_THRESHOLDS, heads.IOU_LABELS, allow_low_quality_matches=False
-            ),
-            "proposal_append_gt": heads.PROPOSAL_APPEND_GT,
-        }
+        keys = cfg.MODEL.ROI_HEADS
+        # What is called like its key.
+        same = ("num_classes", "batch_size_per_image", "positive_fraction", "proposal_append_gt")
+        matcher = Matcher(keys.IOU_THRESHOLDS, keys.IOU_LABELS)
+        return {name: keys[name.upper()] for name in same} | {"proposal_matcher": matcher}
 
-    def _sample_proposals(
-        self, matched_idxs: torch.Tensor, matched_labels: torch.Tensor, gt_classes: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sample the proposals of one image.
-
-        Args:
-            matched_idxs: (R,) in [0, G), the object each proposal is matched with.
-            matched_labels: (R,), the matcher's label.
-            gt_classes: (G,), classes of the objects.
-
-        Returns:
-            Indices of the sampled proposals, foreground first, and their class labels.
-        """
-        if len(gt_classes) > 0:
-            labels = gt_classes[matched_idxs]
-            labels[matched_labels == 0] = self.num_classes
-            labels[matched_labels == -1] = -1
+    def _sample_proposals(self, matches, match_labels, gt_classes):
+        """Return the sampled proposals of one image as indices, foreground first, and their classes."""
+        if len(gt_classes):
+            labels = gt_classes[matches]
+            labels[match_labels == 0], labels[match_labels == -1] = self.num_classes, -1
         else:
-            labels = torch.full_like(matched_idxs, self.num_classes)
-        sampled = torch.cat(
-            subsample_labels(
-                labels, self.batch_size_per_image, self.positive_fraction, self.num_classes
-            )
-        )
+            labels = torch.full_like(matches, self.num_classes)
+        counts = self.batch_size_per_image, self.positive_fraction
+        sampled = torch.cat(subsample_labels(labels, *counts, self.num_classes))
         return sampled, labels[sampled]
 
     @torch.no_grad()
-    def label_and_sample_proposals(
-        self, proposals: list[Instances], targets: list[Instances]
-    ) -> list[Instances]:
+    def label_and_sample_proposals(self, proposals: list[Instances], targets: list[Instances]):
         """Choose the proposals to train on and give them their targets.
 
         Args:
@@ -152,41 +101,28 @@ class ROIHeads(nn.Module):
             ``gt_`` field of the object they are matched with (arbitrary for background). An image
             without ground truth has ``gt_classes`` only.
         """
+        if not targets:
+            raise ValueError("Training needs ground truth: give every input 'instances'")
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(targets, proposals)
-        sampled, num_foreground, num_background = [], [], []
+        sampled, background = [], []
         for candidates, truth in zip(proposals, targets, strict=True):
             iou_GR = pairwise_iou(truth.gt_boxes, candidates.proposal_boxes)
             matches, match_labels = self.proposal_matcher(iou_GR)
             chosen, labels = self._sample_proposals(matches, match_labels, truth.gt_classes)
             samples = candidates[chosen]
             samples.gt_classes = labels
-            if len(truth) > 0:
-                for name, values in truth.get_fields().items():
-                    if name.startswith("gt_") and not samples.has(name):
-                        samples.set(name, values[matches[chosen]])
+            for name, values in truth.get_fields().items() if len(truth) else ():
+                if name.startswith("gt_") and not samples.has(name):
+                    samples.set(name, values[matches[chosen]])
             sampled.append(samples)
-            num_background.append((labels == self.num_classes).sum().item())
-            num_foreground.append(len(labels) - num_background[-1])
-        storage = get_event_storage()
-        storage.put_scalar("roi_head/num_fg_samples", fmean(num_foreground))
-        storage.put_scalar("roi_head/num_bg_samples", fmean(num_background))
+            background.append((labels == self.num_classes).sum().item())
+        foreground = [len(one) - count for one, count in zip(sampled, background, strict=True)]
+        for kind, counts in (("fg", foreground), ("bg", background)):
+            get_event_storage().put_scalar(f"roi_head/num_{kind}_samples", fmean(counts))
         return sampled
 
-    def _training_samples(
-        self, proposals: list[Instances], targets: list[Instances] | None
-    ) -> list[Instances]:
-        if not targets:
-            raise ValueError("Training needs ground truth: give every input 'instances'")
-        return self.label_and_sample_proposals(proposals, targets)
-
-    def forward(
-        self,
-        images: ImageList,
-        features: Features,
-        proposals: list[Instances],
-        targets: list[Instances] | None = None,
-    ) -> tuple[list[Instances], Losses]:
+    def forward(self, images: ImageList, features: dict, proposals, targets=None):
         """Train on proposals or turn them into detections, according to the module's mode.
 
         Args:
@@ -208,8 +144,7 @@ class ROIHeads(nn.Module):
     def _check_given_boxes(self, instances: list[Instances]) -> None:
         if self.training:
             raise RuntimeError("Boxes can be given in evaluation mode only; call eval() first")
+        given = list(instances[0].get_fields())
         for name in ("pred_boxes", "pred_classes"):
-            if not instances[0].has(name):
-                raise ValueError(
-                    f"Given detections need {name}; they have {list(instances[0].get_fields())}"
-                )
+            if name not in given:
+                raise ValueError(f"Given detections need {name}; they have {given}")

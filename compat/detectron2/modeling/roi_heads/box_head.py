@@ -7,7 +7,6 @@ import math
 from collections import OrderedDict
 from typing import Any
 
-import torch
 from fvcore.nn import weight_init
 from torch import nn
 
@@ -16,20 +15,17 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.utils.registry import Registry
 
-from ._blocks import conv3x3
+from ..backbone.resnet import _conv_relu
 
-__all__ = ["ROI_BOX_HEAD_REGISTRY", "FastRCNNConvFCHead", "build_box_head"]
-
+# Called with the config and the ShapeSpec of a pooled RoI; the head needs an ``output_shape``, too.
 ROI_BOX_HEAD_REGISTRY = Registry("ROI_BOX_HEAD")
-ROI_BOX_HEAD_REGISTRY.__doc__ = (
-    "Box heads by name, called with the config and the ShapeSpec of a pooled RoI. "
-    "A head needs the property ``output_shape``, also a ShapeSpec."
-)
 
 
 @ROI_BOX_HEAD_REGISTRY.register()
 class FastRCNNConvFCHead(nn.Sequential):
-    """3x3 convolutions, then fully connected layers, a ReLU after each.
+    """Map (R, C, P, P) to (R, width) with 3x3 convolutions and fully connected layers, ReLU after each.
+
+    Without a fully connected layer the output is a map (R, C', P, P).
 
     Two layers of 1024 are the head of FPN's R-CNN (arXiv 1612.03144, sec. 4.2).
 
@@ -45,19 +41,14 @@ class FastRCNNConvFCHead(nn.Sequential):
 
     @configurable
     def __init__(
-        self,
-        input_shape: ShapeSpec,
-        *,
-        conv_dims: list[int],
-        fc_dims: list[int],
-        conv_norm: str = "",
+        self, input_shape: ShapeSpec, *, conv_dims: list[int], fc_dims: list[int], conv_norm=""
     ):
-        if not conv_dims and not fc_dims:
+        if not (conv_dims or fc_dims):
             raise ValueError("A box head needs at least one layer: conv_dims and fc_dims are empty")
         shape = (input_shape.channels, input_shape.height, input_shape.width)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for i, width in enumerate(conv_dims, 1):
-            layers[f"conv{i}"] = conv3x3(shape[0], width, conv_norm)
+            layers[f"conv{i}"] = _conv_relu(shape[0], width, conv_norm)
             shape = (width, *shape[1:])
         if fc_dims:
             layers["flatten"] = nn.Flatten()
@@ -77,16 +68,11 @@ class FastRCNNConvFCHead(nn.Sequential):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         head = cfg.MODEL.ROI_BOX_HEAD
-        return {
-            "input_shape": input_shape,
+        widths = {
             "conv_dims": [head.CONV_DIM] * head.NUM_CONV,
             "fc_dims": [head.FC_DIM] * head.NUM_FC,
-            "conv_norm": head.NORM,
         }
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (R, C, P, P) to (R, width), or to (R, C', P, P) without a fully connected layer."""
-        return super().forward(x)
+        return {"input_shape": input_shape, "conv_norm": head.NORM, **widths}
 
     @property
     def output_shape(self) -> ShapeSpec:

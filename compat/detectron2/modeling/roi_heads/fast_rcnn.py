@@ -18,29 +18,21 @@ from detectron2.modeling.box_regression import Box2BoxTransform, _dense_box_regr
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
 
-__all__ = ["FastRCNNOutputLayers", "fast_rcnn_inference"]
-
-Predictions = tuple[torch.Tensor, torch.Tensor]
+_Predictions = tuple[torch.Tensor, torch.Tensor]
 
 
 def fast_rcnn_inference(
-    boxes: list[torch.Tensor],
-    scores: list[torch.Tensor],
-    image_shapes: list[tuple[int, int]],
-    score_thresh: float,
-    nms_thresh: float,
-    topk_per_image: int,
+    boxes, scores, image_shapes, score_thresh: float, nms_thresh: float, topk_per_image: int
 ) -> tuple[list[Instances], list[torch.Tensor]]:
     """Apply :func:`fast_rcnn_inference_single_image` to every image.
 
     Returns:
         The detections of each image, and for each detection the RoI that it comes from.
     """
-    per_image = [
-        fast_rcnn_inference_single_image(*inputs, score_thresh, nms_thresh, topk_per_image)
-        for inputs in zip(boxes, scores, image_shapes, strict=True)
-    ]
-    return [found for found, _ in per_image], [rows for _, rows in per_image]
+    limits = (score_thresh, nms_thresh, topk_per_image)
+    images = zip(boxes, scores, image_shapes, strict=True)
+    found = [fast_rcnn_inference_single_image(*image, *limits) for image in images]
+    return [detections for detections, _ in found], [rows for _, rows in found]
 
 
 def fast_rcnn_inference_single_image(
@@ -68,21 +60,21 @@ def fast_rcnn_inference_single_image(
     """
     finite = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
     rows, classes = torch.where((scores[:, :-1] > score_thresh) & finite[:, None])
-    box_of_class = classes if boxes.size(1) > 4 else torch.zeros_like(classes)
-    candidates = Boxes(boxes.view(len(boxes), boxes.size(1) // 4, 4)[rows, box_of_class])
+    candidates = Boxes(_box_of_class(boxes, classes, rows))
     candidates.clip(image_shape)
-    candidate_scores = scores[rows, classes]
+    found = Instances(image_shape, pred_boxes=candidates, scores=scores[rows, classes])
+    found.pred_classes = classes
+    best = batched_nms(candidates.tensor, found.scores, classes, nms_thresh)
+    best = best[: topk_per_image if topk_per_image >= 0 else None]
+    return found[best], rows[best]
 
-    keep = batched_nms(candidates.tensor, candidate_scores, classes, nms_thresh)
-    if topk_per_image >= 0:
-        keep = keep[:topk_per_image]
-    found = Instances(
-        image_shape,
-        pred_boxes=candidates[keep],
-        scores=candidate_scores[keep],
-        pred_classes=classes[keep],
-    )
-    return found, rows[keep]
+
+def _box_of_class(boxes: torch.Tensor, classes: torch.Tensor, rows=None) -> torch.Tensor:
+    """Return of each row of (R, B * 4), or of some, the box of the given class; the only one if B is 1."""
+    per_class = boxes.unflatten(1, (-1, 4))
+    if rows is None:
+        rows = torch.arange(len(boxes), device=boxes.device)
+    return per_class[rows, classes.clamp(0, per_class.size(1) - 1)]
 
 
 def _log_classification_stats(
@@ -99,11 +91,11 @@ def _log_classification_stats(
     counts = [correct.sum(), is_object.sum(), (correct & is_object).sum(), missed.sum()]
     # One transfer from the GPU instead of four.
     num_correct, num_objects, num_found, num_missed = torch.stack(counts).tolist()
-    storage = get_event_storage()
-    storage.put_scalar(f"{prefix}/cls_accuracy", num_correct / total)
+    put = get_event_storage().put_scalar
+    put(f"{prefix}/cls_accuracy", num_correct / total)
     if num_objects > 0:
-        storage.put_scalar(f"{prefix}/fg_cls_accuracy", num_found / num_objects)
-        storage.put_scalar(f"{prefix}/false_negative", num_missed / num_objects)
+        put(f"{prefix}/fg_cls_accuracy", num_found / num_objects)
+        put(f"{prefix}/false_negative", num_missed / num_objects)
 
 
 class FastRCNNOutputLayers(nn.Module):
@@ -113,15 +105,15 @@ class FastRCNNOutputLayers(nn.Module):
         input_shape: of an RoI's features; a number is taken for the channels.
         box2box_transform: proposal and deltas to box, and back.
         num_classes: K.
-        test_score_thresh: see :func:`fast_rcnn_inference_single_image`.
-        test_nms_thresh: see there.
-        test_topk_per_image: see there.
         cls_agnostic_bbox_reg: one box per RoI instead of one per class.
-        smooth_l1_beta: where "smooth_l1" turns from square to linear; 0 is plain L1.
         box_reg_loss_type: "smooth_l1", "giou", "diou" or "ciou".
-        loss_weight: factor of both losses, or a dict of factors for "loss_cls", "loss_box_reg".
-        use_fed_loss: not in the subset.
+        smooth_l1_beta: where "smooth_l1" turns from square to linear; 0 is plain L1.
         use_sigmoid_ce: K independent binary classifiers instead of a softmax with background.
+        use_fed_loss: not in the subset.
+        loss_weight: factor of both losses, or a dict of factors for "loss_cls", "loss_box_reg".
+        test_topk_per_image: see :func:`fast_rcnn_inference_single_image`.
+        test_score_thresh: see there.
+        test_nms_thresh: see there.
 
     Raises:
         NotImplementedError: the federated loss is asked for.
@@ -134,22 +126,22 @@ class FastRCNNOutputLayers(nn.Module):
         *,
         box2box_transform: Box2BoxTransform,
         num_classes: int,
+        cls_agnostic_bbox_reg: bool = False,
+        box_reg_loss_type: str = "smooth_l1",
+        smooth_l1_beta: float = 0.0,
+        use_sigmoid_ce: bool = False,
+        use_fed_loss: bool = False,
+        loss_weight: float | dict[str, float] = 1.0,
+        test_topk_per_image: int = 100,
         test_score_thresh: float = 0.0,
         test_nms_thresh: float = 0.5,
-        test_topk_per_image: int = 100,
-        cls_agnostic_bbox_reg: bool = False,
-        smooth_l1_beta: float = 0.0,
-        box_reg_loss_type: str = "smooth_l1",
-        loss_weight: float | dict[str, float] = 1.0,
-        use_fed_loss: bool = False,
-        use_sigmoid_ce: bool = False,
     ):
         super().__init__()
         if use_fed_loss:
             raise NotImplementedError(hint("The federated loss (MODEL.ROI_BOX_HEAD.USE_FED_LOSS)"))
-        if isinstance(input_shape, int):
-            input_shape = ShapeSpec(channels=input_shape)
-        width = input_shape.channels * (input_shape.height or 1) * (input_shape.width or 1)
+        width = input_shape
+        if isinstance(input_shape, ShapeSpec):
+            width = input_shape.channels * (input_shape.height or 1) * (input_shape.width or 1)
         num_boxes = 1 if cls_agnostic_bbox_reg else num_classes
         self.cls_score = nn.Linear(width, num_classes + 1)
         self.bbox_pred = nn.Linear(width, num_boxes * len(box2box_transform.weights))
@@ -161,8 +153,8 @@ class FastRCNNOutputLayers(nn.Module):
         if not isinstance(loss_weight, dict):
             loss_weight = dict.fromkeys(("loss_cls", "loss_box_reg"), loss_weight)
         self.loss_weight = loss_weight
-        self.num_classes, self.use_sigmoid_ce = num_classes, use_sigmoid_ce
-        self.box2box_transform = box2box_transform
+        self.num_classes, self.box2box_transform = num_classes, box2box_transform
+        self.use_sigmoid_ce = use_sigmoid_ce
         self.box_reg_loss_type, self.smooth_l1_beta = box_reg_loss_type, smooth_l1_beta
         self.test_score_thresh, self.test_nms_thresh = test_score_thresh, test_nms_thresh
         self.test_topk_per_image = test_topk_per_image
@@ -170,29 +162,25 @@ class FastRCNNOutputLayers(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         common, head = cfg.MODEL.ROI_HEADS, cfg.MODEL.ROI_BOX_HEAD
-        return {
-            "input_shape": input_shape,
+        # What is called like its key.
+        same = ("cls_agnostic_bbox_reg", "smooth_l1_beta", "use_fed_loss", "use_sigmoid_ce")
+        return {name: head[name.upper()] for name in same} | {
             "num_classes": common.NUM_CLASSES,
             "test_score_thresh": common.SCORE_THRESH_TEST,
             "test_nms_thresh": common.NMS_THRESH_TEST,
             "test_topk_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
             "box2box_transform": Box2BoxTransform(weights=head.BBOX_REG_WEIGHTS),
-            "cls_agnostic_bbox_reg": head.CLS_AGNOSTIC_BBOX_REG,
-            "smooth_l1_beta": head.SMOOTH_L1_BETA,
             "box_reg_loss_type": head.BBOX_REG_LOSS_TYPE,
             "loss_weight": {"loss_box_reg": head.BBOX_REG_LOSS_WEIGHT},
-            "use_fed_loss": head.USE_FED_LOSS,
-            "use_sigmoid_ce": head.USE_SIGMOID_CE,
+            "input_shape": input_shape,
         }
 
-    def forward(self, x: torch.Tensor) -> Predictions:
+    def forward(self, x: torch.Tensor) -> _Predictions:
         """Map RoI features (R, ...) to class logits (R, K + 1) and deltas (R, B * 4)."""
         flat = x.flatten(start_dim=1)
         return self.cls_score(flat), self.bbox_pred(flat)
 
-    def losses(
-        self, predictions: Predictions, proposals: list[Instances]
-    ) -> dict[str, torch.Tensor]:
+    def losses(self, predictions: _Predictions, proposals: list[Instances]) -> dict:
         """Return the weighted ``loss_cls`` and ``loss_box_reg``.
 
         Args:
@@ -216,9 +204,7 @@ class FastRCNNOutputLayers(nn.Module):
         }
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}
 
-    def sigmoid_cross_entropy_loss(
-        self, pred_class_logits: torch.Tensor, gt_classes: torch.Tensor
-    ) -> torch.Tensor:
+    def sigmoid_cross_entropy_loss(self, pred_class_logits, gt_classes) -> torch.Tensor:
         """Binary cross-entropy of each foreground class, summed over classes, averaged over RoIs.
 
         Args:
@@ -230,13 +216,7 @@ class FastRCNNOutputLayers(nn.Module):
         total = F.binary_cross_entropy_with_logits(logits_RK, target_RK, reduction="sum")
         return total / max(len(gt_classes), 1)
 
-    def box_reg_loss(
-        self,
-        proposal_boxes: torch.Tensor,
-        gt_boxes: torch.Tensor,
-        pred_deltas: torch.Tensor,
-        gt_classes: torch.Tensor,
-    ) -> torch.Tensor:
+    def box_reg_loss(self, proposal_boxes, gt_boxes, pred_deltas, gt_classes) -> torch.Tensor:
         """Regression loss of the foreground RoIs, divided by the number of all RoIs.
 
         Args:
@@ -246,11 +226,7 @@ class FastRCNNOutputLayers(nn.Module):
             gt_classes: (R,); [0, K) is foreground.
         """
         foreground = torch.where((gt_classes >= 0) & (gt_classes < self.num_classes))[0]
-        deltas = pred_deltas[foreground]
-        if pred_deltas.size(1) > 4:
-            per_class = deltas.view(len(foreground), self.num_classes, 4)
-            rows = torch.arange(len(foreground), device=deltas.device)
-            deltas = per_class[rows, gt_classes[foreground]]
+        deltas = _box_of_class(pred_deltas, gt_classes[foreground], foreground)
         sources, targets = [proposal_boxes[foreground]], [gt_boxes[foreground]]
         kind = (self.box_reg_loss_type, self.smooth_l1_beta)
         total = _dense_box_regression_loss(
@@ -260,44 +236,29 @@ class FastRCNNOutputLayers(nn.Module):
         # its batch has one or a hundred of them.
         return total / max(len(gt_classes), 1)
 
-    def inference(
-        self, predictions: Predictions, proposals: list[Instances]
-    ) -> tuple[list[Instances], list[torch.Tensor]]:
+    def inference(self, predictions: _Predictions, proposals: list[Instances]):
         """Return detections and their RoIs, see :func:`fast_rcnn_inference`."""
-        boxes = self.predict_boxes(predictions, proposals)
-        probs = self.predict_probs(predictions, proposals)
+        scored = [f(predictions, proposals) for f in (self.predict_boxes, self.predict_probs)]
         sizes = [one.image_size for one in proposals]
         limits = (self.test_score_thresh, self.test_nms_thresh, self.test_topk_per_image)
-        return fast_rcnn_inference(boxes, probs, sizes, *limits)
+        return fast_rcnn_inference(*scored, sizes, *limits)
 
-    def predict_boxes(
-        self, predictions: Predictions, proposals: list[Instances]
-    ) -> tuple[torch.Tensor, ...]:
+    def predict_boxes(self, predictions: _Predictions, proposals: list[Instances]):
         """Return the predicted boxes of each image, (R of the image, B * 4)."""
         deltas = predictions[1]
-        boxes = self.box2box_transform.apply_deltas(
-            deltas, self._boxes_of(proposals, deltas.device)
-        )
+        sources = self._boxes_of(proposals, deltas.device)
+        boxes = self.box2box_transform.apply_deltas(deltas, sources)
         return boxes.split([len(one) for one in proposals])
 
-    def predict_boxes_for_gt_classes(
-        self, predictions: Predictions, proposals: list[Instances]
-    ) -> tuple[torch.Tensor, ...]:
+    def predict_boxes_for_gt_classes(self, predictions: _Predictions, proposals: list[Instances]):
         """Return of each RoI the predicted box of its true class, per image (R of the image, 4).
 
         A background RoI gets the box of some class.
         """
-        chosen = []
-        predicted = self.predict_boxes(predictions, proposals)
-        for boxes, one in zip(predicted, proposals, strict=True):
-            per_class = boxes.view(len(one), boxes.size(1) // 4, 4)
-            classes = one.gt_classes.clamp(0, per_class.size(1) - 1)
-            chosen.append(per_class[torch.arange(len(one), device=boxes.device), classes])
-        return tuple(chosen)
+        boxes = self.predict_boxes(predictions, proposals)
+        return tuple(map(_box_of_class, boxes, [one.gt_classes for one in proposals]))
 
-    def predict_probs(
-        self, predictions: Predictions, proposals: list[Instances]
-    ) -> tuple[torch.Tensor, ...]:
+    def predict_probs(self, predictions: _Predictions, proposals: list[Instances]):
         """Return the class probabilities of each image, (R of the image, K + 1)."""
         logits = predictions[0]
         probs = logits.sigmoid() if self.use_sigmoid_ce else logits.softmax(dim=-1)

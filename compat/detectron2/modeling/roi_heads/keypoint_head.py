@@ -20,17 +20,11 @@ from detectron2.structures import Instances, heatmaps_to_keypoints
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.registry import Registry
 
-__all__ = [
-    "ROI_KEYPOINT_HEAD_REGISTRY",
-    "BaseKeypointRCNNHead",
-    "KRCNNConvDeconvUpsampleHead",
-    "build_keypoint_head",
-]
+__all__ = ["ROI_KEYPOINT_HEAD_REGISTRY", "build_keypoint_head"]
+__all__ += ["BaseKeypointRCNNHead", "KRCNNConvDeconvUpsampleHead"]
 
+# Called with the config and the ShapeSpec of a pooled RoI.
 ROI_KEYPOINT_HEAD_REGISTRY = Registry("ROI_KEYPOINT_HEAD")
-ROI_KEYPOINT_HEAD_REGISTRY.__doc__ = (
-    "Keypoint heads by name, called with the config and the ShapeSpec of a pooled RoI."
-)
 
 # Batches without any visible keypoint, over the life of the process: a large share of them means
 # that boxes or keypoints of the data set are wrong.
@@ -63,16 +57,12 @@ def keypoint_rcnn_loss(
     """
     side = pred_keypoint_logits.size(2)
     # An image without ground truth has no `gt_keypoints` field.
-    pairs = [
-        one.gt_keypoints.to_heatmap(one.proposal_boxes.tensor, side)
-        for one in instances
-        if len(one) > 0
-    ]
+    given = [one for one in instances if len(one) > 0]
+    pairs = [one.gt_keypoints.to_heatmap(one.proposal_boxes.tensor, side) for one in given]
     if not any(valid.any() for _, valid in pairs):
-        get_event_storage().put_scalar(
-            "kpts_num_skipped_batches", next(_skipped_batches), smoothing_hint=False
-        )
-        return pred_keypoint_logits.sum() * 0
+        count = next(_skipped_batches)
+        get_event_storage().put_scalar("kpts_num_skipped_batches", count, smoothing_hint=False)
+        return 0 * pred_keypoint_logits.sum()
     cells_RJ, valid_RJ = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     counted = valid_RJ.bool()
     logits = pred_keypoint_logits.flatten(2)[counted]
@@ -95,12 +85,9 @@ def keypoint_rcnn_inference(
     boxes_R4 = torch.cat([one.pred_boxes.tensor for one in pred_instances]).detach()
     x, y, _, score = heatmaps_to_keypoints(logits, boxes_R4).unbind(dim=2)
     counts = [len(one) for one in pred_instances]
-    points = torch.stack([x, y, score], dim=2).split(counts)
-    for one, one_points, one_logits in zip(
-        pred_instances, points, logits.split(counts), strict=True
-    ):
-        one.pred_keypoints = one_points
-        one.pred_keypoint_heatmaps = one_logits
+    points, heatmaps = torch.stack([x, y, score], dim=2).split(counts), logits.split(counts)
+    for one, *found in zip(pred_instances, points, heatmaps, strict=True):
+        one.pred_keypoints, one.pred_keypoint_heatmaps = found
 
 
 class BaseKeypointRCNNHead(nn.Module):
@@ -122,30 +109,22 @@ class BaseKeypointRCNNHead(nn.Module):
     ):
         super().__init__()
         if loss_normalizer != "visible" and not isinstance(loss_normalizer, int | float):
-            raise ValueError(
-                f"loss_normalizer must be a number or 'visible', not {loss_normalizer!r}"
-            )
-        self.num_keypoints = num_keypoints
-        self.loss_weight = loss_weight
+            given = f"not {loss_normalizer!r}"
+            raise ValueError(f"loss_normalizer must be a number or 'visible', {given}")
+        self.num_keypoints, self.loss_weight = num_keypoints, loss_weight
         self.loss_normalizer = loss_normalizer
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         head, sampling = cfg.MODEL.ROI_KEYPOINT_HEAD, cfg.MODEL.ROI_HEADS
-        normalizer = "visible"
-        if not head.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS:
-            # As if every foreground RoI that may be sampled had all its keypoints visible.
-            foreground = sampling.BATCH_SIZE_PER_IMAGE * sampling.POSITIVE_FRACTION
-            normalizer = head.NUM_KEYPOINTS * foreground
-        return {
-            "num_keypoints": head.NUM_KEYPOINTS,
-            "loss_weight": head.LOSS_WEIGHT,
-            "loss_normalizer": normalizer,
-        }
+        parts = {"num_keypoints": head.NUM_KEYPOINTS, "loss_weight": head.LOSS_WEIGHT}
+        if head.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS:
+            return parts | {"loss_normalizer": "visible"}
+        # As if every foreground RoI that may be sampled had all its keypoints visible.
+        foreground = sampling.BATCH_SIZE_PER_IMAGE * sampling.POSITIVE_FRACTION
+        return parts | {"loss_normalizer": head.NUM_KEYPOINTS * foreground}
 
-    def forward(
-        self, x: torch.Tensor, instances: list[Instances]
-    ) -> dict[str, torch.Tensor] | list[Instances]:
+    def forward(self, x: torch.Tensor, instances: list[Instances]):
         """Return ``{"loss_keypoint": ...}`` in training, else ``instances`` with keypoints.
 
         Args:
@@ -153,13 +132,13 @@ class BaseKeypointRCNNHead(nn.Module):
             instances: foreground proposals with ground truth in training, else detections.
         """
         logits = self.layers(x)
-        if not self.training:
-            keypoint_rcnn_inference(logits, instances)
-            return instances
-        by_count = self.loss_normalizer == "visible"
-        normalizer = None if by_count else self.loss_normalizer * len(instances)
-        loss = keypoint_rcnn_loss(logits, instances, normalizer)
-        return {"loss_keypoint": loss * self.loss_weight}
+        if self.training:
+            by_count = self.loss_normalizer == "visible"
+            divisor = None if by_count else self.loss_normalizer * len(instances)
+            loss = keypoint_rcnn_loss(logits, instances, divisor)
+            return {"loss_keypoint": loss * self.loss_weight}
+        keypoint_rcnn_inference(logits, instances)
+        return instances
 
     def layers(self, x: torch.Tensor) -> torch.Tensor:
         """Map RoI features to heatmap logits (R, J, S, S)."""
@@ -187,13 +166,10 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
             self.add_module(f"conv_fcn{i}", Conv2d(channels, width, kernel_size=3, padding=1))
             self.add_module(f"conv_fcn_relu{i}", nn.ReLU())
             channels = width
-        self.score_lowres = ConvTranspose2d(
-            channels, num_keypoints, kernel_size=4, stride=2, padding=1
-        )
+        self.score_lowres = ConvTranspose2d(channels, num_keypoints, 4, stride=2, padding=1)
         # After all layers exist: their construction draws from the same random numbers.
-        for layer in self:
-            if not isinstance(layer, nn.ReLU):
-                weight_init.c2_msra_fill(layer)
+        for conv in [*self][::2]:
+            weight_init.c2_msra_fill(conv)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:

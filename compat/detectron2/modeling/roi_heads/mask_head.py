@@ -18,19 +18,13 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.registry import Registry
 
-from ._blocks import conv3x3
+from ..backbone.resnet import _conv_relu
 
-__all__ = [
-    "ROI_MASK_HEAD_REGISTRY",
-    "BaseMaskRCNNHead",
-    "MaskRCNNConvUpsampleHead",
-    "build_mask_head",
-]
+__all__ = ["ROI_MASK_HEAD_REGISTRY", "build_mask_head"]
+__all__ += ["BaseMaskRCNNHead", "MaskRCNNConvUpsampleHead"]
 
+# Called with the config and the ShapeSpec of a pooled RoI.
 ROI_MASK_HEAD_REGISTRY = Registry("ROI_MASK_HEAD")
-ROI_MASK_HEAD_REGISTRY.__doc__ = (
-    "Mask heads by name, called with the config and the ShapeSpec of a pooled RoI."
-)
 
 
 def _mask_of_class(logits_RKMM: torch.Tensor, classes_R: torch.Tensor) -> torch.Tensor:
@@ -40,16 +34,13 @@ def _mask_of_class(logits_RKMM: torch.Tensor, classes_R: torch.Tensor) -> torch.
     return logits_RKMM[torch.arange(len(classes_R), device=classes_R.device), classes_R]
 
 
-def mask_rcnn_loss(
-    pred_mask_logits: torch.Tensor, instances: list[Instances], vis_period: int = 0
-) -> torch.Tensor:
+def mask_rcnn_loss(pred_mask_logits: torch.Tensor, instances: list[Instances]) -> torch.Tensor:
     """Average binary cross-entropy over the masks of the true classes (sec. 3, L_mask).
 
     Args:
         pred_mask_logits: (R, K, M, M); K = 1 is class-agnostic.
         instances: the R foreground proposals of each image, in the order of the logits, with
             ``proposal_boxes``, ``gt_classes`` and ``gt_masks``.
-        vis_period: put the masks into the event storage every so many iterations; 0 for never.
 
     Returns:
         A scalar; without RoIs it is zero and still has a gradient, which DDP needs.
@@ -67,33 +58,22 @@ def mask_rcnn_loss(
         if len(one) > 0
     ]
     if not targets:
-        return pred_mask_logits.sum() * 0
-    logits_RMM = _mask_of_class(
-        pred_mask_logits, torch.cat([one.gt_classes for one in instances]).long()
-    )
+        return 0 * pred_mask_logits.sum()
+    classes_R = torch.cat([one.gt_classes for one in instances]).long()
+    logits_RMM = _mask_of_class(pred_mask_logits, classes_R)
     target_RMM = torch.cat(targets).float()
     _log_mask_accuracy(logits_RMM > 0, target_RMM > 0.5)
-    if vis_period > 0 and get_event_storage().iter % vis_period == 0:
-        _store_masks(logits_RMM.detach().sigmoid(), target_RMM)
     return F.binary_cross_entropy_with_logits(logits_RMM, target_RMM)
 
 
 def _log_mask_accuracy(predicted_RMM: torch.Tensor, truth_RMM: torch.Tensor) -> None:
-    inside, extra, missed = torch.stack(
-        [truth_RMM.sum(), (predicted_RMM & ~truth_RMM).sum(), (truth_RMM & ~predicted_RMM).sum()]
-    ).tolist()
+    kinds = (truth_RMM, predicted_RMM & ~truth_RMM, truth_RMM & ~predicted_RMM)
+    inside, extra, missed = torch.stack([kind.sum() for kind in kinds]).tolist()
     pixels = truth_RMM.numel()
-    storage = get_event_storage()
-    storage.put_scalar("mask_rcnn/accuracy", 1 - (extra + missed) / max(pixels, 1))
-    storage.put_scalar("mask_rcnn/false_positive", extra / max(pixels - inside, 1))
-    storage.put_scalar("mask_rcnn/false_negative", missed / max(inside, 1))
-
-
-def _store_masks(predicted_RMM: torch.Tensor, truth_RMM: torch.Tensor) -> None:
-    pairs = torch.cat([predicted_RMM, truth_RMM], dim=2)
-    for i, pair in enumerate(pairs):
-        title = f"Left: mask prediction;   Right: mask GT ({i})"
-        get_event_storage().put_image(title, pair.expand(3, -1, -1))
+    put = get_event_storage().put_scalar
+    put("mask_rcnn/accuracy", 1 - (extra + missed) / max(pixels, 1))
+    put("mask_rcnn/false_positive", extra / max(pixels - inside, 1))
+    put("mask_rcnn/false_negative", missed / max(inside, 1))
 
 
 def mask_rcnn_inference(pred_mask_logits: torch.Tensor, pred_instances: list[Instances]) -> None:
@@ -117,22 +97,18 @@ class BaseMaskRCNNHead(nn.Module):
 
     Args:
         loss_weight: factor of the loss.
-        vis_period: see :func:`mask_rcnn_loss`.
     """
 
     @configurable
-    def __init__(self, *, loss_weight: float = 1.0, vis_period: int = 0):
+    def __init__(self, *, loss_weight: float = 1.0):
         super().__init__()
         self.loss_weight = loss_weight
-        self.vis_period = vis_period
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        return {"vis_period": cfg.VIS_PERIOD}
+        return {}
 
-    def forward(
-        self, x: torch.Tensor, instances: list[Instances]
-    ) -> dict[str, torch.Tensor] | list[Instances]:
+    def forward(self, x: torch.Tensor, instances: list[Instances]):
         """Return ``{"loss_mask": ...}`` in training, else ``instances`` with ``pred_masks``.
 
         Args:
@@ -141,8 +117,7 @@ class BaseMaskRCNNHead(nn.Module):
         """
         logits = self.layers(x)
         if self.training:
-            loss = mask_rcnn_loss(logits, instances, self.vis_period)
-            return {"loss_mask": loss * self.loss_weight}
+            return {"loss_mask": mask_rcnn_loss(logits, instances) * self.loss_weight}
         mask_rcnn_inference(logits, instances)
         return instances
 
@@ -168,40 +143,32 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
 
     @configurable
     def __init__(
-        self,
-        input_shape: ShapeSpec,
-        *,
-        num_classes: int,
-        conv_dims: list[int],
-        conv_norm: str = "",
-        **kwargs,
+        self, input_shape: ShapeSpec, *, num_classes: int, conv_dims, conv_norm="", **kwargs
     ):
         super().__init__(**kwargs)
         if not conv_dims:
             raise ValueError("conv_dims needs at least the width of the transposed convolution")
         channels = input_shape.channels
         for i, width in enumerate(conv_dims[:-1], 1):
-            self.add_module(f"mask_fcn{i}", conv3x3(channels, width, conv_norm))
+            self.add_module(f"mask_fcn{i}", _conv_relu(channels, width, conv_norm))
             channels = width
         self.deconv = ConvTranspose2d(channels, conv_dims[-1], kernel_size=2, stride=2)
         self.deconv_relu = nn.ReLU()
         self.predictor = Conv2d(conv_dims[-1], num_classes, kernel_size=1)
 
         # After all layers exist: their construction draws from the same random numbers.
-        for layer in list(self)[:-2]:
-            weight_init.c2_msra_fill(layer)
+        for conv in [*self][:-2]:
+            weight_init.c2_msra_fill(conv)
         nn.init.normal_(self.predictor.weight, std=0.001)
         nn.init.zeros_(self.predictor.bias)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         head = cfg.MODEL.ROI_MASK_HEAD
-        return super().from_config(cfg, input_shape) | {
-            "input_shape": input_shape,
-            "num_classes": 1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-            "conv_dims": [head.CONV_DIM] * (head.NUM_CONV + 1),
-            "conv_norm": head.NORM,
-        }
+        classes = 1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        widths = [head.CONV_DIM] * (head.NUM_CONV + 1)
+        own = {"num_classes": classes, "conv_dims": widths, "conv_norm": head.NORM}
+        return super().from_config(cfg, input_shape) | {"input_shape": input_shape, **own}
 
     def layers(self, x: torch.Tensor) -> torch.Tensor:
         """Map (R, C, P, P) to mask logits (R, K, 2P, 2P)."""
