@@ -22,8 +22,11 @@ CATEGORY_IDS = dict(zip(sorted(SHAPES), (1, 2, 3, 5, 6, 8, 9, 12), strict=True))
 SIDES = (128, 136, 144, 152, 160)
 """Heights and widths of images."""
 
-SMALLEST, LARGEST = 14, 60
-"""Length of an object in pixels, before it is turned."""
+SMALLEST, LARGEST = 18, 60
+"""Length of an object in pixels, before it is turned; nothing is longer when turned either."""
+
+LARGEST_TURN = 45
+"""Degrees by which an object leans to either side: as in photographs, most things stand upright."""
 
 LEAST_PIXELS = 20
 """Smaller masks are not drawn: nobody could tell their class."""
@@ -91,7 +94,10 @@ def _add_object(scene: Scene, draws: Draws, ground: Colour, colours: list[Colour
     category = draws.choice(tuple(SHAPES))
     length = draws.between(SMALLEST, LARGEST)
     size = (length, length * draws.between(65, 100) // 100)
-    outline = place(SHAPES[category](draws), size, draws.below(360), _centre(scene, draws, length))
+    turn = draws.between(-LARGEST_TURN, LARGEST_TURN)
+    outline = place(SHAPES[category](draws), size, turn, _centre(scene, draws, length))
+    if max(max(axis) - min(axis) for axis in zip(*outline[0], strict=True)) > LARGEST * FIFTHS:
+        return
     mask = fill(outline, *scene.owner.shape)
     left = np.bincount(scene.owner[~mask], minlength=len(scene.objects) + 1)
     thing = _Object(category, outline, area(outline))
@@ -107,7 +113,7 @@ def _add_object(scene: Scene, draws: Draws, ground: Colour, colours: list[Colour
 def _centre(scene: Scene, draws: Draws, length: int) -> Point:
     """Return a place in fifths of a pixel: mostly inside the image, often close to another object."""
     height, width = scene.owner.shape
-    if scene.objects and draws.one_in(4):
+    if scene.objects and draws.one_in(8):
         neighbour = scene.owner == 1 + draws.below(len(scene.objects))
         rows, columns = np.nonzero(neighbour)
         pixel = draws.below(len(rows))
