@@ -1,4 +1,4 @@
-"""Data sets: their registry, their loading, and the way from a record on disk to a model's input."""
+"""Data sets: their registry, their loading, and the way from a record to a model's input."""
 
 from detectron2._absent import module_getattr
 

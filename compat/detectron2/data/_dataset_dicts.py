@@ -1,4 +1,4 @@
-"""Lists of data set dicts: loading, filters, statistics. All names are public in `detectron2.data.build`."""
+"""Lists of data set dicts: loading, filters, statistics. All are public in `data.build`."""
 
 import itertools
 import logging
@@ -28,7 +28,7 @@ def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list
 def filter_images_with_few_keypoints(
     dataset_dicts: list[dict], min_keypoints_per_image: int
 ) -> list[dict]:
-    """Return the images whose persons together have that many labelled keypoints (visibility above 0)."""
+    """Return the images whose persons have that many labelled (visibility > 0) keypoints."""
 
     def labelled(image: dict) -> int:
         keypoints = (ann.get("keypoints", ()) for ann in image["annotations"])
@@ -54,8 +54,7 @@ def print_instances_class_histogram(dataset_dicts: list[dict], class_names: list
     cells.append(("total", counts.total()))
     rows = [itertools.chain(*cells[i : i + 3]) for i in range(0, len(cells), 3)]
     table = tabulate(rows, ["category", "#instances"] * min(3, len(cells)), tablefmt="pipe")
-    message = f"Instances of {len(class_names)} categories:\n{table}"
-    log_first_n(logging.INFO, message, key="message")
+    log_first_n(logging.INFO, f"Instances of {len(class_names)} classes:\n{table}", key="message")
 
 
 def get_detection_dataset_dicts(
@@ -75,12 +74,12 @@ def get_detection_dataset_dicts(
         check_consistency: whether the data sets must have the same classes.
 
     Returns:
-        The dicts of all; or, if the first one is a torch data set, it or the concatenation of all, unfiltered.
+        The dicts of all; or, if the first is a torch data set, it or all concatenated, unfiltered.
 
     Raises:
         KeyError: a name is not registered.
-        ValueError: no names, an empty data set, another number of files than names, different classes, or no
-            image left.
+        ValueError: no names, an empty data set, another number of files than names, different
+            classes, or no image left.
     """
     names = [names] if isinstance(names, str) else list(names)
     if not names:

@@ -1,6 +1,6 @@
 """Reading images. All names are public in `detectron2.data.detection_utils`.
 
-H, W = height and width of the image, C = channels. A format is "BGR" or a Pillow mode ("RGB", "L" ...).
+H, W = height and width of the image, C = channels. A format is "BGR" or a mode of Pillow's.
 """
 
 import contextlib

@@ -29,7 +29,8 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
     - "objectness_logits": arrays (P,);
     - "bbox_mode": the `BoxMode` of all boxes, XYXY_ABS if missing.
 
-    An image gets "proposal_boxes" (P, 4), "proposal_objectness_logits" (P,) and "proposal_bbox_mode".
+    An image gets "proposal_boxes" (P, 4), "proposal_objectness_logits" (P,) and
+    "proposal_bbox_mode".
 
     Raises:
         KeyError: the file has nothing for one of the images.
@@ -60,7 +61,7 @@ def transform_proposals(
     proposal_topk: int,
     min_box_size: float = 0,
 ) -> None:
-    """Replace "proposal_boxes" and what belongs to them by "proposals", `Instances` in the transformed image.
+    """Replace "proposal_boxes" and its like by "proposals", `Instances` in the transformed image.
 
     Does nothing without "proposal_boxes".
 

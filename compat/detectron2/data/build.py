@@ -60,11 +60,12 @@ def build_batch_data_loader(
         drop_last: whether to leave out a last batch that is not full.
         single_gpu_batch_size: samples per batch in this process, instead of `total_batch_size`.
         seed: of the workers' random numbers; by default torch's global generator gives it.
-        **kwargs: for `torch.utils.data.DataLoader`, such as `num_workers`, `prefetch_factor` and `pin_memory`.
+        **kwargs: for `torch.utils.data.DataLoader`, such as `num_workers`, `prefetch_factor` and
+            `pin_memory`.
 
     Raises:
-        ValueError: the batch sizes are both given, or do not divide among the processes; a stream has a sampler;
-            or grouping is asked for together with incomplete batches.
+        ValueError: the batch sizes are both given, or do not divide among the processes; a stream
+            has a sampler; or grouping is asked for together with incomplete batches.
     """
     processes = get_world_size()
     share, rest = divmod(total_batch_size or 0, processes)
@@ -156,8 +157,8 @@ def build_detection_train_loader(
         mapper: makes a model's input of a dict; from a config it is `DatasetMapper(cfg, True)`.
         sampler: `TrainingSampler` if None; must be None for a stream.
         total_batch_size: images per iteration over all processes.
-        aspect_ratio_grouping: whether a batch holds only wide or only high images; a sample must then be a dict
-            with "width" and "height".
+        aspect_ratio_grouping: whether a batch holds only wide or only high images; a sample must
+            then be a dict with "width" and "height".
         **kwargs: for `build_batch_data_loader`, such as `num_workers` and `collate_fn`.
     """
     kwargs["aspect_ratio_grouping"] = aspect_ratio_grouping
@@ -189,7 +190,7 @@ def build_detection_test_loader(
     num_workers: int = 0,
     collate_fn: Callable | None = None,
 ) -> DataLoader:
-    """Build the loader of an evaluation, every image once; call it with these arguments, or a config and a name.
+    """Build the loader of an evaluation, every image once; call it so, or with a config and a name.
 
     Args:
         dataset: a list of data set dicts, or a torch data set.

@@ -34,14 +34,14 @@ class _Catalog(UserDict):
 class _DatasetCatalog(_Catalog):
     """Functions that load data sets, by name.
 
-    A function takes nothing and returns, every time, the same list of dicts in Detectron2's data set format.
+    A function takes nothing and returns, every time, the same list of data set dicts.
     """
 
     def register(self, name: str, func: Callable[[], Any]) -> None:
         """Add a data set.
 
         Raises:
-            AssertionError: `func` cannot be called, or the name is taken (Detectron2's type for both).
+            AssertionError: `func` cannot be called, or the name is taken (Detectron2's type).
         """
         assert callable(func), f"data set {name!r}: expected a function that loads it, got {func!r}"
         assert name not in self, f"data set {name!r} is already registered"
@@ -54,10 +54,8 @@ class _DatasetCatalog(_Catalog):
             KeyError: there is no such name.
         """
         if name not in self:
-            raise KeyError(
-                f"Dataset {name!r} is not registered.{_did_you_mean(name, self)} "
-                f"Registered: {', '.join(self) or 'none'}"
-            )
+            known = f"{_did_you_mean(name, self)} Registered: {', '.join(self) or 'none'}"
+            raise KeyError(f"Dataset {name!r} is not registered.{known}")
         return self[name]()
 
 
@@ -77,10 +75,8 @@ class Metadata(SimpleNamespace):
     def __setattr__(self, fact: str, value: Any) -> None:
         old = self.get(fact, value)
         # AssertionError is what Detectron2 raises, and projects catch it.
-        assert old == value, (
-            f"Metadata {fact!r} of data set {self.name!r} is already set to {old!r}; "
-            f"it cannot become {value!r}"
-        )
+        place = f"Metadata {fact!r} of data set {self.name!r}"
+        assert old == value, f"{place} is set to {old!r} already; it cannot become {value!r}"
         super().__setattr__(fact, value)
 
     def as_dict(self) -> dict[str, Any]:

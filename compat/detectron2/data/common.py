@@ -26,8 +26,8 @@ _logger = logging.getLogger(__name__)
 class _PicklableCallable:
     """A callable that pickles even if it is a lambda or local function.
 
-    Workers that are spawned get their data set, mapper included, as a pickle. Globals that such a function uses
-    are those of its module, imported anew.
+    Workers that are spawned get their data set, mapper included, as a pickle. Globals that such a
+    function uses are those of its module, imported anew.
     """
 
     def __init__(self, function: Callable):
@@ -38,7 +38,7 @@ class _PicklableCallable:
 
     def __reduce__(self):
         function = self.function
-        # "f.<locals>.g" and "<lambda>" cannot be found by name on the other side: they travel as code.
+        # "f.<locals>.g" and "<lambda>" cannot be found by name elsewhere: they travel as code.
         if not isinstance(function, FunctionType) or "<" not in function.__qualname__:
             return _PicklableCallable, (function,)
         captured = [cell.cell_contents for cell in function.__closure__ or ()]
@@ -70,8 +70,8 @@ class _MappedStream(IterableDataset):
 class MapDataset(Dataset):
     """Apply a function to every element of a data set.
 
-    The function may return None to refuse an element. An iterable data set then goes on to its next one, any
-    other to a random one among those not refused so far.
+    The function may return None to refuse an element. An iterable data set then goes on to its next
+    one, any other to a random one among those not refused so far.
     """
 
     def __new__(cls, dataset: Dataset, map_func: Callable):
@@ -111,8 +111,8 @@ class MapDataset(Dataset):
 class _SerializedList:
     """A list kept as one tensor of pickled bytes.
 
-    Python objects would be copied into every worker, because counting references writes to their memory pages;
-    a tensor is shared with forked and spawned workers alike.
+    Python objects would be copied into every worker, because counting references writes to their
+    memory pages; a tensor is shared with forked and spawned workers alike.
     """
 
     def __init__(self, items: list):
@@ -136,7 +136,7 @@ _default_container: Callable[[list], Any] = _SerializedList
 
 @contextlib.contextmanager
 def set_default_dataset_from_list_serialize_method(new: Callable[[list], Any]) -> Iterator[None]:
-    """Let `DatasetFromList(..., serialize=True)` make another container of its list, within the block."""
+    """Let `DatasetFromList` make another container of its list by default, within the block."""
     global _default_container
     old, _default_container = _default_container, new
     try:
@@ -153,9 +153,10 @@ class DatasetFromList(Dataset):
 
         Args:
             lst: the elements.
-            copy: whether to hand out deep copies, so that callers may change them. A serialized list always does.
-            serialize: whether to keep the elements as bytes in memory that workers share; or a function from
-                the list to another container.
+            copy: whether to hand out deep copies, so that callers may change them. A serialized
+                list always does.
+            serialize: whether to keep the elements as bytes in memory that workers share; or a
+                function from the list to another container.
         """
         container = _default_container if serialize is True else serialize
         self._items = container(lst) if container else lst
@@ -176,10 +177,11 @@ class ToIterableDataset(IterableDataset):
     Attributes:
         dataset: with `__getitem__`.
         sampler: gives the indices.
-        shard_sampler: whether the workers of a data loader share the indices out among themselves. Every worker
-            runs the sampler, so without this each gives all elements; False is for a sampler that does it itself.
-        shard_chunk_size: how many indices in a row go to the same worker. With the batch size, batches are the
-            same for any number of workers.
+        shard_sampler: whether the workers of a data loader share the indices out among themselves.
+            Every worker runs the sampler, so without this each gives all elements; False is for a
+            sampler that does it itself.
+        shard_chunk_size: how many indices in a row go to the same worker. With the batch size,
+            batches are the same for any number of workers.
     """
 
     dataset: Dataset
@@ -201,7 +203,8 @@ class ToIterableDataset(IterableDataset):
 class AspectRatioGroupedDataset(IterableDataset):
     """Batches of wide images and batches of high (or square) ones, which need less padding.
 
-    An element is a dict with "width" and "height". Elements that do not fill a batch stay for the next iteration.
+    An element is a dict with "width" and "height". Elements that do not fill a batch stay for the
+    next iteration.
     """
 
     def __init__(self, dataset: Iterable[dict], batch_size: int):

@@ -51,7 +51,7 @@ class DatasetMapper:
             use_instance_mask: whether to keep segmentations.
             recompute_boxes: whether to draw boxes anew around the masks, which a crop may have cut.
             instance_mask_format: "polygon" or "bitmask".
-            precomputed_proposal_topk: how many of the image's proposals to keep; None for no proposals.
+            precomputed_proposal_topk: how many stored proposals to keep; None for no proposals.
 
         Raises:
             ValueError: `recompute_boxes` without `use_instance_mask`.
@@ -92,8 +92,9 @@ class DatasetMapper:
         """Map one record; the record itself is not changed.
 
         Returns:
-            A copy with "image" (C, H, W) in the image's type; in training "instances" instead of "annotations",
-            crowds and empty ones left out; "proposals" and "sem_seg" (H, W) int64 where the record has them.
+            A copy with "image" (C, H, W) in the image's type; in training "instances" instead of
+            "annotations", crowds and empty ones left out; "proposals" and "sem_seg" (H, W) int64
+            where the record has them.
 
         Raises:
             SizeMismatchError: the image is not as large as the record says.
@@ -120,16 +121,14 @@ class DatasetMapper:
         self, dataset_dict: dict, transforms: T.TransformList, image_shape: tuple[int, int]
     ) -> None:
         """Replace "annotations" by "instances"."""
-        wanted = {"segmentation": self.use_instance_mask, "keypoints": self.use_keypoint}
-        moved = []
-        for annotation in dataset_dict.pop("annotations"):
-            kept = {key: value for key, value in annotation.items() if wanted.get(key, True)}
-            if annotation.get("iscrowd", 0) == 0:
-                mirror = {"keypoint_hflip_indices": self.keypoint_hflip_indices}
-                moved.append(
-                    utils.transform_instance_annotations(kept, transforms, image_shape, **mirror)
-                )
-        targets = utils.annotations_to_instances(moved, image_shape, self.instance_mask_format)
+        used = {"segmentation": self.use_instance_mask, "keypoints": self.use_keypoint}
+        flip = {"keypoint_hflip_indices": self.keypoint_hflip_indices}
+        objects = [obj for obj in dataset_dict.pop("annotations") if not obj.get("iscrowd", 0)]
+        for obj in objects:
+            for key in (key for key, wanted in used.items() if not wanted):
+                obj.pop(key, None)
+            obj.update(utils.transform_instance_annotations(obj, transforms, image_shape, **flip))
+        targets = utils.annotations_to_instances(objects, image_shape, self.instance_mask_format)
         # The tight box of what a crop left of a mask is smaller than what it left of the box.
         if self.recompute_boxes and targets.has("gt_masks"):
             targets.gt_boxes = targets.gt_masks.get_bounding_boxes()

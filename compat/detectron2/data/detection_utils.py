@@ -2,8 +2,8 @@
 
 H, W = height and width of the image, N = instances, K = keypoints.
 
-Coordinates are absolute pixels, as in `transforms.transform`. An image size is (H, W), that of the transformed
-image unless said otherwise.
+Coordinates are absolute pixels, as in `transforms.transform`. An image size is (H, W), that of the
+transformed image unless said otherwise.
 """
 
 import itertools
@@ -61,8 +61,8 @@ def transform_instance_annotations(
         keypoint_hflip_indices: see `create_keypoint_hflip_indices`.
 
     Returns:
-        The same dict, with "bbox" (4,) in XYXY_ABS; "segmentation" a list of flat polygons, or for RLE an (H, W)
-        array; "keypoints" (K, 3).
+        The same dict, with "bbox" (4,) in XYXY_ABS; "segmentation" a list of flat polygons, or for
+        RLE an (H, W) array; "keypoints" (K, 3).
 
     Raises:
         ValueError: the segmentation is neither a list of polygons nor a mask.
@@ -71,16 +71,17 @@ def transform_instance_annotations(
     if not isinstance(transforms, T.Transform):
         transforms = T.TransformList(transforms)
     corners = transforms.apply_box(np.array([get_bbox(annotation)]))[0]
-    annotation["bbox"] = np.minimum(corners.clip(min=0), 2 * tuple(image_size)[::-1])
-    annotation |= {"bbox_mode": BoxMode.XYXY_ABS}
+    clipped = np.minimum(corners.clip(min=0), 2 * tuple(image_size)[::-1])
+    annotation.update(bbox=clipped, bbox_mode=BoxMode.XYXY_ABS)
     outline = annotation.get("segmentation")
     if isinstance(outline, list):
         polygons = [np.reshape(polygon, (-1, 2)) for polygon in outline]
         annotation["segmentation"] = [p.ravel() for p in transforms.apply_polygons(polygons)]
     elif outline is not None:
-        mask = annotation["segmentation"] = transforms.apply_segmentation(_decoded(outline))
+        mask = transforms.apply_segmentation(_to_bitmask(outline, image_size))
         if mask.shape != tuple(image_size):
             raise SizeMismatchError(f"a mask became {mask.shape}, its image {image_size}")
+        annotation["segmentation"] = mask
     if (points := annotation.get("keypoints")) is not None:
         annotation["keypoints"] = transform_keypoint_annotations(
             points, transforms, image_size, keypoint_hflip_indices
@@ -88,15 +89,15 @@ def transform_instance_annotations(
     return annotation
 
 
-def _decoded(segmentation: dict | np.ndarray) -> np.ndarray:
-    """Return an RLE or a mask as (H, W) array."""
+def _to_bitmask(segmentation: list | dict | np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Return polygons, an RLE or a mask as (H, W) array."""
+    if isinstance(segmentation, list):
+        return polygons_to_bitmask(segmentation, *image_size)
     if isinstance(segmentation, dict):
         return coco_mask.decode(segmentation)
     if np.ndim(segmentation) != 2:
         kind = type(segmentation).__name__
-        raise ValueError(
-            f"a segmentation is a list of polygons, an RLE or an (H, W) array, not {kind}"
-        )
+        raise ValueError(f"a segmentation is polygons, an RLE or an (H, W) array, not {kind}")
     return segmentation
 
 
@@ -143,12 +144,12 @@ def annotations_to_instances(
         mask_format: "polygon" or "bitmask".
 
     Returns:
-        Instances with "gt_boxes", "gt_classes" (N,) int64, and where the first annotation has them, "gt_masks"
-        and "gt_keypoints".
+        Instances with "gt_boxes", "gt_classes" (N,) int64, and where the first annotation has them,
+        "gt_masks" and "gt_keypoints".
 
     Raises:
-        ValueError: polygons are asked for, but an annotation has something else; a segmentation is of no known
-            type; or there is no such format.
+        ValueError: polygons are asked for, but an annotation has something else; a segmentation is
+            of no known type; or there is no such format.
     """
     boxes = np.array([get_bbox(anno) for anno in annos]).reshape(-1, 4)
     classes = [int(anno["category_id"]) for anno in annos]
@@ -166,19 +167,13 @@ def _collect_masks(
     outlines: list, image_size: tuple[int, int], mask_format: str
 ) -> PolygonMasks | BitMasks:
     if mask_format == "bitmask":
-        masks = [
-            polygons_to_bitmask(s, *image_size) if isinstance(s, list) else _decoded(s)
-            for s in outlines
-        ]
-        return BitMasks(torch.stack([torch.from_numpy(np.ascontiguousarray(m)) for m in masks]))
+        return BitMasks(np.stack([_to_bitmask(outline, image_size) for outline in outlines]))
     if mask_format != "polygon":
         raise ValueError(f"mask_format must be 'polygon' or 'bitmask', got {mask_format!r}")
     try:
         return PolygonMasks(outlines)
     except ValueError as error:
-        raise ValueError(
-            f"{error}; other than polygons need INPUT.MASK_FORMAT 'bitmask'"
-        ) from error
+        raise ValueError(f"{error}; for masks set INPUT.MASK_FORMAT to 'bitmask'") from error
 
 
 def filter_empty_instances(

@@ -1,4 +1,4 @@
-"""Registers the splits of COCO, below `$DETECTRON2_DATASETS` or `./datasets`. Nothing is read from there before use."""
+"""Registers COCO, below `$DETECTRON2_DATASETS` or `./datasets`; nothing is read before use."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What is known about COCO without its files: classes, colours, keypoints. The facts are in `coco.json`."""
+"""What is known about COCO without its files: classes, colours, keypoints (`coco.json`)."""
 
 import json
 from pathlib import Path

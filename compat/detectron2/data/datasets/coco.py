@@ -1,8 +1,9 @@
 """COCO's annotation files, read into data set dicts and written from them.
 
-Two conventions differ. COCO's keypoints are indices of pixels, ours are points: half a pixel is added or taken.
-COCO's category ids may have gaps, ours are 0, 1, 2 ...; `thing_dataset_id_to_contiguous_id` in the metadata maps
-one to the other. Boxes are absolute pixels: xywh in COCO, any `BoxMode` here.
+Two conventions differ. COCO's keypoints are indices of pixels, ours are points: half a pixel is
+added or taken. COCO's category ids may have gaps, ours are 0, 1, 2 ...;
+`thing_dataset_id_to_contiguous_id` in the metadata maps one to the other. Boxes are absolute
+pixels: xywh in COCO, any `BoxMode` here.
 """
 
 import datetime
@@ -39,18 +40,19 @@ def load_coco_json(
     Args:
         json_file: COCO's format.
         image_root: folder of the images.
-        dataset_name: if given, its metadata get `thing_classes` and `thing_dataset_id_to_contiguous_id`, and
-            category ids become 0, 1, 2 ...; otherwise they stay as they are.
+        dataset_name: if given, its metadata get `thing_classes` and
+            `thing_dataset_id_to_contiguous_id`, and category ids become 0, 1, 2 ...; otherwise they
+            stay as they are.
         extra_annotation_keys: what else to keep of an annotation, as it is.
 
     Returns:
-        One dict per image, by ascending image id. An instance whose polygons all have fewer than three points is
-        left out; RLEs are compressed.
+        One dict per image, by ascending image id. An instance whose polygons all have fewer than
+        three points is left out; RLEs are compressed.
 
     Raises:
         KeyError: an annotation has a category that the file does not list.
-        ValueError: the file is not COCO's format, annotation ids repeat, an annotation has an empty box or is
-            marked "ignore".
+        ValueError: the file is not COCO's format, annotation ids repeat, an annotation has an empty
+            box or is marked "ignore".
     """
     with PathManager.open(json_file) as stream:
         content = json.load(stream)
@@ -82,7 +84,7 @@ def _set_classes(dataset_name: str, content: dict, json_file: str) -> dict[int, 
         thing_dataset_id_to_contiguous_id=id_map,
     )
     if "coco" not in dataset_name and any(theirs != ours + 1 for theirs, ours in id_map.items()):
-        _logger.warning(f"{json_file}: category ids have gaps; they are mapped to 0, 1, 2 ...")
+        _logger.warning(f"{json_file}: category ids are not 1, 2 ...; they become 0, 1 ...")
     return id_map
 
 
@@ -142,8 +144,8 @@ def convert_to_coco_dict(dataset_name: str) -> dict[str, Any]:
         dataset_name: its metadata must have `thing_classes`.
 
     Returns:
-        "info", "images", "categories", "licenses", and "annotations" if there are any. Areas are counted in
-        pixels of the mask, or of the box where there is no mask.
+        "info", "images", "categories", "licenses", and "annotations" if there are any. Areas are
+        counted in pixels of the mask, or of the box where there is no mask.
 
     Raises:
         ValueError: a box has neither four nor, rotated, five numbers.
@@ -199,7 +201,7 @@ def _to_coco_annotation(annotation: dict, to_coco_id: Callable[[int], int]) -> d
 
 
 def _area(box: list[float], segmentation: list | dict | None) -> float:
-    """Return the area of the mask, or else of the xywh or rotated xywha box in float32 as in `Boxes`."""
+    """Return the area of the mask, or else of the xywh or xywha box in float32 as in `Boxes`."""
     match segmentation:
         case list():
             return float(PolygonMasks([segmentation]).area())
@@ -220,8 +222,7 @@ def convert_to_coco_json(dataset_name: str, output_file: str, allow_cached: bool
         output_file: its folder is created.
         allow_cached: whether to leave a file alone that is there already.
     """
-    folder = os.path.dirname(output_file)
-    PathManager.mkdirs(folder)
+    PathManager.mkdirs(os.path.dirname(output_file))
     with file_lock(output_file):
         if allow_cached and PathManager.exists(output_file):
             _logger.warning(f"{output_file} is there and taken as it is; delete it if it is old")

@@ -2,8 +2,6 @@
 
 from detectron2._absent import module_getattr
 
-from .coco import register_coco_instances
-
-__all__ = ["register_coco_instances"]
+from .coco import register_coco_instances  # noqa: F401
 
 __getattr__ = module_getattr(__name__)

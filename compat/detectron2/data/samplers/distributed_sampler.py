@@ -1,13 +1,14 @@
 """Samplers that agree over all processes of a training or an evaluation.
 
-A training sampler is one endless stream of indices, the same in every process (same seed); process r of n takes
-every n-th index from the r-th on. So the stream does not depend on how many processes share it. It does not
-divide further among the workers of a data loader: `ToIterableDataset` does.
+A training sampler is one endless stream of indices, the same in every process (same seed); process
+r of n takes every n-th index from the r-th on. So the stream does not depend on how many processes
+share it. It does not divide further among the workers of a data loader: `ToIterableDataset` does.
 """
 
 import itertools
 import logging
 import math
+import operator
 from collections import Counter
 from collections.abc import Iterator
 
@@ -33,9 +34,7 @@ def _generator(seed: int | None) -> torch.Generator:
 
 
 def _check_size(sampler: Sampler, size: int) -> None:
-    if not isinstance(size, int):
-        raise TypeError(f"size of {type(sampler).__name__} must be an int, got {size!r}")
-    if size <= 0:
+    if operator.index(size) <= 0:
         raise ValueError(f"size of {type(sampler).__name__} must be positive, got {size}")
 
 
@@ -103,9 +102,7 @@ class RandomSubsetTrainingSampler(TrainingSampler):
         super().__init__(size, shuffle, seed_shuffle)
         count = int(size * subset_ratio)
         if not (0 < subset_ratio <= 1 and count):
-            raise ValueError(
-                f"subset_ratio must lie in (0, 1] and leave an image, got {subset_ratio} of {size}"
-            )
+            raise ValueError(f"subset_ratio must lie in (0, 1] and leave some, got {subset_ratio}")
         self._indices = torch.randperm(size, generator=_generator(seed_subset))[:count]
         _logger.info(f"Training on a random subset: {count} of {size} images")
 
@@ -114,7 +111,7 @@ class RepeatFactorTrainingSampler(_EndlessSampler):
     """As `TrainingSampler`, with each element as often per epoch as its repeat factor says.
 
     Args:
-        repeat_factors: one float per element. 2.3 stands for two times, and in three of ten epochs a third.
+        repeat_factors: one float per element. 2.3 is two times, and in three of ten epochs three.
         shuffle: see `TrainingSampler`.
         seed: likewise.
     """
@@ -129,10 +126,10 @@ class RepeatFactorTrainingSampler(_EndlessSampler):
     def repeat_factors_from_category_frequency(
         dataset_dicts: list[dict], repeat_thresh: float, sqrt: bool = True
     ) -> torch.Tensor:
-        """Compute repeat factors that show images of rare classes more often (Gupta et al. 2019, LVIS).
+        """Compute factors that show images of rare classes more often (Gupta et al. 2019, LVIS).
 
-        A class c that is in the fraction f(c) of all images has r(c) = max(1, sqrt(repeat_thresh / f(c))); an
-        image has the greatest r(c) of its classes, or 1 if it has none.
+        A class c in the fraction f(c) of all images has r(c) = max(1, sqrt(repeat_thresh / f(c)));
+        an image has the greatest r(c) of its classes, or 1 if it has none.
 
         Args:
             dataset_dicts: with "annotations".

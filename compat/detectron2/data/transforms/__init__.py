@@ -1,7 +1,7 @@
-"""Transforms (what is done to an image and its annotations) and augmentations (which one, at random).
+"""Transforms: what is done to an image and its annotations; augmentations: which, at random.
 
-A `Transform` is deterministic and comes mostly from fvcore; an `Augmentation` looks at the image, draws random
-numbers from NumPy's global generator and returns a `Transform`.
+A `Transform` is deterministic and comes mostly from fvcore; an `Augmentation` looks at the image,
+draws random numbers from NumPy's global generator and returns a `Transform`.
 """
 
 # The one list of each module's public names is its own `__all__`.

@@ -20,8 +20,8 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 class Augmentation:
     """A policy that turns inputs into a `Transform`, mostly at random.
 
-    A subclass defines `get_transform`. The names of its arguments say what it wants to see: attributes of the
-    `AugInput` it will be called on. The usual ones are
+    A subclass defines `get_transform`. The names of its arguments say what it wants to see:
+    attributes of the `AugInput` it will be called on. The usual ones are
 
     - `image`: (H, W) or (H, W, C), uint8 in [0, 255] or floating point;
     - `boxes`: (N, 4) float32, xyxy in absolute pixels;
@@ -36,7 +36,7 @@ class Augmentation:
     input_args: tuple[str, ...] | None = None
 
     def _init(self, params: dict | None = None) -> None:
-        """Keep constructor arguments as attributes: `self._init(locals())`, for subclasses elsewhere."""
+        """Keep constructor arguments as attributes: `self._init(locals())`, for old subclasses."""
         for name, value in (params or {}).items():
             if name != "self" and not name.startswith("_"):
                 setattr(self, name, value)
@@ -108,7 +108,7 @@ def _as_augmentation(given: Transform | Augmentation) -> Augmentation:
 class AugmentationList(Augmentation):
     """Augmentations in sequence; each sees what those before it made of the input.
 
-    There is no `get_transform`, because only the first one's inputs are known before anything is applied.
+    There is no `get_transform`: only the first one's inputs are known before one is applied.
     """
 
     def __init__(self, augs: Sequence[Augmentation | Transform]):
@@ -128,7 +128,8 @@ _APPLIED_BY = {"image": "apply_image", "boxes": "apply_box", "sem_seg": "apply_s
 class AugInput:
     """What augmentations look at and change: an image, and perhaps its boxes and label map.
 
-    Anything with the attributes that an augmentation asks for and with a method `transform` can take its place.
+    Anything with the attributes that an augmentation asks for and with a method `transform` can
+    take its place.
 
     Attributes:
         image: (H, W) or (H, W, C), uint8 in [0, 255] or floating point.

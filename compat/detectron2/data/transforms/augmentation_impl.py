@@ -1,6 +1,7 @@
 """The augmentations.
 
-H, W = height and width of the image, C = channels. Sizes are in pixels unless said otherwise; a pair is (H, W).
+H, W = height and width of the image, C = channels. Unless said otherwise, sizes are pairs (H, W) in
+pixels.
 
 All draw from NumPy's global generator, whose seed each worker of a data loader sets for itself.
 """
@@ -103,8 +104,8 @@ class ResizeShortestEdge(Augmentation):
     The aspect ratio is kept up to rounding.
 
     Attributes:
-        short_edge_length: one length, the ends of a range (both included), or lengths to choose from. A drawn
-            length of 0 leaves the image as it is.
+        short_edge_length: one length, the ends of a range (both included), or lengths to choose
+            from. A drawn length of 0 leaves the image as it is.
         max_size: limit of the longer side.
         sample_style: "range" or "choice".
         interp: a Pillow resampling filter.
@@ -181,8 +182,8 @@ class RandomRotation(Augmentation):
     Attributes:
         angle: in degrees: the two ends of a range, a list to choose from, or one angle.
         expand: see `RotationTransform`.
-        center: (x, y) as fractions of width and height: two corners of a range, a list to choose from, or one
-            point. None is the centre of the image. Without effect if `expand`.
+        center: (x, y) as fractions of width and height: two corners of a range, a list to choose
+            from, or one point. None is the centre of the image. Without effect if `expand`.
         sample_style: "range" or "choice", for both.
         interp: an OpenCV interpolation flag; None is bilinear.
     """
@@ -256,7 +257,7 @@ class RandomCrop(Augmentation):
         crop_type: how to read `crop_size`.
 
             - "relative": window height and width as fractions, in (0, 1], of the image's;
-            - "relative_range": the least such fractions; the real ones are drawn between them and 1;
+            - "relative_range": the least such fractions; they are drawn between these and 1;
             - "absolute": window height and width in pixels, cut to the image's;
             - "absolute_range": least and greatest side in pixels; height and width are drawn apart.
         crop_size: two numbers.
@@ -325,7 +326,7 @@ class RandomBrightness(_RandomBlend):
 
 
 class RandomSaturation(_RandomBlend):
-    """Blend an RGB image with its grey version: a factor below 1 takes colour away, above 1 adds some."""
+    """Blend an RGB image with its grey version: below 1 takes colour away, above 1 adds some."""
 
     def _other(self, image: np.ndarray) -> np.ndarray:
         if image.shape[-1] != 3:

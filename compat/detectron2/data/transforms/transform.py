@@ -2,9 +2,9 @@
 
 H, W = height and width of the image, C = channels, N = points.
 
-Coordinates are (x, y) in absolute pixels of the image, as real numbers: the image covers [0, W] x [0, H] and
-pixel (i, j) has its centre at (j + 0.5, i + 0.5). `apply_coords` takes an (N, 2) array; `apply_segmentation`
-takes an (H, W) array of labels and never mixes two of them.
+Coordinates are (x, y) in absolute pixels of the image, as real numbers: the image covers [0, W] x
+[0, H] and pixel (i, j) has its centre at (j + 0.5, i + 0.5). `apply_coords` takes an (N, 2) array;
+`apply_segmentation` takes an (H, W) array of labels and never mixes two of them.
 """
 
 from collections.abc import Callable
@@ -34,8 +34,8 @@ def _check_size(transform: Transform, image: np.ndarray) -> None:
 class ResizeTransform(Transform):
     """Resize an image of h x w pixels to new_h x new_w.
 
-    uint8 images go through Pillow, which averages over the covered area when it shrinks; other types through
-    `torch.nn.functional.interpolate`, which does not.
+    uint8 images go through Pillow, which averages over the covered area when it shrinks; other
+    types through `torch.nn.functional.interpolate`, which does not.
 
     Attributes:
         interp: a Pillow resampling filter; None is bilinear.
@@ -154,19 +154,13 @@ class RotationTransform(Transform):
 
 
 class ColorTransform(Transform):
-    """Change colours alone: the image goes through `op`, coordinates and labels stay as they are."""
+    """Change colours alone: `op` maps the image, coordinates and labels stay as they are.
+
+    Args:
+        op: takes an image array and returns one of the same height and width.
+    """
 
     def __init__(self, op: Callable[[np.ndarray], np.ndarray]):
-        """Initialize.
-
-        Args:
-            op: takes an image array and returns one of the same height and width.
-
-        Raises:
-            TypeError: `op` cannot be called.
-        """
-        if not callable(op):
-            raise TypeError(f"op of {type(self).__name__} must be callable, got {op!r}")
         self.op = op
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
