@@ -1,7 +1,7 @@
 """Anchors: the boxes that the RPN scores and refines (Faster R-CNN, arXiv 1506.01497, Sec. 3.1.1).
 
-Shapes: L feature maps, Hi x Wi cells of the i-th, A anchors per cell. Boxes are xyxy in pixels of the
-network's input; they may reach beyond the image.
+Shapes: L feature maps, Hi x Wi cells of the i-th, A anchors per cell. Boxes are xyxy in pixels of
+the network's input; they may reach beyond the image.
 """
 
 from collections.abc import Sequence
@@ -39,12 +39,12 @@ class DefaultAnchorGenerator(nn.Module):
     """Anchors of every size and aspect ratio around every cell of every feature map.
 
     Args:
-        sizes: square roots of the anchors' areas in pixels: a list for each feature map, or one list
-            for all of them.
+        sizes: square roots of the anchors' areas in pixels: a list for each feature map, or one
+            list for all of them.
         aspect_ratios: heights divided by widths; lists like ``sizes``.
         strides: pixels per cell, one for each feature map.
-        offset: where in a cell the anchors are centred, as a fraction of the stride: 0 its corner, 0.5
-            its middle.
+        offset: where in a cell the anchors are centred, as a fraction of the stride: 0 its corner,
+            0.5 its middle.
 
     Raises:
         ValueError: an empty list, a number of lists that does not fit, or an offset outside [0, 1).
@@ -104,11 +104,11 @@ class DefaultAnchorGenerator(nn.Module):
         cell_anchors = [anchors for _, anchors in self.cell_anchors.named_buffers()]
         grids: list[Boxes] = []
         # TorchScript, which Detectron2 promises here, knows no zip(strict=...).
-        for feature, stride, around_origin in zip(features, self.strides, cell_anchors):  # noqa: B905
-            x = self._centers(feature.shape[-1], stride, around_origin)
-            y = self._centers(feature.shape[-2], stride, around_origin)
+        for feature, stride, template in zip(features, self.strides, cell_anchors):  # noqa: B905
+            x = self._centers(feature.shape[-1], stride, template)
+            y = self._centers(feature.shape[-2], stride, template)
             center = torch.stack((x.repeat(len(y)), y.repeat_interleave(len(x))), dim=1)
-            boxes = center.repeat(1, 2)[:, None] + around_origin
+            boxes = center.repeat(1, 2)[:, None] + template
             grids.append(Boxes(boxes.reshape(-1, 4)))
         return grids
 

@@ -1,7 +1,8 @@
 """Boxes as deltas to other boxes, and the loss on them.
 
-Shapes: N boxes or images, k box predictions per box (one, or one per class), L feature maps, Ri anchors of
-the i-th and R of all. Boxes are xyxy in pixels of the network's input, deltas have no unit.
+Shapes: N boxes or images, k box predictions per box (one, or one per class), L feature maps, Ri
+anchors of the i-th and R of all. Boxes are xyxy in pixels of the network's input, deltas have no
+unit.
 """
 
 import math
@@ -28,8 +29,8 @@ _IOU_LOSSES: dict[str, Callable] = {
 class Box2BoxTransform:
     """Deltas (dx, dy, dw, dh) of R-CNN (arXiv 1311.2524, appendix C).
 
-    ``dx`` and ``dy`` move the centre by fractions of the source's width and height; ``dw`` and ``dh`` are
-    natural logarithms of the size ratios.
+    ``dx`` and ``dy`` move the centre by fractions of the source's width and height; ``dw`` and
+    ``dh`` are natural logarithms of the size ratios.
 
     Args:
         weights: factors of the four deltas, which bring them to a common scale.
@@ -65,7 +66,7 @@ class Box2BoxTransform:
         return torch.cat((shift, scale), dim=1)
 
     def apply_deltas(self, deltas: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-        """Return the boxes that the deltas lead to, in float32 whatever the precision of the deltas.
+        """Return the boxes that deltas lead to, in float32 whatever the precision of the deltas.
 
         Args:
             deltas: (N, k * 4), times ``weights``.
@@ -93,7 +94,7 @@ class Box2BoxTransformLinear:
         self.normalize_by_size = normalize_by_size
 
     def get_deltas(self, src_boxes: torch.Tensor, target_boxes: torch.Tensor) -> torch.Tensor:
-        """Return (N, 4) distances; all are positive where a source's centre is inside its target."""
+        """Return (N, 4) distances; all positive where a source's centre is inside its target."""
         center, size = _center_and_size(src_boxes)
         deltas = torch.cat((center - target_boxes[:, :2], target_boxes[:, 2:] - center), dim=1)
         return deltas / size.repeat(1, 2) if self.normalize_by_size else deltas

@@ -13,14 +13,15 @@ from detectron2._absent import module_getattr
 class Matcher:
     """Gives every prediction its best ground truth, and a label by how good that match is.
 
-    ``Matcher([0.3, 0.7], [0, -1, 1])`` labels 0 (negative) a quality below 0.3, -1 (ignored) one from 0.3
-    to below 0.7, and 1 (positive) one from 0.7 on.
+    ``Matcher([0.3, 0.7], [0, -1, 1])`` labels 0 (negative) a quality below 0.3, -1 (ignored) one
+    from 0.3 to below 0.7, and 1 (positive) one from 0.7 on.
 
     Args:
         thresholds: positive and ascending.
         labels: of the intervals between them, so one more; each -1, 0 or 1.
-        allow_low_quality_matches: label 1 also the best predictions (all in a tie) of each ground truth,
-            whatever their quality: case (i) of Sec. 3.1.2 in Faster R-CNN (arXiv 1506.01497).
+        allow_low_quality_matches: label 1 also the best predictions (all in a tie) of each ground
+            truth, whatever their quality: case (i) of Sec. 3.1.2 in Faster R-CNN (arXiv
+            1506.01497).
 
     Raises:
         ValueError: thresholds or labels break these rules.
@@ -66,7 +67,8 @@ class Matcher:
     ) -> None:
         """Set to 1, in place, the labels (N,) of the best predictions of every ground truth.
 
-        The index of such a prediction stays that of its own best ground truth, which may be another one.
+        The index of such a prediction stays that of its own best ground truth, which may be another
+        one.
         """
         best = match_quality_matrix.amax(dim=1, keepdim=True)
         match_labels[(match_quality_matrix == best).any(dim=0)] = 1

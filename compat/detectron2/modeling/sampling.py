@@ -28,7 +28,7 @@ def subsample_labels(
 
 def _draw(candidates: torch.Tensor, at_most: int) -> torch.Tensor:
     indices = candidates.nonzero().squeeze(1)
-    # The whole permutation, though only its start is used: Detectron2 draws the same random numbers.
+    # The whole permutation, though only its start is used: the random numbers of Detectron2.
     return indices[torch.randperm(len(indices), device=indices.device)[:at_most]]
 
 

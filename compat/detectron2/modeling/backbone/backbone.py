@@ -24,7 +24,8 @@ class Backbone(nn.Module, metaclass=ABCMeta):
             x: normalized images, shape (N, channels, height, width).
 
         Returns:
-            Name of the feature map -> tensor of shape (N, its channels, height/stride, width/stride).
+            Name of the feature map -> tensor of shape (N, its channels, height/stride,
+            width/stride).
         """
 
     @property
@@ -34,7 +35,7 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """How images must be padded: ``size_divisibility``, or ``square_size`` in pixels, or nothing."""
+        """How to pad images: ``size_divisibility``, or ``square_size`` in pixels, or nothing."""
         return {}
 
     def output_shape(self) -> dict[str, ShapeSpec]:

@@ -22,7 +22,8 @@ class FPN(Backbone):
 
     Args:
         bottom_up: the backbone below.
-        in_features: its feature maps to use, finest first, each with twice the stride of the one before.
+        in_features: its feature maps to use, finest first, each with twice the stride of the one
+            before.
         out_channels: C.
         norm: normalization of the added convolutions, see :func:`detectron2.layers.get_norm`; with
             ``""`` they have biases instead.
@@ -62,7 +63,7 @@ class FPN(Backbone):
             weight_init.c2_xavier_fill(output)
             self.add_module(f"fpn_lateral{level}", lateral)
             self.add_module(f"fpn_output{level}", output)
-        # Top block before the backbone: the order of parameters is the order of the optimizer's state.
+        # Top block first: the order of parameters is the order of the optimizer's state.
         self.top_block, self.bottom_up = top_block, bottom_up
         self.in_features = tuple(in_features)
         self._size_divisibility, self._square_side = strides[-1], square_pad
@@ -94,7 +95,7 @@ class FPN(Backbone):
         return {"square_size": self._square_side}
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the pyramid of images (N, channels, H, W), H and W multiples of the coarsest stride.
+        """Compute the pyramid of images (N, channels, H, W), H and W multiples of the last stride.
 
         Returns:
             ``p<level>`` -> tensor of shape (N, C, H/s, W/s), finest level first.

@@ -39,7 +39,7 @@ _NUM_BLOCKS = {
 def _conv_norm(
     in_channels: int, out_channels: int, kernel_size: int, norm, *, dilation: int = 1, **kwargs
 ) -> Conv2d:
-    """Make a convolution that changes the resolution only by its stride, by default without bias."""
+    """Make a convolution whose resolution changes only by its stride, by default without bias."""
     sizes = {"padding": dilation * (kernel_size // 2), "dilation": dilation}
     kwargs = {"bias": False, "norm": get_norm(norm, out_channels), **sizes, **kwargs}
     return Conv2d(in_channels, out_channels, kernel_size, **kwargs)
@@ -51,7 +51,7 @@ def _conv_relu(in_channels: int, out_channels: int, norm) -> Conv2d:
 
 
 class _ResidualBlock(CNNBlockBase):
-    """``relu(residual(x) + shortcut(x))``; the shortcut is a 1x1 convolution where channels change."""
+    """``relu(residual(x) + shortcut(x))``; shortcut: a 1x1 convolution where channels change."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, norm):
         super().__init__(in_channels, out_channels, stride)
@@ -100,8 +100,8 @@ class BottleneckBlock(_ResidualBlock):
         stride: of the block.
         num_groups: groups of the 3x3 convolution; above 1 in ResNeXt.
         norm: name of a normalization or a callable, see :func:`detectron2.layers.get_norm`.
-        stride_in_1x1: stride in the first convolution, as in the weights of the ResNet authors, instead
-            of the 3x3 one, as in torchvision's.
+        stride_in_1x1: stride in the first convolution, as in the weights of the ResNet authors,
+            instead of the 3x3 one, as in torchvision's.
         dilation: of the 3x3 convolution.
     """
 
@@ -156,8 +156,8 @@ class ResNet(Backbone):
         stem: a block with ``stride`` and ``out_channels``.
         stages: the blocks of each stage, first of them ``res2``.
         num_classes: outputs of the classifier ``linear``; None for a network without one.
-        out_features: what :meth:`forward` returns, of ``stem``, ``res2`` ... and ``linear``; None for
-            the last one. Stages behind the last one named are dropped.
+        out_features: what :meth:`forward` returns, of ``stem``, ``res2`` ... and ``linear``; None
+            for the last one. Stages behind the last one named are dropped.
         freeze_at: see :meth:`freeze`.
 
     Raises:
@@ -178,7 +178,7 @@ class ResNet(Backbone):
         self.num_classes = num_classes
         names = [f"res{i}" for i in range(2, 2 + len(stages))]
         if out_features is not None and "linear" not in out_features:
-            # A stage without use would cost memory, and its parameters would get no gradient: DDP fails.
+            # A stage without use costs memory, and its parameters get no gradient: DDP fails.
             while names and names[-1] not in out_features:
                 names.pop()
         self.stage_names = tuple(names)
@@ -254,8 +254,8 @@ class ResNet(Backbone):
             num_blocks: how many.
             in_channels: C of the first block's input.
             out_channels: C of every block's output.
-            **kwargs: further arguments of ``block_class``. A name that ends in ``_per_block`` holds one
-                value for each block, and its beginning is the argument's name.
+            **kwargs: further arguments of ``block_class``. A name that ends in ``_per_block`` holds
+                one value for each block, and its beginning is the argument's name.
 
         Raises:
             ValueError: a ``_per_block`` list has the wrong length, or its argument is given twice.
@@ -334,7 +334,7 @@ def _make_stages(
     res5_dilation: int = 1,
     **kwargs: Any,
 ) -> list[list[CNNBlockBase]]:
-    """Make res2 ... res5: each has twice the channels, bottleneck width and stride of the one before."""
+    """Make res2 ... res5: channels, bottleneck width and stride double from each to the next."""
     if depth not in _NUM_BLOCKS:
         raise ValueError(f"no ResNet has depth {depth}; choose from {list(_NUM_BLOCKS)}")
     stages = []

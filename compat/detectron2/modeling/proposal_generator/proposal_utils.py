@@ -1,7 +1,7 @@
 """From scored boxes to proposals.
 
-Shapes: N images, L feature maps, Ri anchors of the i-th, P boxes kept. Boxes are xyxy in pixels of the
-network's input, scores are logits.
+Shapes: N images, L feature maps, Ri anchors of the i-th, P boxes kept. Boxes are xyxy in pixels of
+the network's input, scores are logits.
 """
 
 import math
@@ -26,7 +26,7 @@ def find_top_rpn_proposals(
     min_box_size: float,
     training: bool,
 ) -> list[Instances]:
-    """Choose the best boxes of every image: top scores per level, clip, drop small ones, NMS, top again.
+    """Choose the best boxes per image: top scores per level, clip, drop small ones, NMS, top again.
 
     Args:
         proposals: L times (N, Ri, 4).

@@ -1,8 +1,8 @@
-"""Region proposal network (Faster R-CNN, arXiv 1506.01497, Sec. 3.1; on a pyramid: arXiv 1612.03144).
+"""Region proposal network (Faster R-CNN, arXiv 1506.01497, Sec. 3.1; FPN, arXiv 1612.03144).
 
-Shapes: N images, L feature maps, C channels, Hi x Wi cells and Ri = Hi * Wi * A anchors of the i-th map,
-A anchors per cell, B = 4 numbers per box, R anchors of all maps. Boxes are xyxy in pixels of the
-network's input. Labels of anchors: 1 object, 0 background, -1 not used.
+Shapes: N images, L feature maps, C channels, Hi x Wi cells and Ri = Hi * Wi * A anchors of the i-th
+map, A anchors per cell, B = 4 numbers per box, R anchors of all maps. Boxes are xyxy in pixels of
+the network's input. Labels of anchors: 1 object, 0 background, -1 not used.
 """
 
 from collections import OrderedDict
@@ -111,8 +111,8 @@ class RPN(nn.Module):
         anchor_matcher: labels anchors by their IoU with the ground truth.
         batch_size_per_image: anchors that the losses look at, per image.
         positive_fraction: largest share of objects among them.
-        anchor_boundary_thresh: anchors further outside their image, in pixels, are not trained; below 0
-            none is left out.
+        anchor_boundary_thresh: anchors further outside their image, in pixels, are not trained;
+            below 0 none is left out.
         loss_weight: factor of both losses, or of each by its name.
         box_reg_loss_type: ``smooth_l1``, ``giou``, ``diou`` or ``ciou``.
         smooth_l1_beta: where smooth L1 turns from square to linear; 0 for plain L1.
@@ -184,7 +184,8 @@ class RPN(nn.Module):
             gt_instances: N times ``gt_boxes``; needed in training.
 
         Returns:
-            Proposals as of :meth:`predict_proposals`, and losses as of :meth:`losses` (none in testing).
+            Proposals as of :meth:`predict_proposals`, and losses as of :meth:`losses` (none in
+            testing).
 
         Raises:
             ValueError: training without ground truth.
@@ -213,8 +214,8 @@ class RPN(nn.Module):
             gt_instances: N times ``gt_boxes``.
 
         Returns:
-            N times labels (R,) with at most ``batch_size_per_image`` that are not -1, and N times the
-            box (R, 4) that each anchor should become; it means something for label 1 only.
+            N times labels (R,) with at most ``batch_size_per_image`` that are not -1, and N times
+            the box (R, 4) that each anchor should become; it means something for label 1 only.
         """
         all_anchors = Boxes.cat(anchors)
         all_labels, all_boxes = [], []
@@ -261,7 +262,7 @@ class RPN(nn.Module):
         score_loss = F.binary_cross_entropy_with_logits(
             cat(pred_objectness_logits, dim=1)[sampled], labels[sampled].float(), reduction="sum"
         )
-        # The same divisor for both, where the paper divides box losses by the number of cells (Sec. 3.1.2).
+        # One divisor for both, where the paper has the number of cells for boxes (Sec. 3.1.2).
         divisor = self.batch_size_per_image * len(labels)
         losses = {"loss_rpn_cls": score_loss / divisor, "loss_rpn_loc": box_loss / divisor}
         return {name: loss * self.loss_weight.get(name, 1.0) for name, loss in losses.items()}

@@ -78,7 +78,7 @@ class ROIHeads(nn.Module):
         return {name: keys[name.upper()] for name in same} | {"proposal_matcher": matcher}
 
     def _sample_proposals(self, matches, match_labels, gt_classes):
-        """Return the sampled proposals of one image as indices, foreground first, and their classes."""
+        """Return the indices of an image's samples, foreground first, and their classes."""
         if len(gt_classes):
             labels = gt_classes[matches]
             labels[match_labels == 0], labels[match_labels == -1] = self.num_classes, -1

@@ -23,7 +23,7 @@ ROI_BOX_HEAD_REGISTRY = Registry("ROI_BOX_HEAD")
 
 @ROI_BOX_HEAD_REGISTRY.register()
 class FastRCNNConvFCHead(nn.Sequential):
-    """Map (R, C, P, P) to (R, width) with 3x3 convolutions and fully connected layers, ReLU after each.
+    """Map (R, C, P, P) to (R, width): 3x3 convolutions, fully connected layers, ReLU after each.
 
     Without a fully connected layer the output is a map (R, C', P, P).
 

@@ -70,7 +70,7 @@ def fast_rcnn_inference_single_image(
 
 
 def _box_of_class(boxes: torch.Tensor, classes: torch.Tensor, rows=None) -> torch.Tensor:
-    """Return of each row of (R, B * 4), or of some, the box of the given class; the only one if B is 1."""
+    """Return of each row of (R, B * 4), or of ``rows``, its class's box; if B = 1 the only one."""
     per_class = boxes.unflatten(1, (-1, 4))
     if rows is None:
         rows = torch.arange(len(boxes), device=boxes.device)

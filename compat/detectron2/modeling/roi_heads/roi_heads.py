@@ -73,7 +73,7 @@ def _build_pooler(
 
 
 def _build_branch(branch: str, build_head, cfg: CfgNode, input_shape) -> dict[str, Any]:
-    """Return the parts of the mask or keypoint branch, as ``StandardROIHeads`` takes them, if it is on."""
+    """Return the parts of the mask or keypoint branch for ``StandardROIHeads``, if it is on."""
     if not cfg.MODEL[f"{branch.upper()}_ON"]:
         return {}
     head, names = cfg.MODEL[f"ROI_{branch.upper()}_HEAD"], cfg.MODEL.ROI_HEADS.IN_FEATURES
