@@ -22,12 +22,17 @@ def add_config(cfg: CfgNode) -> None:
     # "auto" is resolved once, at start: CUDA where there is a GPU, else the CPU.
     cfg.MODEL.DEVICE = "auto"
 
+    # Channels-last memory: what convolutions on CPUs and tensor cores, and BagRoIAlign, like best.
+    cfg.MODEL.CHANNELS_LAST = False
+
     # Own data: (name, path of the COCO JSON, folder of the images) each; class names and count come
     # from the JSON.
     cfg.DATASETS.CUSTOM = ()
 
     # "SGD" is the paper's optimiser (Sec. 3.1); "AdamW" learns from random weights in minutes.
     cfg.SOLVER.OPTIMIZER = "SGD"
+    # AdamW's decay of its running means, of gradients and of their squares (fractions per step).
+    cfg.SOLVER.BETAS = (0.9, 0.999)
 
     # A ResNet of basic blocks, narrow enough to train from random weights on a CPU.
     narrow = cfg.MODEL.NARROW_RESNET = CfgNode()

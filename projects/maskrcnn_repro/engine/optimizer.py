@@ -48,7 +48,11 @@ def _adamw(cfg: CfgNode, model: nn.Module, *, fused: bool) -> torch.optim.AdamW:
     )
     implementation: dict[str, Any] = {"fused": True} if fused else {"foreach": True}
     return torch.optim.AdamW(
-        groups, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, **implementation
+        groups,
+        lr=solver.BASE_LR,
+        betas=tuple(solver.BETAS),
+        weight_decay=solver.WEIGHT_DECAY,
+        **implementation,
     )
 
 

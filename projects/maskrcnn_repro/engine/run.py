@@ -13,7 +13,7 @@ from maskrcnn_repro.engine.checkpoint import Checkpointer
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.provenance import Progress, write_results
 from maskrcnn_repro.engine.setup import complete_config, enter_folder, start
-from maskrcnn_repro.engine.trainer import train
+from maskrcnn_repro.engine.trainer import laid_out, train
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.evaluation.coco import Metrics, evaluate, flat, predictions_file
 from maskrcnn_repro.evaluation.table import metrics_table
@@ -65,7 +65,7 @@ def load_trained(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Progress]:
     Raises:
         CheckpointError: there are no weights, or they do not fill the model.
     """
-    model = build_model(cfg)
+    model = laid_out(cfg, build_model(cfg))
     checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, complete=True)
     last = checkpointer.has_checkpoint() and (resume or not cfg.MODEL.WEIGHTS)
     path = checkpointer.get_checkpoint_file() if last else cfg.MODEL.WEIGHTS
