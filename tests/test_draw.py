@@ -11,6 +11,7 @@ from maskrcnn_repro.inference.sheet import (
     ground_truth,
     pick,
     predicted,
+    shortened,
     write_sheet,
 )
 
@@ -154,3 +155,32 @@ def test_the_table_has_a_dash_where_nothing_was_measured():
     assert header.split() == ["AP", "AP50", "AP75", "APs", "APm", "APl"]
     assert row.split() == ["box", "31.5", "50.0", "-", "-", "-", "-"]
     assert summary({**tasks, "segm": {"AP": 25.8}}) == "box AP 31.5 · mask AP 25.8"
+
+
+def test_objects_of_a_single_class_differ_in_colour():
+    left, right = np.zeros((2, 40, 60), bool)
+    left[5:35, 5:25], right[5:35, 35:50] = True, True
+    boxes = np.array([[5.0, 5.0, 25.0, 35.0], [35.0, 5.0, 50.0, 35.0]])
+    both = Objects(boxes=boxes, classes=np.array([0, 0]), masks=[left, right])
+    out = draw(GREY, both, Style(names=["cell"]), 1.0)
+    assert out[20, 15].tolist() != out[20, 42].tolist()
+
+
+def test_a_crowded_image_shows_masks_without_boxes():
+    many = 13
+    masks = np.zeros((many, 40, 60), bool)
+    for index in range(many):
+        masks[index, 10:14, 4 * index + 1 : 4 * index + 4] = True
+    boxes = np.tile([1.0, 2.0, 59.0, 38.0], (many, 1))
+    crowd = Objects(boxes=boxes, classes=np.zeros(many, int), masks=list(masks))
+    out = draw(GREY, crowd, STYLE, 1.0)
+    assert (out[2, 1:59] == 100).all()
+    assert (out[12, 1:50] != 100).any()
+
+
+def test_long_names_are_shortened_in_the_middle():
+    assert shortened("cat.png", "   3 objects", 400) == "cat.png   3 objects"
+    short = shortened("a" * 50 + "b" * 50 + ".png", "   3 objects", 400)
+    assert short.startswith("aaa")
+    assert "…" in short
+    assert short.endswith("b.png   3 objects")

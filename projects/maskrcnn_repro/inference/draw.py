@@ -24,6 +24,8 @@ PALETTE: tuple[Color, ...] = (
 )  # fmt: skip
 TINT = 0.42
 FONT_SIZE = 13
+CROWDED = 12
+"""With more objects than that in an image, labels and boxes would hide what they name."""
 # Below it Detectron2's own drawing takes a keypoint for not found.
 KEYPOINT_SCORE = 0.05
 
@@ -81,25 +83,34 @@ def draw(image: np.ndarray, objects: Objects, style: Style, magnification: float
     areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1)
     # Large ones first, or they would cover the small ones.
     order = np.argsort(-areas, kind="stable")
-    for index in order:
-        color = class_color(int(objects.classes[index]))
+    crowded = len(objects) > CROWDED
+    for rank, index in enumerate(order):
+        # A single class needs no colour of its own: colours then tell touching objects apart.
+        color = class_color(rank % len(PALETTE) if _single(style) else int(objects.classes[index]))
         if len(objects.masks):
-            _draw_mask(canvas, objects.masks[index], color)
-        _draw_box(canvas, objects.boxes[index] * magnification, color)
+            _draw_mask(canvas, objects.masks[index], color, rim=not crowded)
+        if not (crowded and len(objects.masks)):
+            _draw_box(canvas, objects.boxes[index] * magnification, color)
     if objects.keypoints is not None:
         for index in order:
             _draw_skeleton(canvas, objects.keypoints[index], magnification, style)
+    if crowded or _single(style):
+        return canvas
     return _draw_labels(canvas, objects, order, style, magnification)
 
 
-def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color) -> None:
+def _single(style: Style) -> bool:
+    return len(style.names) == 1
+
+
+def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, *, rim: bool) -> None:
     height, width = canvas.shape[:2]
     soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     inside = soft >= 0.5
     canvas[inside] = ((1 - TINT) * canvas[inside] + TINT * np.array(color)).astype(np.uint8)
     outline, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    # A dark rim first: the colour may be the background's.
-    for ink, thickness in (((20, 20, 20), 3), (color, 2)):
+    # A dark rim first: the colour may be the background's. Small objects would drown in it.
+    for ink, thickness in (((20, 20, 20), 3), (color, 2)) if rim else ((color, 1),):
         cv2.drawContours(canvas, outline, -1, ink, thickness, cv2.LINE_AA)
 
 

@@ -36,6 +36,7 @@ CELL = (320, 480)
 GAP = 16
 HEADER = 104
 CAPTION = 24
+CAPTION_SIZE = 14
 SEAM = 4
 PAPER, INK, PALE = (250, 250, 248), (28, 28, 30), (110, 110, 116)
 LEGEND_CLASSES = 20
@@ -75,7 +76,8 @@ def write_sheet(
         scale = side / max(image.shape[:2])
         truth = ground_truth(record)
         guess = predicted(found[record["image_id"]], to_class)
-        title = f"{Path(record['file_name']).name}   {len(truth)} objects, {len(guess)} found"
+        counts = f"   {len(truth)} objects, {len(guess)} found"
+        title = shortened(Path(record["file_name"]).name, counts, 2 * side)
         both = [Image.fromarray(draw(image, objects, style, scale)) for objects in (truth, guess)]
         pairs.append((title, both))
     sheet = compose(
@@ -83,6 +85,15 @@ def write_sheet(
     )
     with replaced(path) as beside:
         sheet.save(beside, optimize=True)
+
+
+def shortened(name: str, rest: str, width: int) -> str:
+    """Return ``name`` and ``rest``, the name's middle left out where both are wider than ``width``."""
+    kept = name
+    while font(CAPTION_SIZE).getlength(kept + rest) > width and len(kept) > 4:
+        half = (len(kept) - 2) // 2
+        kept = f"{name[:half]}…{name[-half:]}"
+    return kept + rest
 
 
 def pick(records: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -175,7 +186,7 @@ def compose(
     for row, height in zip(rows, heights, strict=True):
         for column, (text, images) in enumerate(row):
             x = GAP + column * (2 * side + SEAM + GAP)
-            pen.text((x, y + 2), text, fill=PALE, font=font(14))
+            pen.text((x, y + 2), text, fill=PALE, font=font(CAPTION_SIZE))
             for number, image in enumerate(images):
                 left = x + number * (side + SEAM) + (side - image.width) // 2
                 sheet.paste(image, (left, y + CAPTION + (height - image.height) // 2))
@@ -191,7 +202,8 @@ def _legend(pen: ImageDraw.ImageDraw, style: Style, place: tuple[int, int], end:
         width = chip_size(name)[0]
         if x + width > end:
             return
-        draw_chip(pen, (x, y), name, class_color(index))
+        color = class_color(index) if len(style.names) > 1 else PALE
+        draw_chip(pen, (x, y), name, color)
         x += width + 6
 
 
