@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Store the losses of the first iterations of the main job, for ``tests/test_loss_curve.py``.
+
+Usage: ``python scripts/record_loss_curve.py`` with one backend, then with the other and the ``--seed`` that
+the first one chose. Each rewrites ``tests/data/loss_curve_<backend>.txt`` in a few minutes; a change that is
+no mistake shows in the diff.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "projects"))
+
+import maskrcnn_repro
+from maskrcnn_repro.benchmark.loss_curve import (
+    CONFIG,
+    TOTAL,
+    Curve,
+    loss_curve,
+    used_tolerance,
+    write_curve,
+)
+from maskrcnn_repro.engine.provenance import cpu_name
+
+import torch
+
+SEEDS = range(1, 9)
+DISTURBANCES = (1, 2)
+
+
+def main() -> None:
+    """Parse the command line, choose a seed, write its curve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config-file", default=CONFIG)
+    parser.add_argument("--output", type=Path, default=ROOT / "tests" / "data", help="folder")
+    parser.add_argument("--seed", type=int, help="the seed; by default the most stable of a few")
+    args = parser.parse_args()
+    seeds = SEEDS if args.seed is None else [args.seed]
+    backend = maskrcnn_repro.BACKEND
+    with tempfile.TemporaryDirectory() as folder:
+        seed, curve = stable_curve(Path(folder), args.config_file, seeds)
+    path = args.output / f"loss_curve_{backend.name}.txt"
+    comment = f"{args.config_file}, {backend}, torch {torch.__version__}, {cpu_name()}"
+    write_curve(path, seed, curve, comment)
+    print(f"{path}: seed {seed}, total loss {curve[TOTAL][0]:.4f} to {curve[TOTAL][-1]:.4f}")
+
+
+def stable_curve(folder: Path, config: str, seeds: Sequence[int]) -> tuple[int, Curve]:
+    """Return the seed whose curve is moved least by rounding, and the curve."""
+    found = []
+    for seed in seeds:
+        curve = loss_curve(folder, seed, config)
+        worst = max(
+            used_tolerance(loss_curve(folder, seed, config, disturbance), curve)
+            for disturbance in DISTURBANCES
+        )
+        print(f"seed {seed}: rounding takes up to {worst:.0%} of the tolerance", flush=True)
+        found.append((worst, seed, curve))
+    worst, seed, curve = min(found, key=lambda one: one[0])
+    if worst >= 1:
+        sys.exit("With every seed, rounding takes more than the tolerance; nothing was stored.")
+    return seed, curve
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The first iterations of the main job against stored curves.
+
+A wanted change is recorded with ``scripts/record_loss_curve.py``, once with each backend.
+"""
+
+from pathlib import Path
+
+import maskrcnn_repro
+from maskrcnn_repro.benchmark.loss_curve import (
+    ITERATIONS,
+    TOTAL,
+    deviation,
+    loss_curve,
+    read_curve,
+    used_tolerance,
+    write_curve,
+)
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parent / "data"
+
+
+def stored(backend):
+    return read_curve(FOLDER / f"loss_curve_{backend}.txt")
+
+
+def test_backends_agree():
+    seed, curve = stored("embedded")
+    other_seed, other = stored("installed")
+    assert seed == other_seed
+    assert deviation(curve, other) < 1e-4
+
+
+def test_training_follows_the_stored_curve(tmp_path):
+    seed, expected = stored(maskrcnn_repro.BACKEND.name)
+    curve = loss_curve(tmp_path, seed)
+    assert len(curve[TOTAL]) == ITERATIONS
+    assert used_tolerance(curve, expected) < 1
+
+
+def test_stored_training_learns_and_adds_up():
+    _, curve = stored("installed")
+    assert curve[TOTAL][-1] < 0.8 * curve[TOTAL][0]
+    parts = [values for name, values in curve.items() if name != TOTAL]
+    assert [sum(row) for row in zip(*parts, strict=True)] == pytest.approx(curve[TOTAL], rel=1e-5)
+
+
+def test_deviation_is_relative_to_the_total():
+    reference = {"loss_a": [1.0, 1.0], TOTAL: [4.0, 2.0]}
+    moved = {"loss_a": [1.2, 1.0], TOTAL: [4.0, 2.2]}
+    assert deviation(moved, reference) == pytest.approx(0.1)
+    assert deviation(moved, reference, iterations=1) == pytest.approx(0.05)
+    with pytest.raises(ValueError, match="loss_b"):
+        deviation({"loss_b": [1.0]}, reference)
+
+
+def test_later_iterations_may_deviate_more():
+    reference = {TOTAL: [1.0] * ITERATIONS}
+    late = {TOTAL: [1.0] * 19 + [1.015]}
+    early = {TOTAL: [1.005] + [1.0] * 19}
+    assert used_tolerance(late, reference) == pytest.approx(0.5)
+    assert used_tolerance(early, reference) == pytest.approx(0.5)
+
+
+def test_a_file_holds_the_curve(tmp_path):
+    curve = {"loss_a": [1.5, 0.25], TOTAL: [2.0, 1e-5]}
+    write_curve(tmp_path / "curve.txt", 3, curve, "two steps")
+    assert read_curve(tmp_path / "curve.txt") == (3, curve)
