@@ -341,13 +341,7 @@ def test_same_entry_again_is_fine_and_other_paths_are_not(write):
         register_custom([["coco_2017_train", *other[1:]]])
 
 
-@pytest.mark.parametrize(
-    "entries",
-    [
-        ["own", "a.json", "images"],
-        "own",
-    ],
-)
+@pytest.mark.parametrize("entries", [["own", "a.json", "images"], "own"])
 def test_entry_without_its_own_brackets(entries):
     with pytest.raises(DataError, match=r"also for one data set: \[\['name'"):
         register_custom(entries)
