@@ -27,6 +27,7 @@ from maskrcnn_repro.engine.provenance import machine
 from maskrcnn_repro.errors import UserError
 
 from tabulate import tabulate
+from tqdm import tqdm
 
 WORKERS = ("installed", "installed again", "embedded")
 MIN_PAIRS = 2
@@ -115,7 +116,7 @@ def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any
         seconds: dict[str, dict[str, list[float]]] = {
             what: {name: [] for name in WORKERS} for what in TIMED
         }
-        for turn in range(pairs + 1):
+        for turn in tqdm(range(pairs + 1), desc=task.model, unit="round"):
             for child in rotated(children, turn):
                 for what, times in seconds.items():
                     taken = child.ask(what)
