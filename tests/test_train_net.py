@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -52,6 +53,15 @@ def run(*args, wait=True, **environment):
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
     return (process, *process.communicate(timeout=300)) if wait else process
+
+
+def test_a_bare_checkout_helps_from_anywhere_and_its_examples_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    process, printed, errors = run(*TRAIN_NET, "--help", PYTHONPATH="")
+    assert process.returncode == 0, errors
+    named = set(re.findall(r"configs/\S+", printed))
+    assert named
+    assert all((ROOT / name).is_file() for name in named), named
 
 
 def test_training_leaves_weights_results_and_a_picture(trained):

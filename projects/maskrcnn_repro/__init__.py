@@ -4,12 +4,17 @@ Importing this package first chooses the Detectron2 that is used (see ``_backend
 backbones, heads and data sets. Import it before anything from ``detectron2``.
 """
 
+import warnings
+
 from maskrcnn_repro import _backend
 
 BACKEND = _backend.activate()
 
-from maskrcnn_repro import data as _data
-from maskrcnn_repro import modeling as _modeling
+with warnings.catch_warnings():
+    # Of fvcore's own, at its import; it would stand above every message to a user of a newer PyTorch.
+    warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
+    from maskrcnn_repro import data as _data
+    from maskrcnn_repro import modeling as _modeling
 from maskrcnn_repro._version import __version__
 
 __all__ = ["BACKEND", "__version__"]

@@ -20,17 +20,17 @@ from detectron2.engine import default_argument_parser
 EXAMPLES = """
 examples:
   Train, and draw predictions beside ground truth at the end:
-    %(prog)s --config-file configs/mini.yaml
+    %(prog)s --config-file configs/mini/mask_rcnn_fpn.yaml
 
   Own data in COCO format:
-    %(prog)s --config-file configs/mini.yaml --dataset cells_train train.json images/ \\
-        --dataset cells_val val.json images/ \\
+    %(prog)s --config-file configs/mini/own_data.yaml \\
+        --dataset cells_train train.json images/ --dataset cells_val val.json images/ \\
         DATASETS.TRAIN "('cells_train',)" DATASETS.TEST "('cells_val',)"
 
   Two processes, then carry on after an interruption, then evaluate:
-    %(prog)s --config-file configs/mini.yaml --num-gpus 2
-    %(prog)s --config-file configs/mini.yaml --num-gpus 2 --resume
-    %(prog)s --config-file configs/mini.yaml --eval-only MODEL.WEIGHTS output/model_final.pth
+    %(prog)s --config-file configs/mini/mask_rcnn_fpn.yaml --num-gpus 2
+    %(prog)s --config-file configs/mini/mask_rcnn_fpn.yaml --num-gpus 2 --resume
+    %(prog)s --config-file configs/mini/mask_rcnn_fpn.yaml --eval-only
 """
 
 

@@ -1,0 +1,134 @@
+"""The wheel: what is in it, and that it works beside the dependencies alone, far from any checkout.
+
+It is built from the sdist, as for an index, installed without network into an environment of its own,
+and run there with the embedded Detectron2, whichever one this suite runs on.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import maskrcnn_repro
+
+import cv2
+import pytest
+from tiny_coco import command_line, write_tiny_coco
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[1]
+# Where a file of the checkout lies in the wheel.
+PLACES = {
+    "projects/maskrcnn_repro": "maskrcnn_repro",
+    "compat/detectron2": "maskrcnn_repro/_embedded/detectron2",
+    "configs": "maskrcnn_repro/configs",
+}
+# Not those that .pth files of editable installs add: this checkout may be one of them.
+SITE_PACKAGES = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+IS_DETECTRON2_THERE = any((Path(p) / "detectron2").is_dir() for p in SITE_PACKAGES)
+
+
+def run(*command, cwd):
+    inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env={**inherited, "PYTHONNOUSERSITE": "1", "MASKRCNN_REPRO_BACKEND": "embedded"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def succeed(*command, cwd):
+    status, output, errors = run(*command, cwd=cwd)
+    assert status == 0, errors or output
+    return output
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("dist")
+    build = (sys.executable, "-m", "hatchling", "build", "-d", folder)
+    succeed(*build, "-t", "sdist", cwd=ROOT)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as sdist:
+        sdist.extractall(folder, filter="data")
+    succeed(*build, "-t", "wheel", cwd=next(p for p in folder.iterdir() if p.is_dir()))
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory):
+    """Return the folders of an environment's programs and packages: the wheel and the present ones."""
+    folder = tmp_path_factory.mktemp("environment")
+    succeed(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+    ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = Path(succeed(programs / "python", "-c", ask, cwd=folder).strip())
+    pip = (sys.executable, "-m", "pip", "--python", programs / "python")
+    succeed(*pip, "install", "--no-index", "--no-deps", "--no-compile", wheel, cwd=folder)
+    (packages / "present.pth").write_text("\n".join(SITE_PACKAGES))
+    return programs, packages
+
+
+def test_the_wheel_holds_the_package_the_embedded_detectron2_and_the_configs_alone(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    about = f"maskrcnn_repro-{maskrcnn_repro.__version__}.dist-info"
+    metadata = {name for name in names if name.startswith(f"{about}/")}
+    assert {f"{about}/licenses/LICENSE", f"{about}/licenses/NOTICE"} <= metadata
+    assert names - metadata == {
+        f"{place}/{path.relative_to(ROOT / source).as_posix()}"
+        for source, place in PLACES.items()
+        for path in (ROOT / source).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    package = "maskrcnn_repro"
+    embedded = f"{package}/_embedded/detectron2"
+    assert {
+        f"{package}/py.typed",
+        f"{package}/configs/mini/mask_rcnn_fpn.yaml",
+        f"{embedded}/__init__.py",
+        f"{embedded}/_real_names.txt",
+        f"{embedded}/config/defaults.yaml",
+        f"{embedded}/data/datasets/coco.json",
+    } <= names
+
+
+@pytest.mark.skipif(IS_DETECTRON2_THERE, reason="an installed Detectron2 answers this import")
+def test_the_wheel_installs_no_detectron2(environment, tmp_path):
+    programs, _ = environment
+    status, _, errors = run(programs / "python", "-c", "import detectron2", cwd=tmp_path)
+    assert status == 1
+    assert errors.endswith("ModuleNotFoundError: No module named 'detectron2'\n")
+
+
+def test_the_package_brings_its_own_detectron2(environment, tmp_path):
+    programs, packages = environment
+    code = "import maskrcnn_repro, detectron2.modeling; print(detectron2.__file__)"
+    found = succeed(programs / "python", "-c", code, cwd=tmp_path).strip()
+    assert Path(found) == packages / "maskrcnn_repro/_embedded/detectron2/__init__.py"
+
+
+def test_the_command_trains_evaluates_and_draws(environment, tmp_path):
+    programs, packages = environment
+    data = write_tiny_coco(tmp_path / "data")
+    arguments = command_line(data, "run", opts=("TEST.SHEET_IMAGES", "1"))
+    arguments[arguments.index("--config-file") + 1] = "mini/mask_rcnn_fpn.yaml"
+    printed = succeed(programs / "maskrcnn-train", *arguments, cwd=tmp_path)
+    assert printed.splitlines()[-1].endswith(str(Path("run") / "predictions.png"))
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["iterations"] == 2
+    assert set(results["metrics"]["tiny"]) == {"bbox", "segm"}
+    backend = results["code"]["backend"]
+    assert backend["name"] == "embedded"
+    assert Path(backend["location"]) == packages / "maskrcnn_repro/_embedded/detectron2"
+    assert results["code"]["commit"] is None
+    assert cv2.imread(str(tmp_path / "run/predictions.png")).std() > 10
