@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import maskrcnn_repro
 from maskrcnn_repro._backend import VARIABLE
@@ -32,6 +32,7 @@ from tqdm import tqdm
 WORKERS = ("installed", "installed again", "embedded")
 MIN_PAIRS = 2
 MIN_DETECTIONS = 50
+T = TypeVar("T")
 TIMED = {"train": "training step", "infer": "inference"}
 
 
@@ -158,7 +159,7 @@ def started(name: str, python: str, task: Task) -> Iterator[Child]:
         process.communicate()
 
 
-def rotated(children: Sequence[Child], turn: int) -> list[Child]:
+def rotated(children: Sequence[T], turn: int) -> list[T]:
     """Return the children in another order each turn: every one is first, middle and last as often."""
     start = turn % len(children)
     return [*children[start:], *children[:start]]
