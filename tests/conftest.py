@@ -1,5 +1,6 @@
 """Settings of the whole suite: one thread, no GPU, the backend named at the top of the output."""
 
+import logging
 import os
 
 # Set before torch starts its thread pools: on small inputs one thread is the quickest and reproducible.
@@ -9,6 +10,8 @@ import maskrcnn_repro
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.events import EventStorage
 
 
 def pytest_configure(config):
@@ -31,3 +34,31 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def storage():
+    with EventStorage() as storage:
+        yield storage
+
+
+@pytest.fixture
+def log(caplog):
+    """What is logged below "detectron2", wherever its records go otherwise."""
+    logger = logging.getLogger("detectron2")
+    level = logger.level
+    logger.addHandler(caplog.handler)
+    logger.setLevel(logging.INFO)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def catalog():
+    """Forget what a test registers."""
+    before = set(DatasetCatalog.list())
+    yield DatasetCatalog
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)

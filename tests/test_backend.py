@@ -162,3 +162,7 @@ def test_workers_of_every_kind_see_the_same_one(tmp_path, forced):
     assert len(done.stdout.split()) == 3
     expected = "0.6+embedded" if forced == "embedded" else maskrcnn_repro.BACKEND.version
     assert versions == {expected}
+
+
+def test_backend_is_known():
+    assert maskrcnn_repro.BACKEND.name in ("installed", "embedded")

@@ -7,32 +7,13 @@ import maskrcnn_repro  # noqa: F401
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import KRCNNConvDeconvUpsampleHead, MaskRCNNConvUpsampleHead
 from detectron2.modeling.roi_heads.keypoint_head import keypoint_rcnn_inference, keypoint_rcnn_loss
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference, mask_rcnn_loss
 from detectron2.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
 from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
-from detectron2.utils.events import EventStorage
+from roi_cases import LOG2, SHAPE, latest, squares
 from torch.testing import assert_close
-
-SHAPE = ShapeSpec(channels=4, height=2, width=2)
-LOG2 = math.log(2)
-
-
-@pytest.fixture
-def storage():
-    with EventStorage() as storage:
-        yield storage
-
-
-def squares(*sides):
-    return Boxes(torch.tensor([[0.0, 0.0, side, side] for side in sides]))
-
-
-def latest(storage):
-    return {name: value for name, (value, _) in storage.latest().items()}
-
 
 # Mask head
 

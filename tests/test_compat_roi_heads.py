@@ -30,26 +30,10 @@ from detectron2.modeling.roi_heads.fast_rcnn import (
     fast_rcnn_inference_single_image,
 )
 from detectron2.structures import Boxes, Instances
-from detectron2.utils.events import EventStorage
+from roi_cases import LOG2, SHAPE, latest, squares
 from torch.testing import assert_close
 
-SHAPE = ShapeSpec(channels=4, height=2, width=2)
 UNIT = Box2BoxTransform(weights=(1.0, 1.0, 1.0, 1.0))
-LOG2 = math.log(2)
-
-
-@pytest.fixture
-def storage():
-    with EventStorage() as storage:
-        yield storage
-
-
-def squares(*sides):
-    return Boxes(torch.tensor([[0.0, 0.0, side, side] for side in sides]))
-
-
-def latest(storage):
-    return {name: value for name, (value, _) in storage.latest().items()}
 
 
 # Poolers

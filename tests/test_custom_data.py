@@ -1,13 +1,11 @@
-"""The user's own COCO data: what is derived from it, and one clear sentence for each mistake."""
+"""The user's own COCO data: what a configuration derives from it, and where the two disagree."""
 
 import copy
-import json
 import logging
+from functools import partial
 
-import maskrcnn_repro  # noqa: F401  (chooses the Detectron2 that is imported below)
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.data import (
-    check_registered,
     class_names,
     keypoint_names,
     prepare_data,
@@ -23,74 +21,14 @@ from maskrcnn_repro.errors import DataError
 import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
+from custom_data import VALID, changed, config, with_keypoints, write_entry
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
-from PIL import Image
-
-SQUARE = [[2, 2, 10, 2, 10, 10, 2, 10]]
-
-VALID = {
-    "images": [
-        {"id": 1, "file_name": "a.png", "height": 30, "width": 40},
-        {"id": 2, "file_name": "b.png", "height": 30, "width": 40},
-    ],
-    "annotations": [
-        {
-            "id": 1,
-            "image_id": 1,
-            "category_id": 7,
-            "bbox": [2, 2, 8, 8],
-            "area": 64,
-            "iscrowd": 0,
-            "segmentation": SQUARE,
-        }
-    ],
-    # Not in the order of their ids: the model's classes are.
-    "categories": [{"id": 7, "name": "zebra"}, {"id": 3, "name": "ant"}],
-}
-
-
-@pytest.fixture
-def catalog():
-    """Forget what a test registers."""
-    before = set(DatasetCatalog.list())
-    yield DatasetCatalog
-    for name in set(DatasetCatalog.list()) - before:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
 
 
 @pytest.fixture
 def write(tmp_path, catalog):
-    """Return a function that writes a data set and returns its entry for DATASETS.CUSTOM."""
-
-    def write(tree=VALID, name="own_train"):
-        folder = tmp_path / "images"
-        folder.mkdir(exist_ok=True)
-        for file in ("a.png", "b.png"):
-            Image.fromarray(np.zeros((30, 40, 3), dtype=np.uint8)).save(folder / file)
-        path = tmp_path / f"{name}.json"
-        path.write_text(tree if isinstance(tree, str) else json.dumps(tree))
-        return [name, str(path), str(folder)]
-
-    return write
-
-
-def changed(**lists):
-    """Return VALID with the first record of some lists changed; a field set to None is left out."""
-    tree = copy.deepcopy(VALID)
-    for key, fields in lists.items():
-        record = {**tree[key][0], **fields}
-        tree[key][0] = {k: v for k, v in record.items() if v is not None}
-    return tree
-
-
-def config(train=(), test=(), custom=()):
-    cfg = get_config()
-    cfg.DATASETS.TRAIN = tuple(train)
-    cfg.DATASETS.TEST = tuple(test)
-    cfg.DATASETS.CUSTOM = tuple(custom)
-    return cfg
+    return partial(write_entry, tmp_path)
 
 
 def named(names):
@@ -98,13 +36,6 @@ def named(names):
     tree = copy.deepcopy(VALID)
     tree["categories"] = [{"id": i, "name": n} for i, n in enumerate(names, start=1)]
     tree["annotations"][0]["category_id"] = 1
-    return tree
-
-
-def with_keypoints(names):
-    tree = copy.deepcopy(VALID)
-    tree["categories"] = [{"id": 7, "name": "person", "keypoints": list(names), "skeleton": []}]
-    tree["annotations"][0].update(keypoints=[5, 5, 2] * len(names), num_keypoints=len(names))
     return tree
 
 
@@ -313,131 +244,3 @@ def test_mask_head_on_boxes_alone(write):
     cfg.MODEL.MASK_ON = False
     prepare_data(cfg)
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 2
-
-
-# --- names
-
-
-def test_unknown_name_gets_a_suggestion():
-    with pytest.raises(
-        DataError, match=r"DATASETS\.TEST: 'mini_coco_vall' is not a registered.*'mini_coco_val'"
-    ):
-        check_registered(config(["mini_coco_train"], ["mini_coco_vall"]))
-
-
-def test_seeds_are_registered_by_name(catalog):
-    assert "mini_coco_seed31_val" not in catalog
-    check_registered(config([], ["mini_coco_seed31_val"]))
-    assert "mini_coco_seed31_val" in catalog
-
-
-def test_same_entry_again_is_fine_and_other_paths_are_not(write):
-    first = write()
-    register_custom([first, first])
-    other = write(name="other")
-    with pytest.raises(DataError, match=r"name 'own_train' is taken by .*own_train\.json"):
-        register_custom([["own_train", *other[1:]]])
-    with pytest.raises(DataError, match="name 'coco_2017_train' is taken"):
-        register_custom([["coco_2017_train", *other[1:]]])
-
-
-@pytest.mark.parametrize("entries", [["own", "a.json", "images"], "own"])
-def test_entry_without_its_own_brackets(entries):
-    with pytest.raises(DataError, match=r"also for one data set: \[\['name'"):
-        register_custom(entries)
-
-
-@pytest.mark.parametrize("entry", [["own", "a.json"], ["own", "a.json", 3], ["", "a", "b"], 5])
-def test_entry_not_of_three_strings(entry):
-    with pytest.raises(DataError, match="three strings each, but one is"):
-        register_custom([entry])
-
-
-# --- files
-
-
-def test_missing_json_and_missing_folder(write, tmp_path):
-    name, path, folder = write()
-    with pytest.raises(DataError, match=r"gone\.json cannot be read: No such file"):
-        register_custom([[name, str(tmp_path / "gone.json"), folder]])
-    with pytest.raises(DataError, match=r"Image folder .*gone \(for .*\) does not exist"):
-        register_custom([[name, path, str(tmp_path / "gone")]])
-
-
-def test_missing_images_are_counted(write):
-    tree = changed(images={"file_name": "deep/c.png"})
-    with pytest.raises(DataError, match=r"1 of 2 images are missing, first .*deep/c\.png"):
-        register_custom([write(tree)])
-
-
-def without(key):
-    return {k: v for k, v in VALID.items() if k != key}
-
-
-def repeated(key, **fields):
-    tree = copy.deepcopy(VALID)
-    tree[key].append({**tree[key][0], **fields})
-    return tree
-
-
-def with_two_keypoint_sets():
-    tree = with_keypoints(["a", "b"])
-    tree["categories"].append({"id": 8, "name": "hand", "keypoints": ["c"]})
-    return tree
-
-
-@pytest.mark.parametrize(
-    ("tree", "message"),
-    [
-        ("{", r"own_train\.json is no JSON: "),
-        ("[]", r"no COCO file: its top level is of type list"),
-        (without("images"), r"no COCO file: it has no 'images'\."),
-        (
-            {**without("categories"), "categorys": []},
-            r"it has no 'categories'\. Did you mean 'categorys'",
-        ),
-        ({**VALID, "annotations": {}}, r"'annotations' is of type dict, not a list"),
-        ({**VALID, "images": [3]}, r"images\[0\] is of type int, not an object"),
-        ({**without("annotations"), "annotations": [], "categories": []}, r"'categories' is empty"),
-        (changed(annotations={"bbox": None}), r"annotations\[0\] has no 'bbox'\."),
-        (
-            changed(images={"file_name": None, "filename": "a.png"}),
-            r"images\[0\] has no 'file_name'\. Did you mean 'filename'",
-        ),
-        (changed(images={"id": "1"}), r"images\[0\]: 'id' is '1' of type str, not int"),
-        (changed(annotations={"area": "9"}), r"'area' is '9' of type str, not number"),
-        (changed(annotations={"image_id": 9}), r"annotation 1 names image 9, which"),
-        (changed(annotations={"category_id": 9}), r"annotation 1 names category 9, which"),
-        (repeated("images"), r"two records have the image id 1"),
-        (repeated("annotations"), r"two records have the annotation id 1"),
-        (repeated("categories"), r"two records have the category id 7"),
-        (repeated("categories", id=8), r"two records have the category name 'zebra'"),
-        (changed(annotations={"bbox": [2, 2, 0, 8]}), r"bbox \[2, 2, 0, 8\] of annotation 1 .*no area"),
-        (changed(annotations={"bbox": [2, 2, 8, -1]}), r"has no area"),
-        (changed(annotations={"bbox": [2, 2, 8]}), r"is not four finite numbers"),
-        (changed(annotations={"bbox": [2, 2, 8, float("nan")]}), r"is not four finite numbers"),
-        (changed(annotations={"bbox": [2, 2, 8, float("inf")]}), r"is not four finite numbers"),
-        (changed(annotations={"bbox": [2, 2, 8, "8"]}), r"is not four finite numbers"),
-        (with_two_keypoint_sets(), r"'person' and 'hand' have different keypoints"),
-        (with_keypoints(["a", "a"]), r"two keypoints of category 'person' have the same name"),
-        (changed(categories={"keypoints": "nose"}), r"'keypoints' of category 'zebra' is not a list"),
-        (changed(categories={"keypoints": ["nose"]}), r"annotation 1 has not 1 keypoints"),
-    ],
-)  # fmt: skip
-def test_wrong_file_is_refused_with_one_sentence(write, tree, message):
-    entry = write(tree)
-    with pytest.raises(DataError, match=message) as caught:
-        register_custom([entry])
-    assert "own_train.json" in str(caught.value)
-    assert "own_train" not in DatasetCatalog
-
-
-def test_id_zero_is_warned_of(write, caplog):
-    with caplog.at_level(logging.WARNING, logger="maskrcnn_repro"):
-        register_custom([write(changed(annotations={"id": 0}))])
-    assert "an annotation has the id 0" in caplog.text
-
-
-def test_data_set_without_any_object_is_valid(write):
-    register_custom([write({**VALID, "annotations": []})])
-    assert [r["annotations"] for r in DatasetCatalog.get("own_train")] == [[], []]

@@ -1,39 +1,22 @@
-"""The generated data: geometry by hand, valid COCO, the same everywhere, safe to write at once."""
+"""The generated data: the same everywhere, valid COCO, hard enough to need outlines."""
 
 import json
-import multiprocessing
-import os
-import signal
 import time
 
-import maskrcnn_repro
 from maskrcnn_repro.config import get_config
-from maskrcnn_repro.data.mini_coco import (
-    DIGESTS,
-    SPLITS,
-    digest,
-    generate,
-    mini_coco_name,
-    register_mini_coco,
-    writing,
-)
-from maskrcnn_repro.data.mini_coco.draws import ONE, Draws, cosine, sine
+from maskrcnn_repro.data.mini_coco import DIGESTS, SPLITS, digest, generate
+from maskrcnn_repro.data.mini_coco.draws import Draws
 from maskrcnn_repro.data.mini_coco.scenes import LEAST_VISIBLE, draw_scene
-from maskrcnn_repro.data.mini_coco.shapes import SHAPES, area, fill, place
-from maskrcnn_repro.errors import DataError
 
 import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
-from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
+from mini_coco_images import open_image
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-
-needs_fork = pytest.mark.skipif(
-    "fork" not in multiprocessing.get_all_start_methods(), reason="the test forks"
-)
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +24,6 @@ def small(tmp_path_factory):
     """The first fifty images of each split."""
     root = tmp_path_factory.mktemp("cache")
     return {split: generate(root, split, seed=0, num_images=50) for split in SPLITS}
-
-
-def square(low, high):
-    return [(low, low), (high, low), (high, high), (low, high)]
-
-
-def overlap_with_pycocotools(mask, polygon):
-    drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygon, *mask.shape))) > 0
-    return (drawn & mask).sum() / (drawn | mask).sum()
 
 
 def ground_truth_as_detections(coco, shape):
@@ -88,71 +62,6 @@ def inscribed_ellipse(height, width, box):
     return ((x - left - w / 2) / (w / 2)) ** 2 + ((y - top - h / 2) / (h / 2)) ** 2 <= 1
 
 
-# --- geometry by hand
-
-
-def test_sine_of_the_angles_everybody_knows():
-    assert [sine(d) for d in (0, 30, 90, 150, 180, 210, 270, 360, -30)] == [
-        0, ONE // 2, ONE, ONE // 2, 0, -ONE // 2, -ONE, 0, -ONE // 2,
-    ]  # fmt: skip
-    assert [cosine(d) for d in (0, 60, 90, 180)] == [ONE, ONE // 2, 0, -ONE]
-    table = [sine(d) for d in range(360)]
-    np.testing.assert_allclose(table, ONE * np.sin(np.radians(range(360))), atol=0.501)
-
-
-def test_square_of_three_pixels_fills_three_by_three():
-    mask = fill([square(5, 20)], height=6, width=7)  # fifths: from 1 to 4 pixels
-    expected = np.zeros((6, 7), dtype=bool)
-    expected[1:4, 1:4] = True
-    np.testing.assert_array_equal(mask, expected)
-    assert area([square(5, 20)]) == 9
-
-
-def test_second_ring_is_a_hole():
-    rings = [square(0, 25), square(10, 15)]
-    mask = fill(rings, height=5, width=5)
-    assert not mask[2, 2]
-    assert mask.sum() == area(rings) == 24
-
-
-def test_shape_beyond_the_border_is_cut():
-    mask = fill([square(-10, 10)], height=4, width=3)
-    assert np.argwhere(mask).tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
-    assert not fill([square(100, 200)], height=4, width=3).any()
-
-
-def test_place_stretches_turns_and_moves():
-    # The unit square as 4 x 2 pixels, turned by 90 degrees about (10, 20) pixels: 2 wide, 4 high.
-    corners = [[(-1000, -1000), (1000, 1000)]]
-    assert place(corners, size=(4, 2), degrees=90, centre=(50, 100)) == [[(55, 90), (45, 110)]]
-
-
-def test_masks_are_those_pycocotools_draws():
-    draws = Draws(7)
-    for name in [n for n in SHAPES if n != "ring"] * 12:
-        size = draws.between(12, 60), draws.between(9, 60)
-        outline = place(SHAPES[name](draws), size, draws.below(360), (280, 310))
-        polygon = [[v / 5 for point in outline[0] for v in point]]
-        assert overlap_with_pycocotools(fill(outline, 130, 120), polygon) >= 0.97, (name, size)
-
-
-# --- random numbers
-
-
-def test_stream_is_numpys_raw_one():
-    raw = np.random.PCG64(np.random.SeedSequence((3, 1))).random_raw(2)
-    draws = Draws(3, 1)
-    assert [draws.below(1000), draws.below(1000)] == [(int(w) >> 32) * 1000 >> 32 for w in raw]
-
-
-def test_range_includes_both_ends():
-    draws = Draws(0)
-    assert {draws.between(3, 6) for _ in range(200)} == {3, 4, 5, 6}
-    octets = draws.octets(100, 30)
-    assert octets.shape == (100, 30)
-    assert (octets.min(), octets.max()) == (0, 255)
-
-
 # --- the same everywhere
 
 
@@ -181,10 +90,6 @@ def test_splits_and_seeds_differ(small, tmp_path):
     first = {name: open_image(data) for name, data in small.items()}
     first["seed 1"] = open_image(generate(tmp_path, "train", 1, 1))
     assert len({image.tobytes() for image in first.values()}) == 3
-
-
-def open_image(data, number=1):
-    return np.asarray(Image.open(data / "images" / f"{number:06d}.png"))
 
 
 # --- valid COCO
@@ -275,149 +180,3 @@ def test_detectron2_loads_and_maps_every_kind_of_mask(small):
             np.testing.assert_array_equal(mask, scene.owner == index)
             compared += 1
     assert compared > 40
-
-
-# --- names
-
-
-def test_names_are_registered_and_nothing_is_written():
-    for seed in (0, 1):
-        for split in SPLITS:
-            metadata = MetadataCatalog.get(mini_coco_name(split, seed))
-            assert metadata.name in DatasetCatalog
-            assert metadata.evaluator_type == "coco"
-            assert metadata.thing_classes == sorted(SHAPES)
-    assert mini_coco_name("val") == "mini_coco_val"
-    assert mini_coco_name("train", 5) == "mini_coco_seed5_train"
-
-
-def test_first_loading_writes_the_json(tmp_path, monkeypatch):
-    monkeypatch.setenv("MASKRCNN_REPRO_CACHE", str(tmp_path))
-    monkeypatch.setitem(SPLITS, "train", 3)
-    monkeypatch.setitem(SPLITS, "val", 2)
-    register_mini_coco(977)
-    register_mini_coco(977)  # a second time changes nothing
-    metadata = MetadataCatalog.get("mini_coco_seed977_val")
-    assert not any(tmp_path.iterdir())
-    dicts = DatasetCatalog.get("mini_coco_seed977_val")
-    assert [os.path.isfile(d["file_name"]) for d in dicts] == [True, True]
-    assert os.path.isfile(metadata.json_file)
-    assert metadata.image_root == os.path.dirname(dicts[0]["file_name"])
-    for split in SPLITS:
-        DatasetCatalog.remove(mini_coco_name(split, 977))
-        MetadataCatalog.remove(mini_coco_name(split, 977))
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"MASKRCNN_REPRO_CACHE": "a", "DETECTRON2_DATASETS": "b"}, "a"),
-        ({"DETECTRON2_DATASETS": "b", "XDG_CACHE_HOME": "c"}, "b"),
-        ({"XDG_CACHE_HOME": "c"}, os.path.join("c", "maskrcnn_repro")),
-    ],
-)
-def test_cache_folder_follows_the_variables(monkeypatch, variables, expected):
-    for name in ("MASKRCNN_REPRO_CACHE", "DETECTRON2_DATASETS", "XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert str(writing.cache_root()) == expected
-
-
-def test_cache_folder_without_variables_is_the_users(monkeypatch):
-    for name in ("MASKRCNN_REPRO_CACHE", "DETECTRON2_DATASETS", "XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    assert writing.cache_root().is_relative_to(os.path.expanduser("~"))
-
-
-# --- writing
-
-
-@needs_fork
-def test_many_processes_at_once_write_once(tmp_path, monkeypatch):
-    log = tmp_path / "log"
-    draw_all = writing._draw_all
-
-    def slowly(images, contents):
-        with log.open("a") as file:
-            file.write("written\n")
-        time.sleep(0.3)
-        return draw_all(images, contents)
-
-    monkeypatch.setattr(writing, "_draw_all", slowly)
-    context = multiprocessing.get_context("fork")
-    writers = [
-        context.Process(target=generate, args=(tmp_path, "val", 0, 4), daemon=True)
-        for _ in range(4)
-    ]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(30)
-    assert [writer.exitcode for writer in writers] == [0] * 4
-    assert log.read_text() == "written\n"
-    monkeypatch.undo()
-    data = generate(tmp_path, "val", 0, 4)
-    assert len(list((data / "images").iterdir())) == 4
-    assert not list(data.parent.glob("*.tmp-*"))
-
-
-@needs_fork
-def test_killed_writer_leaves_nothing_behind(tmp_path, monkeypatch):
-    def die_half_way(images, contents):
-        (images / "000001.png").write_bytes(b"half")
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(writing, "_draw_all", die_half_way)
-        writer = multiprocessing.get_context("fork").Process(
-            target=generate, args=(tmp_path, "val", 0, 2)
-        )
-        writer.start()
-        writer.join(30)
-    assert writer.exitcode == -signal.SIGKILL
-    target = writing.folder(tmp_path, "val", 0, 2)
-    assert not target.exists()
-    assert len(list(target.parent.glob("*.tmp-*"))) == 1
-    assert generate(tmp_path, "val", 0, 2) == target
-    assert open_image(target).ndim == 3
-    assert not list(target.parent.glob("*.tmp-*"))
-
-
-def test_folder_without_the_right_marker_is_written_again(tmp_path):
-    data = generate(tmp_path, "val", 0, 1)
-    expected = digest(data)
-    (data / "complete.json").write_text('{"version":0}')
-    (data / "instances.json").write_text("{}")
-    assert digest(generate(tmp_path, "val", 0, 1)) == expected
-
-
-def test_complete_set_is_not_touched(tmp_path):
-    data = generate(tmp_path, "val", 0, 1)
-    before = (data / "instances.json").stat().st_mtime_ns
-    generate(tmp_path, "val", 0, 1)
-    assert (data / "instances.json").stat().st_mtime_ns == before
-
-
-def test_new_version_gets_a_new_folder(tmp_path, monkeypatch):
-    old = generate(tmp_path, "val", 0, 1)
-    monkeypatch.setattr(writing, "VERSION", writing.VERSION + 1)
-    new = generate(tmp_path, "val", 0, 1)
-    assert new != old
-    assert old.is_dir()
-
-
-def test_wrong_arguments_are_named(tmp_path):
-    with pytest.raises(
-        DataError, match=r"Split 'vall' is not one of train, val\. Did you mean 'val'"
-    ):
-        generate(tmp_path, "vall")
-    with pytest.raises(DataError, match=r"Seed -1 has to be >= 0"):
-        generate(tmp_path, "val", -1)
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"cannot be written to .*set MASKRCNN_REPRO_CACHE"):
-        generate(tmp_path / "file", "val", 0, 1)
-
-
-def test_backend_is_known():
-    assert maskrcnn_repro.BACKEND.name in ("installed", "embedded")

@@ -1,4 +1,4 @@
-"""How close two measurements of a model must be.
+"""How close two measurements of a model must be: each comparison returns the differences, in words.
 
 Instances are matched by class and box, not by rank: where two scores differ in the sixth digit, another
 CPU may order them differently. ``strictness`` divides every tolerance; the recorder uses it to refuse
@@ -19,79 +19,117 @@ GRADIENT = 1e-3  # relative
 
 
 def losses(ours, stored, strictness=1):
-    _same_numbers(ours, stored, LOSS / strictness)
+    return _numbers(ours, stored, LOSS / strictness)
 
 
 def gradients(ours, stored, strictness=1):
-    _same_numbers(ours, stored, GRADIENT / strictness)
+    return _numbers(ours, stored, GRADIENT / strictness)
 
 
 def proposals(ours, stored, strictness=1):
-    assert len(ours) == len(stored)
-    for one, other in zip(ours, stored, strict=True):
-        order = _partners(one["boxes"], other["boxes"], BOX / strictness)
-        _within(np.array(one["logits"])[order], other["logits"], SCORE / strictness, "logits")
+    return _images(_proposals, ours, stored, strictness)
 
 
 def detections(ours, stored, strictness=1):
-    assert len(ours) == len(stored)
-    for one, other in zip(ours, stored, strict=True):
-        assert one["size"] == other["size"]
-        order = _partners(
-            one["boxes"], other["boxes"], BOX / strictness, one["classes"], other["classes"]
-        )
-        _instances(one, other, order, strictness)
+    return _images(_detections, ours, stored, strictness)
 
 
 def everything(ours, stored, strictness=1):
-    losses(ours["losses"], stored["losses"], strictness)
-    gradients(ours["gradients"], stored["gradients"], strictness)
-    proposals(ours["proposals"], stored["proposals"], strictness)
-    detections(ours["detections"], stored["detections"], strictness)
+    parts = (losses, gradients, proposals, detections)
+    return [
+        difference
+        for part in parts
+        for difference in part(ours[part.__name__], stored[part.__name__], strictness)
+    ]
 
 
-def _same_numbers(ours, stored, relative):
-    assert ours.keys() == stored.keys()
-    for name, number in stored.items():
-        assert ours[name] == pytest.approx(number, rel=relative, abs=1e-7), (
-            f"{name} is {ours[name]}, stored is {number}"
-        )
+def _numbers(ours, stored, relative):
+    if ours.keys() != stored.keys():
+        return [f"only one has {sorted(ours.keys() ^ stored.keys())}"]
+    return [
+        f"{name} is {ours[name]}, stored is {number}"
+        for name, number in stored.items()
+        if ours[name] != pytest.approx(number, rel=relative, abs=1e-7)
+    ]
 
 
-def _instances(one, other, order, strictness):
-    assert one.keys() == other.keys()
-    _within(np.array(one["scores"])[order], other["scores"], SCORE / strictness, "scores")
+def _images(compare, ours, stored, strictness):
+    if len(ours) != len(stored):
+        return [f"{len(ours)} images, stored are {len(stored)}"]
+    return [
+        f"image {number}: {difference}"
+        for number, pair in enumerate(zip(ours, stored, strict=True))
+        for difference in compare(*pair, strictness)
+    ]
+
+
+def _proposals(one, other, strictness):
+    order, differences = _partners(one["boxes"], other["boxes"], BOX / strictness)
+    if differences:
+        return differences
+    return _within(np.array(one["logits"])[order], other["logits"], SCORE / strictness, "logits")
+
+
+def _detections(one, other, strictness):
+    if one.keys() != other.keys():
+        return [f"only one has {sorted(one.keys() ^ other.keys())}"]
+    if one["size"] != other["size"]:
+        return [f"size is {one['size']}, stored is {other['size']}"]
+    order, differences = _partners(
+        one["boxes"], other["boxes"], BOX / strictness, one["classes"], other["classes"]
+    )
+    if differences:
+        return differences
+    differences = _within(
+        np.array(one["scores"])[order], other["scores"], SCORE / strictness, "scores"
+    )
     if "masks" in other:
-        size = other["size"]
-        for index, rle in zip(order, other["masks"], strict=True):
-            differing = decode(one["masks"][index], size) != decode(rle, size)
-            share = differing.mean()
-            assert share <= MASK / strictness, (
-                f"a mask differs in {share:.2%} of the image's pixels"
-            )
+        differences += _masks(
+            [one["masks"][index] for index in order], other["masks"], other["size"], strictness
+        )
     if "keypoints" in other:
-        ours = np.array(one["keypoints"])[order]
-        stored = np.array(other["keypoints"])
-        _within(ours[..., :2], stored[..., :2], KEYPOINT / strictness, "keypoints")
-        _within(ours[..., 2], stored[..., 2], SCORE / strictness, "keypoint scores")
+        ours, stored = np.array(one["keypoints"])[order], np.array(other["keypoints"])
+        differences += _within(ours[..., :2], stored[..., :2], KEYPOINT / strictness, "keypoints")
+        differences += _within(ours[..., 2], stored[..., 2], SCORE / strictness, "keypoint scores")
+    return differences
+
+
+def _masks(ours, stored, size, strictness):
+    shares = [
+        (decode(mask, size) != decode(rle, size)).mean()
+        for mask, rle in zip(ours, stored, strict=True)
+    ]
+    return [
+        f"mask {number} differs in {share:.2%} of the image's pixels"
+        for number, share in enumerate(shares)
+        if share > MASK / strictness
+    ]
 
 
 def _within(ours, stored, tolerance, what):
     worst = np.abs(np.array(ours) - np.array(stored)).max()
-    assert worst <= tolerance, f"{what} differ by up to {worst:.3g}"
+    # Not `>`: NaN is a difference too.
+    return [] if worst <= tolerance else [f"{what} differ by up to {worst:.3g}"]
 
 
 def _partners(ours, stored, tolerance, our_classes=None, stored_classes=None):
-    """Return, for every stored box, the index of ours that lies within ``tolerance`` of it."""
-    assert len(ours) == len(stored), f"{len(ours)} boxes, stored are {len(stored)}"
+    """Match boxes.
+
+    Returns the index of ours that lies within ``tolerance`` of each stored box, and the differences
+    where there is none.
+    """
+    if len(ours) != len(stored):
+        return [], [f"{len(ours)} boxes, stored are {len(stored)}"]
     distance = np.abs(np.array(ours)[None] - np.array(stored)[:, None]).max(axis=2)
     if stored_classes is not None:
         distance[np.array(our_classes)[None] != np.array(stored_classes)[:, None]] = np.inf
     order = distance.argmin(axis=1)
     nearest = distance.min(axis=1)
-    worst = nearest.argmax()
-    assert nearest[worst] <= tolerance, (
-        f"box {stored[worst]} has no partner: the nearest is {nearest[worst]:.3g} px away"
-    )
-    assert len(set(order.tolist())) == len(order), "two stored boxes have the same partner"
-    return order
+    differences = [
+        f"box {box} has no partner: the nearest is {gap:.3g} px away"
+        for box, gap in zip(stored, nearest, strict=True)
+        if not gap <= tolerance
+    ]
+    if len(set(order.tolist())) < len(order):
+        differences.append("two stored boxes have the same partner")
+    return order, differences

@@ -58,7 +58,8 @@ def _stable(name):
         measured = models.measure(models.build(name, seed), name)
         try:
             models.check_substance(measured)
-            compare.everything(_measure_otherwise(name, seed), measured, STRICTNESS)
+            differences = compare.everything(_measure_otherwise(name, seed), measured, STRICTNESS)
+            assert differences == [], differences
         except AssertionError as error:
             print(f"{name}: seed {seed} will not do: {error}")
         else:

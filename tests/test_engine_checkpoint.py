@@ -1,0 +1,99 @@
+"""Checkpoints: written whole, read completely or, for training, as far as the classes agree."""
+
+import os
+from types import SimpleNamespace
+
+from maskrcnn_repro.engine.checkpoint import Checkpointer, fit, read_shapes
+from maskrcnn_repro.errors import CheckpointError
+
+import pytest
+import torch
+from torch import nn
+
+
+def linear(out=2):
+    return nn.ModuleDict({"body": nn.Linear(3, 4), "predictor": nn.Linear(4, out)})
+
+
+def test_checkpoints_are_written_whole_and_tagged(tmp_path, monkeypatch):
+    checkpointer = Checkpointer(linear(), str(tmp_path))
+    checkpointer.save("model_0000000", iteration=0)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", die)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.save("model_0000001")
+    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000000.pth"]
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000000.pth")
+
+
+def test_loading_gives_back_weights_and_the_rest(tmp_path):
+    source, target = linear(), linear()
+    Checkpointer(source, str(tmp_path)).save("a", iteration=41)
+    rest = Checkpointer(target, "", complete=True).load(str(tmp_path / "a.pth"))
+    assert rest == {"iteration": 41}
+    assert torch.equal(target["body"].weight, source["body"].weight)
+
+
+def test_other_classes_are_for_training_only(tmp_path):
+    torch.save({"model": linear(5).state_dict()}, tmp_path / "a.pth")
+    model = linear(2)
+    Checkpointer(model, "").load(str(tmp_path / "a.pth"))
+    with pytest.raises(
+        CheckpointError, match=r"fit 2 of the model's 4 .*predictor.weight \(5, 4\)"
+    ):
+        Checkpointer(model, "", complete=True).load(str(tmp_path / "a.pth"))
+
+
+def test_another_body_is_refused_also_for_training(tmp_path):
+    other = nn.ModuleDict({"body": nn.Linear(7, 4), "predictor": nn.Linear(4, 2)})
+    torch.save({"model": other.state_dict()}, tmp_path / "a.pth")
+    with pytest.raises(
+        CheckpointError, match=r"body.weight \(4, 7\) in the file, \(4, 3\) in the model"
+    ):
+        Checkpointer(linear(), "").load(str(tmp_path / "a.pth"))
+
+
+def test_weights_without_one_common_name_are_refused(tmp_path):
+    torch.save({"model": nn.Linear(3, 4).state_dict()}, tmp_path / "a.pth")
+    expected = "fit 0 of the model's 4 tensors: the model has body.weight, body.bias, predictor.weight and 1 more, the file weight, bias"
+    with pytest.raises(CheckpointError, match=expected):
+        Checkpointer(linear(), "").load(str(tmp_path / "a.pth"))
+
+
+def test_a_missing_weight_is_for_training_only(tmp_path):
+    state = linear().state_dict()
+    del state["body.bias"]
+    torch.save({"model": state}, tmp_path / "a.pth")
+    Checkpointer(linear(), "").load(str(tmp_path / "a.pth"))
+    with pytest.raises(
+        CheckpointError, match=r"fit 3 of the model's 4 tensors; missing: body.bias"
+    ):
+        Checkpointer(linear(), "", complete=True).load(str(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("keep", [0, 10, 700])
+def test_a_truncated_file_is_one_sentence(tmp_path, keep):
+    torch.save(linear().state_dict(), tmp_path / "a.pth")
+    path = tmp_path / "b.pth"
+    path.write_bytes((tmp_path / "a.pth").read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"b.pth cannot be read as a checkpoint") as info:
+        read_shapes(path)
+    assert "\n" not in str(info.value)
+
+
+def test_names_of_a_distributed_model_are_understood(tmp_path):
+    torch.save(
+        {"model": {f"module.{k}": v for k, v in linear().state_dict().items()}}, tmp_path / "a.pth"
+    )
+    assert read_shapes(tmp_path / "a.pth")["body.weight"] == (4, 3)
+    Checkpointer(linear(), "", complete=True).load(str(tmp_path / "a.pth"))
+
+
+def test_fit_counts_what_is_loaded():
+    keys = SimpleNamespace(missing_keys=["predictor.bias"], unexpected_keys=["x"])
+    result = fit(linear(), keys, {"predictor.bias": (9,)})
+    assert len(result.loaded) == 3
+    assert result.reshaped == {"predictor.bias": "(9,) in the file, (2,) in the model"}

@@ -1,0 +1,85 @@
+"""Command line, devices and processes: what is accepted, and one sentence for what is not."""
+
+from maskrcnn_repro.engine.launch import Processes, agreed, under_torchrun
+from maskrcnn_repro.engine.main import config_from, main, parse, resolve_device
+from maskrcnn_repro.errors import ConfigError, UserError
+
+import pytest
+import torch
+
+
+def test_options_and_overrides_are_parsed():
+    words = "--num-gpus 2 --dataset a a.json img --dataset b b.json img SOLVER.MAX_ITER 3"
+    args = parse([*words.split(), "MODEL.DEVICE", "cpu"])
+    assert (args.num_gpus, args.dist_url, args.resume) == (2, "auto", False)
+    cfg = config_from(args)
+    assert cfg.SOLVER.MAX_ITER == 3
+    assert [tuple(entry) for entry in cfg.DATASETS.CUSTOM] == [
+        ("a", "a.json", "img"),
+        ("b", "b.json", "img"),
+    ]
+
+
+def test_an_option_behind_the_overrides_is_told():
+    with pytest.raises(ConfigError, match="--resume must stand before the first KEY VALUE pair"):
+        parse(["SOLVER.MAX_ITER", "3", "--resume"])
+
+
+def test_the_device_is_resolved(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(ConfigError, match="PyTorch sees 0 GPUs"):
+        resolve_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("auto") == "cuda"
+    assert resolve_device("cuda:1") == "cuda:1"
+
+
+@pytest.mark.parametrize(
+    ("processes", "words"),
+    [
+        (Processes("cpu", per_machine=0), "--num-gpus 0"),
+        (Processes("cpu", machines=2), "--dist-url tcp://HOST:PORT"),
+        (Processes("cpu", machines=2, machine_rank=2, dist_url="tcp://a:1"), "between 0 and 1"),
+        (Processes("cuda", per_machine=3), "--num-gpus 3, but this machine has 2"),
+        (Processes("cuda:1", per_machine=2), "MODEL.DEVICE cuda:1 is one GPU"),
+    ],
+)
+def test_processes_that_cannot_start_are_refused(processes, words, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match=words):
+        processes.check()
+
+
+def test_torchrun_is_known_by_its_variables():
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    assert under_torchrun(dict.fromkeys(names, "0"))
+    assert not under_torchrun(dict.fromkeys(names[1:], "0"))
+
+
+def test_a_step_that_fails_in_one_process_fails_in_all():
+    def fail():
+        raise ConfigError("so")
+
+    assert agreed(lambda: 3) == 3
+    with pytest.raises(UserError, match=r"^so$"):
+        agreed(fail)
+
+
+def test_a_users_error_is_one_sentence_and_status_2(capsys):
+    assert main(["--config-file", "configs/nowhere.yaml"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("Error: Config file 'configs/nowhere.yaml' does not exist.")
+    assert printed.err.count("\n") == 1
+
+
+def test_other_errors_are_not_hidden(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("maskrcnn_repro.engine.main.launch", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main([])
