@@ -114,8 +114,7 @@ def with_two_keypoint_sets():
         (repeated("annotations"), r"two records have the annotation id 1"),
         (repeated("categories"), r"two records have the category id 7"),
         (repeated("categories", id=8), r"two records have the category name 'zebra'"),
-        (changed(annotations={"bbox": [2, 2, 0, 8]}), r"bbox \[2, 2, 0, 8\] of annotation 1 .*no area"),
-        (changed(annotations={"bbox": [2, 2, 8, -1]}), r"has no area"),
+        (changed(annotations={"bbox": [2, 2, 8, -1]}), r"bbox \[2, 2, 8, -1\] of annotation 1 .*negative"),
         (changed(annotations={"bbox": [2, 2, 8]}), r"is not four finite numbers"),
         (changed(annotations={"bbox": [2, 2, 8, float("nan")]}), r"is not four finite numbers"),
         (changed(annotations={"bbox": [2, 2, 8, float("inf")]}), r"is not four finite numbers"),
@@ -138,6 +137,13 @@ def test_id_zero_is_warned_of(write, caplog):
     with caplog.at_level(logging.WARNING, logger="maskrcnn_repro"):
         register_custom([write(changed(annotations={"id": 0}))])
     assert "an annotation has the id 0" in caplog.text
+
+
+def test_box_of_no_area_is_mentioned_as_coco_has_some(write, caplog):
+    with caplog.at_level(logging.WARNING, logger="maskrcnn_repro"):
+        register_custom([write(changed(annotations={"bbox": [2, 2, 0, 8]}))])
+    assert "1 boxes have no area" in caplog.text
+    assert "own_train" in DatasetCatalog
 
 
 def test_data_set_without_any_object_is_valid(write):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import DataError, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
@@ -129,13 +132,24 @@ def _check_references(
 
 
 def _check_boxes(annotations: list[Record], json_file: Path) -> None:
+    """Refuse boxes that make no sense; COCO itself has boxes of no area, which are only mentioned."""
+    empty = []
     for annotation in annotations:
         box = annotation["bbox"]
         where = f"{json_file}: the bbox {box} of annotation {annotation['id']}"
         if len(box) != 4 or not _finite(box):
             raise DataError(f"{where} is not four finite numbers (left, top, width, height).")
-        if box[2] <= 0 or box[3] <= 0:
-            raise DataError(f"{where} (left, top, width, height) has no area.")
+        if box[2] < 0 or box[3] < 0:
+            raise DataError(f"{where} (left, top, width, height) has a negative side.")
+        if box[2] == 0 or box[3] == 0:
+            empty.append(annotation["id"])
+    if empty:
+        logger.warning(
+            "%s: %d boxes have no area and train nothing; the first is that of annotation %s.",
+            json_file,
+            len(empty),
+            empty[0],
+        )
 
 
 def _check_images_exist(images: list[Record], image_root: Path, json_file: Path) -> None:
