@@ -18,8 +18,8 @@ def pytest_configure(config):
     torch.set_num_threads(1)
 
 
-def pytest_report_header(config):
-    return f"backend: {maskrcnn_repro.BACKEND}"
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(f"backend: {maskrcnn_repro.BACKEND}")
 
 
 def pytest_collection_modifyitems(config, items):
