@@ -1,11 +1,14 @@
 """Checkpoints: written whole, read completely or, for training, as far as the classes agree."""
 
 import os
+import pathlib
+import pickle
 from types import SimpleNamespace
 
 from maskrcnn_repro.engine.checkpoint import Checkpointer, fit, read_shapes
 from maskrcnn_repro.errors import CheckpointError
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -97,3 +100,18 @@ def test_fit_counts_what_is_loaded():
     result = fit(linear(), keys, {"predictor.bias": (9,)})
     assert len(result.loaded) == 3
     assert result.reshaped == {"predictor.bias": "(9,) in the file, (2,) in the model"}
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_shapes_of_a_pickle_are_read_without_running_what_it_names(tmp_path, protocol):
+    sentinel = tmp_path / "ran"
+
+    class Malicious:
+        def __reduce__(self):
+            return pathlib.Path.touch, (sentinel,)
+
+    file = tmp_path / "weights.pkl"
+    arrays = {"a": np.zeros((2, 3), np.float32), "b": np.float32(1), "code": Malicious()}
+    file.write_bytes(pickle.dumps({"model": arrays}, protocol=protocol))
+    assert read_shapes(file) == {"a": (2, 3)}
+    assert not sentinel.exists()
