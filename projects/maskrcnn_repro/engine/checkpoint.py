@@ -201,6 +201,10 @@ class _Stand:
         if len(arguments) == 4 and isinstance(arguments[2], tuple):
             self.shape = arguments[2]
 
+    def __call__(self, *_: Any) -> _Stand:
+        """Stand for what a named function would return, too."""
+        return _Stand()
+
     def __setstate__(self, state: Any) -> None:
         # An array of an earlier protocol: version, shape, dtype, order, data.
         if isinstance(state, tuple) and len(state) == 5:
