@@ -25,6 +25,49 @@ def add_config(cfg: CfgNode) -> None:
     # Channels-last memory: what convolutions on CPUs and tensor cores, and BagRoIAlign, like best.
     cfg.MODEL.CHANNELS_LAST = False
 
+    # Modules to import before the model is built; they register heads, RoI operations or data sets.
+    cfg.PLUGINS = ()
+
+    # The RoI operation of every branch (Sec. 3, Table 2c): RoIPool, RoIWarpMax, RoIWarpAve, RoIAlignMax,
+    # RoIAlignAve, or a plug-in's. Empty: each head's own POOLER_TYPE, as in Detectron2.
+    op = cfg.MODEL.ROI_OP = CfgNode()
+    op.NAME = ""
+    # Samples per side of a bin: 2 are the paper's four regularly spaced points (Sec. 3).
+    op.SAMPLES = 2
+    # Subtract half a feature cell from RoI coordinates, as Detectron2's ROIAlignV2; the paper has none.
+    op.HALF_PIXEL = False
+    # FPN's eq. 1: an RoI of this side (pixels of the network's input) goes to this level.
+    op.CANONICAL_BOX_SIZE = 224
+    op.CANONICAL_LEVEL = 4
+
+    # Stride of the first block of res5 in the C4 head: 1 on 7x7 RoI features is Fig. 4 (left); 2 on 14x14
+    # is Detectron2's.
+    cfg.MODEL.ROI_HEADS.RES5_STRIDE = 1
+
+    mask = cfg.MODEL.ROI_MASK_HEAD
+    # "sigmoid": one binary mask per class (Sec. 3); "softmax": classes compete per pixel (Table 2b).
+    mask.LOSS = "sigmoid"
+    # What a softmax head reads at inference: the "probability" of the predicted class against 0.5, or where
+    # it is the "argmax". The paper does not say (DEVIATIONS.md).
+    mask.SOFTMAX_INFERENCE = "probability"
+    # Of an MLP head (Table 2e): hidden layers, their width, and the side m of its output (mask cells).
+    mask.NUM_FC = 2
+    mask.FC_DIM = 1024
+    mask.MLP_RESOLUTION = 28
+
+    # Left/right pairs of keypoint names; empty: deduced from the names.
+    cfg.INPUT.KEYPOINT_FLIP_PAIRS = ()
+    # Train only on images with annotated keypoints, even without a keypoint head (Table 5: same data).
+    cfg.DATASETS.ONLY_WITH_KEYPOINTS = False
+
+    # Inference alone: "float32", or autocast to "bfloat16" or "float16"; boxes and scores stay float32.
+    cfg.MODEL.INFERENCE = CfgNode()
+    cfg.MODEL.INFERENCE.PRECISION = "float32"
+    # Carry each input image along with its predictions, for pictures and diagnosis.
+    cfg.MODEL.INFERENCE.KEEP_IMAGES = False
+    # Masks of the whole image as "bitmap" (bool tensor) or "rle" (pasted one by one, a fraction of memory).
+    cfg.MODEL.INFERENCE.MASK_OUTPUT = "bitmap"
+
     # Own data: (name, path of the COCO JSON, folder of the images) each; class names and count come
     # from the JSON.
     cfg.DATASETS.CUSTOM = ()
