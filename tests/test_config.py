@@ -29,6 +29,15 @@ def test_a_file_overlays_its_base_and_the_command_line_the_file(config):
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SOLVER.GAMMA) == (5, 0.25, 0.125)
 
 
+def test_overlays_come_in_order_between_the_file_and_the_command_line(config):
+    base = config("SOLVER: {MAX_ITER: 5, BASE_LR: 0.5, GAMMA: 0.5, MOMENTUM: 0.5}\nVERSION: 2")
+    first = config("SOLVER: {BASE_LR: 0.25, GAMMA: 0.25, MOMENTUM: 0.25}\nVERSION: 2", "b.yaml")
+    second = config("SOLVER: {GAMMA: 0.125, MOMENTUM: 0.125}\nVERSION: 2", "c.yaml")
+    cfg = load_config(base, ["SOLVER.MOMENTUM", "0.0"], overlays=[first, second])
+    found = (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SOLVER.GAMMA, cfg.SOLVER.MOMENTUM)
+    assert found == (5, 0.25, 0.125, 0.0)
+
+
 def test_no_file_means_the_defaults():
     assert load_config("") == get_config()
 

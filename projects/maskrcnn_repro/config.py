@@ -101,19 +101,25 @@ def get_config() -> CfgNode:
     return cfg
 
 
-def load_config(config_file: str | os.PathLike[str], opts: Sequence[str] = ()) -> CfgNode:
-    """Return the defaults, overlaid by a YAML file (with its ``_BASE_`` chain) and ``KEY VALUE`` pairs.
+def load_config(
+    config_file: str | os.PathLike[str],
+    opts: Sequence[str] = (),
+    *,
+    overlays: Sequence[str | os.PathLike[str]] = (),
+) -> CfgNode:
+    """Return the defaults, overlaid by YAML files (each with its ``_BASE_`` chain) and ``KEY VALUE`` pairs.
 
     Args:
         config_file: path, or a name below the project's ``configs/`` folder; empty for defaults alone.
         opts: alternating keys and values, values as Python literals, as on the command line.
+        overlays: further files, each over what came before, such as a level's sizes.
 
     Raises:
         ConfigError: a file is missing or no YAML, a key does not exist, a value has the wrong type.
     """
     cfg = get_config()
-    if config_file:
-        path = find_config(config_file)
+    for name in (*([config_file] if config_file else []), *overlays):
+        path = find_config(name)
         for file, tree in _chain(path):
             _check_keys(tree, cfg, str(file))
         _merge(cfg.merge_from_file, str(path), str(path))

@@ -77,6 +77,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar=("NAME", "JSON", "IMAGES"),
         help="register own COCO-format data under NAME; may be given several times",
     )
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="lay this YAML over the config file, such as a level's sizes; may be given several times",
+    )
     # Detectron2 derives one port from the user's id, so a user's second run on a machine fails.
     parser.set_defaults(dist_url="auto")
     args = parser.parse_args(argv)
@@ -92,7 +99,7 @@ def config_from(args: argparse.Namespace) -> CfgNode:
     Raises:
         ConfigError: see :func:`maskrcnn_repro.config.load_config`; or the device does not exist.
     """
-    cfg = load_config(args.config_file, args.opts)
+    cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
     own = [(name, str(Path(json)), str(Path(images))) for name, json, images in args.dataset]
     cfg.DATASETS.CUSTOM = (*cfg.DATASETS.CUSTOM, *own)
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
