@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import ROIAlign, ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.roi_heads import Res5ROIHeads
 from torch import nn
 
 
@@ -33,3 +34,13 @@ def _faster(pooler: nn.Module) -> nn.Module:
     return BagRoIAlign(
         pooler.output_size, pooler.spatial_scale, pooler.sampling_ratio, pooler.aligned
     )
+
+
+@ROI_HEADS_REGISTRY.register()
+class PaperStandardROIHeads(StandardROIHeads):
+    """A pooler and a head of its own for each branch (Fig. 4 right): FPN, and C5 of Table 2d."""
+
+
+@ROI_HEADS_REGISTRY.register()
+class PaperRes5ROIHeads(Res5ROIHeads):
+    """Box and mask branch on res5 of pooled features (Fig. 4 left): C4."""

@@ -1,0 +1,91 @@
+"""What all mask heads of this project share: targets, loss and inference.
+
+Shape legend: R RoIs of the batch, C channels of a pooled RoI, P its side and m that of a mask, both in
+cells; L channels of the output, as the loss wants them.
+"""
+
+from __future__ import annotations
+
+from maskrcnn_repro.modeling.mask_head.losses import MaskLoss
+
+import torch
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage
+from torch import nn
+
+
+class MaskHead(nn.Module):
+    """Base of the mask heads; a subclass has :meth:`layers`.
+
+    Args:
+        loss: the meaning of the output.
+        loss_weight: factor of the loss.
+    """
+
+    def __init__(self, *, loss: MaskLoss, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss = loss
+        self.loss_weight = loss_weight
+
+    def layers(self, x: torch.Tensor) -> torch.Tensor:
+        """Map pooled RoIs (R, C, P, P) to logits (R, L, m, m)."""
+        raise NotImplementedError
+
+    def forward(
+        self, x: torch.Tensor, instances: list[Instances]
+    ) -> dict[str, torch.Tensor] | list[Instances]:
+        """Train on positive RoIs, or give detections their masks.
+
+        Args:
+            x: (R, C, P, P), float: features of the RoIs of all images.
+            instances: of each image. In training the positive proposals, with ``proposal_boxes``,
+                ``gt_classes`` and ``gt_masks``; else detections with ``pred_classes``.
+
+        Returns:
+            In training ``{"loss_mask": scalar}``; else ``instances``, each with ``pred_masks``: for each
+            detection (1, m, m) probabilities over its box, float32.
+        """
+        # Under mixed precision, loss and probabilities are still computed in float32.
+        logits = self.layers(x).float()
+        if self.training:
+            return {"loss_mask": self.loss_weight * self._loss(logits, instances)}
+        classes = torch.cat([one.pred_classes for one in instances])
+        masks = self.loss.masks(logits, classes)[:, None]
+        for one, own in zip(instances, masks.split([len(one) for one in instances]), strict=True):
+            one.pred_masks = own
+        return instances
+
+    def _loss(self, logits: torch.Tensor, proposals: list[Instances]) -> torch.Tensor:
+        if len(logits) == 0:
+            # All parameters still get a gradient, for which distributed training waits.
+            return logits.sum() * 0.0
+        # An image without ground truth has no `gt_masks`.
+        some = [one for one in proposals if len(one) > 0]
+        truth = mask_targets(some, logits.size(-1)).to(logits.device)
+        classes = torch.cat([one.gt_classes for one in some])
+        _log_accuracy(self.loss.masks(logits.detach(), classes) > 0.5, truth)
+        return self.loss.loss(logits, truth, classes)
+
+
+def mask_targets(proposals: list[Instances], side: int) -> torch.Tensor:
+    """Return the intersection of each RoI with its object's mask (Sec. 3.1), (R, side, side), bool.
+
+    Args:
+        proposals: of each image, with ``proposal_boxes`` and ``gt_masks`` (polygons or bitmaps); none
+            without proposals.
+        side: cells.
+    """
+    return torch.cat(
+        [one.gt_masks.crop_and_resize(one.proposal_boxes.tensor, side) for one in proposals]
+    )
+
+
+def _log_accuracy(predicted: torch.Tensor, truth: torch.Tensor) -> None:
+    """Log the shares of wrong cells under Detectron2's names; both arguments (R, m, m), bool."""
+    counts = torch.stack([truth.sum(), (predicted & ~truth).sum(), (truth & ~predicted).sum()])
+    inside, added, missed = counts.tolist()  # one transfer from the GPU
+    cells = truth.numel()
+    put = get_event_storage().put_scalar
+    put("mask_rcnn/accuracy", 1.0 - (added + missed) / cells)
+    put("mask_rcnn/false_positive", added / max(cells - inside, 1))
+    put("mask_rcnn/false_negative", missed / max(inside, 1))

@@ -1,0 +1,152 @@
+"""Mask losses: what a mask head's channels mean, how they are trained, and how masks are read from them.
+
+The paper's are per-class binary masks (Sec. 3), one class-agnostic mask (Sec. 4.2) and, for comparison,
+classes that compete at each pixel (Table 2b).
+
+Shape legend: R RoIs of the batch, K foreground classes, C channels of the head's output, m side of a mask
+in cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from maskrcnn_repro.errors import ConfigError, did_you_mean
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode
+from detectron2.utils.registry import Registry
+
+MASK_LOSS_REGISTRY = Registry("MASK_LOSS")
+"""Name in ``MODEL.ROI_MASK_HEAD.LOSS`` -> function that takes the config and returns a :class:`MaskLoss`."""
+
+
+@dataclass(frozen=True)
+class MaskLoss:
+    """One meaning of a mask head's output."""
+
+    channels: int
+    """C, which the head must predict."""
+    loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    """Logits (R, C, m, m) float, truth (R, m, m) bool and classes (R,) int64 in [0, K) -> scalar.
+
+    R is at least 1: a head itself answers for a batch without positive RoIs.
+    """
+    masks: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    """Logits (R, C, m, m) float and classes (R,) int64 -> (R, m, m) float in [0, 1]; R may be 0."""
+
+
+def sigmoid_loss(logits: torch.Tensor, truth: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return the average binary cross-entropy on the masks of the true classes (Sec. 3, L_mask).
+
+    Args:
+        logits: (R, K, m, m), or (R, 1, m, m) of class-agnostic masks.
+        truth: (R, m, m), bool: inside the object.
+        classes: (R,), int64 in [0, K).
+    """
+    return F.binary_cross_entropy_with_logits(_of_class(logits, classes), truth.to(logits.dtype))
+
+
+def sigmoid_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return the probability of the mask of each RoI's class, (R, m, m).
+
+    Args:
+        logits: (R, K, m, m), or (R, 1, m, m) of class-agnostic masks.
+        classes: (R,), int64 in [0, K).
+    """
+    return _of_class(logits, classes).sigmoid()
+
+
+def softmax_loss(logits: torch.Tensor, truth: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return the average multinomial cross-entropy per pixel over K classes and background (Table 2b).
+
+    Args:
+        logits: (R, K + 1, m, m); the last channel is the background.
+        truth: (R, m, m), bool: a pixel's target is the RoI's class inside the object, else background.
+        classes: (R,), int64 in [0, K).
+    """
+    background = logits.size(1) - 1
+    return F.cross_entropy(logits, torch.where(truth, classes[:, None, None], background))
+
+
+def softmax_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return each pixel's probability of the RoI's class among K classes and background, (R, m, m).
+
+    Args:
+        logits: (R, K + 1, m, m); the last channel is the background.
+        classes: (R,), int64 in [0, K).
+    """
+    return _of_class(logits.softmax(dim=1), classes)
+
+
+def argmax_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return 1 where the RoI's class is the likeliest of K classes and background, else 0, (R, m, m).
+
+    Args:
+        logits: (R, K + 1, m, m); the last channel is the background.
+        classes: (R,), int64 in [0, K).
+    """
+    return (logits.argmax(dim=1) == classes[:, None, None]).to(logits.dtype)
+
+
+SOFTMAX_MASKS = {"probability": softmax_masks, "argmax": argmax_masks}
+"""Value of ``MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE`` -> reading of the masks; the paper is silent."""
+
+
+@MASK_LOSS_REGISTRY.register()
+def sigmoid(cfg: CfgNode) -> MaskLoss:
+    """Build the loss without competition among classes: K masks, or one for all classes."""
+    agnostic = cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK
+    channels = 1 if agnostic else cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    return MaskLoss(channels=channels, loss=sigmoid_loss, masks=sigmoid_masks)
+
+
+@MASK_LOSS_REGISTRY.register()
+def softmax(cfg: CfgNode) -> MaskLoss:
+    """Build the loss with competition among classes.
+
+    Raises:
+        ConfigError: masks are class-agnostic, or ``SOFTMAX_INFERENCE`` does not exist.
+    """
+    mask = cfg.MODEL.ROI_MASK_HEAD
+    if mask.CLS_AGNOSTIC_MASK:
+        raise ConfigError(
+            "MODEL.ROI_MASK_HEAD.LOSS 'softmax' lets classes compete, which class-agnostic masks "
+            "(MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK True) do not have; set CLS_AGNOSTIC_MASK False "
+            "or LOSS 'sigmoid'."
+        )
+    _check_name("MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE", mask.SOFTMAX_INFERENCE, [*SOFTMAX_MASKS])
+    return MaskLoss(
+        channels=cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1,
+        loss=softmax_loss,
+        masks=SOFTMAX_MASKS[mask.SOFTMAX_INFERENCE],
+    )
+
+
+def build_mask_loss(cfg: CfgNode) -> MaskLoss:
+    """Build ``MODEL.ROI_MASK_HEAD.LOSS``.
+
+    Raises:
+        ConfigError: no loss of that name is registered, or it does not fit the other keys.
+    """
+    name = cfg.MODEL.ROI_MASK_HEAD.LOSS
+    _check_name("MODEL.ROI_MASK_HEAD.LOSS", name, [known for known, _ in MASK_LOSS_REGISTRY])
+    return cast(MaskLoss, MASK_LOSS_REGISTRY.get(name)(cfg))
+
+
+def _check_name(key: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        raise ConfigError(
+            f"{key} {name!r} does not exist.{did_you_mean(name, known)} "
+            f"It may be {', '.join(sorted(known))}."
+        )
+
+
+def _of_class(maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return (R, m, m): of (R, C, m, m) the channel of each RoI's class, or the only one."""
+    if maps.size(1) == 1:
+        return maps[:, 0]
+    return maps[torch.arange(len(maps), device=maps.device), classes]
