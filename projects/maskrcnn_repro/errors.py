@@ -30,6 +30,14 @@ class OutputError(UserError, OSError):
     """An output folder cannot be used."""
 
 
+class InUseError(OutputError):
+    """Another run holds the output folder; it is free again when that run ends."""
+
+
+class TableError(UserError, ValueError):
+    """A table, row, experiment or level does not exist, or a record does not belong where it lies."""
+
+
 def did_you_mean(name: str, allowed: Iterable[str], limit: int = 3) -> str:
     """Return `` Did you mean 'A' or 'B'?`` for the names closest to ``name``, or an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=limit, cutoff=0.6)

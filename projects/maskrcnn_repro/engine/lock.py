@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from maskrcnn_repro.errors import OutputError
+from maskrcnn_repro.errors import InUseError, OutputError
 
 import portalocker
 
@@ -35,7 +35,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold ``folder`` for this process; the operating system lets go when the process dies.
 
     Raises:
-        OutputError: another run holds the folder, or it cannot be written to.
+        InUseError: another run holds the folder.
+        OutputError: it cannot be written to.
     """
     path = folder / LOCK_NAME
     try:
@@ -51,7 +52,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             portalocker.lock(file, portalocker.LOCK_EX | portalocker.LOCK_NB)
         except portalocker.LockException as error:
-            raise OutputError(
+            raise InUseError(
                 f"OUTPUT_DIR {str(folder)!r} is in use by another run (process {_holder(path)}): "
                 "wait for it, or choose another folder with OUTPUT_DIR FOLDER."
             ) from error
