@@ -1,0 +1,185 @@
+"""The keypoint branch: for each keypoint one heatmap, a softmax over all its cells (Sec. 5).
+
+Letters: N images, R RoIs of the batch, K keypoints per object, C channels, P side of a pooled RoI in
+cells, m = 4P side of a heatmap in cells (56 in the paper).
+Boxes are xyxy and keypoints (x, y), both in pixels of the network's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from maskrcnn_repro.errors import ConfigError
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec
+from detectron2.modeling import ROI_KEYPOINT_HEAD_REGISTRY
+from detectron2.structures import Instances, heatmaps_to_keypoints
+from fvcore.nn import weight_init
+from torch import Tensor, nn
+
+
+def keypoint_loss(
+    logits: Tensor, targets: Tensor, visible: Tensor, normalizer: float | None = None
+) -> Tensor:
+    """Return the cross-entropy of each visible keypoint's one-hot target, summed and divided.
+
+    The K keypoints of an object are independent, and so is each from its class (Sec. 5).
+
+    Args:
+        logits: (R, K, m, m) float.
+        targets: (R, K) int64, the target's cell in [0, m * m), row by row; any value where not visible.
+        visible: (R, K) bool, the keypoints that count.
+        normalizer: divisor; None for the number of keypoints that count.
+
+    Returns:
+        A scalar; without a visible keypoint it is zero and still part of the graph, which DDP needs.
+    """
+    chosen = logits.flatten(2)[visible]
+    loss = F.cross_entropy(chosen, targets[visible], reduction="sum")
+    return loss / (max(len(chosen), 1) if normalizer is None else normalizer)
+
+
+def heatmap_targets(instances: Sequence[Instances], side: int) -> tuple[Tensor, Tensor]:
+    """Return the cell of each ground-truth keypoint in the grid over its RoI.
+
+    Args:
+        instances: the R >= 1 RoIs of the images: ``proposal_boxes`` and ``gt_keypoints``.
+        side: m.
+
+    Returns:
+        targets and visible, each (R, K), as :func:`keypoint_loss` takes them. A keypoint counts if it is
+        annotated, hidden by something or not (COCO's visibility 1 and 2), and lies inside the RoI.
+    """
+    # Detectron2 gives an image without ground truth no keypoints at all.
+    pairs = [
+        one.gt_keypoints.to_heatmap(one.proposal_boxes.tensor, side)
+        for one in instances
+        if len(one)
+    ]
+    targets, visible = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return targets, visible.bool()
+
+
+def predict_keypoints(logits: Tensor, boxes: Tensor) -> Tensor:
+    """Return each heatmap's highest point, at the resolution of the image.
+
+    Args:
+        logits: (R, K, m, m).
+        boxes: (R, 4), the RoIs.
+
+    Returns:
+        (R, K, 3) float32: x, y, score. The score is the softmax's value there, continued to the image's
+        resolution: above 0, and possibly above 1.
+    """
+    return heatmaps_to_keypoints(logits.float(), boxes)[:, :, [0, 1, 3]]
+
+
+@ROI_KEYPOINT_HEAD_REGISTRY.register()
+class FCNKeypointHead(nn.Module):
+    """The paper's head: 3x3 convolutions, a 4x4 deconvolution of stride 2, bilinear doubling.
+
+    Names of weights, their first values, losses and predictions are those of Detectron2's
+    ``KRCNNConvDeconvUpsampleHead``, so its model zoo loads.
+
+    Args:
+        input_shape: of a pooled RoI; only its channels C count.
+        num_keypoints: K.
+        conv_dims: output channels of each convolution; the paper has eight of 512.
+        loss_weight: factor of the loss.
+        loss_normalizer: ``"visible"`` divides the summed loss by the number of visible keypoints of
+            this process's batch; a number divides it by that number times N.
+
+    Raises:
+        ConfigError: a number of keypoints or channels below 1.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        num_keypoints: int,
+        conv_dims: Sequence[int],
+        loss_weight: float = 1.0,
+        loss_normalizer: float | Literal["visible"] = "visible",
+    ) -> None:
+        super().__init__()
+        if num_keypoints < 1 or min(conv_dims, default=1) < 1:
+            raise ConfigError(
+                f"MODEL.ROI_KEYPOINT_HEAD: NUM_KEYPOINTS {num_keypoints} and each of CONV_DIMS "
+                f"{tuple(conv_dims)} must be at least 1."
+            )
+        self.loss_weight = loss_weight
+        self.loss_normalizer = loss_normalizer
+        self.num_convs = len(conv_dims)
+        channels = input_shape.channels
+        for number, width in enumerate(conv_dims, start=1):
+            conv = Conv2d(channels, width, kernel_size=3, padding=1, activation=F.relu)
+            self.add_module(f"conv_fcn{number}", conv)
+            channels = width
+        # Straight to the K heatmaps, as in the paper's released code.
+        self.score_lowres = ConvTranspose2d(
+            channels, num_keypoints, kernel_size=4, stride=2, padding=1
+        )
+        for layer in self.children():
+            weight_init.c2_msra_fill(layer)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Read Detectron2's keys below ``MODEL.ROI_KEYPOINT_HEAD``."""
+        head, sampling = cfg.MODEL.ROI_KEYPOINT_HEAD, cfg.MODEL.ROI_HEADS
+        # As if all RoIs that may be positive had all their keypoints visible.
+        all_visible = (
+            head.NUM_KEYPOINTS * sampling.BATCH_SIZE_PER_IMAGE * sampling.POSITIVE_FRACTION
+        )
+        by_visible = head.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS
+        return {
+            "input_shape": input_shape,
+            "num_keypoints": head.NUM_KEYPOINTS,
+            "conv_dims": head.CONV_DIMS,
+            "loss_weight": head.LOSS_WEIGHT,
+            "loss_normalizer": "visible" if by_visible else all_visible,
+        }
+
+    def layers(self, features: Tensor) -> Tensor:
+        """Map pooled RoIs (R, C, P, P) to heatmap logits (R, K, 4P, 4P)."""
+        for number in range(1, self.num_convs + 1):
+            features = getattr(self, f"conv_fcn{number}")(features)
+        coarse = self.score_lowres(features)
+        return F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+
+    def forward(self, features: Tensor, instances: list[Instances]) -> Any:
+        """Return the loss in training, else the detections with their keypoints.
+
+        Args:
+            features: (R, C, P, P).
+            instances: the R RoIs of the N images in the order of the features: positive proposals with
+                ``proposal_boxes`` and ``gt_keypoints`` in training, else detections with ``pred_boxes``.
+
+        Returns:
+            ``{"loss_keypoint": scalar}``, or ``instances``, each with ``pred_keypoints`` (R of the image,
+            K, 3) as of :func:`predict_keypoints` and ``pred_keypoint_heatmaps``, their logits.
+        """
+        logits = self.layers(features)
+        if self.training:
+            return {"loss_keypoint": self._loss(logits, instances) * self.loss_weight}
+        counts = [len(one) for one in instances]
+        boxes = torch.cat([one.pred_boxes.tensor for one in instances])
+        found = predict_keypoints(logits.detach(), boxes.detach()).split(counts)
+        for one, points, heatmaps in zip(
+            instances, found, logits.detach().split(counts), strict=True
+        ):
+            one.pred_keypoints, one.pred_keypoint_heatmaps = points, heatmaps
+        return instances
+
+    def _loss(self, logits: Tensor, instances: list[Instances]) -> Tensor:
+        if not len(logits):
+            return logits.sum()  # zero, and part of the graph
+        targets, visible = heatmap_targets(instances, logits.shape[-1])
+        by_count = self.loss_normalizer == "visible"
+        divisor = None if by_count else float(self.loss_normalizer) * len(instances)
+        return keypoint_loss(logits, targets, visible, divisor)
