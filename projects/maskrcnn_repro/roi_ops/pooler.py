@@ -1,0 +1,145 @@
+"""The RoI operation as a pooler of Detectron2's heads, over one feature map or the levels of a pyramid.
+
+Shape legend: N images, C channels, R RoIs of all images together, P rows and columns of the output.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.roi_ops.registry import build_roi_op
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes
+from torch import nn
+
+
+class RoIOpPooler(nn.Module):
+    """Crop RoIs out of feature maps by a registered operation; takes the place of D2's ``ROIPooler``.
+
+    Args:
+        name: of the operation.
+        output_size: rows and columns of the output, cells.
+        scales: feature cells per pixel of the network's input for each level, finest first; each level
+            has half the scale of the one before.
+        samples: per side of an output cell.
+        half_pixel: subtract half a feature cell from coordinates.
+        canonical_box_size: an RoI of this side, pixels of the network's input, is read from
+            ``canonical_level`` (FPN, eq. 1).
+        canonical_level: see above; level k has scale 2**-k.
+
+    Raises:
+        ConfigError: no such operation, or the scales are no pyramid.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        output_size: tuple[int, int],
+        scales: Sequence[float],
+        *,
+        samples: int = 2,
+        half_pixel: bool = False,
+        canonical_box_size: float = 224,
+        canonical_level: int = 4,
+    ) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.min_level = round(-math.log2(scales[0]))
+        if list(scales) != [2.0 ** -(self.min_level + i) for i in range(len(scales))]:
+            raise ConfigError(
+                f"The levels of a pooler have scales 1/2**k, each half of the one before, not {scales}."
+            )
+        if not canonical_box_size > 0:
+            raise ConfigError(
+                f"MODEL.ROI_OP.CANONICAL_BOX_SIZE is {canonical_box_size}; a side in pixels is above 0."
+            )
+        self.canonical_box_size = canonical_box_size
+        self.canonical_level = canonical_level
+        self.level_poolers = nn.ModuleList(
+            build_roi_op(name, output_size, scale, samples=samples, half_pixel=half_pixel)
+            for scale in scales
+        )
+
+    def forward(self, features: Sequence[torch.Tensor], boxes: Sequence[Boxes]) -> torch.Tensor:
+        """Pool all boxes of all images.
+
+        Args:
+            features: (N, C, H, W) for each level.
+            boxes: for each of the N images, in pixels of the network's input.
+
+        Returns:
+            (R, C, P, P), in the order of the boxes.
+        """
+        rois = rois_of(boxes, features[0])
+        if len(self.level_poolers) == 1:
+            return self.level_poolers[0](features[0], rois)
+        levels = self.assign_levels(rois)
+        pooled = features[0].new_zeros(len(rois), features[0].shape[1], *self.output_size)
+        for level, (operation, level_map) in enumerate(
+            zip(self.level_poolers, features, strict=True)
+        ):
+            chosen = torch.nonzero(levels == level).squeeze(1)
+            pooled.index_copy_(0, chosen, operation(level_map, rois[chosen]))
+        return pooled
+
+    def assign_levels(self, rois: torch.Tensor) -> torch.Tensor:
+        """Choose the level of each RoI by its size (FPN, eq. 1).
+
+        Args:
+            rois: (R, 5), see :func:`rois_of`.
+
+        Returns:
+            (R,) int64, counted from the finest level; what is too small or too large for the levels there
+            are goes to the nearest.
+        """
+        side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
+        # 1e-8 as in Detectron2, so that rounding moves the same RoIs; log2(0) is left to the clamp.
+        level = (self.canonical_level + torch.log2(side / self.canonical_box_size + 1e-8)).floor()
+        return (level - self.min_level).clamp(0, len(self.level_poolers) - 1).nan_to_num(0).long()
+
+
+def rois_of(boxes: Sequence[Boxes], like: torch.Tensor) -> torch.Tensor:
+    """Return all boxes as (R, 5): index of the image, x1, y1, x2, y2 in pixels; (0, 5) for no image."""
+    rows = [
+        torch.cat([one.tensor.new_full((len(one), 1), image), one.tensor], dim=1)
+        for image, one in enumerate(boxes)
+    ]
+    return torch.cat(rows) if rows else like.new_zeros(0, 5, dtype=torch.float32)
+
+
+def replace_poolers(parts: Mapping[str, Any], cfg: CfgNode) -> dict[str, Any]:
+    """Replace Detectron2's poolers among the parts of RoI heads by poolers of ``MODEL.ROI_OP``.
+
+    Args:
+        parts: what the ``from_config`` of Detectron2's RoI heads built.
+        cfg: MODEL.ROI_OP is read; with an empty NAME nothing is replaced.
+
+    Returns:
+        The same parts, each ``ROIPooler`` exchanged for one of the same output size and scales.
+
+    Raises:
+        ConfigError: MODEL.ROI_OP.NAME is not registered.
+    """
+    op = cfg.MODEL.ROI_OP
+    if not op.NAME:
+        return dict(parts)
+    return {
+        key: RoIOpPooler(
+            op.NAME,
+            part.output_size,
+            [level.spatial_scale for level in part.level_poolers],
+            samples=op.SAMPLES,
+            half_pixel=op.HALF_PIXEL,
+            canonical_box_size=op.CANONICAL_BOX_SIZE,
+            canonical_level=op.CANONICAL_LEVEL,
+        )
+        if isinstance(part, ROIPooler)
+        else part
+        for key, part in parts.items()
+    }
