@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
@@ -31,18 +31,22 @@ def build_train_loader(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
     Raises:
         ConfigError: ``DATALOADER.CACHE_IMAGES`` is set and the images do not fit into memory.
     """
-    if not cfg.DATALOADER.CACHE_IMAGES:
-        return build_detection_train_loader(cfg)
-    dataset = get_detection_dataset_dicts(
+    records = training_records(cfg)
+    mapper: Callable[[dict[str, Any]], dict[str, Any]] = DatasetMapper(cfg, True)
+    if cfg.DATALOADER.CACHE_IMAGES:
+        images = DecodedImages(records, cfg.INPUT.FORMAT)
+        mapper = CachedMapper(images, **DatasetMapper.from_config(cfg, is_train=True))
+    return build_detection_train_loader(cfg, mapper=mapper, dataset=records)
+
+
+def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
+    """Return the dataset dicts of ``cfg.DATASETS.TRAIN`` that are trained on, in their order."""
+    heads = cfg.MODEL.ROI_KEYPOINT_HEAD
+    return get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN,
         filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE
-        if cfg.MODEL.KEYPOINT_ON
-        else 0,
+        min_keypoints=heads.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
     )
-    images = DecodedImages(dataset, cfg.INPUT.FORMAT)
-    mapper = CachedMapper(images, **DatasetMapper.from_config(cfg, is_train=True))
-    return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset)
 
 
 class DecodedImages:
