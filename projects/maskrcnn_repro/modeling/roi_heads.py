@@ -1,17 +1,83 @@
-"""RoI heads: Detectron2's, with parts of ours in the place of some of theirs."""
+"""The paper's two RoI heads (Fig. 4): Detectron2's, with parts of ours in the place of some of theirs.
+
+Both have Detectron2's ``state_dict`` names. Their RoI operation is ``MODEL.ROI_OP``.
+
+Shape legend: P side of a pooled RoI in cells.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from maskrcnn_repro.roi_ops import BagRoIAlign
+from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.roi_ops import BagRoIAlign, replace_poolers
 
 from detectron2.config import CfgNode
 from detectron2.layers import ROIAlign, ShapeSpec
-from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
+from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads, build_mask_head
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads import Res5ROIHeads
 from torch import nn
+
+
+@ROI_HEADS_REGISTRY.register()
+class PaperStandardROIHeads(StandardROIHeads):
+    """A pooler and a head of its own for each branch (Fig. 4 right): FPN, and C5 of Table 2d."""
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Build Detectron2's parts, with poolers of ``MODEL.ROI_OP``."""
+        return replace_poolers(super().from_config(cfg, input_shape), cfg)
+
+
+@ROI_HEADS_REGISTRY.register()
+class PaperRes5ROIHeads(Res5ROIHeads):
+    """Box and mask branch on one res5 of pooled features (Fig. 4 left): C4.
+
+    The figure pools 7x7 and its res5 keeps that side: ``RES5_STRIDE`` 1 and ``POOLER_RESOLUTION`` 7.
+    Detectron2 pools 14x14 and its res5 halves the side: 2 and 14.
+    """
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Build Detectron2's parts, with the pooler of ``MODEL.ROI_OP`` and the stride of our key.
+
+        Raises:
+            ConfigError: another stride than 1 and 2, or keypoints, for which there is no branch.
+        """
+        stride = cfg.MODEL.ROI_HEADS.RES5_STRIDE
+        if stride not in (1, 2):
+            raise ConfigError(f"MODEL.ROI_HEADS.RES5_STRIDE is {stride}; it must be 1 or 2.")
+        if cfg.MODEL.KEYPOINT_ON:
+            raise ConfigError(
+                "MODEL.KEYPOINT_ON True needs MODEL.ROI_HEADS.NAME 'PaperStandardROIHeads': "
+                "PaperRes5ROIHeads has no keypoint branch."
+            )
+        parts = replace_poolers(super().from_config(_without_masks(cfg), input_shape), cfg)
+        _set_stride(parts["res5"], stride)
+        if cfg.MODEL.MASK_ON:
+            # Detectron2 tells its mask heads the side before res5; an MLP must know the one behind it.
+            side = math.ceil(cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION / stride)
+            shape = ShapeSpec(channels=parts["res5"][-1].out_channels, height=side, width=side)
+            parts["mask_head"] = build_mask_head(cfg, shape)
+        return parts
+
+
+def _without_masks(cfg: CfgNode) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.MASK_ON = False
+    return cfg
+
+
+def _set_stride(res5: nn.Sequential, stride: int) -> None:
+    """Change the stride of a stage that was built with another one; weights stay as they are."""
+    first = res5[0]
+    for layer in first.modules():
+        if isinstance(layer, nn.Conv2d) and layer.stride != (1, 1):
+            layer.stride = (stride, stride)
+    first.stride = stride
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -34,13 +100,3 @@ def _faster(pooler: nn.Module) -> nn.Module:
     return BagRoIAlign(
         pooler.output_size, pooler.spatial_scale, pooler.sampling_ratio, pooler.aligned
     )
-
-
-@ROI_HEADS_REGISTRY.register()
-class PaperStandardROIHeads(StandardROIHeads):
-    """A pooler and a head of its own for each branch (Fig. 4 right): FPN, and C5 of Table 2d."""
-
-
-@ROI_HEADS_REGISTRY.register()
-class PaperRes5ROIHeads(Res5ROIHeads):
-    """Box and mask branch on res5 of pooled features (Fig. 4 left): C4."""
