@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
 from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from maskrcnn_repro.modeling.mask_head import build_mask_loss
 
 from detectron2.config import CfgNode
 from detectron2.modeling import (
@@ -55,6 +56,12 @@ CHOICES = {
         "WeightedCategoryTrainingSampler",
     ),
 }
+# A key of ours -> its neutral value, and the part that must read it: Detectron2's own parts do not, and
+# numbers would be another row's unnoticed.
+READ_BY = {
+    "MODEL.ROI_OP.NAME": ("", "MODEL.ROI_HEADS.NAME"),
+    "MODEL.ROI_MASK_HEAD.LOSS": ("sigmoid", "MODEL.ROI_MASK_HEAD.NAME"),
+}
 # Detectron2's keys for what this engine does not do; ignoring them would change numbers unnoticed.
 UNUSED = ("TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED")
 
@@ -75,6 +82,10 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     for key in UNUSED:
         if value_of(cfg, key):
             raise ConfigError(f"{key} True is not supported here; set it to False.")
+    if cfg.MODEL.MASK_ON:
+        build_mask_loss(cfg)
+    for key, (neutral, part) in READ_BY.items():
+        _check_read(cfg, key, neutral, part)
     needed = "TRAIN" if training else "TEST"
     if not cfg.DATASETS[needed]:
         raise DataError(f"DATASETS.{needed} names no data set; give it as ('NAME',).")
@@ -99,6 +110,21 @@ def value_of(cfg: CfgNode, key: str) -> object:
     for part in key.split("."):
         node = node[part]
     return node
+
+
+def _check_read(cfg: CfgNode, key: str, neutral: str, part: str) -> None:
+    value, name = value_of(cfg, key), value_of(cfg, part)
+    if value == neutral or not _is_detectron2s(REGISTRIES[part].get(name)):
+        return
+    ours = [known for known, entry in REGISTRIES[part] if not _is_detectron2s(entry)]
+    raise ConfigError(
+        f"{key} {value!r} would be ignored: {part} {name!r} is Detectron2's and does not read it. "
+        f"Choose one of {', '.join(sorted(ours))}, or set {key} {neutral!r}."
+    )
+
+
+def _is_detectron2s(entry: Callable) -> bool:
+    return entry.__module__.partition(".")[0] == "detectron2"
 
 
 def _check_weights(weights: str) -> None:
