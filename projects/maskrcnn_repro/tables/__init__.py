@@ -1,0 +1,30 @@
+"""The paper's tables: its numbers, the experiments behind its rows, its findings as claims."""
+
+from maskrcnn_repro.tables.claims import Claim, claims
+from maskrcnn_repro.tables.experiments import (
+    LEVELS,
+    Experiment,
+    experiment_config,
+    experiments,
+    find_experiment,
+    stages,
+)
+from maskrcnn_repro.tables.paper import Metric, Row, Table, find_row, find_table, metrics, tables
+
+__all__ = [
+    "LEVELS",
+    "Claim",
+    "Experiment",
+    "Metric",
+    "Row",
+    "Table",
+    "claims",
+    "experiment_config",
+    "experiments",
+    "find_experiment",
+    "find_row",
+    "find_table",
+    "metrics",
+    "stages",
+    "tables",
+]
