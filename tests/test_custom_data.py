@@ -12,16 +12,14 @@ from maskrcnn_repro.data import (
     register_custom,
     resolve_mask_format,
     resolve_num_classes,
-    resolve_num_keypoints,
     resolve_oks_sigmas,
 )
-from maskrcnn_repro.data.keypoints import COCO_KEYPOINTS, flip_map, oks_sigmas
 from maskrcnn_repro.errors import DataError
 
 import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
-from custom_data import VALID, changed, config, with_keypoints, write_entry
+from custom_data import VALID, changed, config, write_entry
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
@@ -120,73 +118,6 @@ def test_train_and_val_with_classes_in_another_order(write):
     entries = [write(named(["cat", "dog"])), write(named(["dog", "cat"]), "own_val")]
     with pytest.raises(DataError, match="same classes in another order"):
         prepare_data(config(["own_train"], ["own_val"], entries))
-
-
-# --- keypoints
-
-
-def test_flip_map_swaps_left_and_right():
-    assert flip_map(["nose", "left_eye", "right_eye"]) == [("left_eye", "right_eye")]
-    assert flip_map(["RightEar", "LeftEar"]) == [("LeftEar", "RightEar")]
-    assert flip_map(["tail left", "tail right"]) == [("tail left", "tail right")]
-    assert flip_map(["earLeft", "earRight"]) == [("earLeft", "earRight")]
-    assert flip_map(["LEFT_HIP", "RIGHT_HIP"]) == [("LEFT_HIP", "RIGHT_HIP")]
-    assert flip_map(["bright", "copyright", "cleft"]) == []
-
-
-def test_flip_map_warns_of_a_side_without_counterpart(caplog):
-    with caplog.at_level(logging.WARNING, logger="maskrcnn_repro"):
-        assert flip_map(["nose", "left_eye"]) == []
-    assert "'left_eye'" in caplog.text
-    assert "'nose'" not in caplog.text
-
-
-def test_flip_map_of_coco_is_detectron2s():
-    expected = MetadataCatalog.get("keypoints_coco_2017_train").keypoint_flip_map
-    assert set(flip_map(list(COCO_KEYPOINTS))) == {tuple(pair) for pair in expected}
-    assert tuple(keypoint_names("keypoints_coco_2017_train")) == COCO_KEYPOINTS
-
-
-def test_oks_sigmas(caplog):
-    coco = oks_sigmas(list(COCO_KEYPOINTS))
-    np.testing.assert_allclose([coco[0], coco[-1]], [0.026, 0.089])
-    assert len(coco) == 17
-    assert not caplog.records
-    with caplog.at_level(logging.WARNING, logger="maskrcnn_repro"):
-        assert oks_sigmas(["tip", "base"]) == [0.05, 0.05]
-    assert len(caplog.records) == 1
-    assert "TEST.KEYPOINT_OKS_SIGMAS" in caplog.text
-
-
-def test_keypoints_from_the_json(write):
-    cfg = config(["own_train"], [], [write(with_keypoints(["left_tip", "right_tip"]))])
-    cfg.MODEL.KEYPOINT_ON = True
-    prepare_data(cfg)
-    assert cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 2
-    assert cfg.TEST.KEYPOINT_OKS_SIGMAS == [0.05, 0.05]
-    metadata = MetadataCatalog.get("own_train")
-    assert metadata.keypoint_names == ["left_tip", "right_tip"]
-    assert metadata.keypoint_flip_map == [("left_tip", "right_tip")]
-
-
-def test_keypoint_keys_that_contradict_the_data(write):
-    cfg = config(["own_train"], [], [write(with_keypoints(["a", "b"]))])
-    register_custom(cfg.DATASETS.CUSTOM)
-    cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 3
-    with pytest.raises(DataError, match=r"NUM_KEYPOINTS is 3, but 'own_train' has 2 keypoints"):
-        resolve_num_keypoints(cfg)
-    cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.1]
-    with pytest.raises(DataError, match=r"\[0\.1\] has not one positive number for each of the 2"):
-        resolve_oks_sigmas(cfg)
-    cfg.TEST.KEYPOINT_OKS_SIGMAS = [0.1, 0.2]
-    assert resolve_oks_sigmas(cfg) == [0.1, 0.2]
-
-
-def test_keypoint_head_on_data_without_keypoints(write):
-    cfg = config(["own_train"], [], [write()])
-    cfg.MODEL.KEYPOINT_ON = True
-    with pytest.raises(DataError, match="'own_train' has no keypoint names"):
-        prepare_data(cfg)
 
 
 # --- masks

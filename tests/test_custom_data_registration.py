@@ -122,7 +122,7 @@ def with_two_keypoint_sets():
         (with_two_keypoint_sets(), r"'person' and 'hand' have different keypoints"),
         (with_keypoints(["a", "a"]), r"two keypoints of category 'person' have the same name"),
         (changed(categories={"keypoints": "nose"}), r"'keypoints' of category 'zebra' is not a list"),
-        (changed(categories={"keypoints": ["nose"]}), r"annotation 1 has not 1 keypoints"),
+        (changed(categories={"keypoints": ["nose"]}, annotations={"keypoints": [1, 2]}), r"annotation 1 has not 1 keypoints"),
     ],
 )  # fmt: skip
 def test_wrong_file_is_refused_with_one_sentence(write, tree, message):

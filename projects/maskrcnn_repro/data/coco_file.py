@@ -25,6 +25,8 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "categories": {"id": int, "name": str},
 }
 
+_POSE = {"keypoints", "num_keypoints"}
+
 
 @dataclass(frozen=True)
 class CocoFacts:
@@ -34,6 +36,12 @@ class CocoFacts:
     """In the order of their ids, which is the order of the model's classes."""
     keypoint_names: list[str]
     """Empty where the file has no keypoints."""
+    skeleton: list[tuple[str, str]]
+    """Limbs, by the names of their two ends."""
+    has_posed: bool
+    """Whether an annotation has an annotated keypoint (visibility above 0)."""
+    first_poseless: int | None
+    """Id of the first annotation without ``keypoints`` or ``num_keypoints``, which COCO's evaluation reads."""
     has_rle_masks: bool
     """Whether an annotation that is no crowd has its mask as RLE and not as polygons."""
     first_maskless: int | None
@@ -68,6 +76,9 @@ def read_coco(json_file: Path, image_root: Path) -> CocoFacts:
     return CocoFacts(
         class_names=[c["name"] for c in sorted(categories, key=lambda c: c["id"])],
         keypoint_names=keypoint_names,
+        skeleton=_skeleton(categories, keypoint_names, json_file),
+        has_posed=bool(keypoint_names) and any(map(_is_posed, single)),
+        first_poseless=next((int(a["id"]) for a in annotations if not _POSE <= a.keys()), None),
         has_rle_masks=any(isinstance(a.get("segmentation"), dict) for a in single),
         first_maskless=next((int(a["id"]) for a in single if not a.get("segmentation")), None),
         has_id_zero=any(a["id"] == 0 for a in annotations),
@@ -188,13 +199,37 @@ def _keypoint_names(categories: list[Record], json_file: Path) -> list[str]:
 
 def _check_keypoints(annotations: list[Record], count: int, json_file: Path) -> None:
     for annotation in annotations if count else []:
-        # A crowd has no keypoints of its own.
-        values = annotation.get("keypoints", [0] * 3 * count if annotation.get("iscrowd") else [])
+        # Objects of a class without keypoints do not have the field.
+        values = annotation.get("keypoints", [0] * 3 * count)
         if not isinstance(values, list) or len(values) != 3 * count or not _finite(values):
             raise DataError(
                 f"{json_file}: annotation {annotation['id']} has not {count} keypoints "
                 "(x, y, visibility each) as its category says."
             )
+
+
+def _is_posed(annotation: Record) -> bool:
+    return any(visibility > 0 for visibility in annotation.get("keypoints", [])[2::3])
+
+
+def _skeleton(categories: list[Record], names: list[str], json_file: Path) -> list[tuple[str, str]]:
+    """Return the limbs of the first category that has some; only pictures show them."""
+    edges = next(
+        (c["skeleton"] for c in categories if c.get("keypoints") and c.get("skeleton")), []
+    )
+    try:
+        ends = [(int(start), int(end)) for start, end in edges]
+    except (TypeError, ValueError):
+        ends = [(0, 0)]
+    if any(not 1 <= end <= len(names) for edge in ends for end in edge):
+        logger.warning(
+            "%s: the 'skeleton' is not a list of pairs of numbers from 1 to %d, the keypoints; pictures "
+            "will show no limbs.",
+            json_file,
+            len(names),
+        )
+        return []
+    return [(names[start - 1], names[end - 1]) for start, end in ends]
 
 
 def _finite(values: list[Any]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.data.coco_file import read_coco
-from maskrcnn_repro.data.keypoints import flip_map
+from maskrcnn_repro.data.keypoints import flip_map, limbs
 from maskrcnn_repro.errors import DataError
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -76,12 +76,16 @@ def _register(name: str, json_file: Path, image_root: Path) -> None:
         )
     extra: dict[str, Any] = {}
     if facts.keypoint_names:
-        extra["keypoint_names"] = facts.keypoint_names
+        # Tuples, as of Detectron2's own sets, which may stand beside this one in DATASETS.TRAIN.
+        extra["keypoint_names"] = tuple(facts.keypoint_names)
         extra["keypoint_flip_map"] = flip_map(facts.keypoint_names)
+        extra["keypoint_connection_rules"] = limbs(facts.skeleton)
     register_coco_instances(name, extra, str(json_file), str(image_root))
     MetadataCatalog.get(name).set(
         thing_classes=facts.class_names,
         is_custom=True,
         has_rle_masks=facts.has_rle_masks,
         first_maskless=facts.first_maskless,
+        has_posed=facts.has_posed,
+        first_poseless=facts.first_poseless,
     )

@@ -1,9 +1,13 @@
-"""What follows from the names of keypoints: which ones a mirror swaps, and how exactly each is known."""
+"""What follows from keypoints' names: what a mirror swaps, the colour of a limb, how exactly each is known."""
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from maskrcnn_repro.errors import ConfigError, did_you_mean
 
 from pycocotools.cocoeval import Params
 
@@ -16,6 +20,9 @@ COCO_KEYPOINTS = (
     "left_knee", "right_knee", "left_ankle", "right_ankle",
 )
 # fmt: on
+
+LIMB_COLORS = {"left": (70, 150, 255), "right": (255, 120, 60), "": (120, 220, 120)}
+"""Side of a limb's ends to its colour in pictures (red, green, blue); "" for the middle and for both."""
 
 DEFAULT_SIGMA = 0.05
 """OKS sigma of a keypoint that COCO does not have: between its eye (0.025) and its hip (0.107)."""
@@ -31,7 +38,7 @@ _OTHER_SIDE = {
 }
 
 
-def flip_map(names: list[str]) -> list[tuple[str, str]]:
+def flip_map(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Return the (left, right) pairs of names that change places in a mirrored image.
 
     A left or right name without its counterpart keeps its place; a warning names it.
@@ -44,15 +51,57 @@ def flip_map(names: list[str]) -> list[tuple[str, str]]:
             "is mirrored; if that is wrong, rename them or set INPUT.RANDOM_FLIP none.",
             ", ".join(map(repr, alone)),
         )
-    pairs = []
-    for name in names:
-        side = _SIDE.search(name)
-        if side and side.group().lower() == "left" and mirrored[name] in mirrored:
-            pairs.append((name, mirrored[name]))
-    return pairs
+    return tuple(
+        (name, mirrored[name])
+        for name in names
+        if _side(name) == "left" and mirrored[name] in mirrored
+    )
 
 
-def oks_sigmas(names: list[str]) -> list[float]:
+def check_flip_pairs(pairs: Iterable[Any], names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return ``INPUT.KEYPOINT_FLIP_PAIRS`` as tuples.
+
+    Args:
+        pairs: the key's value.
+        names: all keypoints of the data.
+
+    Raises:
+        ConfigError: an entry is no pair of names, a name is no keypoint, or a name stands there twice.
+    """
+    key = "INPUT.KEYPOINT_FLIP_PAIRS"
+    seen: set[str] = set()
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ConfigError(
+                f"{key} is a list of pairs, also for one: [['left_eye', 'right_eye']], but it has {pair!r}."
+            )
+        for name in pair:
+            if name not in names:
+                raise ConfigError(
+                    f"{key}: {name!r} is no keypoint.{did_you_mean(str(name), names)} The data has "
+                    f"{', '.join(names)}."
+                )
+            if name in seen:
+                raise ConfigError(f"{key}: {name!r} stands there twice, but has one mirror image.")
+            seen.add(name)
+    return tuple((left, right) for left, right in pairs)
+
+
+def limbs(edges: Iterable[tuple[str, str]]) -> list[tuple[str, str, tuple[int, int, int]]]:
+    """Return Detectron2's ``keypoint_connection_rules``: both ends of each limb, and its colour."""
+    rules = []
+    for start, end in edges:
+        sides = {_side(start), _side(end)} - {""}
+        rules.append((start, end, LIMB_COLORS[sides.pop() if len(sides) == 1 else ""]))
+    return rules
+
+
+def _side(name: str) -> str:
+    side = _SIDE.search(name)
+    return side.group().lower() if side else ""
+
+
+def oks_sigmas(names: Sequence[str]) -> list[float]:
     """Return COCO's object-keypoint-similarity sigmas for COCO's names, else one default for all.
 
     A sigma is the standard deviation of annotators, as a fraction of the square root of the area.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from maskrcnn_repro.data.custom import register_custom
-from maskrcnn_repro.data.keypoints import oks_sigmas
+from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
 from maskrcnn_repro.data.mini_coco import register_mini_coco
 from maskrcnn_repro.errors import DataError, did_you_mean
 
@@ -23,17 +23,23 @@ def prepare_data(cfg: CfgNode) -> None:
     """Register the data sets that ``cfg`` names, and fill in the keys that follow from them.
 
     Sets ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS``,
-    ``TEST.KEYPOINT_OKS_SIGMAS`` and ``INPUT.MASK_FORMAT``; call it before ``cfg`` is frozen.
+    ``TEST.KEYPOINT_OKS_SIGMAS`` and ``INPUT.MASK_FORMAT``; call it before ``cfg`` is frozen. The
+    keypoints that a mirror swaps go into the metadata of the data sets, where Detectron2 reads them.
 
     Raises:
         DataError: a name, a file, or a key that contradicts the data.
+        ConfigError: ``INPUT.KEYPOINT_FLIP_PAIRS`` are no pairs of keypoints.
     """
     register_custom(cfg.DATASETS.CUSTOM)
     check_registered(cfg)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = resolve_num_classes(cfg)
+    if cfg.DATASETS.ONLY_WITH_KEYPOINTS:
+        check_posed(cfg, "DATASETS.ONLY_WITH_KEYPOINTS")
     if cfg.MODEL.KEYPOINT_ON:
+        check_posed(cfg, "MODEL.KEYPOINT_ON")
         cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = resolve_num_keypoints(cfg)
         cfg.TEST.KEYPOINT_OKS_SIGMAS = resolve_oks_sigmas(cfg)
+        set_flip_map(cfg)
     if cfg.MODEL.MASK_ON:
         cfg.INPUT.MASK_FORMAT = resolve_mask_format(cfg)
 
@@ -87,15 +93,64 @@ def resolve_num_classes(cfg: CfgNode) -> int:
     return _resolve_count(cfg, "ROI_HEADS", "NUM_CLASSES", class_names)
 
 
-def resolve_num_keypoints(cfg: CfgNode) -> int:
-    """Return the number of keypoints, by the rule of :func:`resolve_num_classes`."""
-    for name in _used(cfg):
+def check_posed(cfg: CfgNode, key: str) -> None:
+    """Check that the data has the keypoints that ``key`` of the config, being True, asks for.
+
+    Raises:
+        DataError: a data set has no keypoints, or no object to train on has one that is annotated.
+    """
+    for name in _used(cfg) if key == "MODEL.KEYPOINT_ON" else cfg.DATASETS.TRAIN:
         if not keypoint_names(name):
             raise DataError(
-                f"MODEL.KEYPOINT_ON is True, but data set {name!r} has no keypoint names (in a COCO "
-                "file: 'keypoints' of a category)."
+                f"{key} is True, but data set {name!r} has no keypoint names (in a COCO file: "
+                "'keypoints' of a category)."
+            )
+    for name in cfg.DATASETS.TRAIN:
+        if not MetadataCatalog.get(name).get("has_posed", True):
+            raise DataError(
+                f"{key} is True, but no object of data set {name!r} has an annotated keypoint (one "
+                "with a visibility above 0)."
+            )
+
+
+def resolve_num_keypoints(cfg: CfgNode) -> int:
+    """Return the number of keypoints, which is that of the data.
+
+    Raises:
+        DataError: an object has none, the data sets have different ones, or the config has neither
+            their number nor Detectron2's default.
+    """
+    for name in _used(cfg):
+        poseless = MetadataCatalog.get(name).get("first_poseless")
+        if poseless is not None:
+            raise DataError(
+                f"Data set {name!r}: annotation {poseless} has no 'keypoints' or no 'num_keypoints', which "
+                "a keypoint head needs of every object (zeros where none is known); set MODEL.KEYPOINT_ON "
+                "False to do without."
             )
     return _resolve_count(cfg, "ROI_KEYPOINT_HEAD", "NUM_KEYPOINTS", keypoint_names)
+
+
+def set_flip_map(cfg: CfgNode) -> None:
+    """Put the keypoints that a mirror swaps into the metadata of all data sets that ``cfg`` names.
+
+    They are those of ``INPUT.KEYPOINT_FLIP_PAIRS``; if empty, those that the data set was registered
+    with; without any, those that follow from the names.
+
+    Raises:
+        ConfigError: see :func:`maskrcnn_repro.data.keypoints.check_flip_pairs`.
+    """
+    given = cfg.INPUT.KEYPOINT_FLIP_PAIRS
+    for name in _used(cfg):
+        metadata, names = MetadataCatalog.get(name), keypoint_names(name)
+        known = metadata.get("keypoint_flip_map")
+        registered = metadata.get(
+            "registered_flip_map", flip_map(names) if known is None else known
+        )
+        wanted = check_flip_pairs(given, names) if given else registered
+        if known is not None:
+            del metadata.keypoint_flip_map  # Detectron2 refuses to change it
+        metadata.set(registered_flip_map=registered, keypoint_flip_map=wanted)
 
 
 def resolve_oks_sigmas(cfg: CfgNode) -> list[float]:
@@ -153,10 +208,13 @@ def _resolve_count(cfg: CfgNode, head: str, key: str, names_of: Callable[[str], 
     if not used:
         return configured
     names = _common(used, what, names_of)
-    custom = any(MetadataCatalog.get(name).get("is_custom") for name in used)
-    if custom and configured in (default, len(names)):
+    # Classes that registered data does not have do no harm; a heatmap without a keypoint has no target.
+    counted = key == "NUM_KEYPOINTS" or any(
+        MetadataCatalog.get(name).get("is_custom") for name in used
+    )
+    if counted and configured in (default, len(names)):
         return len(names)
-    if custom or configured < len(names):
+    if counted or configured < len(names):
         raise DataError(
             f"MODEL.{head}.{key} is {configured}, but {used[0]!r} has {len(names)} {what} ({_listing(names)}); "
             f"leave the key out or set it to {len(names)}."
