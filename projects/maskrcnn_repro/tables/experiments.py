@@ -100,12 +100,15 @@ def experiment_config(experiment: Experiment, level: str = "paper") -> CfgNode:
         ConfigError: the config is wrong.
     """
     return load_config(
-        experiment.config, experiment.overrides, overlays=overlays(experiment.family, level)
+        experiment.config, experiment.overrides, overlays=overlays(experiment, level)
     )
 
 
-def overlays(family: str, level: str) -> list[Path]:
-    """Return the YAML files that a level lays over the config of an experiment of this family.
+def overlays(experiment: Experiment, level: str) -> list[Path]:
+    """Return the YAML files that a level lays over the config of an experiment.
+
+    First that of its family, ``configs/levels/mini_c4.yaml``; then, where the experiment varies what the
+    family's overlay sets (depth, schedule), one of its own, ``configs/levels/mini/r101-c4.yaml``.
 
     Raises:
         TableError: the level does not exist, or not for this family.
@@ -115,14 +118,15 @@ def overlays(family: str, level: str) -> list[Path]:
     if level == "paper":
         return []
     folder = configs_folder() / "levels"
-    path = folder / f"{level}_{family}.yaml"
+    path = folder / f"{level}_{experiment.family}.yaml"
     if not path.is_file():
         there = [p.stem.removeprefix(f"{level}_") for p in sorted(folder.glob(f"{level}_*.yaml"))]
         raise TableError(
-            f"Level {level!r} has no overlay for experiments of family {family!r} ({path} is missing). "
-            f"It has {', '.join(there) or 'none at all'}."
+            f"Level {level!r} has no overlay for experiments of family {experiment.family!r} ({path} is "
+            f"missing). It has {', '.join(there) or 'none at all'}."
         )
-    return [path]
+    own = folder / level / f"{experiment.evaluates or experiment.id}.yaml"
+    return [path, own] if own.is_file() else [path]
 
 
 @functools.cache
