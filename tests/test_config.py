@@ -38,6 +38,25 @@ def test_overlays_come_in_order_between_the_file_and_the_command_line(config):
     assert found == (5, 0.25, 0.125, 0.0)
 
 
+def test_a_base_may_be_a_config_of_the_project_named_from_anywhere(config):
+    cfg = load_config(config("_BASE_: mini/mask_rcnn_fpn.yaml\nSOLVER: {MAX_ITER: 5}"))
+    own = load_config("mini/mask_rcnn_fpn.yaml")
+    assert cfg.SOLVER.MAX_ITER == 5
+    assert own.MODEL == cfg.MODEL
+
+
+def test_of_several_bases_the_last_wins(config):
+    config("SOLVER: {MAX_ITER: 5, GAMMA: 0.5}", "a.yaml")
+    config("SOLVER: {MAX_ITER: 6}", "b.yaml")
+    cfg = load_config(config("_BASE_: [a.yaml, b.yaml]", "c.yaml"))
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.GAMMA) == (6, 0.5)
+
+
+def test_tuples_of_older_dumps_are_read(config):
+    cfg = load_config(config("SOLVER: {STEPS: !!python/tuple [7, 8]}"))
+    assert cfg.SOLVER.STEPS == (7, 8)
+
+
 def test_no_file_means_the_defaults():
     assert load_config("") == get_config()
 
@@ -56,7 +75,9 @@ def test_values_are_python_literals():
         ("SOLVER: {MAX_ITER: many}", "a.yaml: "),
         ("a: [1", "a.yaml is no YAML"),
         ("- 1\n- 2", "holds no keys, but a list"),
-        ("_BASE_: nowhere.yaml", "its _BASE_ 'nowhere.yaml' does not exist"),
+        ("_BASE_: nowhere.yaml", "its _BASE_ 'nowhere.yaml' does not exist, neither .* nor below"),
+        ("OUTPUT_DIR: !!python/object/apply:os.getcwd []", "a.yaml is no YAML.*os.getcwd"),
+        ("VERSION: 1", "has VERSION 1 of Detectron2's keys, but this is 2"),
     ],
 )
 def test_mistakes_in_a_file_name_it(config, text, words):

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.errors import ConfigError, did_you_mean
+from maskrcnn_repro.errors import ConfigError, PluginError, did_you_mean
+from maskrcnn_repro.plugins import Plugin, load_plugins
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
@@ -25,7 +26,8 @@ def add_config(cfg: CfgNode) -> None:
     # Channels-last memory: what convolutions on CPUs and tensor cores, and BagRoIAlign, like best.
     cfg.MODEL.CHANNELS_LAST = False
 
-    # Modules to import before the model is built; they register heads, RoI operations or data sets.
+    # Modules to import beside the installed plug-ins (plugins.py); they register heads, RoI operations,
+    # losses, models or data sets, and may add keys.
     cfg.PLUGINS = ()
 
     # The RoI operation of every branch (Sec. 3, Table 2c): RoIPool, RoIWarpMax, RoIWarpAve, RoIAlignMax,
@@ -114,20 +116,27 @@ def load_config(
         opts: alternating keys and values, values as Python literals, as on the command line.
         overlays: further files, each over what came before, such as a level's sizes.
 
+    A ``_BASE_`` is a path from its file's folder, or a name below the project's ``configs/`` folder.
+    Plug-ins are loaded on the way, so that their keys are known.
+
     Raises:
         ConfigError: a file is missing or no YAML, a key does not exist, a value has the wrong type.
+        PluginError: a plug-in cannot be loaded.
     """
-    cfg = get_config()
-    for name in (*([config_file] if config_file else []), *overlays):
-        path = find_config(name)
-        for file, tree in _chain(path):
-            _check_keys(tree, cfg, str(file))
-        _merge(cfg.merge_from_file, str(path), str(path))
     if len(opts) % 2:
         raise ConfigError(
             f"Overrides come as KEY VALUE pairs, but {len(opts)} words were given; "
             f"the last one is {opts[-1]!r}."
         )
+    names = (*([config_file] if config_file else []), *overlays)
+    trees = [entry for name in names for entry in _chain(find_config(name))]
+    cfg = get_config()
+    for plugin in load_plugins(_named_plugins(trees, opts)):
+        _add_keys(cfg, plugin)
+    for file, tree in trees:
+        _check_version(tree, cfg, str(file))
+        _check_keys(tree, cfg, str(file))
+        _merge(cfg.merge_from_other_cfg, CfgNode(tree), str(file))
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         _check_key(key, cfg, "command line")
         _merge(cfg.merge_from_list, [key, value], "command line")
@@ -147,16 +156,21 @@ def configs_folder() -> Path:
 
 def find_config(name: str | os.PathLike[str]) -> Path:
     """Return the path of a config given by path or by its name below :func:`configs_folder`."""
-    given = Path(name)
-    short = Path(*given.parts[1:]) if given.parts[:1] == ("configs",) else given
-    for path in (given, configs_folder() / short):
+    own = _own_config(Path(name))
+    for path in (Path(name), own):
         if path.is_file():
             return path
     known = sorted(str(p.relative_to(configs_folder())) for p in configs_folder().rglob("*.yaml"))
+    close = did_you_mean(os.path.relpath(own, configs_folder()), known)
     raise ConfigError(
-        f"Config file {str(name)!r} does not exist.{did_you_mean(str(short), known)} "
-        f"The project's own: {', '.join(known)}."
+        f"Config file {str(name)!r} does not exist.{close} The project's own: {', '.join(known)}."
     )
+
+
+def _own_config(name: Path) -> Path:
+    """Return where a config of the project lies that is named with or without the folder's name."""
+    short = Path(*name.parts[1:]) if name.parts[:1] == ("configs",) else name
+    return configs_folder() / short
 
 
 def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
@@ -169,9 +183,9 @@ def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
 
 
 def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield a YAML file and its bases, each with its own keys only."""
+    """Yield the bases of a YAML file, then the file, each with its own keys only."""
     try:
-        tree = yaml.unsafe_load(path.read_text(encoding="utf-8")) or {}
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except OSError as error:
         raise ConfigError(f"Config file {path} cannot be read: {error.strerror}.") from error
     except yaml.YAMLError as error:
@@ -179,12 +193,72 @@ def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     if not isinstance(tree, dict):
         raise ConfigError(f"Config file {path} holds no keys, but a {type(tree).__name__}.")
     base = tree.pop("_BASE_", None)
-    yield path, tree
     for one in [base] if isinstance(base, str) else base or []:
-        parent = path.parent / Path(one).expanduser()
-        if not parent.is_file():
-            raise ConfigError(f"{path}: its _BASE_ {one!r} does not exist.")
-        yield from _chain(parent)
+        yield from _chain(_find_base(path, one))
+    yield path, tree
+
+
+def _find_base(path: Path, name: str) -> Path:
+    for base in (path.parent / Path(name).expanduser(), _own_config(Path(name))):
+        if base.is_file():
+            return base
+    raise ConfigError(
+        f"{path}: its _BASE_ {name!r} does not exist, neither from its folder nor below "
+        f"{configs_folder()}."
+    )
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML without tags that run code, in C where PyYAML has it; tuples, which older dumps hold, pass."""
+
+
+_Loader.add_constructor(
+    "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node))
+)
+
+
+def _named_plugins(
+    trees: Sequence[tuple[Path, dict[str, Any]]], opts: Sequence[str]
+) -> tuple[str, ...]:
+    """Return what PLUGINS will be when all is merged; plug-ins add keys, so they come before that."""
+    given = [(str(file), tree["PLUGINS"]) for file, tree in trees if "PLUGINS" in tree]
+    pairs = zip(opts[::2], opts[1::2], strict=True)
+    given += [("command line", value) for key, value in pairs if key == "PLUGINS"]
+    source, value = given[-1] if given else ("", ())
+    probe = CfgNode({"PLUGINS": ()})
+    try:
+        probe.merge_from_list(["PLUGINS", value])
+    except ValueError:
+        probe.PLUGINS = (None,)
+    if not all(isinstance(name, str) for name in probe.PLUGINS):
+        raise ConfigError(
+            f"PLUGINS {value!r} ({source}) is no list of modules, also for one: ['NAME']."
+        )
+    return tuple(probe.PLUGINS)
+
+
+def _add_keys(cfg: CfgNode, plugin: Plugin) -> None:
+    """Add a plug-in's keys.
+
+    Raises:
+        PluginError: it also changes the default of a key that is not its own.
+    """
+    before = cfg.clone()
+    plugin.add_config(cfg)
+    for key in leaf_keys(before):
+        if _get(cfg, key) != _get(before, key):
+            raise PluginError(
+                f"{plugin} changes the config key {key} from {_get(before, key)!r} to "
+                f"{_get(cfg, key)!r}; add_config may only add keys."
+            )
+
+
+def _check_version(tree: dict[str, Any], cfg: CfgNode, source: str) -> None:
+    if tree.get("VERSION", cfg.VERSION) != cfg.VERSION:
+        raise ConfigError(
+            f"{source} has VERSION {tree['VERSION']} of Detectron2's keys, but this is {cfg.VERSION}; "
+            "detectron2.config.upgrade_config of Detectron2 converts it."
+        )
 
 
 def _check_keys(tree: dict[str, Any], cfg: CfgNode, source: str, prefix: str = "") -> None:

@@ -18,6 +18,10 @@ class ConfigError(UserError, ValueError):
     """A config file, key or value is wrong."""
 
 
+class PluginError(UserError, ImportError):
+    """A plug-in cannot be loaded."""
+
+
 class DataError(UserError, ValueError):
     """A data set is missing, not registered, or not in COCO format."""
 

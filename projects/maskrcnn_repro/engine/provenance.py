@@ -17,6 +17,7 @@ from typing import Any
 
 import maskrcnn_repro
 from maskrcnn_repro.engine.files import write_text
+from maskrcnn_repro.plugins import loaded_plugins
 
 import torch
 from detectron2.config import CfgNode
@@ -92,11 +93,12 @@ def file_hash(path: str) -> str:
 
 
 def code_origin() -> dict[str, Any]:
-    """Return the backend, the versions, and the commit if this is a checkout."""
+    """Return the backend, the plug-ins, the versions, and the commit if this is a checkout."""
     return {
         "maskrcnn_repro": maskrcnn_repro.__version__,
         "commit": commit(Path(maskrcnn_repro.__file__).resolve().parents[2]),
         "backend": asdict(maskrcnn_repro.BACKEND),
+        "plugins": [asdict(plugin) for plugin in loaded_plugins()],
         "python": platform.python_version(),
         **{name: _version(name) for name in LIBRARIES},
     }

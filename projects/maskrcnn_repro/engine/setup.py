@@ -13,6 +13,7 @@ from maskrcnn_repro.engine.checks import check_config
 from maskrcnn_repro.engine.files import write_text
 from maskrcnn_repro.engine.lock import locked, refuse_used
 from maskrcnn_repro.engine.logs import logging_to
+from maskrcnn_repro.plugins import load_plugins, loaded_plugins
 
 import torch
 from detectron2.config import CfgNode
@@ -25,13 +26,14 @@ logger = logging.getLogger(__name__)
 
 
 def complete_config(cfg: CfgNode, *, training: bool) -> CfgNode:
-    """Return a frozen copy of ``cfg`` with its data registered, the class count set, all of it checked.
+    """Return a frozen copy of ``cfg``: plug-ins loaded, data registered, classes counted, all checked.
 
     Registrations are not inherited by spawned processes, so each one calls this.
 
     Raises:
         UserError: see :func:`maskrcnn_repro.engine.checks.check_config`, and of the data.
     """
+    load_plugins(cfg.PLUGINS)
     cfg = cfg.clone()
     cfg.defrost()
     # Batch, rate and schedule follow the number of processes if SOLVER.REFERENCE_WORLD_SIZE is set.
@@ -72,6 +74,8 @@ def start(stack: ExitStack, cfg: CfgNode, folder: Path) -> CfgNode:
         torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
         torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
     logger.info("maskrcnn-repro %s, %s", __version__, BACKEND)
+    for plugin in loaded_plugins():
+        logger.info("%s", plugin)
     logger.info(
         "Device %s, %d process(es) with %d thread(s) each, seed %d",
         cfg.MODEL.DEVICE,
