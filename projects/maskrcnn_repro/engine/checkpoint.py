@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.engine.files import replaced, write_text
+from maskrcnn_repro.engine.pickles import InertUnpickler
 from maskrcnn_repro.errors import CheckpointError
 
 import torch
@@ -173,7 +174,7 @@ def read_shapes(path: Path) -> Shapes:
     try:
         if path.suffix == ".pkl":
             with path.open("rb") as file:
-                content = _ShapeReader(file, encoding="latin1").load()
+                content = InertUnpickler(file).load()
         else:
             content = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
@@ -191,32 +192,6 @@ def read_shapes(path: Path) -> Shapes:
         for name, value in state.items()
         if hasattr(value, "shape")
     }
-
-
-class _Stand:
-    """Stands for every object of a pickle; of an array it keeps the shape."""
-
-    def __init__(self, *arguments: Any) -> None:
-        # An array of protocol 5: buffer, dtype, shape, order.
-        if len(arguments) == 4 and isinstance(arguments[2], tuple):
-            self.shape = arguments[2]
-
-    def __call__(self, *_: Any) -> _Stand:
-        """Stand for what a named function would return, too."""
-        return _Stand()
-
-    def __setstate__(self, state: Any) -> None:
-        # An array of an earlier protocol: version, shape, dtype, order, data.
-        if isinstance(state, tuple) and len(state) == 5:
-            self.shape = state[1]
-
-
-class _ShapeReader(pickle.Unpickler):
-    """Reads a pickle without calling anything that it names: a weights file could name any code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return the stand-in, or a plain dict for the one container that checkpoints use."""
-        return dict if (module, name) == ("collections", "OrderedDict") else _Stand
 
 
 def _few(names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
 from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from maskrcnn_repro.modeling.mask_head import build_mask_loss
+from maskrcnn_repro.proposals.prepare import check_proposal_keys
 
 from detectron2.config import CfgNode
 from detectron2.modeling import (
@@ -89,6 +90,7 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     needed = "TRAIN" if training else "TEST"
     if not cfg.DATASETS[needed]:
         raise DataError(f"DATASETS.{needed} names no data set; give it as ('NAME',).")
+    check_proposal_keys(cfg, training=training)
     _check_weights(cfg.MODEL.WEIGHTS)
     if training:
         _check_schedule(cfg, world_size)
@@ -146,9 +148,4 @@ def _check_schedule(cfg: CfgNode, world_size: int) -> None:
         raise ConfigError(
             f"SOLVER.AMP.ENABLED True needs a GPU, but MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; "
             "set SOLVER.AMP.ENABLED False."
-        )
-    if cfg.DATALOADER.CACHE_IMAGES and cfg.MODEL.LOAD_PROPOSALS:
-        raise ConfigError(
-            "DATALOADER.CACHE_IMAGES True cannot load stored proposals (MODEL.LOAD_PROPOSALS True); "
-            "set one of them to False."
         )

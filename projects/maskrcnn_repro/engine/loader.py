@@ -1,26 +1,37 @@
-"""Training data, from disk as Detectron2 reads it or from images decoded once and kept in memory.
+"""Loaders of training and test data; images from disk or kept in memory, perhaps stored proposals.
 
 H, W = height and width of an image in pixels. Boxes are xyxy in pixels of the resized image.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.proposals.mapper import WithStoredProposals, placed
+from maskrcnn_repro.proposals.prepare import open_store, stores_of
+from maskrcnn_repro.proposals.store import ProposalStore
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_train_loader, get_detection_dataset_dicts
+from detectron2.data import (
+    DatasetMapper,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
 logger = logging.getLogger(__name__)
+Mapper = Callable[[dict[str, Any]], dict[str, Any]]
+"""Makes the model's input of a dataset dict."""
 MEMORY_SHARE = 0.5
 """Fraction of the machine's memory that cached images may take."""
 
@@ -28,24 +39,64 @@ MEMORY_SHARE = 0.5
 def build_train_loader(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
     """Return Detectron2's endless training loader over ``cfg.DATASETS.TRAIN``.
 
+    With ``MODEL.LOAD_PROPOSALS`` each image brings its stored ``proposals``.
+
     Raises:
         ConfigError: ``DATALOADER.CACHE_IMAGES`` is set and the images do not fit into memory.
+        DataError: stored proposals cannot be read or miss images.
     """
-    records = training_records(cfg)
-    mapper: Callable[[dict[str, Any]], dict[str, Any]] = DatasetMapper(cfg, True)
+    stores = stores_of(cfg, "TRAIN") if cfg.MODEL.LOAD_PROPOSALS else []
+    records = training_records(cfg, stores)
+    mapper: Mapper = DatasetMapper(cfg, True)
     if cfg.DATALOADER.CACHE_IMAGES:
         images = DecodedImages(records, cfg.INPUT.FORMAT)
         mapper = CachedMapper(images, **DatasetMapper.from_config(cfg, is_train=True))
+    if stores:
+        mapper = WithStoredProposals(mapper, stores)
     return build_detection_train_loader(cfg, mapper=mapper, dataset=records)
 
 
-def training_records(cfg: CfgNode) -> list[dict[str, Any]]:
-    """Return the dataset dicts of ``cfg.DATASETS.TRAIN`` that are trained on, in their order."""
-    return get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        min_keypoints=min_keypoints(cfg),
+def build_test_loader(cfg: CfgNode, name: str) -> Iterable[list[dict[str, Any]]]:
+    """Return Detectron2's loader of all images of a data set, for evaluation.
+
+    With ``MODEL.LOAD_PROPOSALS`` each image brings its stored ``proposals``; the data set is then one of
+    ``cfg.DATASETS.TEST``.
+
+    Raises:
+        DataError: stored proposals cannot be read or miss images.
+    """
+    records = get_detection_dataset_dicts([name], filter_empty=False)
+    mapper: Mapper = DatasetMapper(cfg, False)
+    if cfg.MODEL.LOAD_PROPOSALS:
+        place = list(cfg.DATASETS.TEST).index(name)
+        store = open_store(cfg.DATASETS.PROPOSAL_FILES_TEST[place])
+        records, mapper = placed(records, store, 0), WithStoredProposals(mapper, [store])
+    return build_detection_test_loader(
+        records, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
     )
+
+
+def training_records(cfg: CfgNode, stores: Sequence[ProposalStore] = ()) -> list[dict[str, Any]]:
+    """Return the dataset dicts of ``cfg.DATASETS.TRAIN`` that are trained on, in their order.
+
+    Args:
+        cfg: the config.
+        stores: stored proposals, one store per data set; each record then says where its own lie.
+    """
+
+    def chosen(names: Sequence[str]) -> list[dict[str, Any]]:
+        return get_detection_dataset_dicts(
+            names,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=min_keypoints(cfg),
+        )
+
+    if not stores:
+        return chosen(cfg.DATASETS.TRAIN)
+    # One by one: two data sets may use the same image ids.
+    pairs = zip(cfg.DATASETS.TRAIN, stores, strict=True)
+    lists = [placed(chosen([name]), store, i) for i, (name, store) in enumerate(pairs)]
+    return list(itertools.chain.from_iterable(lists))
 
 
 def min_keypoints(cfg: CfgNode) -> int:
@@ -104,6 +155,7 @@ class CachedMapper:
         use_keypoint: bool,
         recompute_boxes: bool,
         keypoint_hflip_indices: np.ndarray | None = None,
+        precomputed_proposal_topk: int | None = None,
         **_: Any,
     ) -> None:
         self.images = images
@@ -113,6 +165,7 @@ class CachedMapper:
         self.mask_format = instance_mask_format
         self.recompute_boxes = recompute_boxes
         self.flip_indices = keypoint_hflip_indices
+        self.proposal_topk = precomputed_proposal_topk
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         """Return ``record`` with ``image`` (3, H, W) uint8 and ``instances`` in place of annotations."""
@@ -121,10 +174,11 @@ class CachedMapper:
         transforms = self.augment(view)
         result = {key: value for key, value in record.items() if key != "annotations"}
         result["image"] = torch.from_numpy(np.ascontiguousarray(view.image.transpose(2, 0, 1)))
+        size = view.image.shape[:2]
+        if self.proposal_topk is not None:
+            utils.transform_proposals(result, size, transforms, proposal_topk=self.proposal_topk)
         if "annotations" in record:
-            result["instances"] = self._instances(
-                record["annotations"], transforms, view.image.shape[:2]
-            )
+            result["instances"] = self._instances(record["annotations"], transforms, size)
         return result
 
     def _instances(

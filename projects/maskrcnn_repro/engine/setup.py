@@ -14,6 +14,7 @@ from maskrcnn_repro.engine.files import write_text
 from maskrcnn_repro.engine.lock import locked, refuse_used
 from maskrcnn_repro.engine.logs import logging_to
 from maskrcnn_repro.plugins import load_plugins, loaded_plugins
+from maskrcnn_repro.proposals.prepare import prepare_proposals
 
 import torch
 from detectron2.config import CfgNode
@@ -40,6 +41,7 @@ def complete_config(cfg: CfgNode, *, training: bool) -> CfgNode:
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
     check_config(cfg, comm.get_world_size(), training=training)
     prepare_data(cfg)
+    prepare_proposals(cfg, training=training)
     cfg.freeze()
     return cfg
 

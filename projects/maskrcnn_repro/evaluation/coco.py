@@ -8,8 +8,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.engine.loader import build_test_loader
+
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset
 from torch import nn
 
@@ -32,7 +33,7 @@ def evaluate(cfg: CfgNode, model: nn.Module, folder: Path) -> Metrics:
     metrics = {}
     for name in cfg.DATASETS.TEST:
         # First: loading may write the JSON that the evaluator reads (generated data).
-        loader = build_detection_test_loader(cfg, name)
+        loader = build_test_loader(cfg, name)
         evaluator = COCOEvaluator(
             name,
             tasks=tasks_of(cfg),
