@@ -4,8 +4,10 @@ import json
 import time
 
 from maskrcnn_repro.config import get_config
-from maskrcnn_repro.data.mini_coco import DIGESTS, SPLITS, digest, generate
-from maskrcnn_repro.data.mini_coco.draws import Draws
+from maskrcnn_repro.data.generated.dataset import SPLITS
+from maskrcnn_repro.data.generated.draws import Draws
+from maskrcnn_repro.data.generated.writing import digest
+from maskrcnn_repro.data.mini_coco import DIGESTS, MINI_COCO
 from maskrcnn_repro.data.mini_coco.scenes import LEAST_VISIBLE, draw_scene
 
 import numpy as np
@@ -23,7 +25,7 @@ from pycocotools.cocoeval import COCOeval
 def small(tmp_path_factory):
     """The first fifty images of each split."""
     root = tmp_path_factory.mktemp("cache")
-    return {split: generate(root, split, seed=0, num_images=50) for split in SPLITS}
+    return {split: MINI_COCO.generate(root, split, seed=0, num_images=50) for split in SPLITS}
 
 
 def ground_truth_as_detections(coco, shape):
@@ -74,13 +76,13 @@ def test_first_images_have_the_stored_digest(small, split):
 @pytest.mark.parametrize("split", SPLITS)
 def test_whole_set_has_the_stored_digest(tmp_path, split):
     start = time.process_time()
-    data = generate(tmp_path, split)
+    data = MINI_COCO.generate(tmp_path, split)
     assert digest(data) == DIGESTS[split, SPLITS[split]]
     assert time.process_time() - start < 60
 
 
 def test_images_do_not_depend_on_how_many_follow(small, tmp_path):
-    few = json.loads((generate(tmp_path, "val", 0, 3) / "instances.json").read_text())
+    few = json.loads((MINI_COCO.generate(tmp_path, "val", 0, 3) / "instances.json").read_text())
     many = json.loads((small["val"] / "instances.json").read_text())
     assert few["images"] == many["images"][:3]
     assert few["annotations"] == many["annotations"][: len(few["annotations"])]
@@ -88,7 +90,7 @@ def test_images_do_not_depend_on_how_many_follow(small, tmp_path):
 
 def test_splits_and_seeds_differ(small, tmp_path):
     first = {name: open_image(data) for name, data in small.items()}
-    first["seed 1"] = open_image(generate(tmp_path, "train", 1, 1))
+    first["seed 1"] = open_image(MINI_COCO.generate(tmp_path, "train", 1, 1))
     assert len({image.tobytes() for image in first.values()}) == 3
 
 
@@ -147,14 +149,14 @@ def test_objects_stand_out_from_the_ground():
 
 
 def test_outlines_are_needed(tmp_path):
-    coco = COCO(str(generate(tmp_path, "val", 0, 200) / "instances.json"))
+    coco = COCO(str(MINI_COCO.generate(tmp_path, "val", 0, 200) / "instances.json"))
     assert ground_truth_as_detections(coco, filled_box) < 15
     assert ground_truth_as_detections(coco, inscribed_ellipse) < 25
 
 
 @pytest.mark.slow
 def test_outlines_are_needed_on_the_whole_set(tmp_path):
-    coco = COCO(str(generate(tmp_path, "val") / "instances.json"))
+    coco = COCO(str(MINI_COCO.generate(tmp_path, "val") / "instances.json"))
     assert ground_truth_as_detections(coco, filled_box) < 15
     assert ground_truth_as_detections(coco, inscribed_ellipse) < 25
 

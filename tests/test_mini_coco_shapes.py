@@ -1,6 +1,6 @@
 """Shapes and random numbers of the generated data: geometry by hand, NumPy's raw stream."""
 
-from maskrcnn_repro.data.mini_coco.draws import ONE, Draws, cosine, sine
+from maskrcnn_repro.data.generated.draws import ONE, Draws, cosine, sine
 from maskrcnn_repro.data.mini_coco.shapes import SHAPES, area, fill, place
 
 import numpy as np

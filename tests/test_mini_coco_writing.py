@@ -4,15 +4,11 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 
-from maskrcnn_repro.data.mini_coco import (
-    SPLITS,
-    digest,
-    generate,
-    mini_coco_name,
-    register_mini_coco,
-    writing,
-)
+from maskrcnn_repro.data.generated.dataset import SPLITS, GeneratedSet
+from maskrcnn_repro.data.generated.writing import cache_root, digest
+from maskrcnn_repro.data.mini_coco import MINI_COCO
 from maskrcnn_repro.data.mini_coco.shapes import SHAPES
 from maskrcnn_repro.errors import DataError
 
@@ -31,20 +27,20 @@ needs_fork = pytest.mark.skipif(
 def test_names_are_registered_and_nothing_is_written():
     for seed in (0, 1):
         for split in SPLITS:
-            metadata = MetadataCatalog.get(mini_coco_name(split, seed))
+            metadata = MetadataCatalog.get(MINI_COCO.dataset_name(split, seed))
             assert metadata.name in DatasetCatalog
             assert metadata.evaluator_type == "coco"
             assert metadata.thing_classes == sorted(SHAPES)
-    assert mini_coco_name("val") == "mini_coco_val"
-    assert mini_coco_name("train", 5) == "mini_coco_seed5_train"
+    assert MINI_COCO.dataset_name("val") == "mini_coco_val"
+    assert MINI_COCO.dataset_name("train", 5) == "mini_coco_seed5_train"
 
 
 def test_first_loading_writes_the_json(tmp_path, monkeypatch):
     monkeypatch.setenv("MASKRCNN_REPRO_CACHE", str(tmp_path))
     monkeypatch.setitem(SPLITS, "train", 3)
     monkeypatch.setitem(SPLITS, "val", 2)
-    register_mini_coco(977)
-    register_mini_coco(977)  # a second time changes nothing
+    MINI_COCO.register(977)
+    MINI_COCO.register(977)  # a second time changes nothing
     metadata = MetadataCatalog.get("mini_coco_seed977_val")
     assert not any(tmp_path.iterdir())
     dicts = DatasetCatalog.get("mini_coco_seed977_val")
@@ -52,8 +48,8 @@ def test_first_loading_writes_the_json(tmp_path, monkeypatch):
     assert os.path.isfile(metadata.json_file)
     assert metadata.image_root == os.path.dirname(dicts[0]["file_name"])
     for split in SPLITS:
-        DatasetCatalog.remove(mini_coco_name(split, 977))
-        MetadataCatalog.remove(mini_coco_name(split, 977))
+        DatasetCatalog.remove(MINI_COCO.dataset_name(split, 977))
+        MetadataCatalog.remove(MINI_COCO.dataset_name(split, 977))
 
 
 @pytest.mark.parametrize(
@@ -69,13 +65,13 @@ def test_cache_folder_follows_the_variables(monkeypatch, variables, expected):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert str(writing.cache_root()) == expected
+    assert str(cache_root()) == expected
 
 
 def test_cache_folder_without_variables_is_the_users(monkeypatch):
     for name in ("MASKRCNN_REPRO_CACHE", "DETECTRON2_DATASETS", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
-    assert writing.cache_root().is_relative_to(os.path.expanduser("~"))
+    assert cache_root().is_relative_to(os.path.expanduser("~"))
 
 
 # --- writing
@@ -84,18 +80,18 @@ def test_cache_folder_without_variables_is_the_users(monkeypatch):
 @needs_fork
 def test_many_processes_at_once_write_once(tmp_path, monkeypatch):
     log = tmp_path / "log"
-    draw_all = writing._draw_all
+    draw_all = GeneratedSet._draw_all
 
-    def slowly(images, contents):
+    def slowly(data, images, contents):
         with log.open("a") as file:
             file.write("written\n")
         time.sleep(0.3)
-        return draw_all(images, contents)
+        return draw_all(data, images, contents)
 
-    monkeypatch.setattr(writing, "_draw_all", slowly)
+    monkeypatch.setattr(GeneratedSet, "_draw_all", slowly)
     context = multiprocessing.get_context("fork")
     writers = [
-        context.Process(target=generate, args=(tmp_path, "val", 0, 4), daemon=True)
+        context.Process(target=MINI_COCO.generate, args=(tmp_path, "val", 0, 4), daemon=True)
         for _ in range(4)
     ]
     for writer in writers:
@@ -105,52 +101,51 @@ def test_many_processes_at_once_write_once(tmp_path, monkeypatch):
     assert [writer.exitcode for writer in writers] == [0] * 4
     assert log.read_text() == "written\n"
     monkeypatch.undo()
-    data = generate(tmp_path, "val", 0, 4)
+    data = MINI_COCO.generate(tmp_path, "val", 0, 4)
     assert len(list((data / "images").iterdir())) == 4
     assert not list(data.parent.glob("*.tmp-*"))
 
 
 @needs_fork
 def test_killed_writer_leaves_nothing_behind(tmp_path, monkeypatch):
-    def die_half_way(images, contents):
+    def die_half_way(data, images, contents):
         (images / "000001.png").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "_draw_all", die_half_way)
+        patch.setattr(GeneratedSet, "_draw_all", die_half_way)
         writer = multiprocessing.get_context("fork").Process(
-            target=generate, args=(tmp_path, "val", 0, 2)
+            target=MINI_COCO.generate, args=(tmp_path, "val", 0, 2)
         )
         writer.start()
         writer.join(30)
     assert writer.exitcode == -signal.SIGKILL
-    target = writing.folder(tmp_path, "val", 0, 2)
+    target = MINI_COCO.folder(tmp_path, "val", 0, 2)
     assert not target.exists()
     assert len(list(target.parent.glob("*.tmp-*"))) == 1
-    assert generate(tmp_path, "val", 0, 2) == target
+    assert MINI_COCO.generate(tmp_path, "val", 0, 2) == target
     assert open_image(target).ndim == 3
     assert not list(target.parent.glob("*.tmp-*"))
 
 
 def test_folder_without_the_right_marker_is_written_again(tmp_path):
-    data = generate(tmp_path, "val", 0, 1)
+    data = MINI_COCO.generate(tmp_path, "val", 0, 1)
     expected = digest(data)
     (data / "complete.json").write_text('{"version":0}')
     (data / "instances.json").write_text("{}")
-    assert digest(generate(tmp_path, "val", 0, 1)) == expected
+    assert digest(MINI_COCO.generate(tmp_path, "val", 0, 1)) == expected
 
 
 def test_complete_set_is_not_touched(tmp_path):
-    data = generate(tmp_path, "val", 0, 1)
+    data = MINI_COCO.generate(tmp_path, "val", 0, 1)
     before = (data / "instances.json").stat().st_mtime_ns
-    generate(tmp_path, "val", 0, 1)
+    MINI_COCO.generate(tmp_path, "val", 0, 1)
     assert (data / "instances.json").stat().st_mtime_ns == before
 
 
-def test_new_version_gets_a_new_folder(tmp_path, monkeypatch):
-    old = generate(tmp_path, "val", 0, 1)
-    monkeypatch.setattr(writing, "VERSION", writing.VERSION + 1)
-    new = generate(tmp_path, "val", 0, 1)
+def test_new_version_gets_a_new_folder(tmp_path):
+    old = MINI_COCO.generate(tmp_path, "val", 0, 1)
+    new = replace(MINI_COCO, version=2).generate(tmp_path, "val", 0, 1)
     assert new != old
     assert old.is_dir()
 
@@ -159,9 +154,9 @@ def test_wrong_arguments_are_named(tmp_path):
     with pytest.raises(
         DataError, match=r"Split 'vall' is not one of train, val\. Did you mean 'val'"
     ):
-        generate(tmp_path, "vall")
+        MINI_COCO.generate(tmp_path, "vall")
     with pytest.raises(DataError, match=r"Seed -1 has to be >= 0"):
-        generate(tmp_path, "val", -1)
+        MINI_COCO.generate(tmp_path, "val", -1)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot be written to .*set MASKRCNN_REPRO_CACHE"):
-        generate(tmp_path / "file", "val", 0, 1)
+        MINI_COCO.generate(tmp_path / "file", "val", 0, 1)

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from maskrcnn_repro.config import load_config
-from maskrcnn_repro.data.mini_coco.writing import generate
+from maskrcnn_repro.data.mini_coco import MINI_COCO
 from maskrcnn_repro.engine.loader import build_train_loader
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.setup import complete_config
@@ -63,7 +63,7 @@ def loss_curve(folder: Path, seed: int, config: str = CONFIG, disturbance: int =
         disturbance: a number other than 0 shifts all weights at the start by up to 1e-6 of their size,
             each number in its own way, as another CPU's rounding would soon do.
     """
-    data = generate(folder, "train", 0, IMAGES)
+    data = MINI_COCO.generate(folder, "train", 0, IMAGES)
     name = f"mini_coco_first_{IMAGES}"
     custom = ((name, str(data / "instances.json"), str(data / "images")),)
     cfg = load_config(

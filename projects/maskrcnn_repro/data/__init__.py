@@ -1,7 +1,7 @@
 """Data sets: generated ones, the user's own, and checks before training. Importing it registers them."""
 
 from maskrcnn_repro.data.custom import register_custom
-from maskrcnn_repro.data.mini_coco import register_mini_coco
+from maskrcnn_repro.data.mini_coco import MINI_COCO
 from maskrcnn_repro.data.registry import (
     check_registered,
     class_names,
@@ -14,15 +14,15 @@ from maskrcnn_repro.data.registry import (
 )
 
 for _seed in (0, 1):
-    register_mini_coco(_seed)
+    MINI_COCO.register(_seed)
 
 __all__ = [
+    "MINI_COCO",
     "check_registered",
     "class_names",
     "keypoint_names",
     "prepare_data",
     "register_custom",
-    "register_mini_coco",
     "resolve_mask_format",
     "resolve_num_classes",
     "resolve_num_keypoints",

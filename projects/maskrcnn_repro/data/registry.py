@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
-from maskrcnn_repro.data.mini_coco import register_mini_coco
+from maskrcnn_repro.data.mini_coco import MINI_COCO
 from maskrcnn_repro.errors import DataError, did_you_mean
 
 from detectron2.config import CfgNode, get_cfg
@@ -16,7 +15,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 logger = logging.getLogger(__name__)
 
-_MINI_COCO = re.compile(r"mini_coco_seed(\d+)_(?:train|val)")
+GENERATED = (MINI_COCO,)
 
 
 def prepare_data(cfg: CfgNode) -> None:
@@ -51,9 +50,9 @@ def check_registered(cfg: CfgNode) -> None:
     """
     for key in ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
-            generated = _MINI_COCO.fullmatch(name)
-            if generated:
-                register_mini_coco(int(generated.group(1)))
+            for data in GENERATED:
+                if (seed := data.seed_of(name)) is not None:
+                    data.register(seed)
             if name not in DatasetCatalog:
                 raise DataError(
                     f"DATASETS.{key}: {name!r} is not a registered data set."

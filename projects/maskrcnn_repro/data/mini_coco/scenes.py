@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from maskrcnn_repro.data.mini_coco.draws import Draws
+from maskrcnn_repro.data.generated.annotations import box_of, rle_of, runs_of
+from maskrcnn_repro.data.generated.draws import Draws
+from maskrcnn_repro.data.generated.textures import Colour, colour_unlike, muted_colour, paint
 from maskrcnn_repro.data.mini_coco.shapes import FIFTHS, SHAPES, Point, Ring, area, fill, place
-from maskrcnn_repro.data.mini_coco.textures import Colour, colour_unlike, muted_colour, paint
 
 import numpy as np
-import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
 # H, W = height and width of the image in pixels.
@@ -64,7 +64,7 @@ class Scene:
             "category_id": CATEGORY_IDS[thing.category],
             "iscrowd": int(thing.outline is None),
             "area": int(mask.sum()),
-            "bbox": _box(mask),
+            "bbox": box_of(mask),
             "segmentation": _segmentation(mask, thing.outline),
         }
 
@@ -144,29 +144,18 @@ def _lay(
 ) -> None:
     scene.objects.append(thing)
     scene.owner[mask] = len(scene.objects)
-    left, top, width, height = _box(mask)
+    left, top, width, height = box_of(mask)
     window = np.s_[top : top + height, left : left + width]
     texture = paint(draws, colour, height, width, swing=60)
     scene.image[window][mask[window]] = texture[mask[window]]
-
-
-def _box(mask: NDArray[np.bool_]) -> list[int]:
-    """Return left, top, width and height of the pixels in the mask."""
-    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-    left, top = int(columns[0]), int(rows[0])
-    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
 
 
 def _segmentation(mask: NDArray[np.bool_], outline: list[Ring] | None) -> Any:
     """Return what COCO would have: a polygon where that says it all, RLE for a cut, a hole, a crowd."""
     height, width = mask.shape
     if outline is None:
-        flat = mask.T.ravel()
-        edges = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
-        runs = np.diff([0, *edges, flat.size]).tolist()
-        return {"size": [height, width], "counts": runs}
+        return runs_of(mask)
     inside = all(0 <= x <= width * FIFTHS and 0 <= y <= height * FIFTHS for x, y in outline[0])
     if len(outline) == 1 and inside and np.array_equal(mask, fill(outline, height, width)):
         return [[coordinate / FIFTHS for point in outline[0] for coordinate in point]]
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
+    return rle_of(mask)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from maskrcnn_repro.data.mini_coco.draws import ONE, Draws, cosine, sine
+from maskrcnn_repro.data.generated.draws import ONE, Draws, cosine, sine
 
 import numpy as np
 from numpy.typing import NDArray

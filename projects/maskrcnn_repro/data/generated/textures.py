@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maskrcnn_repro.data.mini_coco.draws import ONE, Draws, cosine, sine
+from maskrcnn_repro.data.generated.draws import ONE, Draws, cosine, sine
 
 import numpy as np
 from numpy.typing import NDArray

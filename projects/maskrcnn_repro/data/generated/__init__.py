@@ -1,0 +1,1 @@
+"""What all generated data sets share: random integers, textures, files written whole, names."""

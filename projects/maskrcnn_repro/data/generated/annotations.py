@@ -1,0 +1,32 @@
+"""COCO's fields of a mask that is given pixel by pixel.
+
+H, W = height and width of the image in pixels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as coco_mask
+from numpy.typing import NDArray
+
+
+def box_of(mask: NDArray[np.bool_]) -> list[int]:
+    """Return left, top, width and height of the pixels in the (H, W) mask, of which there is one."""
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    left, top = int(columns[0]), int(rows[0])
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+
+
+def rle_of(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the (H, W) mask as compressed RLE."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")}
+
+
+def runs_of(mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the (H, W) mask as RLE with its counts as numbers, as COCO has its crowds."""
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
+    return {"size": list(mask.shape), "counts": np.diff([0, *edges, flat.size]).tolist()}
