@@ -171,6 +171,22 @@ def read_shapes(path: Path) -> Shapes:
     Raises:
         CheckpointError: the file is truncated or no checkpoint.
     """
+    content = read_content(path)
+    state = content.get("model", content)
+    prefix = "module." if state and all(name.startswith("module.") for name in state) else ""
+    return {
+        name.removeprefix(prefix): tuple(value.shape)
+        for name, value in state.items()
+        if hasattr(value, "shape")
+    }
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds, its tensors not read (``.pth``) or without their numbers (``.pkl``).
+
+    Raises:
+        CheckpointError: the file is truncated or no checkpoint.
+    """
     try:
         if path.suffix == ".pkl":
             with path.open("rb") as file:
@@ -185,13 +201,7 @@ def read_shapes(path: Path) -> Shapes:
             f"{path} cannot be read as a checkpoint, perhaps it is truncated ({reason}); take another "
             "one, for --resume by writing its name into last_checkpoint."
         ) from error
-    state = content.get("model", content) if isinstance(content, dict) else {}
-    prefix = "module." if state and all(name.startswith("module.") for name in state) else ""
-    return {
-        name.removeprefix(prefix): tuple(value.shape)
-        for name, value in state.items()
-        if hasattr(value, "shape")
-    }
+    return content if isinstance(content, dict) else {}
 
 
 def _few(names: Iterable[str]) -> str:

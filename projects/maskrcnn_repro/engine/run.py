@@ -11,6 +11,7 @@ from typing import Any
 from maskrcnn_repro import BACKEND
 from maskrcnn_repro.engine.checkpoint import Checkpointer
 from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.origin import refuse_other_head
 from maskrcnn_repro.engine.provenance import Progress, write_results
 from maskrcnn_repro.engine.setup import complete_config, enter_folder, start
 from maskrcnn_repro.engine.trainer import laid_out, train
@@ -63,7 +64,7 @@ def load_trained(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Progress]:
     The checkpoint is taken with ``resume`` or where MODEL.WEIGHTS is empty.
 
     Raises:
-        CheckpointError: there are no weights, or they do not fill the model.
+        CheckpointError: there are no weights, they do not fill the model, or they are of another C4 head.
     """
     model = laid_out(cfg, build_model(cfg))
     checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, complete=True)
@@ -74,6 +75,7 @@ def load_trained(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Progress]:
             f"--eval-only has no weights: OUTPUT_DIR {cfg.OUTPUT_DIR!r} holds no checkpoint; "
             "name a file with MODEL.WEIGHTS FILE."
         )
+    refuse_other_head(cfg, path)
     logger.info("Evaluating %s", path)
     return model, Progress.of_checkpoint(checkpointer.load(path, checkpointables=[]))
 
