@@ -11,12 +11,11 @@ import math
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.roi_ops import BagRoIAlign, replace_poolers
+from maskrcnn_repro.roi_ops import replace_poolers
 
 from detectron2.config import CfgNode
-from detectron2.layers import ROIAlign, ShapeSpec
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads, build_mask_head
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads import Res5ROIHeads
 from torch import nn
 
@@ -73,30 +72,8 @@ def _without_masks(cfg: CfgNode) -> CfgNode:
 
 def _set_stride(res5: nn.Sequential, stride: int) -> None:
     """Change the stride of a stage that was built with another one; weights stay as they are."""
-    first = res5[0]
+    first: Any = res5[0]
     for layer in first.modules():
         if isinstance(layer, nn.Conv2d) and layer.stride != (1, 1):
             layer.stride = (stride, stride)
     first.stride = stride
-
-
-@ROI_HEADS_REGISTRY.register()
-class FastStandardROIHeads(StandardROIHeads):
-    """``StandardROIHeads`` whose RoIAlign is :class:`BagRoIAlign`: same numbers, faster on a CPU."""
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """Replace the RoIAlign of every pooler that the parent builds."""
-        parts: dict[str, Any] = super().from_config(cfg, input_shape)
-        for part in parts.values():
-            if isinstance(part, ROIPooler):
-                part.level_poolers = nn.ModuleList(map(_faster, part.level_poolers))
-        return parts
-
-
-def _faster(pooler: nn.Module) -> nn.Module:
-    if not isinstance(pooler, ROIAlign):
-        return pooler
-    return BagRoIAlign(
-        pooler.output_size, pooler.spatial_scale, pooler.sampling_ratio, pooler.aligned
-    )
