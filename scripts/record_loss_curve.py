@@ -18,10 +18,11 @@ sys.path.insert(0, str(ROOT / "projects"))
 import maskrcnn_repro
 from maskrcnn_repro.benchmark.loss_curve import (
     CONFIG,
+    TOLERANCE,
     TOTAL,
     Curve,
+    deviation,
     loss_curve,
-    used_tolerance,
     write_curve,
 )
 from maskrcnn_repro.engine.provenance import cpu_name
@@ -55,14 +56,16 @@ def stable_curve(folder: Path, config: str, seeds: Sequence[int]) -> tuple[int, 
     for seed in seeds:
         curve = loss_curve(folder, seed, config)
         worst = max(
-            used_tolerance(loss_curve(folder, seed, config, disturbance), curve)
+            deviation(loss_curve(folder, seed, config, disturbance), curve)
             for disturbance in DISTURBANCES
         )
-        print(f"seed {seed}: rounding takes up to {worst:.0%} of the tolerance", flush=True)
+        print(f"seed {seed}: rounding moves a loss by up to {worst:.4f} of the total", flush=True)
         found.append((worst, seed, curve))
     worst, seed, curve = min(found, key=lambda one: one[0])
-    if worst >= 1:
-        sys.exit("With every seed, rounding takes more than the tolerance; nothing was stored.")
+    if worst >= TOLERANCE:
+        sys.exit(
+            f"With every seed, rounding moves a loss by {TOLERANCE} or more; nothing was stored."
+        )
     return seed, curve
 
 
