@@ -120,17 +120,15 @@ def _raw(data: Any) -> bytes | bytearray:
 
 
 def plain(value: Any) -> Any:
-    """Return ``value`` with NumPy scalars as Python's own and enum members as their values.
+    """Return ``value`` with a NumPy scalar as Python's own.
 
     Raises:
         ValueError: it is some other object.
     """
     if not isinstance(value, Stand):
         return value
-    if value.name.endswith(".scalar"):
+    if value.name.endswith(".multiarray.scalar"):
         return as_array(value).item()
-    if value.state is None and len(value.arguments) == 1:  # Enum(value)
-        return plain(value.arguments[0])
     raise ValueError(f"no plain value, but {value.name or 'an object'}")
 
 

@@ -20,6 +20,7 @@ from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.proposals.store import SUFFIX, ProposalStore
 from maskrcnn_repro.proposals.writer import StoreWriter
 
+import numpy as np
 from detectron2.structures import BoxMode
 
 logger = logging.getLogger(__name__)
@@ -45,15 +46,11 @@ def import_pickle(file: Path, path: Path) -> ProposalStore:
         )
     mode = _mode(file, content)
     writer = StoreWriter(path)
-    for number, one in enumerate(ids):
+    for number, one in enumerate(zip(ids, boxes, logits, strict=True)):
         try:
-            image_id, box, logit = plain(one), as_array(boxes[number]), as_array(logits[number])
-            # Detectron2's own order, ties included.
-            best_first = logit.argsort()[::-1]
-            box = BoxMode.convert(box[best_first], mode, BoxMode.XYXY_ABS)
+            writer.add(*_image(*one, mode))
         except (ValueError, IndexError) as error:
             raise DataError(f"{str(file)!r}: entry {number} holds {error}.") from error
-        writer.add(image_id, box, logit[best_first])
     writer.finish(
         dataset=None,
         images_sha256=None,
@@ -139,9 +136,25 @@ def _list(file: Path, content: Mapping[str, Any], key: str) -> Any:
         raise DataError(f"{str(file)!r}: {key!r} is no list, but {error}.") from error
 
 
+def _image(
+    image_id: Any, boxes: Any, logits: Any, mode: BoxMode
+) -> tuple[int | str, np.ndarray, np.ndarray]:
+    """Return one image's id, boxes as xyxy and logits, in Detectron2's own order, ties included."""
+    image_id, boxes, logits = plain(image_id), as_array(boxes), as_array(logits)
+    if not isinstance(image_id, int | str):
+        raise ValueError(f"an image id that is neither integer nor text, {image_id!r}")  # noqa: TRY004
+    if boxes.shape != (*logits.shape, 4):
+        raise ValueError(f"boxes {boxes.shape} and logits {logits.shape}, not (P, 4) and (P,)")
+    best_first = logits.argsort()[::-1]
+    return image_id, BoxMode.convert(boxes[best_first], mode, BoxMode.XYXY_ABS), logits[best_first]
+
+
 def _mode(file: Path, content: Mapping[str, Any]) -> BoxMode:
+    value = content.get("bbox_mode", BoxMode.XYXY_ABS.value)
     try:
-        mode = BoxMode(plain(content.get("bbox_mode", BoxMode.XYXY_ABS.value)))
+        if isinstance(value, Stand) and value.name.endswith(".BoxMode"):  # pickled as an enum
+            (value,) = value.arguments
+        mode = BoxMode(plain(value))
     except ValueError as error:
         raise DataError(f"{str(file)!r}: 'bbox_mode' is {error}.") from error
     if mode not in MODES:
