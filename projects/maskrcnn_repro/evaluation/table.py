@@ -30,7 +30,7 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float]]) -> str:
     )
 
 
-def summary(tasks: Mapping[str, Mapping[str, float]]) -> str:
+def summary(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     """Return one line: ``box AP 31.5 · mask AP 25.8``."""
     return " · ".join(
         f"{TASKS[task]} AP {_points(values.get('AP'))}"

@@ -1,0 +1,380 @@
+"""Command lines of tables and experiments: ``scripts/run_table.py`` and ``scripts/run_experiment.py``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskrcnn_repro.engine.files import write_text
+from maskrcnn_repro.errors import ConfigError, TableError, UserError
+from maskrcnn_repro.tables.data_file import missing
+from maskrcnn_repro.tables.experiments import (
+    LEVELS,
+    Experiment,
+    experiments,
+    find_experiment,
+    overlays,
+)
+from maskrcnn_repro.tables.layout import as_json, as_markdown, as_text
+from maskrcnn_repro.tables.paper import Row, Table, find_table, metrics, tables
+from maskrcnn_repro.tables.plan import (
+    EvaluationStage,
+    Plan,
+    RepeatedEvaluation,
+    Setting,
+    is_rpn,
+    plan,
+)
+from maskrcnn_repro.tables.processes import environments
+from maskrcnn_repro.tables.progress import Console, describe
+from maskrcnn_repro.tables.records import State
+from maskrcnn_repro.tables.report import report
+from maskrcnn_repro.tables.runner import Failure, Runner
+from maskrcnn_repro.tables.zoo import TABLE, zoo_stages
+
+import torch
+
+MAX_JOBS = 4
+"""Trainings side by side by default at level mini on a CPU; each takes about 1 GB of memory."""
+
+TABLE_EXAMPLES = """
+examples:
+  What there is, what a table would run, then run it and print it beside the paper's:
+    %(prog)s
+    %(prog)s 2c --plan
+    %(prog)s 2c
+
+  Two rows with three seeds, two trainings side by side:
+    %(prog)s 2c --rows pool alignave --seeds 3 --jobs 2
+
+  What there is so far, of all tables:
+    %(prog)s all --report
+
+  The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data):
+    %(prog)s 2a --level paper --num-gpus 8
+
+  Detectron2's published weights in a column of their own:
+    %(prog)s 2a --level paper --eval-only --weights T2a.r50c4 T2a.r50fpn=model_final_f10217.pkl
+
+  A trial with other values, kept apart from results:
+    %(prog)s 2c -- SOLVER.MAX_ITER 20
+"""
+
+EXPERIMENT_EXAMPLES = """
+examples:
+  %(prog)s r50-c4-roipool
+  %(prog)s r50-fpn --level paper --num-gpus 8
+  %(prog)s r50-fpn --plan
+  %(prog)s r50-fpn SOLVER.MAX_ITER 20          (a trial, kept apart from results)
+"""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A table with the rows of it that were asked for."""
+
+    table: Table
+    rows: tuple[Row, ...]
+
+    def experiments(self) -> list[str]:
+        """Return the ids of their experiments, each once, in order."""
+        return list(dict.fromkeys(row.experiment for row in self.rows if row.experiment))
+
+
+def main_table(argv: Sequence[str] | None = None) -> int:
+    """Plan, run, evaluate or report tables; see ``--help``.
+
+    Returns:
+        0; 1 if a run failed; 2 after a user's error, told in one sentence; 130 after Ctrl-C.
+    """
+    words, overrides = _split(sys.argv[1:] if argv is None else list(argv))
+    args = _table_parser().parse_args(words)
+    return _guarded(lambda: _table(args, overrides))
+
+
+def main_experiment(argv: Sequence[str] | None = None) -> int:
+    """Run one experiment with all its stages; see ``--help`` and :func:`main_table`."""
+    words, overrides = _split(sys.argv[1:] if argv is None else list(argv))
+    args = _experiment_parser().parse_args(words)
+    return _guarded(lambda: _experiment(args, (*args.opts, *overrides)))
+
+
+def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
+    if not args.tables:
+        if args.rows or args.weights or args.plan or args.report or args.eval_only:
+            raise TableError("Name a table first: run_table.py TABLE [--rows ROW …]; or all.")
+        print(listing(tables().values()))
+        return 0
+    names = list(tables()) if args.tables == ["all"] else args.tables
+    selected = select([find_table(name) for name in dict.fromkeys(names)], args.rows)
+    setting = _setting(args, overrides)
+    if args.weights and (not args.eval_only or TABLE not in names):
+        raise ConfigError(f"--weights needs table {TABLE} and --eval-only.")
+    failures: list[Failure] = []
+    if not args.report:
+        known = experiments()
+        wanted = _at_level(selected, setting, known)
+        if args.eval_only:
+            chosen = _evaluations(wanted, args, setting, selected)
+        else:
+            chosen = plan(wanted, range(1, (args.seeds or 1) + 1), setting, known)
+        if args.plan:
+            print(describe(chosen, _jobs(args, setting)))
+            return 0
+        failures = _run(chosen, args, setting)
+    for one in selected:
+        _report(one, setting, args.seeds)
+    return _end(failures)
+
+
+def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
+    experiment = find_experiment(args.experiment)
+    setting = _setting(args, overrides)
+    overlays(experiment, setting.level)
+    chosen = plan([experiment.id], [args.seed], setting, experiments())
+    if args.plan:
+        print(describe(chosen, _jobs(args, setting)))
+        return 0
+    failures = _run(chosen, args, setting)
+    if not failures:
+        print(f"Results: {chosen.stages[-1].results}", flush=True)
+    return _end(failures)
+
+
+def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
+    """Return the tables with the rows that were named, or with all of them.
+
+    Args:
+        chosen: the tables.
+        rows: ids (``T2c.pool``), their last part (``pool``) or ids of experiments.
+
+    Raises:
+        TableError: no table has such a row.
+    """
+    if not rows:
+        return [Selection(table, tuple(table.rows.values())) for table in chosen]
+    found: dict[str, list[Row]] = {table.id: [] for table in chosen}
+    for name in rows:
+        hits = [(t, row) for t in chosen for row in t.rows.values() if name in _names(row)]
+        if not hits:
+            known = [row.id for table in chosen for row in table.rows.values()]
+            short = [row.id.partition(".")[2] for table in chosen for row in table.rows.values()]
+            raise TableError(
+                f"{missing([*known, *short], name, 'Row')} Rows of table "
+                f"{', '.join(table.id for table in chosen)}: {', '.join(known)}."
+            )
+        for table, row in hits:
+            if row not in found[table.id]:
+                found[table.id].append(row)
+    picked = [Selection(t, tuple(r for r in t.rows.values() if r in found[t.id])) for t in chosen]
+    return [one for one in picked if one.rows]
+
+
+def listing(every: Iterable[Table]) -> str:
+    """Return all tables with their rows: what is run for each, or why nothing."""
+    lines = []
+    for table in every:
+        lines.append(f"{table.id}: {table.title} ({table.split})")
+        for row in table.rows.values():
+            what = row.experiment or (
+                f"cannot be run: {row.why_not}"
+                if row.why_not
+                else ("difference of two rows" if row.gap_of else "another method")
+            )
+            lines.append(f"    {row.id:<22} {row.name:<46} {what}")
+    return "\n".join(lines)
+
+
+def _names(row: Row) -> set[str | None]:
+    return {row.id, row.id.partition(".")[2], row.experiment}
+
+
+def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
+    if len(overrides) % 2:
+        raise ConfigError(
+            f"Overrides come as KEY VALUE pairs, but the last one, {overrides[-1]!r}, is alone."
+        )
+    # One process at level mini: its batches are small.
+    count = torch.cuda.device_count() if args.level == "paper" else 1
+    return Setting(args.level, overrides, Path(args.output), args.num_gpus or max(1, count))
+
+
+def _at_level(
+    selected: Iterable[Selection], setting: Setting, known: Mapping[str, Experiment]
+) -> list[str]:
+    """Return the experiments that the level has; say which it has not.
+
+    Raises:
+        TableError: nothing can be run.
+    """
+    wanted, reasons = [], []
+    for name in dict.fromkeys(name for one in selected for name in one.experiments()):
+        try:
+            overlays(known[name], setting.level)
+        except TableError as error:
+            reasons.append(f"{name} is left out. {error}")
+        else:
+            wanted.append(name)
+    if not wanted:
+        cannot = [f"{r.id}: {r.why_not}" for one in selected for r in one.rows if r.why_not]
+        raise TableError(" ".join(reasons or cannot) or "These rows are other methods' or gaps.")
+    for reason in reasons:
+        print(reason, flush=True)
+    return wanted
+
+
+def _evaluations(
+    wanted: Iterable[str], args: argparse.Namespace, setting: Setting, selected: Iterable[Selection]
+) -> Plan:
+    """Return the evaluations once more of what was trained, and of Detectron2's weights."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    known = experiments()
+    rows = [row for one in selected if one.table.id == TABLE for row in one.rows]
+    stages: list[EvaluationStage] = [*zoo_stages(args.weights, rows, setting, now)]
+    if not args.weights:
+        for seed in range(1, (args.seeds or 1) + 1):
+            for name in wanted:
+                trained = plan([name], [seed], setting, known).stages[-1]
+                if trained.status().state is State.DONE and not is_rpn(name, known):
+                    stages.append(RepeatedEvaluation.of(trained, now))
+                else:
+                    print(f"{trained.title} is not trained yet; left out.", flush=True)
+    return Plan(tuple(stages), frozenset(stage.key for stage in stages))
+
+
+def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failure]:
+    jobs = _jobs(args, setting)
+    todo = chosen.missing()
+    print(f"{len(chosen.stages)} stages, {len(todo)} to run, {jobs} side by side.", flush=True)
+    console = Console(chosen, jobs)
+    runner = Runner(
+        chosen, console, jobs, environments(jobs, _threads(args, jobs), setting.num_gpus)
+    )
+    return runner.run() if todo else []
+
+
+def _report(one: Selection, setting: Setting, seeds: int | None) -> None:
+    rows = [row.id for row in one.rows]
+    made = report(one.table, setting, experiments(), metrics(), rows=rows, seeds=seeds)
+    print(f"\n{as_text(made, metrics())}", end="", flush=True)
+    place = setting.folder / "tables" / one.table.id
+    write_text(place.with_name(f"{one.table.id}.json"), json.dumps(as_json(made), indent=2) + "\n")
+    write_text(place.with_name(f"{one.table.id}.md"), as_markdown(made, metrics()))
+    print(f"Written: {place}.json, {place}.md", flush=True)
+
+
+def _end(failures: Sequence[Failure]) -> int:
+    for failure in failures:
+        print(f"\n{failure.stage.title} failed: {failure.reason}", file=sys.stderr)
+        for line in failure.lines:
+            print(f"    {line}", file=sys.stderr)
+        if failure.console:
+            print(f"    All of it: {failure.console}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _jobs(args: argparse.Namespace, setting: Setting) -> int:
+    if args.jobs:
+        return int(args.jobs)
+    alone = setting.level != "mini" or torch.cuda.is_available()
+    return 1 if alone else min(MAX_JOBS, cores())
+
+
+def _threads(args: argparse.Namespace, jobs: int) -> int | None:
+    return args.threads or (max(1, cores() // jobs) if jobs > 1 else None)
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _guarded(run: Callable[[], int]) -> int:
+    try:
+        return run()
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr, flush=True)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on where this one was.", file=sys.stderr, flush=True)
+        return 130
+
+
+def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Return what stands before ``--`` and what stands behind it."""
+    if "--" not in words:
+        return words, ()
+    place = words.index("--")
+    return words[:place], tuple(words[place + 1 :])
+
+
+def _table_parser() -> argparse.ArgumentParser:
+    parser = _parser("Run the paper's tables and print ours beside the paper's.", TABLE_EXAMPLES)
+    parser.add_argument(
+        "tables", nargs="*", metavar="TABLE", help="1, 2a … 9, or all; without: list them"
+    )
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these rows")
+    parser.add_argument(
+        "--seeds",
+        type=_count,
+        metavar="N",
+        help="training seeds 1 to N (1; a report: all there are)",
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--plan", action="store_true", help="say what would be run")
+    mode.add_argument(
+        "--run", action="store_true", help="run what is missing, then report (default)"
+    )
+    mode.add_argument("--eval-only", action="store_true", help="evaluate stored checkpoints again")
+    mode.add_argument("--report", action="store_true", help="print what there is")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="ROW[=FILE]",
+        help="with 2a --eval-only: Detectron2's weights, a file, an address or its published ones",
+    )
+    return parser
+
+
+def _experiment_parser() -> argparse.ArgumentParser:
+    parser = _parser("Run one experiment with all its stages.", EXPERIMENT_EXAMPLES)
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="its id, such as r50-c4")
+    parser.add_argument("--seed", type=_count, default=1, metavar="K", help="training seed (1)")
+    parser.add_argument("--plan", action="store_true", help="say what would be run")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs make it a trial")
+    return parser
+
+
+def _parser(description: str, examples: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--level",
+        default="mini",
+        metavar="|".join(reversed(LEVELS)),
+        help="size of it all: minutes on a CPU with generated data, or the paper's (mini)",
+    )
+    parser.add_argument("--jobs", type=_count, metavar="N", help="trainings side by side")
+    parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads of each")
+    parser.add_argument("--num-gpus", type=_count, metavar="N", help="processes of each training")
+    parser.add_argument(
+        "--output", default="output", metavar="FOLDER", help="below it: LEVEL/EXPERIMENT/seedK"
+    )
+    return parser
+
+
+def _count(word: str) -> int:
+    number = int(word) if word.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number from 1 upwards")
+    return number
