@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import contextmanager
 
 # Set before torch starts its thread pools: on small inputs one thread is the quickest and reproducible.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -57,8 +58,22 @@ def log(caplog):
 @pytest.fixture
 def catalog():
     """Forget what a test registers."""
+    with _forgetting():
+        yield DatasetCatalog
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _catalog_of_a_module():
+    """Forget what fixtures of a whole file register: other files may use the same names."""
+    with _forgetting():
+        yield
+
+
+@contextmanager
+def _forgetting():
     before = set(DatasetCatalog.list())
-    yield DatasetCatalog
+    yield
     for name in set(DatasetCatalog.list()) - before:
         DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+        if name in MetadataCatalog.list():
+            MetadataCatalog.remove(name)

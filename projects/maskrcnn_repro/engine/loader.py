@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from maskrcnn_repro.engine.stream import build_sample_loader
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.proposals.mapper import WithStoredProposals, placed
 from maskrcnn_repro.proposals.prepare import open_store, stores_of
@@ -19,12 +20,7 @@ from maskrcnn_repro.proposals.store import ProposalStore
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    build_detection_train_loader,
-    get_detection_dataset_dicts,
-)
+from detectron2.data import DatasetMapper, build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
@@ -36,10 +32,14 @@ MEMORY_SHARE = 0.5
 """Fraction of the machine's memory that cached images may take."""
 
 
-def build_train_loader(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
+def build_train_loader(cfg: CfgNode, first: int = 0) -> Iterable[list[dict[str, Any]]]:
     """Return Detectron2's endless training loader over ``cfg.DATASETS.TRAIN``.
 
     With ``MODEL.LOAD_PROPOSALS`` each image brings its stored ``proposals``.
+
+    Args:
+        cfg: the config.
+        first: the iteration whose batch comes first.
 
     Raises:
         ConfigError: ``DATALOADER.CACHE_IMAGES`` is set and the images do not fit into memory.
@@ -47,13 +47,8 @@ def build_train_loader(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
     """
     stores = stores_of(cfg, "TRAIN") if cfg.MODEL.LOAD_PROPOSALS else []
     records = training_records(cfg, stores)
-    mapper: Mapper = DatasetMapper(cfg, True)
-    if cfg.DATALOADER.CACHE_IMAGES:
-        images = DecodedImages(records, cfg.INPUT.FORMAT)
-        mapper = CachedMapper(images, **DatasetMapper.from_config(cfg, is_train=True))
-    if stores:
-        mapper = WithStoredProposals(mapper, stores)
-    return build_detection_train_loader(cfg, mapper=mapper, dataset=records)
+    mapper = training_mapper(cfg, records, stores)
+    return build_sample_loader(cfg, records, mapper, first=first)
 
 
 def build_test_loader(cfg: CfgNode, name: str) -> Iterable[list[dict[str, Any]]]:
@@ -97,6 +92,17 @@ def training_records(cfg: CfgNode, stores: Sequence[ProposalStore] = ()) -> list
     pairs = zip(cfg.DATASETS.TRAIN, stores, strict=True)
     lists = [placed(chosen([name]), store, i) for i, (name, store) in enumerate(pairs)]
     return list(itertools.chain.from_iterable(lists))
+
+
+def training_mapper(
+    cfg: CfgNode, records: Sequence[dict[str, Any]], stores: Sequence[ProposalStore] = ()
+) -> Mapper:
+    """Return what makes the model's input of one of ``records``, see :func:`training_records`."""
+    mapper: Mapper = DatasetMapper(cfg, True)
+    if cfg.DATALOADER.CACHE_IMAGES:
+        images = DecodedImages(records, cfg.INPUT.FORMAT)
+        mapper = CachedMapper(images, **DatasetMapper.from_config(cfg, is_train=True))
+    return WithStoredProposals(mapper, stores) if stores else mapper
 
 
 def min_keypoints(cfg: CfgNode) -> int:

@@ -17,6 +17,7 @@ from maskrcnn_repro.plugins import load_plugins, loaded_plugins
 from maskrcnn_repro.proposals.prepare import prepare_proposals
 
 import torch
+import yaml
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
 from detectron2.utils import comm
@@ -58,17 +59,19 @@ def enter_folder(stack: ExitStack, folder: Path, *, fresh: bool) -> None:
             refuse_used(folder)
 
 
-def start(stack: ExitStack, cfg: CfgNode, folder: Path) -> CfgNode:
+def start(stack: ExitStack, cfg: CfgNode, folder: Path, *, resume: bool = False) -> CfgNode:
     """Start logging to ``folder``, seed all generators, write ``config.yaml``; return the final config.
 
-    An unset seed (SEED -1) is drawn and put into the config, so that ``config.yaml`` repeats the run.
+    An unset seed (SEED -1) is drawn and put into the config, so that ``config.yaml`` repeats the run;
+    with ``resume`` it is taken from there.
     """
     rank = comm.get_rank()
     stack.enter_context(logging_to(folder, rank))
     if cfg.SEED < 0:
         cfg = cfg.clone()
         cfg.defrost()
-        cfg.SEED = comm.shared_random_seed()
+        earlier = folder / "config.yaml"
+        cfg.SEED = _seed_in(earlier) if resume and earlier.is_file() else comm.shared_random_seed()
         cfg.freeze()
     seed_all_rng(cfg.SEED + rank)
     torch.backends.cudnn.benchmark = bool(cfg.CUDNN_BENCHMARK)
@@ -92,3 +95,7 @@ def start(stack: ExitStack, cfg: CfgNode, folder: Path) -> CfgNode:
         write_text(folder / "config.yaml", cfg.dump())
         logger.info("Output goes to %s (log.txt, config.yaml)", folder)
     return cfg
+
+
+def _seed_in(config: Path) -> int:
+    return int(yaml.safe_load(config.read_text(encoding="utf-8"))["SEED"])

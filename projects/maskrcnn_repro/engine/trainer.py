@@ -11,6 +11,7 @@ from maskrcnn_repro.engine.checkpoint import Checkpointer
 from maskrcnn_repro.engine.loader import build_train_loader
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.provenance import Progress
+from maskrcnn_repro.engine.randomness import Purpose, seed_everything
 
 import torch
 import torch.distributed as dist
@@ -50,6 +51,21 @@ class Clock(HookBase):
         self.seconds = state_dict["seconds"]
 
 
+class StepSeed(HookBase):
+    """Seeds each iteration by itself, so that a resumed run goes on with the numbers of the unbroken one.
+
+    Args:
+        seed: of the training, 0 or more.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_step(self) -> None:
+        """Seed this iteration; its images are seeded one by one in the loader."""
+        seed_everything(self.seed, Purpose.STEP, self.trainer.iter, comm.get_rank())
+
+
 Report = Callable[[nn.Module, Progress], dict[str, Any]]
 """Evaluates a model and returns nested metrics."""
 
@@ -69,7 +85,7 @@ def train(cfg: CfgNode, *, resume: bool, report: Report) -> None:
     logger.debug("Model:\n%s", model)
     optimizer = build_optimizer(cfg, model)
     loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-    trainer = loop(distributed(model), build_train_loader(cfg), optimizer)
+    trainer = loop(distributed(model), (), optimizer)
     checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=trainer)
     clock = Clock()
     last = cfg.SOLVER.MAX_ITER
@@ -80,6 +96,7 @@ def train(cfg: CfgNode, *, resume: bool, report: Report) -> None:
 
     # Order: what a checkpoint keeps comes before it; a failing evaluation leaves a checkpoint.
     steps = [
+        StepSeed(cfg.SEED),
         hooks.IterationTimer(),
         clock,
         hooks.LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer)),
@@ -96,6 +113,7 @@ def train(cfg: CfgNode, *, resume: bool, report: Report) -> None:
     if resume and checkpointer.has_checkpoint():
         first = trainer.iter + 1
         logger.info("Resuming at iteration %d of %d", first, last)
+    trainer.reset_data_loader(lambda: build_train_loader(cfg, first))
     trainer.train(first, last)
 
 
