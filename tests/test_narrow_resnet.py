@@ -31,6 +31,33 @@ def test_parameters_by_hand():
     assert sum(p.numel() for p in small().parameters()) == stem + res2 + res3
 
 
+def test_parameters_of_grouped_blocks_by_hand():
+    bn = lambda c: 2 * c
+    stem = 3 * 4 * 9 + bn(4)
+    # 1x1, 3x3 in groups of 4 channels, 1x1; the first block has a 1x1 shortcut.
+    block = lambda ins, c: ins * c + c * 4 * 9 + c * c + 3 * bn(c)
+    res2 = block(4, 8) + 4 * 8 + bn(8)
+    res3 = block(8, 16) + 8 * 16 + bn(16) + block(16, 16)
+    net = small(group_width=4)
+    assert sum(p.numel() for p in net.parameters()) == stem + res2 + res3
+    assert net(torch.rand(1, 3, 64, 64))["res3"].shape == (1, 16, 8, 8)
+
+
+@pytest.mark.parametrize(("depth", "times"), [(18, 1), (50, 1), (101, 2), (152, 3)])
+def test_blocks_follow_the_depth(depth, times):
+    cfg = load_config(
+        "", ["MODEL.RESNETS.DEPTH", str(depth), "MODEL.NARROW_RESNET.NUM_BLOCKS", "[1,2,1]"]
+    )
+    cfg.MODEL.BACKBONE.NAME = "build_narrow_resnet_backbone"
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res4"]
+    net = build_backbone(cfg, ShapeSpec(channels=3))
+    assert [len(getattr(net, name)) for name in ("res2", "res3", "res4")] == [
+        times,
+        2 * times,
+        times,
+    ]
+
+
 @pytest.mark.parametrize("stem_stride", [2, 4])
 def test_res2_has_stride_4_and_res3_stride_8(stem_stride):
     net = small(stem_stride=stem_stride)
@@ -63,6 +90,7 @@ def test_fpn_is_built_from_the_config_and_learns():
     [
         ({"channels": [4, 8]}, "CHANNELS has 2 entries, but NUM_BLOCKS has 2 stages"),
         ({"channels": [4, 8, 8]}, r"\[4, 8, 8\]: neighbours must differ"),
+        ({"group_width": 3}, r"\[4, 8, 16\]: all but .* multiples of .*WIDTH_PER_GROUP 3"),
         ({"stem_stride": 8}, "STEM_STRIDE is 8; it must be 2 or 4"),
     ],
 )

@@ -79,9 +79,11 @@ def add_config(cfg: CfgNode) -> None:
     # AdamW's decay of its running means, of gradients and of their squares (fractions per step).
     cfg.SOLVER.BETAS = (0.9, 0.999)
 
-    # A ResNet of basic blocks, narrow enough to train from random weights on a CPU.
+    # A ResNet of basic blocks, narrow enough to train from random weights on a CPU; with RESNETS.NUM_GROUPS
+    # above 1 a ResNeXt with WIDTH_PER_GROUP channels in a group.
     narrow = cfg.MODEL.NARROW_RESNET = CfgNode()
-    # Blocks in res2, res3 and so on; the number of entries is the number of stages.
+    # Blocks in res2, res3 and so on at RESNETS.DEPTH 50 (101 has twice, 152 three times as many); the
+    # number of entries is the number of stages.
     narrow.NUM_BLOCKS = [1, 1, 1]
     # Channels of the stem, then of each stage; neighbours differ.
     narrow.CHANNELS = [32, 48, 96, 160]

@@ -2,7 +2,9 @@
 
 The paper's backbones (Sec. 3.1) start from ImageNet weights and need a GPU. This one keeps their
 structure (stem, residual stages res2, res3, ..., each halving the resolution) with few channels, so that
-the experiments that vary something else can be seen on a laptop.
+the experiments that vary something else can be seen on a laptop. Where they vary the depth or take
+ResNeXt, its counterpart follows ``MODEL.RESNETS.DEPTH`` and ``NUM_GROUPS``: 101 has twice, 152 three times
+the blocks of 50; groups make it bottleneck blocks of grouped 3x3 convolutions.
 
 Shape legend: N images, C channels, H and W pixels of the network's input.
 """
@@ -19,7 +21,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.layers import CNNBlockBase, Conv2d, ShapeSpec, get_norm
 from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, ResNet
-from detectron2.modeling.backbone.resnet import BasicBlock
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from fvcore.nn import weight_init
 from torch import nn
 
@@ -68,8 +70,9 @@ def narrow_resnet(
     stem_stride: int,
     norm: str,
     out_features: Sequence[str],
+    group_width: int = 0,
 ) -> ResNet:
-    """Build a ResNet of basic blocks.
+    """Build a ResNet of basic blocks, or a ResNeXt of bottleneck blocks.
 
     Args:
         in_channels: channels of the image.
@@ -78,29 +81,36 @@ def narrow_resnet(
         stem_stride: 2 or 4; res2 always has stride 4, each later stage twice its predecessor's.
         norm: name of a Detectron2 norm.
         out_features: stages to return, such as ``["res2", "res3"]``.
+        group_width: of ResNeXt, channels in each group of its 3x3 convolutions; 0: basic blocks.
 
     Raises:
-        ConfigError: the lists do not fit together or the stride is neither 2 nor 4.
+        ConfigError: the lists do not fit together, the stride is neither 2 nor 4, or channels cannot be
+            split into groups.
     """
-    _check(num_blocks, channels, stem_stride)
+    _check(num_blocks, channels, stem_stride, group_width)
     stem = ConvStem(in_channels, channels[0], stride=stem_stride, norm=norm)
     stages = []
     for index, (blocks, (ins, outs)) in enumerate(zip(num_blocks, pairwise(channels), strict=True)):
         first_stride = 4 // stem_stride if index == 0 else 2
+        # As wide inside as outside, like ResNeXt-101-64x4d's first stage.
+        grouped = {"bottleneck_channels": outs, "num_groups": outs // (group_width or 1)}
         stages.append(
             ResNet.make_stage(
-                BasicBlock,
+                BottleneckBlock if group_width else BasicBlock,
                 blocks,
                 stride_per_block=[first_stride] + [1] * (blocks - 1),
                 in_channels=ins,
                 out_channels=outs,
                 norm=norm,
+                **(grouped if group_width else {}),
             )
         )
     return ResNet(stem, stages, out_features=list(out_features))
 
 
-def _check(num_blocks: Sequence[int], channels: Sequence[int], stem_stride: int) -> None:
+def _check(
+    num_blocks: Sequence[int], channels: Sequence[int], stem_stride: int, group_width: int
+) -> None:
     if len(channels) != len(num_blocks) + 1:
         raise ConfigError(
             f"MODEL.NARROW_RESNET.CHANNELS has {len(channels)} entries, but NUM_BLOCKS has "
@@ -113,19 +123,26 @@ def _check(num_blocks: Sequence[int], channels: Sequence[int], stem_stride: int)
         )
     if stem_stride not in (2, 4):
         raise ConfigError(f"MODEL.NARROW_RESNET.STEM_STRIDE is {stem_stride}; it must be 2 or 4.")
+    if group_width and any(count % group_width for count in channels[1:]):
+        raise ConfigError(
+            f"MODEL.NARROW_RESNET.CHANNELS is {list(channels)}: all but the stem's must be multiples of "
+            f"MODEL.RESNETS.WIDTH_PER_GROUP {group_width}."
+        )
 
 
 @BACKBONE_REGISTRY.register()
 def build_narrow_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """Build :func:`narrow_resnet` from ``MODEL.NARROW_RESNET`` and ``MODEL.RESNETS``."""
-    narrow = cfg.MODEL.NARROW_RESNET
+    narrow, full = cfg.MODEL.NARROW_RESNET, cfg.MODEL.RESNETS
+    times = max(1, round(full.DEPTH / 50))
     return narrow_resnet(
         in_channels=input_shape.channels,
-        num_blocks=narrow.NUM_BLOCKS,
+        num_blocks=[times * blocks for blocks in narrow.NUM_BLOCKS],
         channels=narrow.CHANNELS,
         stem_stride=narrow.STEM_STRIDE,
-        norm=cfg.MODEL.RESNETS.NORM,
-        out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
+        norm=full.NORM,
+        out_features=full.OUT_FEATURES,
+        group_width=full.WIDTH_PER_GROUP if full.NUM_GROUPS > 1 else 0,
     )
 
 
