@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from maskrcnn_repro.config import load_config
@@ -43,22 +43,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 after a user's error, which is told in one sentence on stderr.
     """
-    try:
+
+    def start() -> None:
         args = parse(argv)
         cfg = config_from(args)
-        processes = Processes(
-            device=cfg.MODEL.DEVICE,
-            per_machine=args.num_gpus,
-            machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-        )
-        launch(run, processes, (cfg, args.resume, args.eval_only))
+        launch(run, processes_of(args, cfg), (cfg, args.resume, args.eval_only))
+
+    return exit_status(start)
+
+
+def exit_status(start: Callable[[], None]) -> int:
+    """Call ``start`` and return 0; after a user's error, tell it in one sentence on stderr and return 2."""
+    try:
+        start()
     except UserError as error:
         if not isinstance(error, AgreedError) or os.environ.get("RANK", "0") == "0":
             print(f"Error: {error}", file=sys.stderr, flush=True)
         return 2
     return 0
+
+
+def processes_of(args: argparse.Namespace, cfg: CfgNode) -> Processes:
+    """Return the processes that a parsed command line asks for."""
+    return Processes(
+        device=cfg.MODEL.DEVICE,
+        per_machine=args.num_gpus,
+        machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+    )
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -69,6 +82,16 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
     parser = default_argument_parser(EXAMPLES)
     parser.description = "Train or evaluate Mask R-CNN."
+    add_config_options(parser)
+    # Detectron2 derives one port from the user's id, so a user's second run on a machine fails.
+    parser.set_defaults(dist_url="auto")
+    args = parser.parse_args(argv)
+    refuse_late_options(args.opts)
+    return args
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dataset`` and ``--overlay``, which :func:`config_from` reads."""
     parser.add_argument(
         "--dataset",
         nargs=3,
@@ -84,13 +107,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="lay this YAML over the config file, such as a level's sizes; may be given several times",
     )
-    # Detectron2 derives one port from the user's id, so a user's second run on a machine fails.
-    parser.set_defaults(dist_url="auto")
-    args = parser.parse_args(argv)
-    late = next((word for word in args.opts if word.startswith("--")), None)
+
+
+def refuse_late_options(opts: Sequence[str]) -> None:
+    """Raise ConfigError if an option stands among the ``KEY VALUE`` pairs."""
+    late = next((word for word in opts if word.startswith("--")), None)
     if late:
-        raise ConfigError(f"{late} must stand before the first KEY VALUE pair ({args.opts[0]} …).")
-    return args
+        raise ConfigError(f"{late} must stand before the first KEY VALUE pair ({opts[0]} …).")
 
 
 def config_from(args: argparse.Namespace) -> CfgNode:

@@ -22,6 +22,8 @@ def refuse_other_head(cfg: CfgNode, path: str) -> None:
         CheckpointError: they were trained by Detectron2 or Detectron.
     """
     heads = cfg.MODEL.ROI_HEADS
+    if cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":  # it has no head
+        return
     if (heads.NAME, heads.RES5_STRIDE) != ("PaperRes5ROIHeads", 1):
         return
     owner = foreign_owner(read_content(local_file(path)), is_pickle=path.endswith(".pkl"))

@@ -55,7 +55,7 @@ def write_results(
 ) -> None:
     """Write metrics (AP in points, 0 to 100) with their origin, as one JSON object, in one step."""
     results = {
-        "metrics": _finite(metrics),
+        "metrics": finite(metrics),
         "iterations": progress.iterations,
         "train_seconds": _rounded(progress.train_seconds),
         "eval_seconds": _rounded(eval_seconds),
@@ -155,8 +155,8 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 2)
 
 
-def _finite(value: Any) -> Any:
-    """Replace NaN, which JSON lacks, by None."""
+def finite(value: Any) -> Any:
+    """Replace NaN, which JSON lacks, by None; None stays."""
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
-    return value if math.isfinite(value) else None
+        return {key: finite(one) for key, one in value.items()}
+    return value if value is not None and math.isfinite(value) else None

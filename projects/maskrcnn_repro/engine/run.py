@@ -44,7 +44,7 @@ def run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
         fresh = not (resume or eval_only)
         agreed(lambda: enter_folder(stack, output, fresh=fresh))
         folder = evaluation_folder(cfg) if eval_only else output
-        cfg = start(stack, cfg, folder)
+        cfg = start(stack, cfg, folder, resume=resume and not eval_only)
         if eval_only:
             model, progress = load_trained(cfg, resume=resume)
             report(cfg, model, folder, progress)
@@ -59,25 +59,34 @@ def run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
 
 
 def load_trained(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Progress]:
-    """Return the model with MODEL.WEIGHTS, or with the last checkpoint of OUTPUT_DIR.
-
-    The checkpoint is taken with ``resume`` or where MODEL.WEIGHTS is empty.
+    """Return the model with the weights of :func:`weights_of`.
 
     Raises:
         CheckpointError: there are no weights, they do not fill the model, or they are of another C4 head.
     """
+    path = weights_of(cfg, resume=resume)
+    refuse_other_head(cfg, path)
     model = laid_out(cfg, build_model(cfg))
+    logger.info("Weights: %s", path)
     checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, complete=True)
+    return model, Progress.of_checkpoint(checkpointer.load(path, checkpointables=[]))
+
+
+def weights_of(cfg: CfgNode, *, resume: bool) -> str:
+    """Return MODEL.WEIGHTS or, with ``resume`` or where that is empty, OUTPUT_DIR's last checkpoint.
+
+    Raises:
+        CheckpointError: there is neither.
+    """
+    checkpointer = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)
     last = checkpointer.has_checkpoint() and (resume or not cfg.MODEL.WEIGHTS)
     path = checkpointer.get_checkpoint_file() if last else cfg.MODEL.WEIGHTS
     if not path:
         raise CheckpointError(
-            f"--eval-only has no weights: OUTPUT_DIR {cfg.OUTPUT_DIR!r} holds no checkpoint; "
-            "name a file with MODEL.WEIGHTS FILE."
+            f"There are no weights: OUTPUT_DIR {cfg.OUTPUT_DIR!r} holds no checkpoint; name a file with "
+            "MODEL.WEIGHTS FILE."
         )
-    refuse_other_head(cfg, path)
-    logger.info("Evaluating %s", path)
-    return model, Progress.of_checkpoint(checkpointer.load(path, checkpointables=[]))
+    return path
 
 
 def report(cfg: CfgNode, model: nn.Module, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -111,7 +120,7 @@ def _draw(cfg: CfgNode, metrics: Metrics, folder: Path, progress: Progress) -> N
         write_sheet(
             folder / PICTURE,
             dataset=name,
-            predictions=predictions_file(evaluation_folder(cfg), name),
+            predictions=predictions_file(evaluation_folder(cfg), name, metrics[name]),
             images=cfg.TEST.SHEET_IMAGES,
             threshold=cfg.TEST.SHEET_SCORE_THRESH,
             metrics=metrics[name],

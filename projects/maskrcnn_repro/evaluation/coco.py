@@ -1,14 +1,16 @@
-"""Box, mask and keypoint AP by Detectron2's COCOEvaluator on the official COCO code."""
+"""Box, mask and keypoint AP and recall of proposals, by Detectron2's COCOEvaluator and the COCO code."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.engine.loader import build_test_loader
+from maskrcnn_repro.evaluation.table import PROPOSALS
 
 from detectron2.config import CfgNode
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset
@@ -16,7 +18,10 @@ from torch import nn
 
 logger = logging.getLogger(__name__)
 Metrics = dict[str, dict[str, dict[str, float]]]
-"""Data set, task (``bbox``, ``segm``, ``keypoints``), metric (``AP``, ``AP50`` …): points, 0 to 100."""
+"""Data set, task (``bbox``, ``segm``, ``keypoints``), metric (``AP``, ``AP50`` …): points, 0 to 100.
+
+A region proposal network has the task ``box_proposals`` with ``AR@100``, ``ARs@100`` … ``ARl@1000``.
+"""
 
 
 def evaluate(cfg: CfgNode, model: nn.Module, folder: Path) -> Metrics:
@@ -55,9 +60,19 @@ def tasks_of(cfg: CfgNode) -> tuple[str, ...]:
     return ("bbox", *(task for task, on in heads.items() if on))
 
 
-def predictions_file(folder: Path, dataset: str) -> Path:
-    """Return the COCO results JSON that :func:`evaluate` wrote for a data set."""
-    return folder / dataset / "coco_instances_results.json"
+def predictions_file(folder: Path, dataset: str, tasks: Iterable[str] = ()) -> Path:
+    """Return what :func:`evaluate` wrote for a data set.
+
+    Args:
+        folder: as given there.
+        dataset: name.
+        tasks: those with metrics.
+
+    Returns:
+        The COCO results JSON or, of a region proposal network, Detectron2's file of proposals.
+    """
+    file = "box_proposals.pkl" if PROPOSALS in tasks else "coco_instances_results.json"
+    return folder / dataset / file
 
 
 def flat(metrics: Metrics) -> dict[str, Any]:

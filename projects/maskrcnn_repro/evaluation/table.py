@@ -3,39 +3,57 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
 TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints"}
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+PROPOSALS = "box_proposals"
+"""Detectron2's name of the task of a region proposal network; its metrics are recalls."""
+LIMITS = (100, 1000)
+RECALLS = ("AR", "ARs", "ARm", "ARl")
 
 
-def metrics_table(tasks: Mapping[str, Mapping[str, float]]) -> str:
-    """Return COCO's metrics in points, one line per task.
+def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
+    """Return COCO's metrics in points, one line per task; of proposals their recall, one per limit.
 
     A dash stands where there is nothing to measure (no object of that size; keypoints have no APs).
     """
-    rows = [
+    precisions = [
         [TASKS[task], *(_points(values.get(column)) for column in COLUMNS)]
         for task, values in tasks.items()
         if task in TASKS
     ]
-    return tabulate(
-        rows,
-        headers=["", *COLUMNS],
-        tablefmt="simple",
-        disable_numparse=True,
-        colalign=("left", *["right"] * len(COLUMNS)),
-    )
+    values = tasks.get(PROPOSALS, {})
+    recalls = [
+        [f"{limit} proposals", *(_points(values.get(f"{column}@{limit}")) for column in RECALLS)]
+        for limit in (LIMITS if values else ())
+    ]
+    tables = [(precisions, COLUMNS)] if precisions or not recalls else []
+    tables += [(recalls, RECALLS)] if recalls else []
+    return "\n\n".join(_table(rows, columns) for rows, columns in tables)
 
 
 def summary(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
-    """Return one line: ``box AP 31.5 · mask AP 25.8``."""
-    return " · ".join(
+    """Return one line: ``box AP 31.5 · mask AP 25.8``, or ``AR@100 40.2 · AR@1000 51.6``."""
+    precisions = [
         f"{TASKS[task]} AP {_points(values.get('AP'))}"
         for task, values in tasks.items()
         if task in TASKS
+    ]
+    values = tasks.get(PROPOSALS, {})
+    recalls = [f"AR@{n} {_points(values.get(f'AR@{n}'))}" for n in (LIMITS if values else ())]
+    return " · ".join([*precisions, *recalls])
+
+
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:
+    return tabulate(
+        rows,
+        headers=["", *columns],
+        tablefmt="simple",
+        disable_numparse=True,
+        colalign=("left", *["right"] * len(columns)),
     )
 
 

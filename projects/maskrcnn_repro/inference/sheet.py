@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from maskrcnn_repro.inference.draw import (
     draw_chip,
     font,
 )
+from maskrcnn_repro.inference.proposals import best_fitting, proposals_by_image
 
 import numpy as np
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
@@ -57,16 +58,16 @@ def write_sheet(
     Args:
         path: the PNG.
         dataset: registered name; its images are taken at even distances.
-        predictions: COCO results JSON on that data set; a missing file means nothing was found.
+        predictions: COCO results JSON on that data set; a missing file means nothing was found. Or
+            Detectron2's ``.pkl`` of proposals: drawn is the one that fits each object best.
         images: how many images, at most.
-        threshold: lowest score drawn.
+        threshold: lowest score drawn; of proposals the lowest IoU with the object.
         metrics: by task and name, in points, for the header.
         caption: second line of the header.
     """
     records = pick(DatasetCatalog.get(dataset), images)
     metadata = MetadataCatalog.get(dataset)
-    found = by_image(predictions, threshold)
-    to_class = metadata.get("thing_dataset_id_to_contiguous_id")
+    guess_of, scores = guesses(predictions, threshold, metadata)
     style = style_of(metadata)
     longest = max((max(r["height"], r["width"]) for r in records), default=CELL[0])
     side = min(max(longest, CELL[0]), CELL[1])
@@ -75,16 +76,30 @@ def write_sheet(
         image = read_image(record["file_name"], format="RGB")
         scale = side / max(image.shape[:2])
         truth = ground_truth(record)
-        guess = predicted(found[record["image_id"]], to_class)
+        guess = guess_of(record["image_id"], truth)
         counts = f"   {len(truth)} objects, {len(guess)} found"
         title = shortened(Path(record["file_name"]).name, counts, 2 * side)
         both = [Image.fromarray(draw(image, objects, style, scale)) for objects in (truth, guess)]
         pairs.append((title, both))
     sheet = compose(
-        pairs, side, summary(metrics), f"{caption} · scores from {threshold:.2f}", style
+        pairs, side, summary(metrics), f"{caption} · {scores} from {threshold:.2f}", style
     )
     with replaced(path) as beside:
         sheet.save(beside, optimize=True)
+
+
+def guesses(
+    predictions: Path, threshold: float, metadata: Metadata
+) -> tuple[Callable[[Any, Objects], Objects], str]:
+    """Return what gives an image's guesses, by its id and its truth, and what their scores are."""
+    if predictions.suffix == ".pkl":
+        proposals = proposals_by_image(predictions)
+        return (
+            lambda image_id, truth: best_fitting(proposals[image_id], truth, threshold)
+        ), "proposals, IoU"
+    found = by_image(predictions, threshold)
+    to_class = metadata.get("thing_dataset_id_to_contiguous_id")
+    return lambda image_id, _: predicted(found[image_id], to_class), "scores"
 
 
 def shortened(name: str, rest: str, width: int) -> str:
