@@ -7,13 +7,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any
 
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.data_file import FOLDER, Node, missing, read_data
 from maskrcnn_repro.tables.paper import find_row, metrics
-
-Number = TypeVar("Number")
 
 DIRECTIONS = (">", "≥", "≈")
 
@@ -41,7 +39,7 @@ class Claim:
     margin: float
     paper_gap: float
 
-    def gap(self, value: Callable[[str, str], Number]) -> Number:
+    def gap(self, value: Callable[[str, str], Any]) -> Any:
         """Return the gap that the claim is about, of numbers or of arrays of them.
 
         Args:
@@ -54,17 +52,15 @@ class Claim:
         return tuple(_terms(self.quantity))
 
 
-def gap(
-    rows: tuple[tuple[str, str], ...], quantity: str, value: Callable[[str, str], Number]
-) -> Number:
-    """Return ``(a - b)`` of the one pair, or ``(a - b) - (c - d)`` of two, see :class:`Claim`."""
+def gap(rows: tuple[tuple[str, str], ...], quantity: str, value: Callable[[str, str], Any]) -> Any:
+    """Return ``a - b`` of the one pair, or ``(a - b) - (c - d)`` of two, see :class:`Claim`."""
 
-    def of_row(row: str) -> Number:
+    def of_row(row: str) -> Any:
         first, *second = (value(row, metric) for metric in _terms(quantity))
-        return first - second[0] if second else first  # type: ignore[operator,no-any-return]
+        return first - second[0] if second else first
 
-    gaps = [of_row(a) - of_row(b) for a, b in rows]  # type: ignore[operator]
-    return gaps[0] - gaps[1] if len(gaps) == 2 else gaps[0]  # type: ignore[no-any-return]
+    gaps = [of_row(a) - of_row(b) for a, b in rows]
+    return gaps[0] - gaps[1] if len(gaps) == 2 else gaps[0]
 
 
 def claims() -> Mapping[str, Claim]:

@@ -164,7 +164,8 @@ def parse(
         made[name] = _table(name, node, known, unused, extras.get(name, []))
     top.end()
     if unused:
-        raise TableError(f"experiments.yaml: {missing((), next(iter(unused)), 'row')}")
+        rows = [row for table in made.values() for row in table.rows]
+        raise TableError(f"experiments.yaml: {missing(rows, next(iter(unused)), 'row')}")
     return MappingProxyType(known), MappingProxyType(made)
 
 
