@@ -100,7 +100,7 @@ def test_text_shows_both_gaps_missing_cells_reasons_and_departures(fake):
     assert [" ".join(line.split()) for line in lines[start : start + 8]] == [
         "row AP AP AP bb AP bb",
         "paper ours paper ours",
-        "------------- ----------- ---------- ------- ----------",
+        "----------- ----------- ---------- ----------- ----------",
         f"Model other 20.0 {DASH} {DASH} {DASH}",
         "Model a 30.0 40.5 ± 0.7 38.0 51.0 ± 1.4",
         f"Model b [a] 33.5 (+3.5) {DASH} {DASH} {DASH}",
@@ -108,7 +108,7 @@ def test_text_shows_both_gaps_missing_cells_reasons_and_departures(fake):
         f"Model gap 3.5 {DASH} {DASH} {DASH}",
     ]
     assert (
-        "[a] departs from the paper: Half the data.; unfinished: seed 1 at model_0000004.pth"
+        "[a] departs from the paper: Half the data. unfinished: seed 1 at model_0000004.pth."
         in text
     )
     assert "[b] cannot be run: Weights were not published." in text
@@ -125,7 +125,7 @@ def test_wide_tables_are_broken_into_blocks_of_three_metrics(fake):
 def test_held_out_columns_name_the_images_of_each_side(fake):
     record(fake, "a", 1, 40.0, 50.0)
     text = as_markdown(made(fake, *ROWS, held_out=("AP",)), METRICS)
-    assert "AP paper COCO minival" in text
+    assert "AP paper test" in text
     assert "AP ours mini_coco_val" in text
     assert "AP bb paper |" in text
 

@@ -29,6 +29,7 @@ from maskrcnn_repro.tables.plan import (
     RepeatedEvaluation,
     Setting,
     is_rpn,
+    not_at_level,
     plan,
 )
 from maskrcnn_repro.tables.processes import environments
@@ -213,14 +214,15 @@ def _at_level(
     Raises:
         TableError: nothing can be run.
     """
-    wanted, reasons = [], []
+    wanted = []
+    left_out: dict[str, list[str]] = {}
     for name in dict.fromkeys(name for one in selected for name in one.experiments()):
-        try:
-            overlays(known[name], setting.level)
-        except TableError as error:
-            reasons.append(f"{name} is left out. {error}")
+        reason = not_at_level(known[name], setting.level)
+        if reason:
+            left_out.setdefault(reason, []).append(name)
         else:
             wanted.append(name)
+    reasons = [f"{', '.join(names)}: left out. {reason}" for reason, names in left_out.items()]
     if not wanted:
         cannot = [f"{r.id}: {r.why_not}" for one in selected for r in one.rows if r.why_not]
         raise TableError(" ".join(reasons or cannot) or "These rows are other methods' or gaps.")

@@ -101,7 +101,8 @@ def _grid(
     headers = ["row"]
     for name in names:
         held_out = name in report.table.held_out
-        where = {"paper": report.table.split, "ours": splits, "Detectron2": splits}
+        # Such columns are measured on test images, said in full above the table.
+        where = {"paper": "test", "ours": splits, "Detectron2": splits}
         for kind, _ in kinds:
             words = [metrics[name].title, kind, *([where[kind]] if held_out else [])]
             headers.append(line_break.join(words))
@@ -138,25 +139,28 @@ def _about(report: TableReport) -> list[str]:
 
 def _marked(report: TableReport) -> list[tuple[str, ReportRow]]:
     """Return a mark for each row that has a footnote."""
-    rows = [row for row in report.rows if _remarks(row)]
+    rows = [row for row in report.rows if _remarks(row, report.level)]
     return [(_letter(number), row) for number, row in enumerate(rows)]
 
 
-def _remarks(row: ReportRow) -> list[str]:
+def _remarks(row: ReportRow, level: str) -> list[str]:
     one = row.row
     texts = [
         ("cannot be run: ", one.why_not),
         ("departs from the paper: ", one.departs),
         ("an extra row: " if one.extra else "", one.note),
         ("", "derived from printed numbers" if one.derived else None),
+        (f"not at level {level}: ", row.not_here or None),
         ("unfinished: ", "; ".join(row.unfinished) or None),
     ]
-    return [f"{head}{text}" for head, text in texts if text]
+    return [f"{head}{text.rstrip('.')}." for head, text in texts if text]
 
 
 def _foot(report: TableReport) -> list[str]:
-    lines = [f"[{mark}] {'; '.join(_remarks(row))}" for mark, row in _marked(report)]
-    missing = [r.row.id for r in report.rows if r.row.experiment and not r.records]
+    lines = [f"[{mark}] {' '.join(_remarks(row, report.level))}" for mark, row in _marked(report)]
+    missing = [
+        r.row.id for r in report.rows if r.row.experiment and not r.records and not r.not_here
+    ]
     if missing:
         lines.append(f"Not run yet: {', '.join(missing)}.")
     lines += [f"Left out: {text}." for text in report.refused]
@@ -182,6 +186,7 @@ def _row_json(row: ReportRow) -> dict[str, Any]:
         "why_not": one.why_not,
         "departs": one.departs,
         "unfinished": list(row.unfinished),
+        "not_at_level": row.not_here or None,
         "cells": {name: _cell_json(cell) for name, cell in row.cells.items()},
     }
 

@@ -389,6 +389,15 @@ def plan(
     return Plan(tuple(stages.values()), frozenset(keys))
 
 
+def not_at_level(experiment: Experiment, level: str) -> str:
+    """Return why an experiment cannot be run at a level; empty if it can."""
+    try:
+        overlays(experiment, level)
+    except TableError as error:
+        return str(error)
+    return ""
+
+
 def is_rpn(name: str, known: Mapping[str, Experiment]) -> bool:
     """Tell whether other experiments train on the proposals of this one."""
     return any(one.proposals == name for one in known.values())
@@ -398,7 +407,13 @@ def shown(words: Sequence[str]) -> str:
     """Return a command as a person types it: paths below the current folder are relative."""
     here = os.getcwd() + os.sep
     head = "python" if words[0] == sys.executable else words[0]
-    return shlex.join([head, *(word.removeprefix(here) for word in words[1:])])
+    return " ".join(_quoted(word) for word in [head, *(w.removeprefix(here) for w in words[1:])])
+
+
+def _quoted(word: str) -> str:
+    # Tuples of names hold single quotes, which shlex would take apart.
+    plain = "'" in word and not set(word) & set('"$`\\!')
+    return f'"{word}"' if plain else shlex.quote(word)
 
 
 def describe_stale(stage: Stage, status: Status) -> str:

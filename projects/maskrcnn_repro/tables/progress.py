@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import shutil
 import statistics
 import sys
@@ -11,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from maskrcnn_repro.config import find_config
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.evaluation.table import summary
-from maskrcnn_repro.tables.plan import Plan, Stage, StoreStage, shown
+from maskrcnn_repro.tables.plan import EvaluationStage, Plan, Stage, StoreStage, shown
 from maskrcnn_repro.tables.processes import Child, last_words
 from maskrcnn_repro.tables.records import RESULTS, State, Status, read_record
 from maskrcnn_repro.tables.runner import Failure
@@ -21,6 +23,7 @@ from maskrcnn_repro.tables.runner import Failure
 LINE_SECONDS = 60.0
 """Between two lines on a console that cannot be redrawn, such as a file."""
 REDRAW_SECONDS = 1.0
+_COST = re.compile(r"^# Cost of this stage: (.*(?:\n#   .*)*)", re.MULTILINE)
 
 
 class Costs:
@@ -153,7 +156,7 @@ def describe(plan: Plan, jobs: int) -> str:
             state += ", not needed"
         note = f" ({status.note})" if status.note else ""
         cost = costs.of(stage)
-        took = "time unknown" if cost is None else f"about {clock(cost)}"
+        took = f"about {clock(cost)}" if cost is not None else lab_record(stage)
         lines += [
             f"{number:>3}  {stage.title}: {state}{note}, {took}",
             f"     {stage.folder}",
@@ -165,6 +168,15 @@ def describe(plan: Plan, jobs: int) -> str:
         f"{len(plan.stages)} stages, {len(todo)} to run, {jobs} side by side: {about if todo else 'done'}."
     )
     return "\n".join(lines)
+
+
+def lab_record(stage: Stage) -> str:
+    """Return the cost that a config's head notes for the paper's sizes; else that nothing is known."""
+    if stage.setting.level != "paper" or isinstance(stage, StoreStage | EvaluationStage):
+        return "time unknown"
+    text = find_config(stage.experiment.config).read_text(encoding="utf-8")
+    found = _COST.search(text)
+    return " ".join(found.group(1).replace("\n#", " ").split()) if found else "time unknown"
 
 
 def remaining(

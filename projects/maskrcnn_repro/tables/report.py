@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import maskrcnn_repro
@@ -17,7 +17,7 @@ from maskrcnn_repro.engine.provenance import data_origin
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.experiments import Experiment
 from maskrcnn_repro.tables.paper import Metric, Row, Table
-from maskrcnn_repro.tables.plan import Setting, Stage, plan
+from maskrcnn_repro.tables.plan import Setting, Stage, not_at_level, plan
 from maskrcnn_repro.tables.records import Record, State, newest_record
 from maskrcnn_repro.tables.zoo import zoo_record
 
@@ -70,6 +70,8 @@ class ReportRow:
     records: tuple[Record, ...] = ()
     unfinished: tuple[str, ...] = ()
     """What was begun and is not done: seed, how far."""
+    not_here: str = ""
+    """Why its experiment does not exist at this level."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,9 @@ def report(
         seeds: use seeds 1 to this number; all by default.
     """
     shown = set(rows) or set(table.rows)
-    wanted = {row.experiment for row in table.rows.values() if row.experiment}
-    found = gather(sorted(wanted), setting, known, seeds)
+    names = sorted({row.experiment for row in table.rows.values() if row.experiment})
+    not_here = {name: not_at_level(known[name], setting.level) for name in names}
+    found = gather([name for name in names if not not_here[name]], setting, known, seeds)
     _refuse_other_data(found)
     made = [
         ReportRow(
@@ -128,6 +131,7 @@ def report(
             cells={name: _cell(table, row, columns[name], found) for name in table.columns},
             records=tuple(found.records.get(row.experiment or "", {}).values()),
             unfinished=tuple(found.unfinished.get(row.experiment or "", ())),
+            not_here=not_here.get(row.experiment or "", ""),
         )
         for row in table.rows.values()
         if row.id in shown
@@ -242,10 +246,9 @@ def _with_zoo(
     if record is None:
         return row
     cells = {
-        name: Cell(c.paper, c.paper_gap, c.ours, c.ours_gap, value_of(record, columns[name]))
-        for name, c in row.cells.items()
+        name: replace(cell, zoo=value_of(record, columns[name])) for name, cell in row.cells.items()
     }
-    return ReportRow(row.row, cells, (*row.records, record), row.unfinished)
+    return replace(row, cells=cells, records=(*row.records, record))
 
 
 def _short(digest: str | None) -> str:
