@@ -1,0 +1,183 @@
+"""The whole model: Detectron2's two-stage detector, with precision, memory layout and output of our own.
+
+Shape legend: N images of a batch, C channels, h, w height and width of an input image, H, W those that
+results are wanted in, all in pixels; R detections of an image, m side of a predicted mask in cells.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+from maskrcnn_repro.errors import ConfigError, did_you_mean
+from maskrcnn_repro.inference.paste import paste_to_rles
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
+from detectron2.structures import ImageList, Instances, ROIMasks
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""``MODEL.INFERENCE.PRECISION`` -> what convolutions and matrix products compute in."""
+MASK_OUTPUTS = ("bitmap", "rle")
+"""What ``MODEL.INFERENCE.MASK_OUTPUT`` may be."""
+
+
+@META_ARCH_REGISTRY.register()
+class MaskRCNN(GeneralizedRCNN):
+    """Fast, Faster, Mask and Keypoint R-CNN; with its defaults Detectron2's numbers, bit for bit.
+
+    Args:
+        precision: of inference alone: ``"float32"``, or autocast to ``"bfloat16"`` or ``"float16"``.
+            Results are float32 in any case, and training is not touched.
+        channels_last: keep weights and the batch of images in channels-last memory.
+        mask_output: ``pred_masks`` as ``"bitmap"``, an (R, H, W) bool tensor, or as ``"rle"``,
+            :class:`~maskrcnn_repro.inference.rle.RLEMasks` of the same pixels in a fraction of the
+            memory and time.
+        keep_images: give each result also the ``image`` that it belongs to, as it came in.
+        **parts: those of ``GeneralizedRCNN``.
+
+    Raises:
+        ConfigError: a precision or an output that does not exist.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        precision: str = "float32",
+        channels_last: bool = False,
+        mask_output: Literal["bitmap", "rle"] = "bitmap",
+        keep_images: bool = False,
+        **parts: Any,
+    ) -> None:
+        _check("PRECISION", precision, PRECISIONS)
+        _check("MASK_OUTPUT", mask_output, MASK_OUTPUTS)
+        super().__init__(**parts)
+        self.precision = PRECISIONS[precision]
+        self.channels_last = channels_last
+        self.mask_output = mask_output
+        self.keep_images = keep_images
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Read ``MODEL.INFERENCE`` and ``MODEL.CHANNELS_LAST`` beside what Detectron2 reads.
+
+        Raises:
+            ConfigError: a reduced precision with a keypoint head that would round coordinates to it.
+        """
+        keys = cfg.MODEL.INFERENCE
+        head = cfg.MODEL.ROI_KEYPOINT_HEAD.NAME
+        if cfg.MODEL.KEYPOINT_ON and keys.PRECISION != "float32" and head.startswith("KRCNN"):
+            raise ConfigError(
+                f"MODEL.INFERENCE.PRECISION {keys.PRECISION!r} would round keypoints to it in "
+                f"Detectron2's {head!r}; set MODEL.ROI_KEYPOINT_HEAD.NAME 'FCNKeypointHead'."
+            )
+        return {
+            **super().from_config(cfg),
+            "precision": keys.PRECISION,
+            "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "mask_output": keys.MASK_OUTPUT,
+            "keep_images": keys.KEEP_IMAGES,
+        }
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Normalise the (C, h, w) images and pad them to one batch, in the memory layout of the weights."""
+        images = super().preprocess_image(batched_inputs)
+        if self.channels_last:
+            images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def inference(
+        self,
+        batched_inputs: list[dict[str, Any]],
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> list[Any]:
+        """Detect objects, or add masks and keypoints to detections; see ``GeneralizedRCNN.inference``.
+
+        Args:
+            batched_inputs: one dict per image: ``image``, optionally ``height`` and ``width`` (H, W), and
+                ``proposals`` where the model has no proposal generator.
+            detected_instances: of each image ``pred_boxes`` and ``pred_classes`` that are known already,
+                in pixels of its input.
+            do_postprocess: False returns the heads' own ``Instances``: boxes and keypoints in pixels of the
+                input, masks as (R, 1, m, m) probabilities over their boxes.
+
+        Returns:
+            For each image ``{"instances": Instances}``, with ``keep_images`` also its ``image``.
+        """
+        with self._autocast():
+            found = super().inference(batched_inputs, detected_instances, do_postprocess=False)
+        results = [_in_float32(one) for one in found]
+        if not do_postprocess:
+            return results
+        pairs = zip(results, batched_inputs, strict=True)
+        return [self.postprocess(one, given) for one, given in pairs]
+
+    def postprocess(self, found: Instances, given: dict[str, Any]) -> dict[str, Any]:
+        """Bring an image's detections to the size that they are wanted in.
+
+        Args:
+            found: as :meth:`inference` returns it without postprocessing; may be changed.
+            given: the image's input.
+
+        Returns:
+            As :meth:`inference`, for one image.
+        """
+        height, width = found.image_size
+        size = given.get("height", height), given.get("width", width)
+        scale = detector_postprocess if self.mask_output == "bitmap" else postprocess_to_rles
+        result = {"instances": scale(found, *size)}
+        if self.keep_images:
+            result["image"] = given["image"]
+        return result
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        # Not even a disabled autocast: one of the caller's stays as it is.
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
+
+
+def postprocess_to_rles(found: Instances, height: int, width: int) -> Instances:
+    """Do what ``detector_postprocess`` does, with masks as RLEs.
+
+    Args:
+        found: of one image, in pixels of its input; masks, if any, as (R, 1, m, m) probabilities over
+            their boxes. May be changed.
+        height: H.
+        width: W.
+    """
+    if not found.has("pred_masks"):
+        return detector_postprocess(found, height, width)
+    fields = dict(found.get_fields())
+    masks = fields.pop("pred_masks")
+    # Under another name, so that Detectron2 leaves out the masks of empty boxes, and pastes none.
+    fields["roi_masks"] = masks.tensor if isinstance(masks, ROIMasks) else masks[:, 0]
+    scaled = detector_postprocess(Instances(found.image_size, **fields), height, width)
+    kept = scaled.roi_masks
+    scaled.remove("roi_masks")
+    scaled.pred_masks = paste_to_rles(kept, scaled.pred_boxes.tensor, (height, width))
+    return scaled
+
+
+def _in_float32(found: Instances) -> Instances:
+    """Return the instances with all tensors of lower precision as float32."""
+    fields = {
+        name: value.float()
+        if isinstance(value, torch.Tensor) and value.is_floating_point()
+        else value
+        for name, value in found.get_fields().items()
+    }
+    return Instances(found.image_size, **fields)
+
+
+def _check(key: str, value: str, allowed: Any) -> None:
+    if value not in allowed:
+        raise ConfigError(
+            f"MODEL.INFERENCE.{key} {value!r} does not exist.{did_you_mean(str(value), allowed)} "
+            f"It may be {', '.join(allowed)}."
+        )
