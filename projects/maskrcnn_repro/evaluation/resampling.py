@@ -1,0 +1,175 @@
+"""COCO's AP of many random draws of the images, from one matching of detections with ground truth.
+
+An AP of some images has a sampling error: other images of the same kind would give another AP. Drawing the
+images again with replacement (the bootstrap) shows how large it is. Detections are matched with objects
+within each image, so the matching never changes; a draw only says how often each image counts.
+
+Shape legend: I images, D detections of one category, T IoU (or OKS) thresholds, B draws.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskrcnn_repro.errors import DataError
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+"""T: COCO's IoU or OKS thresholds (fractions)."""
+METRICS = {"AP": slice(0, 10), "AP50": slice(0, 1), "AP75": slice(5, 6)}
+"""Name of a metric -> its thresholds."""
+_RECALLS = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True)
+class CategoryMatches:
+    """All detections of one category, most certain first."""
+
+    images: np.ndarray
+    """(D,), int: index of the image of each."""
+    hits: np.ndarray
+    """(T, D), bool: matched with an object."""
+    misses: np.ndarray
+    """(T, D), bool: matched with nothing; neither hit nor miss is what COCO ignores (crowds)."""
+    objects: np.ndarray
+    """(I,), int: how many objects there are to find in each image."""
+
+    def precision(self, counts: np.ndarray) -> np.ndarray:
+        """Return the average precision at each threshold, (T,), or NaN where there is no object.
+
+        Args:
+            counts: (I,), how often each image counts.
+        """
+        total = float(counts @ self.objects)
+        if total == 0:
+            return np.full(len(THRESHOLDS), np.nan)
+        weights = counts[self.images]
+        hits = np.cumsum(self.hits * weights, axis=1, dtype=float)
+        misses = np.cumsum(self.misses * weights, axis=1, dtype=float)
+        recall = hits / total
+        precision = hits / (hits + misses + np.spacing(1))
+        # COCO: the best precision at this recall or a higher one.
+        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        best = np.pad(best, ((0, 0), (0, 1)))
+        reached = (np.searchsorted(row, _RECALLS, side="left") for row in recall)
+        return np.array([row[at].mean() for row, at in zip(best, reached, strict=True)])
+
+
+@dataclass(frozen=True)
+class Matches:
+    """One model's detections on one data set, matched with its objects.
+
+    Attributes:
+        image_ids: of the I images, in COCO's order.
+        categories: one entry for each category of the data set.
+    """
+
+    image_ids: tuple[int, ...]
+    categories: tuple[CategoryMatches, ...]
+
+    def average_precision(self, counts: np.ndarray | None = None) -> dict[str, float]:
+        """Return the :data:`METRICS` in points, 0 to 100, over objects of all sizes.
+
+        Args:
+            counts: (I,), how often each image counts; by default once, which gives COCO's own numbers.
+        """
+        if counts is None:
+            counts = np.ones(len(self.image_ids), dtype=int)
+        by_category = np.array([one.precision(counts) for one in self.categories])
+        found = by_category[~np.isnan(by_category).any(axis=1)]
+        return {
+            name: 100 * float(found[:, thresholds].mean()) if len(found) else float("nan")
+            for name, thresholds in METRICS.items()
+        }
+
+    def resampled(self, draws: np.ndarray) -> dict[str, np.ndarray]:
+        """Return each metric of each draw, (B,), in points.
+
+        Args:
+            draws: (B, I), see :func:`draw_images`; the same draws for two models make a paired comparison.
+        """
+        values = [self.average_precision(counts) for counts in draws]
+        return {name: np.array([one[name] for one in values]) for name in METRICS}
+
+
+def draw_images(images: int, draws: int, seed: int = 0) -> np.ndarray:
+    """Return how often each image counts in each draw of as many images, (B, I), int."""
+    chances = np.full(images, 1 / images)
+    return np.random.default_rng(seed).multinomial(images, chances, size=draws)
+
+
+def match(
+    truth: str | os.PathLike[str],
+    predictions: str | os.PathLike[str],
+    task: str,
+    oks_sigmas: Iterable[float] = (),
+) -> Matches:
+    """Match the detections of a COCO results file with the objects of a COCO data set.
+
+    Args:
+        truth: path of the data set's JSON.
+        predictions: path of the results JSON.
+        task: ``bbox``, ``segm`` or ``keypoints``.
+        oks_sigmas: one per keypoint; empty for COCO's own 17.
+
+    Raises:
+        DataError: the results name images that the data set lacks.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(os.fspath(truth))
+        evaluation = COCOeval(coco, _results(coco, Path(predictions)), task)
+        sigmas = np.array(list(oks_sigmas))
+        if len(sigmas):
+            evaluation.params.kpt_oks_sigmas = sigmas
+        # COCO has no areas but "all" for what is reported here.
+        evaluation.params.areaRng = evaluation.params.areaRng[:1]
+        evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
+        evaluation.evaluate()
+    image_ids = evaluation.params.imgIds
+    found = iter(evaluation.evalImgs)
+    categories = [[next(found) for _ in image_ids] for _ in evaluation.params.catIds]
+    most = evaluation.params.maxDets[-1]
+    return Matches(
+        tuple(int(one) for one in image_ids), tuple(_gather(one, most) for one in categories)
+    )
+
+
+def _results(coco: COCO, path: Path) -> COCO:
+    try:
+        return coco.loadRes(str(path))
+    except AssertionError as error:
+        raise DataError(
+            f"{path} holds predictions for images that are not in the data set."
+        ) from error
+    except IndexError:  # an empty list of predictions, which pycocotools cannot load
+        nothing = COCO()
+        nothing.dataset = {**coco.dataset, "annotations": []}
+        nothing.createIndex()
+        return nothing
+
+
+def _gather(per_image: list[dict | None], most: int) -> CategoryMatches:
+    """Put the detections of one category in all images into one order, as COCO does."""
+    seen = [(index, one) for index, one in enumerate(per_image) if one is not None]
+    objects = np.zeros(len(per_image), dtype=int)
+    for index, one in seen:
+        objects[index] = int(np.sum(np.asarray(one["gtIgnore"]) == 0))
+    empty = np.zeros((len(THRESHOLDS), 0), dtype=bool)
+    counts = [min(len(one["dtScores"]), most) for _, one in seen]
+    scores = np.concatenate([[], *(one["dtScores"][:most] for _, one in seen)])
+    matched, ignored = (
+        np.concatenate([empty, *(one[key][:, :most] for _, one in seen)], axis=1).astype(bool)
+        for key in ("dtMatches", "dtIgnore")
+    )
+    images = np.repeat([index for index, _ in seen], counts).astype(int)
+    order = np.argsort(-scores, kind="mergesort")
+    matched, ignored = matched[:, order], ignored[:, order]
+    return CategoryMatches(images[order], matched & ~ignored, ~matched & ~ignored, objects)

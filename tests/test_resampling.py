@@ -1,0 +1,138 @@
+"""AP of resampled images: by hand, against COCO's own code, against images that really are repeated."""
+
+import contextlib
+import io
+import json
+
+from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.evaluation.resampling import CategoryMatches, Matches, draw_images, match
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+IMAGES = 12
+
+
+def test_precision_by_hand():
+    # Image 0: one object, found. Image 1: one object, a wrong detection that is surer.
+    one = CategoryMatches(
+        images=np.array([1, 0]),
+        hits=np.array([[False, True]] * 10),
+        misses=np.array([[True, False]] * 10),
+        objects=np.array([1, 1]),
+    )
+    # Half of the objects are found, at a precision of 1/2: 51 of 101 recalls have it.
+    assert one.precision(np.array([1, 1])) == pytest.approx(np.full(10, 0.5 * 51 / 101))
+    # Image 0 three times: 3 of 4 objects at a precision of 3/4.
+    assert one.precision(np.array([3, 1])) == pytest.approx(np.full(10, 0.75 * 76 / 101))
+    assert one.precision(np.array([2, 0])) == pytest.approx(np.ones(10))
+
+
+def annotations(rng, image_ids, crowds=True):
+    """Random boxes of two categories, and detections that jitter them."""
+    truth, found = [], []
+    for image in image_ids:
+        for _ in range(rng.integers(0, 5)):
+            x, y, w, h = (int(v) for v in rng.integers([0, 0, 8, 8], [60, 60, 40, 40]))
+            category = int(rng.integers(1, 3))
+            crowd = int(crowds and rng.random() < 0.1)
+            truth.append(
+                {
+                    "id": len(truth) + 1,
+                    "image_id": image,
+                    "category_id": category,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "iscrowd": crowd,
+                }
+            )
+            for _ in range(rng.integers(0, 3)):
+                dx, dy = (int(v) for v in rng.integers(-4, 5, 2))
+                found.append(
+                    {
+                        "image_id": image,
+                        "category_id": category if rng.random() < 0.9 else 3 - category,
+                        "bbox": [x + dx, y + dy, w, h],
+                        "score": float(rng.random()),
+                    }
+                )
+    return truth, found
+
+
+def write(folder, truth, found, image_ids):
+    data = {
+        "images": [
+            {"id": i, "width": 100, "height": 100, "file_name": f"{i}.png"} for i in image_ids
+        ],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}, {"id": 3, "name": "never"}],
+        "annotations": truth,
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "truth.json").write_text(json.dumps(data))
+    (folder / "found.json").write_text(json.dumps(found))
+    return folder / "truth.json", folder / "found.json"
+
+
+def official(truth, found):
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(truth))
+        evaluation = COCOeval(coco, coco.loadRes(str(found)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(("AP", "AP50", "AP75"), 100 * evaluation.stats[:3], strict=True))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_image_once_is_cocos_own_number(tmp_path, seed):
+    truth, found = annotations(np.random.default_rng(seed), range(IMAGES))
+    files = write(tmp_path, truth, found, range(IMAGES))
+    assert match(*files, "bbox").average_precision() == pytest.approx(official(*files), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_counts_are_images_that_really_are_repeated(tmp_path, seed):
+    truth, found = annotations(np.random.default_rng(seed), range(IMAGES))
+    counts = draw_images(IMAGES, 1, seed)[0]
+    copies = [(image, copy) for image in range(IMAGES) for copy in range(counts[image])]
+    repeated = [
+        [
+            # Equal scores of different images have no order of their own; a copy must not make more.
+            {**one, "image_id": 100 * image + copy, "id": 1000 * number + copy + 1}
+            for number, one in enumerate(kind)
+            for image, copy in copies
+            if one["image_id"] == image
+        ]
+        for kind in (truth, found)
+    ]
+    real = write(tmp_path / "repeated", *repeated, [100 * i + c for i, c in copies])
+    once = match(*write(tmp_path / "once", truth, found, range(IMAGES)), "bbox")
+    assert once.average_precision(counts) == pytest.approx(official(*real), abs=1e-9)
+
+
+def test_the_same_draws_give_a_paired_comparison(tmp_path):
+    truth, found = annotations(np.random.default_rng(5), range(IMAGES))
+    one = match(*write(tmp_path, truth, found, range(IMAGES)), "bbox")
+    draws = draw_images(IMAGES, 20, seed=1)
+    assert draws.sum(axis=1).tolist() == [IMAGES] * 20
+    first, second = one.resampled(draws), one.resampled(draws)
+    assert (first["AP"] == second["AP"]).all()
+    assert first["AP"].std() > 0.5
+    assert (draw_images(IMAGES, 20, seed=1) == draws).all()
+
+
+def test_no_detections_and_no_objects(tmp_path):
+    truth, _ = annotations(np.random.default_rng(0), range(IMAGES), crowds=False)
+    nothing = match(*write(tmp_path, truth, [], range(IMAGES)), "bbox")
+    assert nothing.average_precision() == {"AP": 0.0, "AP50": 0.0, "AP75": 0.0}
+    empty = Matches((1,), (CategoryMatches(*(np.zeros(s, int) for s in (0, (10, 0), (10, 0), 1))),))
+    assert np.isnan(empty.average_precision()["AP"])
+
+
+def test_predictions_of_other_images(tmp_path):
+    truth, found = annotations(np.random.default_rng(0), range(IMAGES))
+    files = write(tmp_path, truth, [{**found[0], "image_id": 999}], range(IMAGES))
+    with pytest.raises(DataError, match="not in the data set"):
+        match(*files, "bbox")
