@@ -11,6 +11,7 @@ from maskrcnn_repro.errors import CheckpointError
 import numpy as np
 import pytest
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 
@@ -114,4 +115,66 @@ def test_shapes_of_a_pickle_are_read_without_running_what_it_names(tmp_path, pro
     arrays = {"a": np.zeros((2, 3), np.float32), "b": np.float32(1), "code": Malicious()}
     file.write_bytes(pickle.dumps({"model": arrays}, protocol=protocol))
     assert read_shapes(file) == {"a": (2, 3)}
+    assert not sentinel.exists()
+
+
+# --- pickles of the model zoos
+
+NAMES = ("body.weight", "body.bias", "predictor.weight", "predictor.bias")
+
+
+def write_pickle(path, content, protocol=2):
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return str(path)
+
+
+def arrays(*names):
+    """Values for the tensors of ``linear()`` under other names, in other layouts and byte orders."""
+    random = np.random.default_rng(0)
+    shapes = [tuple(tensor.shape) for tensor in linear().state_dict().values()]
+    values = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+    values[0] = np.asfortranarray(values[0])
+    values[2] = values[2].astype(">f4")
+    return dict(zip(names, values, strict=True))
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_file_of_the_model_zoo_fills_the_model_as_detectron2_does(tmp_path, protocol):
+    content = {"model": arrays(*NAMES), "__author__": "Detectron2 Model Zoo"}
+    content["model"]["predictor.weight"] = content["model"]["predictor.weight"].astype("<f4")
+    path = write_pickle(tmp_path / "a.pkl", content, protocol)
+    ours, theirs = linear(), linear()
+    rest = Checkpointer(ours, "", complete=True).load(path)
+    assert rest == DetectionCheckpointer(theirs).load(path)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value)
+        assert torch.equal(value, torch.from_numpy(content["model"][name].copy()))
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda blobs: {"blobs": blobs, "cfg": "a: b"}])
+def test_a_file_of_caffe2_detectron_fills_the_model_by_its_names(tmp_path, wrap):
+    blobs = arrays("body_w", "body_b", "predictor_w", "predictor_b")
+    blobs["body_w_momentum"] = np.zeros((4, 3), np.float32)
+    path = write_pickle(tmp_path / "a.pkl", wrap(blobs))
+    model = linear()
+    Checkpointer(model, "", complete=True).load(path)
+    for tensor, blob in zip(model.state_dict().values(), blobs.values(), strict=False):
+        assert torch.equal(tensor, torch.from_numpy(blob.astype(np.float32)))
+
+
+@pytest.mark.parametrize("place", ["weight", "beside"])
+def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path, place):
+    sentinel = tmp_path / "ran"
+
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(sentinel),)
+
+    content = {"model": arrays(*NAMES), "__author__": "x"}
+    (content["model"] if place == "weight" else content)["code"] = Malicious()
+    path = write_pickle(tmp_path / "a.pkl", content)
+    with pytest.raises(
+        CheckpointError, match=r"a.pkl cannot be .* 'code' is .*mkdir.* run any code"
+    ):
+        Checkpointer(linear(), "").load(path)
     assert not sentinel.exists()

@@ -8,21 +8,23 @@ from __future__ import annotations
 import logging
 import pickle
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from maskrcnn_repro.engine.files import replaced, write_text
-from maskrcnn_repro.engine.pickles import InertUnpickler
+from maskrcnn_repro.engine.pickles import InertUnpickler, as_array, entries, plain
 from maskrcnn_repro.errors import CheckpointError
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 # Last layers, whose size follows the number of classes (or keypoints) of the data.
 PREDICTORS = frozenset({"cls_score", "bbox_pred", "predictor", "score_lowres"})
 # Set from the config when a checkpoint lacks them.
@@ -125,6 +127,11 @@ class Checkpointer(DetectionCheckpointer):
         fits[-1].complain(path, complete=self.complete)
         return rest
 
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        # fvcore's place for a format of one's own: Detectron2 would run what a pickle names.
+        path = Path(filename)
+        return read_pickle(path) if path.suffix == ".pkl" else super()._load_file(filename)
+
 
 def fit(model: nn.Module, incompatible: Any, shapes: Shapes) -> Fit:
     """Return the fit of weights that were just loaded.
@@ -202,6 +209,47 @@ def read_content(path: Path) -> dict[str, Any]:
             "one, for --resume by writing its name into last_checkpoint."
         ) from error
     return content if isinstance(content, dict) else {}
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """Read a ``.pkl`` of Detectron2's model zoo or of Caffe2 Detectron, running nothing that it names.
+
+    Returns:
+        ``model``, arrays by name, and beside it what tells Detectron2 how to match the names.
+
+    Raises:
+        CheckpointError: the file holds weights that are no arrays of numbers, or is no pickle of a dict.
+    """
+    try:
+        with path.open("rb") as file:
+            content = dict(entries(file))
+        if content.keys() >= {"model", "__author__"}:
+            weights = _each(_native, content.pop("model"))
+            return {**_each(plain, content), "model": weights}
+        # Detectron's detectors have "blobs", its backbones have the weights alone.
+        weights = _each(_native, content.get("blobs", content))
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
+    kept = {name: array for name, array in weights.items() if not name.endswith("_momentum")}
+    return {"model": kept, "__author__": "Caffe2", "matching_heuristics": True}
+
+
+def _native(value: Any) -> np.ndarray:
+    """Return an array as PyTorch takes it: in the machine's byte order, and its own to write to."""
+    array = as_array(value)
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def _each(convert: Callable[[Any], T], content: Mapping[str, Any]) -> dict[str, T]:
+    converted = {}
+    for name, value in content.items():
+        try:
+            converted[name] = convert(value)
+        except ValueError as error:
+            raise ValueError(
+                f"{name!r} is {error}; a pickle can run any code, so nothing else is read"
+            ) from error
+    return converted
 
 
 def _few(names: Iterable[str]) -> str:

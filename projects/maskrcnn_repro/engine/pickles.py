@@ -102,7 +102,7 @@ def _array_parts(value: Any) -> tuple[tuple[int, ...], Any, Any, Any]:
     if name.endswith("._frombuffer"):  # protocol 5
         data, dtype, shape, order = value.arguments
         return shape, dtype, order, data
-    raise AttributeError(f"{name} is no NumPy array")
+    raise AttributeError(f"{name or 'an object'} is no NumPy array")
 
 
 def _dtype(stand: Any) -> np.dtype:
