@@ -18,6 +18,18 @@ def test_the_project_s_own_config_is_right():
 
 
 @pytest.mark.parametrize(
+    "opts",
+    [
+        ("MODEL.ROI_OP.NAME", "", "MODEL.ROI_HEADS.NAME", "StandardROIHeads"),
+        ("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead"),
+        ("MODEL.ROI_BOX_HEAD.NAME", ""),
+    ],
+)
+def test_detectron2_s_own_parts_are_right(opts):
+    check(*opts)
+
+
+@pytest.mark.parametrize(
     ("opts", "message"),
     [
         (
@@ -44,6 +56,40 @@ def test_the_project_s_own_config_is_right():
                 *("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead"),
             ),
             "LOSS 'softmax' would be ignored:.*FCNMaskHead, MLPMaskHead",
+        ),
+        (
+            ("MODEL.ROI_OP.NAME", "RoiAlign"),
+            "ROI_OP.NAME 'RoiAlign' does not exist. Did you mean .*It may be '', RoIAlignAve, .*RoIPool",
+        ),
+        (("MODEL.ROI_OP.SAMPLES", "0"), "MODEL.ROI_OP.SAMPLES 0 must be at least 1"),
+        (("MODEL.ROI_MASK_HEAD.FC_DIM", "0"), "FC_DIM 0 must be at least 1"),
+        (("MODEL.ROI_HEADS.RES5_STRIDE", "3"), "RES5_STRIDE 3 does not exist. It may be 1, 2"),
+        (
+            ("MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE", "arg_max"),
+            "Did you mean 'argmax'. It may be argmax, probability",
+        ),
+        (
+            ("MODEL.INFERENCE.PRECISION", "float61"),
+            "Did you mean 'float16'.*It may be bfloat16, float16, float32",
+        ),
+        (
+            ("MODEL.INFERENCE.MASK_OUTPUT", "polygon"),
+            "'polygon' does not exist. It may be bitmap, rle",
+        ),
+        (
+            (
+                *("MODEL.INFERENCE.PRECISION", "bfloat16"),
+                *("MODEL.META_ARCHITECTURE", "GeneralizedRCNN"),
+            ),
+            "PRECISION 'bfloat16' would be ignored:.*Choose one of MaskRCNN",
+        ),
+        (
+            ("MODEL.ROI_HEADS.NAME", "PaperRes5ROIHeads", "MODEL.KEYPOINT_ON", "True"),
+            "KEYPOINT_ON True, but .* 'PaperRes5ROIHeads' has no keypoint branch",
+        ),
+        (
+            ("MODEL.ROI_HEADS.NAME", "PaperRes5ROIHeads"),
+            "IN_FEATURES .*'p2', 'p3', 'p4'.* must be one feature map for 'PaperRes5ROIHeads'",
         ),
     ],
 )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
 from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from maskrcnn_repro.modeling.mask_head import build_mask_loss
+from maskrcnn_repro.modeling.mask_head import MASK_LOSS_REGISTRY, build_mask_loss
+from maskrcnn_repro.modeling.mask_head.losses import SOFTMAX_MASKS
+from maskrcnn_repro.modeling.meta_arch import MASK_OUTPUTS, PRECISIONS
 from maskrcnn_repro.proposals.prepare import check_proposal_keys
+from maskrcnn_repro.roi_ops import ROI_OP_REGISTRY
 
 from detectron2.config import CfgNode
 from detectron2.modeling import (
@@ -22,6 +25,7 @@ from detectron2.modeling import (
     ROI_MASK_HEAD_REGISTRY,
     RPN_HEAD_REGISTRY,
 )
+from detectron2.modeling.roi_heads import Res5ROIHeads
 
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
@@ -30,16 +34,24 @@ REGISTRIES = {
     "MODEL.ANCHOR_GENERATOR.NAME": ANCHOR_GENERATOR_REGISTRY,
     "MODEL.RPN.HEAD_NAME": RPN_HEAD_REGISTRY,
     "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
+    "MODEL.ROI_OP.NAME": ROI_OP_REGISTRY,
     "MODEL.ROI_BOX_HEAD.NAME": ROI_BOX_HEAD_REGISTRY,
     "MODEL.ROI_MASK_HEAD.NAME": ROI_MASK_HEAD_REGISTRY,
+    "MODEL.ROI_MASK_HEAD.LOSS": MASK_LOSS_REGISTRY,
     "MODEL.ROI_KEYPOINT_HEAD.NAME": ROI_KEYPOINT_HEAD_REGISTRY,
 }
-# Names that are no class: a stored file stands in, or (C4) the head is part of the RoI heads.
+# Names that are no class: a stored file stands in, (C4) the head is part of the RoI heads, or the RoI
+# operation is each head's own POOLER_TYPE.
 SPECIAL = {
     "MODEL.PROPOSAL_GENERATOR.NAME": ("PrecomputedProposals",),
     "MODEL.ROI_BOX_HEAD.NAME": ("",),
+    "MODEL.ROI_OP.NAME": ("",),
 }
-CHOICES = {
+CHOICES: dict[str, Collection[object]] = {
+    "MODEL.ROI_HEADS.RES5_STRIDE": (1, 2),
+    "MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE": SOFTMAX_MASKS,
+    "MODEL.INFERENCE.PRECISION": PRECISIONS,
+    "MODEL.INFERENCE.MASK_OUTPUT": MASK_OUTPUTS,
     "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
     "SOLVER.LR_SCHEDULER_NAME": (
         "WarmupMultiStepLR",
@@ -62,7 +74,16 @@ CHOICES = {
 READ_BY = {
     "MODEL.ROI_OP.NAME": ("", "MODEL.ROI_HEADS.NAME"),
     "MODEL.ROI_MASK_HEAD.LOSS": ("sigmoid", "MODEL.ROI_MASK_HEAD.NAME"),
+    "MODEL.INFERENCE.PRECISION": ("float32", "MODEL.META_ARCHITECTURE"),
+    "MODEL.INFERENCE.MASK_OUTPUT": ("bitmap", "MODEL.META_ARCHITECTURE"),
+    "MODEL.INFERENCE.KEEP_IMAGES": (False, "MODEL.META_ARCHITECTURE"),
 }
+AT_LEAST_ONE = (
+    "MODEL.ROI_OP.SAMPLES",
+    "MODEL.ROI_OP.CANONICAL_BOX_SIZE",
+    "MODEL.ROI_MASK_HEAD.FC_DIM",
+    "MODEL.ROI_MASK_HEAD.MLP_RESOLUTION",
+)
 # Detectron2's keys for what this engine does not do; ignoring them would change numbers unnoticed.
 UNUSED = ("TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED")
 
@@ -80,11 +101,14 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
         check_choice(cfg, key, [*known, *SPECIAL.get(key, ())])
     for key, allowed in CHOICES.items():
         check_choice(cfg, key, allowed)
+    for key in AT_LEAST_ONE:
+        _check_at_least_one(cfg, key)
     for key in UNUSED:
         if value_of(cfg, key):
             raise ConfigError(f"{key} True is not supported here; set it to False.")
     if cfg.MODEL.MASK_ON:
         build_mask_loss(cfg)
+    _check_res5_heads(cfg)
     for key, (neutral, part) in READ_BY.items():
         _check_read(cfg, key, neutral, part)
     needed = "TRAIN" if training else "TEST"
@@ -96,14 +120,13 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
         _check_schedule(cfg, world_size)
 
 
-def check_choice(cfg: CfgNode, key: str, allowed: Iterable[str]) -> None:
+def check_choice(cfg: CfgNode, key: str, allowed: Collection[object]) -> None:
     """Raise ConfigError unless the value of ``key`` is one of ``allowed``."""
-    value, names = value_of(cfg, key), sorted(allowed)
-    if value not in names:
+    value = value_of(cfg, key)
+    if value not in allowed:
+        names = sorted(str(name) or repr("") for name in allowed)
         hint = did_you_mean(str(value), names)
-        raise ConfigError(
-            f"{key} {value!r} does not exist.{hint} It may be {', '.join(n or repr('') for n in names)}."
-        )
+        raise ConfigError(f"{key} {value!r} does not exist.{hint} It may be {', '.join(names)}.")
 
 
 def value_of(cfg: CfgNode, key: str) -> object:
@@ -114,7 +137,28 @@ def value_of(cfg: CfgNode, key: str) -> object:
     return node
 
 
-def _check_read(cfg: CfgNode, key: str, neutral: str, part: str) -> None:
+def _check_at_least_one(cfg: CfgNode, key: str) -> None:
+    value = value_of(cfg, key)
+    if int(str(value)) < 1:
+        raise ConfigError(f"{key} {value} must be at least 1.")
+
+
+def _check_res5_heads(cfg: CfgNode) -> None:
+    name, features = cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.IN_FEATURES
+    if not issubclass(ROI_HEADS_REGISTRY.get(name), Res5ROIHeads):
+        return
+    if cfg.MODEL.KEYPOINT_ON:
+        raise ConfigError(
+            f"MODEL.KEYPOINT_ON True, but MODEL.ROI_HEADS.NAME {name!r} has no keypoint branch; choose "
+            "'PaperStandardROIHeads'."
+        )
+    if len(features) != 1:
+        raise ConfigError(
+            f"MODEL.ROI_HEADS.IN_FEATURES {features} must be one feature map for {name!r} (C4)."
+        )
+
+
+def _check_read(cfg: CfgNode, key: str, neutral: object, part: str) -> None:
     value, name = value_of(cfg, key), value_of(cfg, part)
     if value == neutral or not _is_detectron2s(REGISTRIES[part].get(name)):
         return
@@ -137,8 +181,7 @@ def _check_weights(weights: str) -> None:
 
 def _check_schedule(cfg: CfgNode, world_size: int) -> None:
     for key in ("SOLVER.MAX_ITER", "SOLVER.IMS_PER_BATCH", "SOLVER.CHECKPOINT_PERIOD"):
-        if int(str(value_of(cfg, key))) < 1:
-            raise ConfigError(f"{key} {value_of(cfg, key)} must be at least 1.")
+        _check_at_least_one(cfg, key)
     if cfg.SOLVER.IMS_PER_BATCH % world_size:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} is the number of images over all "
