@@ -10,6 +10,16 @@ import numpy as np
 IDS = [10, 11, 12, 13]
 """Images of ``write_tiny_coco``."""
 
+# Options of the tiny model that make it an RPN alone, or a detector on stored proposals.
+RPN = ["MODEL.META_ARCHITECTURE", "ProposalNetwork", "MODEL.MASK_ON", "False"]
+STORED = ["MODEL.LOAD_PROPOSALS", "True", "MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"]
+
+
+def on_stored(*stores):
+    """Return the options of a detector on the given stores, the same for training and test."""
+    names = repr(tuple(map(str, stores)))
+    return [*STORED, "DATASETS.PROPOSAL_FILES_TRAIN", names, "DATASETS.PROPOSAL_FILES_TEST", names]
+
 
 def random_proposals(images=4, count=30):
     """Return (boxes, logits) per image; some boxes reach out of the image or lie outside, logits tie."""

@@ -5,6 +5,7 @@ import pickle
 
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.proposals import detectron2_format
+from maskrcnn_repro.proposals.convert import main as convert
 from maskrcnn_repro.proposals.detectron2_format import export_pickle, import_pickle, keep_imported
 
 import numpy as np
@@ -131,3 +132,15 @@ def test_a_read_only_folder_is_left_alone(tmp_path, monkeypatch):
     path = keep_imported(file)
     assert path.is_relative_to(tmp_path / "cache")
     assert keep_imported(file) == path
+
+
+def test_the_command_converts_both_ways_and_overwrites_nothing(tmp_path, capsys):
+    file = write_pickle(tmp_path / "a.pkl", ONE, ids=[7])
+    there, back = str(tmp_path / "a.proposals"), str(tmp_path / "b.pkl")
+    assert convert([str(file), there]) == 0
+    assert convert([there, back]) == 0
+    assert pickle.loads((tmp_path / "b.pkl").read_bytes())["ids"] == [7]
+    assert convert([str(file), there]) == 2
+    assert "a.proposals' is there already" in capsys.readouterr().err
+    assert convert([there, str(tmp_path / "c.proposals")]) == 2
+    assert "is converted to a name with '.pkl' at its end" in capsys.readouterr().err

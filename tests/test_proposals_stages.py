@@ -12,15 +12,8 @@ from maskrcnn_repro.proposals.store import ProposalStore
 import cv2
 import numpy as np
 import pytest
+from proposal_files import RPN, on_stored
 from tiny_coco import command_line, write_tiny_coco
-
-RPN = ["MODEL.META_ARCHITECTURE", "ProposalNetwork", "MODEL.MASK_ON", "False"]
-STORED = ["MODEL.LOAD_PROPOSALS", "True", "MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"]
-
-
-def files(*stores):
-    names = repr(tuple(map(str, stores)))
-    return [*STORED, "DATASETS.PROPOSAL_FILES_TRAIN", names, "DATASETS.PROPOSAL_FILES_TEST", names]
 
 
 def read(path):
@@ -45,7 +38,7 @@ def rpn(data, tmp_path_factory):
 def detector(data, rpn):
     """Folder of a detector trained on them; not to be changed."""
     output = rpn.with_name("detector")
-    opts = files(rpn / "proposals/tiny.proposals")
+    opts = on_stored(rpn / "proposals/tiny.proposals")
     assert main(command_line(data, output, opts=opts)) == 0
     return output
 
@@ -100,7 +93,7 @@ def test_a_detector_learns_from_stored_proposals(detector):
 
 def test_the_detectors_evaluation_repeats(data, rpn, detector, tmp_path):
     copy = Path(shutil.copytree(detector, tmp_path / "detector"))
-    opts = files(rpn / "proposals/tiny.proposals")
+    opts = on_stored(rpn / "proposals/tiny.proposals")
     assert main(command_line(data, copy, "--eval-only", opts=opts)) == 0
     alone, training = read(copy / "inference/results.json"), read(detector / "results.json")
     assert alone["metrics"] == training["metrics"]
@@ -143,13 +136,13 @@ def test_mistakes_are_told_in_one_sentence(data, rpn, tmp_path, capsys):
     missing = command_line(data, tmp_path / "none", opts=RPN)
     assert store(missing) == 2
     assert "There are no weights: OUTPUT_DIR" in capsys.readouterr().err
-    reads = command_line(data, tmp_path / "none", opts=files(rpn / "proposals/tiny.proposals"))
+    reads = command_line(data, tmp_path / "none", opts=on_stored(rpn / "proposals/tiny.proposals"))
     assert store(reads) == 2
     assert "reads proposals and makes none" in capsys.readouterr().err
     unknown = command_line(data, rpn, "--datasets", "tinny", opts=RPN)
     assert store(unknown) == 2
     assert "'tinny' is not a registered data set. Did you mean 'tiny'?" in capsys.readouterr().err
-    wrong = command_line(data, tmp_path / "run", opts=files(rpn / "proposals/other.proposals"))
+    wrong = command_line(data, tmp_path / "run", opts=on_stored(rpn / "proposals/other.proposals"))
     assert main(wrong) == 2
     assert "other.proposals' is no store of proposals" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

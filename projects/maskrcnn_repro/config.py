@@ -57,6 +57,10 @@ def add_config(cfg: CfgNode) -> None:
     mask.FC_DIM = 1024
     mask.MLP_RESOLUTION = 28
 
+    # Nothing of the backbone learns, an FPN's own convolutions included, which FREEZE_AT does not reach:
+    # steps 3 and 4 of the 4-step training behind the timing model (Sec. 4.4).
+    cfg.MODEL.BACKBONE.FREEZE_ALL = False
+
     # Left/right pairs of keypoint names; empty: deduced from the names.
     cfg.INPUT.KEYPOINT_FLIP_PAIRS = ()
     # Train only on images with annotated keypoints, even without a keypoint head (Table 5: same data).
@@ -93,7 +97,8 @@ def add_config(cfg: CfgNode) -> None:
     # Keep decoded images in memory (bytes of uint8 BGR); for data sets far smaller than memory.
     cfg.DATALOADER.CACHE_IMAGES = False
 
-    # The picture written after evaluation: how many images, and the lowest score drawn (fraction).
+    # The picture written after evaluation: how many images, and the lowest score drawn (fraction); of an
+    # RPN's proposals the lowest IoU with an object.
     cfg.TEST.SHEET_IMAGES = 12
     cfg.TEST.SHEET_SCORE_THRESH = 0.5
 

@@ -12,6 +12,7 @@ from maskrcnn_repro.engine.loader import build_train_loader
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.provenance import Progress
 from maskrcnn_repro.engine.randomness import Purpose, seed_everything
+from maskrcnn_repro.modeling.freezing import freeze_backbone
 
 import torch
 import torch.distributed as dist
@@ -82,6 +83,8 @@ def train(cfg: CfgNode, *, resume: bool, report: Report) -> None:
         CheckpointError: the weights to start from cannot be read or do not fit.
     """
     model = laid_out(cfg, build_model(cfg))
+    if cfg.MODEL.BACKBONE.FREEZE_ALL:
+        freeze_backbone(model)
     logger.debug("Model:\n%s", model)
     optimizer = build_optimizer(cfg, model)
     loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer

@@ -30,9 +30,9 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
         [f"{limit} proposals", *(_points(values.get(f"{column}@{limit}")) for column in RECALLS)]
         for limit in (LIMITS if values else ())
     ]
-    tables = [(precisions, COLUMNS)] if precisions or not recalls else []
-    tables += [(recalls, RECALLS)] if recalls else []
-    return "\n\n".join(_table(rows, columns) for rows, columns in tables)
+    tables = [_table(precisions, COLUMNS)] if precisions or not recalls else []
+    tables += [_table(recalls, RECALLS)] if recalls else []
+    return "\n\n".join(tables)
 
 
 def summary(tasks: Mapping[str, Mapping[str, float | None]]) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import io
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def proposal_recall(store: ProposalStore, dataset: str, folder: Path) -> dict[st
         evaluator = COCOEvaluator(dataset, tasks=("bbox",), distributed=False)
         truth = _Truth(MetadataCatalog.get(dataset).json_file)
         ids = store.image_ids()
-        found, counts = Counter[str](), Counter[str]()
+        found, counts = defaultdict[str, float](float), Counter[str]()
         for begin in range(0, len(ids) if truth.known else 0, CHUNK):
             rows = range(begin, min(begin + CHUNK, len(ids)))
             count = truth.count(ids[row] for row in rows if len(store[row][1]))

@@ -1,0 +1,1 @@
+"""Weights of several trainings, or of other libraries, as checkpoints of this project."""
