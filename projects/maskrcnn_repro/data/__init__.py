@@ -1,8 +1,8 @@
 """Data sets: generated ones, the user's own, and checks before training. Importing it registers them."""
 
 from maskrcnn_repro.data.custom import register_custom
-from maskrcnn_repro.data.mini_coco import MINI_COCO
 from maskrcnn_repro.data.registry import (
+    GENERATED,
     check_registered,
     class_names,
     keypoint_names,
@@ -13,11 +13,12 @@ from maskrcnn_repro.data.registry import (
     resolve_oks_sigmas,
 )
 
-for _seed in (0, 1):
-    MINI_COCO.register(_seed)
+for _data in GENERATED:
+    for _seed in (0, 1):
+        _data.register(_seed)
 
 __all__ = [
-    "MINI_COCO",
+    "GENERATED",
     "check_registered",
     "class_names",
     "keypoint_names",

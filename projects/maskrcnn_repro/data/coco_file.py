@@ -214,7 +214,7 @@ def _is_posed(annotation: Record) -> bool:
 
 def _skeleton(categories: list[Record], names: list[str], json_file: Path) -> list[tuple[str, str]]:
     """Return the limbs of the first category that has some; only pictures show them."""
-    edges = next(
+    edges: Any = next(
         (c["skeleton"] for c in categories if c.get("keypoints") and c.get("skeleton")), []
     )
     try:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
 from maskrcnn_repro.data.mini_coco import MINI_COCO
+from maskrcnn_repro.data.mini_people import MINI_PEOPLE
 from maskrcnn_repro.errors import DataError, did_you_mean
 
 from detectron2.config import CfgNode, get_cfg
@@ -15,7 +16,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 logger = logging.getLogger(__name__)
 
-GENERATED = (MINI_COCO,)
+GENERATED = (MINI_COCO, MINI_PEOPLE)
+"""Families of generated data sets."""
 
 
 def prepare_data(cfg: CfgNode) -> None:
