@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,17 +44,19 @@ class Comparison:
     reasons: tuple[str, ...]
 
 
-def compare(folder: Path | None = None) -> list[Comparison]:
-    """Return all comparisons of :data:`PEERS`.
+def compare(folder: Path | None = None, names: Iterable[str] = PEERS) -> list[Comparison]:
+    """Return the comparisons of :data:`PEERS`.
 
     Args:
         folder: Detectron2's ``configs``; None for those of its ``model_zoo``.
+        names: experiments; by default all that have a peer.
 
     Raises:
         ConfigError: Detectron2's configs are not there.
     """
     made = []
-    for name, peer in PEERS.items():
+    for name in names:
+        peer = PEERS[name]
         own = experiment_config(find_experiment(name))
         other = load_config(_peer_file(peer, folder))
         made.append(Comparison(name, peer, size_of(own), size_of(other), _reasons(own, other)))

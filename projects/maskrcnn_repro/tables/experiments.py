@@ -69,7 +69,7 @@ def experiments() -> Mapping[str, Experiment]:
     Raises:
         TableError: the data are wrong.
     """
-    return _read(FOLDER / "experiments.yaml")
+    return _read()
 
 
 def find_experiment(name: str) -> Experiment:
@@ -130,8 +130,17 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
 
 
 @functools.cache
-def _read(path: Path) -> Mapping[str, Experiment]:
-    top = read_data(path)
+def _read() -> Mapping[str, Experiment]:
+    return parse_experiments(read_data(FOLDER / "experiments.yaml"))
+
+
+def parse_experiments(top: Node) -> Mapping[str, Experiment]:
+    """Return the experiments of a file like ``experiments.yaml``.
+
+    Raises:
+        TableError: a key or type is wrong, one refers to an experiment that does not stand above it, or an
+            evaluation overrides what matters in training.
+    """
     found: dict[str, Experiment] = {}
     for name, node in top.node("experiments").nodes():
         found[name] = _experiment(name, node, found)

@@ -137,7 +137,7 @@ def find_row(name: str, table: Table | None = None) -> Row:
 
 @functools.cache
 def _read() -> tuple[Mapping[str, Metric], Mapping[str, Table]]:
-    uses, extras = _read_uses(read_data(FOLDER / "experiments.yaml"))
+    uses, extras = parse_uses(read_data(FOLDER / "experiments.yaml"))
     return parse(read_data(FOLDER / "paper.yaml"), uses, extras)
 
 
@@ -231,13 +231,18 @@ def _values(node: Node, columns: tuple[str, ...]) -> Mapping[str, float | None]:
     return MappingProxyType({name: given[name] for name in columns})
 
 
-def _read_uses(top: Node) -> tuple[dict[str, _Use], dict[str, list[Row]]]:
+def parse_uses(top: Node) -> tuple[dict[str, _Use], dict[str, list[Row]]]:
+    """Return what a file like ``experiments.yaml`` makes of each row, and the extra rows by table.
+
+    Raises:
+        TableError: a row has neither experiment nor reason, or an experiment that does not exist.
+    """
     uses = {}
     for key, node in top.node("rows").nodes():
         use = _Use(*(node.maybe(name, str) for name in ("experiment", "why_not", "departs")))
+        node.end()
         _check_use(use, node)
         uses[key] = use
-        node.end()
     extras: dict[str, list[Row]] = {}
     for key, node in top.node("extra_rows").nodes():
         experiment = node.take("experiment", str)
