@@ -77,6 +77,7 @@ def test_each_stage_leaves_a_note_of_what_it_was_made_from(fake):
     run(made)
     note = read_note(made.stages[-1].folder)
     assert (note["experiment"], note["seed"], note["level"]) == ("a", 1, "paper")
+    assert note["seconds"] > 0
     assert note["inputs"] == {"rpn/seed1/proposals": made.stages[0].identity()}
 
 
@@ -258,6 +259,8 @@ def test_the_last_words_of_a_training_are_iteration_loss_and_time():
         None,
     )
     assert last_words([]) == ("starting", None)
+    inference = "[08:16:00] Inference done 41/1000. 0.1598 s / iter, of them 0.1535 in the model."
+    assert last_words([*lines, inference]) == ("inference 41/1000", None)
 
 
 def test_the_time_left_is_spread_over_jobs_but_no_shorter_than_the_longest():

@@ -179,9 +179,9 @@ class Stage:
             "command": self.command_line(),
         }
 
-    def write_note(self) -> None:
-        """Write the note, before the stage is run."""
-        write_note(self.folder, self.note())
+    def write_note(self, **more: Any) -> None:
+        """Write the note: before the stage is run, and again, with what it took, after it."""
+        write_note(self.folder, {**self.note(), **more})
 
     def identity(self) -> str | None:
         """Return what tells this run from another of the same config; None if it is not done."""
@@ -259,7 +259,7 @@ class RepeatedEvaluation(EvaluationStage):
         own = not self.experiment.evaluates
         return [*TRAIN_NET, *self.arguments(eval_only=True, resume=own)]
 
-    def write_note(self) -> None:
+    def write_note(self, **more: Any) -> None:
         """Leave the training's note as it is."""
 
 

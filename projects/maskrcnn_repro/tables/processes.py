@@ -25,6 +25,8 @@ GRACE_SECONDS = 10.0
 _ITER = re.compile(r"\biter: (\d+)")
 _LOSS = re.compile(r"\btotal_loss: (\S+)")
 _ETA = re.compile(r"\beta: ((?:(\d+) days?, )?(\d+):(\d+):(\d+))")
+# Of an evaluation: "Inference done 41/1000. 0.1598 s / iter ..."
+_TEST = re.compile(r"\bInference done (\d+/\d+)")
 _STAMP = re.compile(r"^\[[^\]]*\] ")
 
 
@@ -134,10 +136,12 @@ def stop_all(children: Sequence[Child]) -> None:
 def last_words(lines: Sequence[str]) -> tuple[str, float | None]:
     """Return what a child is at, in short, and the seconds that it says it still needs."""
     for line in reversed(lines):
-        found = _ITER.search(line)
-        if found:
+        step, test = _ITER.search(line), _TEST.search(line)
+        if test:
+            return f"inference {test.group(1)}", None
+        if step:
             loss, eta = _LOSS.search(line), _ETA.search(line)
-            parts = [f"iter {found.group(1)}"]
+            parts = [f"iter {step.group(1)}"]
             parts += [f"loss {loss.group(1)}"] if loss else []
             parts += [f"eta {eta.group(1)}"] if eta else []
             return ", ".join(parts), _seconds(eta) if eta else None

@@ -197,14 +197,15 @@ def stores_status(folder: Path, stores: Sequence[Path], note: Mapping[str, Any])
     try:
         for store in there:
             ProposalStore(store)
-        wrong = _mismatched_note(read_note(folder), note)
+        made = read_note(folder) or {}
+        wrong = _mismatched_note(made or None, note)
     except UserError as error:
         return Status(State.STALE, str(error))
     if wrong:
         return Status(State.STALE, wrong)
     if len(there) < len(stores) or not (folder / RECALL).is_file():
         return Status(State.INTERRUPTED, f"{len(there)} of {len(stores)} data sets")
-    return Status(State.DONE)
+    return Status(State.DONE, seconds=made.get("seconds"))
 
 
 def newest_record(folder: Path, record: Record, expected: Expected) -> Record:

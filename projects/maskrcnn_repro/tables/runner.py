@@ -166,6 +166,8 @@ class Runner:
             )
 
     def _finish(self, stage: Stage, status: Status, seconds: float) -> None:
+        if seconds:
+            stage.write_note(seconds=round(seconds, 1))
         self._done.add(stage.key)
         self.watcher.finished(stage, status, seconds)
 
