@@ -1,5 +1,6 @@
 """Data sets: generated ones, the user's own, and checks before training. Importing it registers them."""
 
+from maskrcnn_repro.data.cityscapes import default_root, register_cityscapes
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.registry import (
     GENERATED,
@@ -13,6 +14,7 @@ from maskrcnn_repro.data.registry import (
     resolve_oks_sigmas,
 )
 
+register_cityscapes(default_root())
 for _data in GENERATED:
     for _seed in (0, 1):
         _data.register(_seed)

@@ -38,7 +38,12 @@ MINI_PEOPLE = GeneratedSet(
     },
 )
 
-DIGESTS = {("train", 50): "50e86baee1bbdab023d83034d5fa554580ff727a98b5abb9c12cefdb85a3d073", ("val", 50): "b55be66705dafd138f1b785a415ba4f499b578b5f47e485c9541c877b4427388", ("train", 2000): "0eaca132a3bae49964b89e1e847cbb84919db9ebd3db6e0ff2603658e551aae2", ("val", 1000): "b2425ffbd0f357afa77a2c7a102b477827b52496fe707930733de478885b845a"}
+DIGESTS = {
+    ("train", 50): "50e86baee1bbdab023d83034d5fa554580ff727a98b5abb9c12cefdb85a3d073",
+    ("val", 50): "b55be66705dafd138f1b785a415ba4f499b578b5f47e485c9541c877b4427388",
+    ("train", 2000): "0eaca132a3bae49964b89e1e847cbb84919db9ebd3db6e0ff2603658e551aae2",
+    ("val", 1000): "b2425ffbd0f357afa77a2c7a102b477827b52496fe707930733de478885b845a",
+}
 """(split, number of images) of seed 0 to its digest: the same on every machine."""
 
 __all__ = ["DIGESTS", "MINI_PEOPLE"]

@@ -1,0 +1,190 @@
+"""Cityscapes' fine annotations as COCO JSON (Appendix A): eight classes, exact masks, groups as crowds.
+
+The download is two archives (gtFine_trainvaltest.zip, leftImg8bit_trainvaltest.zip), unpacked in one folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro.engine.files import write_text
+from maskrcnn_repro.errors import DataError, did_you_mean
+
+import numpy as np
+import pycocotools.mask as coco_mask
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from numpy.typing import NDArray
+from PIL import Image
+
+# H, W = height and width of the image in pixels.
+
+CLASSES = {
+    24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle",
+    33: "bicycle",
+}  # fmt: skip
+"""Cityscapes' label id to name of each class with instances that is evaluated."""
+
+SPLITS = ("train", "val")
+"""Those with public annotations."""
+
+_SUFFIX = "_gtFine_instanceIds.png"
+
+Progress = Callable[[Iterable[Path]], Iterable[Path]]
+
+
+def dataset_name(split: str) -> str:
+    """Return the registered name; Detectron2's own have ``instance_seg`` in it, and need Cityscapes' code."""
+    return f"cityscapes_fine_{split}"
+
+
+def default_root() -> Path:
+    """Return ``cityscapes/`` below Detectron2's folder of data sets."""
+    return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser() / "cityscapes"
+
+
+def json_path(root: Path, split: str) -> Path:
+    """Return where :func:`convert` writes."""
+    return root / "annotations" / f"instances_gtFine_{split}.json"
+
+
+def convert(root: Path, split: str, progress: Progress = iter) -> Path:
+    """Write the COCO JSON of a split, in one step.
+
+    Args:
+        root: folder with ``gtFine`` and ``leftImg8bit``.
+        split: ``"train"`` or ``"val"``.
+        progress: wraps the files as they are read, to show how far it is.
+
+    Returns:
+        The JSON. Category ids are Cityscapes' label ids; masks are RLE; a region of several instances
+        that nobody told apart ("group") is a crowd.
+
+    Raises:
+        DataError: the split does not exist, files are missing, or one is no map of instances.
+    """
+    if split not in SPLITS:
+        raise DataError(
+            f"Cityscapes' split {split!r} has no public annotations.{did_you_mean(split, SPLITS)} "
+            f"It may be {' or '.join(SPLITS)}."
+        )
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for path in progress(_maps(root, split)):
+        ids = _read(path)
+        height, width = ids.shape
+        images.append(
+            {
+                "id": len(images) + 1,
+                "file_name": _image_name(path),
+                "height": height,
+                "width": width,
+            }
+        )
+        for annotation in instances(ids):
+            own = {"id": len(annotations) + 1, "image_id": len(images)}
+            annotations.append({**own, **annotation})
+    tree = {
+        "info": {"description": f"Cityscapes gtFine {split}, converted by maskrcnn-repro"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for number, name in CLASSES.items()],
+    }
+    target = json_path(root, split)
+    write_text(target, json.dumps(tree))
+    return target
+
+
+def instances(ids: NDArray[np.integer[Any]]) -> list[dict[str, Any]]:
+    """Return COCO annotations without ``id`` and ``image_id``.
+
+    Args:
+        ids: (H, W), Cityscapes' instanceIds: 1000 times the label plus a number for an instance, the
+            label alone for a group and for what has no instances.
+    """
+    # Columns one after another, as RLE counts them.
+    ids = np.asfortranarray(ids)
+    found = []
+    for number in np.flatnonzero(np.bincount(ids.ravel(order="K"))).tolist():
+        label = number // 1000 if number >= 1000 else number
+        if label not in CLASSES:
+            continue
+        rle = coco_mask.encode((ids == number).view(np.uint8))
+        found.append(
+            {
+                "category_id": label,
+                "iscrowd": int(number < 1000),
+                "area": int(coco_mask.area(rle)),
+                "bbox": coco_mask.toBbox(rle).tolist(),
+                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+            }
+        )
+    return found
+
+
+def register_cityscapes(root: Path) -> None:
+    """Register ``cityscapes_fine_train`` and ``cityscapes_fine_val``; nothing is read before use."""
+    for split in SPLITS:
+        name = dataset_name(split)
+        DatasetCatalog.register(name, partial(_load, root, split))
+        MetadataCatalog.get(name).set(
+            json_file=str(json_path(root, split)),
+            image_root=str(root / "leftImg8bit" / split),
+            evaluator_type="coco",
+            thing_classes=list(CLASSES.values()),
+            has_rle_masks=True,
+        )
+
+
+def _load(root: Path, split: str) -> list[dict[str, Any]]:
+    path = json_path(root, split)
+    if not path.is_file():
+        raise DataError(
+            f"{dataset_name(split)}: {path} does not exist; make it with "
+            f"'python scripts/convert_cityscapes.py --root {root}'. Another root is named by "
+            "DETECTRON2_DATASETS, the folder that holds cityscapes/."
+        )
+    return load_coco_json(str(path), str(root / "leftImg8bit" / split), dataset_name(split))
+
+
+def _maps(root: Path, split: str) -> list[Path]:
+    """Return the files of instance ids, each of which has its image."""
+    maps = sorted((root / "gtFine" / split).glob(f"*/*{_SUFFIX}"))
+    if not maps:
+        raise DataError(
+            f"{root / 'gtFine' / split} has no */*{_SUFFIX}; unpack Cityscapes' "
+            f"gtFine_trainvaltest.zip and leftImg8bit_trainvaltest.zip in {root}."
+        )
+    pictures = [root / "leftImg8bit" / split / _image_name(path) for path in maps]
+    missing = [path for path in pictures if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(maps)} images of Cityscapes' {split} split are missing, first "
+            f"{missing[0]}; unpack leftImg8bit_trainvaltest.zip in {root}."
+        )
+    return maps
+
+
+def _image_name(path: Path) -> str:
+    """Return the image of a file of instance ids, below ``leftImg8bit/<split>``."""
+    return f"{path.parent.name}/{path.name.removesuffix(_SUFFIX)}_leftImg8bit.png"
+
+
+def _read(path: Path) -> NDArray[np.integer[Any]]:
+    try:
+        with Image.open(path) as image:
+            ids = np.asarray(image)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}.") from error
+    # In eight bits there is no room for an instance: that is a map of labels under the wrong name.
+    if ids.ndim != 2 or ids.dtype.itemsize < 2:
+        raise DataError(
+            f"{path} is no map of instances: its values are {ids.dtype} of shape {ids.shape}, not one "
+            "16-bit number for each pixel."
+        )
+    return ids
