@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.roi_ops.pooling import is_channels_last, is_traced
 from maskrcnn_repro.roi_ops.registry import build_roi_op
 
 import torch
@@ -17,6 +18,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 
 class RoIOpPooler(nn.Module):
@@ -75,18 +77,31 @@ class RoIOpPooler(nn.Module):
 
         Returns:
             (R, C, P, P), in the order of the boxes.
+
+        Raises:
+            ValueError: the number of maps is not that of the scales, or not every image has boxes.
         """
+        if len(features) != len(self.level_poolers):
+            raise ValueError(
+                f"This pooler reads {len(self.level_poolers)} feature maps, not {len(features)}."
+            )
+        if len(boxes) != len(features[0]):
+            raise ValueError(
+                f"The boxes are those of {len(boxes)} images, the features of {len(features[0])}."
+            )
         rois = rois_of(boxes, features[0])
         if len(self.level_poolers) == 1:
             return self.level_poolers[0](features[0], rois)
         levels = self.assign_levels(rois)
-        pooled = features[0].new_zeros(len(rois), features[0].shape[1], *self.output_size)
-        for level, (operation, level_map) in enumerate(
-            zip(self.level_poolers, features, strict=True)
-        ):
-            chosen = torch.nonzero(levels == level).squeeze(1)
-            pooled.index_copy_(0, chosen, operation(level_map, rois[chosen]))
-        return pooled
+        parts = [
+            operation(level_map, rois[levels == level])
+            for level, (operation, level_map) in enumerate(
+                zip(self.level_poolers, features, strict=True)
+            )
+        ]
+        if rois.device.type == "cpu" and len(rois) and not is_traced():
+            return _Merge.apply(levels, *parts)
+        return torch.cat(parts)[levels.argsort(stable=True).argsort()]
 
     def assign_levels(self, rois: torch.Tensor) -> torch.Tensor:
         """Choose the level of each RoI by its size (FPN, eq. 1).
@@ -102,6 +117,32 @@ class RoIOpPooler(nn.Module):
         # 1e-8 as in Detectron2, so that rounding moves the same RoIs; log2(0) is left to the clamp.
         level = (self.canonical_level + torch.log2(side / self.canonical_box_size + 1e-8)).floor()
         return (level - self.min_level).clamp(0, len(self.level_poolers) - 1).nan_to_num(0).long()
+
+
+class _Merge(torch.autograd.Function):
+    """Lay the levels' outputs in the order of the RoIs; every number is written once, forward and backward.
+
+    On a CPU the backward of ``cat`` and indexing, which would do, costs as much as the operation itself.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, levels: torch.Tensor, *parts: torch.Tensor) -> torch.Tensor:
+        ctx.chosen = [(levels == level).nonzero().squeeze(1) for level in range(len(parts))]
+        ctx.by_cell = all(is_channels_last(part) for part in parts if len(part))
+        rows = [iter(_in_memory_order(part, ctx.by_cell).unbind()) for part in parts]
+        merged = torch.stack([next(rows[level]) for level in levels.tolist()])
+        return merged.permute(0, 3, 1, 2) if ctx.by_cell else merged
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows = _in_memory_order(grad, ctx.by_cell)
+        parts = [rows.index_select(0, index) for index in ctx.chosen]
+        return None, *(part.permute(0, 3, 1, 2) if ctx.by_cell else part for part in parts)
+
+
+def _in_memory_order(pooled: torch.Tensor, by_cell: bool) -> torch.Tensor:
+    return pooled.permute(0, 2, 3, 1) if by_cell else pooled
 
 
 def rois_of(boxes: Sequence[Boxes], like: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,122 @@
+"""Where the RoI operations read a feature map, along one axis: sampled points, or whole cells.
+
+Rows and columns are independent in every operation, so that all of it is said for one axis. The same
+functions feed the kernels and ``sampling_points``.
+
+Coordinates are feature cells with the centre of cell i at i. Shape legend: R RoIs, P cells of the output
+along the axis, S samples per cell of the output, L cells of the map along the axis.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+
+def rounded_corners(corners: torch.Tensor) -> torch.Tensor:
+    """Round as RoIWarp does: halves go up."""
+    return (corners + 0.5).floor()
+
+
+def sample_points(
+    start: torch.Tensor, end: torch.Tensor, cells: int, samples: int, half_pixel: bool
+) -> torch.Tensor:
+    """Return the regularly spaced points of RoIAlign and RoIWarp (paper, Sec. 3).
+
+    Args:
+        start: (R,) first corner, feature cells.
+        end: (R,) last corner.
+        cells: P.
+        samples: S.
+        half_pixel: half a cell is subtracted; without it an RoI is at least one cell long, as in the
+            first Detectron.
+
+    Returns:
+        (R, P, S).
+    """
+    size = end - start if half_pixel else (end - start).clamp(min=1.0)
+    if half_pixel:
+        start = start - 0.5
+    bin_size = (size / cells)[:, None, None]
+    steps = torch.arange(max(cells, samples), device=start.device, dtype=start.dtype)
+    inside_bin = (steps[:samples] + 0.5) * bin_size / samples
+    return start[:, None, None] + steps[:cells, None] * bin_size + inside_bin
+
+
+def bilinear_taps(points: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the two cells that each point reads, and their shares.
+
+    A point more than a cell outside the map reads zero; a nearer one reads the border (torchvision's rule).
+
+    Args:
+        points: (...), feature cells.
+        length: L.
+
+    Returns:
+        Indices below L, (..., 2) int32, and shares, (..., 2) of the dtype of ``points``, which sum to 1 or 0.
+    """
+    inside = ((points >= -1.0) & (points <= length)).to(points.dtype)
+    points = points.clamp(0.0, length - 1.0)
+    low = points.floor()
+    share = (points - low) * inside
+    low = low.int()
+    index = torch.stack([low, (low + 1).clamp(max=length - 1)], dim=-1)
+    return index, torch.stack([inside - share, share], dim=-1)
+
+
+def merged_taps(index: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Gather the shares of a cell that several samples of a bin read into the last of them.
+
+    Args:
+        index: (R, P, S, 2), of :func:`bilinear_taps`.
+        share: (R, P, S, 2).
+
+    Returns:
+        Shares with the same sums, (R, P, S, 2), many of them zero where samples are less than a cell apart.
+    """
+    share = share.clone()
+    for sample in range(1, index.shape[2]):
+        before, here = share[:, :, sample - 1], share[:, :, sample]
+        step = (index[:, :, sample, 0] - index[:, :, sample - 1, 0])[..., None]
+        same, next_cell = (step == 0).to(share.dtype), (step == 1).to(share.dtype)
+        here += before * same
+        here[..., :1] += before[..., 1:] * next_cell
+        before[..., 1:] *= 1.0 - next_cell
+        before *= 1.0 - same
+    return share
+
+
+def pool_bins(
+    start: torch.Tensor, end: torch.Tensor, cells: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the whole cells of each bin of RoIPool (Fast R-CNN), which overlap at their borders.
+
+    Args:
+        start: (R,) first corner, feature cells.
+        end: (R,) last corner; its cell belongs to the RoI.
+        cells: P.
+
+    Returns:
+        First cell and the cell after the last, (R, P) int64 both; they may lie outside the map.
+    """
+    first, last = _nearest(start), _nearest(end)
+    bin_size = ((last - first + 1.0).clamp(min=1.0) / cells)[:, None]
+    steps = torch.arange(cells + 1, device=start.device, dtype=start.dtype)
+    low = (steps[:-1] * bin_size).floor() + first[:, None]
+    high = (steps[1:] * bin_size).ceil() + first[:, None]
+    return low.long(), high.long()
+
+
+def crossed(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Combine the y of rows, (R, P, a), and x of columns, (R, P, b), to points x, y: (R, P, P, a * b, 2)."""
+    y, x = torch.broadcast_tensors(y[:, :, None, :, None], x[:, None, :, None, :])
+    missing = (x + y).isnan()[..., None]
+    return torch.stack([x, y], dim=-1).masked_fill(missing, math.nan).flatten(3, 4)
+
+
+def _nearest(corners: torch.Tensor) -> torch.Tensor:
+    """Round as C does, halves away from zero; what is far outside any map stays a small integer."""
+    corners = corners.clamp(-1e6, 1e6)
+    whole = corners.trunc()
+    return whole + ((corners - whole) * 2.0).trunc()

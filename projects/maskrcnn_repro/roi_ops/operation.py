@@ -1,0 +1,173 @@
+"""The RoI operations that the paper compares (Sec. 3, Table 2c): what they share.
+
+========== ================= ============== ==================================
+operation  corners           bins           value
+========== ================= ============== ==================================
+RoIPool    rounded           whole cells    maximum of the cells
+RoIWarp    rounded           not rounded    maximum or average of the samples
+RoIAlign   not rounded       not rounded    maximum or average of the samples
+========== ================= ============== ==================================
+
+A sample is the bilinear interpolation at one of S x S regularly spaced points of a bin. The paper does not
+say how often RoIWarp samples; here it does as RoIAlign does, so that they differ in the rounding alone.
+
+Shape legend: N images, C channels, H and W cells of the feature map, R RoIs, P rows and columns of the
+output (they may differ), S samples per side of an output cell.
+"""
+
+from __future__ import annotations
+
+from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.roi_ops.kernels import Kernel
+from maskrcnn_repro.roi_ops.pooling import is_channels_last, is_traced, pool
+
+import torch
+from torch import nn
+
+FAR = -1e6
+"""A coordinate, in feature cells, from which nothing is read."""
+
+MAX_SAMPLES = 15
+"""Per side: a maximum then has at most 255 candidates, which are numbered in 8 bits."""
+
+
+class RoIOperation(nn.Module):
+    """Base of the RoI operations: settings, interface, and the choice between two ways to compute.
+
+    On the CPU an operation is a kernel of :mod:`maskrcnn_repro.roi_ops.kernels` where that is faster, and
+    torchvision's elsewhere; both give the same numbers. An RoI with a coordinate that is not finite gives
+    zeros. No gradient flows to RoIs.
+
+    Args:
+        output_size: rows and columns of the output, cells.
+        spatial_scale: feature cells per pixel of the network's input, such as 1/16.
+        samples: S; the paper's four regularly spaced points are 2.
+        half_pixel: whether the value of cell i lies at i + 0.5 instead of at i, so that half a cell is
+            subtracted from coordinates, as Detectron2's ROIAlignV2 does; the paper has no such shift.
+
+    Raises:
+        ConfigError: a size is below 1, ``samples`` not from 1 to 15, or the scale not above 0.
+    """
+
+    def __init__(
+        self,
+        output_size: tuple[int, int],
+        spatial_scale: float,
+        samples: int = 2,
+        half_pixel: bool = False,
+    ) -> None:
+        super().__init__()
+        if min(output_size) < 1 or not 1 <= samples <= MAX_SAMPLES or not spatial_scale > 0:
+            raise ConfigError(
+                f"{type(self).__name__} needs an output size of at least 1, 1 to {MAX_SAMPLES} samples and a "
+                f"scale above 0, not output_size={output_size}, samples={samples} (MODEL.ROI_OP.SAMPLES), "
+                f"spatial_scale={spatial_scale}."
+            )
+        self.output_size = (output_size[0], output_size[1])
+        self.spatial_scale = spatial_scale
+        self.samples = samples
+        self.half_pixel = half_pixel
+
+    def forward(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
+        """Pool.
+
+        Args:
+            features: (N, C, H, W), float.
+            rois: (R, 5), float: index of the image, then x1, y1, x2, y2 in pixels of the network's input.
+
+        Returns:
+            (R, C, P, P), of the dtype of ``features``, and channels-last if they are.
+
+        Raises:
+            ValueError: the shapes are others, or an image's index is not below N (checked on the CPU alone).
+        """
+        regions = self.regions(rois, features.dtype)
+        # Exported, an operation is torchvision's, which other runtimes know.
+        if not is_traced():
+            _check(features, regions)
+            if self._by_rows(features, regions):
+                return pool(features, self.kernel(features, regions), len(rois), self.output_size)
+        # torchvision has no 16-bit kernels on the CPU.
+        pooled = self.torchvision(features.to(regions.dtype), regions).to(features.dtype)
+        if is_channels_last(features):
+            pooled = pooled.contiguous(memory_format=torch.channels_last)
+        return pooled
+
+    def regions(self, rois: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return RoIs in feature cells, (R, 5), as the operation sees them: moved and rounded.
+
+        What is not finite lies far outside.
+
+        Args:
+            rois: (R, 5), as for :meth:`forward`.
+            dtype: of the features; coordinates of hundreds of pixels have 32 bits at least.
+        """
+        rois = rois.detach().to(torch.promote_types(dtype, torch.float32))
+        corners = self._moved(rois[:, 1:] * self.spatial_scale)
+        corners = corners.where(rois.isfinite().all(dim=1, keepdim=True), FAR)
+        return torch.cat([rois[:, :1].nan_to_num(0.0, 0.0, 0.0), corners], dim=1)
+
+    def kernel(self, features: torch.Tensor, regions: torch.Tensor) -> Kernel:
+        """Return the kernel for these regions on maps of the size of ``features``."""
+        raise NotImplementedError
+
+    def torchvision(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+        """Pool with torchvision's operations; dtypes are the same."""
+        raise NotImplementedError
+
+    def rows_pay(self, features: torch.Tensor, rois: int, trains: bool) -> bool:
+        """Tell whether to copy features that are not channels-last for the kernel's sake.
+
+        Args:
+            features: (N, C, H, W).
+            rois: R.
+            trains: whether a backward will follow.
+        """
+        return False
+
+    def sampling_points(self, rois: torch.Tensor) -> torch.Tensor:
+        """Return the points at which the operation reads the map, from the code that computes.
+
+        Args:
+            rois: (R, 5), as for :meth:`forward`.
+
+        Returns:
+            (R, P, P, n, 2), x and y in feature cells, where (0, 0) is the centre of the first cell; points
+            outside the map are among them. n is S * S, or for RoIPool the most rows times the most columns
+            of cells in a bin, with NaN where a bin has fewer.
+        """
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """Show the settings."""
+        return (
+            f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
+            f"samples={self.samples}, half_pixel={self.half_pixel}"
+        )
+
+    def _moved(self, corners: torch.Tensor) -> torch.Tensor:
+        """Return corners in feature cells, (R, 4), moved as the operation does before anything else."""
+        return corners
+
+    def _by_rows(self, features: torch.Tensor, regions: torch.Tensor) -> bool:
+        if features.device.type != "cpu":
+            return False
+        if is_channels_last(features):
+            return True
+        trains = torch.is_grad_enabled() and features.requires_grad
+        return self.rows_pay(features, len(regions), trains)
+
+
+def _check(features: torch.Tensor, regions: torch.Tensor) -> None:
+    if features.dim() != 4 or regions.shape[1:] != (5,):
+        raise ValueError(
+            f"RoI operations take features (N, C, H, W) and RoIs (R, 5), not {tuple(features.shape)} and "
+            f"{tuple(regions.shape)}."
+        )
+    # Of an image that does not exist, a kernel would read memory that is not its own.
+    if regions.device.type == "cpu" and len(regions):
+        low, high = (float(image) for image in regions[:, 0].aminmax())
+        if low < 0 or high >= len(features):
+            raise ValueError(
+                f"RoIs name images {low:g} to {high:g}, but there are features of {len(features)} only."
+            )

@@ -1,0 +1,63 @@
+"""RoIPool (of Fast R-CNN): the maximum over whole cells.
+
+Shape legend: R RoIs, P rows and columns of the output (they may differ).
+"""
+
+from __future__ import annotations
+
+import math
+
+from maskrcnn_repro.roi_ops.grid import crossed, pool_bins
+from maskrcnn_repro.roi_ops.kernels import CellMaximum, Kernel
+from maskrcnn_repro.roi_ops.operation import RoIOperation
+from maskrcnn_repro.roi_ops.registry import ROI_OP_REGISTRY
+
+import torch
+from torchvision.ops import roi_pool
+
+
+@ROI_OP_REGISTRY.register()
+class RoIPool(RoIOperation):
+    """RoIPool (of Fast R-CNN): the maximum over whole cells; the RoI's last cell belongs to it.
+
+    ``samples`` is without effect: all cells are read. With ``half_pixel`` half a cell is subtracted before
+    rounding, so that an RoI covers the cells in whose area its corners lie.
+    """
+
+    def kernel(self, features: torch.Tensor, regions: torch.Tensor) -> Kernel:
+        """See :class:`RoIOperation`."""
+        images, _, height, width = features.shape
+        bins_y, bins_x = self._bins(regions)
+        top, bottom = (edge.clamp(0, height)[:, :, None] for edge in bins_y)
+        left, right = (edge.clamp(0, width)[:, None, :] for edge in bins_x)
+        first = (regions[:, 0].long()[:, None, None] * height + top) * width + left
+        rows, columns = torch.broadcast_tensors(bottom - top, right - left)
+        cells = images * height * width
+        return CellMaximum(first.flatten(), rows.flatten(), columns.flatten(), width, cells)
+
+    def torchvision(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+        """See :class:`RoIOperation`."""
+        return roi_pool(features, regions, self.output_size, 1.0)
+
+    def sampling_points(self, rois: torch.Tensor) -> torch.Tensor:
+        """See :class:`RoIOperation`."""
+        y, x = (_cells(low, high) for low, high in self._bins(self.regions(rois)))
+        return crossed(y, x)
+
+    def _moved(self, corners: torch.Tensor) -> torch.Tensor:
+        return corners - 0.5 if self.half_pixel else corners
+
+    def _bins(
+        self, regions: torch.Tensor
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        """Return the bins' first cell and the one after the last, along y and along x."""
+        _, left, top, right, bottom = regions.unbind(1)
+        rows, columns = self.output_size
+        return pool_bins(top, bottom, rows), pool_bins(left, right, columns)
+
+
+def _cells(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Return the cells from low to below high, (..., the most of all) float, NaN after the last."""
+    most = int((high - low).max()) if low.numel() else 0
+    cells = low[..., None] + torch.arange(most, device=low.device)
+    return cells.float().masked_fill(cells >= high[..., None], math.nan)

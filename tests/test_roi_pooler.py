@@ -1,0 +1,196 @@
+"""The RoI operation as a pooler: levels by hand, agreement with Detectron2's, what replaces what, messages."""
+
+import itertools
+
+import maskrcnn_repro  # noqa: F401
+from maskrcnn_repro.config import get_config
+from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.roi_ops import (
+    ROI_OP_REGISTRY,
+    RoIAlignAve,
+    RoIOpPooler,
+    RoIPool,
+    replace_poolers,
+)
+
+import pytest
+import torch
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes
+from torch import nn
+from torch.testing import assert_close
+
+PYRAMID = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+
+
+def rois_of_sides(*sides):
+    return torch.tensor([[0.0, 10.0, 10.0, 10.0 + w, 10.0 + h] for w, h in sides])
+
+
+def config(**op):
+    cfg = get_config()
+    for key, value in op.items():
+        cfg.MODEL.ROI_OP[key] = value
+    return cfg
+
+
+def maps(scales, images=2, channels=3, side=128, memory_format=torch.contiguous_format):
+    return [
+        torch.randn(images, channels, round(side * scale), round(side * scale * 1.5))
+        .to(memory_format=memory_format)
+        .requires_grad_()
+        for scale in scales
+    ]
+
+
+def some_boxes(*counts):
+    lists = []
+    for count in counts:
+        corner, side = torch.rand(count, 2) * 100, 2 ** (torch.rand(count, 2) * 10)
+        lists.append(Boxes(torch.cat([corner, corner + side], dim=1)))
+    return lists
+
+
+def test_levels_by_hand():
+    """FPN, eq. 1: 4 + log2(sqrt(wh) / 224), floored, and the nearest level there is."""
+    pooler = RoIOpPooler("RoIAlignAve", (7, 7), PYRAMID)
+    cases = {
+        (224, 224): 4,
+        (223, 223): 3,
+        (112, 448): 4,
+        (112, 112): 3,
+        (56, 56): 2,
+        (8, 8): 2,
+        (0, 50): 2,
+        (448, 447): 4,
+        (448, 448): 5,
+        (5000, 5000): 5,
+    }
+    levels = pooler.assign_levels(rois_of_sides(*cases)) + 2
+    assert dict(zip(cases, levels.tolist(), strict=True)) == cases
+
+
+def test_the_canonical_size_and_level_move_the_levels():
+    pooler = RoIOpPooler(
+        "RoIAlignAve", (7, 7), PYRAMID[:3], canonical_box_size=48, canonical_level=3
+    )
+    levels = pooler.assign_levels(rois_of_sides((47, 47), (48, 48), (96, 96), (500, 500)))
+    assert levels.tolist() == [0, 1, 2, 2]
+
+
+def test_a_size_that_is_no_number_has_a_level():
+    rois = rois_of_sides((float("nan"), 3), (float("inf"), 3), (-5, 3))
+    assert set(RoIOpPooler("RoIPool", (7, 7), PYRAMID).assign_levels(rois).tolist()) <= {0, 3}
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(
+    ("scales", "size", "kind"),
+    list(
+        itertools.product(
+            [PYRAMID, PYRAMID[:2], [1 / 16]],
+            [(7, 7), (14, 14)],
+            [("ROIAlign", "RoIAlignAve"), ("ROIPool", "RoIPool")],
+        )
+    ),
+)
+def test_agrees_with_detectron2s_pooler(scales, size, kind, memory_format):
+    theirs = ROIPooler(size, scales, 2, kind[0])
+    ours = RoIOpPooler(kind[1], size, scales)
+    boxes, results = some_boxes(15, 0, 9), []
+    for pooler in (theirs, ours):
+        torch.manual_seed(3)
+        features = maps(scales, images=3, memory_format=memory_format)
+        out = pooler(features, boxes)
+        (out * torch.rand(out.shape)).sum().backward()
+        results.append([out.detach(), *(one.grad for one in features)])
+    assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scales", [PYRAMID, [1 / 16]])
+def test_no_boxes_at_all(scales):
+    pooler, features = RoIOpPooler("RoIAlignMax", (7, 7), scales), maps(scales)
+    out = pooler(features, some_boxes(0, 0))
+    assert out.shape == (0, 3, 7, 7)
+    out.sum().backward()
+    assert all(one.grad.abs().sum() == 0 for one in features)
+    assert pooler([one[:0] for one in features], []).shape == (0, 3, 7, 7)
+
+
+def test_all_boxes_on_one_level_leave_the_others_a_gradient_of_zero():
+    features = maps(PYRAMID, images=1)
+    boxes = [Boxes(torch.tensor([[0.0, 0.0, 20.0, 20.0]]))]
+    RoIOpPooler("RoIAlignAve", (7, 7), PYRAMID)(features, boxes).sum().backward()
+    assert [float(one.grad.sum()) for one in features] == [pytest.approx(3 * 49), 0, 0, 0]
+
+
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_the_output_lies_in_memory_as_the_maps_do(memory_format):
+    features = maps(PYRAMID, memory_format=memory_format)
+    out = RoIOpPooler("RoIAlignAve", (7, 7), PYRAMID)(features, some_boxes(20, 20))
+    assert out.is_contiguous(memory_format=memory_format)
+
+
+def test_poolers_are_replaced_and_nothing_else():
+    parts = {
+        "box_pooler": ROIPooler((7, 7), PYRAMID, 0, "ROIAlignV2"),
+        "mask_pooler": ROIPooler((14, 14), [1 / 16], 0, "ROIPool"),
+        "mask_head": nn.ReLU(),
+        "keypoint_pooler": None,
+    }
+    cfg = config(
+        NAME="RoIAlignAve", SAMPLES=3, HALF_PIXEL=True, CANONICAL_BOX_SIZE=48, CANONICAL_LEVEL=3
+    )
+    replaced = replace_poolers(parts, cfg)
+    assert replaced["mask_head"] is parts["mask_head"]
+    assert replaced["keypoint_pooler"] is None
+    assert isinstance(parts["box_pooler"], ROIPooler)
+    box = replaced["box_pooler"]
+    assert (box.canonical_box_size, box.canonical_level, box.output_size) == (48, 3, (7, 7))
+    assert [one.spatial_scale for one in box.level_poolers] == PYRAMID
+    (mask,) = replaced["mask_pooler"].level_poolers
+    assert isinstance(mask, RoIAlignAve)
+    assert (mask.output_size, mask.samples, mask.half_pixel) == ((14, 14), 3, True)
+
+
+def test_an_empty_name_replaces_nothing():
+    parts = {"pooler": ROIPooler((7, 7), [1 / 16], 0, "ROIAlignV2")}
+    assert replace_poolers(parts, config()) == parts
+
+
+@ROI_OP_REGISTRY.register()
+class SomebodysCorner(nn.Module):
+    """The cell at the RoI's first corner, everywhere."""
+
+    def __init__(self, output_size, spatial_scale, samples, half_pixel):
+        super().__init__()
+        self.output_size, self.spatial_scale = output_size, spatial_scale
+
+    def forward(self, features, rois):
+        x, y = (rois[:, 1:3] * self.spatial_scale).long().unbind(1)
+        cells = features[rois[:, 0].long(), :, y, x]
+        return cells[..., None, None].expand(-1, -1, *self.output_size)
+
+
+def test_an_operation_of_somebody_else_plugs_in():
+    parts = {"pooler": ROIPooler((2, 2), PYRAMID, 0, "ROIAlignV2")}
+    pooler = replace_poolers(parts, config(NAME="SomebodysCorner"))["pooler"]
+    features = maps(PYRAMID, images=1)
+    out = pooler(features, [Boxes(torch.tensor([[8.0, 4.0, 20.0, 20.0], [8, 4, 400, 400]]))])
+    assert_close(out[:, :, 1, 1], torch.stack([features[0][0, :, 1, 2], features[2][0, :, 0, 0]]))
+
+
+def test_messages():
+    parts = {"pooler": ROIPooler((7, 7), [1 / 16], 0, "ROIAlignV2")}
+    with pytest.raises(ConfigError, match=r"'RoIPol' .* Did you mean 'RoIPool'"):
+        replace_poolers(parts, config(NAME="RoIPol"))
+    with pytest.raises(ConfigError, match="CANONICAL_BOX_SIZE is 0"):
+        replace_poolers(parts, config(NAME="RoIPool", CANONICAL_BOX_SIZE=0))
+    with pytest.raises(ConfigError, match=r"half of the one before, not \[0.25, 0.0625\]"):
+        RoIOpPooler("RoIPool", (7, 7), [1 / 4, 1 / 16])
+    pooler = RoIOpPooler("RoIPool", (7, 7), PYRAMID)
+    assert isinstance(pooler.level_poolers[0], RoIPool)
+    with pytest.raises(ValueError, match="reads 4 feature maps, not 3"):
+        pooler(maps(PYRAMID[:3], images=1), some_boxes(2))
+    with pytest.raises(ValueError, match="those of 1 images, the features of 2"):
+        pooler(maps(PYRAMID, images=2), some_boxes(2))
