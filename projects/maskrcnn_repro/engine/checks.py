@@ -7,6 +7,7 @@ from pathlib import Path
 
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
 from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from maskrcnn_repro.inference.tta import check_views
 from maskrcnn_repro.modeling.mask_head import MASK_LOSS_REGISTRY, build_mask_loss
 from maskrcnn_repro.modeling.mask_head.losses import SOFTMAX_MASKS
 from maskrcnn_repro.modeling.meta_arch import MASK_OUTPUTS, PRECISIONS
@@ -77,6 +78,7 @@ READ_BY = {
     "MODEL.INFERENCE.PRECISION": ("float32", "MODEL.META_ARCHITECTURE"),
     "MODEL.INFERENCE.MASK_OUTPUT": ("bitmap", "MODEL.META_ARCHITECTURE"),
     "MODEL.INFERENCE.KEEP_IMAGES": (False, "MODEL.META_ARCHITECTURE"),
+    "TEST.AUG.ENABLED": (False, "MODEL.META_ARCHITECTURE"),
 }
 AT_LEAST_ONE = (
     "MODEL.ROI_OP.SAMPLES",
@@ -85,7 +87,7 @@ AT_LEAST_ONE = (
     "MODEL.ROI_MASK_HEAD.MLP_RESOLUTION",
 )
 # Detectron2's keys for what this engine does not do; ignoring them would change numbers unnoticed.
-UNUSED = ("TEST.AUG.ENABLED", "TEST.PRECISE_BN.ENABLED")
+UNUSED = ("TEST.PRECISE_BN.ENABLED",)
 
 
 def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
@@ -106,6 +108,8 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     for key in UNUSED:
         if value_of(cfg, key):
             raise ConfigError(f"{key} True is not supported here; set it to False.")
+    if cfg.TEST.AUG.ENABLED:
+        check_views(cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE)
     if cfg.MODEL.MASK_ON:
         build_mask_loss(cfg)
     _check_res5_heads(cfg)

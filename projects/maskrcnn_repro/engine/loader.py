@@ -54,6 +54,7 @@ def build_train_loader(cfg: CfgNode, first: int = 0) -> Iterable[list[dict[str, 
 def build_test_loader(cfg: CfgNode, name: str) -> Iterable[list[dict[str, Any]]]:
     """Return Detectron2's loader of all images of a data set, for evaluation.
 
+    Images are resized to ``INPUT.MIN_SIZE_TEST``, with ``TEST.AUG.ENABLED`` they are as in their files.
     With ``MODEL.LOAD_PROPOSALS`` each image brings its stored ``proposals``; the data set is then one of
     ``cfg.DATASETS.TEST``.
 
@@ -61,7 +62,9 @@ def build_test_loader(cfg: CfgNode, name: str) -> Iterable[list[dict[str, Any]]]
         DataError: stored proposals cannot be read or miss images.
     """
     records = get_detection_dataset_dicts([name], filter_empty=False)
-    mapper: Mapper = DatasetMapper(cfg, False)
+    # With several views of an image, each is made of the file's pixels, not of resized ones.
+    resizing: dict[str, Any] = {"augmentations": []} if cfg.TEST.AUG.ENABLED else {}
+    mapper: Mapper = DatasetMapper(cfg, False, **resizing)
     if cfg.MODEL.LOAD_PROPOSALS:
         place = list(cfg.DATASETS.TEST).index(name)
         store = open_store(cfg.DATASETS.PROPOSAL_FILES_TEST[place])

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.engine.loader import build_test_loader
+from maskrcnn_repro.evaluation.encoded import RLEEvaluator
 from maskrcnn_repro.evaluation.table import PROPOSALS
+from maskrcnn_repro.inference.tta import TestTimeAugmentation
 
 from detectron2.config import CfgNode
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset
@@ -39,7 +41,8 @@ def evaluate(cfg: CfgNode, model: nn.Module, folder: Path) -> Metrics:
     for name in cfg.DATASETS.TEST:
         # First: loading may write the JSON that the evaluator reads (generated data).
         loader = build_test_loader(cfg, name)
-        evaluator = COCOEvaluator(
+        encoded = cfg.MODEL.MASK_ON and cfg.MODEL.INFERENCE.MASK_OUTPUT == "rle"
+        evaluator = (RLEEvaluator if encoded else COCOEvaluator)(
             name,
             tasks=tasks_of(cfg),
             output_dir=str(folder / name),
@@ -49,9 +52,16 @@ def evaluate(cfg: CfgNode, model: nn.Module, folder: Path) -> Metrics:
         )
         said = io.StringIO()
         with contextlib.redirect_stdout(said):  # the COCO code prints its tables
-            metrics[name] = inference_on_dataset(model, loader, evaluator)
+            metrics[name] = inference_on_dataset(detector_of(cfg, model, name), loader, evaluator)
         logger.debug("%s", said.getvalue())
     return {name: dict(tasks) for name, tasks in metrics.items()}
+
+
+def detector_of(cfg: CfgNode, model: nn.Module, dataset: str) -> nn.Module:
+    """Return what is evaluated on a data set: the model, or with ``TEST.AUG.ENABLED`` many views of it."""
+    if not cfg.TEST.AUG.ENABLED:
+        return model
+    return TestTimeAugmentation(cfg, model=model, dataset=dataset)
 
 
 def tasks_of(cfg: CfgNode) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ class _Axis:
 def _changes(
     mask: torch.Tensor, box: torch.Tensor, size: tuple[int, int], threshold: float
 ) -> np.ndarray:
-    """Return at which pixels, column by column, the object begins, ends, begins again …
+    """Return at which pixels, column by column, the object begins and ends, by turns.
 
     Args:
         mask: (m, m).

@@ -16,6 +16,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
 from detectron2.structures import ImageList, Instances, ROIMasks
+from torch import nn
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """``MODEL.INFERENCE.PRECISION`` -> what convolutions and matrix products compute in."""
@@ -60,6 +61,8 @@ class MaskRCNN(GeneralizedRCNN):
         self.keep_images = keep_images
         if channels_last:
             self.to(memory_format=torch.channels_last)
+        if self.precision != torch.float32 and hasattr(self.roi_heads, "box_predictor"):
+            self.roi_heads.box_predictor.register_forward_hook(_out_in_float32)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -109,9 +112,9 @@ class MaskRCNN(GeneralizedRCNN):
         Returns:
             For each image ``{"instances": Instances}``, with ``keep_images`` also its ``image``.
         """
-        with self._autocast():
+        with self.autocast():
             found = super().inference(batched_inputs, detected_instances, do_postprocess=False)
-        results = [_in_float32(one) for one in found]
+        results = [in_float32(one) for one in found]
         if not do_postprocess:
             return results
         pairs = zip(results, batched_inputs, strict=True)
@@ -135,8 +138,9 @@ class MaskRCNN(GeneralizedRCNN):
             result["image"] = given["image"]
         return result
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        # Not even a disabled autocast: one of the caller's stays as it is.
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of this model's precision, for those who call its parts one by one."""
+        # Not even a disabled autocast for float32: one of the caller's stays as it is.
         if self.precision == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision)
@@ -164,7 +168,7 @@ def postprocess_to_rles(found: Instances, height: int, width: int) -> Instances:
     return scaled
 
 
-def _in_float32(found: Instances) -> Instances:
+def in_float32(found: Instances) -> Instances:
     """Return the instances with all tensors of lower precision as float32."""
     fields = {
         name: value.float()
@@ -173,6 +177,11 @@ def _in_float32(found: Instances) -> Instances:
         for name, value in found.get_fields().items()
     }
     return Instances(found.image_size, **fields)
+
+
+def _out_in_float32(layer: nn.Module, _: Any, output: Any) -> Any:
+    """Give class logits and box deltas on in float32: a softmax in bfloat16 ties the best scores."""
+    return output if layer.training else tuple(one.float() for one in output)
 
 
 def _check(key: str, value: str, allowed: Any) -> None:
