@@ -61,7 +61,11 @@ def add_config(cfg: CfgNode) -> None:
     # steps 3 and 4 of the 4-step training behind the timing model (Sec. 4.4).
     cfg.MODEL.BACKBONE.FREEZE_ALL = False
 
-    # Left/right pairs of keypoint names; empty: deduced from the names.
+    # A data set whose classes the last layers of MODEL.WEIGHTS have: at the start of a training, classes of
+    # the same name keep their rows, others are drawn (App. A: Cityscapes from COCO). Empty: as they are.
+    cfg.MODEL.WEIGHTS_DATASET = ""
+
+    # Left/right pairs of keypoint names, such as [["left_eye", "right_eye"]]; empty: deduced from the names.
     cfg.INPUT.KEYPOINT_FLIP_PAIRS = ()
     # Train only on images with annotated keypoints, even without a keypoint head (Table 5: same data).
     cfg.DATASETS.ONLY_WITH_KEYPOINTS = False

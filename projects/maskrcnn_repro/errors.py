@@ -46,3 +46,10 @@ def did_you_mean(name: str, allowed: Iterable[str], limit: int = 3) -> str:
     """Return `` Did you mean 'A' or 'B'?`` for the names closest to ``name``, or an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=limit, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+def listing(names: Iterable[str], limit: int = 10) -> str:
+    """Return the first names in quotes, and how many more there are."""
+    shown = [repr(name) for name in names]
+    rest = f" and {len(shown) - limit} more" if len(shown) > limit else ""
+    return (", ".join(shown[:limit]) or "none") + rest

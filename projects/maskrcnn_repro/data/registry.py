@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
 from maskrcnn_repro.data.mini_coco import MINI_COCO
 from maskrcnn_repro.data.mini_people import MINI_PEOPLE
-from maskrcnn_repro.errors import DataError, did_you_mean
+from maskrcnn_repro.errors import DataError, did_you_mean, listing
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -46,18 +46,24 @@ def prepare_data(cfg: CfgNode) -> None:
 
 
 def check_registered(cfg: CfgNode) -> None:
-    """Raise DataError if ``DATASETS.TRAIN`` or ``DATASETS.TEST`` has a name that nobody registered.
+    """Raise DataError if the config names a data set that nobody registered.
 
     Names such as ``mini_coco_seed7_val`` are registered on the way.
     """
-    for key in ("TRAIN", "TEST"):
-        for name in cfg.DATASETS[key]:
+    weights = cfg.MODEL.WEIGHTS_DATASET
+    named = {
+        "DATASETS.TRAIN": cfg.DATASETS.TRAIN,
+        "DATASETS.TEST": cfg.DATASETS.TEST,
+        "MODEL.WEIGHTS_DATASET": [weights] if weights else [],
+    }
+    for key, names in named.items():
+        for name in names:
             for data in GENERATED:
                 if (seed := data.seed_of(name)) is not None:
                     data.register(seed)
             if name not in DatasetCatalog:
                 raise DataError(
-                    f"DATASETS.{key}: {name!r} is not a registered data set."
+                    f"{key}: {name!r} is not a registered data set."
                     f"{did_you_mean(name, DatasetCatalog.list())} Your own data is named in "
                     "DATASETS.CUSTOM."
                 )
@@ -217,7 +223,7 @@ def _resolve_count(cfg: CfgNode, head: str, key: str, names_of: Callable[[str], 
         return len(names)
     if counted or configured < len(names):
         raise DataError(
-            f"MODEL.{head}.{key} is {configured}, but {used[0]!r} has {len(names)} {what} ({_listing(names)}); "
+            f"MODEL.{head}.{key} is {configured}, but {used[0]!r} has {len(names)} {what} ({listing(names)}); "
             f"leave the key out or set it to {len(names)}."
         )
     return configured
@@ -239,12 +245,6 @@ def _common(used: Sequence[str], what: str, names_of: Callable[[str], list[str]]
             )
         raise DataError(
             f"Data sets {used[0]!r} and {other!r} have different {what}: only the first has "
-            f"{_listing(only_first)}; only the second {_listing(only_other)}."
+            f"{listing(only_first)}; only the second {listing(only_other)}."
         )
     return first
-
-
-def _listing(names: Iterable[str], limit: int = 10) -> str:
-    shown = [repr(name) for name in names]
-    rest = f" and {len(shown) - limit} more" if len(shown) > limit else ""
-    return (", ".join(shown[:limit]) or "none") + rest

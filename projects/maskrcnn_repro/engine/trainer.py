@@ -13,6 +13,7 @@ from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.provenance import Progress
 from maskrcnn_repro.engine.randomness import Purpose, seed_everything
 from maskrcnn_repro.modeling.freezing import freeze_backbone
+from maskrcnn_repro.weights.class_map import mapped_weights
 
 import torch
 import torch.distributed as dist
@@ -112,8 +113,12 @@ def train(cfg: CfgNode, *, resume: bool, report: Report) -> None:
     trainer.register_hooks(steps)
 
     first = 0
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    if resume and checkpointer.has_checkpoint():
+    resumes = resume and checkpointer.has_checkpoint()
+    if cfg.MODEL.WEIGHTS_DATASET and not resumes:
+        model.load_state_dict(mapped_weights(cfg))
+    else:
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if resumes:
         first = trainer.iter + 1
         logger.info("Resuming at iteration %d of %d", first, last)
     trainer.reset_data_loader(lambda: build_train_loader(cfg, first))
