@@ -1,0 +1,56 @@
+"""Peak memory of the RoI operations, in a process of its own.
+
+Run as ``python -m maskrcnn_repro.benchmark.roi_memory`` by :mod:`maskrcnn_repro.benchmark.roi_ops`, with a
+threshold of malloc's that returns freed tensors to the system at once. Arguments are indices of scenes; a
+JSON object of bytes is printed: by scene, by pooling, by "forward" or "step".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from maskrcnn_repro.benchmark.roi_scenes import OPERATIONS, PAPER, Scene, poolings
+
+import torch
+
+STATUS = Path("/proc/self/status")
+RESET = Path("/proc/self/clear_refs")
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
+
+def can_measure() -> bool:
+    """Tell whether the system reports a process's peak and lets it be reset (Linux)."""
+    return STATUS.exists() and RESET.exists()
+
+
+def extra_bytes(function: Callable[[], None]) -> int:
+    """Return by how much a call raises the resident memory at its highest, inputs not counted."""
+    RESET.write_text("5")
+    before = _kilobytes("VmRSS")
+    function()
+    return (_kilobytes("VmHWM") - before) * 1024
+
+
+def peaks(scene: Scene) -> dict[str, dict[str, int]]:
+    """Return the peaks of all operations on a scene, bytes."""
+    found = {}
+    for name, pooling in poolings(scene, OPERATIONS, ("channels-last", "contiguous")).items():
+        pooling.forward()  # libraries take their memory on the first call
+        found[name] = {"forward": extra_bytes(pooling.forward), "step": extra_bytes(pooling.step)}
+    return found
+
+
+def _kilobytes(field: str) -> int:
+    line = re.search(rf"^{field}:\s+(\d+) kB", STATUS.read_text(encoding="ascii"), re.MULTILINE)
+    assert line is not None, field
+    return int(line[1])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(sys.argv[1]))
+    scenes = [PAPER[int(index)] for index in sys.argv[2:]]
+    print(json.dumps({scene.name: peaks(scene) for scene in scenes}))

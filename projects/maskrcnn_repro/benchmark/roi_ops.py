@@ -1,0 +1,255 @@
+"""The RoI operations beside torchvision's, on one CPU, in one run: time forward and backward, and memory.
+
+All contenders are timed in turns, so that whatever else the machine does meets all of them; the first round
+warms up, and of short calls the quickest of a round counts. Ratios are torchvision's median over ours, with 95 % intervals: above 1 ours is faster. For memory
+it is ours over torchvision's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import maskrcnn_repro
+from maskrcnn_repro.benchmark import roi_memory
+from maskrcnn_repro.benchmark.roi_scenes import (
+    COUNTS,
+    IMAGE,
+    OPERATIONS,
+    PAPER,
+    QUICK,
+    Scene,
+    poolings,
+    reference_of,
+)
+from maskrcnn_repro.benchmark.statistics import ratio_of_medians
+from maskrcnn_repro.engine.files import write_text
+from maskrcnn_repro.engine.provenance import code_origin, machine
+from maskrcnn_repro.errors import UserError
+
+import torch
+from tabulate import tabulate
+from tqdm import tqdm
+
+MIN_ROUNDS = 2
+MAX_CALLS = 5
+ENOUGH_SECONDS = 0.1
+KINDS = ("forward", "step")
+COMPARED = (
+    ("channels-last", "step"),
+    ("channels-last", "forward"),
+    ("bfloat16", "forward"),
+    ("contiguous", "step"),
+    ("contiguous", "forward"),
+)
+"""Ours, and what is timed: "step" is forward and backward. Always beside torchvision's contiguous float32."""
+
+COUNTED = ("RoIAlignAve", "RoIAlignMax", "RoIPool")
+"""RoIWarp does the same work as RoIAlign."""
+
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+"""PyTorch's switch for huge pages; it speeds up all contenders, and is kept with the result."""
+
+Seconds = dict[str, dict[str, list[float]]]
+
+
+class BenchmarkError(UserError):
+    """The benchmark cannot be run as asked."""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the ``roi-ops`` subcommand."""
+    parser = subparsers.add_parser(
+        "roi-ops", help="our RoI operations against torchvision's", description=__doc__
+    )
+    parser.add_argument("--quick", action="store_true", help="two scenes, one minute")
+    parser.add_argument("--rounds", type=int, default=5, help="of measurement, after a first")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--output", type=Path, help="JSON file for all timings and their origin")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure all scenes, print the tables and write the JSON file.
+
+    Raises:
+        BenchmarkError: fewer than two rounds, or the memory could not be measured.
+    """
+    if args.rounds < MIN_ROUNDS:
+        raise BenchmarkError(f"--rounds is {args.rounds}; an interval needs at least {MIN_ROUNDS}.")
+    torch.set_num_threads(args.threads)
+    scenes = QUICK if args.quick else PAPER
+    ways = ("channels-last", "bfloat16", "contiguous")
+    results = {scene.name: measure(scene, OPERATIONS, ways, args.rounds) for scene in scenes}
+    counts = {
+        scene.name: measure(scene, COUNTED, ("contiguous",), args.rounds)
+        for scene in (() if args.quick else COUNTS)
+    }
+    memory = measure_memory(scenes, args.threads) if roi_memory.can_measure() else {}
+    print(table(results, memory))
+    if counts:
+        print(f"\nContiguous features, few and many RoIs:\n\n{contiguous_table(counts)}")
+    if args.output:
+        write_text(args.output, json.dumps(report(args, results, counts, memory), indent=1) + "\n")
+        print(f"\nTimings: {args.output}")
+
+
+def measure(
+    scene: Scene, operations: Sequence[str], ways: Sequence[str], rounds: int
+) -> dict[str, Any]:
+    """Return the seconds of all rounds, and the ratios, of some operations on a scene."""
+    contenders = poolings(scene, operations, ways)
+    seconds: Seconds = {name: {kind: [] for kind in KINDS} for name in contenders}
+    for turn in tqdm(range(rounds + 1), desc=scene.name, unit="round"):
+        for name, pooling in contenders.items():
+            for kind in KINDS:
+                if name.endswith("bfloat16") and kind == "step":
+                    continue
+                taken = _seconds(getattr(pooling, kind))
+                if turn:  # the first round warms up
+                    seconds[name][kind].append(taken)
+    ratios = {
+        name: {
+            f"{way} {kind}": asdict(
+                ratio_of_medians(seconds[reference_of(name)][kind], seconds[f"{name} {way}"][kind])
+            )
+            for way, kind in COMPARED
+            if way in ways
+        }
+        for name in operations
+    }
+    return {"scene": asdict(scene), "seconds": seconds, "ratios": ratios}
+
+
+def measure_memory(scenes: Sequence[Scene], threads: int) -> dict[str, Any]:
+    """Return peak bytes by scene, contender and "forward" or "step", from a process of its own.
+
+    Raises:
+        BenchmarkError: the process failed.
+    """
+    path = [str(Path(maskrcnn_repro.__file__).resolve().parents[1]), os.getenv("PYTHONPATH", "")]
+    environment = {**os.environ, **roi_memory.ENVIRONMENT, "PYTHONWARNINGS": "ignore"}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    module = [sys.executable, "-m", roi_memory.__name__, str(threads)]
+    done = subprocess.run(
+        [*module, *(str(PAPER.index(scene)) for scene in scenes)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise BenchmarkError(
+            f"The memory's process ended with status {done.returncode}; see above."
+        )
+    return json.loads(done.stdout)
+
+
+def table(results: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
+    """Return one line for each scene and operation."""
+    rows = []
+    for scene, result in results.items():
+        for name, ratios in result["ratios"].items():
+            seconds = result["seconds"]
+            ours, theirs = seconds[f"{name} channels-last"], seconds[reference_of(name)]
+            peak = memory.get(scene, {})
+            rows.append(
+                [
+                    scene,
+                    name,
+                    _milliseconds(theirs["step"]),
+                    _milliseconds(ours["step"]),
+                    *(_interval(ratios[f"{way} {kind}"]) for way, kind in COMPARED),
+                    *(_highest(peak, name, way) for way in ("channels-last", "contiguous")),
+                ]
+            )
+    headers = [
+        "maps and RoIs",
+        "operation",
+        "torchvision\nfwd+bwd ms",
+        "ours\nms",
+        "channels-last\nfwd+bwd",
+        "\nfwd",
+        "bfloat16\nfwd",
+        "contiguous\nfwd+bwd",
+        "\nfwd",
+        "memory\nch.-last",
+        "\ncontig.",
+    ]
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+
+
+def contiguous_table(results: Mapping[str, Any]) -> str:
+    """Return one line for each map and number of RoIs."""
+    rows = [
+        [
+            scene,
+            *(
+                _interval(result["ratios"][name][f"contiguous {kind}"])
+                for name in COUNTED
+                for kind in KINDS
+            ),
+        ]
+        for scene, result in results.items()
+    ]
+    headers = ["maps and RoIs", *(f"{name}\n{kind}" for name in COUNTED for kind in KINDS)]
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+
+
+def report(
+    args: argparse.Namespace,
+    results: Mapping[str, Any],
+    counts: Mapping[str, Any],
+    memory: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return everything measured, with its origin."""
+    return {
+        "benchmark": "roi-ops",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine("cpu") | {"huge_pages": os.getenv(HUGE_PAGES)},
+        "code": code_origin(),
+        "image": IMAGE,
+        "rounds": args.rounds,
+        "scenes": results,
+        "contiguous": counts,
+        "peak_bytes": memory,
+    }
+
+
+def _seconds(function: Callable[[], None]) -> float:
+    """Return the least of up to five calls, but of no more than fill a tenth of a second.
+
+    Of what takes milliseconds, an interruption would otherwise be the greater part.
+    """
+    taken: list[float] = []
+    while not taken or (len(taken) < MAX_CALLS and sum(taken) < ENOUGH_SECONDS):
+        start = time.perf_counter()
+        function()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def _milliseconds(seconds: Sequence[float]) -> str:
+    return f"{1e3 * statistics.median(seconds):.1f}"
+
+
+def _interval(ratio: Mapping[str, float]) -> str:
+    return f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+
+
+def _highest(peak: Mapping[str, Mapping[str, int]], name: str, way: str) -> str:
+    """Return the larger of the ratios of memory, forward and forward with backward."""
+    if not peak:
+        return ""
+    ours, theirs = peak[f"{name} {way}"], peak[reference_of(name)]
+    return f"{max(ours[kind] / theirs[kind] for kind in KINDS):.2f}"

@@ -1,0 +1,180 @@
+"""What the RoI benchmark pools: feature maps and RoIs of the paper's sizes, and who pools them.
+
+Shape legend: C channels, R RoIs, P rows and columns of the output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from maskrcnn_repro.roi_ops import RoIOpPooler, build_roi_op
+
+import torch
+import torch.nn.functional as F
+from torchvision.ops import roi_align, roi_pool
+
+IMAGE = (800, 1344)
+"""Rows and columns of the network's input, pixels."""
+
+OPERATIONS = ("RoIAlignAve", "RoIWarpAve", "RoIAlignMax", "RoIWarpMax", "RoIPool")
+SAMPLES = 2
+Pool = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Feature maps of one image and its RoIs, each on the level that fits its size (FPN, eq. 1)."""
+
+    channels: int
+    strides: tuple[int, ...]
+    """Of the maps, pixels of the network's input."""
+    rois: int
+    cells: int
+    """P."""
+
+    @property
+    def name(self) -> str:
+        """A short name."""
+        maps = "C4" if self.strides == (16,) else "P" + "-".join(map(str, _ends(self.strides)))
+        return f"{maps} {self.rois} RoIs {self.cells}x{self.cells}"
+
+
+C4 = [Scene(1024, (16,), rois, cells) for rois in (64, 300) for cells in (7, 14)]
+FPN = [Scene(256, (4, 8, 16, 32), rois, cells) for rois, cells in ((512, 7), (100, 14))]
+PAPER = (*C4, *FPN)
+QUICK = (C4[0], FPN[0])
+COUNTS = tuple(
+    Scene(channels, (stride,), rois, 7)
+    for channels, stride in ((1024, 16), (256, 4), (256, 8), (256, 32))
+    for rois in (16, 64, 250, 1000)
+)
+"""For contiguous features, which are copied: few and many RoIs on large and small maps."""
+
+
+class Pooling:
+    """One operation on a scene, by somebody, to be timed.
+
+    Args:
+        pools: for each level.
+        maps: (1, C, H, W) for each level.
+        rois: (R, 5) for each level, in pixels of the network's input.
+        cells: P.
+    """
+
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        maps: Sequence[torch.Tensor],
+        rois: Sequence[torch.Tensor],
+        cells: int,
+    ) -> None:
+        self.work = list(zip(pools, maps, rois, strict=True))
+        self.grads = [_like(one, (len(r), one.shape[1], cells, cells)) for _, one, r in self.work]
+
+    def forward(self) -> None:
+        """Pool without gradients."""
+        with torch.no_grad():
+            for pool, level_map, rois in self.work:
+                pool(level_map, rois)
+
+    def step(self) -> None:
+        """Pool, then compute the gradients of the maps."""
+        maps = [level_map.detach().requires_grad_() for _, level_map, _ in self.work]
+        out = [pool(one, rois) for one, (pool, _, rois) in zip(maps, self.work, strict=True)]
+        torch.autograd.backward(out, self.grads)
+
+
+def random_maps(scene: Scene) -> list[torch.Tensor]:
+    """Return the scene's feature maps, (1, C, H, W) float32, contiguous."""
+    generator = torch.Generator().manual_seed(0)
+    height, width = IMAGE
+    return [
+        torch.rand(1, scene.channels, height // s, width // s, generator=generator)
+        for s in scene.strides
+    ]
+
+
+def random_rois(scene: Scene) -> list[torch.Tensor]:
+    """Return the scene's RoIs by level, (R, 5) float32: index of the image, corners in pixels.
+
+    All lie in the image; their sides are from 16 to 630 pixels, each octave as frequent, with aspect ratios
+    from 1:2 to 2:1.
+    """
+    generator = torch.Generator().manual_seed(1)
+    draws = torch.rand(4, scene.rois, generator=generator)
+    side, aspect = 16 * 2 ** (5.3 * draws[0]), 2 ** (2 * draws[1] - 1)
+    size = torch.stack([side * aspect.sqrt(), side / aspect.sqrt()], dim=1)
+    limit = torch.tensor([IMAGE[1], IMAGE[0]])
+    size = size.minimum(limit)
+    corner = draws[2:].T * (limit - size)
+    rois = torch.cat([torch.zeros(scene.rois, 1), corner, corner + size], dim=1)
+    scales = [1 / stride for stride in scene.strides]
+    levels = RoIOpPooler("RoIPool", (1, 1), scales).assign_levels(rois)
+    return [rois[levels == level] for level in range(len(scales))]
+
+
+def poolings(scene: Scene, operations: Sequence[str], ways: Sequence[str]) -> dict[str, Pooling]:
+    """Return torchvision's counterparts and ours.
+
+    Args:
+        scene: what is pooled.
+        operations: of :data:`OPERATIONS`.
+        ways: of ours: "channels-last", "bfloat16" (channels-last, too), "contiguous".
+
+    Returns:
+        Keys are names of :func:`reference_of` and "operation way".
+    """
+    maps, rois = random_maps(scene), random_rois(scene)
+    last = [one.to(memory_format=torch.channels_last) for one in maps]
+    layouts = {
+        "channels-last": last,
+        "bfloat16": [one.bfloat16() for one in last] if "bfloat16" in ways else [],
+        "contiguous": maps,
+    }
+    found = {
+        reference: Pooling(_references(reference, scene), maps, rois, scene.cells)
+        for reference in dict.fromkeys(map(reference_of, operations))
+    }
+    for name in operations:
+        ours = [
+            build_roi_op(name, (scene.cells, scene.cells), 1 / stride, samples=SAMPLES)
+            for stride in scene.strides
+        ]
+        for way in ways:
+            found[f"{name} {way}"] = Pooling(ours, layouts[way], rois, scene.cells)
+    return found
+
+
+def reference_of(operation: str) -> str:
+    """Return what of torchvision's an operation is measured beside: the same samples."""
+    if operation == "RoIPool":
+        return "roi_pool"
+    return "roi_align" if operation.endswith("Ave") else "roi_align + max_pool2d"
+
+
+def _references(name: str, scene: Scene) -> list[Pool]:
+    def pool(scale: float) -> Pool:
+        size, fine = (scene.cells, scene.cells), (scene.cells * SAMPLES, scene.cells * SAMPLES)
+        if name == "roi_pool":
+            return lambda features, rois: roi_pool(features, rois, size, scale)
+        if name == "roi_align":
+            return lambda features, rois: roi_align(features, rois, size, scale, SAMPLES, False)
+        return lambda features, rois: F.max_pool2d(
+            roi_align(features, rois, fine, scale, 1, False), SAMPLES
+        )
+
+    return [pool(1 / stride) for stride in scene.strides]
+
+
+def _like(features: torch.Tensor, shape: tuple[int, int, int, int]) -> torch.Tensor:
+    """Return random numbers of the dtype and memory format of ``features``."""
+    last = features.is_contiguous(memory_format=torch.channels_last)
+    grad = torch.rand(shape).to(features.dtype)
+    return grad.to(memory_format=torch.channels_last) if last else grad
+
+
+def _ends(strides: Sequence[int]) -> list[int]:
+    """Return the first and last level of a pyramid, or the one there is."""
+    levels = [stride.bit_length() - 1 for stride in strides]
+    return levels[:1] if len(levels) == 1 else [levels[0], levels[-1]]
