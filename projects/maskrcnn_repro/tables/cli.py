@@ -102,7 +102,8 @@ def main_table(argv: Sequence[str] | None = None) -> int:
 def main_experiment(argv: Sequence[str] | None = None) -> int:
     """Run one experiment with all its stages; see ``--help`` and :func:`main_table`."""
     words, overrides = _split(sys.argv[1:] if argv is None else list(argv))
-    args = _experiment_parser().parse_args(words)
+    # Intermixed: options may stand on both sides of EXPERIMENT and of KEY VALUE.
+    args = _experiment_parser().parse_intermixed_args(words)
     return _guarded(lambda: _experiment(args, (*args.opts, *overrides)))
 
 
@@ -350,7 +351,9 @@ def _experiment_parser() -> argparse.ArgumentParser:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="its id, such as r50-c4")
     parser.add_argument("--seed", type=_count, default=1, metavar="K", help="training seed (1)")
     parser.add_argument("--plan", action="store_true", help="say what would be run")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs make it a trial")
+    parser.add_argument(
+        "opts", nargs="*", metavar="KEY VALUE", help="config keys and values make it a trial"
+    )
     return parser
 
 

@@ -92,7 +92,9 @@ class Runner:
             KeyboardInterrupt: after Ctrl-C or a request to end; all children have been stopped.
         """
         left = self.plan.missing()
-        self._done = {k for k, s in self.plan.statuses.items() if s.state is State.DONE}
+        # What is not in the plan was seen to by who made it.
+        inside = {stage.key for stage in left}
+        self._done = {need.key for stage in left for need in stage.needs} - inside
         with _ends_as_interrupts():
             try:
                 while left or self._places:

@@ -1,0 +1,79 @@
+"""Real mini tables of two iterations on four images, with a kill in between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from maskrcnn_repro.tables.cli import main_table
+
+import pytest
+from tiny_coco import write_tiny_coco
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def overrides(tmp_path_factory):
+    json_file, images = write_tiny_coco(tmp_path_factory.mktemp("data"))
+    pairs = {
+        "DATASETS.CUSTOM": [["tiny", str(json_file), str(images)]],
+        "DATASETS.TRAIN": ("tiny",),
+        "DATASETS.TEST": ("tiny",),
+        "MODEL.ROI_HEADS.NUM_CLASSES": 2,
+        "SOLVER.MAX_ITER": 2,
+        "SOLVER.CHECKPOINT_PERIOD": 1,
+        "SOLVER.IMS_PER_BATCH": 2,
+        "TEST.SHEET_IMAGES": 0,
+    }
+    return [word for key, value in pairs.items() for word in (key, str(value))]
+
+
+def tables_of(output):
+    (folder,) = output.glob("mini-trial-*/tables")
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+
+
+def test_a_table_runs_from_its_rpn_to_its_report_and_is_then_done(overrides, tmp_path, capsys):
+    output = tmp_path / "output"
+    words = ["2c", "class-agnostic", "--rows", "pool", "alignave", "agnostic"]
+    command = [*words, "--output", str(output), "--jobs", "1", "--", *overrides]
+    assert main_table(command) == 0
+    printed = capsys.readouterr().out
+    assert "5 stages, 5 to run" in printed
+    made = tables_of(output)
+    assert set(made) == {"2c", "class-agnostic"}
+    for row in (*made["2c"]["rows"], *made["class-agnostic"]["rows"]):
+        assert row["cells"]["AP"]["ours"]["seeds"] == [1], row["id"]
+    assert main_table(command) == 0
+    assert "5 stages, 0 to run" in capsys.readouterr().out
+
+
+def test_a_killed_run_goes_on_where_it_was(overrides, tmp_path):
+    output = tmp_path / "output"
+    longer = [*overrides, "SOLVER.MAX_ITER", "60"]
+    command = [sys.executable, str(ROOT / "scripts/run_table.py"), "2c", "--rows", "alignave"]
+    command += ["--output", str(output), "--jobs", "1", "--", *longer]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 300
+        while not (found := list(output.glob("*/r50-c4/seed1/model_*.pth"))):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    folder = found[0].parent
+    assert not (folder / "results.json").exists()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "3 stages, 1 to run" in done.stdout
+    assert json.loads((folder / "results.json").read_text())["iterations"] == 60
+    assert "Resuming at iteration" in (folder / "console.txt").read_text()
