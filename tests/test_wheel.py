@@ -6,6 +6,8 @@ and run there with the embedded Detectron2, whichever one this suite runs on.
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,6 +15,7 @@ import zipfile
 from pathlib import Path
 
 import maskrcnn_repro
+from maskrcnn_repro.tables.paper import tables
 
 import cv2
 import pytest
@@ -32,12 +35,13 @@ SITE_PACKAGES = [p for p in sys.path if Path(p).name in ("site-packages", "dist-
 IS_DETECTRON2_THERE = any((Path(p) / "detectron2").is_dir() for p in SITE_PACKAGES)
 
 
-def run(*command, cwd):
+def run(*command, cwd, **environment):
     inherited = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    ours = {"PYTHONNOUSERSITE": "1", "MASKRCNN_REPRO_BACKEND": "embedded"}
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
-        env={**inherited, "PYTHONNOUSERSITE": "1", "MASKRCNN_REPRO_BACKEND": "embedded"},
+        env={**inherited, **ours, **environment},
         capture_output=True,
         text=True,
         timeout=300,
@@ -46,15 +50,14 @@ def run(*command, cwd):
     return done.returncode, done.stdout, done.stderr
 
 
-def succeed(*command, cwd):
-    status, output, errors = run(*command, cwd=cwd)
+def succeed(*command, cwd, **environment):
+    status, output, errors = run(*command, cwd=cwd, **environment)
     assert status == 0, errors or output
     return output
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("dist")
     build = (sys.executable, "-m", "hatchling", "build", "-d", folder)
     succeed(*build, "-t", "sdist", cwd=ROOT)
@@ -95,6 +98,11 @@ def test_the_wheel_holds_the_package_the_embedded_detectron2_and_the_configs_alo
     assert {
         f"{package}/py.typed",
         f"{package}/configs/mini/mask_rcnn_fpn.yaml",
+        f"{package}/configs/coco/r50_c4.yaml",
+        f"{package}/configs/levels/mini_c4.yaml",
+        f"{package}/tables/data/paper.yaml",
+        f"{package}/tables/data/experiments.yaml",
+        f"{package}/tables/data/claims.yaml",
         f"{embedded}/__init__.py",
         f"{embedded}/_real_names.txt",
         f"{embedded}/config/defaults.yaml",
@@ -132,3 +140,41 @@ def test_the_command_trains_evaluates_and_draws(environment, tmp_path):
     assert Path(backend["location"]) == packages / "maskrcnn_repro/_embedded/detectron2"
     assert results["code"]["commit"] is None
     assert cv2.imread(str(tmp_path / "run/predictions.png")).std() > 10
+
+
+def test_the_commands_of_tables_and_experiments_know_what_there_is(environment, tmp_path):
+    programs, _ = environment
+    for name in ("maskrcnn-table", "maskrcnn-experiment"):
+        assert f"usage: {name}" in succeed(programs / name, "--help", cwd=tmp_path)
+    listed = succeed(programs / "maskrcnn-table", cwd=tmp_path)
+    assert all(re.search(rf"^ *{table}\b", listed, re.MULTILINE) for table in tables()), listed
+    assert "r50-c4-roipool" in succeed(programs / "maskrcnn-table", "2c", "--plan", cwd=tmp_path)
+
+
+def test_an_installed_plugin_needs_no_word(environment, tmp_path):
+    """The example, copied away from the checkout and built: its own test, then its config."""
+    programs, _ = environment
+    source, place = tmp_path / "boundary_plugin", tmp_path / "installed"
+    shutil.copytree(ROOT / "examples/boundary_plugin", source)
+    pip = (
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+    )
+    succeed(*pip, "--target", place, source, cwd=tmp_path)
+    shutil.rmtree(source / "boundary_plugin")
+    path = {"PYTHONPATH": str(place)}
+    passed = succeed(programs / "python", "-m", "pytest", "-q", "tests", cwd=source, **path)
+    assert re.search(r"\d passed", passed)
+    arguments = command_line(
+        write_tiny_coco(tmp_path / "data"), "run", opts=["DATASETS.TEST", "()"]
+    )
+    arguments[arguments.index("--config-file") + 1] = "boundary.yaml"
+    succeed(programs / "maskrcnn-train", *arguments, "SOLVER.MAX_ITER", "20", cwd=source, **path)
+    log = (source / "run/log.txt").read_text()
+    assert "Plug-in 'boundary_plugin' (installed, boundary-plugin 0.1)" in log
+    assert (source / "run/model_final.pth").is_file()
