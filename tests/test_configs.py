@@ -8,6 +8,7 @@ from maskrcnn_repro.tables import experiment_config, experiments, find_experimen
 
 import pytest
 import yaml
+from detectron2.data import DatasetCatalog
 
 FOLDER = configs_folder()
 TRAINED = {one.id: one for one in experiments().values() if not one.evaluates}
@@ -122,6 +123,7 @@ def test_nothing_that_changes_numbers_is_left_to_a_default(name):
             assert set(keys.split()) <= set(node), place
 
 
+@functools.cache
 def cfg_of(name):
     return experiment_config(find_experiment(name))
 
@@ -157,6 +159,13 @@ def test_numbers_of_rois_and_proposals_are_the_papers(name, numbers):
     cfg = cfg_of(name)
     proposals = cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST
     assert (cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE, proposals) == numbers
+
+
+def test_all_data_sets_are_registered():
+    for name in TRAINED:
+        cfg = cfg_of(name)
+        for one in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, cfg.MODEL.WEIGHTS_DATASET):
+            assert one in DatasetCatalog or one == "", name
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ WITH_BASELINE = [one.id for one in experiments().values() if one.baseline]
 
 
 @functools.cache
-def values_of(name):
+def values_of(name, level="paper"):
     """Return every config value of an experiment by its dotted key."""
-    cfg = experiment_config(find_experiment(name))
+    cfg = experiment_config(find_experiment(name), level)
     return {
         key: functools.reduce(lambda node, part: node[part], key.split("."), cfg)
         for key in leaf_keys(cfg)
@@ -33,6 +33,21 @@ def test_an_experiment_differs_from_its_baseline_in_what_it_says(name):
     assert differing <= said, "differs without saying so"
     for prefix in one.varies:
         assert any(f"{key}.".startswith(f"{prefix}.") for key in differing), f"{prefix} is equal"
+
+
+def test_level_mini_overlays_nothing_that_an_experiment_varies():
+    checked = 0
+    for name in WITH_BASELINE:
+        one = find_experiment(name)
+        if one.family == "cityscapes":  # no overlay
+            continue
+        own, base = values_of(name, "mini"), values_of(one.baseline, "mini")
+        differing = {key for key in own if own[key] != base[key]} - {"OUTPUT_DIR"}
+        said = {key for key in own for prefix in one.varies if f"{key}.".startswith(f"{prefix}.")}
+        assert differing <= said, name
+        assert differing, f"{name} is its baseline"
+        checked += 1
+    assert checked == len(WITH_BASELINE) - 1
 
 
 @pytest.mark.parametrize(

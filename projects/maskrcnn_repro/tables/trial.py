@@ -6,6 +6,7 @@ import itertools
 import tempfile
 from pathlib import Path
 
+from maskrcnn_repro.data import keypoint_names
 from maskrcnn_repro.engine.loader import build_train_loader
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.setup import complete_config
@@ -48,10 +49,9 @@ def train_briefly(experiment: Experiment, device: str = "cpu") -> list[dict[str,
 def _on_tiny_images(experiment: Experiment, folder: Path, device: str) -> CfgNode:
     cfg = experiment_config(experiment)
     cfg.defrost()
-    pose = cfg.MODEL.KEYPOINT_ON or cfg.DATASETS.ONLY_WITH_KEYPOINTS
-    names = tuple(f"point {i}" for i in range(cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS))
-    classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    json_file, images, store = write_trial_data(folder, classes, names if pose else ())
+    json_file, images, store = write_trial_data(
+        folder, cfg.MODEL.ROI_HEADS.NUM_CLASSES, keypoint_names(cfg.DATASETS.TRAIN[0])
+    )
     cfg.DATASETS.CUSTOM = ((DATASET, str(json_file), str(images)),)
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (DATASET,), ()
     if cfg.MODEL.LOAD_PROPOSALS:
@@ -59,7 +59,8 @@ def _on_tiny_images(experiment: Experiment, folder: Path, device: str) -> CfgNod
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = (SIDE,), "choice"
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.SOLVER.IMS_PER_BATCH = 2
-    cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE, cfg.SEED = "", device, 0
+    cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_DATASET = "", ""
+    cfg.MODEL.DEVICE, cfg.SEED = device, 0
     cfg.OUTPUT_DIR = str(folder)
     return cfg
 
@@ -83,7 +84,7 @@ def _step(
     optimizer.zero_grad()
     sum(losses.values()).backward()
     optimizer.step()
-    values = {name: float(loss) for name, loss in losses.items()}
+    values = {name: loss.item() for name, loss in losses.items()}
     if not torch.isfinite(torch.tensor(list(values.values()))).all():
         raise FloatingPointError(f"A loss is not finite: {values}.")
     return values

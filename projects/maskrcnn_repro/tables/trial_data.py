@@ -6,6 +6,7 @@ They let a full-size model train for seconds, from files, by the same loaders as
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ PROPOSALS = 12
 
 
 def write_trial_data(
-    folder: Path, classes: int, keypoints: tuple[str, ...]
+    folder: Path, classes: int, keypoints: Sequence[str]
 ) -> tuple[Path, Path, Path]:
     """Write images, annotations and proposals.
 
