@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from maskrcnn_repro.benchmark import backend, roi_ops
+from maskrcnn_repro.benchmark import backend, pasting, roi_ops
 from maskrcnn_repro.errors import UserError
 
-BENCHMARKS = (backend, roi_ops)
+BENCHMARKS = (backend, roi_ops, pasting)
 """Modules with ``add_parser(subparsers)``, whose parser sets ``run`` to a function of the arguments."""
 
 
