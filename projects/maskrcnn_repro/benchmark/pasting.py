@@ -123,7 +123,7 @@ def measure(size: tuple[int, int], count: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def contenders_for(size: tuple[int, int], count: int) -> dict[str, Callable[[], list[RLE]]]:
+def contenders_for(size: tuple[int, int], count: int) -> dict[str, Callable[[], Any]]:
     """Return what is measured, by name."""
     masks, boxes = scene(size, count)
     return {
