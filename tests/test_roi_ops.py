@@ -234,6 +234,8 @@ def test_arguments_that_do_not_fit():
         operation(torch.rand(1, 2, 4, 4), torch.zeros(3, 4))
     with pytest.raises(ValueError, match="images 0 to 2, but there are features of 2"):
         operation(torch.rand(2, 2, 4, 4), torch.cat([roi(0, 0, 1, 1), roi(0, 0, 1, 1, image=2)]))
+    with pytest.raises(ValueError, match="images nan to nan"):
+        operation(torch.rand(2, 2, 4, 4), roi(0, 0, 1, 1, image=math.nan))
 
 
 def test_settings_are_shown():

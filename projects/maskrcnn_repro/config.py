@@ -23,7 +23,7 @@ def add_config(cfg: CfgNode) -> None:
     # "auto" is resolved once, at start: CUDA where there is a GPU, else the CPU.
     cfg.MODEL.DEVICE = "auto"
 
-    # Channels-last memory: what convolutions on CPUs and tensor cores, and BagRoIAlign, like best.
+    # Channels-last memory: what convolutions on CPUs and tensor cores, and our RoI operations, like best.
     cfg.MODEL.CHANNELS_LAST = False
 
     # Modules to import beside the installed plug-ins (plugins.py); they register heads, RoI operations,

@@ -22,6 +22,7 @@ from typing import Any
 
 import maskrcnn_repro
 from maskrcnn_repro.benchmark import roi_memory
+from maskrcnn_repro.benchmark.backend import rotated
 from maskrcnn_repro.benchmark.roi_scenes import (
     COUNTS,
     IMAGE,
@@ -111,7 +112,7 @@ def measure(
     contenders = poolings(scene, operations, ways)
     seconds: Seconds = {name: {kind: [] for kind in KINDS} for name in contenders}
     for turn in tqdm(range(rounds + 1), desc=scene.name, unit="round"):
-        for name, pooling in contenders.items():
+        for name, pooling in rotated(list(contenders.items()), turn):
             for kind in KINDS:
                 if name.endswith("bfloat16") and kind == "step":
                     continue

@@ -17,6 +17,8 @@ output (they may differ), S samples per side of an output cell.
 
 from __future__ import annotations
 
+import math
+
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.roi_ops.kernels import Kernel
 from maskrcnn_repro.roi_ops.pooling import is_channels_last, is_traced, pool
@@ -81,19 +83,23 @@ class RoIOperation(nn.Module):
         Raises:
             ValueError: the shapes are others, or an image's index is not below N (checked on the CPU alone).
         """
-        regions = self.regions(rois, features.dtype)
+        _check_shapes(features, rois)
+        traced = is_traced()
+        # What lies on a GPU is not waited for.
+        clean = rois.device.type == "cpu" and not traced and _are_clean(rois, len(features))
+        regions = self.regions(rois, features.dtype, clean=clean)
         # Exported, an operation is torchvision's, which other runtimes know.
-        if not is_traced():
-            _check(features, regions)
-            if self._by_rows(features, regions):
-                return pool(features, self.kernel(features, regions), len(rois), self.output_size)
+        if not traced and self._by_rows(features, regions):
+            return pool(features, self.kernel(features, regions), len(rois), self.output_size)
         # torchvision has no 16-bit kernels on the CPU.
         pooled = self.torchvision(features.to(regions.dtype), regions).to(features.dtype)
         if is_channels_last(features):
             pooled = pooled.contiguous(memory_format=torch.channels_last)
         return pooled
 
-    def regions(self, rois: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    def regions(
+        self, rois: torch.Tensor, dtype: torch.dtype = torch.float32, *, clean: bool = False
+    ) -> torch.Tensor:
         """Return RoIs in feature cells, (R, 5), as the operation sees them: moved and rounded.
 
         What is not finite lies far outside.
@@ -101,11 +107,14 @@ class RoIOperation(nn.Module):
         Args:
             rois: (R, 5), as for :meth:`forward`.
             dtype: of the features; coordinates of hundreds of pixels have 32 bits at least.
+            clean: all is known to be finite.
         """
         rois = rois.detach().to(torch.promote_types(dtype, torch.float32))
-        corners = self._moved(rois[:, 1:] * self.spatial_scale)
-        corners = corners.where(rois.isfinite().all(dim=1, keepdim=True), FAR)
-        return torch.cat([rois[:, :1].nan_to_num(0.0, 0.0, 0.0), corners], dim=1)
+        image, corners = rois[:, :1], self._moved(rois[:, 1:] * self.spatial_scale)
+        if not clean:
+            corners = corners.where(rois.isfinite().all(dim=1, keepdim=True), FAR)
+            image = image.nan_to_num(0.0, 0.0, 0.0)
+        return torch.cat([image, corners], dim=1)
 
     def kernel(self, features: torch.Tensor, regions: torch.Tensor) -> Kernel:
         """Return the kernel for these regions on maps of the size of ``features``."""
@@ -158,16 +167,21 @@ class RoIOperation(nn.Module):
         return self.rows_pay(features, len(regions), trains)
 
 
-def _check(features: torch.Tensor, regions: torch.Tensor) -> None:
-    if features.dim() != 4 or regions.shape[1:] != (5,):
+def _check_shapes(features: torch.Tensor, rois: torch.Tensor) -> None:
+    if features.dim() != 4 or rois.shape[1:] != (5,):
         raise ValueError(
             f"RoI operations take features (N, C, H, W) and RoIs (R, 5), not {tuple(features.shape)} and "
-            f"{tuple(regions.shape)}."
+            f"{tuple(rois.shape)}."
         )
-    # Of an image that does not exist, a kernel would read memory that is not its own.
-    if regions.device.type == "cpu" and len(regions):
-        low, high = (float(image) for image in regions[:, 0].aminmax())
-        if low < 0 or high >= len(features):
-            raise ValueError(
-                f"RoIs name images {low:g} to {high:g}, but there are features of {len(features)} only."
-            )
+
+
+def _are_clean(rois: torch.Tensor, images: int) -> bool:
+    """Tell whether all RoIs are finite; refuse images of which a kernel would read memory not its own."""
+    if not len(rois):
+        return True
+    low, high = (extreme.tolist() for extreme in rois.detach().aminmax(dim=0))
+    if not (low[0] >= 0 and high[0] < images):
+        raise ValueError(
+            f"RoIs name images {low[0]:g} to {high[0]:g}, but there are features of {images} only."
+        )
+    return all(map(math.isfinite, low + high))

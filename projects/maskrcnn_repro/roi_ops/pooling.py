@@ -93,7 +93,8 @@ def _apply(
     if by_cell:
         return function(_table(images)).view(count, height, width, -1).permute(0, 3, 1, 2)
     result = images.new_empty(shape)
-    for block in blocks(channels):
+    cells = max(count * height * width, images.numel() // channels)
+    for block in blocks(channels, cells):
         table = function(_table(images[:, block]))
         result[:, block] = table.view(count, height, width, -1).permute(0, 3, 1, 2)
     return result

@@ -64,9 +64,9 @@ class SampledOperation(RoIOperation):
     def rows_pay(self, features: torch.Tensor, rois: int, trains: bool) -> bool:
         """See :class:`RoIOperation`.
 
-        Measured from 16 to 1,000 RoIs on maps from 25 x 42 to 200 x 336: inference is faster from about
-        2**20 samples of all channels on (below, both take a millisecond), a training step once a map of 5
-        cells has one sample, as its gradient is copied, too.
+        Measured with 4 to 1,000 RoIs on maps from 25 x 42 to 200 x 336 cells. Inference gains from 1.5
+        million numbers sampled; below, it takes 2 ms. Training copies the map's gradient, too, and gains
+        from one sample for 5 cells of the map.
         """
         samples = rois * math.prod(self.output_size) * self.samples**2
         if trains:
