@@ -246,3 +246,4 @@ def test_detectron2s_weights_have_a_column_of_their_own(fake):
     assert "Detectron2" in text
     assert "34.4" in text
     assert as_json(one)["origin"][0]["weights"] == "some.pkl"
+    assert "Not run yet: T2a.r50c4." in text

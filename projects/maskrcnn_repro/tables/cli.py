@@ -33,7 +33,7 @@ from maskrcnn_repro.tables.plan import (
     plan,
 )
 from maskrcnn_repro.tables.processes import environments
-from maskrcnn_repro.tables.progress import Console, describe
+from maskrcnn_repro.tables.progress import Console, describe, headline
 from maskrcnn_repro.tables.records import State
 from maskrcnn_repro.tables.report import report
 from maskrcnn_repro.tables.runner import Failure, Runner
@@ -253,13 +253,12 @@ def _evaluations(
 
 def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failure]:
     jobs = _jobs(args, setting)
-    todo = chosen.missing()
-    print(f"{len(chosen.stages)} stages, {len(todo)} to run, {jobs} side by side.", flush=True)
+    print(f"{headline(chosen, jobs)}.", flush=True)
     console = Console(chosen, jobs)
     runner = Runner(
         chosen, console, jobs, environments(jobs, _threads(args, jobs), setting.num_gpus)
     )
-    return runner.run() if todo else []
+    return runner.run() if chosen.missing() else []
 
 
 def _report(one: Selection, setting: Setting, seeds: int | None) -> None:

@@ -164,10 +164,14 @@ def describe(plan: Plan, jobs: int) -> str:
         ]
     rest = remaining([], [costs.of(stage) for stage in plan.missing()], jobs)
     about = "time unknown before the first run" if rest is None else f"about {clock(rest)}"
-    lines.append(
-        f"{len(plan.stages)} stages, {len(todo)} to run, {jobs} side by side: {about if todo else 'done'}."
-    )
+    lines.append(f"{headline(plan, jobs)}: {about if todo else 'done'}.")
     return "\n".join(lines)
+
+
+def headline(plan: Plan, jobs: int) -> str:
+    """Return ``4 stages, 2 to run, 1 side by side``."""
+    count = len(plan.stages)
+    return f"{count} stage{'s' * (count != 1)}, {len(plan.missing())} to run, {jobs} side by side"
 
 
 def lab_record(stage: Stage) -> str:

@@ -70,6 +70,8 @@ class ReportRow:
     records: tuple[Record, ...] = ()
     unfinished: tuple[str, ...] = ()
     """What was begun and is not done: seed, how far."""
+    zoo: Record | None = None
+    """Of Detectron2's own weights."""
     not_here: str = ""
     """Why its experiment does not exist at this level."""
 
@@ -89,7 +91,8 @@ class TableReport:
     @property
     def records(self) -> list[Record]:
         """The records that the numbers come from, each once."""
-        return list({r.path: r for row in self.rows for r in row.records}.values())
+        every = [r for row in self.rows for r in (*row.records, row.zoo) if r is not None]
+        return list({record.path: record for record in every}.values())
 
 
 @dataclass
@@ -248,7 +251,7 @@ def _with_zoo(
     cells = {
         name: replace(cell, zoo=value_of(record, columns[name])) for name, cell in row.cells.items()
     }
-    return replace(row, cells=cells, records=(*row.records, record))
+    return replace(row, cells=cells, zoo=record)
 
 
 def _short(digest: str | None) -> str:
