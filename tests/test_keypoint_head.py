@@ -155,6 +155,18 @@ def test_predictions_are_detectron2s(keypoints):
         assert_close(ours.pred_keypoint_heatmaps, theirs.pred_keypoint_heatmaps)
 
 
+def test_half_precision_leaves_loss_and_places_in_float32(storage):
+    head, _ = twins(5, (6,))
+    batch, features = [rois(4, 5, 1)], torch.randn(4, 3, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = head(features, batch)["loss_keypoint"]
+        detections = [Instances((90, 90), pred_boxes=batch[0].proposal_boxes)]
+        (found,) = head.eval()(features, detections)
+    assert loss.dtype == found.pred_keypoints.dtype == torch.float32
+    assert found.pred_keypoint_heatmaps.dtype == torch.float32
+    assert_close(loss, head.train()(features, batch)["loss_keypoint"], rtol=0.01, atol=0)
+
+
 @pytest.mark.parametrize("by_visible", [True, False])
 def test_config_means_what_it_means_to_detectron2(storage, by_visible):
     cfg = get_config()

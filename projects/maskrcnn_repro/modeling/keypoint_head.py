@@ -68,14 +68,14 @@ def predict_keypoints(logits: Tensor, boxes: Tensor) -> Tensor:
     """Return each heatmap's highest point, at the resolution of the image.
 
     Args:
-        logits: (R, K, m, m).
+        logits: (R, K, m, m) float32.
         boxes: (R, 4), the RoIs.
 
     Returns:
         (R, K, 3) float32: x, y, score. The score is the softmax's value there, continued to the image's
         resolution: above 0, and possibly above 1.
     """
-    return heatmaps_to_keypoints(logits.float(), boxes)[:, :, [0, 1, 3]]
+    return heatmaps_to_keypoints(logits, boxes)[:, :, [0, 1, 3]]
 
 
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
@@ -164,7 +164,8 @@ class FCNKeypointHead(nn.Module):
             ``{"loss_keypoint": scalar}``, or ``instances``, each with ``pred_keypoints`` (R of the image,
             K, 3) as of :func:`predict_keypoints` and ``pred_keypoint_heatmaps``, their logits.
         """
-        logits = self.layers(features)
+        # Under mixed precision, too, softmax and resizing are computed in float32.
+        logits = self.layers(features).float()
         if self.training:
             return {"loss_keypoint": self._loss(logits, instances) * self.loss_weight}
         counts = [len(one) for one in instances]
