@@ -1,6 +1,5 @@
 """Two small tables, and child processes that take milliseconds instead of a training."""
 
-import hashlib
 import json
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from maskrcnn_repro.tables import plan as plan_module
 from maskrcnn_repro.tables.experiments import Experiment
 from maskrcnn_repro.tables.paper import Metric, Row, Table
 from maskrcnn_repro.tables.plan import Setting, StoreStage, plan
+from maskrcnn_repro.tables.records import hash_of_file
 
 METRICS = {"AP": Metric("AP", "AP", "segm", "AP"), "bbAP": Metric("bbAP", "AP bb", "bbox", "AP")}
 ITERATIONS = 10
@@ -96,10 +96,8 @@ def row(name, experiment, ap=None, box=None, **more):
     )
 
 
-def results_of(stage, metrics, **changed):
-    """Return the text of the ``results.json`` that ends a run of ``stage``."""
-    tree = yaml_of(stage)
-    tree.OUTPUT_DIR = ""
+def results_of(stage, config, metrics, **changed):
+    """Return the text of the ``results.json`` that ends a run of ``stage`` with this ``config.yaml``."""
     data = [{"name": name, "sha256": "0" * 64} for name in ("mini_coco_train", "mini_coco_val")]
     result = {
         "metrics": {"mini_coco_val": metrics},
@@ -108,19 +106,13 @@ def results_of(stage, metrics, **changed):
         "eval_seconds": 10.0,
         "seed": stage.seed,
         "weights": "",
-        "config_sha256": hashlib.sha256(tree.dump().encode()).hexdigest(),
+        "config_sha256": hash_of_file(config),
         "datasets": {"TRAIN": data[:1], "TEST": data[1:]},
         "code": {"backend": {"name": maskrcnn_repro.BACKEND.name}, "commit": "c" * 40},
         "machine": {"gpu": None, "cpu": "a processor"},
         "written": "2026-01-01T00:00:00+00:00",
     }
     return json.dumps({**result, **changed})
-
-
-def yaml_of(stage):
-    cfg = stage.config.clone()
-    cfg.defrost()
-    return cfg
 
 
 def write_run(stage, folder=None, *, metrics=None, finished=True, **changed):
@@ -136,11 +128,12 @@ def write_run(stage, folder=None, *, metrics=None, finished=True, **changed):
         return
     at = folder / stage.results.relative_to(stage.folder).parent
     at.mkdir(parents=True, exist_ok=True)
-    (at / "config.yaml").write_text(yaml_of(stage).dump())
+    config = at / "config.yaml"
+    config.write_text(stage.config.dump())
     (folder / "last_checkpoint").write_text("model_final.pth" if finished else "model_0000004.pth")
     if finished:
         metrics = metrics or {"segm": {"AP": 30.0}, "bbox": {"AP": 40.0}}
-        (at / "results.json").write_text(results_of(stage, metrics, **changed))
+        (at / "results.json").write_text(results_of(stage, config, metrics, **changed))
 
 
 class Fake:

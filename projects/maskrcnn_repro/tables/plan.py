@@ -134,8 +134,9 @@ class Stage:
             if not isinstance(need, StoreStage):
                 pairs += ["MODEL.WEIGHTS", str(need.folder / WEIGHTS)]
         if self.stored:
+            datasets = self._configured(pairs).DATASETS
             for split in ("TRAIN", "TEST"):
-                names = self._configured(pairs).DATASETS[split]
+                names = datasets[split]
                 files = tuple(str(self.stored.store(name)) for name in names)
                 pairs += [f"DATASETS.PROPOSAL_FILES_{split}", repr(files)]
         return [*pairs, "SEED", str(self.seed), "OUTPUT_DIR", str(self.folder)]
