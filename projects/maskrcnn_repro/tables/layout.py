@@ -166,13 +166,19 @@ def _foot(report: TableReport) -> list[str]:
     lines += [f"Left out: {text}." for text in report.refused]
     records = report.records
     if records:
-        commits = sorted({(r.commit or "unknown")[:12] for r in records})
+        commits = sorted({_short(r.commit) for r in records})
         machines = sorted({r.machine for r in records})
         lines.append(
             f"{len(records)} records, last of {max(r.written for r in records)}; "
             f"code {', '.join(commits)}; {', '.join(machines)}."
         )
     return lines
+
+
+def _short(commit: str | None) -> str:
+    if commit is None:
+        return "of no checkout"
+    return commit[:12] + "-dirty" * commit.endswith("-dirty")
 
 
 def _row_json(row: ReportRow) -> dict[str, Any]:

@@ -27,7 +27,7 @@ _COST = re.compile(r"^# Cost of this stage: (.*(?:\n#   .*)*)", re.MULTILINE)
 
 
 class Costs:
-    """Seconds that a stage takes: of the same one, of other seeds, of its kind at this level.
+    """Seconds that a stage takes: what it took, or other seeds, or else its kin at this level.
 
     Args:
         plan: the stages; what other runs of the same experiments took is read from their results.
@@ -36,22 +36,18 @@ class Costs:
     def __init__(self, plan: Plan) -> None:
         self._known: dict[str, list[float]] = {}
         for stage in plan.stages:
-            self._known.setdefault(_kind(stage), [])
-            self._known[_name(stage)] = list(_recorded(stage, plan.statuses[stage.key]))
-        for stage in plan.stages:
-            self._known[_kind(stage)] += self._known[_name(stage)]
+            for seconds in _recorded(stage, plan.statuses[stage.key]):
+                self.add(stage, seconds)
 
     def add(self, stage: Stage, seconds: float) -> None:
-        """Learn from a stage that was just run."""
-        for key in (_name(stage), _kind(stage)):
-            self._known.setdefault(key, []).append(seconds)
+        """Learn from a stage that was run."""
+        for kin in _kin(stage):
+            self._known.setdefault(kin, []).append(seconds)
 
     def of(self, stage: Stage) -> float | None:
         """Return the mean of the nearest kin that has been run; None if there is none."""
-        for key in (_name(stage), _kind(stage)):
-            if self._known.get(key):
-                return statistics.fmean(self._known[key])
-        return None
+        known = (self._known[kin] for kin in _kin(stage) if kin in self._known)
+        return next((statistics.fmean(seconds) for seconds in known), None)
 
 
 class Console:
@@ -202,16 +198,11 @@ def clock(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
-def _name(stage: Stage) -> str:
-    return f"{stage.experiment.id} {_step(stage)}"
-
-
-def _kind(stage: Stage) -> str:
-    return f"family {stage.experiment.family} {_step(stage)}"
-
-
-def _step(stage: Stage) -> str:
-    return "proposals" if isinstance(stage, StoreStage) else "training"
+def _kin(stage: Stage) -> tuple[str, str, str]:
+    """Return names of groups of like stages, nearest first."""
+    step = "proposals" if isinstance(stage, StoreStage) else "training"
+    one = stage.experiment
+    return f"{one.id} {step}", f"family {one.family} {step}", step
 
 
 def _recorded(stage: Stage, status: Status) -> Iterable[float]:
