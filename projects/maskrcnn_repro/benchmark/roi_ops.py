@@ -24,7 +24,9 @@ import maskrcnn_repro
 from maskrcnn_repro.benchmark import roi_memory
 from maskrcnn_repro.benchmark.backend import rotated
 from maskrcnn_repro.benchmark.roi_scenes import (
+    C4,
     COUNTS,
+    FPN,
     IMAGE,
     OPERATIONS,
     PAPER,
@@ -55,6 +57,13 @@ COMPARED = (
 )
 """Ours, and what is timed: "step" is forward and backward. Always beside torchvision's contiguous float32."""
 
+PARTS: dict[str, tuple[Sequence[Scene], Sequence[Scene]]] = {
+    "c4": (C4, ()),
+    "fpn": (FPN, ()),
+    "contiguous": ((), COUNTS),
+}
+"""What ``--only`` leaves: scenes of all operations and ways, scenes of contiguous features."""
+
 COUNTED = ("RoIAlignAve", "RoIAlignMax", "RoIPool")
 """RoIWarp does the same work as RoIAlign."""
 
@@ -73,7 +82,10 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "roi-ops", help="our RoI operations against torchvision's", description=__doc__
     )
-    parser.add_argument("--quick", action="store_true", help="two scenes, one minute")
+    parser.add_argument("--quick", action="store_true", help="four scenes, a minute")
+    parser.add_argument(
+        "--only", choices=tuple(PARTS), help="C4 maps, pyramids, or contiguous maps of many sizes"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of measurement, after a first")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, help="JSON file for all timings and their origin")
@@ -89,15 +101,17 @@ def run(args: argparse.Namespace) -> None:
     if args.rounds < MIN_ROUNDS:
         raise BenchmarkError(f"--rounds is {args.rounds}; an interval needs at least {MIN_ROUNDS}.")
     torch.set_num_threads(args.threads)
-    scenes = QUICK if args.quick else PAPER
+    scenes, counted = PARTS.get(args.only, (PAPER, COUNTS))
+    if args.quick:
+        scenes, counted = [scene for scene in scenes if scene in QUICK], counted[:2]
     ways = ("channels-last", "bfloat16", "contiguous")
     results = {scene.name: measure(scene, OPERATIONS, ways, args.rounds) for scene in scenes}
-    counts = {
-        scene.name: measure(scene, COUNTED, ("contiguous",), args.rounds)
-        for scene in (() if args.quick else COUNTS)
-    }
-    memory = measure_memory(scenes, args.threads) if roi_memory.can_measure() else {}
-    print(table(results, memory))
+    counts = {scene.name: measure(scene, COUNTED, ways[2:], args.rounds) for scene in counted}
+    memory: dict[str, Any] = {}
+    if scenes and roi_memory.can_measure():
+        memory = measure_memory(scenes, args.threads)
+    if results:
+        print(table(results, memory))
     if counts:
         print(f"\nContiguous features, few and many RoIs:\n\n{contiguous_table(counts)}")
     if args.output:
