@@ -90,12 +90,14 @@ def test_numpy_reads_the_files(store):
 
 def test_a_killed_writer_leaves_no_store_and_does_not_stop_the_next(tmp_path):
     path = tmp_path / "a.proposals"
-    StoreWriter(path).add(1, BOXES, LOGITS)
+    for part in (0, 1):
+        StoreWriter(path, part).add(1, BOXES, LOGITS)
     with pytest.raises(DataError, match="no store of proposals: there is no such folder"):
         ProposalStore(path)
     with pytest.raises(DataError, match=r"it has no store\.json"):
         ProposalStore(part_folder(path, 0))
     assert len(write(path)) == 3
+    assert os.listdir(tmp_path) == ["a.proposals"]
 
 
 def test_a_store_is_replaced_as_a_whole(store):

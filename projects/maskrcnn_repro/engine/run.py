@@ -132,8 +132,8 @@ def _say_where(cfg: CfgNode, folder: Path) -> None:
     results = folder / "results.json"
     if cfg.DATASETS.TEST and results.is_file():
         print(f"Results: {results}", flush=True)
-    picture = folder / PICTURE
+    picture, weights = folder / PICTURE, Path(cfg.OUTPUT_DIR) / "model_final.pth"
     if cfg.DATASETS.TEST and cfg.TEST.SHEET_IMAGES > 0 and picture.is_file():
         print(f"Picture of predictions beside ground truth: {picture}", flush=True)
-    else:
-        print(f"Weights: {Path(cfg.OUTPUT_DIR) / 'model_final.pth'}", flush=True)
+    elif weights.is_file():
+        print(f"Weights: {weights}", flush=True)

@@ -96,7 +96,7 @@ def guesses(
         proposals = proposals_by_image(predictions)
         return (
             lambda image_id, truth: best_fitting(proposals[image_id], truth, threshold)
-        ), "proposals, IoU"
+        ), "of each object its best proposal, IoU"
     found = by_image(predictions, threshold)
     to_class = metadata.get("thing_dataset_id_to_contiguous_id")
     return lambda image_id, _: predicted(found[image_id], to_class), "scores"

@@ -127,7 +127,9 @@ class StoreWriter:
         if self.path.exists():
             os.replace(self.path, old)
         os.replace(self.folder, self.path)
-        shutil.rmtree(old, ignore_errors=True)
+        # Also what killed runs of more processes left.
+        for left in (old, *self.path.parent.glob(f".part*-{self.path.name}")):
+            shutil.rmtree(left, ignore_errors=True)
 
     def _facts(self, name: str) -> dict[str, int]:
         file = self.folder / name
