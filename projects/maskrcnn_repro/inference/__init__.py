@@ -1,1 +1,1 @@
-"""Pictures of what a model finds."""
+"""What is done with a trained model: views of an image, masks of the whole image, pictures."""

@@ -118,9 +118,8 @@ def _runs(
 ) -> np.ndarray:
     """Return the changes within w columns, each column by itself."""
     ends = _ends(mask.numpy(), columns.cells)
-    inside, unsure = np.zeros(
-        (2, *ends.shape), bool
-    )  # (w, S + 1); behind the strips, one that ends all
+    # (w, S + 1): behind the strips of a column stands an empty one, outside of the object.
+    inside, unsure = np.zeros((2, *ends.shape), bool)
     lower, upper = np.minimum(ends[:, :-1], ends[:, 1:]), np.maximum(ends[:, :-1], ends[:, 1:])
     inside[:, :-1] = lower >= threshold + MARGIN
     # Negated, so that values that are not a number are sampled, too.
