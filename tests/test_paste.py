@@ -13,6 +13,8 @@ from detectron2.layers import paste_masks_in_image
 from detectron2.structures import Instances
 from pycocotools import mask as coco_mask
 
+WAYS = {"pixels": 1 << 30, "strips": 0}
+"""Boxes with fewer pixels than this are sampled as a whole."""
 MASKS = ("random", "binary", "flat", "full", "smooth", "nan")
 
 
@@ -51,9 +53,15 @@ def encoded(bitmaps):
     return [{"size": list(r["size"]), "counts": r["counts"].decode()} for r in rles]
 
 
+@pytest.fixture(params=WAYS)
+def _each_way(request, monkeypatch):
+    monkeypatch.setattr(paste, "FEW", WAYS[request.param])
+
+
 # --- values by hand
 
 
+@pytest.mark.usefixtures("_each_way")
 def test_one_cell_over_four_pixels_by_hand():
     # Pixel centres lie 3/8 and 1/8 of a cell off its centre: factors 5/8 and 7/8 on each axis. In the corners
     # 25/64 is below one half, at the edges 35/64 is above.
@@ -80,6 +88,7 @@ def test_thresholds_by_hand(threshold, pixels):
 # --- agreement with Detectron2
 
 
+@pytest.mark.usefixtures("_each_way")
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("side", [1, 2, 14, 28])
 def test_bytes_are_those_of_detectron2s_pixels(side, kind):
@@ -90,6 +99,7 @@ def test_bytes_are_those_of_detectron2s_pixels(side, kind):
         assert paste_to_rles(masks, boxes, size).rles == expected
 
 
+@pytest.mark.usefixtures("_each_way")
 def test_blocks_of_columns_change_nothing(monkeypatch):
     boxes, masks = boxes_in(64, 80, 30), masks_of("smooth", 30, 28)
     masks = masks[: len(boxes)]
