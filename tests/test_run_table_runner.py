@@ -259,8 +259,8 @@ def test_the_last_words_of_a_training_are_iteration_loss_and_time():
         None,
     )
     assert last_words([]) == ("starting", None)
-    inference = "[08:16:00] Inference done 41/1000. 0.1598 s / iter, of them 0.1535 in the model."
-    assert last_words([*lines, inference]) == ("inference 41/1000", None)
+    inference = "[08:16:00] Inference done 41/1000. 0.1598 s / iter. ETA=0:02:33"
+    assert last_words([*lines, inference]) == ("inference 41/1000, eta 0:02:33", 153.0)
 
 
 def test_the_time_left_is_spread_over_jobs_but_no_shorter_than_the_longest():

@@ -24,9 +24,10 @@ GRACE_SECONDS = 10.0
 # Detectron2's line of training: "eta: 0:03:57  iter: 239  total_loss: 2.912 ..."
 _ITER = re.compile(r"\biter: (\d+)")
 _LOSS = re.compile(r"\btotal_loss: (\S+)")
-_ETA = re.compile(r"\beta: ((?:(\d+) days?, )?(\d+):(\d+):(\d+))")
-# Of an evaluation: "Inference done 41/1000. 0.1598 s / iter ..."
+_ETA = re.compile(r"\b(?:eta: |ETA=)((?:(\d+) days?, )?(\d+):(\d+):(\d+))")
+# Of an evaluation: "Inference done 41/1000. 0.1598 s / iter ... ETA=0:02:33"
 _TEST = re.compile(r"\bInference done (\d+/\d+)")
+_WORDS = ("iter", "loss", "inference", "eta")
 _STAMP = re.compile(r"^\[[^\]]*\] ")
 
 
@@ -136,15 +137,15 @@ def stop_all(children: Sequence[Child]) -> None:
 def last_words(lines: Sequence[str]) -> tuple[str, float | None]:
     """Return what a child is at, in short, and the seconds that it says it still needs."""
     for line in reversed(lines):
-        step, test = _ITER.search(line), _TEST.search(line)
-        if test:
-            return f"inference {test.group(1)}", None
-        if step:
-            loss, eta = _LOSS.search(line), _ETA.search(line)
-            parts = [f"iter {step.group(1)}"]
-            parts += [f"loss {loss.group(1)}"] if loss else []
-            parts += [f"eta {eta.group(1)}"] if eta else []
-            return ", ".join(parts), _seconds(eta) if eta else None
+        step, loss, test, eta = (one.search(line) for one in (_ITER, _LOSS, _TEST, _ETA))
+        if not (step or test):
+            continue
+        parts = [
+            f"{word} {found.group(1)}"
+            for word, found in zip(_WORDS, (step, loss, test, eta), strict=True)
+            if found
+        ]
+        return ", ".join(parts), _seconds(eta) if eta else None
     return (_STAMP.sub("", lines[-1]).strip() if lines else "starting"), None
 
 
