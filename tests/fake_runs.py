@@ -8,11 +8,12 @@ from types import MappingProxyType
 
 import maskrcnn_repro
 from maskrcnn_repro.proposals.writer import StoreWriter
-from maskrcnn_repro.tables import plan as plan_module
+from maskrcnn_repro.tables import stage as stage_module
 from maskrcnn_repro.tables.experiments import Experiment
 from maskrcnn_repro.tables.paper import Metric, Row, Table
-from maskrcnn_repro.tables.plan import Setting, StoreStage, plan
+from maskrcnn_repro.tables.plan import plan
 from maskrcnn_repro.tables.records import hash_of_file
+from maskrcnn_repro.tables.stage import Setting, StoreStage
 
 METRICS = {"AP": Metric("AP", "AP", "segm", "AP"), "bbAP": Metric("bbAP", "AP bb", "bbox", "AP")}
 ITERATIONS = 10
@@ -152,8 +153,8 @@ class Fake:
         child = folder / "child.py"
         child.write_text(textwrap.dedent(CHILD))
         head = [sys.executable, "-S", "-E", str(child), str(self.prepared)]
-        monkeypatch.setattr(plan_module, "TRAIN_NET", [*head, "train"])
-        monkeypatch.setattr(plan_module, "STORE_PROPOSALS", [*head, "store"])
+        monkeypatch.setattr(stage_module, "TRAIN_NET", [*head, "train"])
+        monkeypatch.setattr(stage_module, "STORE_PROPOSALS", [*head, "store"])
 
     def plan(self, *names, seeds=(1,), setting=None):
         """Return a plan whose children will leave finished runs."""

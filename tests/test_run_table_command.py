@@ -10,8 +10,9 @@ from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables import cli, find_table
 from maskrcnn_repro.tables import runner as runner_module
 from maskrcnn_repro.tables.cli import main_experiment, main_table, select
-from maskrcnn_repro.tables.plan import Setting, plan
+from maskrcnn_repro.tables.plan import plan
 from maskrcnn_repro.tables.processes import environments
+from maskrcnn_repro.tables.stage import Setting
 from maskrcnn_repro.tables.zoo import CONFIGS, zoo_stage, zoo_stages
 
 import pytest

@@ -6,8 +6,9 @@ import shutil
 from maskrcnn_repro.engine.provenance import config_hash
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.proposals.store import ProposalStore
-from maskrcnn_repro.tables.plan import Setting, StoreStage, plan, shown
+from maskrcnn_repro.tables.plan import plan
 from maskrcnn_repro.tables.records import State, hash_of_file, read_record
+from maskrcnn_repro.tables.stage import Setting, StoreStage, shown
 
 import pytest
 from fake_runs import Fake, results_of, write_run

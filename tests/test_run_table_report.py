@@ -5,8 +5,9 @@ import math
 
 import maskrcnn_repro
 from maskrcnn_repro.tables.layout import DASH, as_json, as_markdown, as_text
-from maskrcnn_repro.tables.plan import Setting, plan
+from maskrcnn_repro.tables.plan import plan
 from maskrcnn_repro.tables.report import Estimate, report
+from maskrcnn_repro.tables.stage import Setting
 from maskrcnn_repro.tables.zoo import zoo_stage
 
 import pytest

@@ -23,20 +23,13 @@ from maskrcnn_repro.tables.experiments import (
 )
 from maskrcnn_repro.tables.layout import as_json, as_markdown, as_text
 from maskrcnn_repro.tables.paper import Row, Table, find_table, metrics, tables
-from maskrcnn_repro.tables.plan import (
-    EvaluationStage,
-    Plan,
-    RepeatedEvaluation,
-    Setting,
-    is_rpn,
-    not_at_level,
-    plan,
-)
+from maskrcnn_repro.tables.plan import Plan, is_rpn, not_at_level, plan
 from maskrcnn_repro.tables.processes import environments
 from maskrcnn_repro.tables.progress import Console, describe, headline
 from maskrcnn_repro.tables.records import State
 from maskrcnn_repro.tables.report import report
 from maskrcnn_repro.tables.runner import Failure, Runner
+from maskrcnn_repro.tables.stage import EvaluationStage, RepeatedEvaluation, Setting
 from maskrcnn_repro.tables.zoo import TABLE, zoo_stages
 
 import torch

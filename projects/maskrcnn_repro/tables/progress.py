@@ -15,10 +15,11 @@ from typing import TextIO
 from maskrcnn_repro.config import find_config
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.evaluation.table import summary
-from maskrcnn_repro.tables.plan import EvaluationStage, Plan, Stage, StoreStage, shown
+from maskrcnn_repro.tables.plan import Plan
 from maskrcnn_repro.tables.processes import Child, last_words
 from maskrcnn_repro.tables.records import RESULTS, State, Status, read_record
 from maskrcnn_repro.tables.runner import Failure
+from maskrcnn_repro.tables.stage import EvaluationStage, Stage, StoreStage, shown
 
 LINE_SECONDS = 60.0
 """Between two lines on a console that cannot be redrawn, such as a file."""

@@ -17,8 +17,9 @@ from maskrcnn_repro.engine.provenance import data_origin
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.experiments import Experiment
 from maskrcnn_repro.tables.paper import Metric, Row, Table
-from maskrcnn_repro.tables.plan import Setting, Stage, not_at_level, plan
+from maskrcnn_repro.tables.plan import not_at_level, plan
 from maskrcnn_repro.tables.records import Record, State, newest_record
+from maskrcnn_repro.tables.stage import Setting, Stage
 from maskrcnn_repro.tables.zoo import zoo_record
 
 Values = Mapping[int, float]

@@ -18,9 +18,10 @@ from typing import Protocol
 
 from maskrcnn_repro.engine.lock import locked
 from maskrcnn_repro.errors import InUseError
-from maskrcnn_repro.tables.plan import Plan, Stage, describe_stale
+from maskrcnn_repro.tables.plan import Plan, describe_stale
 from maskrcnn_repro.tables.processes import Child, stop_all
 from maskrcnn_repro.tables.records import State, Status
+from maskrcnn_repro.tables.stage import Stage
 
 POLL_SECONDS = 0.2
 SHOWN_LINES = 12

@@ -15,8 +15,8 @@ from maskrcnn_repro.errors import CheckpointError, TableError
 from maskrcnn_repro.tables.data_file import missing
 from maskrcnn_repro.tables.experiments import Experiment
 from maskrcnn_repro.tables.paper import Row
-from maskrcnn_repro.tables.plan import EvaluationStage, Setting
 from maskrcnn_repro.tables.records import Expected, Record, State
+from maskrcnn_repro.tables.stage import EvaluationStage, Setting
 
 TABLE = "2a"
 LEVEL = "paper"
