@@ -237,7 +237,9 @@ def test_a_mirrored_image_has_mirrored_results(kind):
     if kind == "both":
         points = other.pred_keypoints[:, SWAP]
         points[..., 0] = 96 - points[..., 0]
-        torch.testing.assert_close(points[..., :2], found.pred_keypoints[..., :2], atol=1e-2, rtol=0)
+        torch.testing.assert_close(
+            points[..., :2], found.pred_keypoints[..., :2], atol=1e-2, rtol=0
+        )
 
 
 # --- the empty case, mistakes
