@@ -178,3 +178,25 @@ def test_an_installed_plugin_needs_no_word(environment, tmp_path):
     log = (source / "run/log.txt").read_text()
     assert "Plug-in 'boundary_plugin' (installed, boundary-plugin 0.1)" in log
     assert (source / "run/model_final.pth").is_file()
+
+
+def test_the_table_commands_plan_and_run_without_a_checkout(environment, tmp_path):
+    programs, packages = environment
+    printed = succeed(programs / "maskrcnn-table", "2c", "--plan", cwd=tmp_path)
+    configs = packages / "maskrcnn_repro/configs"
+    assert f"-m maskrcnn_repro.engine.main --config-file {configs / 'rpn/r50_c4.yaml'}" in printed
+    assert "-m maskrcnn_repro.proposals.cli --config-file" in printed
+    json_file, images = write_tiny_coco(tmp_path / "data")
+    overrides = {
+        "DATASETS.CUSTOM": [["tiny", str(json_file), str(images)]],
+        "DATASETS.TRAIN": ("tiny",),
+        "DATASETS.TEST": ("tiny",),
+        "MODEL.ROI_HEADS.NUM_CLASSES": 2,
+        "SOLVER.MAX_ITER": 1,
+        "TEST.SHEET_IMAGES": 0,
+    }
+    pairs = [str(word) for pair in overrides.items() for word in pair]
+    printed = succeed(programs / "maskrcnn-experiment", "rpn-r50-c4", *pairs, cwd=tmp_path)
+    assert "1 stage, 1 to run" in printed
+    (results,) = tmp_path.glob("output/mini-trial-*/rpn-r50-c4/seed1/results.json")
+    assert printed.splitlines()[-1] == f"Results: {results.relative_to(tmp_path)}"
