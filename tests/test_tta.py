@@ -53,9 +53,9 @@ def test_one_view_is_the_same_to_the_last_bit_as_none(kind, stored):
     given = picture(FILE, height=FILE[0], width=FILE[1])
     if stored:
         given["proposals"] = given_proposals(FILE)
-    for precision in ("float32", "bfloat16"):
-        keys = {"MODEL.INFERENCE.PRECISION": precision, **(STORED if stored else {})}
-        model = tiny_model(kind, **keys)
+    for precision, channels_last in (("float32", False), ("float32", True), ("bfloat16", True)):
+        keys = {"MODEL.INFERENCE.PRECISION": precision, "MODEL.CHANNELS_LAST": channels_last}
+        model = tiny_model(kind, **keys, **(STORED if stored else {}))
         with torch.no_grad():
             [expected] = model([resized(given)])
         [found] = augmented(model)([given])

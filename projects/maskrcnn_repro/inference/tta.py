@@ -254,7 +254,8 @@ class TestTimeAugmentation(nn.Module):
                 if name == "pred_keypoint_heatmaps":
                     value = value[:, self.flip_indices]
             maps.append(value)
-        return torch.stack(maps).mean(dim=0)
+        # Not stacked: the memory layout, on which the last bit of a keypoint's score depends, stays.
+        return sum(maps[1:], maps[0]) / len(maps)
 
     def _keypoints(
         self, heatmaps: torch.Tensor, seen: list[Seen], laid: list[Instances], size: tuple[int, int]
