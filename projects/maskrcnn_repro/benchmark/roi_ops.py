@@ -105,17 +105,30 @@ def run(args: argparse.Namespace) -> None:
     if args.quick:
         scenes, counted = [scene for scene in scenes if scene in QUICK], counted[:2]
     ways = ("channels-last", "bfloat16", "contiguous")
-    results = {scene.name: measure(scene, OPERATIONS, ways, args.rounds) for scene in scenes}
-    counts = {scene.name: measure(scene, COUNTED, ways[2:], args.rounds) for scene in counted}
+    results: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
     memory: dict[str, Any] = {}
+
+    def save() -> None:
+        if args.output:
+            text = json.dumps(report(args, results, counts, memory), indent=1)
+            write_text(args.output, text + "\n")
+
+    # After each scene: the whole takes many minutes, and what was measured outlives an interruption.
+    for scene in scenes:
+        results[scene.name] = measure(scene, OPERATIONS, ways, args.rounds)
+        save()
     if scenes and roi_memory.can_measure():
-        memory = measure_memory(scenes, args.threads)
+        memory.update(measure_memory(scenes, args.threads))
     if results:
-        print(table(results, memory))
+        print(table(results, memory), flush=True)
+    for scene in counted:
+        counts[scene.name] = measure(scene, COUNTED, ways[2:], args.rounds)
+        save()
     if counts:
         print(f"\nContiguous features, few and many RoIs:\n\n{contiguous_table(counts)}")
+    save()
     if args.output:
-        write_text(args.output, json.dumps(report(args, results, counts, memory), indent=1) + "\n")
         print(f"\nTimings: {args.output}")
 
 
