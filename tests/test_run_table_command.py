@@ -9,9 +9,10 @@ from pathlib import Path
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables import cli, find_table
 from maskrcnn_repro.tables import runner as runner_module
-from maskrcnn_repro.tables.cli import main_experiment, main_table, select
+from maskrcnn_repro.tables.cli import main_experiment, main_table
 from maskrcnn_repro.tables.plan import plan
 from maskrcnn_repro.tables.processes import environments
+from maskrcnn_repro.tables.selection import select
 from maskrcnn_repro.tables.stage import Setting
 from maskrcnn_repro.tables.zoo import CONFIGS, zoo_stage, zoo_stages
 
@@ -79,9 +80,11 @@ def test_a_plan_runs_nothing(fake, capsys):
     assert not fake.setting.folder.exists()
 
 
-def test_a_report_alone_runs_nothing(fake, capsys):
-    assert main_table(command(fake, "fake", "--report")) == 0
-    assert "Not run yet: T.a, T.b." in capsys.readouterr().out
+def test_a_report_alone_runs_nothing_and_writes_all_rows_whatever_it_prints(fake, capsys):
+    assert main_table(command(fake, "fake", "--report", "--rows", "a")) == 0
+    assert "Not run yet: T.a." in capsys.readouterr().out
+    written = json.loads((fake.setting.folder / "tables/fake.json").read_text())
+    assert [one["id"] for one in written["rows"]] == ["T.a", "T.b", "T.c"]
     assert fake.calls() == []
 
 
@@ -109,7 +112,7 @@ def test_stored_checkpoints_are_evaluated_again(fake, capsys, monkeypatch):
     (again / "results.json").write_text(text)
     assert main_table(command(fake, "fake", "--eval-only")) == 0
     printed = capsys.readouterr().out
-    assert "b seed 1 is not trained yet; left out." in printed
+    assert "b seed 1 is left out: missing." in printed
     assert "31.0" in printed
     assert fake.calls() == ["train a/seed1 resumed"]
     assert (trained.folder / "stage.json").read_bytes() == note

@@ -8,12 +8,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_repro.engine.files import write_text
 from maskrcnn_repro.errors import ConfigError, TableError, UserError
-from maskrcnn_repro.tables.data_file import missing
 from maskrcnn_repro.tables.experiments import (
     LEVELS,
     Experiment,
@@ -22,13 +21,14 @@ from maskrcnn_repro.tables.experiments import (
     overlays,
 )
 from maskrcnn_repro.tables.layout import as_json, as_markdown, as_text
-from maskrcnn_repro.tables.paper import Row, Table, find_table, metrics, tables
-from maskrcnn_repro.tables.plan import Plan, is_rpn, not_at_level, plan
+from maskrcnn_repro.tables.paper import find_table, metrics, tables
+from maskrcnn_repro.tables.plan import Plan, not_at_level, plan
 from maskrcnn_repro.tables.processes import environments
 from maskrcnn_repro.tables.progress import Console, describe, headline
 from maskrcnn_repro.tables.records import State
 from maskrcnn_repro.tables.report import report
 from maskrcnn_repro.tables.runner import Failure, Runner
+from maskrcnn_repro.tables.selection import Selection, listing, select
 from maskrcnn_repro.tables.stage import EvaluationStage, RepeatedEvaluation, Setting
 from maskrcnn_repro.tables.zoo import TABLE, zoo_stages
 
@@ -67,18 +67,6 @@ examples:
   %(prog)s r50-fpn --plan
   %(prog)s r50-fpn SOLVER.MAX_ITER 20          (a trial, kept apart from results)
 """
-
-
-@dataclass(frozen=True)
-class Selection:
-    """A table with the rows of it that were asked for."""
-
-    table: Table
-    rows: tuple[Row, ...]
-
-    def experiments(self) -> list[str]:
-        """Return the ids of their experiments, each once, in order."""
-        return list(dict.fromkeys(row.experiment for row in self.rows if row.experiment))
 
 
 def main_table(argv: Sequence[str] | None = None) -> int:
@@ -142,54 +130,6 @@ def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     return _end(failures)
 
 
-def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
-    """Return the tables with the rows that were named, or with all of them.
-
-    Args:
-        chosen: the tables.
-        rows: ids (``T2c.pool``), their last part (``pool``) or ids of experiments.
-
-    Raises:
-        TableError: no table has such a row.
-    """
-    if not rows:
-        return [Selection(table, tuple(table.rows.values())) for table in chosen]
-    found: dict[str, list[Row]] = {table.id: [] for table in chosen}
-    for name in rows:
-        hits = [(t, row) for t in chosen for row in t.rows.values() if name in _names(row)]
-        if not hits:
-            known = [row.id for table in chosen for row in table.rows.values()]
-            short = [row.id.partition(".")[2] for table in chosen for row in table.rows.values()]
-            raise TableError(
-                f"{missing([*known, *short], name, 'Row')} Rows of table "
-                f"{', '.join(table.id for table in chosen)}: {', '.join(known)}."
-            )
-        for table, row in hits:
-            if row not in found[table.id]:
-                found[table.id].append(row)
-    picked = [Selection(t, tuple(r for r in t.rows.values() if r in found[t.id])) for t in chosen]
-    return [one for one in picked if one.rows]
-
-
-def listing(every: Iterable[Table]) -> str:
-    """Return all tables with their rows: what is run for each, or why nothing."""
-    lines = []
-    for table in every:
-        lines.append(f"{table.id}: {table.title} ({table.split})")
-        for row in table.rows.values():
-            what = row.experiment or (
-                f"cannot be run: {row.why_not}"
-                if row.why_not
-                else ("difference of two rows" if row.gap_of else "another method")
-            )
-            lines.append(f"    {row.id:<22} {row.name:<46} {what}")
-    return "\n".join(lines)
-
-
-def _names(row: Row) -> set[str | None]:
-    return {row.id, row.id.partition(".")[2], row.experiment}
-
-
 def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
     if len(overrides) % 2:
         raise ConfigError(
@@ -237,10 +177,12 @@ def _evaluations(
         for seed in range(1, (args.seeds or 1) + 1):
             for name in wanted:
                 trained = plan([name], [seed], setting, known).stages[-1]
-                if trained.status().state is State.DONE and not is_rpn(name, known):
+                status = trained.status()
+                if status.state is State.DONE:
                     stages.append(RepeatedEvaluation.of(trained, now))
                 else:
-                    print(f"{trained.title} is not trained yet; left out.", flush=True)
+                    why = f"{status.state.value} {status.note}".strip()
+                    print(f"{trained.title} is left out: {why}.", flush=True)
     return Plan(tuple(stages), frozenset(stage.key for stage in stages))
 
 
@@ -255,9 +197,10 @@ def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failu
 
 
 def _report(one: Selection, setting: Setting, seeds: int | None) -> None:
-    rows = [row.id for row in one.rows]
-    made = report(one.table, setting, experiments(), metrics(), rows=rows, seeds=seeds)
-    print(f"\n{as_text(made, metrics())}", end="", flush=True)
+    made = report(one.table, setting, experiments(), metrics(), seeds=seeds)
+    shown = tuple(row for row in made.rows if row.row in one.rows)
+    print(f"\n{as_text(replace(made, rows=shown), metrics())}", end="", flush=True)
+    # Of all rows: a later look at two of them must not cut the files.
     place = setting.folder / "tables" / one.table.id
     write_text(place.with_name(f"{one.table.id}.json"), json.dumps(as_json(made), indent=2) + "\n")
     write_text(place.with_name(f"{one.table.id}.md"), as_markdown(made, metrics()))

@@ -111,7 +111,6 @@ def report(
     known: Mapping[str, Experiment],
     columns: Mapping[str, Metric],
     *,
-    rows: Iterable[str] = (),
     seeds: int | None = None,
 ) -> TableReport:
     """Put a table together from the records that there are.
@@ -121,10 +120,8 @@ def report(
         setting: level, overrides, folder.
         known: all experiments.
         columns: all metrics.
-        rows: ids of the rows to show; all by default.
         seeds: use seeds 1 to this number; all by default.
     """
-    shown = set(rows) or set(table.rows)
     names = sorted({row.experiment for row in table.rows.values() if row.experiment})
     not_here = {name: not_at_level(known[name], setting.level) for name in names}
     found = gather([name for name in names if not not_here[name]], setting, known, seeds)
@@ -138,7 +135,6 @@ def report(
             not_here=not_here.get(row.experiment or "", ""),
         )
         for row in table.rows.values()
-        if row.id in shown
     ]
     return TableReport(
         table=table,
