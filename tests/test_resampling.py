@@ -24,10 +24,12 @@ def test_precision_by_hand():
         objects=np.array([1, 1]),
     )
     # Half of the objects are found, at a precision of 1/2: 51 of 101 recalls have it.
-    assert one.precision(np.array([1, 1])) == pytest.approx(np.full(10, 0.5 * 51 / 101))
+    both, thrice, alone, none = one.precision(np.array([[1, 1], [3, 1], [2, 0], [0, 0]]))
+    assert both == pytest.approx(np.full(10, 0.5 * 51 / 101))
     # Image 0 three times: 3 of 4 objects at a precision of 3/4.
-    assert one.precision(np.array([3, 1])) == pytest.approx(np.full(10, 0.75 * 76 / 101))
-    assert one.precision(np.array([2, 0])) == pytest.approx(np.ones(10))
+    assert thrice == pytest.approx(np.full(10, 0.75 * 76 / 101))
+    assert alone == pytest.approx(np.ones(10))
+    assert np.isnan(none).all()
 
 
 def annotations(rng, image_ids, crowds=True):
@@ -136,3 +138,21 @@ def test_predictions_of_other_images(tmp_path):
     files = write(tmp_path, truth, [{**found[0], "image_id": 999}], range(IMAGES))
     with pytest.raises(DataError, match="not in the data set"):
         match(*files, "bbox")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        ('[{"image_id": 0, "category', "JSONDecodeError"),
+        ('[{"image_id": 0}]', "cannot be read as COCO results"),
+        ('[{"bbox": [0, 0, 5, 5]}]', "KeyError: 'image_id'"),
+    ],
+)
+def test_results_that_cannot_be_read_are_named(tmp_path, content, message):
+    truth, found = write(tmp_path, [], [], range(IMAGES))
+    found.unlink() if content is None else found.write_text(content)
+    with pytest.raises(DataError) as caught:
+        match(truth, found, "bbox")
+    assert str(found) in str(caught.value)
+    assert message in str(caught.value)

@@ -14,6 +14,7 @@ import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from maskrcnn_repro.errors import DataError
@@ -27,6 +28,8 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 METRICS = {"AP": slice(0, 10), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 """Name of a metric -> its thresholds."""
 _RECALLS = np.linspace(0.0, 1.0, 101)
+_AT_ONCE = 50
+"""Draws; all at once would not fit into a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +46,51 @@ class CategoryMatches:
     """(I,), int: how many objects there are to find in each image."""
 
     def precision(self, counts: np.ndarray) -> np.ndarray:
-        """Return the average precision at each threshold, (T,), or NaN where there is no object.
+        """Return the average precision of each draw at each threshold, (B, T); NaN without any object.
 
         Args:
-            counts: (I,), how often each image counts.
+            counts: (B, I), how often each image counts in each draw.
         """
-        total = float(counts @ self.objects)
-        if total == 0:
-            return np.full(len(THRESHOLDS), np.nan)
-        weights = counts[self.images]
-        hits = np.cumsum(self.hits * weights, axis=1, dtype=float)
-        misses = np.cumsum(self.misses * weights, axis=1, dtype=float)
-        recall = hits / total
-        precision = hits / (hits + misses + np.spacing(1))
-        # COCO: the best precision at this recall or a higher one.
-        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        best = np.pad(best, ((0, 0), (0, 1)))
-        reached = (np.searchsorted(row, _RECALLS, side="left") for row in recall)
-        return np.array([row[at].mean() for row, at in zip(best, reached, strict=True)])
+        total = (counts @ self.objects).astype(float)
+        # Draws last: sums over detections then run along whole rows of memory.
+        weights = counts.T[self.images].astype(float)
+        seen = np.cumsum(weights, axis=0)
+        made = [
+            _mean_precision(weights[hits], seen[hits] - _before(weights, skipped, hits), total)
+            for hits, skipped in self._places
+        ]
+        return np.where(total[:, None] > 0, np.stack(made, axis=1), np.nan)
+
+    @cached_property
+    def _places(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each threshold the places of its hits and of what COCO ignores, increasing."""
+        skipped = ~(self.hits | self.misses)
+        return [
+            (np.flatnonzero(a), np.flatnonzero(b)) for a, b in zip(self.hits, skipped, strict=True)
+        ]
+
+
+def _before(weights: np.ndarray, some: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the sums of (D, B) ``weights`` over ``some`` rows, up to each of ``places``, (H, B)."""
+    sums = np.cumsum(np.pad(weights[some], ((1, 0), (0, 0))), axis=0)
+    return sums[np.searchsorted(some, places)]
+
+
+def _mean_precision(hits: np.ndarray, seen: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """Return the mean over COCO's 101 recalls of the best precision at this recall or a higher one, (B,).
+
+    Only hits are looked at: between two of them precision falls and recall stays.
+
+    Args:
+        hits: (H, B), how often each hit counts, most certain first.
+        seen: (H, B), how many detections count up to each hit, itself included.
+        total: (B,), how many objects count.
+    """
+    found = np.cumsum(hits, axis=0)
+    precision = found / (seen + np.spacing(1))
+    best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    reached = np.searchsorted(_RECALLS, found / np.maximum(total, 1), side="right")
+    return (best * np.diff(reached, axis=0, prepend=0)).sum(axis=0) / len(_RECALLS)
 
 
 @dataclass(frozen=True)
@@ -83,21 +113,25 @@ class Matches:
         """
         if counts is None:
             counts = np.ones(len(self.image_ids), dtype=int)
-        by_category = np.array([one.precision(counts) for one in self.categories])
-        found = by_category[~np.isnan(by_category).any(axis=1)]
-        return {
-            name: 100 * float(found[:, thresholds].mean()) if len(found) else float("nan")
-            for name, thresholds in METRICS.items()
-        }
+        return {name: float(values[0]) for name, values in self.resampled(counts[None]).items()}
 
     def resampled(self, draws: np.ndarray) -> dict[str, np.ndarray]:
-        """Return each metric of each draw, (B,), in points.
+        """Return each metric of each draw, (B,), in points; NaN for a draw without objects.
 
         Args:
             draws: (B, I), see :func:`draw_images`; the same draws for two models make a paired comparison.
         """
-        values = [self.average_precision(counts) for counts in draws]
-        return {name: np.array([one[name] for one in values]) for name in METRICS}
+        parts = [
+            np.stack([one.precision(draws[start : start + _AT_ONCE]) for one in self.categories])
+            for start in range(0, len(draws), _AT_ONCE)
+        ]
+        by_category = np.concatenate(parts, axis=1)
+        # A category without objects in a draw does not count in it.
+        there = ~np.isnan(by_category).any(axis=2)
+        sums = np.where(there[:, :, None], by_category, 0).sum(axis=0)
+        means = np.full_like(sums, np.nan)
+        np.divide(sums, there.sum(axis=0)[:, None], out=means, where=there.any(axis=0)[:, None])
+        return {name: 100 * means[:, at].mean(axis=1) for name, at in METRICS.items()}
 
 
 def draw_images(images: int, draws: int, seed: int = 0) -> np.ndarray:
@@ -121,7 +155,7 @@ def match(
         oks_sigmas: one per keypoint; empty for COCO's own 17.
 
     Raises:
-        DataError: the results name images that the data set lacks.
+        DataError: the results cannot be read, or name images that the data set lacks.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(os.fspath(truth))
@@ -149,6 +183,9 @@ def _results(coco: COCO, path: Path) -> COCO:
         raise DataError(
             f"{path} holds predictions for images that are not in the data set."
         ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise DataError(f"{path} cannot be read as COCO results: {reason}.") from error
     except IndexError:  # an empty list of predictions, which pycocotools cannot load
         nothing = COCO()
         nothing.dataset = {**coco.dataset, "annotations": []}
