@@ -50,13 +50,14 @@ SETTINGS = {
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": 5.0,
     "SEED": 1,
 }
-ANCHORS = (16, 32, 64, 128, 256)
+# Sides of anchors as fractions of the image's; the second fits the objects.
+ANCHORS = (3 / 16, 3 / 8, 3 / 4, 3 / 2, 3)
 # Experiment -> iterations of two images, their side in pixels (strides of 16 and 32 need larger ones),
 # and the learning rate (heads with own layers before the output want a lower one).
 FAMILIES = {
     "r50-c4": (100, 192, 1e-3),
     "r50-c4-softmax": (100, 192, 1e-3),
-    "r50-c5-roialign": (70, 192, 5e-4),
+    "r50-c5-roialign": (100, 256, 5e-4),
     "r50-fpn": (70, 128, 4e-4),
     "r50-fpn-mlp2": (70, 128, 4e-4),
     "kp-r50-fpn": (80, 128, 4e-4),
@@ -67,9 +68,11 @@ def config(experiment, data):
     entry = find_experiment(experiment)
     cfg = load_config(entry.config, [str(word) for word in entry.overrides])
     iterations, side, rate = FAMILIES[experiment]
-    levels = len(cfg.MODEL.ANCHOR_GENERATOR.SIZES)
+    anchors = [[side * fraction for fraction in ANCHORS]]
+    if len(cfg.MODEL.ANCHOR_GENERATOR.SIZES) > 1:
+        anchors = [[size] for size in anchors[0]]
     settings = SETTINGS | {
-        "MODEL.ANCHOR_GENERATOR.SIZES": [[a] for a in ANCHORS] if levels > 1 else [[*ANCHORS]],
+        "MODEL.ANCHOR_GENERATOR.SIZES": anchors,
         "DATASETS.CUSTOM": (data,),
         "DATASETS.TRAIN": (data[0],),
         "DATASETS.TEST": (data[0],),
