@@ -38,7 +38,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "metrics", lambda: METRICS)
     monkeypatch.setattr(cli, "tables", lambda: {"fake": shown})
     monkeypatch.setattr(runner_module, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr("maskrcnn_repro.tables.report.data_origin", lambda name: {"sha256": None})
+    monkeypatch.setattr("maskrcnn_repro.tables.gather.data_origin", lambda name: {"sha256": None})
     return made
 
 

@@ -17,7 +17,7 @@ from fake_runs import METRICS, Fake, row, table, write_run
 @pytest.fixture(autouse=True)
 def _no_data(monkeypatch):
     """What lies in this machine's cache is no part of these tests."""
-    monkeypatch.setattr("maskrcnn_repro.tables.report.data_origin", lambda name: {"sha256": None})
+    monkeypatch.setattr("maskrcnn_repro.tables.gather.data_origin", lambda name: {"sha256": None})
 
 
 @pytest.fixture
@@ -142,7 +142,8 @@ def test_json_and_markdown_say_the_same(fake):
         "paper": None,
         "paper_gap": None,
         "ours": None,
-        "ours_gap": None,
+            "ours_gap": None,
+            "ours_interval": None,
         "detectron2_weights": None,
     }
     assert by_id["T.c"]["why_not"] == "Weights were not published."
@@ -211,7 +212,7 @@ def test_a_record_of_another_version_of_the_data_is_left_out_and_named(fake):
 def test_the_data_on_this_machine_decides_which_version_is_right(fake, monkeypatch):
     right = {"mini_coco_val": "f" * 64, "mini_coco_train": None}
     monkeypatch.setattr(
-        "maskrcnn_repro.tables.report.data_origin", lambda name: {"sha256": right[name]}
+        "maskrcnn_repro.tables.gather.data_origin", lambda name: {"sha256": right[name]}
     )
     folder = record(fake, "a", 1, 40.0, 50.0)
     one = made(fake)

@@ -7,6 +7,7 @@ from typing import Any
 
 from maskrcnn_repro.tables.paper import Metric
 from maskrcnn_repro.tables.report import Cell, Estimate, ReportRow, TableReport
+from maskrcnn_repro.tables.verdict_layout import interval_json, verdict_json
 
 from tabulate import tabulate
 
@@ -48,6 +49,7 @@ def as_json(report: TableReport) -> dict[str, Any]:
         "our_splits": our_splits(report),
         "baseline_row": report.table.baseline_row,
         "rows": [_row_json(row) for row in report.rows],
+        "claims": [verdict_json(one) for one in report.verdicts],
         "refused": list(report.refused),
         "origin": [
             {
@@ -139,11 +141,12 @@ def _about(report: TableReport) -> list[str]:
 
 def _marked(report: TableReport) -> list[tuple[str, ReportRow]]:
     """Return a mark for each row that has a footnote."""
-    rows = [row for row in report.rows if _remarks(row, report.level)]
+    rows = [row for row in report.rows if remarks(row, report.level)]
     return [(_letter(number), row) for number, row in enumerate(rows)]
 
 
-def _remarks(row: ReportRow, level: str) -> list[str]:
+def remarks(row: ReportRow, level: str) -> list[str]:
+    """Return a row's footnotes: why it cannot be run, in what it departs from the paper, what is unfinished."""
     one = row.row
     texts = [
         ("cannot be run: ", one.why_not),
@@ -157,7 +160,7 @@ def _remarks(row: ReportRow, level: str) -> list[str]:
 
 
 def _foot(report: TableReport) -> list[str]:
-    lines = [f"[{mark}] {' '.join(_remarks(row, report.level))}" for mark, row in _marked(report)]
+    lines = [f"[{mark}] {' '.join(remarks(row, report.level))}" for mark, row in _marked(report)]
     missing = [
         r.row.id for r in report.rows if r.row.experiment and not r.records and not r.not_here
     ]
@@ -203,6 +206,7 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "paper_gap": None if cell.paper_gap is None else round(cell.paper_gap, 2),
         "ours": _estimate_json(cell.ours),
         "ours_gap": _estimate_json(cell.ours_gap),
+        "ours_interval": interval_json(cell.ours_interval),
         "detectron2_weights": cell.zoo,
     }
 

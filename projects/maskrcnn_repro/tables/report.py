@@ -7,21 +7,25 @@ seeds that both rows have, so that what they share (proposals, order of images) 
 from __future__ import annotations
 
 import statistics
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import maskrcnn_repro
-from maskrcnn_repro.engine.provenance import data_origin
-from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.tables.evidence import Evidence
 from maskrcnn_repro.tables.experiments import Experiment
+from maskrcnn_repro.tables.gather import Found, gather, value_of
 from maskrcnn_repro.tables.paper import Metric, Row, Table
-from maskrcnn_repro.tables.plan import not_at_level, plan
-from maskrcnn_repro.tables.records import Record, State, newest_record
-from maskrcnn_repro.tables.stage import Setting, Stage
+from maskrcnn_repro.tables.plan import not_at_level
+from maskrcnn_repro.tables.records import Record
+from maskrcnn_repro.tables.resampled import Resampler
+from maskrcnn_repro.tables.stage import Setting
+from maskrcnn_repro.tables.statistics import Interval
+from maskrcnn_repro.tables.verdicts import Verdict
 from maskrcnn_repro.tables.zoo import zoo_record
 
+CONFIDENCE = 95.0
+"""Per cent, of the intervals of gaps."""
 Values = Mapping[int, float]
 """Training seed to a metric in points."""
 
@@ -58,6 +62,8 @@ class Cell:
     paper_gap: float | None = None
     ours: Estimate | None = None
     ours_gap: Estimate | None = None
+    ours_interval: Interval | None = None
+    """Of ``ours_gap``; in a row that is the gap of two others, of ``ours``."""
     zoo: float | None = None
     """Of Detectron2's own weights under their own config."""
 
@@ -88,21 +94,14 @@ class TableReport:
     rows: tuple[ReportRow, ...]
     refused: tuple[str, ...] = ()
     """Records that lie in the right place and do not belong there, each with the reason."""
+    verdicts: tuple[Verdict, ...] = ()
+    """Of the claims whose first row lies in this table."""
 
     @property
     def records(self) -> list[Record]:
         """The records that the numbers come from, each once."""
         every = [r for row in self.rows for r in (*row.records, row.zoo) if r is not None]
         return list({record.path: record for record in every}.values())
-
-
-@dataclass
-class Found:
-    """Records of the experiments of a table, by experiment and seed, and what was refused."""
-
-    records: dict[str, dict[int, Record]] = field(default_factory=dict)
-    unfinished: dict[str, list[str]] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
 
 
 def report(
@@ -112,6 +111,8 @@ def report(
     columns: Mapping[str, Metric],
     *,
     seeds: int | None = None,
+    found: Found | None = None,
+    resampler: Resampler | None = None,
 ) -> TableReport:
     """Put a table together from the records that there are.
 
@@ -121,85 +122,48 @@ def report(
         known: all experiments.
         columns: all metrics.
         seeds: use seeds 1 to this number; all by default.
+        found: the records, where they were gathered already.
+        resampler: draws images again for the intervals of gaps; without it there are none.
     """
-    names = sorted({row.experiment for row in table.rows.values() if row.experiment})
+    names = experiments_of(table)
     not_here = {name: not_at_level(known[name], setting.level) for name in names}
-    found = gather([name for name in names if not not_here[name]], setting, known, seeds)
-    _refuse_other_data(found)
+    if found is None:
+        found = gather([name for name in names if not not_here[name]], setting, known, seeds)
+    evidence = Evidence(found, columns, resampler) if resampler else None
+    if evidence:
+        evidence.prepare((row, name) for row in table.rows.values() for name in table.columns)
     made = [
         ReportRow(
             row=row,
-            cells={name: _cell(table, row, columns[name], found) for name in table.columns},
+            cells={
+                name: _cell(table, row, columns[name], found, evidence) for name in table.columns
+            },
             records=tuple(found.records.get(row.experiment or "", {}).values()),
             unfinished=tuple(found.unfinished.get(row.experiment or "", ())),
             not_here=not_here.get(row.experiment or "", ""),
         )
         for row in table.rows.values()
     ]
+    refused = [text for name in names for text in found.refused.get(name, ())]
+    if resampler:
+        refused += resampler.problems_of(record for row in made for record in row.records)
+    rows = tuple(_with_zoo(one, columns, setting, refused) for one in made)
     return TableReport(
         table=table,
         level=setting.label,
         overrides=setting.overrides,
         backend=str(maskrcnn_repro.BACKEND),
-        rows=tuple(_with_zoo(one, columns, setting, found) for one in made),
-        refused=tuple(found.refused),
+        rows=rows,
+        refused=tuple(refused),
     )
 
 
-def gather(
-    wanted: Iterable[str],
-    setting: Setting,
-    known: Mapping[str, Experiment],
-    seeds: int | None = None,
-) -> Found:
-    """Read the records of experiments, of all seeds or of seeds 1 to ``seeds``."""
-    found = Found()
-    for name in wanted:
-        for seed in _seeds_there(setting.folder / name):
-            if seeds is None or seed <= seeds:
-                stages = plan([name], [seed], setting, known).stages
-                _read(stages[-1], found)
-    return found
+def experiments_of(table: Table) -> list[str]:
+    """Return the ids of the experiments of a table, sorted."""
+    return sorted({row.experiment for row in table.rows.values() if row.experiment})
 
 
-def _read(stage: Stage, found: Found) -> None:
-    name, seed = stage.experiment.id, stage.seed
-    status = stage.status()
-    if status.state is State.STALE:
-        found.refused.append(f"{stage.folder}: {status.note}")
-    elif status.state is State.INTERRUPTED:
-        found.unfinished.setdefault(name, []).append(f"seed {seed} {status.note}")
-    elif status.record is not None:
-        record = newest_record(stage.folder, status.record, stage.expected())
-        found.records.setdefault(name, {})[seed] = record
-
-
-def _seeds_there(folder: Path) -> list[int]:
-    names = [path.name.removeprefix("seed") for path in folder.glob("seed*")]
-    return sorted(int(name) for name in names if name.isdecimal())
-
-
-def _refuse_other_data(found: Found) -> None:
-    """Drop records of another version of a data set than the one that is there, or that most have."""
-    every = [r for records in found.records.values() for r in records.values()]
-    versions: dict[str, Counter[str | None]] = {}
-    for record in every:
-        for name, digest in record.data.items():
-            versions.setdefault(name, Counter())[digest] += 1
-    for name, counts in versions.items():
-        right = data_origin(name)["sha256"] or counts.most_common(1)[0][0]
-        for records in found.records.values():
-            for seed, record in list(records.items()):
-                digest = record.data.get(name, right)
-                if digest != right:
-                    del records[seed]
-                    found.refused.append(
-                        f"{record.path.parent}: of another version of data set {name} "
-                        f"(SHA-256 {_short(digest)}, not {_short(right)})"
-                    )
-
-
-def _cell(table: Table, row: Row, metric: Metric, found: Found) -> Cell:
+def _cell(table: Table, row: Row, metric: Metric, found: Found, evidence: Evidence | None) -> Cell:
     base = table.rows[table.baseline_row]
     ours = _ours(table, row, metric, found)
     paper = row.metrics.get(metric.name)
@@ -212,7 +176,23 @@ def _cell(table: Table, row: Row, metric: Metric, found: Found) -> Cell:
         paper_gap=paper - paper_base if comparable and paper and paper_base else None,
         ours=Estimate.of(ours),
         ours_gap=Estimate.of(gap),
+        ours_interval=_interval(table, row, metric, evidence) if evidence else None,
     )
+
+
+def _interval(table: Table, row: Row, metric: Metric, evidence: Evidence) -> Interval | None:
+    """Return the interval of a row's gap to the baseline; of a gap row, of the gap that it is."""
+    first, second = row.gap_of or (row.id, table.baseline_row)
+    if first == second:
+        return None
+    found = evidence.compare(
+        [table.rows[first], table.rows[second]],
+        [metric.name],
+        lambda value: value(first, metric.name) - value(second, metric.name),
+        CONFIDENCE,
+    )
+    # Of other seeds than the gap beside it, it would not be that gap's.
+    return found.interval if found and not found.left_out else None
 
 
 def _ours(table: Table, row: Row, metric: Metric, found: Found) -> Values:
@@ -225,23 +205,17 @@ def _ours(table: Table, row: Row, metric: Metric, found: Found) -> Values:
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def value_of(record: Record, metric: Metric) -> float | None:
-    """Return a metric of a record's first data set; None if it was not measured."""
-    tasks = next(iter(record.metrics.values()), {})
-    return tasks.get(metric.task, {}).get(metric.key)
-
-
 def _difference(first: Values, second: Values) -> Values:
     return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
 
 def _with_zoo(
-    row: ReportRow, columns: Mapping[str, Metric], setting: Setting, found: Found
+    row: ReportRow, columns: Mapping[str, Metric], setting: Setting, refused: list[str]
 ) -> ReportRow:
     try:
         record = zoo_record(row.row, setting)
-    except TableError as error:
-        found.refused.append(str(error))
+    except UserError as error:
+        refused.append(str(error))
         return row
     if record is None:
         return row
@@ -249,7 +223,3 @@ def _with_zoo(
         name: replace(cell, zoo=value_of(record, columns[name])) for name, cell in row.cells.items()
     }
     return replace(row, cells=cells, zoo=record)
-
-
-def _short(digest: str | None) -> str:
-    return digest[:8] if digest else "unknown"
