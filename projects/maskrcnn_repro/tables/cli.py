@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from maskrcnn_repro.engine.files import write_text
-from maskrcnn_repro.errors import ConfigError, TableError, UserError
+from maskrcnn_repro.errors import ConfigError, OutputError, TableError, UserError
+from maskrcnn_repro.tables.claims import claims
 from maskrcnn_repro.tables.experiments import (
     LEVELS,
     Experiment,
@@ -20,16 +20,18 @@ from maskrcnn_repro.tables.experiments import (
     find_experiment,
     overlays,
 )
-from maskrcnn_repro.tables.layout import as_json, as_markdown, as_text
+from maskrcnn_repro.tables.layout import as_text
 from maskrcnn_repro.tables.paper import find_table, metrics, tables
 from maskrcnn_repro.tables.plan import Plan, not_at_level, plan
 from maskrcnn_repro.tables.processes import environments
 from maskrcnn_repro.tables.progress import Console, describe, headline
 from maskrcnn_repro.tables.records import State
-from maskrcnn_repro.tables.report import report
+from maskrcnn_repro.tables.reporting import Known, reports, write_report
+from maskrcnn_repro.tables.resampled import Resampler
 from maskrcnn_repro.tables.runner import Failure, Runner
 from maskrcnn_repro.tables.selection import Selection, listing, select
 from maskrcnn_repro.tables.stage import EvaluationStage, RepeatedEvaluation, Setting
+from maskrcnn_repro.tables.verdict_layout import claim_lines, tally, verdict_json
 from maskrcnn_repro.tables.zoo import TABLE, zoo_stages
 
 import torch
@@ -111,9 +113,8 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
             print(describe(chosen, _jobs(args, setting)))
             return 0
         failures = _run(chosen, args, setting)
-    for one in selected:
-        _report(one, setting, args.seeds)
-    return _end(failures)
+    lost = _reports(selected, setting, args.seeds)
+    return _end(failures) or int(lost > 0)
 
 
 def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
@@ -196,15 +197,27 @@ def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failu
     return runner.run() if chosen.missing() else []
 
 
-def _report(one: Selection, setting: Setting, seeds: int | None) -> None:
-    made = report(one.table, setting, experiments(), metrics(), seeds=seeds)
-    shown = tuple(row for row in made.rows if row.row in one.rows)
-    print(f"\n{as_text(replace(made, rows=shown), metrics())}", end="", flush=True)
-    # Of all rows: a later look at two of them must not cut the files.
-    place = setting.folder / "tables" / one.table.id
-    write_text(place.with_name(f"{one.table.id}.json"), json.dumps(as_json(made), indent=2) + "\n")
-    write_text(place.with_name(f"{one.table.id}.md"), as_markdown(made, metrics()))
-    print(f"Written: {place}.json, {place}.md", flush=True)
+def _reports(selected: Sequence[Selection], setting: Setting, seeds: int | None) -> int:
+    """Print tables and claims, write their files; return how many could not be written."""
+    known = Known(tables(), metrics(), experiments(), claims())
+    resampler = Resampler(say=partial(print, flush=True))
+    made = reports([one.table for one in selected], setting, known, resampler, seeds=seeds)
+    lost = 0
+    for one, whole in zip(selected, made, strict=True):
+        shown = tuple(row for row in whole.rows if row.row in one.rows)
+        print(f"\n{as_text(replace(whole, rows=shown), metrics())}", end="", flush=True)
+        try:
+            print(
+                f"Written: {write_report(whole, setting.folder / 'tables', metrics())}", flush=True
+            )
+        except OutputError as error:  # the other tables are still wanted
+            print(f"Error: {error}", file=sys.stderr, flush=True)
+            lost += 1
+    found = [verdict_json(verdict) for one in made for verdict in one.verdicts]
+    if found:
+        found.sort(key=lambda one: list(known.claims).index(one["id"]))
+        print("\n".join(["", *claim_lines(found), f"{tally(found)}."]), flush=True)
+    return lost
 
 
 def _end(failures: Sequence[Failure]) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from maskrcnn_repro.tables.paper import Metric
 from maskrcnn_repro.tables.report import Cell, Estimate, ReportRow, TableReport
-from maskrcnn_repro.tables.verdict_layout import interval_json, verdict_json
+from maskrcnn_repro.tables.verdict_layout import claims_markdown, interval_json, verdict_json
 
 from tabulate import tabulate
 
@@ -34,6 +34,8 @@ def as_markdown(report: TableReport, metrics: Mapping[str, Metric]) -> str:
         headers, lines = _grid(report, names, metrics, " ")
         align = ("left", *["right"] * (len(headers) - 1))
         parts += [tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True), ""]
+    if report.verdicts:
+        parts += [claims_markdown(map(verdict_json, report.verdicts)), ""]
     return "\n".join([*parts, *(f"- {line}" for line in _foot(report))]).rstrip() + "\n"
 
 

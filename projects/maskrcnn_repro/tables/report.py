@@ -130,8 +130,6 @@ def report(
     if found is None:
         found = gather([name for name in names if not not_here[name]], setting, known, seeds)
     evidence = Evidence(found, columns, resampler) if resampler else None
-    if evidence:
-        evidence.prepare((row, name) for row in table.rows.values() for name in table.columns)
     made = [
         ReportRow(
             row=row,

@@ -28,6 +28,7 @@ from maskrcnn_repro.tables.statistics import DRAWS, SEED
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 METHOD = 1
 """Raised whenever the same files would give other numbers."""
@@ -77,10 +78,12 @@ class Resampler:
                     missing[place] = record
                 else:
                     self._known[place] = there
-        for number, ((path, task), record) in enumerate(missing.items(), 1):
+        if missing:
             self._say(
-                f"Drawing images again, {number} of {len(missing)}: {path.parent}, {TASKS[task]} AP"
+                f"Drawing the test images of {len(missing)} evaluations again, for intervals."
             )
+        # A bar on a terminal alone.
+        for (path, task), record in tqdm(missing.items(), unit="evaluation", disable=None):
             self._known[path, task] = self._made(record, task)
 
     def of(self, record: Record, metric: Metric) -> Resampled | None:
@@ -150,7 +153,8 @@ def matches_of(record: Record, task: str) -> Matches:
         read_config(at / CONFIG).get("TEST.KEYPOINT_OKS_SIGMAS", ()) if task == "keypoints" else ()
     )
     made = match(truth["json"], file, task, sigmas)
-    there, own = made.average_precision()["AP"], record.metrics[name][task].get("AP") or math.nan
+    there, own = made.average_precision()["AP"], record.metrics[name][task].get("AP")
+    own = math.nan if own is None else own
     if not abs(there - own) <= AP_TOLERANCE:  # NaN, too
         raise TableError(
             f"{file} is of another evaluation than {record.path.name}: its {TASKS[task]} AP is "
@@ -176,8 +180,8 @@ def _cache(record: Record, task: str) -> Path:
 
 def _write(file: Path, key: str, made: Resampled) -> None:
     with replaced(file) as beside:
-        content: dict[str, Any] = {"key": np.array(key), "images": np.array(made.images)}
-        np.savez(beside, **content, **made.values)
+        content: dict[str, Any] = {"key": key, "images": made.images, **made.values}
+        np.savez(beside, **content)
 
 
 def _read(file: Path, key: str) -> Resampled | None:

@@ -2,34 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
 
 from maskrcnn_repro.tables.statistics import Interval
-from maskrcnn_repro.tables.verdicts import Verdict
+from maskrcnn_repro.tables.verdicts import Outcome, Verdict
+
+from tabulate import tabulate
 
 
-def as_lines(found: Iterable[Verdict]) -> list[str]:
-    """Return one line for each claim: ``claim ID holds +7.3 [+6.1, +8.4] 95 %  paper +3.4``."""
+def claim_lines(found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return one line for each claim: ``claim ID holds +7.3 [+6.1, +8.4] 95 %  paper +3.4``.
+
+    Args:
+        found: as :func:`verdict_json` returns them.
+    """
     every = list(found)
-    width = max((len(one.claim.id) for one in every), default=0)
-    return [f"claim {one.claim.id:<{width}}  {_said(one)}" for one in every]
+    name, outcome, ours = (
+        max((len(text(one)) for one in every), default=0)
+        for text in (lambda one: one["id"], lambda one: one["outcome"], _measured)
+    )
+    lines = []
+    for one in every:
+        paper = f"paper {signed(one['paper_gap'])}, {_asked(one['direction'], one['margin'])}"
+        note = f" ({one['note']})" if one["note"] else ""
+        head = f"claim {one['id']:<{name}}  {one['outcome']:<{outcome}}"
+        lines.append(f"{head}  {_measured(one):<{ours}}  {paper}{note}")
+    return lines
 
 
-def tally(found: Iterable[Verdict]) -> str:
-    """Return how many claims there are of each outcome: ``14 of 17 claims hold, 1 fails, 2 undecided``."""
-    outcomes: list[str] = [one.outcome for one in found]
-    verbs = {
-        "fails": ("fails", "fail"),
-        "undecided": ("undecided",) * 2,
-        "missing": ("missing",) * 2,
-    }
-    others = [
-        f"{count} {words[count > 1]}"
-        for key, words in verbs.items()
-        if (count := outcomes.count(key))
+def tally(found: Iterable[Mapping[str, Any]]) -> str:
+    """Return how many claims there are of each outcome: ``Of 17 claims: holds 14, fails 1, …``.
+
+    Args:
+        found: as :func:`verdict_json` returns them.
+    """
+    outcomes = [one["outcome"] for one in found]
+    counts = [f"{name} {outcomes.count(name)}" for name in get_args(Outcome)]
+    return f"Of {len(outcomes)} claims: {', '.join(counts)}"
+
+
+def claims_markdown(found: Iterable[Mapping[str, Any]]) -> str:
+    """Return claims as a table in Markdown.
+
+    Args:
+        found: as :func:`verdict_json` returns them.
+    """
+    headers = ["claim", "", "gap here", "paper's gap", "outcome"]
+    lines = [
+        [
+            f"{one['statement']} (`{one['id']}`)",
+            _asked(one["direction"], one["margin"]),
+            _measured(one),
+            signed(one["paper_gap"]),
+            f"{one['outcome']}: {one['note']}" if one["note"] else one["outcome"],
+        ]
+        for one in found
     ]
-    return ", ".join([f"{outcomes.count('holds')} of {len(outcomes)} claims hold", *others])
+    align = ("left", "left", "right", "right", "left")
+    return str(tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True))
 
 
 def verdict_json(one: Verdict) -> dict[str, Any]:
@@ -58,9 +89,13 @@ def interval_json(one: Interval | None) -> dict[str, Any] | None:
     return {**ends, "seeds": list(one.seeds), "images": one.images}
 
 
-def interval_text(one: Interval) -> str:
-    """Return ``[+6.1, +8.4] 95 %``."""
-    return f"[{signed(one.low)}, {signed(one.high)}] {one.level:.0f} %"
+def interval_text(one: Mapping[str, Any]) -> str:
+    """Return ``[+6.1, +8.4] 95 %``.
+
+    Args:
+        one: as :func:`interval_json` returns it.
+    """
+    return f"[{signed(one['low'])}, {signed(one['high'])}] {one['level']:.0f} %"
 
 
 def signed(value: float) -> str:
@@ -68,15 +103,11 @@ def signed(value: float) -> str:
     return f"{round(value, 1) + 0.0:+.1f}"
 
 
-def _said(one: Verdict) -> str:
-    claim = one.claim
-    parts = [f"{one.outcome:<9}"]
-    if one.gap is not None:
-        parts[0] += f"  {signed(one.gap)}"
-    if one.interval:
-        parts[0] += f" {interval_text(one.interval)}"
-    if claim.direction == "≈":
-        parts.append(f"margin ±{claim.margin:.1f}")
-    parts.append(f"paper {signed(claim.paper_gap)}")
-    parts += [f"({one.note})"] if one.note else []
-    return "  ".join(parts)
+def _measured(one: Mapping[str, Any]) -> str:
+    """Return gap and interval of what :func:`verdict_json` returns, as far as there are any."""
+    gap = [] if one["gap"] is None else [signed(one["gap"])]
+    return " ".join([*gap, *([interval_text(one["interval"])] if one["interval"] else [])])
+
+
+def _asked(direction: str, margin: float) -> str:
+    return f"within ±{margin:.1f}" if direction == "≈" else f"{direction} 0"

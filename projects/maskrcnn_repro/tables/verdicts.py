@@ -64,11 +64,7 @@ def verdicts(
         evidence: with the records of the experiments of all their rows.
         rows: the rows that claims name, by id.
     """
-    wanted = list(claims)
-    evidence.prepare(
-        (rows[row], metric) for one in wanted for row in claim_rows(one) for metric in one.metrics()
-    )
-    return tuple(_verdict(one, evidence, rows) for one in wanted)
+    return tuple(_verdict(one, evidence, rows) for one in claims)
 
 
 def claim_rows(claim: Claim) -> list[str]:
