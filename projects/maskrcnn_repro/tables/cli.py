@@ -26,6 +26,7 @@ from maskrcnn_repro.tables.plan import Plan, not_at_level, plan
 from maskrcnn_repro.tables.processes import environments
 from maskrcnn_repro.tables.progress import Console, describe, headline
 from maskrcnn_repro.tables.records import State
+from maskrcnn_repro.tables.report import TableReport
 from maskrcnn_repro.tables.reporting import Known, reports, write_report
 from maskrcnn_repro.tables.resampled import Resampler
 from maskrcnn_repro.tables.runner import Failure, Runner
@@ -217,7 +218,25 @@ def _reports(selected: Sequence[Selection], setting: Setting, seeds: int | None)
     if found:
         found.sort(key=lambda one: list(known.claims).index(one["id"]))
         print("\n".join(["", *claim_lines(found), f"{tally(found)}."]), flush=True)
-    return lost
+    return lost + _page(made, setting.folder / "report.html", known)
+
+
+def _page(made: Sequence[TableReport], path: Path, known: Known) -> int:
+    """Write the HTML report of all tables shown; return 1 if it could not be written."""
+    # Here, not above: it loads Matplotlib, for which plans and listings need not wait.
+    from maskrcnn_repro.tables.html import write_page
+
+    order = list(known.claims)
+    found = sorted((v for one in made for v in one.verdicts), key=lambda v: order.index(v.claim.id))
+    try:
+        problems = write_page(path, made, found, known.columns)
+    except OutputError as error:
+        print(f"Error: {error}", file=sys.stderr, flush=True)
+        return 1
+    print(
+        "\n".join([f"Written: {path}", *(f"Not in it: {text}." for text in problems)]), flush=True
+    )
+    return 0
 
 
 def _end(failures: Sequence[Failure]) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from maskrcnn_repro.tables.claims import Claim
 from maskrcnn_repro.tables.html.gaps import Ends, Gap, axis, scale, signed, strip
-from maskrcnn_repro.tables.paper import Metric
+from maskrcnn_repro.tables.paper import Metric, tables
 from maskrcnn_repro.tables.report import TableReport
 from maskrcnn_repro.tables.statistics import Interval
 from maskrcnn_repro.tables.verdicts import Verdict
@@ -67,11 +67,14 @@ def claim_section(
 
     Args:
         verdicts: in the order of showing.
-        reports: tables whose rows the claims compare; a row of no table keeps its id.
+        reports: the tables shown.
         metrics: all columns.
     """
+    shown = [report.table for report in reports]
     names = {
-        row.row.id: (row.row.name, report.table.id) for report in reports for row in report.rows
+        row.id: (row.name, table.id)
+        for table in (*tables().values(), *shown)
+        for row in table.rows.values()
     }
     gaps = [_gap(verdict) for verdict in verdicts]
     ends = scale(gaps)

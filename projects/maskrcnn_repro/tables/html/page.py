@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.engine.files import write_text
 from maskrcnn_repro.tables.html.claim_view import OUTCOMES, claim_section
 from maskrcnn_repro.tables.html.curves import CurveFiles, curves
 from maskrcnn_repro.tables.html.gaps import signed
@@ -18,6 +17,7 @@ from maskrcnn_repro.tables.html.sampling import svg_panels
 from maskrcnn_repro.tables.html.table_view import table_section
 from maskrcnn_repro.tables.paper import Metric
 from maskrcnn_repro.tables.report import TableReport
+from maskrcnn_repro.tables.reporting import write
 from maskrcnn_repro.tables.verdicts import Verdict
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -25,7 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(
+def write_page(
     path: Path,
     reports: Sequence[TableReport],
     verdicts: Sequence[Verdict],
@@ -41,9 +41,12 @@ def write_report(
 
     Returns:
         What could not be read and is left out, each with the reason; the page says it, too.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
     page = _page(path.parent, reports, verdicts, metrics)
-    write_text(path, _environment().get_template("report.html.j2").render(page))
+    write(path, _environment().get_template("report.html.j2").render(page))
     return tuple(dict.fromkeys(text for table in page["tables"] for text in table.skipped))
 
 
