@@ -145,8 +145,10 @@ def test_predictions_of_other_images(tmp_path):
     [
         (None, "No such file or directory"),
         ('[{"image_id": 0, "category', "JSONDecodeError"),
-        ('[{"image_id": 0}]', "cannot be read as COCO results"),
-        ('[{"bbox": [0, 0, 5, 5]}]', "KeyError: 'image_id'"),
+        ('["a box"]', "cannot be read as COCO results"),
+        ('{"image_id": 0}', "cannot be read as COCO results"),
+        ('[{"image_id": 0, "category_id": 1, "score": 0.5}]', "a prediction lacks bbox."),
+        ('[{"bbox": [0, 0, 5, 5]}]', "a prediction lacks category_id, image_id, score."),
     ],
 )
 def test_results_that_cannot_be_read_are_named(tmp_path, content, message):

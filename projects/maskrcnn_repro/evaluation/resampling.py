@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """T: COCO's IoU or OKS thresholds (fractions)."""
 METRICS = {"AP": slice(0, 10), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 """Name of a metric -> its thresholds."""
+FIELDS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
+"""Task to what a detection must have."""
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _AT_ONCE = 50
 """Draws; all at once would not fit into a processor's cache."""
@@ -159,7 +162,7 @@ def match(
     """
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(os.fspath(truth))
-        evaluation = COCOeval(coco, _results(coco, Path(predictions)), task)
+        evaluation = COCOeval(coco, _results(coco, Path(predictions), task), task)
         sigmas = np.array(list(oks_sigmas))
         if len(sigmas):
             evaluation.params.kpt_oks_sigmas = sigmas
@@ -176,21 +179,24 @@ def match(
     )
 
 
-def _results(coco: COCO, path: Path) -> COCO:
+def _results(coco: COCO, path: Path, task: str) -> COCO:
     try:
-        return coco.loadRes(str(path))
-    except AssertionError as error:
-        raise DataError(
-            f"{path} holds predictions for images that are not in the data set."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not found:  # pycocotools cannot load an empty list
+            nothing = COCO()
+            nothing.dataset = {**coco.dataset, "annotations": []}
+            nothing.createIndex()
+            return nothing
+        needed = {"image_id", "category_id", "score", FIELDS[task]}
+        lacking = next((needed - one.keys() for one in found if needed - one.keys()), None)
+        if lacking:
+            raise DataError(f"{path}: a prediction lacks {', '.join(sorted(lacking))}.")
+        if not {one["image_id"] for one in found} <= set(coco.getImgIds()):
+            raise DataError(f"{path} holds predictions for images that are not in the data set.")
+        return coco.loadRes(found)
+    except (OSError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise DataError(f"{path} cannot be read as COCO results: {reason}.") from error
-    except IndexError:  # an empty list of predictions, which pycocotools cannot load
-        nothing = COCO()
-        nothing.dataset = {**coco.dataset, "annotations": []}
-        nothing.createIndex()
-        return nothing
 
 
 def _gather(per_image: list[dict | None], most: int) -> CategoryMatches:

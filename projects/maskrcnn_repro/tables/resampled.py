@@ -79,9 +79,7 @@ class Resampler:
                 else:
                     self._known[place] = there
         if missing:
-            self._say(
-                f"Drawing the test images of {len(missing)} evaluations again, for intervals."
-            )
+            self._say(f"Drawing test images again, for intervals: {len(missing)} evaluations.")
         # A bar on a terminal alone.
         for (path, task), record in tqdm(missing.items(), unit="evaluation", disable=None):
             self._known[path, task] = self._made(record, task)
