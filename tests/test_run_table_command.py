@@ -56,6 +56,7 @@ def test_a_table_is_run_reported_and_written(fake, capsys):
     written = json.loads((fake.setting.folder / "tables/fake.json").read_text())
     assert written["rows"][0]["cells"]["AP"]["ours"]["mean"] == 30.0
     assert "| Model a" in (fake.setting.folder / "tables/fake.md").read_text()
+    assert "Model b" in (fake.setting.folder / "report.html").read_text()
     assert main_table(command(fake, "fake")) == 0
     assert "4 stages, 0 to run" in capsys.readouterr().out
     assert len(fake.calls()) == 4
@@ -69,6 +70,12 @@ def test_a_failure_gives_exit_status_1_after_the_report(fake, capsys):
     assert "Model b" in printed.out
     assert "a seed 1 failed: exit status 3\n    Traceback: out of memory\n" in printed.err
     assert f"All of it: {made.stages[2].folder / 'console.txt'}" in printed.err
+
+
+def test_a_page_that_cannot_be_written_gives_exit_status_1(fake, capsys):
+    (fake.setting.folder / "report.html").mkdir(parents=True)
+    assert main_table(command(fake, "fake", "--report")) == 1
+    assert "report.html cannot be written" in capsys.readouterr().err
 
 
 def test_a_plan_runs_nothing(fake, capsys):

@@ -147,5 +147,5 @@ def _view(
         ours=ours,
         interval=interval,
         theirs=theirs,
-        plot=strip(gap, ends, f"claim-{verdict.claim.id}", label),
+        plot=strip(gap, ends, f"strip-{verdict.claim.id}", label),
     )

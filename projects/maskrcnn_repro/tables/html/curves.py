@@ -173,7 +173,11 @@ def _draw(axes: Axes, line: Line, runs: Sequence[Points]) -> None:
     values = np.array([[run[step] for step in steps] for run in runs])
     x, values = thinned(np.array(steps, dtype=float), values)
     dash = DASHES[line.dash]
-    axes.plot(x, values.mean(axis=0), color=line.color, linestyle=dash, linewidth=1.6)
+    # A run that was stopped at once has one value, which is no line.
+    marker = "." if len(x) == 1 else ""
+    axes.plot(
+        x, values.mean(axis=0), color=line.color, linestyle=dash, linewidth=1.6, marker=marker
+    )
     if len(runs) > 1:
         low, high = values.min(axis=0), values.max(axis=0)
         axes.fill_between(x, low, high, color=line.color, alpha=0.14, linewidth=0)

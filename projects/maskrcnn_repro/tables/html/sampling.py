@@ -8,6 +8,7 @@ Shape legend: P bins along a side of the output, n points of a bin.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,8 +116,9 @@ def _spacing(values: np.ndarray) -> float:
     return float(gaps[gaps > 1e-6].min())
 
 
+@functools.cache
 def svg_panels() -> list[tuple[Panel, Markup]]:
-    """Return each panel with its picture for a page."""
+    """Return each panel with its picture for a page: always the same."""
     made = []
     for number, panel in enumerate(PANELS):
         with style():

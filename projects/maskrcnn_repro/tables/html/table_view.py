@@ -96,9 +96,9 @@ def table_section(
             is_baseline=row.row.id == table.baseline_row,
             absent=_absent(row),
             remarks=tuple(remarks(row, report.level)),
-            plot=_strip(gap, ends, row, table.id),
+            plot=_strip(gap, ends, row, f"gap-{table.id}-{number}"),
         )
-        for row, gap in zip(report.rows, gaps, strict=True)
+        for number, (row, gap) in enumerate(zip(report.rows, gaps, strict=True))
     )
     return TableSection(
         report=report,
@@ -132,7 +132,7 @@ def _gap(cell: Cell) -> Gap:
     )
 
 
-def _strip(gap: Gap, ends: Ends | None, row: ReportRow, table: str) -> Markup | None:
+def _strip(gap: Gap, ends: Ends | None, row: ReportRow, name: str) -> Markup | None:
     if ends is None or not gap.numbers():
         return None
     said = [
@@ -141,4 +141,4 @@ def _strip(gap: Gap, ends: Ends | None, row: ReportRow, table: str) -> Markup | 
         if value is not None
     ]
     label = f"Gap of {row.row.name} in AP points: {', '.join(said)}."
-    return strip(gap, ends, f"gap-{table}-{row.row.id}", label)
+    return strip(gap, ends, name, label)
