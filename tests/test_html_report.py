@@ -297,7 +297,14 @@ def test_unreadable_curves_and_detections_are_named_and_the_rest_is_shown(runs, 
 
 
 @pytest.mark.parametrize(
-    "broken", ["[3]", '[{"score": 0.9}]', '{"a": 1}', '[{"score": 0.9, "image_id": 10, "bbox": 3}]']
+    "broken",
+    [
+        '[{"score": 0.9, "image_id": 10, "category_id": 1, "bbox": [1, 1, 5, 5], "segmentation": [[1]]}]',
+        "[3]",
+        '[{"score": 0.9}]',
+        '{"a": 1}',
+        '[{"score": 0.9, "image_id": 10, "bbox": 3}]',
+    ],
 )
 def test_detections_of_another_kind_are_named(runs, truth, broken):
     report = whole_report(runs, truth)

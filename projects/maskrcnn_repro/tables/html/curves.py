@@ -17,8 +17,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 METRICS_FILE = "metrics.json"
-MOST_POINTS = 120
-"""So many a line; more cannot be told apart, and make the page large."""
+MOST_POINTS = 60
+"""So many a line: the noise of batches would hide one row behind the other."""
 SIZE = (340, 230)
 """Width and height of a plot in pixels."""
 LOSSES = {

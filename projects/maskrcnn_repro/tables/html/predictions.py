@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.evaluation.coco import predictions_file
 from maskrcnn_repro.inference.draw import Objects, Style, draw
 from maskrcnn_repro.inference.sheet import by_image, ground_truth, pick, predicted, style_of
@@ -143,12 +144,11 @@ class Gallery:
             scene = self._scene(dataset)
             if not path.is_file():
                 raise Unreadable(f"there is no {path}")
-            # A file of another program, or cut off, may be wrong in any way.
             try:
                 found = by_image(path, THRESHOLD)
                 objects = [predicted(found[r["image_id"]], scene.to_class) for r in scene.records]
                 self._drawn[path] = _pictures(scene, objects)
-            except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            except Exception as error:  # cut off, or of another program: wrong in any way
                 raise Unreadable(f"{path} cannot be read: {error!r}") from error
         return self._drawn[path]
 
@@ -174,16 +174,15 @@ def _dataset(row: ReportRow) -> str:
 
 
 def _scene(dataset: str, count: int) -> _Scene:
-    # Looked up by its file first: a generated data set would be drawn anew.
-    known = dataset in DatasetCatalog.list()
-    metadata = MetadataCatalog.get(dataset)
-    file = metadata.get("json_file") if known else None
-    if file is None or not Path(file).is_file():
+    metadata = MetadataCatalog.get(dataset) if dataset in DatasetCatalog else None
+    file = metadata.get("json_file") if metadata else None
+    # Without its file a generated data set would be drawn anew.
+    if metadata is None or file is None or not Path(file).is_file():
         raise Unreadable(f"the images of {dataset} are not on this machine")
     try:
         records = pick(DatasetCatalog.get(dataset), count)
         images = tuple(read_image(record["file_name"], format="RGB") for record in records)
-    except (OSError, ValueError, LookupError) as error:
+    except (OSError, ValueError, LookupError, UserError) as error:
         raise Unreadable(f"the images of {dataset} cannot be read: {error!r}") from error
     to_class = metadata.get("thing_dataset_id_to_contiguous_id")
     return _Scene(tuple(records), images, style_of(metadata), to_class)
