@@ -142,8 +142,8 @@ def test_json_and_markdown_say_the_same(fake):
         "paper": None,
         "paper_gap": None,
         "ours": None,
-            "ours_gap": None,
-            "ours_interval": None,
+        "ours_gap": None,
+        "ours_interval": None,
         "detectron2_weights": None,
     }
     assert by_id["T.c"]["why_not"] == "Weights were not published."
@@ -227,6 +227,27 @@ def test_an_unreadable_record_is_named_and_the_rest_reported(fake):
     one = made(fake)
     assert cells(one, "a")["AP"].ours.mean == 40.0
     assert "config.yaml cannot be read" in refused(one, folder)[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"metrics": "lost"},
+        {"metrics": {"mini_coco_val": {"segm": {"AP": "high"}}}},
+        {"seed": None},
+        {"machine": {}},
+        {"datasets": {"TEST": [{"name": "mini_coco_val"}]}},
+    ],
+)
+def test_a_record_that_lacks_something_is_named_and_the_rest_reported(fake, changed):
+    record(fake, "a", 1, 40.0, 50.0)
+    folder = record(fake, "b", 1, 44.0, 50.0)
+    results = folder / "results.json"
+    results.write_text(json.dumps(json.loads(results.read_text()) | changed))
+    one = made(fake)
+    assert cells(one, "a")["AP"].ours.mean == 40.0
+    assert cells(one, "b")["AP"].ours is None
+    assert f"{folder / 'results.json'} is no result of this project" in as_text(one, METRICS)
 
 
 # --- Detectron2's weights

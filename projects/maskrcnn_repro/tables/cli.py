@@ -25,11 +25,13 @@ from maskrcnn_repro.tables.paper import find_table, metrics, tables
 from maskrcnn_repro.tables.plan import Plan, not_at_level, plan
 from maskrcnn_repro.tables.processes import environments
 from maskrcnn_repro.tables.progress import Console, describe, headline
+from maskrcnn_repro.tables.readme import BEGIN, update_readme
 from maskrcnn_repro.tables.records import State
 from maskrcnn_repro.tables.report import TableReport
 from maskrcnn_repro.tables.reporting import Known, reports, write_report
 from maskrcnn_repro.tables.resampled import Resampler
 from maskrcnn_repro.tables.runner import Failure, Runner
+from maskrcnn_repro.tables.saving import save_reports
 from maskrcnn_repro.tables.selection import Selection, listing, select
 from maskrcnn_repro.tables.stage import EvaluationStage, RepeatedEvaluation, Setting
 from maskrcnn_repro.tables.verdict_layout import claim_lines, tally, verdict_json
@@ -103,18 +105,23 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     if args.weights and (not args.eval_only or TABLE not in names):
         raise ConfigError(f"--weights needs table {TABLE} and --eval-only.")
     failures: list[Failure] = []
+    known = Known(tables(), metrics(), experiments(), claims())
     if not args.report:
-        known = experiments()
-        wanted = _at_level(selected, setting, known)
+        wanted = _at_level(selected, setting, known.experiments)
         if args.eval_only:
             chosen = _evaluations(wanted, args, setting, selected)
         else:
-            chosen = plan(wanted, range(1, (args.seeds or 1) + 1), setting, known)
+            seeds = range(1, (args.seeds or 1) + 1)
+            chosen = plan(wanted, seeds, setting, known.experiments)
         if args.plan:
             print(describe(chosen, _jobs(args, setting)))
             return 0
         failures = _run(chosen, args, setting)
-    lost = _reports(selected, setting, args.seeds)
+    resampler = Resampler(say=partial(print, flush=True))
+    made = reports([one.table for one in selected], setting, known, resampler, seeds=args.seeds)
+    lost = _show(selected, made, setting, known)
+    if args.save_records:
+        _save(made, setting, known, Path(args.save_records))
     return _end(failures) or int(lost > 0)
 
 
@@ -198,11 +205,10 @@ def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failu
     return runner.run() if chosen.missing() else []
 
 
-def _reports(selected: Sequence[Selection], setting: Setting, seeds: int | None) -> int:
+def _show(
+    selected: Sequence[Selection], made: Sequence[TableReport], setting: Setting, known: Known
+) -> int:
     """Print tables and claims, write their files; return how many could not be written."""
-    known = Known(tables(), metrics(), experiments(), claims())
-    resampler = Resampler(say=partial(print, flush=True))
-    made = reports([one.table for one in selected], setting, known, resampler, seeds=seeds)
     lost = 0
     for one, whole in zip(selected, made, strict=True):
         shown = tuple(row for row in whole.rows if row.row in one.rows)
@@ -237,6 +243,15 @@ def _page(made: Sequence[TableReport], path: Path, known: Known) -> int:
         "\n".join([f"Written: {path}", *(f"Not in it: {text}." for text in problems)]), flush=True
     )
     return 0
+
+
+def _save(made: Sequence[TableReport], setting: Setting, known: Known, place: Path) -> None:
+    """Keep the records of reports, and write the results of the README beside them anew."""
+    print(f"Kept: {save_reports(made, setting, known, place)}", flush=True)
+    readme = place.resolve().parent / "README.md"
+    if readme.is_file() and BEGIN in readme.read_text(encoding="utf-8"):
+        update_readme(readme, place)
+        print(f"Written: the results in {readme}", flush=True)
 
 
 def _end(failures: Sequence[Failure]) -> int:
@@ -303,6 +318,14 @@ def _table_parser() -> argparse.ArgumentParser:
     )
     mode.add_argument("--eval-only", action="store_true", help="evaluate stored checkpoints again")
     mode.add_argument("--report", action="store_true", help="print what there is")
+    parser.add_argument(
+        "--save-records",
+        nargs="?",
+        const="results",
+        metavar="FOLDER",
+        help="keep the small records behind the report in FOLDER (results), and write the results of the "
+        "README beside it anew",
+    )
     parser.add_argument(
         "--weights",
         nargs="+",

@@ -171,7 +171,7 @@ def _foot(report: TableReport) -> list[str]:
     lines += [f"Left out: {text}." for text in report.refused]
     records = report.records
     if records:
-        commits = sorted({_short(r.commit) for r in records})
+        commits = sorted({short_commit(r.commit) for r in records})
         machines = sorted({r.machine for r in records})
         lines.append(
             f"{len(records)} records, last of {max(r.written for r in records)}; "
@@ -180,7 +180,8 @@ def _foot(report: TableReport) -> list[str]:
     return lines
 
 
-def _short(commit: str | None) -> str:
+def short_commit(commit: str | None) -> str:
+    """Return the start of a commit, for people."""
     if commit is None:
         return "of no checkout"
     return commit[:12] + "-dirty" * commit.endswith("-dirty")

@@ -126,20 +126,27 @@ def read_record(path: Path) -> Record:
         times = [tree["train_seconds"], tree["eval_seconds"]]
         return Record(
             path=path,
-            seed=tree["seed"],
-            metrics=tree["metrics"],
-            iterations=tree["iterations"],
+            seed=int(tree["seed"]),
+            metrics={
+                name: {task: _numbers(values) for task, values in tasks.items()}
+                for name, tasks in tree["metrics"].items()
+            },
+            iterations=int(tree["iterations"]),
             seconds=None if None in times else sum(times),
             backend=tree["code"]["backend"]["name"],
             commit=tree["code"]["commit"],
             data=data,
             machine=tree["machine"]["gpu"] or tree["machine"]["cpu"],
             weights=tree["weights"],
-            written=tree["written"],
+            written=str(tree["written"]),
             config_sha256=tree["config_sha256"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise TableError(f"{path} is no result of this project: {error!r}.") from error
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
+    return {key: None if value is None else float(value) for key, value in values.items()}
 
 
 def training_status(folder: Path, expected: Expected) -> Status:

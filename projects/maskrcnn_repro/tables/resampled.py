@@ -107,6 +107,11 @@ class Resampler:
             return None
         images = len(matches.image_ids)
         made = Resampled(images, matches.resampled(draw_images(images, self._draws, SEED)))
+        if np.isnan(made.values["AP"]).mean() > 0.5:
+            self.problems[record.path] = (
+                f"no interval: most draws of {images} images hold no object"
+            )
+            return None
         file = _cache(record, task)
         try:
             _write(file, self._key(record, task), made)
