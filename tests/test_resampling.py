@@ -77,10 +77,12 @@ def write(folder, truth, found, image_ids):
     return folder / "truth.json", folder / "found.json"
 
 
-def official(truth, found):
+def official(truth, found, task="bbox", sigmas=()):
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(truth))
-        evaluation = COCOeval(coco, coco.loadRes(str(found)), "bbox")
+        evaluation = COCOeval(coco, coco.loadRes(str(found)), task)
+        if sigmas:
+            evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -123,6 +125,28 @@ def test_the_same_draws_give_a_paired_comparison(tmp_path):
     assert (first["AP"] == second["AP"]).all()
     assert first["AP"].std() > 0.5
     assert (draw_images(IMAGES, 20, seed=1) == draws).all()
+
+
+def test_keypoints_are_compared_by_the_sigmas_given(tmp_path):
+    rng = np.random.default_rng(0)
+    truth, found = annotations(rng, range(IMAGES), crowds=False)
+    for kind in (truth, found):
+        for one in kind:
+            # A corner, the middle and the other corner, off by some pixels in a detection.
+            x, y, w, h = one["bbox"]
+            places = [x, y, x + w / 2, y + h / 2, x + w, y + h] + rng.normal(0, 2, 6) * (
+                kind is found
+            )
+            one["keypoints"] = [v for i in range(3) for v in (*places[2 * i : 2 * i + 2], 2)]
+            one["num_keypoints"] = 3
+    files = write(tmp_path, truth, found, range(IMAGES))
+    values = []
+    for sigmas in ([0.05, 0.1, 0.2], [0.2, 0.2, 0.2]):
+        expected = official(*files, task="keypoints", sigmas=sigmas)
+        made = match(*files, "keypoints", sigmas).average_precision()
+        assert made == pytest.approx(expected, abs=1e-9)
+        values.append(made["AP"])
+    assert values[0] < values[1]
 
 
 def test_no_detections_and_no_objects(tmp_path):

@@ -136,7 +136,7 @@ def test_rows_without_records_are_named(fake):
     found = judged(fake, claim())
     assert (found.outcome, found.gap, found.note) == ("missing", None, "no record of T.b")
     detect(fake, fake.truth, "b", 2, NEAR)
-    assert judged(fake, claim()).note == "no seed that all its rows have"
+    assert judged(fake, claim()).note == "no seed with AP of all its rows"
 
 
 def test_a_seed_whose_images_cannot_be_drawn_again_is_left_out_and_named(fake):

@@ -80,7 +80,7 @@ def _verdict(claim: Claim, evidence: Evidence, rows: Mapping[str, Row]) -> Verdi
     level = LEVELS[claim.direction]
     found = evidence.compare(compared, claim.metrics(), claim.gap, level)
     if found is None:
-        return Verdict(claim, "missing", note="no seed that all its rows have")
+        return Verdict(claim, "missing", note=f"no seed with {claim.quantity} of all its rows")
     outcome = (
         judge(claim.direction, claim.margin, found.interval) if found.interval else "undecided"
     )
