@@ -145,7 +145,7 @@ def test_the_readme_says_what_was_measured_where(fake):
     assert (
         "Trainings: 4 with seeds 1, 2, 1.0 minutes each with their evaluation; for their proposals 1 "
         "before them, 3.0 minutes each; tested on mini_coco_val (12 images); machine: Some CPU, "
-        "2 threads; code: commit 0123456789ab, torch 2.15.0."
+        "2 threads; commit 0123456789ab; torch 2.15.0."
     ) in block
     assert "Of 2 claims: holds 1, fails 0, undecided 0, missing 1." in block
     cells = [" ".join(line.split()) for line in block.splitlines()]

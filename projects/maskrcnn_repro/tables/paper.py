@@ -196,9 +196,7 @@ def _table(
 
 
 def _row(key: str, node: Node, columns: tuple[str, ...], uses: dict[str, _Use]) -> Row:
-    gap = node.names("gap_of")
-    if len(gap) not in (0, 2):
-        raise TableError(f"{node.place}: gap_of needs two rows, not {len(gap)}.")
+    gap = _gap_of(node)
     use = uses.pop(key, _Use(None, None, None))
     ours = node.maybe("ours", bool)
     made = Row(
@@ -209,12 +207,19 @@ def _row(key: str, node: Node, columns: tuple[str, ...], uses: dict[str, _Use]) 
         experiment=use.experiment,
         why_not=use.why_not,
         departs=use.departs,
-        gap_of=(gap[0], gap[1]) if gap else None,
+        gap_of=gap,
         derived=node.maybe("derived", bool) or False,
         note=node.maybe("note", str),
     )
     node.end()
     return made
+
+
+def _gap_of(node: Node) -> tuple[str, str] | None:
+    gap = node.names("gap_of")
+    if len(gap) not in (0, 2):
+        raise TableError(f"{node.place}: gap_of needs two rows, not {len(gap)}.")
+    return (gap[0], gap[1]) if gap else None
 
 
 def _values(node: Node, columns: tuple[str, ...]) -> Mapping[str, float | None]:
@@ -245,16 +250,20 @@ def parse_uses(top: Node) -> tuple[dict[str, _Use], dict[str, list[Row]]]:
         uses[key] = use
     extras: dict[str, list[Row]] = {}
     for key, node in top.node("extra_rows").nodes():
-        experiment = node.take("experiment", str)
+        experiment, gap = node.maybe("experiment", str), _gap_of(node)
         row = Row(
             id=key,
             name=node.take("name", str),
             metrics=MappingProxyType({}),
             experiment=experiment,
+            gap_of=gap,
             extra=True,
             note=node.take("note", str),
         )
-        _check_use(_Use(experiment, None, None), node)
+        if gap is None:
+            _check_use(_Use(experiment, None, None), node)
+        elif experiment is not None:
+            raise TableError(f"{node.place} is either an experiment or the gap of two rows.")
         extras.setdefault(node.take("table", str), []).append(row)
         node.end()
     return uses, extras

@@ -164,7 +164,8 @@ def _origin(kept: Kept, own: Sequence[Mapping[str, Any]]) -> str:
     texts += [
         f"tested on {_listed(map(_test_set, own))}{counted}",
         f"machine: {_listed(map(_machine, own))}",
-        f"code: {_listed(map(_code, own))}",
+        f"commit {_listed(short_commit(one['code']['commit']) for one in own)}",
+        f"torch {_listed(str(one['code'].get('torch')) for one in own)}",
     ]
     return "; ".join(texts) + "."
 
@@ -178,6 +179,8 @@ def _table(tree: Mapping[str, Any]) -> str:
     for row in tree["rows"]:
         cells = row["cells"]
         gap, sure = (cells[columns[0]][key] for key in ("ours_gap", "ours_interval"))
+        # The interval of a row that is a gap of others is of its own value.
+        gap = gap or (cells[columns[0]]["ours"] if sure else None)
         said = [signed(gap["mean"])] if gap else []
         said += [interval_text(sure)] if sure else []
         lines.append(
@@ -219,11 +222,6 @@ def _machine(record: Mapping[str, Any]) -> str:
     threads = machine.get("threads")
     of = f", {threads} thread{'s' * (threads > 1)}" if threads and not machine["gpu"] else ""
     return f"{machine['gpu'] or machine['cpu']}{of}"
-
-
-def _code(record: Mapping[str, Any]) -> str:
-    code = record["code"]
-    return f"commit {short_commit(code['commit'])}, torch {code.get('torch')}"
 
 
 def _minutes(record: Mapping[str, Any]) -> float:

@@ -48,7 +48,7 @@ def claims_markdown(found: Iterable[Mapping[str, Any]]) -> str:
     Args:
         found: as :func:`verdict_json` returns them.
     """
-    headers = ["claim", "", "gap here", "paper's gap", "outcome"]
+    headers = ["claim", "claimed gap", "gap here", "paper's gap", "outcome"]
     lines = [
         [
             f"{one['statement']} (`{one['id']}`)",

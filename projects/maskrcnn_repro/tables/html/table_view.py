@@ -10,7 +10,7 @@ from maskrcnn_repro.tables.html.gaps import Ends, Gap, axis, scale, signed, stri
 from maskrcnn_repro.tables.html.predictions import Sheet
 from maskrcnn_repro.tables.layout import our_splits, remarks
 from maskrcnn_repro.tables.paper import Metric
-from maskrcnn_repro.tables.report import Cell, ReportRow, TableReport
+from maskrcnn_repro.tables.report import ReportRow, TableReport
 
 from markupsafe import Markup
 
@@ -88,7 +88,7 @@ def table_section(
     """Return what the page shows of a table."""
     table = report.table
     cells = [cell for row in report.rows for cell in row.cells.values()]
-    gaps = [_gap(row.cells[table.columns[0]]) for row in report.rows]
+    gaps = [_gap(row, table.columns[0]) for row in report.rows]
     ends = scale(gaps) if any(gap.numbers() for gap in gaps) else None
     rows = tuple(
         RowView(
@@ -124,11 +124,15 @@ def _absent(row: ReportRow) -> str:
     return "unfinished" if row.unfinished else "not run yet"
 
 
-def _gap(cell: Cell) -> Gap:
+def _gap(row: ReportRow, column: str) -> Gap:
+    cell = row.cells[column]
+    # A row that is the gap of two others has it as its value.
+    is_gap = row.row.gap_of is not None
+    ours = cell.ours if is_gap else cell.ours_gap
     return Gap(
-        ours=cell.ours_gap.mean if cell.ours_gap else None,
+        ours=ours.mean if ours else None,
         interval=(cell.ours_interval.low, cell.ours_interval.high) if cell.ours_interval else None,
-        theirs=cell.paper_gap,
+        theirs=cell.paper if is_gap else cell.paper_gap,
     )
 
 
