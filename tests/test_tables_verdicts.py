@@ -198,6 +198,13 @@ def test_a_seed_of_another_recipe_backend_or_data_version_does_not_count(fake):
     assert all(reason in text for reason, text in zip(reasons, refused, strict=True))
 
 
+def test_a_row_whose_records_were_all_left_out_says_how_many(fake):
+    detect(fake, fake.truth, "a", 1, NEAR)
+    config = detect(fake, fake.truth, "b", 1, FAR) / "config.yaml"
+    config.write_bytes(b"\xff")
+    assert judged(fake, claim()).note == "no record of T.b; left out: 1"
+
+
 def test_a_config_that_is_not_the_records_own_does_not_count(fake):
     folder = detect(fake, fake.truth, "a", 1, NEAR, config_sha256="0" * 64)
     detect(fake, fake.truth, "b", 1, FAR)

@@ -78,8 +78,9 @@ class Resampler:
                     missing[place] = record
                 else:
                     self._known[place] = there
-        if missing:
-            self._say(f"Drawing test images again, for intervals: {len(missing)} evaluations.")
+        if not missing:
+            return
+        self._say(f"Drawing test images again, for intervals: {len(missing)} evaluations.")
         # A bar on a terminal alone.
         for (path, task), record in tqdm(missing.items(), unit="evaluation", disable=None):
             self._known[path, task] = self._made(record, task)

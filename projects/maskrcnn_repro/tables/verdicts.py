@@ -74,9 +74,11 @@ def claim_rows(claim: Claim) -> list[str]:
 
 def _verdict(claim: Claim, evidence: Evidence, rows: Mapping[str, Row]) -> Verdict:
     compared = [rows[row] for row in claim_rows(claim)]
-    absent = [row.id for row in compared if not evidence.records(row)]
+    absent = [row for row in compared if not evidence.records(row)]
     if absent:
-        return Verdict(claim, "missing", note=f"no record of {', '.join(absent)}")
+        note = f"no record of {', '.join(row.id for row in absent)}"
+        refused = sum(len(evidence.found.refused.get(row.experiment or "", ())) for row in absent)
+        return Verdict(claim, "missing", note=f"{note}; left out: {refused}" if refused else note)
     level = LEVELS[claim.direction]
     found = evidence.compare(compared, claim.metrics(), claim.gap, level)
     if found is None:
