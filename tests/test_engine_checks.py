@@ -64,6 +64,14 @@ def test_detectron2_s_own_parts_are_right(opts):
         (("MODEL.ROI_OP.SAMPLES", "0"), "MODEL.ROI_OP.SAMPLES 0 must be at least 1"),
         (("MODEL.ROI_MASK_HEAD.FC_DIM", "0"), "FC_DIM 0 must be at least 1"),
         (("MODEL.ROI_HEADS.RES5_STRIDE", "3"), "RES5_STRIDE 3 does not exist. It may be 1, 2"),
+        (("MODEL.ROI_HEADS.RES5_BLOCKS", "0"), "RES5_BLOCKS 0 does not exist. It may be 1, 2, 3"),
+        (
+            (
+                *("MODEL.ROI_HEADS.RES5_BLOCKS", "1", "MODEL.ROI_OP.NAME", ""),
+                *("MODEL.ROI_HEADS.NAME", "StandardROIHeads"),
+            ),
+            "RES5_BLOCKS 1 would be ignored: .* 'StandardROIHeads'.*PaperRes5ROIHeads",
+        ),
         (
             ("MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE", "arg_max"),
             "Did you mean 'argmax'. It may be argmax, probability",

@@ -1,5 +1,7 @@
 """The narrow ResNet: sizes and parameter count by hand, gradients, messages."""
 
+import math
+
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.errors import ConfigError
@@ -58,9 +60,40 @@ def test_blocks_follow_the_depth(depth, times):
     ]
 
 
+@pytest.mark.parametrize(
+    ("kernel", "stride", "shapes"),
+    [
+        (3, 2, {"convs.0": (4, 3, 3, 3)}),
+        (3, 4, {"convs.0": (4, 3, 3, 3), "convs.1": (4, 4, 3, 3)}),
+        (7, 2, {"convs.0": (4, 3, 7, 7)}),
+        (7, 4, {"convs.0": (4, 3, 7, 7)}),
+    ],
+)
+def test_stem_by_hand(kernel, stride, shapes):
+    stem = small(stem_kernel=kernel, stem_stride=stride).stem
+    weights = {name: tuple(w.shape) for name, w in stem.state_dict().items() if w.ndim == 4}
+    assert weights == {f"{name}.weight": shape for name, shape in shapes.items()}
+    # Convolutions without biases; each norm has a scale and a shift for each of 4 channels.
+    count = sum(math.prod(shape) + 2 * 4 for shape in shapes.values())
+    assert sum(p.numel() for p in stem.parameters()) == count
+    # Sides are divided and rounded up.
+    assert stem(torch.rand(2, 3, 64, 61)).shape == (2, 4, 64 // stride, -(-61 // stride))
+
+
+def test_7x7_of_the_stem_is_centred_on_its_pixel():
+    stem = small(stem_kernel=7, stem_stride=4).stem.eval()
+    (conv,) = stem.convs
+    torch.nn.init.zeros_(conv.weight)
+    conv.weight.data[:, 0, 3, 3] = 1.0
+    conv.norm.running_var.fill_(1 - conv.norm.eps)
+    image = torch.rand(1, 3, 16, 20)
+    torch.testing.assert_close(stem(image)[0, 0], image[0, 0, ::4, ::4])
+
+
+@pytest.mark.parametrize("stem_kernel", [3, 7])
 @pytest.mark.parametrize("stem_stride", [2, 4])
-def test_res2_has_stride_4_and_res3_stride_8(stem_stride):
-    net = small(stem_stride=stem_stride)
+def test_res2_has_stride_4_and_res3_stride_8(stem_stride, stem_kernel):
+    net = small(stem_stride=stem_stride, stem_kernel=stem_kernel)
     out = net(torch.rand(2, 3, 64, 96))
     assert {k: tuple(v.shape) for k, v in out.items()} == {
         "res2": (2, 8, 16, 24),
@@ -76,9 +109,12 @@ def test_an_image_does_not_depend_on_its_neighbours_in_evaluation():
     torch.testing.assert_close(both[1:], alone)
 
 
-def test_fpn_is_built_from_the_config_and_learns():
-    cfg = load_config("configs/mini/mask_rcnn_fpn.yaml", ["MODEL.DEVICE", "cpu"])
+@pytest.mark.parametrize("kernel", [3, 7])
+def test_fpn_is_built_from_the_config_and_learns(kernel):
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.NARROW_RESNET.STEM_KERNEL", str(kernel)]
+    cfg = load_config("configs/mini/mask_rcnn_fpn.yaml", opts)
     fpn = build_backbone(cfg, ShapeSpec(channels=3))
+    assert fpn.bottom_up.stem.convs[0].kernel_size == (kernel, kernel)
     out = fpn(torch.rand(1, 3, 64, 64))
     assert {k: v.shape[-1] for k, v in out.items()} == {"p2": 16, "p3": 8, "p4": 4}
     sum(v.sum() for v in out.values()).backward()
@@ -92,6 +128,7 @@ def test_fpn_is_built_from_the_config_and_learns():
         ({"channels": [4, 8, 8]}, r"\[4, 8, 8\]: neighbours must differ"),
         ({"group_width": 3}, r"\[4, 8, 16\]: all but .* multiples of .*WIDTH_PER_GROUP 3"),
         ({"stem_stride": 8}, "STEM_STRIDE is 8; it must be 2 or 4"),
+        ({"stem_kernel": 5}, "STEM_KERNEL is 5; it must be 3 or 7"),
     ],
 )
 def test_messages(changes, message):

@@ -111,6 +111,22 @@ def test_c4_of_detectron2_halves_14x14(storage):
     assert res5 == [((17, 32, 14, 14), (17, 64, 7, 7))]
 
 
+def test_res5_keeps_its_first_blocks(storage):
+    whole = build(C4, "PaperRes5ROIHeads", **PAPER_C4)
+    heads = build(C4, "PaperRes5ROIHeads", **PAPER_C4, **{"MODEL.ROI_HEADS.RES5_BLOCKS": 1})
+    # 32 channels inside: 32 of res4 to 32 (1x1), 3x3, 32 to 64 (1x1); a 1x1 shortcut; norms are frozen.
+    block = 32 * 32 + 32 * 32 * 9 + 32 * 64 + 32 * 64
+    assert sum(p.numel() for p in heads.res5.parameters()) == block
+    # Each further block reads 64 channels and has no shortcut of its own.
+    further = 64 * 32 + 32 * 32 * 9 + 32 * 64
+    assert sum(p.numel() for p in whole.res5.parameters()) == block + 2 * further
+    assert {name.partition(".")[0] for name in heads.res5.state_dict()} == {"0"}
+    x = torch.rand(3, 32, 7, 7)
+    heads.res5.load_state_dict(whole.res5[:1].state_dict())
+    assert_close(heads.res5(x), whole.res5[0](x), rtol=0, atol=0)
+    assert losses(heads, maps(C4))["loss_mask"] > 0
+
+
 @pytest.mark.parametrize("shapes", [FPN, C5])
 def test_own_heads_of_figure_4_pool_7x7_and_14x14(storage, shapes):
     heads = build(shapes, "PaperStandardROIHeads", **{"MODEL.ROI_OP.NAME": "RoIAlignAve"})
@@ -210,6 +226,8 @@ def test_empty_batches(storage, shapes, name, mask_head):
     ("keys", "message"),
     [
         ({"MODEL.ROI_HEADS.RES5_STRIDE": 3}, "RES5_STRIDE is 3; it must be 1 or 2"),
+        ({"MODEL.ROI_HEADS.RES5_BLOCKS": 0}, "RES5_BLOCKS is 0; it must be 1, 2 or 3"),
+        ({"MODEL.ROI_HEADS.RES5_BLOCKS": 4}, "RES5_BLOCKS is 4; it must be 1, 2 or 3"),
         ({"MODEL.KEYPOINT_ON": True}, "KEYPOINT_ON True needs .*'PaperStandardROIHeads'"),
         ({"MODEL.ROI_OP.NAME": "RoIAlign"}, "'RoIAlign'.*Did you mean 'RoIAlignMax'"),
     ],

@@ -45,6 +45,9 @@ def add_config(cfg: CfgNode) -> None:
     # Stride of the first block of res5 in the C4 head: 1 on 7x7 RoI features is Fig. 4 (left); 2 on 14x14
     # is Detectron2's.
     cfg.MODEL.ROI_HEADS.RES5_STRIDE = 1
+    # How many blocks of that res5 the head has, from the first on: every ResNet's 3 (Sec. 3.1); fewer in
+    # narrow models.
+    cfg.MODEL.ROI_HEADS.RES5_BLOCKS = 3
 
     mask = cfg.MODEL.ROI_MASK_HEAD
     # "sigmoid": one binary mask per class (Sec. 3); "softmax": classes compete per pixel (Table 2b).
@@ -95,8 +98,10 @@ def add_config(cfg: CfgNode) -> None:
     narrow.NUM_BLOCKS = [1, 1, 1]
     # Channels of the stem, then of each stage; neighbours differ.
     narrow.CHANNELS = [32, 48, 96, 160]
-    # Stride of the stem in pixels of the input image: 2 (one convolution) or 4 (two).
+    # Stride of the stem in pixels of the input image: 2 or 4.
     narrow.STEM_STRIDE = 2
+    # Its convolutions: 3, one or two 3x3 of stride 2; 7, one 7x7 of the whole stride.
+    narrow.STEM_KERNEL = 3
 
     # Keep decoded images in memory (bytes of uint8 BGR); for data sets far smaller than memory.
     cfg.DATALOADER.CACHE_IMAGES = False

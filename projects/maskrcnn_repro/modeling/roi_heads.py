@@ -40,20 +40,24 @@ class PaperRes5ROIHeads(Res5ROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """Build Detectron2's parts, with the pooler of ``MODEL.ROI_OP`` and the stride of our key.
+        """Build Detectron2's parts, with the pooler of ``MODEL.ROI_OP``, and res5 of our keys.
 
         Raises:
-            ConfigError: another stride than 1 and 2, or keypoints, for which there is no branch.
+            ConfigError: another stride than 1 and 2, other blocks than 1 to 3, or keypoints, for which
+                there is no branch.
         """
-        stride = cfg.MODEL.ROI_HEADS.RES5_STRIDE
+        stride, blocks = cfg.MODEL.ROI_HEADS.RES5_STRIDE, cfg.MODEL.ROI_HEADS.RES5_BLOCKS
         if stride not in (1, 2):
             raise ConfigError(f"MODEL.ROI_HEADS.RES5_STRIDE is {stride}; it must be 1 or 2.")
+        if blocks not in (1, 2, 3):
+            raise ConfigError(f"MODEL.ROI_HEADS.RES5_BLOCKS is {blocks}; it must be 1, 2 or 3.")
         if cfg.MODEL.KEYPOINT_ON:
             raise ConfigError(
                 "MODEL.KEYPOINT_ON True needs MODEL.ROI_HEADS.NAME 'PaperStandardROIHeads': "
                 "PaperRes5ROIHeads has no keypoint branch."
             )
         parts = replace_poolers(super().from_config(_without_masks(cfg), input_shape), cfg)
+        parts["res5"] = parts["res5"][:blocks]
         _set_stride(parts["res5"], stride)
         if cfg.MODEL.MASK_ON:
             # Detectron2 tells its mask heads the side before res5; an MLP must know the one behind it.
