@@ -145,7 +145,7 @@ def test_complete_set_is_not_touched(tmp_path):
 
 def test_new_version_gets_a_new_folder(tmp_path):
     old = MINI_COCO.generate(tmp_path, "val", 0, 1)
-    new = replace(MINI_COCO, version=2).generate(tmp_path, "val", 0, 1)
+    new = replace(MINI_COCO, version=MINI_COCO.version + 1).generate(tmp_path, "val", 0, 1)
     assert new != old
     assert old.is_dir()
 

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 # H, W = height and width in pixels. A pattern is int64 H,W in [0, 255].
 Pattern = NDArray[np.int64]
 Colour = tuple[int, int, int]
-"""Red, green, blue in [0, 255]."""
+"""Red, green, blue; painting clips them to [0, 255]."""
 
 
 def muted_colour(draws: Draws) -> Colour:
-    """Return a random colour for the ground: not as bright, dark or garish as objects can be."""
-    red, green, blue = (64 + draws.below(128) for _ in range(3))
+    """Return a random colour for the ground: nearly grey, neither bright nor dark."""
+    grey = draws.between(70, 185)
+    red, green, blue = (grey + draws.between(-24, 24) for _ in range(3))
     return red, green, blue
 
 

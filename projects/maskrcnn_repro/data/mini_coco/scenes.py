@@ -7,7 +7,7 @@ from typing import Any
 
 from maskrcnn_repro.data.generated.annotations import box_of, rle_of, runs_of
 from maskrcnn_repro.data.generated.draws import Draws
-from maskrcnn_repro.data.generated.textures import Colour, colour_unlike, muted_colour, paint
+from maskrcnn_repro.data.generated.textures import Colour, muted_colour, paint
 from maskrcnn_repro.data.mini_coco.shapes import FIFTHS, SHAPES, Point, Ring, area, fill, place
 
 import numpy as np
@@ -22,17 +22,29 @@ CATEGORY_IDS = dict(zip(sorted(SHAPES), (1, 2, 3, 5, 6, 8, 9, 12), strict=True))
 SIDES = (128, 136, 144, 152, 160)
 """Heights and widths of images."""
 
-SMALLEST, LARGEST = 18, 60
+SMALLEST, LARGEST = 24, 96
 """Length of an object in pixels, before it is turned; nothing is longer when turned either."""
 
 LARGEST_TURN = 45
 """Degrees by which an object leans to either side: as in photographs, most things stand upright."""
 
-LEAST_PIXELS = 20
-"""Smaller masks are not drawn: nobody could tell their class."""
-
-LEAST_VISIBLE = 40
+LEAST_VISIBLE = 60
 """Percent of its area that every object shows at least."""
+
+COLOURS: dict[str, Colour] = {
+    "arrow": (215, 70, 60),
+    "bar": (225, 150, 50),
+    "crescent": (205, 205, 70),
+    "cross": (95, 190, 80),
+    "ell": (70, 190, 190),
+    "horseshoe": (80, 120, 220),
+    "ring": (150, 90, 210),
+    "star": (215, 100, 170),
+}
+"""Class name to its typical colour."""
+
+COLOUR_SPREAD = 36
+"""How far each channel of an object's colour may lie from the typical one."""
 
 
 @dataclass
@@ -70,26 +82,24 @@ class Scene:
 
 
 def draw_scene(draws: Draws) -> Scene:
-    """Draw an image: ground, seldom a crowd, two to six objects; one in fifty stays empty."""
+    """Draw an image: ground, seldom a crowd, two to five objects; one in fifty stays empty."""
     height, width = draws.choice(SIDES), draws.choice(SIDES)
-    ground = muted_colour(draws)
-    image = paint(draws, ground, height, width, swing=40)
+    image = paint(draws, muted_colour(draws), height, width, swing=40)
     scene = Scene(image, np.zeros((height, width), dtype=np.int64))
     if draws.one_in(50):
         return scene
-    colours: list[Colour] = []
     if draws.one_in(25):
-        _add_crowd(scene, draws, ground)
-    goal = len(scene.objects) + draws.between(2, 6)
+        _add_crowd(scene, draws)
+    goal = len(scene.objects) + draws.between(2, 5)
     # Bounded, though in practice few places are refused.
     for _ in range(60):
         if len(scene.objects) == goal:
             break
-        _add_object(scene, draws, ground, colours)
+        _add_object(scene, draws)
     return scene
 
 
-def _add_object(scene: Scene, draws: Draws, ground: Colour, colours: list[Colour]) -> None:
+def _add_object(scene: Scene, draws: Draws) -> None:
     """Lay a random object on top, unless it hides another or can hardly be seen itself."""
     category = draws.choice(tuple(SHAPES))
     length = draws.between(SMALLEST, LARGEST)
@@ -101,13 +111,10 @@ def _add_object(scene: Scene, draws: Draws, ground: Colour, colours: list[Colour
     mask = fill(outline, *scene.owner.shape)
     left = np.bincount(scene.owner[~mask], minlength=len(scene.objects) + 1)
     thing = _Object(category, outline, area(outline))
-    needed = [one.full_area * LEAST_VISIBLE for one in scene.objects]
-    seen = int(mask.sum())
-    if seen < LEAST_PIXELS or 100 * seen < thing.full_area * 60 or (100 * left[1:] < needed).any():
-        return
-    colour = colour_unlike(draws, ground, colours)
-    colours.append(colour)
-    _lay(scene, thing, mask, draws, colour)
+    shown = np.array([*left[1:], mask.sum()])
+    full = np.array([one.full_area for one in (*scene.objects, thing)])
+    if (100 * shown >= LEAST_VISIBLE * full).all():
+        _lay(scene, thing, mask, draws)
 
 
 def _centre(scene: Scene, draws: Draws, length: int) -> Point:
@@ -125,7 +132,7 @@ def _centre(scene: Scene, draws: Draws, length: int) -> Point:
     )
 
 
-def _add_crowd(scene: Scene, draws: Draws, ground: Colour) -> None:
+def _add_crowd(scene: Scene, draws: Draws) -> None:
     """Lay a cluster of objects on the ground that are too small to be told apart."""
     category = draws.choice(tuple(SHAPES))
     height, width = scene.owner.shape
@@ -135,18 +142,19 @@ def _add_crowd(scene: Scene, draws: Draws, ground: Colour) -> None:
         centre = (x + draws.between(-18, 18)) * FIFTHS, (y + draws.between(-18, 18)) * FIFTHS
         size = (draws.between(6, 9),) * 2
         mask |= fill(place(SHAPES[category](draws), size, draws.below(360), centre), height, width)
-    thing = _Object(category, None, int(mask.sum()))
-    _lay(scene, thing, mask, draws, colour_unlike(draws, ground, []))
+    _lay(scene, _Object(category, None, int(mask.sum())), mask, draws)
 
 
-def _lay(
-    scene: Scene, thing: _Object, mask: NDArray[np.bool_], draws: Draws, colour: Colour
-) -> None:
+def _lay(scene: Scene, thing: _Object, mask: NDArray[np.bool_], draws: Draws) -> None:
+    red, green, blue = (
+        channel + draws.between(-COLOUR_SPREAD, COLOUR_SPREAD)
+        for channel in COLOURS[thing.category]
+    )
     scene.objects.append(thing)
     scene.owner[mask] = len(scene.objects)
     left, top, width, height = box_of(mask)
     window = np.s_[top : top + height, left : left + width]
-    texture = paint(draws, colour, height, width, swing=60)
+    texture = paint(draws, (red, green, blue), height, width, swing=60)
     scene.image[window][mask[window]] = texture[mask[window]]
 
 
