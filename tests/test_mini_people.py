@@ -97,30 +97,29 @@ def test_keypoints_lie_where_their_visibility_says(scenes):
             assert scene.part[y[seen], x[seen]].all()
 
 
-def test_a_turned_face_is_not_annotated_and_a_hidden_joint_is(scenes):
-    eyes = [COCO_KEYPOINTS.index(f"{side}_eye") for side in ("left", "right")]
+def test_a_far_ear_is_not_annotated_and_a_far_shoulder_is_hidden(scenes):
+    ears = [COCO_KEYPOINTS.index(f"{side}_ear") for side in ("left", "right")]
     shoulders = [COCO_KEYPOINTS.index(f"{side}_shoulder") for side in ("left", "right")]
-    backs, profiles = [], []
+    turned, hidden = [], []
     for scene in scenes:
         for person, annotation in zip(scene.people, scene.annotations(), strict=True):
             if not annotation["num_keypoints"]:
                 continue
             visibility = keypoints_of(annotation)[:, 2]
-            turned = [person.figure.depth(COCO_KEYPOINTS[eye]) < -30 for eye in eyes]
-            assert not visibility[np.array(eyes)[turned]].any()
-            backs.append(all(turned))
-            far = min(person.figure.depth(COCO_KEYPOINTS[shoulder]) for shoulder in shoulders)
-            if far < -100:  # seen from the side
-                profiles.append(1 in visibility[shoulders])
-    assert 0.2 < np.mean(backs) < 0.6
-    assert np.mean(profiles) > 0.6
+            depths = np.array([person.figure.depth(name) for name in COCO_KEYPOINTS])
+            far = depths[ears] < -30
+            assert not visibility[ears][far].any()
+            turned.append(far.any())
+            hidden.extend(visibility[shoulders][depths[shoulders] < -60] < 2)
+    assert 0.4 < np.mean(turned) < 0.8
+    assert np.mean(hidden) > 0.8
 
 
 def test_mixture_is_that_of_coco(scenes):
     annotations = [annotation for scene in scenes for annotation in scene.annotations()]
     labelled = [a for a in annotations if a["num_keypoints"]]
     shares = np.bincount(np.concatenate([keypoints_of(a)[:, 2] for a in labelled]), minlength=3)
-    assert (shares / shares.sum() > (0.1, 0.1, 0.5)).all()
+    assert (shares / shares.sum() > (0.05, 0.1, 0.5)).all()
     assert sum(a["iscrowd"] for a in annotations) > 0
     assert all(isinstance(a["segmentation"]["counts"], list) for a in annotations if a["iscrowd"])
     assert len(annotations) - len(labelled) > 8

@@ -136,6 +136,16 @@ def test_figure_stands_on_its_foot_at_its_size():
         assert np.hypot(*thigh[:2]) <= 235 * 100 * EIGHTHS / UNIT + 3
 
 
+def test_figures_face_the_viewer_more_or_less_upright():
+    for seed in range(60):
+        joints = draw_figure(Draws(seed), 100, (500, 500), (90, 90, 90)).joints
+        assert joints["nose"][2] > joints["head"][2]
+        # Face to face, its left is on the right.
+        for name in ("eye", "shoulder", "hip"):
+            assert joints[f"left_{name}"][0] > joints[f"right_{name}"][0]
+        assert joints["head"][1] < joints["neck"][1]
+
+
 def test_left_and_right_limbs_differ_in_colour():
     for seed in range(30):
         parts = dict(draw_figure(Draws(seed), 80, (500, 500), (90, 90, 90)).parts)

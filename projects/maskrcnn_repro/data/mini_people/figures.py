@@ -23,6 +23,8 @@ _SKIN = (
 )  # fmt: skip
 _HAIR = ((38, 28, 24), (82, 54, 34), (140, 92, 48), (212, 176, 96), (120, 46, 28), (150, 150, 152))
 _EYES, _SHOES = (25, 25, 35), (40, 36, 40)
+# Degrees by which a figure is turned from facing the viewer, and tilted in the image, to either side.
+_TURN, _TILT = 60, 15
 # Least radius of a stroke, of an eye, and least width of a seam: small figures stay whole.
 _THIN, _DOT, _SEAM = 8, 5, 5
 
@@ -79,8 +81,7 @@ def draw_figure(draws: Draws, size: int, foot: tuple[int, int], ground: Colour) 
         foot: column of the place between its hips, and row of its lowest joint; EIGHTHS of a pixel.
         ground: the colour that it has to stand out from.
     """
-    yaw = draws.below(360)
-    roll = draws.between(-180, 180) if draws.one_in(16) else draws.between(-15, 15)
+    yaw, roll = draws.between(-_TURN, _TURN), draws.between(-_TILT, _TILT)
     scale = size * EIGHTHS
     seen = {name: view(place, yaw, roll) for name, place in joints(draw_pose(draws)).items()}
     lowest = max(y for _, y, _ in seen.values())
@@ -180,12 +181,8 @@ def _head(figure: Figure, clothes: _Clothes) -> list[Stroke]:
     before = [ear for name, ear in ears.items() if figure.depth(name) > 40]
     beside = [ear for name, ear in ears.items() if -40 <= figure.depth(name) <= 40]
     neck = _stroke(figure, ("neck", "head"), 34, skin, is_cloth=False)
-    strokes = [neck, *beside, _disc(figure, "hair", 92, clothes.hair)]
-    if figure.depth("nose") > -20:
-        strokes.append(_disc(figure, "face", 70, skin))
-    strokes.extend(before)
-    if figure.depth("nose") > -20:
-        shade = (skin[0] * 3 // 4, skin[1] * 3 // 5, skin[2] * 3 // 5)
-        strokes.append(_disc(figure, "nose", 17, shade, _DOT))
-    eyes = [f"{side}_eye" for side in SIDES if figure.depth(f"{side}_eye") > 0]
-    return [*strokes, *(_disc(figure, eye, 13, _EYES, _DOT) for eye in eyes)]
+    hair, face = _disc(figure, "hair", 92, clothes.hair), _disc(figure, "face", 70, skin)
+    shade = (skin[0] * 3 // 4, skin[1] * 3 // 5, skin[2] * 3 // 5)
+    nose = _disc(figure, "nose", 17, shade, _DOT)
+    eyes = [_disc(figure, f"{side}_eye", 13, _EYES, _DOT) for side in SIDES]
+    return [neck, *beside, hair, face, *before, nose, *eyes]
