@@ -33,31 +33,31 @@ def _arc(radius_x: int, radius_y: int, start: int, stop: int, step: int) -> Ring
 
 
 def _bar(draws: Draws) -> list[Ring]:
-    w = draws.between(200, 320)
+    w = draws.between(320, 460)
     return [[(-UNIT, -w), (UNIT, -w), (UNIT, w), (-UNIT, w)]]
 
 
 def _cross(draws: Draws) -> list[Ring]:
-    w = draws.between(260, 380)
+    w = draws.between(340, 460)
     quarter = [(w, UNIT), (w, w), (UNIT, w)]
     ring = quarter + [(x, -y) for x, y in reversed(quarter)]
     return [ring + [(-x, -y) for x, y in ring]]
 
 
 def _ring(draws: Draws) -> list[Ring]:
-    hole = draws.between(450, 600)
+    hole = draws.between(350, 500)
     return [_arc(UNIT, UNIT, 0, 360, 15), _arc(hole, hole, 0, 360, 15)]
 
 
 def _star(draws: Draws) -> list[Ring]:
-    inner = draws.between(420, 520)
+    inner = draws.between(480, 580)
     return [
         [_polar(r, r, d + turn) for d in range(0, 360, 72) for r, turn in ((UNIT, 0), (inner, 36))]
     ]
 
 
 def _crescent(draws: Draws) -> list[Ring]:
-    bulge = draws.between(350, 500)
+    bulge = draws.between(200, 380)
     outer = _arc(UNIT, UNIT, -90, 91, 15)
     inner = _arc(bulge, UNIT, -75, 90, 15)
     # Half a disc is half as wide as high: stretched to the whole square.
@@ -65,7 +65,7 @@ def _crescent(draws: Draws) -> list[Ring]:
 
 
 def _ell(draws: Draws) -> list[Ring]:
-    w = draws.between(560, 760)
+    w = draws.between(700, 900)
     return [
         [
             (-UNIT, -UNIT),
@@ -79,13 +79,13 @@ def _ell(draws: Draws) -> list[Ring]:
 
 
 def _arrow(draws: Draws) -> list[Ring]:
-    w, neck = draws.between(190, 290), draws.between(-100, 200)
+    w, neck = draws.between(260, 380), draws.between(-100, 200)
     half = [(-UNIT, -w), (neck, -w), (neck, -800)]
     return [[*half, (UNIT, 0), *((x, -y) for x, y in reversed(half))]]
 
 
 def _horseshoe(draws: Draws) -> list[Ring]:
-    hole = draws.between(420, 540)
+    hole = draws.between(330, 450)
     gap = draws.between(3, 4) * 15
     outer = _arc(UNIT, UNIT, gap, 361 - gap, 15)
     inner = _arc(hole, hole, gap, 361 - gap, 15)
