@@ -1,7 +1,7 @@
 """Outlines of the classes, and the mask that an outline encloses; all in integers.
 
-Every shape fills little of its box: of all objects of ``mini_coco_val``, exact boxes filled as masks have
-1.4 mask AP, the ellipses inside them 5.2.
+Shapes fill half of their boxes, and outlines are needed: for ``mini_coco_val``, all exact boxes filled as masks
+have 4.4 mask AP, the ellipses inside them 12.4.
 """
 
 from __future__ import annotations
