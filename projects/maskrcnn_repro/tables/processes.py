@@ -98,6 +98,11 @@ class Child:
                 self._process.send_signal(number)
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def environments(jobs: int, threads: int | None, gpus: int) -> list[dict[str, str]]:
     """Return variables for the child in each of ``jobs`` places.
 
