@@ -231,6 +231,14 @@ def test_a_table_without_a_run_is_all_dashes(runs):
     assert problems == ()
 
 
+def test_an_overlay_is_named_and_what_claims_were_judged_on(runs, truth):
+    whole = replace(whole_report(runs, truth), overlays=("own.yaml",), verdicts=VERDICTS)
+    page, _, _ = written(runs, whole)
+    assert "Laid over the level: own.yaml." in " ".join(page.text_of("p"))
+    said = f"Claims judged on {DATASET} (1,000 images) under own.yaml: "
+    assert f"{said}not the paper's data and recipe." in page.text_of("b")
+
+
 def test_all_of_the_papers_tables_and_claims_fit(runs):
     reports = [
         TableReport(

@@ -176,6 +176,25 @@ def test_another_backend_and_a_trial_have_sections_of_their_own(fake):
     )
 
 
+def test_under_an_overlay_claims_are_judged_and_say_on_what(fake, tmp_path, capsys):
+    own = tmp_path / "own.yaml"
+    own.write_text("TEST: {DETECTIONS_PER_IMAGE: 7}\nVERSION: 2\n")
+    fake.setting = Setting("paper", root=fake.setting.root, overlays=(own,))
+    for name, offsets in (("a", FAR), ("b", NEAR)):
+        detect(fake, fake.truth, name, 1, offsets, **ORIGIN)
+    assert save(fake, "--overlay", str(own)) == 0
+    said = "Claims judged on mini_coco_val (12 images) under own.yaml: not the paper's data and recipe."
+    printed = capsys.readouterr().out
+    assert f"{said}\nclaim b-over-a  holds    +60.0" in printed
+    kept = fake.results / "paper-own" / maskrcnn_repro.BACKEND.name
+    assert f"{said}\n\n| claim" in (kept / "tables/2c.md").read_text()
+    record = json.loads((kept / "a/seed1.json").read_text())
+    assert (record["level"], record["overlays"]) == ("paper-own", ["own.yaml"])
+    block = results_block(fake.results)
+    assert block.startswith("### mini_coco_val: level paper-own, ")
+    assert "(12 images) under own.yaml: not the paper's data and recipe; machine: " in block
+
+
 def test_seeds_that_a_new_report_lacks_are_no_longer_kept(fake):
     run(fake, seeds=(1, 2, 3))
     assert save(fake, "--seeds", "1") == 0

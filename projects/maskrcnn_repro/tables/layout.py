@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from maskrcnn_repro.tables.paper import Metric
@@ -35,6 +35,7 @@ def as_markdown(report: TableReport, metrics: Mapping[str, Metric]) -> str:
         align = ("left", *["right"] * (len(headers) - 1))
         parts += [tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True), ""]
     if report.verdicts:
+        parts += [line for text in judged_on([report]) for line in (text, "")]
         parts += [claims_markdown(map(verdict_json, report.verdicts)), ""]
     return "\n".join([*parts, *(f"- {line}" for line in _foot(report))]).rstrip() + "\n"
 
@@ -46,6 +47,7 @@ def as_json(report: TableReport) -> dict[str, Any]:
         "title": report.table.title,
         "level": report.level,
         "overrides": list(report.overrides),
+        "overlays": list(report.overlays),
         "backend": report.backend,
         "paper_split": report.table.split,
         "our_splits": our_splits(report),
@@ -71,6 +73,19 @@ def as_json(report: TableReport) -> dict[str, Any]:
 def our_splits(report: TableReport) -> list[str]:
     """Return the data sets that ours was measured on."""
     return sorted({next(iter(record.metrics), "") for record in report.records} - {""})
+
+
+def judged_on(reports: Iterable[TableReport]) -> list[str]:
+    """Return what a reader of claims should know where overlays lie over the level, in a line or none."""
+    every = list(reports)
+    overlays = dict.fromkeys(name for one in every for name in one.overlays)
+    if not overlays:
+        return []
+    sets = dict.fromkeys(name for one in every for name in our_splits(one))
+    images = {v.interval.images for one in every for v in one.verdicts if v.interval}
+    counted = f" ({', '.join(f'{number:,}' for number in sorted(images))} images)" if images else ""
+    where = f"{', '.join(sets) or 'no record yet'}{counted} under {', '.join(overlays)}"
+    return [f"Claims judged on {where}: not the paper's data and recipe."]
 
 
 def estimate_text(estimate: Estimate | None, gap: Estimate | None) -> str:
@@ -134,6 +149,8 @@ def _about(report: TableReport) -> list[str]:
         f"Ours: mean ± standard deviation over seeds {numbers}; {DASH}: not there.",
         f"In brackets: gap to «{base}».",
     ]
+    if report.overlays:
+        lines.append(f"Laid over the level: {', '.join(report.overlays)}.")
     if report.overrides:
         lines.append(f"A trial with {' '.join(report.overrides)}: not a result.")
     elif report.level != "paper":

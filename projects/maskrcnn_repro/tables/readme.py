@@ -162,12 +162,19 @@ def _origin(kept: Kept, own: Sequence[Mapping[str, Any]]) -> str:
         before = f"for their proposals {len(others)} before them"
         texts.append(f"{before}, {_mean_minutes(others)} each")
     texts += [
-        f"tested on {_listed(map(_test_set, own))}{counted}",
+        f"tested on {_listed(map(_test_set, own))}{counted}{_under(kept)}",
         f"machine: {_listed(map(_machine, own))}",
         f"commit {_listed(short_commit(one['code']['commit']) for one in own)}",
         f"torch {_listed(str(one['code'].get('torch')) for one in own)}",
     ]
     return "; ".join(texts) + "."
+
+
+def _under(kept: Kept) -> str:
+    """Return which overlays lie over the level; empty without any."""
+    # Tables that were kept before there were overlays say nothing of them.
+    overlays = dict.fromkeys(n for tree in kept.tables.values() for n in tree.get("overlays", ()))
+    return f" under {', '.join(overlays)}: not the paper's data and recipe" if overlays else ""
 
 
 def _table(tree: Mapping[str, Any]) -> str:

@@ -96,6 +96,8 @@ class TableReport:
     """Records that lie in the right place and do not belong there, each with the reason."""
     verdicts: tuple[Verdict, ...] = ()
     """Of the claims whose first row lies in this table."""
+    overlays: tuple[str, ...] = ()
+    """Names of the user's files that lie over the level."""
 
     @property
     def records(self) -> list[Record]:
@@ -153,6 +155,7 @@ def report(
         backend=str(maskrcnn_repro.BACKEND),
         rows=rows,
         refused=tuple(refused),
+        overlays=tuple(file.name for file in setting.overlays),
     )
 
 

@@ -153,6 +153,7 @@ def _text(results: Path, setting: Setting, known: Known) -> str:
         "kind": "training" if trains else "evaluation",
         "level": setting.label,
         "overrides": list(setting.overrides),
+        "overlays": [file.name for file in setting.overlays],
         "record": identity(results),
         "inputs": (read_note(_run_folder(results)) or {}).get("inputs", {}),
     }

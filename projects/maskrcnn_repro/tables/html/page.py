@@ -15,6 +15,7 @@ from maskrcnn_repro.tables.html.origin import origins, short_commit
 from maskrcnn_repro.tables.html.predictions import THRESHOLD, Gallery
 from maskrcnn_repro.tables.html.sampling import svg_panels
 from maskrcnn_repro.tables.html.table_view import table_section
+from maskrcnn_repro.tables.layout import judged_on
 from maskrcnn_repro.tables.paper import Metric
 from maskrcnn_repro.tables.report import TableReport
 from maskrcnn_repro.tables.reporting import write
@@ -66,6 +67,8 @@ def _page(
         "level": first.level if first else "",
         "backend": first.backend if first else "",
         "overrides": " ".join(first.overrides) if first else "",
+        "overlays": first.overlays if first else (),
+        "judged_on": judged_on(reports),
         "compare_gaps": first is not None and first.level != "paper",
         "machines": sorted({record.machine for record in records}),
         "commits": sorted({short_commit(record.commit) for record in records}),
