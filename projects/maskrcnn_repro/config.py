@@ -159,6 +159,15 @@ def load_config(
     return cfg
 
 
+def keys_in(name: str | os.PathLike[str]) -> list[str]:
+    """Return the dotted names of the keys that a YAML file sets, those of its ``_BASE_`` chain before its own.
+
+    Raises:
+        ConfigError: a file is missing or no YAML.
+    """
+    return [key for _, tree in _chain(find_config(name)) for key in leaf_keys(CfgNode(tree))]
+
+
 def configs_folder() -> Path:
     """Return the folder of the project's YAML files, in a checkout or in a wheel."""
     package = Path(__file__).resolve().parent

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from maskrcnn_repro.config import find_config
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError, UserError
 from maskrcnn_repro.tables.claims import claims
 from maskrcnn_repro.tables.experiments import (
@@ -20,10 +20,11 @@ from maskrcnn_repro.tables.experiments import (
     find_experiment,
     overlays,
 )
-from maskrcnn_repro.tables.layout import as_text
+from maskrcnn_repro.tables.layout import as_text, judged_on
+from maskrcnn_repro.tables.own_overlays import check_keys
 from maskrcnn_repro.tables.paper import find_table, metrics, tables
 from maskrcnn_repro.tables.plan import Plan, not_at_level, plan
-from maskrcnn_repro.tables.processes import environments
+from maskrcnn_repro.tables.processes import cores, environments
 from maskrcnn_repro.tables.progress import Console, describe, headline
 from maskrcnn_repro.tables.readme import BEGIN, update_readme
 from maskrcnn_repro.tables.records import State
@@ -61,6 +62,9 @@ examples:
   Detectron2's published weights in a column of their own:
     %(prog)s 2a --level paper --eval-only --weights T2a.r50c4 T2a.r50fpn=model_final_f10217.pkl
 
+  Data of your own, kept apart from results (paths in the file start at the working directory):
+    %(prog)s 2c --overlay examples/nucleus.yaml
+
   A trial with other values, kept apart from results:
     %(prog)s 2c -- SOLVER.MAX_ITER 20
 """
@@ -70,6 +74,7 @@ examples:
   %(prog)s r50-c4-roipool
   %(prog)s r50-fpn --level paper --num-gpus 8
   %(prog)s r50-fpn --plan
+  %(prog)s r50-c4 --overlay examples/nucleus.yaml
   %(prog)s r50-fpn SOLVER.MAX_ITER 20          (a trial, kept apart from results)
 """
 
@@ -106,6 +111,11 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         raise ConfigError(f"--weights needs table {TABLE} and --eval-only.")
     failures: list[Failure] = []
     known = Known(tables(), metrics(), experiments(), claims())
+    for one in selected:
+        names = [
+            n for n in one.experiments() if not not_at_level(known.experiments[n], setting.level)
+        ]
+        check_keys(setting.overlays, [known.experiments[name] for name in names], setting.level)
     if not args.report:
         wanted = _at_level(selected, setting, known.experiments)
         if args.eval_only:
@@ -146,7 +156,9 @@ def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
         )
     # One process at level mini: its batches are small.
     count = torch.cuda.device_count() if args.level == "paper" else 1
-    return Setting(args.level, overrides, Path(args.output), args.num_gpus or max(1, count))
+    gpus = args.num_gpus or max(1, count)
+    own = tuple(find_config(name) for name in args.overlay)
+    return Setting(args.level, overrides, Path(args.output), gpus, own)
 
 
 def _at_level(
@@ -223,7 +235,8 @@ def _show(
     found = [verdict_json(verdict) for one in made for verdict in one.verdicts]
     if found:
         found.sort(key=lambda one: list(known.claims).index(one["id"]))
-        print("\n".join(["", *claim_lines(found), f"{tally(found)}."]), flush=True)
+        lines = [*judged_on(made), *claim_lines(found), f"{tally(found)}."]
+        print("\n".join(["", *lines]), flush=True)
     return lost + _page(made, setting.folder / "report.html", known)
 
 
@@ -273,11 +286,6 @@ def _jobs(args: argparse.Namespace, setting: Setting) -> int:
 
 def _threads(args: argparse.Namespace, jobs: int) -> int | None:
     return args.threads or (max(1, cores() // jobs) if jobs > 1 else None)
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _guarded(run: Callable[[], int]) -> int:
@@ -359,11 +367,22 @@ def _parser(description: str, examples: str) -> argparse.ArgumentParser:
         metavar="|".join(reversed(LEVELS)),
         help="size of it all: minutes on a CPU with generated data, or the paper's (mini)",
     )
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="lay this YAML over the level's in all stages, such as data of your own; relative paths in "
+        "DATASETS.CUSTOM start at the working directory; may be given several times",
+    )
     parser.add_argument("--jobs", type=_count, metavar="N", help="trainings side by side")
     parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads of each")
     parser.add_argument("--num-gpus", type=_count, metavar="N", help="processes of each training")
     parser.add_argument(
-        "--output", default="output", metavar="FOLDER", help="below it: LEVEL/EXPERIMENT/seedK"
+        "--output",
+        default="output",
+        metavar="FOLDER",
+        help="below it: LEVEL[-OVERLAY]/EXPERIMENT/seedK",
     )
     return parser
 

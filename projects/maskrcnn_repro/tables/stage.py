@@ -21,6 +21,7 @@ from maskrcnn_repro.config import find_config, load_config
 from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.tables.data_file import look_up
 from maskrcnn_repro.tables.experiments import LEVELS, Experiment, overlays
+from maskrcnn_repro.tables.own_overlays import check_names
 from maskrcnn_repro.tables.records import (
     RESULTS,
     Expected,
@@ -56,17 +57,21 @@ class Setting:
     """``KEY VALUE`` pairs of a trial; its runs have folders of their own."""
     root: Path = Path("output")
     num_gpus: int = 1
+    overlays: tuple[Path, ...] = ()
+    """YAML files over the level's, below ``overrides``; runs made with them have folders of their own."""
 
     def __post_init__(self) -> None:
         look_up(dict.fromkeys(LEVELS), self.level, "Level")
+        check_names(self.overlays)
 
     @property
     def label(self) -> str:
-        """The level, for trials with a hash of what they override."""
-        if not self.overrides:
-            return self.level
-        digest = hashlib.sha256("\0".join(self.overrides).encode()).hexdigest()
-        return f"{self.level}-trial-{digest[:8]}"
+        """The level, then the names of overlays, then for trials a hash of what they override."""
+        parts = [self.level, *(file.stem for file in self.overlays)]
+        if self.overrides:
+            digest = hashlib.sha256("\0".join(self.overrides).encode()).hexdigest()
+            parts += ["trial", digest[:8]]
+        return "-".join(parts)
 
     @property
     def folder(self) -> Path:
@@ -205,7 +210,7 @@ class Stage:
 
     @property
     def _overlays(self) -> list[Path]:
-        return overlays(self.experiment, self.setting.level)
+        return [*overlays(self.experiment, self.setting.level), *self.setting.overlays]
 
 
 @dataclass(frozen=True, eq=False)
