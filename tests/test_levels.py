@@ -42,6 +42,6 @@ def test_a_family_without_counterpart_says_so(experiment):
 
 
 def test_every_overlay_of_one_experiment_belongs_to_one():
-    shared = {"common", "standard_heads"}
+    shared = {"common", "standard_heads", "rpn"}
     names = {path.stem for path in (configs_folder() / "levels/mini").glob("*.yaml")}
     assert names - shared <= set(experiments())

@@ -107,8 +107,9 @@ def experiment_config(experiment: Experiment, level: str = "paper") -> CfgNode:
 def overlays(experiment: Experiment, level: str) -> list[Path]:
     """Return the YAML files that a level lays over the config of an experiment.
 
-    First that of its family, ``configs/levels/mini_c4.yaml``; then, where the experiment varies what the
-    family's overlay sets (depth, schedule), one of its own, ``configs/levels/mini/r101-c4.yaml``.
+    First that of its family, ``configs/levels/mini_c4.yaml``; then that of the folder of its config, if
+    there is one (``configs/levels/mini/rpn.yaml``); then, where the experiment varies what the family's
+    overlay sets (depth, schedule), one of its own, ``configs/levels/mini/r101-c4.yaml``.
 
     Raises:
         TableError: the level does not exist, or not for this family.
@@ -125,8 +126,9 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
             f"Level {level!r} has no overlay for experiments of family {experiment.family!r} ({path} is "
             f"missing). It has {', '.join(there) or 'none at all'}."
         )
-    own = folder / level / f"{experiment.evaluates or experiment.id}.yaml"
-    return [path, own] if own.is_file() else [path]
+    names = (Path(experiment.config).parent.name, experiment.evaluates or experiment.id)
+    more = [folder / level / f"{name}.yaml" for name in names]
+    return [path, *(one for one in more if one.is_file())]
 
 
 @functools.cache
