@@ -11,6 +11,9 @@ SIDE = 64
 
 # Numbers small enough for two iterations in about a second on one thread.
 TINY_MODEL = [
+    # Of the size of the objects: an RPN of few iterations finds some.
+    "MODEL.ANCHOR_GENERATOR.SIZES",
+    "[[16], [32], [64]]",
     "DATALOADER.NUM_WORKERS",
     "0",
     "INPUT.MIN_SIZE_TRAIN",
