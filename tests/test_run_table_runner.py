@@ -34,6 +34,10 @@ def run(made, jobs=1, out=None):
     return Runner(made, Console(made, jobs, out), jobs).run(), out.getvalue()
 
 
+def stage_of(made, key):
+    return next(stage for stage in made.stages if stage.key == key)
+
+
 def wait_for(path):
     deadline = time.monotonic() + 20
     while not path.exists() or not path.read_text():
@@ -90,11 +94,12 @@ def test_an_interrupted_training_goes_on_with_resume(fake):
 
 def test_a_killed_child_is_reported_and_the_next_run_repeats_only_what_is_missing(fake):
     made = fake.plan("joint", "a")
-    hang = fake.place(made.stages[0], ".hang")
+    joint = stage_of(made, "joint/seed1")
+    hang = fake.place(joint, ".hang")
     hang.touch()
 
     def kill():
-        os.kill(int(wait_for(fake.place(made.stages[0], ".pid"))), signal.SIGKILL)
+        os.kill(int(wait_for(fake.place(joint, ".pid"))), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -158,6 +163,36 @@ def test_two_children_run_side_by_side(fake):
     assert [f.reason for f in failures] == ["ended by SIGTERM"] * 2
 
 
+def test_an_rpn_and_its_proposals_run_alone_with_the_whole_machine(fake):
+    made = fake.plan("joint", "a", "b")
+    hang = fake.place(made.stages[0], ".hang")
+    hang.touch()
+    beside = []
+
+    def end():
+        pid = int(wait_for(fake.place(made.stages[0], ".pid")))
+        time.sleep(0.5)  # time enough for another to start
+        beside.extend(fake.calls())
+        hang.unlink()
+        os.kill(pid, signal.SIGKILL)
+
+    ender = threading.Thread(target=end)
+    ender.start()
+    shared, whole = {"PLACE": "shared"}, {"PLACE": "whole"}
+
+    def go(plan):
+        console = Console(plan, 2, io.StringIO())
+        return Runner(plan, console, 2, [shared, shared], whole).run()
+
+    assert go(made)
+    ender.join()
+    assert beside == ["train rpn/seed1"]
+    assert fake.calls()[1:] == ["train joint/seed1"]
+    assert go(fake.plan("joint", "a", "b")) == []
+    assert fake.calls()[2:4] == ["train rpn/seed1", "store rpn/seed1"]
+    assert fake.places() == ["whole", "shared", "whole", "whole", "shared", "shared"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_a_request_to_end_stop_the_children(fake, number):
     made = fake.plan("joint", seeds=(1, 2))
@@ -184,7 +219,7 @@ def test_ctrl_c_and_a_request_to_end_stop_the_children(fake, number):
 
 def test_a_stage_that_another_runner_has_is_waited_for_and_not_run_twice(fake):
     made = fake.plan("joint", "a")
-    joint = made.stages[0]
+    joint = stage_of(made, "joint/seed1")
     others = threading.Event()
 
     def work():

@@ -7,6 +7,7 @@ reads a key that is not declared in Detectron2 or in :func:`add_config`.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -188,8 +189,15 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     known = sorted(str(p.relative_to(configs_folder())) for p in configs_folder().rglob("*.yaml"))
     close = did_you_mean(os.path.relpath(own, configs_folder()), known)
     raise ConfigError(
-        f"Config file {str(name)!r} does not exist.{close} The project's own: {', '.join(known)}."
+        f"Config file {str(name)!r} does not exist.{close} The project's own lie in {configs_folder()}: "
+        f"{_counts(known)}."
     )
+
+
+def _counts(names: Sequence[str]) -> str:
+    """Return how many files each folder holds: all their names would fill a screen."""
+    folders = Counter(str(Path(name).parent) for name in names)
+    return ", ".join(f"{count} in {folder}" for folder, count in folders.items())
 
 
 def _own_config(name: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -100,9 +101,10 @@ def main_experiment(argv: Sequence[str] | None = None) -> int:
 
 def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     if not args.tables:
-        if args.rows or args.weights or args.plan or args.report or args.eval_only:
+        rest = (args.rows, args.weights, args.overlay, args.seeds, args.save_records, overrides)
+        if any(rest) or args.plan or args.report or args.eval_only:
             raise TableError("Name a table first: run_table.py TABLE [--rows ROW …]; or all.")
-        print(listing(tables().values()))
+        print(listing(tables().values()), flush=True)
         return 0
     names = list(tables()) if args.tables == ["all"] else args.tables
     selected = select([find_table(name) for name in dict.fromkeys(names)], args.rows)
@@ -124,7 +126,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
             seeds = range(1, (args.seeds or 1) + 1)
             chosen = plan(wanted, seeds, setting, known.experiments)
         if args.plan:
-            print(describe(chosen, _jobs(args, setting)))
+            print(describe(chosen, _jobs(args, setting)), flush=True)
             return 0
         failures = _run(chosen, args, setting)
     resampler = Resampler(say=partial(print, flush=True))
@@ -141,7 +143,7 @@ def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     overlays(experiment, setting.level)
     chosen = plan([experiment.id], [args.seed], setting, experiments())
     if args.plan:
-        print(describe(chosen, _jobs(args, setting)))
+        print(describe(chosen, _jobs(args, setting)), flush=True)
         return 0
     failures = _run(chosen, args, setting)
     if not failures:
@@ -211,9 +213,12 @@ def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failu
     jobs = _jobs(args, setting)
     print(f"{headline(chosen, jobs)}.", flush=True)
     console = Console(chosen, jobs)
-    runner = Runner(
-        chosen, console, jobs, environments(jobs, _threads(args, jobs), setting.num_gpus)
-    )
+    threads = _threads(args, jobs)
+    places = environments(jobs, threads, setting.num_gpus)
+    alone = None
+    if threads and jobs > 1 and not torch.cuda.is_available():
+        (alone,) = environments(1, threads * jobs, setting.num_gpus)
+    runner = Runner(chosen, console, jobs, places, alone)
     return runner.run() if chosen.missing() else []
 
 
@@ -297,6 +302,10 @@ def _guarded(run: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("Stopped. The same command goes on where this one was.", file=sys.stderr, flush=True)
         return 130
+    except BrokenPipeError:
+        # The reader, such as `head`, has what it wants. What is still in the buffer must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -62,6 +62,11 @@ class Experiment:
     evaluates: str | None = None
     overrides: tuple[str, ...] = ()
 
+    @property
+    def is_rpn(self) -> bool:
+        """Whether it is a region proposal network alone: its config lies in a folder ``rpn``."""
+        return Path(self.config).parent.name == "rpn"
+
 
 def experiments() -> Mapping[str, Experiment]:
     """Return all experiments by id, each behind those that it refers to.

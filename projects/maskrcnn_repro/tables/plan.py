@@ -89,11 +89,13 @@ def plan(
 
     names = list(wanted)
     keys = [
-        training(name, SHARED_SEED if is_rpn(name, known) else seed).key
+        training(name, SHARED_SEED if known[name].is_rpn else seed).key
         for seed in seeds
         for name in names
     ]
-    return Plan(tuple(stages.values()), frozenset(keys))
+    # RPNs first, with their proposals: others wait for them, and each is given the whole machine.
+    ordered = sorted(stages.values(), key=lambda stage: not stage.experiment.is_rpn)
+    return Plan(tuple(ordered), frozenset(keys))
 
 
 def not_at_level(experiment: Experiment, level: str) -> str:
@@ -103,11 +105,6 @@ def not_at_level(experiment: Experiment, level: str) -> str:
     except TableError as error:
         return str(error)
     return ""
-
-
-def is_rpn(name: str, known: Mapping[str, Experiment]) -> bool:
-    """Tell whether other experiments train on the proposals of this one."""
-    return any(one.proposals == name for one in known.values())
 
 
 def describe_stale(stage: Stage, status: Status) -> str:
