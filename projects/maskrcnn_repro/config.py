@@ -21,16 +21,28 @@ from detectron2.config import CfgNode, get_cfg
 
 def add_config(cfg: CfgNode) -> None:
     """Add this project's keys to a config made by ``detectron2.config.get_cfg()``."""
-    # "auto" is resolved once, at start: CUDA where there is a GPU, else the CPU.
-    cfg.MODEL.DEVICE = "auto"
-
-    # Channels-last memory: what convolutions on CPUs and tensor cores, and our RoI operations, like best.
-    cfg.MODEL.CHANNELS_LAST = False
-
     # Modules to import beside the installed plug-ins (plugins.py); they register heads, RoI operations,
     # losses, models or data sets, and may add keys.
     cfg.PLUGINS = ()
 
+    _add_roi_op_keys(cfg)
+    _add_head_keys(cfg)
+    _add_model_keys(cfg)
+    _add_backbone_keys(cfg)
+    _add_data_keys(cfg)
+
+    # "SGD" is the paper's optimiser (Sec. 3.1); "AdamW" learns from random weights in minutes.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # AdamW's decay of its running means, of gradients and of their squares (fractions per step).
+    cfg.SOLVER.BETAS = (0.9, 0.999)
+
+    # The picture written after evaluation: how many images, and the lowest score drawn (fraction); of an
+    # RPN's proposals the lowest IoU with an object.
+    cfg.TEST.SHEET_IMAGES = 12
+    cfg.TEST.SHEET_SCORE_THRESH = 0.5
+
+
+def _add_roi_op_keys(cfg: CfgNode) -> None:
     # The RoI operation of every branch (Sec. 3, Table 2c): RoIPool, RoIWarpMax, RoIWarpAve, RoIAlignMax,
     # RoIAlignAve, or a plug-in's. Empty: each head's own POOLER_TYPE, as in Detectron2.
     op = cfg.MODEL.ROI_OP = CfgNode()
@@ -43,6 +55,8 @@ def add_config(cfg: CfgNode) -> None:
     op.CANONICAL_BOX_SIZE = 224
     op.CANONICAL_LEVEL = 4
 
+
+def _add_head_keys(cfg: CfgNode) -> None:
     # Stride of the first block of res5 in the C4 head: 1 on 7x7 RoI features is Fig. 4 (left); 2 on 14x14
     # is Detectron2's.
     cfg.MODEL.ROI_HEADS.RES5_STRIDE = 1
@@ -61,18 +75,17 @@ def add_config(cfg: CfgNode) -> None:
     mask.FC_DIM = 1024
     mask.MLP_RESOLUTION = 28
 
-    # Nothing of the backbone learns, an FPN's own convolutions included, which FREEZE_AT does not reach:
-    # steps 3 and 4 of the 4-step training behind the timing model (Sec. 4.4).
-    cfg.MODEL.BACKBONE.FREEZE_ALL = False
+
+def _add_model_keys(cfg: CfgNode) -> None:
+    # "auto" is resolved once, at start: CUDA where there is a GPU, else the CPU.
+    cfg.MODEL.DEVICE = "auto"
+
+    # Channels-last memory: what convolutions on CPUs and tensor cores, and our RoI operations, like best.
+    cfg.MODEL.CHANNELS_LAST = False
 
     # A data set whose classes the last layers of MODEL.WEIGHTS have: at the start of a training, classes of
     # the same name keep their rows, others are drawn (App. A: Cityscapes from COCO). Empty: as they are.
     cfg.MODEL.WEIGHTS_DATASET = ""
-
-    # Left/right pairs of keypoint names, such as [["left_eye", "right_eye"]]; empty: deduced from the names.
-    cfg.INPUT.KEYPOINT_FLIP_PAIRS = ()
-    # Train only on images with annotated keypoints, even without a keypoint head (Table 5: same data).
-    cfg.DATASETS.ONLY_WITH_KEYPOINTS = False
 
     # Inference alone: "float32", or autocast to "bfloat16" or "float16"; boxes and scores stay float32.
     cfg.MODEL.INFERENCE = CfgNode()
@@ -82,14 +95,11 @@ def add_config(cfg: CfgNode) -> None:
     # Masks of the whole image as "bitmap" (bool tensor) or "rle" (pasted one by one, a fraction of memory).
     cfg.MODEL.INFERENCE.MASK_OUTPUT = "bitmap"
 
-    # Own data: (name, path of the COCO JSON, folder of the images) each; class names and count come
-    # from the JSON.
-    cfg.DATASETS.CUSTOM = ()
 
-    # "SGD" is the paper's optimiser (Sec. 3.1); "AdamW" learns from random weights in minutes.
-    cfg.SOLVER.OPTIMIZER = "SGD"
-    # AdamW's decay of its running means, of gradients and of their squares (fractions per step).
-    cfg.SOLVER.BETAS = (0.9, 0.999)
+def _add_backbone_keys(cfg: CfgNode) -> None:
+    # Nothing of the backbone learns, an FPN's own convolutions included, which FREEZE_AT does not reach:
+    # steps 3 and 4 of the 4-step training behind the timing model (Sec. 4.4).
+    cfg.MODEL.BACKBONE.FREEZE_ALL = False
 
     # A ResNet of basic blocks, narrow enough to train from random weights on a CPU; with RESNETS.NUM_GROUPS
     # above 1 a ResNeXt with WIDTH_PER_GROUP channels in a group.
@@ -104,13 +114,19 @@ def add_config(cfg: CfgNode) -> None:
     # Its convolutions: 3, one or two 3x3 of stride 2; 7, one 7x7 of the whole stride.
     narrow.STEM_KERNEL = 3
 
+
+def _add_data_keys(cfg: CfgNode) -> None:
+    # Own data: (name, path of the COCO JSON, folder of the images) each; class names and count come
+    # from the JSON.
+    cfg.DATASETS.CUSTOM = ()
+
+    # Left/right pairs of keypoint names, such as [["left_eye", "right_eye"]]; empty: deduced from the names.
+    cfg.INPUT.KEYPOINT_FLIP_PAIRS = ()
+    # Train only on images with annotated keypoints, even without a keypoint head (Table 5: same data).
+    cfg.DATASETS.ONLY_WITH_KEYPOINTS = False
+
     # Keep decoded images in memory (bytes of uint8 BGR); for data sets far smaller than memory.
     cfg.DATALOADER.CACHE_IMAGES = False
-
-    # The picture written after evaluation: how many images, and the lowest score drawn (fraction); of an
-    # RPN's proposals the lowest IoU with an object.
-    cfg.TEST.SHEET_IMAGES = 12
-    cfg.TEST.SHEET_SCORE_THRESH = 0.5
 
 
 def get_config() -> CfgNode:
