@@ -315,7 +315,13 @@ def test_costs_come_from_the_same_experiment_or_from_its_kind(fake):
     costs.add(stages["a/seed1"], 100.0)
     costs.add(stages["b/seed1"], 200.0)
     assert costs.of(stages["a/seed2"]) == 100.0
-    assert costs.of(stages["rpn/seed1"]) == 150.0
+    assert (
+        costs.of(stages["rpn/seed1"]) is None
+    )  # an RPN is no guide to a detector's time, nor is this
+    costs.guess(stages["rpn/seed1"], 30.0)
+    costs.guess(stages["b/seed2"], 500.0)
+    assert costs.of(stages["rpn/seed1"]) == 30.0
+    assert costs.of(stages["b/seed2"]) == 200.0
     assert costs.of(stages["rpn/seed1/proposals"]) is None
 
 

@@ -36,6 +36,7 @@ class Costs:
 
     def __init__(self, plan: Plan) -> None:
         self._known: dict[str, list[float]] = {}
+        self._guessed: dict[str, float] = {}
         for stage in plan.stages:
             for seconds in _recorded(stage, plan.statuses[stage.key]):
                 self.add(stage, seconds)
@@ -45,10 +46,17 @@ class Costs:
         for kin in _kin(stage):
             self._known.setdefault(kin, []).append(seconds)
 
+    def guess(self, stage: Stage, seconds: float) -> None:
+        """Take what a running stage says it will take, for as long as none of its kin is done."""
+        self._guessed.update(dict.fromkeys(_kin(stage), seconds))
+
     def of(self, stage: Stage) -> float | None:
-        """Return the mean of the nearest kin that has been run; None if there is none."""
-        known = (self._known[kin] for kin in _kin(stage) if kin in self._known)
-        return next((statistics.fmean(seconds) for seconds in known), None)
+        """Return the mean of the nearest kin that has been run, else a guess; None if there is none."""
+        known = {kin: statistics.fmean(seconds) for kin, seconds in self._known.items()}
+        found = (
+            times[kin] for times in (known, self._guessed) for kin in _kin(stage) if kin in times
+        )
+        return next(found, None)
 
 
 class Console:
@@ -107,6 +115,8 @@ class Console:
         lines, needs = [], []
         for stage, child in running:
             words, own = last_words(child.tail(40))
+            if own is not None:
+                self.costs.guess(stage, child.seconds + own)
             expected = self.costs.of(stage)
             needs.append(own if expected is None else max(own or 0.0, expected - child.seconds))
             lines.append(f"{self._head(stage)} {clock(child.seconds)}: {words}")
@@ -201,8 +211,10 @@ def clock(seconds: float) -> str:
 
 def _kin(stage: Stage) -> tuple[str, str, str]:
     """Return names of groups of like stages, nearest first."""
-    step = "proposals" if isinstance(stage, StoreStage) else "training"
     one = stage.experiment
+    step = "RPN" if one.is_rpn else "training"
+    if isinstance(stage, StoreStage):
+        step = "proposals"
     return f"{one.id} {step}", f"family {one.family} {step}", step
 
 
