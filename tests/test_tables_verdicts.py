@@ -288,9 +288,9 @@ def test_a_table_names_the_runs_whose_images_cannot_be_drawn_again(fake):
 
 def test_lines_of_claims(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
-    every = [verdict_json(judged(fake, claim("≈", margin=1.5)))]
+    every = [verdict_json(judged(fake, claim("≈", margin=1.5)), "mini")]
     detect(fake, fake.truth, "b", 1, NEAR)
-    every.append(verdict_json(judged(fake, claim("≥"))))
+    every.append(verdict_json(judged(fake, claim("≥")), "mini"))
     every[1]["id"] = "longer-name"
     assert claim_lines(every) == [
         "claim better       missing                          paper +3.4, within ±1.5 (no record of T.b)",

@@ -31,7 +31,7 @@ from maskrcnn_repro.tables.runner import Failure, Runner
 from maskrcnn_repro.tables.saving import save_reports
 from maskrcnn_repro.tables.selection import Selection, listing, select
 from maskrcnn_repro.tables.stage import EvaluationStage, RepeatedEvaluation, Setting
-from maskrcnn_repro.tables.verdict_layout import claim_lines, tally, verdict_json
+from maskrcnn_repro.tables.verdict_layout import claim_lines, explained, tally, verdict_json
 from maskrcnn_repro.tables.zoo import TABLE, zoo_stages
 
 import torch
@@ -197,10 +197,10 @@ def _show(
         except OutputError as error:  # the other tables are still wanted
             print(f"Error: {error}", file=sys.stderr, flush=True)
             lost += 1
-    found = [verdict_json(verdict) for one in made for verdict in one.verdicts]
+    found = [verdict_json(verdict, setting.label) for one in made for verdict in one.verdicts]
     if found:
         found.sort(key=lambda one: list(known.claims).index(one["id"]))
-        lines = [*judged_on(made), *claim_lines(found), f"{tally(found)}."]
+        lines = [*judged_on(made), *claim_lines(found), f"{tally(found)}.", *explained(found)]
         print("\n".join(["", *lines]), flush=True)
     return lost + _page(made, setting.folder / "report.html", known)
 

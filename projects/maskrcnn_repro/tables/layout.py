@@ -36,8 +36,12 @@ def as_markdown(report: TableReport, metrics: Mapping[str, Metric]) -> str:
         parts += [tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True), ""]
     if report.verdicts:
         parts += [line for text in judged_on([report]) for line in (text, "")]
-        parts += [claims_markdown(map(verdict_json, report.verdicts)), ""]
+        parts += [claims_markdown(_claims(report)), ""]
     return "\n".join([*parts, *(f"- {line}" for line in _foot(report))]).rstrip() + "\n"
+
+
+def _claims(report: TableReport) -> list[dict[str, Any]]:
+    return [verdict_json(one, report.level) for one in report.verdicts]
 
 
 def as_json(report: TableReport) -> dict[str, Any]:
@@ -53,7 +57,7 @@ def as_json(report: TableReport) -> dict[str, Any]:
         "our_splits": our_splits(report),
         "baseline_row": report.table.baseline_row,
         "rows": [_row_json(row) for row in report.rows],
-        "claims": [verdict_json(one) for one in report.verdicts],
+        "claims": _claims(report),
         "refused": list(report.refused),
         "origin": [
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
+from maskrcnn_repro.tables.explanations import explanation
 from maskrcnn_repro.tables.statistics import Interval
 from maskrcnn_repro.tables.verdicts import Outcome, Verdict
 
@@ -43,11 +44,12 @@ def tally(found: Iterable[Mapping[str, Any]]) -> str:
 
 
 def claims_markdown(found: Iterable[Mapping[str, Any]]) -> str:
-    """Return claims as a table in Markdown.
+    """Return claims as a table in Markdown, with what we think of those that do not hold.
 
     Args:
         found: as :func:`verdict_json` returns them.
     """
+    every = list(found)
     headers = ["claim", "claimed gap", "gap here", "paper's gap", "outcome"]
     lines = [
         [
@@ -57,15 +59,36 @@ def claims_markdown(found: Iterable[Mapping[str, Any]]) -> str:
             signed(one["paper_gap"]),
             f"{one['outcome']}: {one['note']}" if one["note"] else one["outcome"],
         ]
-        for one in found
+        for one in every
     ]
     align = ("left", "left", "right", "right", "left")
-    return str(tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True))
+    table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
+    below = [f"- {text}" for text in explained(every)]
+    return "\n".join([table, *([""] if below else []), *below])
 
 
-def verdict_json(one: Verdict) -> dict[str, Any]:
-    """Return a verdict as plain values."""
+def explained(found: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence or two for each claim that does not hold and whose reason we think we know.
+
+    Args:
+        found: as :func:`verdict_json` returns them.
+    """
+    return [
+        f"{one['id']} {one['outcome']}, as we see it: {text['because']} What would tell: {text['would_tell']}"
+        for one in found
+        if (text := one.get("explanation"))
+    ]
+
+
+def verdict_json(one: Verdict, level: str) -> dict[str, Any]:
+    """Return a verdict as plain values.
+
+    Args:
+        one: the verdict.
+        level: that it was found at, such as ``mini``.
+    """
     claim = one.claim
+    known = explanation(one, level)
     return {
         "id": claim.id,
         "statement": claim.statement,
@@ -78,6 +101,9 @@ def verdict_json(one: Verdict) -> dict[str, Any]:
         "gap": one.gap,
         "interval": interval_json(one.interval),
         "note": one.note,
+        "explanation": {"because": known.because, "would_tell": known.would_tell}
+        if known
+        else None,
     }
 
 

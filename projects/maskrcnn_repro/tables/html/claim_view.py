@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from maskrcnn_repro.tables.claims import Claim
+from maskrcnn_repro.tables.explanations import Explanation, explanation
 from maskrcnn_repro.tables.html.gaps import Ends, Gap, axis, scale, signed, strip
 from maskrcnn_repro.tables.paper import Metric, tables
 from maskrcnn_repro.tables.report import TableReport
@@ -34,6 +35,7 @@ class ClaimView:
         compared: which rows, in which metric.
         numbers: ours and the paper's gap, as text.
         plot: the strip; None where nothing is measured yet.
+        explanation: what we think where the claim does not hold; None otherwise.
     """
 
     verdict: Verdict
@@ -43,6 +45,7 @@ class ClaimView:
     interval: str
     theirs: str
     plot: Markup
+    explanation: Explanation | None
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,10 @@ def claim_section(
     }
     gaps = [_gap(verdict) for verdict in verdicts]
     ends = scale(gaps)
+    level = reports[0].level if reports else ""
     return ClaimSection(
         tuple(
-            _view(verdict, gap, ends, names, metrics)
+            _view(verdict, gap, ends, names, metrics, explanation(verdict, level))
             for verdict, gap in zip(verdicts, gaps, strict=True)
         ),
         axis(ends, "claims-scale"),
@@ -132,6 +136,7 @@ def _view(
     ends: Ends,
     names: Mapping[str, tuple[str, str]],
     metrics: Mapping[str, Metric],
+    known: Explanation | None,
 ) -> ClaimView:
     ours = "not measured" if gap.ours is None else signed(gap.ours)
     interval = ""
@@ -148,4 +153,5 @@ def _view(
         interval=interval,
         theirs=theirs,
         plot=strip(gap, ends, f"strip-{verdict.claim.id}", label),
+        explanation=known,
     )
