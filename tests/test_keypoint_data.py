@@ -19,7 +19,7 @@ from maskrcnn_repro.data.keypoints import (
     flip_map,
     oks_sigmas,
 )
-from maskrcnn_repro.engine.loader import build_train_loader
+from maskrcnn_repro.engine.loader import build_test_loader, build_train_loader
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.inference.sheet import style_of
 
@@ -102,6 +102,16 @@ def test_images_that_are_trained_on(write, cache, keypoint_head, only, images):
     prepare_data(cfg)
     seen = itertools.chain(*itertools.islice(build_train_loader(cfg), 4))
     assert {record["image_id"] for record in seen} == images
+
+
+def test_a_keypoint_model_is_evaluated_without_training_sets(write):
+    cfg = config([], ["own_val"], [write(one_posed_of_two(), name="own_val")])
+    cfg.MODEL.KEYPOINT_ON, cfg.DATALOADER.NUM_WORKERS = True, 0
+    prepare_data(cfg)
+    cfg.freeze()
+    batches = build_test_loader(cfg, "own_val")
+    assert [record["image_id"] for record in itertools.chain(*batches)] == [1, 2]
+    assert cfg.DATASETS.TRAIN == ()
 
 
 # --- mirrored images

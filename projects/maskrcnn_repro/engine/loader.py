@@ -64,7 +64,11 @@ def build_test_loader(cfg: CfgNode, name: str) -> Iterable[list[dict[str, Any]]]
     records = get_detection_dataset_dicts([name], filter_empty=False)
     # With several views of an image, each is made of the file's pixels, not of resized ones.
     resizing: dict[str, Any] = {"augmentations": []} if cfg.TEST.AUG.ENABLED else {}
-    mapper: Mapper = DatasetMapper(cfg, False, **resizing)
+    # Detectron2's mapper asks the training sets what a mirror swaps; there may be none.
+    tested = cfg.clone()
+    tested.defrost()
+    tested.DATASETS.TRAIN = (name,)
+    mapper: Mapper = DatasetMapper(tested, False, **resizing)
     if cfg.MODEL.LOAD_PROPOSALS:
         place = list(cfg.DATASETS.TEST).index(name)
         store = open_store(cfg.DATASETS.PROPOSAL_FILES_TEST[place])
