@@ -11,6 +11,7 @@ from pathlib import Path
 from maskrcnn_repro.tables.cli import main_table
 
 import pytest
+import torch
 from tiny_coco import write_tiny_coco
 
 pytestmark = pytest.mark.slow
@@ -61,16 +62,24 @@ def test_a_table_runs_from_its_rpn_to_its_report_and_is_then_done(overrides, tmp
     assert "5 stages, 0 to run" in capsys.readouterr().out
 
 
-def test_a_killed_run_goes_on_where_it_was(overrides, tmp_path):
-    output = tmp_path / "output"
-    longer = [*overrides, "SOLVER.MAX_ITER", "60"]
+def table_command(output, overrides):
     command = [sys.executable, str(ROOT / "scripts/run_table.py"), "2c", "--rows", "alignave"]
-    command += ["--output", str(output), "--jobs", "1", "--", *longer]
+    return [*command, "--output", str(output), "--jobs", "1", "--", *overrides]
+
+
+def weights_of(folder):
+    return torch.load(folder / "model_final.pth", weights_only=True)["model"]
+
+
+def test_a_killed_run_ends_with_the_numbers_of_an_unbroken_one(overrides, tmp_path):
+    killed, unbroken = tmp_path / "killed", tmp_path / "unbroken"
+    longer = [*overrides, "SOLVER.MAX_ITER", "60"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = table_command(killed, longer)
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
-        while not (found := list(output.glob("*/r50-c4/seed1/model_*.pth"))):
+        while not (found := list(killed.glob("*/r50-c4/seed1/model_*.pth"))):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -82,5 +91,12 @@ def test_a_killed_run_goes_on_where_it_was(overrides, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "3 stages, 1 to run" in done.stdout
-    assert json.loads((folder / "results.json").read_text())["iterations"] == 60
     assert "Resuming at iteration" in (folder / "console.txt").read_text()
+    subprocess.run(
+        table_command(unbroken, longer), env=environment, stdout=subprocess.DEVNULL, check=True
+    )
+    other = unbroken / folder.relative_to(killed)
+    ours, theirs = (json.loads((one / "results.json").read_text()) for one in (folder, other))
+    assert ours["iterations"] == theirs["iterations"] == 60
+    assert ours["metrics"] == theirs["metrics"]
+    torch.testing.assert_close(weights_of(folder), weights_of(other), rtol=0, atol=0)
