@@ -18,7 +18,7 @@ from maskrcnn_repro.tables.stage import Setting, StoreStage
 METRICS = {"AP": Metric("AP", "AP", "segm", "AP"), "bbAP": Metric("bbAP", "AP bb", "bbox", "AP")}
 ITERATIONS = 10
 
-# Written by each fake child before it does anything: when, where and its arguments, a JSON list a line.
+# Written by each fake child before it does anything: when and its arguments, one JSON list a line.
 CHILD = """
     import json, os, shutil, sys, time
     prepared, words = sys.argv[1], sys.argv[2:]
@@ -26,7 +26,7 @@ CHILD = """
     if "store" in words[0]:
         output = os.path.join(output, "proposals")
     with open(os.path.join(prepared, "calls.txt"), "a") as file:
-        print(json.dumps([time.time(), os.environ.get("PLACE"), *words]), file=file)
+        print(json.dumps([time.time(), *words]), file=file)
     mine = os.path.join(prepared, output.replace(os.sep, "_"))
     if os.path.exists(mine + ".fail"):
         print("Traceback: out of memory")
@@ -168,18 +168,11 @@ class Fake:
 
     def calls(self):
         """Return program and OUTPUT_DIR of each child, and whether it resumed, in order of starting."""
+        file = self.prepared / "calls.txt"
+        lines = file.read_text().splitlines() if file.is_file() else []
         made = []
-        for _, _, program, *words in self._lines():
+        for _, program, *words in sorted(json.loads(line) for line in lines):
             output = Path(words[words.index("OUTPUT_DIR") + 1])
             name = str(output.relative_to(self.setting.folder)) if output.is_absolute() else output
             made.append(f"{program} {name}{' resumed' * ('--resume' in words)}")
         return made
-
-    def places(self):
-        """Return the environment variable PLACE of each child, in order of starting."""
-        return [place for _, place, *_ in self._lines()]
-
-    def _lines(self):
-        file = self.prepared / "calls.txt"
-        lines = file.read_text().splitlines() if file.is_file() else []
-        return sorted((json.loads(line) for line in lines), key=lambda line: line[0])

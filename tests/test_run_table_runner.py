@@ -163,36 +163,6 @@ def test_two_children_run_side_by_side(fake):
     assert [f.reason for f in failures] == ["ended by SIGTERM"] * 2
 
 
-def test_an_rpn_and_its_proposals_run_alone_with_the_whole_machine(fake):
-    made = fake.plan("joint", "a", "b")
-    hang = fake.place(made.stages[0], ".hang")
-    hang.touch()
-    beside = []
-
-    def end():
-        pid = int(wait_for(fake.place(made.stages[0], ".pid")))
-        time.sleep(0.5)  # time enough for another to start
-        beside.extend(fake.calls())
-        hang.unlink()
-        os.kill(pid, signal.SIGKILL)
-
-    ender = threading.Thread(target=end)
-    ender.start()
-    shared, whole = {"PLACE": "shared"}, {"PLACE": "whole"}
-
-    def go(plan):
-        console = Console(plan, 2, io.StringIO())
-        return Runner(plan, console, 2, [shared, shared], whole).run()
-
-    assert go(made)
-    ender.join()
-    assert beside == ["train rpn/seed1"]
-    assert fake.calls()[1:] == ["train joint/seed1"]
-    assert go(fake.plan("joint", "a", "b")) == []
-    assert fake.calls()[2:4] == ["train rpn/seed1", "store rpn/seed1"]
-    assert fake.places() == ["whole", "shared", "whole", "whole", "shared", "shared"]
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_a_request_to_end_stop_the_children(fake, number):
     made = fake.plan("joint", seeds=(1, 2))

@@ -173,12 +173,8 @@ def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failu
     jobs = _jobs(args, setting)
     print(f"{headline(chosen, jobs)}.", flush=True)
     console = Console(chosen, jobs)
-    threads = _threads(args, jobs)
-    places = environments(jobs, threads, setting.num_gpus)
-    alone = None
-    if threads and jobs > 1 and not torch.cuda.is_available():
-        (alone,) = environments(1, threads * jobs, setting.num_gpus)
-    runner = Runner(chosen, console, jobs, places, alone)
+    places = environments(jobs, _threads(args, jobs), setting.num_gpus)
+    runner = Runner(chosen, console, jobs, places)
     return runner.run() if chosen.missing() else []
 
 

@@ -93,7 +93,7 @@ def plan(
         for seed in seeds
         for name in names
     ]
-    # RPNs first, with their proposals: others wait for them, and each is given the whole machine.
+    # RPNs first, with their proposals: others wait for them.
     ordered = sorted(stages.values(), key=lambda stage: not stage.experiment.is_rpn)
     return Plan(tuple(ordered), frozenset(keys))
 

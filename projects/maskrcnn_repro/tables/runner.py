@@ -73,16 +73,12 @@ class Runner:
         watcher: is told what happens.
         jobs: children side by side.
         environments: variables for the child in each of the ``jobs`` places.
-        alone: variables for RPNs and their proposals, which then run with nothing beside them; None: they
-            run like others. Who runs alone depends on the stage only, not on what is left, so that a
-            run that was killed ends with the numbers of an unbroken one.
     """
 
     plan: Plan
     watcher: Watcher
     jobs: int = 1
     environments: Sequence[dict[str, str]] = ()
-    alone: dict[str, str] | None = None
     failures: list[Failure] = field(default_factory=list)
     _done: set[str] = field(default_factory=set)
     _failed: set[str] = field(default_factory=set)
@@ -120,15 +116,9 @@ class Runner:
         rest = []
         for stage in left:
             ready = all(need.key in self._done for need in stage.needs)
-            if not ready or not self._has_room(stage) or not self._begin(stage):
+            if len(self._places) >= self.jobs or not ready or not self._begin(stage):
                 rest.append(stage)
         return [stage for stage in rest if stage.key not in self._done | self._failed]
-
-    def _has_room(self, stage: Stage) -> bool:
-        if self.alone is None:
-            return len(self._places) < self.jobs
-        running = [work.stage.experiment.is_rpn for work in self._places.values()]
-        return len(running) < (1 if stage.experiment.is_rpn else self.jobs) and not any(running)
 
     def _begin(self, stage: Stage) -> bool:
         """Start ``stage`` or see that it is done; False if another process has it."""
@@ -156,8 +146,6 @@ class Runner:
         stage.write_note()
         place = next(i for i in range(self.jobs) if i not in self._places)
         environment = self.environments[place] if self.environments else {}
-        if self.alone is not None and stage.experiment.is_rpn:
-            environment = self.alone
         resume = status.state is State.INTERRUPTED
         child = Child(stage.command_line(resume=resume), stage.folder, environment)
         self._places[place] = _Work(stage, child, claim)
