@@ -163,6 +163,15 @@ def test_two_children_run_side_by_side(fake):
     assert [f.reason for f in failures] == ["ended by SIGTERM"] * 2
 
 
+@pytest.fixture
+def interruptible():
+    """As in a terminal: a shell's background job ignores Ctrl-C, and what it starts does, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_a_request_to_end_stop_the_children(fake, number):
     made = fake.plan("joint", seeds=(1, 2))
