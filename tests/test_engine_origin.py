@@ -40,8 +40,11 @@ def test_model_zoo_weights_are_refused_and_the_way_out_is_named(cfg, tmp_path):
     [("NAME", "Res5ROIHeads"), ("NAME", "PaperStandardROIHeads"), ("RES5_STRIDE", 2)],
 )
 def test_heads_that_read_such_features_take_them(cfg, tmp_path, key, value):
+    path = in_zoo_format(tmp_path / "a.pkl", __author__="Detectron2 Model Zoo")
+    with pytest.raises(CheckpointError):
+        refuse_other_head(cfg, path)
     cfg.MODEL.ROI_HEADS[key] = value
-    refuse_other_head(cfg, in_zoo_format(tmp_path / "a.pkl", __author__="Detectron2 Model Zoo"))
+    assert refuse_other_head(cfg, path) is None
 
 
 @pytest.mark.parametrize(
@@ -66,4 +69,4 @@ def test_owners_are_told_by_what_a_file_holds(content, is_pickle, owner):
 def test_a_checkpoint_of_this_project_is_taken(cfg, tmp_path):
     path = tmp_path / "model_final.pth"
     torch.save({"model": {"w": torch.zeros(1)}, "trainer": {"hooks": {"Clock": {}}}}, path)
-    refuse_other_head(cfg, str(path))
+    assert refuse_other_head(cfg, str(path)) is None

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from maskrcnn_repro.benchmark import backend, pasting, roi_ops
-from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.engine.main import exit_status
 
 BENCHMARKS = (backend, roi_ops, pasting)
 """Modules with ``add_parser(subparsers)``, whose parser sets ``run`` to a function of the arguments."""
@@ -29,9 +28,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     for benchmark in BENCHMARKS:
         benchmark.add_parser(subparsers)
     args = parser.parse_args(argv)
-    try:
-        args.run(args)
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: args.run(args))

@@ -52,15 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_status(start)
 
 
-def exit_status(start: Callable[[], None]) -> int:
-    """Call ``start`` and return 0; after a user's error, tell it in one sentence on stderr and return 2."""
+def exit_status(start: Callable[[], int | None]) -> int:
+    """Return the status of a command line: what ``start`` returns, 0 for None.
+
+    A user's error is told in one sentence on stderr and gives 2.
+    """
     try:
-        start()
+        return start() or 0
     except UserError as error:
         if not isinstance(error, AgreedError) or os.environ.get("RANK", "0") == "0":
             print(f"Error: {error}", file=sys.stderr, flush=True)
         return 2
-    return 0
 
 
 def processes_of(args: argparse.Namespace, cfg: CfgNode) -> Processes:

@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from maskrcnn_repro.config import find_config
-from maskrcnn_repro.errors import ConfigError, OutputError, TableError, UserError
+from maskrcnn_repro.engine.main import exit_status
+from maskrcnn_repro.errors import ConfigError, OutputError, TableError
 from maskrcnn_repro.tables.claims import claims
 from maskrcnn_repro.tables.experiments import Experiment, experiments, find_experiment, overlays
 from maskrcnn_repro.tables.layout import as_text, judged_on
@@ -74,10 +75,9 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     failures: list[Failure] = []
     known = Known(tables(), metrics(), experiments(), claims())
     for one in selected:
-        names = [
-            n for n in one.experiments() if not not_at_level(known.experiments[n], setting.level)
-        ]
-        check_keys(setting.overlays, [known.experiments[name] for name in names], setting.level)
+        compared = [known.experiments[name] for name in one.experiments()]
+        here = [each for each in compared if not not_at_level(each, setting.level)]
+        check_keys(setting.overlays, here, setting.level)
     if not args.report:
         wanted = _at_level(selected, setting, known.experiments)
         if args.eval_only:
@@ -251,10 +251,7 @@ def _threads(args: argparse.Namespace, jobs: int) -> int | None:
 
 def _guarded(run: Callable[[], int]) -> int:
     try:
-        return run()
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr, flush=True)
-        return 2
+        return exit_status(run)
     except KeyboardInterrupt:
         print("Stopped. The same command goes on where this one was.", file=sys.stderr, flush=True)
         return 130

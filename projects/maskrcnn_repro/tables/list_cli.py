@@ -11,7 +11,8 @@ from typing import Any
 
 from maskrcnn_repro import BACKEND
 from maskrcnn_repro.engine.files import write_text
-from maskrcnn_repro.errors import ConfigError, UserError
+from maskrcnn_repro.engine.main import exit_status
+from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.tables import comparison, listing
 from maskrcnn_repro.tables.experiments import Experiment
 from maskrcnn_repro.tables.paper import find_table, tables
@@ -34,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 if a training failed; 2 after a user's error, which is told in one sentence on stderr.
     """
     args = _parse(argv)
-    try:
+
+    def start() -> int:
         if args.output is not None and args.output.suffix not in FORMATS:
             raise ConfigError(f"--output {args.output}: it has to end with {' or '.join(FORMATS)}.")
         return _compare(args) if args.compare is not None else _list(args)
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr, flush=True)
-        return 2
+
+    return exit_status(start)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

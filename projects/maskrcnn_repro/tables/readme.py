@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.errors import TableError, UserError
+from maskrcnn_repro.engine.main import exit_status
+from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.layout import DASH, short_commit
 from maskrcnn_repro.tables.reporting import write
 from maskrcnn_repro.tables.saving import CLAIMS, TABLES, read_saved, read_tables
@@ -97,12 +97,7 @@ def main(root: Path) -> int:
     Returns:
         0; 2 after a user's error, told in one sentence.
     """
-    try:
-        update_readme(root / "README.md", root / "results")
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: update_readme(root / "README.md", root / "results"))
 
 
 def split_readme(readme: Path) -> tuple[str, str, str]:

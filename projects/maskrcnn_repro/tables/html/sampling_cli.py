@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.engine.main import exit_status
 from maskrcnn_repro.tables.html.sampling import write_figure
 
 
@@ -23,10 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="what to write: .svg or .png")
     path = parser.parse_args(argv).file
-    try:
+
+    def start() -> None:
         write_figure(path)
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    print(f"Written: {path}")
-    return 0
+        print(f"Written: {path}")
+
+    return exit_status(start)
