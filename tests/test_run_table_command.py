@@ -134,12 +134,25 @@ def test_one_experiment_is_run_with_its_stages(fake, capsys):
     )
 
 
+def test_a_run_stops_when_nobody_reads_its_progress_any_longer(fake, capsys, monkeypatch):
+    def closed(*args):
+        raise BrokenPipeError
+
+    dropped = []
+    monkeypatch.setattr(cli, "drop_stdout", lambda: dropped.append(1))
+    monkeypatch.setattr(cli.Console, "started", closed)
+    assert main_table(command(fake, "fake", "--rows", "a")) == 130
+    assert dropped
+    assert "The same command goes on where this one was." in capsys.readouterr().err
+
+
 # --- the real tables
 
 
-def test_a_reader_that_has_read_enough_is_no_failure():
+@pytest.mark.parametrize("words", [["run_table.py"], ["list_experiments.py", "2c"]])
+def test_a_reader_that_has_read_enough_is_no_failure(words):
     lists = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts/run_table.py")],
+        [sys.executable, str(ROOT / "scripts" / words[0]), *words[1:]],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from maskrcnn_repro.config import find_config
-from maskrcnn_repro.engine.main import exit_status
+from maskrcnn_repro.engine.main import drop_stdout, status_while_read
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError
 from maskrcnn_repro.tables.claims import claims
 from maskrcnn_repro.tables.experiments import Experiment, experiments, find_experiment, overlays
@@ -175,7 +174,12 @@ def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failu
     console = Console(chosen, jobs)
     places = environments(jobs, _threads(args, jobs), setting.num_gpus)
     runner = Runner(chosen, console, jobs, places)
-    return runner.run() if chosen.missing() else []
+    try:
+        return runner.run() if chosen.missing() else []
+    except BrokenPipeError:
+        # Who read the progress has left, and the children were stopped: unlike a cut listing, not a success.
+        drop_stdout()
+        raise KeyboardInterrupt from None
 
 
 def _show(
@@ -251,14 +255,10 @@ def _threads(args: argparse.Namespace, jobs: int) -> int | None:
 
 def _guarded(run: Callable[[], int]) -> int:
     try:
-        return exit_status(run)
+        return status_while_read(run)
     except KeyboardInterrupt:
         print("Stopped. The same command goes on where this one was.", file=sys.stderr, flush=True)
         return 130
-    except BrokenPipeError:
-        # The reader, such as `head`, has what it wants. What is still in the buffer must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from maskrcnn_repro import BACKEND
 from maskrcnn_repro.engine.files import write_text
-from maskrcnn_repro.engine.main import exit_status
+from maskrcnn_repro.engine.main import status_while_read
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.tables import comparison, listing
 from maskrcnn_repro.tables.experiments import Experiment
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"--output {args.output}: it has to end with {' or '.join(FORMATS)}.")
         return _compare(args) if args.compare is not None else _list(args)
 
-    return exit_status(start)
+    return status_while_read(start)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
