@@ -80,6 +80,17 @@ def test_unlabelled_keypoints_and_their_limbs_are_not_drawn():
     assert limb(0.0) == [100, 100, 100]
 
 
+def test_a_keypoint_of_low_score_counts_for_ap_and_is_drawn_finer():
+    def ink(score):
+        points = np.array([[[55.0, 2.0, score], [55.0, 38.0, score]]])
+        out = draw(GREY, one_object(keypoints=points), STYLE, 1.0)
+        return (out[20, 50:61] != 100).any(axis=1).sum(), (out[2, 50:61] != 100).any(axis=1).sum()
+
+    limb, dot = ink(0.04)
+    assert 0 < limb < ink(0.06)[0]
+    assert 0 < dot < ink(0.06)[1]
+
+
 def test_masks_are_read_from_polygons_and_both_kinds_of_rle():
     square = np.zeros((8, 10), np.uint8)
     square[2:6, 3:7] = 1

@@ -26,7 +26,7 @@ TINT = 0.42
 FONT_SIZE = 13
 CROWDED = 12
 """With more objects than that in an image, labels and boxes would hide what they name."""
-# Below it Detectron2's own drawing takes a keypoint for not found.
+# Up to it Detectron2's own drawing takes a keypoint for not found. COCO's AP counts it all the same: it is drawn finer.
 KEYPOINT_SCORE = 0.05
 
 
@@ -122,14 +122,16 @@ def _draw_box(canvas: np.ndarray, box: np.ndarray, color: Color) -> None:
 
 
 def _draw_skeleton(canvas: np.ndarray, points: np.ndarray, scale: float, style: Style) -> None:
-    seen = points[:, 2] > KEYPOINT_SCORE
+    known, sure = points[:, 2] > 0, points[:, 2] > KEYPOINT_SCORE
     places = [(round(float(x)), round(float(y))) for x, y in points[:, :2] * scale]
     for first, second, color in style.edges:
-        if seen[first] and seen[second]:
-            cv2.line(canvas, places[first], places[second], color, 2, cv2.LINE_AA)
-    for place in (places[i] for i in np.flatnonzero(seen)):
-        cv2.circle(canvas, place, 3, (25, 25, 25), -1, cv2.LINE_AA)
-        cv2.circle(canvas, place, 2, (255, 255, 255), -1, cv2.LINE_AA)
+        if known[first] and known[second]:
+            width = 2 if sure[first] and sure[second] else 1
+            cv2.line(canvas, places[first], places[second], color, width, cv2.LINE_AA)
+    for index in np.flatnonzero(known):
+        for radius, ink in ((3, (25, 25, 25)), (2, (255, 255, 255))):
+            size = radius if sure[index] else radius - 1
+            cv2.circle(canvas, places[index], size, ink, -1, cv2.LINE_AA)
 
 
 def _draw_labels(
