@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.errors import OutputError
+from maskrcnn_repro.inference.draw import Style
 from maskrcnn_repro.tables.claims import claims
-from maskrcnn_repro.tables.html import write_page
+from maskrcnn_repro.tables.html import predictions, write_page
 from maskrcnn_repro.tables.html.claim_view import band, compared
 from maskrcnn_repro.tables.paper import metrics, tables
 from maskrcnn_repro.tables.records import read_record
@@ -330,6 +331,15 @@ def test_the_next_seed_stands_in_for_detections_that_are_gone(runs, truth):
     assert problems == ()
     assert len(page.attributes("img")) == 4 * 3
     assert "seed 2" in " ".join(page.text_of("th", scope="col"))
+
+
+def test_finer_keypoints_are_explained_where_there_are_any(runs, truth, text, monkeypatch):
+    assert "drawn finer" not in text
+    limbs = Style(("person", "dog"), edges=((0, 1, (9, 9, 9)),))
+    monkeypatch.setattr(predictions, "style_of", lambda metadata: limbs)
+    _, keypoints, problems = written(runs, whole_report(runs, truth))
+    assert problems == ()
+    assert "keypoints that a model is less sure of are drawn finer</figcaption>" in keypoints
 
 
 def test_images_that_are_not_here_are_named(runs, truth):

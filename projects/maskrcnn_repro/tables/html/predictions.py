@@ -66,11 +66,13 @@ class Sheet:
         dataset: whose images they are; empty if there are none.
         columns: ground truth first.
         skipped: rows without pictures, each with the reason.
+        skeletons: whether keypoints are drawn with their limbs.
     """
 
     dataset: str = ""
     columns: tuple[Column, ...] = ()
     skipped: tuple[str, ...] = ()
+    skeletons: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,10 @@ class Gallery:
                     self._add(row, dataset, columns, skipped)
         except Unreadable as error:
             skipped.append(str(error))
-        return Sheet(dataset, tuple(columns) if len(columns) > 1 else (), tuple(skipped))
+        if len(columns) < 2:
+            return Sheet(dataset, skipped=tuple(skipped))
+        limbs = bool(self._scene(dataset).style.edges)
+        return Sheet(dataset, tuple(columns), tuple(skipped), limbs)
 
     def _add(self, row: ReportRow, dataset: str, columns: list[Column], skipped: list[str]) -> None:
         """Add the column of a row: of its first seed whose predictions can be read."""
