@@ -129,9 +129,9 @@ def _draw_skeleton(canvas: np.ndarray, points: np.ndarray, scale: float, style: 
             width = 2 if sure[first] and sure[second] else 1
             cv2.line(canvas, places[first], places[second], color, width, cv2.LINE_AA)
     for index in np.flatnonzero(known):
-        for radius, ink in ((3, (25, 25, 25)), (2, (255, 255, 255))):
-            size = radius if sure[index] else radius - 1
-            cv2.circle(canvas, places[index], size, ink, -1, cv2.LINE_AA)
+        radius = 3 if sure[index] else 2
+        cv2.circle(canvas, places[index], radius, (25, 25, 25), -1, cv2.LINE_AA)
+        cv2.circle(canvas, places[index], radius - 1, (255, 255, 255), -1, cv2.LINE_AA)
 
 
 def _draw_labels(
