@@ -23,9 +23,11 @@ def test_the_project_s_own_config_is_right():
         ("MODEL.ROI_OP.NAME", "", "MODEL.ROI_HEADS.NAME", "StandardROIHeads"),
         ("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead"),
         ("MODEL.ROI_BOX_HEAD.NAME", ""),
+        ("INPUT.FORMAT", "L"),
+        ("INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", "[127.5]", "MODEL.PIXEL_STD", "[64.0]"),
     ],
 )
-def test_detectron2_s_own_parts_are_right(opts):
+def test_detectron2_s_own_parts_and_grey_images_are_right(opts):
     check(*opts)
 
 
@@ -61,6 +63,16 @@ def test_detectron2_s_own_parts_are_right(opts):
             ("MODEL.ROI_OP.NAME", "RoiAlign"),
             "ROI_OP.NAME 'RoiAlign' does not exist. Did you mean .*It may be '', RoIAlignAve, .*RoIPool",
         ),
+        (
+            ("INPUT.FORMAT", "BRG"),
+            "FORMAT 'BRG' does not exist. Did you mean 'RGB' or 'BGR'.*BGR, L, RGB",
+        ),
+        (
+            ("MODEL.PIXEL_MEAN", "[127.5]", "MODEL.PIXEL_STD", "[64.0]"),
+            r"PIXEL_MEAN \[127.5\] .* must have 3 values each: INPUT.FORMAT is 'BGR'",
+        ),
+        (("MODEL.PIXEL_STD", "[64.0]"), r"PIXEL_STD \[64.0\] must have 3 values each"),
+        (("INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", "[1.0, 2.0]"), "must have 1 or 3 values each"),
         (("MODEL.ROI_OP.SAMPLES", "0"), "MODEL.ROI_OP.SAMPLES 0 must be at least 1"),
         (("MODEL.ROI_MASK_HEAD.FC_DIM", "0"), "FC_DIM 0 must be at least 1"),
         (("MODEL.ROI_HEADS.RES5_STRIDE", "3"), "RES5_STRIDE 3 does not exist. It may be 1, 2"),

@@ -17,17 +17,19 @@ def records(tmp_path_factory):
     return load_coco_json(str(json_file), str(images))
 
 
-@pytest.mark.parametrize("flip", [False, True])
-def test_cached_images_make_the_same_input_as_detectron2s_mapper(records, flip):
+@pytest.mark.parametrize(
+    ("flip", "image_format"), [(False, "BGR"), (True, "BGR"), (True, "RGB"), (True, "L")]
+)
+def test_cached_images_make_the_same_input_as_detectron2s_mapper(records, flip, image_format):
     parts = {
-        "augmentations": [T.RandomFlip(1.0 if flip else 0.0)],
-        "image_format": "BGR",
+        "augmentations": [T.ResizeShortestEdge(48), T.RandomFlip(1.0 if flip else 0.0)],
+        "image_format": image_format,
         "use_instance_mask": True,
         "instance_mask_format": "bitmask",
         "use_keypoint": False,
         "recompute_boxes": False,
     }
-    ours = CachedMapper(DecodedImages(records, "BGR"), **parts)(records[1])
+    ours = CachedMapper(DecodedImages(records, image_format), **parts)(records[1])
     theirs = DatasetMapper(is_train=True, **parts)(records[1])
     assert set(ours) == set(theirs)
     assert torch.equal(ours["image"], theirs["image"])

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from maskrcnn_repro.config import keys_in, leaf_keys, load_config
+from maskrcnn_repro.engine.checks import check_config
 from maskrcnn_repro.errors import ConfigError, TableError
 from maskrcnn_repro.tables import cli, experiment_config, find_experiment, find_table
 from maskrcnn_repro.tables.cli import main_experiment, main_table
@@ -198,6 +199,30 @@ def test_the_example_plans_table_2c_on_data_of_the_working_directory(
     printed = capsys.readouterr().out
     assert "output/mini-nucleus/r50-c4-roipool/seed1" in printed
     assert printed.count(f"--overlay {EXAMPLE}") == 2 + len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "experiments"),
+    [
+        ("double_size", "2c", ["r50-c4", "r50-c4-roipool"]),
+        ("greyscale", "class-agnostic", ["r50-c4", "r50-c4-agnostic"]),
+    ],
+)
+def test_the_examples_on_generated_data_can_be_trained_with(name, table, experiments, capsys):
+    file = EXAMPLE.with_name(f"{name}.yaml")
+    assert main_table([table, "--plan", "--overlay", str(file)]) == 0
+    printed = capsys.readouterr().out
+    for experiment in map(find_experiment, experiments):
+        assert f"output/mini-{name}/{experiment.id}/seed1" in printed
+        before = experiment_config(experiment, "mini")
+        after = load_config(
+            experiment.config,
+            ["MODEL.LOAD_PROPOSALS", "False", "MODEL.PROPOSAL_GENERATOR.NAME", "RPN"],
+            overlays=[*overlays(experiment, "mini"), file],
+        )
+        check_config(after, 1, training=True)
+        different = {key for key in keys_in(file) if _value(before, key) != _value(after, key)}
+        assert different == set(keys_in(file)) - {"VERSION"}
 
 
 def _value(cfg, key):

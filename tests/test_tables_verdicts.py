@@ -121,14 +121,17 @@ def test_one_metric_against_another_and_one_gap_against_another(fake):
     assert (found.gap, found.interval.low) == pytest.approx((30.0, 30.0))
 
 
-def test_one_seed_is_marked_and_seeds_that_not_all_rows_have_are_named(fake):
+def test_one_seed_is_marked_and_seeds_that_all_rows_have_are_named_where_some_have_more(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
     detect(fake, fake.truth, "b", 1, FAR)
     assert judged(fake, claim()).note == "one seed: images alone"
     detect(fake, fake.truth, "b", 2, FAR)
     found = judged(fake, claim())
-    assert found.note == "one seed: images alone; not all rows have seed 2"
+    assert found.note == "one seed: images alone; on seed 1, which all rows have"
     assert found.interval.seeds == (1,)
+    detect(fake, fake.truth, "a", 2, NEAR)
+    detect(fake, fake.truth, "b", 3, FAR)
+    assert judged(fake, claim()).note == "on seeds 1, 2, which all rows have"
 
 
 def test_rows_without_records_are_named(fake):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from maskrcnn_repro.engine.loader import CHANNELS
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
 from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from maskrcnn_repro.inference.tta import check_views
@@ -62,6 +63,7 @@ CHOICES: dict[str, Collection[object]] = {
     ),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm", WHOLE_MODEL),
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
+    "INPUT.FORMAT": tuple(CHANNELS),
     "INPUT.MASK_FORMAT": ("polygon", "bitmask"),
     "DATALOADER.SAMPLER_TRAIN": (
         "TrainingSampler",
@@ -114,6 +116,7 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
         check_views(cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE)
     if cfg.MODEL.MASK_ON:
         build_mask_loss(cfg)
+    _check_channels(cfg)
     _check_res5_heads(cfg)
     for key, (neutral, part) in READ_BY.items():
         _check_read(cfg, key, neutral, part)
@@ -147,6 +150,17 @@ def _check_at_least_one(cfg: CfgNode, key: str) -> None:
     value = value_of(cfg, key)
     if int(str(value)) < 1:
         raise ConfigError(f"{key} {value} must be at least 1.")
+
+
+def _check_channels(cfg: CfgNode) -> None:
+    mean, std, image_format = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.INPUT.FORMAT
+    # Grey images under three means become three equal channels, as a pre-trained network reads them.
+    allowed = sorted({CHANNELS[image_format], 3})
+    if len(mean) != len(std) or len(mean) not in allowed:
+        raise ConfigError(
+            f"MODEL.PIXEL_MEAN {list(mean)} and MODEL.PIXEL_STD {list(std)} must have "
+            f"{' or '.join(map(str, allowed))} values each: INPUT.FORMAT is {image_format!r}."
+        )
 
 
 def _check_res5_heads(cfg: CfgNode) -> None:

@@ -28,6 +28,8 @@ from detectron2.structures import Instances
 logger = logging.getLogger(__name__)
 Mapper = Callable[[dict[str, Any]], dict[str, Any]]
 """Makes the model's input of a dataset dict."""
+CHANNELS = {"BGR": 3, "RGB": 3, "L": 1}
+"""Values of INPUT.FORMAT, to the channels of an image; ``L`` is grey."""
 MEMORY_SHARE = 0.5
 """Fraction of the machine's memory that cached images may take."""
 
@@ -127,10 +129,15 @@ class DecodedImages:
     """Images by file name, decoded once into one block of memory that data-loader workers share.
 
     One block, because every tensor sent to a spawned worker costs a file descriptor.
+
+    Args:
+        records: dataset dicts with ``file_name``, ``height`` and ``width``.
+        image_format: one of :data:`CHANNELS`.
     """
 
     def __init__(self, records: Sequence[dict[str, Any]], image_format: str) -> None:
-        sizes = {r["file_name"]: (r["height"], r["width"], 3) for r in records}
+        channels = CHANNELS[image_format]
+        sizes = {r["file_name"]: (r["height"], r["width"], channels) for r in records}
         ends = np.cumsum([int(np.prod(size)) for size in sizes.values()])
         _check_memory(int(ends[-1]), len(sizes))
         self._block = torch.empty(int(ends[-1]), dtype=torch.uint8).share_memory_()
@@ -145,7 +152,7 @@ class DecodedImages:
         logger.info("Cached %d decoded images, %.1f MB", len(sizes), ends[-1] / 1e6)
 
     def __getitem__(self, file_name: str) -> np.ndarray:
-        """Return the (H, W, 3) uint8 image; a view, not to be changed."""
+        """Return the (H, W, channels) uint8 image; a view, not to be changed."""
         begin, end, size = self._places[file_name]
         return self._block[begin:end].numpy().reshape(size)
 
@@ -181,7 +188,7 @@ class CachedMapper:
         self.proposal_topk = precomputed_proposal_topk
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Return ``record`` with ``image`` (3, H, W) uint8 and ``instances`` in place of annotations."""
+        """Return ``record`` with ``image`` (channels, H, W) uint8 and ``instances`` in place of annotations."""
         # Copied: augmentations may write into the image.
         view = T.AugInput(self.images[record["file_name"]].copy())
         transforms = self.augment(view)

@@ -94,9 +94,9 @@ def _note(found: Comparison, more: Iterable[int]) -> str:
     texts = [found.note]
     if found.interval and len(found.seeds) == 1:
         texts.append(ONE_SEED)
-    unpaired = sorted(set(more) - set(found.left_out))
-    if unpaired:
-        texts.append(f"not all rows have seed {', '.join(map(str, unpaired))}")
+    if set(more) - set(found.left_out):
+        seeds = ", ".join(map(str, found.seeds))
+        texts.append(f"on seed{'s' * (len(found.seeds) > 1)} {seeds}, which all rows have")
     if found.left_out:
         texts.append(f"images of seed {', '.join(map(str, found.left_out))} cannot be drawn again")
     return "; ".join(text for text in texts if text)
