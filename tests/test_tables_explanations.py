@@ -37,7 +37,11 @@ def test_console_and_markdown_tell_it():
     assert explained([here, elsewhere]) == [told]
     assert claims_markdown([here]).endswith(f"\n\n- {told}")
     assert "as we see it" not in claims_markdown([elsewhere])
-    # What an earlier version saved has no such key.
+    here["explanation"]["told"] = "The gap shrank."
+    assert explained([here]) == [f"{told} It told: The gap shrank."]
+    # What earlier versions saved has no such keys.
+    del here["explanation"]["told"]
+    assert explained([here]) == [told]
     del here["explanation"]
     assert explained([here]) == []
 
@@ -48,6 +52,7 @@ def test_those_that_come_with_the_package_are_whole():
         assert one.outcome in {"fails", "undecided"}
         assert one.because.endswith(".")
         assert one.would_tell.endswith(".")
+        assert one.told is None or one.told.endswith(".")
 
 
 @pytest.mark.parametrize(

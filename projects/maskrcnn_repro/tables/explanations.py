@@ -22,11 +22,13 @@ class Explanation:
         outcome: that it is of; beside another one it says nothing.
         because: the reason, as far as it can be told without more runs.
         would_tell: the run whose outcome would decide it.
+        told: what that run said, once it was made; else None.
     """
 
     outcome: Outcome
     because: str
     would_tell: str
+    told: str | None = None
 
 
 def explanation(verdict: Verdict, level: str) -> Explanation | None:
@@ -65,6 +67,7 @@ def _explanation(name: str, node: Node) -> Explanation:
         raise TableError(
             f"{node.place}: outcome {outcome!r} is none of {', '.join(get_args(Outcome))}."
         )
-    made = Explanation(outcome, node.take("because", str), node.take("would_tell", str))  # type: ignore[arg-type]
+    texts = node.take("because", str), node.take("would_tell", str), node.maybe("told", str)
+    made = Explanation(outcome, *texts)  # type: ignore[arg-type]
     node.end()
     return made

@@ -75,6 +75,7 @@ def explained(found: Iterable[Mapping[str, Any]]) -> list[str]:
     """
     return [
         f"{one['id']} {one['outcome']}, as we see it: {text['because']} What would tell: {text['would_tell']}"
+        + (f" It told: {text['told']}" if text.get("told") else "")
         for one in found
         if (text := one.get("explanation"))
     ]
@@ -101,9 +102,11 @@ def verdict_json(one: Verdict, level: str) -> dict[str, Any]:
         "gap": one.gap,
         "interval": interval_json(one.interval),
         "note": one.note,
-        "explanation": {"because": known.because, "would_tell": known.would_tell}
-        if known
-        else None,
+        "explanation": (
+            {"because": known.because, "would_tell": known.would_tell, "told": known.told}
+            if known
+            else None
+        ),
     }
 
 
