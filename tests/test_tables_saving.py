@@ -148,6 +148,9 @@ def test_the_readme_says_what_was_measured_where(fake):
         "2 threads; commit 0123456789ab; torch 2.15.0."
     ) in block
     assert "Of 2 claims: holds 1, fails 0, undecided 0, missing 1." in block
+    assert "c-over-a" not in block
+    assert "(not run: Model c" in block
+    assert "| Model c" not in block
     cells = [" ".join(line.split()) for line in block.splitlines()]
     assert "| Model b | 33.5 | 70.0 ± 0.0 | +60.0 [+60.0, +60.0] 95 % |" in cells
     assert f"[2c](results/paper/{maskrcnn_repro.BACKEND.name}/tables/2c.md) (4 minutes)" in block

@@ -124,9 +124,10 @@ def _section(kept: Kept, link: Path) -> str:
     title = f"### {_listed(map(_test_set, own))}: level {levels}, {backends}"
     parts = [title, _origin(kept, list(own))]
     claims = read_saved(kept.folder / CLAIMS)["claims"]
-    if claims:
-        parts += [f"{tally(claims)}.", claims_markdown(claims)]
-    if SHOWN in kept.tables:
+    known = [one for one in claims if one["outcome"] != "missing"]
+    if known:
+        parts += [f"{tally(claims)}.", claims_markdown(known)]
+    if by_table.get(SHOWN):
         parts.append(_table(kept.tables[SHOWN]))
     links = (
         f"[{name}]({link.as_posix()}/{TABLES}/{name}.md) ({_duration(found)})"
@@ -173,13 +174,17 @@ def _under(kept: Kept) -> str:
 
 
 def _table(tree: Mapping[str, Any]) -> str:
-    """Return a table in Markdown, with the interval of the gap in its first column."""
+    """Return a table in Markdown, of the rows that were run, with the interval of the gap in the first column."""
     columns = list(tree["rows"][0]["cells"])
     headers = ["row", *(f"{name} {whose}" for name in columns for whose in ("paper", "here"))]
     headers.append(f"gap in {columns[0]} here")
     lines = []
+    absent = []
     for row in tree["rows"]:
         cells = row["cells"]
+        if all(cell["ours"] is None for cell in cells.values()):
+            absent.append(row["name"])
+            continue
         gap, sure = (cells[columns[0]][key] for key in ("ours_gap", "ours_interval"))
         # The interval of a row that is a gap of others is of its own value.
         gap = gap or (cells[columns[0]]["ours"] if sure else None)
@@ -194,7 +199,8 @@ def _table(tree: Mapping[str, Any]) -> str:
         )
     align = ("left", *["right"] * (len(headers) - 1))
     table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
-    return f"Table {tree['table']}, {tree['title']}:\n\n{table}"
+    left_out = f" (not run: {'; '.join(absent)})" if absent else ""
+    return f"Table {tree['table']}, {tree['title']}{left_out}:\n\n{table}"
 
 
 def _numbers(cell: Mapping[str, Any]) -> tuple[str, str]:
