@@ -208,12 +208,15 @@ def test_the_example_plans_table_2c_on_data_of_the_working_directory(
         ("greyscale", "class-agnostic", ["r50-c4", "r50-c4-agnostic"]),
     ],
 )
-def test_the_examples_on_generated_data_can_be_trained_with(name, table, experiments, capsys):
+def test_the_examples_on_generated_data_can_be_trained_with(
+    name, table, experiments, tmp_path, capsys
+):
     file = EXAMPLE.with_name(f"{name}.yaml")
-    assert main_table([table, "--plan", "--overlay", str(file)]) == 0
+    where = ["--overlay", str(file), "--output", str(tmp_path)]
+    assert main_table([table, "--plan", *where]) == 0
     printed = capsys.readouterr().out
     for experiment in map(find_experiment, experiments):
-        assert f"output/mini-{name}/{experiment.id}/seed1" in printed
+        assert f"{tmp_path}/mini-{name}/{experiment.id}/seed1" in printed
         before = experiment_config(experiment, "mini")
         after = load_config(
             experiment.config,
