@@ -88,8 +88,13 @@ def judged_on(reports: Iterable[TableReport]) -> list[str]:
     sets = dict.fromkeys(name for one in every for name in our_splits(one))
     images = {v.interval.images for one in every for v in one.verdicts if v.interval}
     counted = f" ({', '.join(f'{number:,}' for number in sorted(images))} images)" if images else ""
-    where = f"{', '.join(sets) or 'no record yet'}{counted} under {', '.join(overlays)}"
-    return [f"Claims judged on {where}: not the paper's data and recipe."]
+    return [f"Claims judged on {', '.join(sets) or 'no record yet'}{counted}{under(overlays)}."]
+
+
+def under(overlays: Iterable[str]) -> str:
+    """Return `` under own.yaml: not the paper's data and recipe``; empty without overlays."""
+    names = ", ".join(overlays)
+    return f" under {names}: not the paper's data and recipe" if names else ""
 
 
 def estimate_text(estimate: Estimate | None, gap: Estimate | None) -> str:

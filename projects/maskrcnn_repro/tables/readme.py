@@ -11,7 +11,7 @@ from typing import Any
 
 from maskrcnn_repro.engine.main import exit_status
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.layout import DASH, short_commit
+from maskrcnn_repro.tables.layout import DASH, short_commit, under
 from maskrcnn_repro.tables.reporting import write
 from maskrcnn_repro.tables.saving import CLAIMS, TABLES, read_saved, read_tables
 from maskrcnn_repro.tables.verdict_layout import claims_markdown, interval_text, signed, tally
@@ -170,7 +170,7 @@ def _under(kept: Kept) -> str:
     """Return which overlays lie over the level; empty without any."""
     # Tables that were kept before there were overlays say nothing of them.
     overlays = dict.fromkeys(n for tree in kept.tables.values() for n in tree.get("overlays", ()))
-    return f" under {', '.join(overlays)}: not the paper's data and recipe" if overlays else ""
+    return under(overlays)
 
 
 def _table(tree: Mapping[str, Any]) -> str:
@@ -178,29 +178,28 @@ def _table(tree: Mapping[str, Any]) -> str:
     columns = list(tree["rows"][0]["cells"])
     headers = ["row", *(f"{name} {whose}" for name in columns for whose in ("paper", "here"))]
     headers.append(f"gap in {columns[0]} here")
-    lines = []
-    absent = []
-    for row in tree["rows"]:
-        cells = row["cells"]
-        if all(cell["ours"] is None for cell in cells.values()):
-            absent.append(row["name"])
-            continue
-        gap, sure = (cells[columns[0]][key] for key in ("ours_gap", "ours_interval"))
-        # The interval of a row that is a gap of others is of its own value.
-        gap = gap or (cells[columns[0]]["ours"] if sure else None)
-        said = [signed(gap["mean"])] if gap else []
-        said += [interval_text(sure)] if sure else []
-        lines.append(
-            [
-                row["name"],
-                *(text for name in columns for text in _numbers(cells[name])),
-                " ".join(said) or DASH,
-            ]
-        )
+    lines = [_line(row) for row in tree["rows"] if _was_run(row)]
+    absent = [row["name"] for row in tree["rows"] if not _was_run(row)]
     align = ("left", *["right"] * (len(headers) - 1))
     table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
     left_out = f" (not run: {'; '.join(absent)})" if absent else ""
     return f"Table {tree['table']}, {tree['title']}{left_out}:\n\n{table}"
+
+
+def _was_run(row: Mapping[str, Any]) -> bool:
+    return any(cell["ours"] for cell in row["cells"].values())
+
+
+def _line(row: Mapping[str, Any]) -> list[str]:
+    """Return name, numbers and the gap in the first column, with its interval."""
+    cells = list(row["cells"].values())
+    gap, sure = cells[0]["ours_gap"], cells[0]["ours_interval"]
+    # The interval of a row that is a gap of others is of its own value.
+    gap = gap or (cells[0]["ours"] if sure else None)
+    said = [signed(gap["mean"])] if gap else []
+    said += [interval_text(sure)] if sure else []
+    numbers = (text for cell in cells for text in _numbers(cell))
+    return [row["name"], *numbers, " ".join(said) or DASH]
 
 
 def _numbers(cell: Mapping[str, Any]) -> tuple[str, str]:
