@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "projects"))
 
-from maskrcnn_repro.proposals.convert import main
+from maskrcnn_repro.data.proposals.convert import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "projects"))
 
-from maskrcnn_repro.tables.html.sampling_cli import main
+from maskrcnn_repro.commands.draw_sampling import main
 
 if __name__ == "__main__":
     sys.exit(main())

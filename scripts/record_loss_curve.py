@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Store the losses of the first iterations of the main job, for ``tests/test_loss_curve.py``.
+"""Store the losses of the first iterations of the main job, for ``tests/benchmark/test_loss_curve.py``.
 
 Usage: ``python scripts/record_loss_curve.py`` with one backend, then with the other and the ``--seed`` that
-the first one chose. Each rewrites ``tests/data/loss_curve_<backend>.txt`` in a few minutes; a change that is
+the first one chose. Each rewrites ``tests/stored/loss_curve_<backend>.txt`` in a few minutes; a change that is
 no mistake shows in the diff.
 """
 
@@ -25,7 +25,7 @@ from maskrcnn_repro.benchmark.loss_curve import (
     loss_curve,
     write_curve,
 )
-from maskrcnn_repro.engine.provenance import cpu_name
+from maskrcnn_repro.utils.provenance import cpu_name
 
 import torch
 
@@ -37,7 +37,7 @@ def main() -> None:
     """Parse the command line, choose a seed, write its curve."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config-file", default=CONFIG)
-    parser.add_argument("--output", type=Path, default=ROOT / "tests" / "data", help="folder")
+    parser.add_argument("--output", type=Path, default=ROOT / "tests" / "stored", help="folder")
     parser.add_argument("--seed", type=int, help="the seed; by default the most stable of a few")
     args = parser.parse_args()
     seeds = SEEDS if args.seed is None else [args.seed]

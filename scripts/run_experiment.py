@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "projects"))
 
-from maskrcnn_repro.tables.cli import main_experiment
+from maskrcnn_repro.commands.tables import main_experiment
 
 if __name__ == "__main__":
     sys.exit(main_experiment())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the paper's tables; see ``--help``. A doorway for checkouts to ``maskrcnn_repro.tables.cli``.
+"""Run the paper's tables; see ``--help``. A doorway for checkouts to ``maskrcnn_repro.commands.tables``.
 
 Example: ``python scripts/run_table.py 2c --level mini``
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "projects"))
 
-from maskrcnn_repro.tables.cli import main_table
+from maskrcnn_repro.commands.tables import main_table
 
 if __name__ == "__main__":
     sys.exit(main_table())

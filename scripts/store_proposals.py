@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "projects"))
 
-from maskrcnn_repro.proposals.cli import main
+from maskrcnn_repro.engine.proposals_main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "projects"))
 
-from maskrcnn_repro.tables.readme import main
+from maskrcnn_repro.tables.report.readme import main
 
 if __name__ == "__main__":
     sys.exit(main(ROOT))

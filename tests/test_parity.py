@@ -7,7 +7,8 @@ from maskrcnn_repro.benchmark import models as settings
 
 import numpy as np
 import pytest
-from parity import caffe2, compare, data, models, pieces, store
+
+from tests.helpers.parity import caffe2, compare, data, models, pieces, store
 
 MODELS = list(settings.SETTINGS)
 

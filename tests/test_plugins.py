@@ -7,14 +7,15 @@ import sys
 from maskrcnn_repro import plugins
 from maskrcnn_repro.config import get_config, load_config
 from maskrcnn_repro.engine.main import main
-from maskrcnn_repro.engine.provenance import code_origin
 from maskrcnn_repro.engine.setup import complete_config
 from maskrcnn_repro.errors import ConfigError, DataError, PluginError
+from maskrcnn_repro.utils.provenance import code_origin
 
 import pytest
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
-from tiny_coco import command_line, write_tiny_coco
+
+from tests.helpers.tiny_coco import command_line, write_tiny_coco
 
 KEYS = "def add_config(cfg):\n    cfg.MODEL.WAVES = 3\n"
 

@@ -15,15 +15,17 @@ import zipfile
 from pathlib import Path
 
 import maskrcnn_repro
-from maskrcnn_repro.tables.paper import tables
+from maskrcnn_repro.tables.paper.numbers import tables
 
 import cv2
 import pytest
-from tiny_coco import command_line, write_tiny_coco
+
+from tests.helpers.paths import ROOT
+from tests.helpers.tiny_coco import command_line, write_tiny_coco
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[1]
+
 # Where a file of the checkout lies in the wheel.
 PLACES = {
     "projects/maskrcnn_repro": "maskrcnn_repro",
@@ -185,7 +187,7 @@ def test_the_table_commands_plan_and_run_without_a_checkout(environment, tmp_pat
     printed = succeed(programs / "maskrcnn-table", "2c", "--plan", cwd=tmp_path)
     configs = packages / "maskrcnn_repro/configs"
     assert f"-m maskrcnn_repro.engine.main --config-file {configs / 'rpn/r50_c4.yaml'}" in printed
-    assert "-m maskrcnn_repro.proposals.cli --config-file" in printed
+    assert "-m maskrcnn_repro.engine.proposals_main --config-file" in printed
     json_file, images = write_tiny_coco(tmp_path / "data")
     overrides = {
         "DATASETS.CUSTOM": [["tiny", str(json_file), str(images)]],

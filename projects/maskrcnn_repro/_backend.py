@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskrcnn_repro._location import CHECKOUT, PACKAGE
 from maskrcnn_repro.errors import BackendError, did_you_mean
 
 VARIABLE = "MASKRCNN_REPRO_BACKEND"
@@ -42,14 +43,17 @@ def embedded_path() -> Path:
 
     In a checkout and an editable install that is ``compat/`` at the root, in a wheel ``_embedded/`` here.
     """
-    package = Path(__file__).resolve().parent
-    for folder in (package / "_embedded", package.parent.parent / "compat"):
+    for folder in (PACKAGE / "_embedded", CHECKOUT / "compat"):
         if (folder / "detectron2" / "__init__.py").is_file():
             return folder
     raise BackendError(
-        f"The embedded Detectron2 is missing beside {package}; install maskrcnn-repro again, "
+        f"The embedded Detectron2 is missing beside {PACKAGE}; install maskrcnn-repro again, "
         f"or install Detectron2 ({INSTALL_PAGE})."
     )
+
+
+BACKEND: Backend
+"""The backend of this process, once :func:`activate` has chosen it, which importing this package does."""
 
 
 def activate() -> Backend:
@@ -59,6 +63,12 @@ def activate() -> Backend:
         BackendError: the variable has an unknown value, a forced backend is missing, or another
             Detectron2 was imported before.
     """
+    global BACKEND
+    BACKEND = _choose()
+    return BACKEND
+
+
+def _choose() -> Backend:
     wanted = os.environ.get(VARIABLE, "auto") or "auto"
     if wanted not in CHOICES:
         raise BackendError(

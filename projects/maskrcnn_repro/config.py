@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro._location import CHECKOUT, PACKAGE
 from maskrcnn_repro.errors import ConfigError, PluginError, did_you_mean
 from maskrcnn_repro.plugins import Plugin, load_plugins
 
@@ -187,12 +188,11 @@ def keys_in(name: str | os.PathLike[str]) -> list[str]:
 
 def configs_folder() -> Path:
     """Return the folder of the project's YAML files, in a checkout or in a wheel."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "configs", package.parent.parent / "configs"):
+    for folder in (PACKAGE / "configs", CHECKOUT / "configs"):
         if folder.is_dir():
             return folder
     raise ConfigError(
-        f"The configs folder is missing beside {package}; install maskrcnn-repro again."
+        f"The configs folder is missing beside {PACKAGE}; install maskrcnn-repro again."
     )
 
 

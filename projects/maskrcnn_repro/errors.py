@@ -10,6 +10,10 @@ class UserError(Exception):
     """Base of all errors that a user can mend; the command line prints its text and exits with 2."""
 
 
+class AgreedError(UserError):
+    """A user's error that every process raises, so that only the main one need tell it."""
+
+
 class BackendError(UserError, ImportError):
     """The Detectron2 that was asked for cannot be used."""
 

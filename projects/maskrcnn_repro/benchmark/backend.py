@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import maskrcnn_repro
 from maskrcnn_repro._backend import VARIABLE
+from maskrcnn_repro._location import SEARCH_PATH
 from maskrcnn_repro.benchmark.statistics import ratio_of_medians
 from maskrcnn_repro.benchmark.worker import Task
-from maskrcnn_repro.engine.provenance import machine
 from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.utils.provenance import machine
 
 from tabulate import tabulate
 from tqdm import tqdm
@@ -138,8 +138,7 @@ def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any
 @contextmanager
 def started(name: str, python: str, task: Task) -> Iterator[Child]:
     """Start a worker and end it at the end."""
-    package_parent = str(Path(maskrcnn_repro.__file__).resolve().parents[1])
-    path = [package_parent, os.environ.get("PYTHONPATH", "")]
+    path = [str(SEARCH_PATH), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         VARIABLE: name.split()[0],
         "PYTHONPATH": os.pathsep.join(filter(None, path)),

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from maskrcnn_repro.config import load_config
-from maskrcnn_repro.data.mini_coco import MINI_COCO
-from maskrcnn_repro.engine.loader import build_train_loader
+from maskrcnn_repro.data.loader import build_train_loader
+from maskrcnn_repro.data.synthetic.mini_coco import MINI_COCO
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.setup import complete_config
 

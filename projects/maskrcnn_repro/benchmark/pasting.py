@@ -19,14 +19,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import maskrcnn_repro
+from maskrcnn_repro._location import SEARCH_PATH
 from maskrcnn_repro.benchmark import roi_memory
 from maskrcnn_repro.benchmark.statistics import ratio_of_medians
-from maskrcnn_repro.engine.files import write_text
-from maskrcnn_repro.engine.provenance import code_origin, machine
 from maskrcnn_repro.errors import UserError
-from maskrcnn_repro.inference.paste import paste_to_rles
-from maskrcnn_repro.inference.rle import RLE
+from maskrcnn_repro.modeling.paste import paste_to_rles
+from maskrcnn_repro.modeling.rle import RLE
+from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.provenance import code_origin, machine
 
 import numpy as np
 import torch
@@ -138,7 +138,7 @@ def peaks_apart(size: tuple[int, int], count: int) -> dict[str, int]:
     Raises:
         BenchmarkError: the process failed.
     """
-    path = [str(Path(maskrcnn_repro.__file__).resolve().parents[1]), os.getenv("PYTHONPATH", "")]
+    path = [str(SEARCH_PATH), os.getenv("PYTHONPATH", "")]
     environment = {**os.environ, **roi_memory.ENVIRONMENT, "PYTHONWARNINGS": "ignore"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     command = [sys.executable, "-m", __name__, *map(str, (*size, count))]

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import maskrcnn_repro
+from maskrcnn_repro._location import SEARCH_PATH
 from maskrcnn_repro.benchmark import roi_memory
 from maskrcnn_repro.benchmark.backend import rotated
 from maskrcnn_repro.benchmark.roi_scenes import (
@@ -36,9 +36,9 @@ from maskrcnn_repro.benchmark.roi_scenes import (
     reference_of,
 )
 from maskrcnn_repro.benchmark.statistics import ratio_of_medians
-from maskrcnn_repro.engine.files import write_text
-from maskrcnn_repro.engine.provenance import code_origin, machine
 from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.provenance import code_origin, machine
 
 import torch
 from tabulate import tabulate
@@ -165,7 +165,7 @@ def measure_memory(scenes: Sequence[Scene], threads: int) -> dict[str, Any]:
     Raises:
         BenchmarkError: the process failed.
     """
-    path = [str(Path(maskrcnn_repro.__file__).resolve().parents[1]), os.getenv("PYTHONPATH", "")]
+    path = [str(SEARCH_PATH), os.getenv("PYTHONPATH", "")]
     environment = {**os.environ, **roi_memory.ENVIRONMENT, "PYTHONWARNINGS": "ignore"}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     module = [sys.executable, "-m", roi_memory.__name__, str(threads)]

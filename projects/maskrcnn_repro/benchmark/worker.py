@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn_repro.benchmark import models, scenes
-from maskrcnn_repro.engine.provenance import code_origin
+from maskrcnn_repro.utils.provenance import code_origin
 
 import torch
 from detectron2.solver import build_optimizer

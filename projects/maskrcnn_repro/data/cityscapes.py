@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.engine.files import write_text
 from maskrcnn_repro.errors import DataError, did_you_mean
+from maskrcnn_repro.utils.files import write_text
 
 import numpy as np
 import pycocotools.mask as coco_mask

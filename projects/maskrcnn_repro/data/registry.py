@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
-from maskrcnn_repro.data.mini_coco import MINI_COCO
-from maskrcnn_repro.data.mini_people import MINI_PEOPLE
+from maskrcnn_repro.data.synthetic.mini_coco import MINI_COCO
+from maskrcnn_repro.data.synthetic.mini_people import MINI_PEOPLE
 from maskrcnn_repro.errors import DataError, did_you_mean, listing
 
 from detectron2.config import CfgNode, get_cfg

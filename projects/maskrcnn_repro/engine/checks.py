@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from maskrcnn_repro.engine.loader import CHANNELS
+from maskrcnn_repro.data.loader import CHANNELS
+from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
 from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from maskrcnn_repro.inference.tta import check_views
 from maskrcnn_repro.modeling.mask_head import MASK_LOSS_REGISTRY, build_mask_loss
 from maskrcnn_repro.modeling.mask_head.losses import SOFTMAX_MASKS
 from maskrcnn_repro.modeling.meta_arch import MASK_OUTPUTS, PRECISIONS
-from maskrcnn_repro.proposals.prepare import check_proposal_keys
+from maskrcnn_repro.modeling.tta import check_views
 from maskrcnn_repro.roi_ops import ROI_OP_REGISTRY
 
 from detectron2.config import CfgNode

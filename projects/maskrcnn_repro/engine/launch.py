@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from maskrcnn_repro.errors import ConfigError, UserError
+from maskrcnn_repro.errors import AgreedError, ConfigError, UserError
 
 import torch
 import torch.distributed as dist
@@ -27,10 +27,6 @@ from torch.multiprocessing.spawn import (
 
 T = TypeVar("T")
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-
-
-class AgreedError(UserError):
-    """A user's error that every process raises, so that only the main one need tell it."""
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro import BACKEND
-from maskrcnn_repro.engine.checkpoint import Checkpointer
+from maskrcnn_repro._backend import BACKEND
+from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
+from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
 from maskrcnn_repro.engine.launch import agreed
-from maskrcnn_repro.engine.origin import refuse_other_head
-from maskrcnn_repro.engine.provenance import Progress, write_results
 from maskrcnn_repro.engine.setup import complete_config, enter_folder, start
 from maskrcnn_repro.engine.trainer import laid_out, train
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.evaluation.coco import Metrics, evaluate, flat, predictions_file
 from maskrcnn_repro.evaluation.table import metrics_table
-from maskrcnn_repro.inference.sheet import write_sheet
+from maskrcnn_repro.utils.provenance import Progress, write_results
+from maskrcnn_repro.visualization.sheet import write_sheet
 
 from detectron2.config import CfgNode
 from detectron2.evaluation import verify_results

@@ -7,14 +7,15 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from maskrcnn_repro import BACKEND, __version__
+from maskrcnn_repro._backend import BACKEND
+from maskrcnn_repro._version import __version__
 from maskrcnn_repro.data import prepare_data
+from maskrcnn_repro.data.proposals.prepare import prepare_proposals
 from maskrcnn_repro.engine.checks import check_config
-from maskrcnn_repro.engine.files import write_text
-from maskrcnn_repro.engine.lock import locked, refuse_used
-from maskrcnn_repro.engine.logs import logging_to
 from maskrcnn_repro.plugins import load_plugins, loaded_plugins
-from maskrcnn_repro.proposals.prepare import prepare_proposals
+from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.lock import locked, refuse_used
+from maskrcnn_repro.utils.logs import logging_to
 
 import torch
 import yaml

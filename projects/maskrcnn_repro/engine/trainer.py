@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from maskrcnn_repro.engine.checkpoint import Checkpointer
-from maskrcnn_repro.engine.loader import build_train_loader
+from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
+from maskrcnn_repro.checkpoint.class_map import mapped_weights
+from maskrcnn_repro.data.loader import build_train_loader
 from maskrcnn_repro.engine.optimizer import build_optimizer
-from maskrcnn_repro.engine.provenance import Progress
-from maskrcnn_repro.engine.randomness import Purpose, seed_everything
 from maskrcnn_repro.modeling.freezing import freeze_backbone
-from maskrcnn_repro.weights.class_map import mapped_weights
+from maskrcnn_repro.utils.provenance import Progress
+from maskrcnn_repro.utils.randomness import Purpose, seed_everything
 
 import torch
 import torch.distributed as dist

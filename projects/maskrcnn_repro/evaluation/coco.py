@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.engine.loader import build_test_loader
-from maskrcnn_repro.evaluation.encoded import RLEEvaluator
+from maskrcnn_repro.data.loader import build_test_loader
+from maskrcnn_repro.evaluation.rle_evaluator import RLEEvaluator
 from maskrcnn_repro.evaluation.table import PROPOSALS
-from maskrcnn_repro.inference.tta import TestTimeAugmentation
+from maskrcnn_repro.modeling.tta import TestTimeAugmentation
 
 from detectron2.config import CfgNode
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset

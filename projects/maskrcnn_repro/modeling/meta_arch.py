@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 from maskrcnn_repro.errors import ConfigError, did_you_mean
-from maskrcnn_repro.inference.paste import paste_to_rles
+from maskrcnn_repro.modeling.paste import paste_to_rles
 
 import torch
 from detectron2.config import CfgNode, configurable

@@ -1,7 +1,7 @@
 """The paper's tables: its numbers, the experiments behind its rows, its findings as claims."""
 
-from maskrcnn_repro.tables.claims import Claim, claims
-from maskrcnn_repro.tables.experiments import (
+from maskrcnn_repro.tables.paper.claims import Claim, claims
+from maskrcnn_repro.tables.paper.experiments import (
     LEVELS,
     Experiment,
     experiment_config,
@@ -9,7 +9,15 @@ from maskrcnn_repro.tables.experiments import (
     find_experiment,
     stages,
 )
-from maskrcnn_repro.tables.paper import Metric, Row, Table, find_row, find_table, metrics, tables
+from maskrcnn_repro.tables.paper.numbers import (
+    Metric,
+    Row,
+    Table,
+    find_row,
+    find_table,
+    metrics,
+    tables,
+)
 
 __all__ = [
     "LEVELS",

@@ -1,0 +1,131 @@
+"""Weights trained on some classes as the start of a model for others (Appendix A, from COCO to Cityscapes).
+
+Classes of the same name keep their rows of the last layers; those of the others are drawn, as the paper's
+released code does it. All other weights stay.
+
+Shape legend: K classes; rows are the entries of a weight's first dimension.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+
+from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
+from maskrcnn_repro.data import class_names
+from maskrcnn_repro.errors import CheckpointError, ConfigError, listing
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+def map_classes(
+    state_dict: Mapping[str, Tensor],
+    source_names: Sequence[str],
+    target_names: Sequence[str],
+    rng: torch.Generator,
+) -> dict[str, Tensor]:
+    """Return weights for ``target_names`` made of weights for ``source_names``.
+
+    Args:
+        state_dict: of a Detectron2 model; class scores end with the background, and so do masks that
+            compete with it. Layers that do not tell classes apart stay; with a single class, all do.
+        source_names: its classes in order.
+        target_names: the new ones in order.
+        rng: draws the rows of new classes from a Gaussian with mean and deviation of all the old ones.
+
+    Raises:
+        CheckpointError: there is no class in common, or no last layer, or one does not fit the classes.
+    """
+    if not set(source_names) & set(target_names):
+        raise CheckpointError(
+            f"The weights' classes ({listing(source_names, 4)}) and the new ones ({listing(target_names, 4)}) have no "
+            "name in common, so nothing can be mapped."
+        )
+    mapped = dict(state_dict)
+    for name, tensor in state_dict.items():
+        layer = name.split(".")[-2] if "." in name else ""
+        if layer in _ROWS:
+            rows = _ROWS[layer](len(tensor), len(source_names))
+            if rows is None:
+                raise CheckpointError(
+                    f"{name} has {len(tensor)} rows, which does not fit the {len(source_names)} classes "
+                    f"{listing(source_names, 4)}."
+                )
+            if rows:
+                mapped[name] = _map_rows(tensor, rows, source_names, target_names, rng)
+    if not any(name.split(".")[-2:-1] == ["cls_score"] for name in mapped):
+        raise CheckpointError("The weights have no layer 'cls_score': they are of no detector.")
+    return mapped
+
+
+def mapped_weights(cfg: CfgNode) -> dict[str, Tensor]:
+    """Return ``MODEL.WEIGHTS``, of a model for the classes of ``MODEL.WEIGHTS_DATASET``, for this config's.
+
+    Raises:
+        ConfigError: there are no weights.
+        CheckpointError: the weights are not those of such a model, or see :func:`map_classes`.
+    """
+    dataset = cfg.MODEL.WEIGHTS_DATASET
+    if not cfg.MODEL.WEIGHTS:
+        raise ConfigError(
+            f"MODEL.WEIGHTS_DATASET {dataset!r} says whose classes MODEL.WEIGHTS have, but MODEL.WEIGHTS is "
+            "empty; name a checkpoint."
+        )
+    old, new = class_names(dataset), class_names(cfg.DATASETS.TRAIN[0])
+    source = cfg.clone()
+    source.defrost()
+    source.MODEL.ROI_HEADS.NUM_CLASSES, source.MODEL.DEVICE = len(old), "cpu"
+    # A model of its own, because its checkpointer reads every format.
+    model = build_model(source)
+    Checkpointer(model, "", complete=True).load(cfg.MODEL.WEIGHTS, checkpointables=[])
+    mapped = map_classes(model.state_dict(), old, new, torch.Generator().manual_seed(cfg.SEED))
+    drawn = [name for name in new if name not in old]
+    logger.info(
+        "%d of %d classes start from %s; drawn at random: %s",
+        len(new) - len(drawn),
+        len(new),
+        cfg.MODEL.WEIGHTS,
+        listing(drawn),
+    )
+    return mapped
+
+
+def _score_rows(rows: int, classes: int) -> int | None:
+    """Return how many rows each class has, 0 if classes share them, None if the layer is of other ones."""
+    return 1 if rows == classes + 1 else None
+
+
+def _box_rows(rows: int, classes: int) -> int | None:
+    return {4 * classes: 4, 4: 0}.get(rows)
+
+
+def _mask_rows(rows: int, classes: int) -> int | None:
+    # One per class and cell of the output: a single cell for a convolution, m * m for an MLP.
+    for channels in (classes, classes + 1):
+        cells, rest = divmod(rows, channels)
+        if rest == 0 and math.isqrt(cells) ** 2 == cells:
+            return cells
+    return 0 if math.isqrt(rows) ** 2 == rows else None
+
+
+_ROWS = {"cls_score": _score_rows, "bbox_pred": _box_rows, "predictor": _mask_rows}
+
+
+def _map_rows(
+    tensor: Tensor, rows: int, source: Sequence[str], target: Sequence[str], rng: torch.Generator
+) -> Tensor:
+    """Return the rows of the target's classes, and behind them what the tensor has behind the source's."""
+    end = rows * len(source)
+    old = tensor[:end].unflatten(0, (len(source), rows))
+    new = torch.randn(len(target), *old.shape[1:], generator=rng).to(tensor)
+    new = new * tensor.float().std(correction=0).to(tensor) + tensor.mean()
+    for index, name in enumerate(target):
+        if name in source:
+            new[index] = old[source.index(name)]
+    return torch.cat([new.flatten(0, 1), tensor[end:]])

@@ -1,0 +1,274 @@
+"""Command lines of tables and experiments: ``scripts/run_table.py`` and ``scripts/run_experiment.py``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from maskrcnn_repro.commands.table_options import experiment_parser, table_parser
+from maskrcnn_repro.config import find_config
+from maskrcnn_repro.errors import ConfigError, OutputError, TableError
+from maskrcnn_repro.tables.paper.claims import claims
+from maskrcnn_repro.tables.paper.experiments import (
+    Experiment,
+    experiments,
+    find_experiment,
+    overlays,
+)
+from maskrcnn_repro.tables.paper.numbers import find_table, metrics, tables
+from maskrcnn_repro.tables.paper.selection import Selection, listing, select
+from maskrcnn_repro.tables.report.layout import as_text, judged_on
+from maskrcnn_repro.tables.report.readme import BEGIN, update_readme
+from maskrcnn_repro.tables.report.report import TableReport
+from maskrcnn_repro.tables.report.reporting import Known, reports, write_report
+from maskrcnn_repro.tables.report.resampled import Resampler
+from maskrcnn_repro.tables.report.saving import save_reports
+from maskrcnn_repro.tables.report.verdict_layout import claim_lines, explained, tally, verdict_json
+from maskrcnn_repro.tables.runs.overlays import check_keys
+from maskrcnn_repro.tables.runs.plan import Plan, not_at_level, plan
+from maskrcnn_repro.tables.runs.processes import cores, environments
+from maskrcnn_repro.tables.runs.progress import Console, describe, headline
+from maskrcnn_repro.tables.runs.records import State
+from maskrcnn_repro.tables.runs.runner import Failure, Runner
+from maskrcnn_repro.tables.runs.stage import EvaluationStage, RepeatedEvaluation, Setting
+from maskrcnn_repro.tables.runs.zoo import TABLE, zoo_stages
+from maskrcnn_repro.utils.command_line import drop_stdout, status_while_read
+
+import torch
+
+MAX_JOBS = 4
+"""Trainings side by side by default at level mini on a CPU; each takes about 1 GB of memory."""
+
+
+def main_table(argv: Sequence[str] | None = None) -> int:
+    """Plan, run, evaluate or report tables; see ``--help``.
+
+    Returns:
+        0; 1 if a run failed; 2 after a user's error, told in one sentence; 130 after Ctrl-C.
+    """
+    words, overrides = _split(sys.argv[1:] if argv is None else list(argv))
+    args = table_parser().parse_args(words)
+    return _guarded(lambda: _table(args, overrides))
+
+
+def main_experiment(argv: Sequence[str] | None = None) -> int:
+    """Run one experiment with all its stages; see ``--help`` and :func:`main_table`."""
+    words, overrides = _split(sys.argv[1:] if argv is None else list(argv))
+    # Intermixed: options may stand on both sides of EXPERIMENT and of KEY VALUE.
+    args = experiment_parser().parse_intermixed_args(words)
+    return _guarded(lambda: _experiment(args, (*args.opts, *overrides)))
+
+
+def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
+    if not args.tables:
+        rest = (args.rows, args.weights, args.overlay, args.seeds, args.save_records, overrides)
+        if any(rest) or args.plan or args.report or args.eval_only:
+            raise TableError("Name a table first: run_table.py TABLE [--rows ROW …]; or all.")
+        print(listing(tables().values()), flush=True)
+        return 0
+    names = list(tables()) if args.tables == ["all"] else args.tables
+    selected = select([find_table(name) for name in dict.fromkeys(names)], args.rows)
+    setting = _setting(args, overrides)
+    if args.weights and (not args.eval_only or TABLE not in names):
+        raise ConfigError(f"--weights needs table {TABLE} and --eval-only.")
+    failures: list[Failure] = []
+    known = Known(tables(), metrics(), experiments(), claims())
+    for one in selected:
+        compared = [known.experiments[name] for name in one.experiments()]
+        here = [each for each in compared if not not_at_level(each, setting.level)]
+        check_keys(setting.overlays, here, setting.level)
+    if not args.report:
+        wanted = _at_level(selected, setting, known.experiments)
+        if args.eval_only:
+            chosen = _evaluations(wanted, args, setting, selected)
+        else:
+            seeds = range(1, (args.seeds or 1) + 1)
+            chosen = plan(wanted, seeds, setting, known.experiments)
+        if args.plan:
+            print(describe(chosen, _jobs(args, setting)), flush=True)
+            return 0
+        failures = _run(chosen, args, setting)
+    resampler = Resampler(say=partial(print, flush=True))
+    made = reports([one.table for one in selected], setting, known, resampler, seeds=args.seeds)
+    lost = _show(selected, made, setting, known)
+    if args.save_records:
+        _save(made, setting, known, Path(args.save_records))
+    return _end(failures) or int(lost > 0)
+
+
+def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
+    experiment = find_experiment(args.experiment)
+    setting = _setting(args, overrides)
+    overlays(experiment, setting.level)
+    chosen = plan([experiment.id], [args.seed], setting, experiments())
+    if args.plan:
+        print(describe(chosen, _jobs(args, setting)), flush=True)
+        return 0
+    failures = _run(chosen, args, setting)
+    if not failures:
+        print(f"Results: {chosen.stages[-1].results}", flush=True)
+    return _end(failures)
+
+
+def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
+    if len(overrides) % 2:
+        raise ConfigError(
+            f"Overrides come as KEY VALUE pairs, but the last one, {overrides[-1]!r}, is alone."
+        )
+    # One process at level mini: its batches are small.
+    count = torch.cuda.device_count() if args.level == "paper" else 1
+    gpus = args.num_gpus or max(1, count)
+    own = tuple(find_config(name) for name in args.overlay)
+    return Setting(args.level, overrides, Path(args.output), gpus, own)
+
+
+def _at_level(
+    selected: Iterable[Selection], setting: Setting, known: Mapping[str, Experiment]
+) -> list[str]:
+    """Return the experiments that the level has; say which it has not.
+
+    Raises:
+        TableError: nothing can be run.
+    """
+    wanted = []
+    left_out: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for one in selected for name in one.experiments()):
+        reason = not_at_level(known[name], setting.level)
+        if reason:
+            left_out.setdefault(reason, []).append(name)
+        else:
+            wanted.append(name)
+    reasons = [f"{', '.join(names)}: left out. {reason}" for reason, names in left_out.items()]
+    if not wanted:
+        cannot = [f"{r.id}: {r.why_not}" for one in selected for r in one.rows if r.why_not]
+        raise TableError(" ".join(reasons or cannot) or "These rows are other methods' or gaps.")
+    for reason in reasons:
+        print(reason, flush=True)
+    return wanted
+
+
+def _evaluations(
+    wanted: Iterable[str], args: argparse.Namespace, setting: Setting, selected: Iterable[Selection]
+) -> Plan:
+    """Return the evaluations once more of what was trained, and of Detectron2's weights."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    known = experiments()
+    rows = [row for one in selected if one.table.id == TABLE for row in one.rows]
+    stages: list[EvaluationStage] = [*zoo_stages(args.weights, rows, setting, now)]
+    if not args.weights:
+        for seed in range(1, (args.seeds or 1) + 1):
+            for name in wanted:
+                trained = plan([name], [seed], setting, known).stages[-1]
+                status = trained.status()
+                if status.state is State.DONE:
+                    stages.append(RepeatedEvaluation.of(trained, now))
+                else:
+                    why = f"{status.state.value} {status.note}".strip()
+                    print(f"{trained.title} is left out: {why}.", flush=True)
+    return Plan(tuple(stages), frozenset(stage.key for stage in stages))
+
+
+def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failure]:
+    jobs = _jobs(args, setting)
+    print(f"{headline(chosen, jobs)}.", flush=True)
+    console = Console(chosen, jobs)
+    places = environments(jobs, _threads(args, jobs), setting.num_gpus)
+    runner = Runner(chosen, console, jobs, places)
+    try:
+        return runner.run() if chosen.missing() else []
+    except BrokenPipeError:
+        # Who read the progress has left, and the children were stopped: unlike a cut listing, not a success.
+        drop_stdout()
+        raise KeyboardInterrupt from None
+
+
+def _show(
+    selected: Sequence[Selection], made: Sequence[TableReport], setting: Setting, known: Known
+) -> int:
+    """Print tables and claims, write their files; return how many could not be written."""
+    lost = 0
+    for one, whole in zip(selected, made, strict=True):
+        shown = tuple(row for row in whole.rows if row.row in one.rows)
+        print(f"\n{as_text(replace(whole, rows=shown), metrics())}", end="", flush=True)
+        try:
+            print(
+                f"Written: {write_report(whole, setting.folder / 'tables', metrics())}", flush=True
+            )
+        except OutputError as error:  # the other tables are still wanted
+            print(f"Error: {error}", file=sys.stderr, flush=True)
+            lost += 1
+    found = [verdict_json(verdict, setting.label) for one in made for verdict in one.verdicts]
+    if found:
+        found.sort(key=lambda one: list(known.claims).index(one["id"]))
+        lines = [*judged_on(made), *claim_lines(found), f"{tally(found)}.", *explained(found)]
+        print("\n".join(["", *lines]), flush=True)
+    return lost + _page(made, setting.folder / "report.html", known)
+
+
+def _page(made: Sequence[TableReport], path: Path, known: Known) -> int:
+    """Write the HTML report of all tables shown; return 1 if it could not be written."""
+    # Here, not above: it loads Matplotlib, for which plans and listings need not wait.
+    from maskrcnn_repro.tables.report.html import write_page
+
+    order = list(known.claims)
+    found = sorted((v for one in made for v in one.verdicts), key=lambda v: order.index(v.claim.id))
+    try:
+        problems = write_page(path, made, found, known.columns)
+    except OutputError as error:
+        print(f"Error: {error}", file=sys.stderr, flush=True)
+        return 1
+    print(
+        "\n".join([f"Written: {path}", *(f"Not in it: {text}." for text in problems)]), flush=True
+    )
+    return 0
+
+
+def _save(made: Sequence[TableReport], setting: Setting, known: Known, place: Path) -> None:
+    """Keep the records of reports, and write the results of the README beside them anew."""
+    print(f"Kept: {save_reports(made, setting, known, place)}", flush=True)
+    readme = place.resolve().parent / "README.md"
+    if readme.is_file() and BEGIN in readme.read_text(encoding="utf-8"):
+        update_readme(readme, place)
+        print(f"Written: the results in {readme}", flush=True)
+
+
+def _end(failures: Sequence[Failure]) -> int:
+    for failure in failures:
+        print(f"\n{failure.stage.title} failed: {failure.reason}", file=sys.stderr)
+        for line in failure.lines:
+            print(f"    {line}", file=sys.stderr)
+        if failure.console:
+            print(f"    All of it: {failure.console}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _jobs(args: argparse.Namespace, setting: Setting) -> int:
+    if args.jobs:
+        return int(args.jobs)
+    alone = setting.level != "mini" or torch.cuda.is_available()
+    return 1 if alone else min(MAX_JOBS, cores())
+
+
+def _threads(args: argparse.Namespace, jobs: int) -> int | None:
+    return args.threads or (max(1, cores() // jobs) if jobs > 1 else None)
+
+
+def _guarded(run: Callable[[], int]) -> int:
+    try:
+        return status_while_read(run)
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on where this one was.", file=sys.stderr, flush=True)
+        return 130
+
+
+def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Return what stands before ``--`` and what stands behind it."""
+    if "--" not in words:
+        return words, ()
+    place = words.index("--")
+    return words[:place], tuple(words[place + 1 :])

@@ -1,0 +1,162 @@
+"""Detectron2's file of proposals: a pickled dict of lists, one entry per image.
+
+Keys: ``ids``, ``boxes`` (P, 4), ``objectness_logits`` (P,), ``bbox_mode``; Detectron's older files say
+``indexes`` and ``scores``. P = proposals of one image. It is read without running what it names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro.data.proposals.store import SUFFIX, ProposalStore
+from maskrcnn_repro.data.proposals.writer import StoreWriter
+from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.utils.files import replaced
+from maskrcnn_repro.utils.pickles import Stand, as_array, entries, plain
+from maskrcnn_repro.utils.provenance import code_origin
+
+import numpy as np
+from detectron2.structures import BoxMode
+
+logger = logging.getLogger(__name__)
+OLD_NAMES = {"indexes": "ids", "scores": "objectness_logits"}
+MODES = (BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "maskrcnn_repro"
+
+
+def import_pickle(file: Path, path: Path) -> ProposalStore:
+    """Write a store at ``path`` from Detectron2's file; the file's content is held in memory meanwhile.
+
+    Raises:
+        DataError: the file is missing, truncated, or not in this format.
+    """
+    content = _read(file)
+    ids, boxes, logits = (
+        _list(file, content, key) for key in ("ids", "boxes", "objectness_logits")
+    )
+    if not len(ids) == len(boxes) == len(logits):
+        raise DataError(
+            f"{str(file)!r}: {len(ids)} ids, {len(boxes)} boxes and {len(logits)} objectness_logits; "
+            "there must be one of each per image."
+        )
+    mode = _mode(file, content)
+    writer = StoreWriter(path)
+    for number, one in enumerate(zip(ids, boxes, logits, strict=True)):
+        try:
+            writer.add(*_image(*one, mode))
+        except (ValueError, IndexError) as error:
+            raise DataError(f"{str(file)!r}: entry {number} holds {error}.") from error
+    writer.finish(
+        dataset=None,
+        images_sha256=None,
+        origin={"imported_from": str(file), **_stamp(file), "code": code_origin()},
+    )
+    logger.info("Imported proposals of %d images from %s to %s", len(ids), file, path)
+    return ProposalStore(path)
+
+
+def export_pickle(store: ProposalStore, file: Path) -> None:
+    """Write a store as Detectron2's file, in one step."""
+    # Slices of the mapped arrays: the pickler reads each when it comes to it.
+    spans = list(zip(store.offsets[:-1].tolist(), store.offsets[1:].tolist(), strict=True))
+    content = {
+        "ids": store.image_ids(),
+        "boxes": [store.boxes[begin:end] for begin, end in spans],
+        "objectness_logits": [store.logits[begin:end] for begin, end in spans],
+        "bbox_mode": BoxMode.XYXY_ABS.value,
+    }
+    with replaced(file) as beside, beside.open("wb") as stream:
+        pickle.dump(content, stream, protocol=4)
+
+
+def imported(file: Path) -> Path | None:
+    """Return the folder that :func:`keep_imported` made of this very file; None if there is none."""
+    for path in _places(file):
+        try:
+            origin = ProposalStore(path).index["origin"]
+        except DataError:
+            continue
+        if {key: origin.get(key) for key in ("bytes", "changed")} == _stamp(file):
+            return path
+    return None
+
+
+def keep_imported(file: Path) -> Path:
+    """Import Detectron2's file, beside it or, where that cannot be written, into the user's cache."""
+    found = imported(file)
+    if found:
+        return found
+    beside, cache = _places(file)
+    path = beside if os.access(file.parent, os.W_OK) else cache
+    import_pickle(file, path)
+    return path
+
+
+def _places(file: Path) -> tuple[Path, Path]:
+    # The suffix stays in the name: a store of ours may lie beside its own export.
+    name = f"{file.name}{SUFFIX}"
+    inside = "_".join(file.absolute().parent.parts[1:])
+    return file.with_name(name), CACHE / "proposals" / inside / name
+
+
+def _stamp(file: Path) -> dict[str, int]:
+    """Return what tells a file from its later versions without reading its gigabytes."""
+    facts = file.stat()
+    return {"bytes": facts.st_size, "changed": facts.st_mtime_ns}
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        with file.open("rb") as stream:
+            content = entries(stream)
+    except OSError as error:
+        raise DataError(f"Proposals {str(file)!r} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise DataError(
+            f"{str(file)!r} is no file of proposals in Detectron2's format: {error}."
+        ) from error
+    return {OLD_NAMES.get(str(key), str(key)): value for key, value in content.items()}
+
+
+def _list(file: Path, content: Mapping[str, Any], key: str) -> Any:
+    if key not in content:
+        raise DataError(
+            f"{str(file)!r} has no {key!r}, which Detectron2's files of proposals have; it has "
+            f"{', '.join(sorted(content)) or 'nothing'}."
+        )
+    value = content[key]
+    try:
+        return as_array(value).tolist() if isinstance(value, Stand) else list(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{str(file)!r}: {key!r} is no list, but {error}.") from error
+
+
+def _image(
+    image_id: Any, boxes: Any, logits: Any, mode: BoxMode
+) -> tuple[int | str, np.ndarray, np.ndarray]:
+    """Return one image's id, boxes as xyxy and logits, in Detectron2's own order, ties included."""
+    image_id, boxes, logits = plain(image_id), as_array(boxes), as_array(logits)
+    if not isinstance(image_id, int | str):
+        raise ValueError(f"an image id that is neither integer nor text, {image_id!r}")  # noqa: TRY004
+    if boxes.shape != (*logits.shape, 4):
+        raise ValueError(f"boxes {boxes.shape} and logits {logits.shape}, not (P, 4) and (P,)")
+    best_first = logits.argsort()[::-1]
+    return image_id, BoxMode.convert(boxes[best_first], mode, BoxMode.XYXY_ABS), logits[best_first]
+
+
+def _mode(file: Path, content: Mapping[str, Any]) -> BoxMode:
+    value = content.get("bbox_mode", BoxMode.XYXY_ABS.value)
+    try:
+        if isinstance(value, Stand) and value.name.endswith(".BoxMode"):  # pickled as an enum
+            (value,) = value.arguments
+        mode = BoxMode(plain(value))
+    except ValueError as error:
+        raise DataError(f"{str(file)!r}: 'bbox_mode' is {error}.") from error
+    if mode not in MODES:
+        raise DataError(f"{str(file)!r}: boxes in {mode!r}; only XYXY_ABS and XYWH_ABS are read.")
+    return mode

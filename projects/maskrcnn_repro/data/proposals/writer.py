@@ -1,0 +1,186 @@
+"""Writing a store of proposals image by image, in as little memory as one image takes.
+
+P = proposals of one image, N = images. The folder is written beside its place under a hidden name and
+renamed when whole, so that a killed process leaves nothing that looks like a store.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro.data.proposals.store import (
+    ARRAYS,
+    BLOCK,
+    FORMAT,
+    IDS,
+    INDEX,
+    NPY_HEADER,
+    VERSION,
+    checksum,
+)
+from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.utils.files import write_text
+
+import numpy as np
+from numpy.lib import format as npy
+
+
+class StoreWriter:
+    """Writes proposals into a new folder; :meth:`finish` makes it a store.
+
+    Args:
+        path: where the store is to be.
+        part: of a distributed run, the number of the process: each writes a folder of its own, and
+            the first one absorbs the others.
+    """
+
+    def __init__(self, path: Path, part: int = 0) -> None:
+        self.path = path
+        self.folder = part_folder(path, part)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        self._boxes = _GrowingArray(self.folder / "boxes.npy", (4,))
+        self._logits = _GrowingArray(self.folder / "logits.npy", ())
+        self._ids: list[int | str] = []
+        self._offsets = [0]
+
+    def add(self, image_id: int | str, boxes: np.ndarray, logits: np.ndarray) -> None:
+        """Write the proposals of an image, best first.
+
+        Args:
+            image_id: as in the data set.
+            boxes: (P, 4) x1, y1, x2, y2 in pixels of the original image.
+            logits: (P,) objectness; those of equal logits keep their order.
+
+        Raises:
+            DataError: shapes do not fit, or a number is not finite.
+        """
+        boxes, logits = np.asarray(boxes, "<f4"), np.asarray(logits, "<f4")
+        if boxes.size == 0 and logits.size == 0:
+            boxes, logits = boxes.reshape(0, 4), logits.reshape(0)
+        if boxes.shape != (*logits.shape, 4) or logits.ndim != 1:
+            raise DataError(
+                f"Proposals of image {image_id!r}: boxes {boxes.shape} and logits {logits.shape}, not "
+                "(P, 4) and (P,)."
+            )
+        if not (np.isfinite(boxes).all() and np.isfinite(logits).all()):
+            raise DataError(f"Proposals of image {image_id!r}: a number is infinite or NaN.")
+        if (logits[1:] > logits[:-1]).any():
+            order = np.argsort(-logits, kind="stable")
+            boxes, logits = boxes[order], logits[order]
+        self._boxes.append(boxes)
+        self._logits.append(logits)
+        self._ids.append(image_id)
+        self._offsets.append(self._offsets[-1] + len(logits))
+
+    def absorb(self, part: int) -> None:
+        """Append what another process has written and closed, and remove its folder."""
+        folder = part_folder(self.path, part)
+        self._boxes.append_file(folder / "boxes.npy")
+        self._logits.append_file(folder / "logits.npy")
+        self._ids += json.loads((folder / IDS).read_text(encoding="utf-8"))
+        offsets = np.load(folder / "offsets.npy")
+        self._offsets += (offsets[1:] + self._offsets[-1]).tolist()
+        shutil.rmtree(folder)
+
+    def close(self) -> None:
+        """Write what is left, so that another process may absorb it."""
+        self._boxes.close()
+        self._logits.close()
+        offsets = _GrowingArray(self.folder / "offsets.npy", ())
+        offsets.append(np.asarray(self._offsets, ARRAYS["offsets.npy"]))
+        offsets.close()
+        write_text(self.folder / IDS, json.dumps(self._ids))
+
+    def finish(
+        self, *, dataset: str | None, images_sha256: str | None, origin: Mapping[str, Any]
+    ) -> None:
+        """Make the folder a store, in the place of an earlier one if there is one.
+
+        Args:
+            dataset: name of the data set; None if unknown.
+            images_sha256: :func:`~maskrcnn_repro.data.proposals.store.digest_of` its images; None if unknown.
+            origin: what made the proposals; plain values.
+        """
+        self.close()
+        index = {
+            "format": FORMAT,
+            "version": VERSION,
+            "dataset": dataset,
+            "images": len(self._ids),
+            "proposals": self._offsets[-1],
+            "images_sha256": images_sha256,
+            "files": {name: self._facts(name) for name in (*ARRAYS, IDS)},
+            "origin": dict(origin),
+            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        write_text(self.folder / INDEX, json.dumps(index, indent=2, allow_nan=False) + "\n")
+        old = self.path.with_name(f".old-{self.path.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        if self.path.exists():
+            os.replace(self.path, old)
+        os.replace(self.folder, self.path)
+        # Also what killed runs of more processes left.
+        for left in (old, *self.path.parent.glob(f".part*-{self.path.name}")):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _facts(self, name: str) -> dict[str, int]:
+        file = self.folder / name
+        growing = {"boxes.npy": self._boxes, "logits.npy": self._logits}.get(name)
+        # The large files' checksums were gathered on the way.
+        crc32 = growing.crc32 if growing else checksum(file)
+        return {"bytes": file.stat().st_size, "crc32": crc32}
+
+
+def part_folder(path: Path, part: int) -> Path:
+    """Return where a process writes its part of the store at ``path``."""
+    return path.with_name(f".part{part}-{path.name}")
+
+
+class _GrowingArray:
+    """An ``.npy`` file to which rows are appended; its length is known at the end only."""
+
+    def __init__(self, path: Path, row: tuple[int, ...]) -> None:
+        self.crc32, self._length, self._row = 0, 0, row
+        self._dtype = np.dtype(ARRAYS[path.name])
+        self._file = path.open("wb")
+        self._write_header()
+
+    def append(self, rows: np.ndarray) -> None:
+        self._append_bytes(np.ascontiguousarray(rows, self._dtype).tobytes())
+
+    def append_file(self, path: Path) -> None:
+        with path.open("rb") as stream:
+            stream.seek(NPY_HEADER)
+            while block := stream.read(BLOCK):
+                self._append_bytes(block)
+
+    def close(self) -> None:
+        if not self._file.closed:
+            row_bytes = self._dtype.itemsize * int(np.prod(self._row, dtype=int))
+            self._length = (self._file.tell() - NPY_HEADER) // row_bytes
+            self._write_header()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def _append_bytes(self, content: bytes) -> None:
+        self.crc32 = zlib.crc32(content, self.crc32)
+        self._file.write(content)
+
+    def _write_header(self) -> None:
+        self._file.seek(0)
+        header = {
+            "descr": self._dtype.str,
+            "fortran_order": False,
+            "shape": (self._length, *self._row),
+        }
+        npy.write_array_header_1_0(self._file, header)
+        assert self._file.tell() == NPY_HEADER

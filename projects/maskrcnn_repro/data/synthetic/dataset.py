@@ -1,0 +1,144 @@
+"""A family of generated data sets: how an image is drawn, and the names under which Detectron2 finds them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from maskrcnn_repro.data.synthetic.draws import Draws
+from maskrcnn_repro.data.synthetic.writing import cache_root, write_once
+from maskrcnn_repro.errors import DataError, did_you_mean
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from numpy.typing import NDArray
+from PIL import Image
+
+SPLITS = {"train": 2000, "val": 1000}
+"""Split name to its number of images."""
+
+
+class Drawing(Protocol):
+    """One drawn image."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3), RGB."""
+
+    def annotations(self) -> list[dict[str, Any]]:
+        """Return COCO annotations without ``id`` and ``image_id``."""
+
+
+@dataclass(frozen=True)
+class GeneratedSet:
+    """COCO-format data drawn by code, the same on every machine.
+
+    Image ``i`` of a split and a seed is the same however many are drawn.
+    """
+
+    name: str
+    """Start of the registered names, such as ``"mini_coco"``."""
+    version: int
+    """Raised whenever the same seed gives other pixels or annotations; names the folder."""
+    draw: Callable[[Draws], Drawing]
+    """Draws one image from a stream of random integers."""
+    categories: tuple[Mapping[str, Any], ...]
+    """As in the COCO JSON, by increasing id."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Further facts for Detectron2, beside the names of the classes."""
+
+    def dataset_name(self, split: str, seed: int = 0) -> str:
+        """Return the registered name: ``mini_coco_train``, for other seeds ``mini_coco_seed1_train``."""
+        return f"{self.name}_{split}" if seed == 0 else f"{self.name}_seed{seed}_{split}"
+
+    def seed_of(self, dataset_name: str) -> int | None:
+        """Return the seed that a name such as ``mini_coco_seed7_val`` says; None for other names."""
+        match = re.fullmatch(rf"{self.name}_seed(\d+)_(?:{'|'.join(SPLITS)})", dataset_name)
+        return int(match.group(1)) if match else None
+
+    def folder(self, root: Path, split: str, seed: int, num_images: int) -> Path:
+        """Return where :meth:`generate` puts this data set; nothing is written."""
+        return root / self.name / f"v{self.version}" / f"seed{seed}_{split}_{num_images}"
+
+    def generate(
+        self, root: Path, split: str, seed: int = 0, num_images: int | None = None
+    ) -> Path:
+        """Write the data set unless it is there already; see :func:`write_once`.
+
+        Args:
+            root: folder below which all generated data lies.
+            split: ``"train"`` or ``"val"``; their images are drawn independently.
+            seed: of the generator, >= 0.
+            num_images: default: the split's number in :data:`SPLITS`.
+
+        Returns:
+            The folder with ``instances.json`` and ``images/``.
+
+        Raises:
+            DataError: an argument is out of range, or the folder cannot be written.
+        """
+        if split not in SPLITS:
+            raise DataError(
+                f"Split {split!r} is not one of {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}"
+            )
+        num_images = SPLITS[split] if num_images is None else num_images
+        if seed < 0 or num_images < 1:
+            raise DataError(
+                f"Seed {seed} has to be >= 0 and the number of images {num_images} >= 1."
+            )
+        target = self.folder(Path(root), split, seed, num_images)
+        contents = {"version": self.version, "seed": seed, "split": split, "num_images": num_images}
+        write_once(target, contents, self._draw_all)
+        return target
+
+    def register(self, seed: int) -> None:
+        """Register the train and val split of a seed; a seed that is registered already stays as it is.
+
+        Nothing is written until a split is loaded, which also writes the ``json_file`` of its metadata.
+        """
+        root = cache_root()
+        for split, num_images in SPLITS.items():
+            name = self.dataset_name(split, seed)
+            if name in DatasetCatalog:
+                continue
+            data = self.folder(root, split, seed, num_images)
+            DatasetCatalog.register(name, partial(self._load, root, split, seed))
+            MetadataCatalog.get(name).set(
+                json_file=str(data / "instances.json"),
+                image_root=str(data / "images"),
+                evaluator_type="coco",
+                # Known before anything is written; in the order of their ids, as the loader sets them.
+                thing_classes=[category["name"] for category in self.categories],
+                has_rle_masks=True,
+                **self.metadata,
+            )
+
+    def _load(self, root: Path, split: str, seed: int) -> list[dict[str, Any]]:
+        data = self.generate(root, split, seed)
+        name = self.dataset_name(split, seed)
+        return load_coco_json(str(data / "instances.json"), str(data / "images"), name)
+
+    def _draw_all(self, images: Path, contents: dict[str, Any]) -> dict[str, Any]:
+        """Write the PNG files and return the COCO JSON."""
+        stream = list(SPLITS).index(contents["split"])
+        records: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for image_id in range(1, contents["num_images"] + 1):
+            drawing = self.draw(Draws(contents["seed"], stream, image_id))
+            height, width, _ = drawing.image.shape
+            name = f"{image_id:06d}.png"
+            # Level 1 is five times quicker than the default, and a tenth larger.
+            Image.fromarray(drawing.image).save(images / name, compress_level=1)
+            records.append({"id": image_id, "file_name": name, "height": height, "width": width})
+            for annotation in drawing.annotations():
+                annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
+        return {
+            "info": {"description": f"{self.name}, generated by maskrcnn-repro", **contents},
+            "images": records,
+            "annotations": annotations,
+            "categories": [dict(category) for category in self.categories],
+        }

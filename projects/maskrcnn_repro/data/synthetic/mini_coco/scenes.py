@@ -1,0 +1,177 @@
+"""One image with its annotations: objects laid over each other, back to front."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from maskrcnn_repro.data.synthetic.annotations import box_of, rle_of, runs_of
+from maskrcnn_repro.data.synthetic.draws import Draws
+from maskrcnn_repro.data.synthetic.mini_coco.shapes import (
+    FIFTHS,
+    SHAPES,
+    Point,
+    Ring,
+    area,
+    fill,
+    place,
+)
+from maskrcnn_repro.data.synthetic.textures import Colour, muted_colour, paint
+
+import numpy as np
+from numpy.typing import NDArray
+
+# H, W = height and width of the image in pixels.
+
+# COCO's ids have gaps too (it has 80 classes with ids up to 90).
+CATEGORY_IDS = dict(zip(sorted(SHAPES), (1, 2, 3, 5, 6, 8, 9, 12), strict=True))
+"""Class name to the category id in the JSON."""
+
+SIDES = (128, 136, 144, 152, 160)
+"""Heights and widths of images."""
+
+SMALLEST, LARGEST = 24, 96
+"""Length of an object in pixels, before it is turned; nothing is longer when turned either."""
+
+LARGEST_TURN = 45
+"""Degrees by which an object leans to either side: as in photographs, most things stand upright."""
+
+LEAST_VISIBLE = 60
+"""Percent of its area that every object shows at least."""
+
+COLOURS: dict[str, Colour] = {
+    "arrow": (215, 70, 60),
+    "bar": (225, 150, 50),
+    "crescent": (205, 205, 70),
+    "cross": (95, 190, 80),
+    "ell": (70, 190, 190),
+    "horseshoe": (80, 120, 220),
+    "ring": (150, 90, 210),
+    "star": (215, 100, 170),
+}
+"""Class name to its typical colour."""
+
+COLOUR_SPREAD = 36
+"""How far each channel of an object's colour may lie from the typical one."""
+
+
+@dataclass
+class _Object:
+    category: str
+    outline: list[Ring] | None
+    """In fifths of a pixel; None for a crowd."""
+    full_area: int
+    """In square pixels, what others hide and what lies outside the image included."""
+
+
+@dataclass
+class Scene:
+    """One image and what lies in it."""
+
+    image: NDArray[np.uint8]
+    """H,W,3, RGB."""
+    owner: NDArray[np.int64]
+    """H,W: the index of the object that shows at each pixel, plus one; 0 is ground."""
+    objects: list[_Object] = field(default_factory=list)
+
+    def annotations(self) -> list[dict[str, Any]]:
+        """Return COCO annotations without ``id`` and ``image_id``, of what is visible."""
+        return [self._annotation(i, thing) for i, thing in enumerate(self.objects, start=1)]
+
+    def _annotation(self, index: int, thing: _Object) -> dict[str, Any]:
+        mask = self.owner == index
+        return {
+            "category_id": CATEGORY_IDS[thing.category],
+            "iscrowd": int(thing.outline is None),
+            "area": int(mask.sum()),
+            "bbox": box_of(mask),
+            "segmentation": _segmentation(mask, thing.outline),
+        }
+
+
+def draw_scene(draws: Draws) -> Scene:
+    """Draw an image: ground, seldom a crowd, two to five objects; one in fifty stays empty."""
+    height, width = draws.choice(SIDES), draws.choice(SIDES)
+    image = paint(draws, muted_colour(draws), height, width, swing=40)
+    scene = Scene(image, np.zeros((height, width), dtype=np.int64))
+    if draws.one_in(50):
+        return scene
+    if draws.one_in(25):
+        _add_crowd(scene, draws)
+    goal = len(scene.objects) + draws.between(2, 5)
+    # Bounded, though in practice few places are refused.
+    for _ in range(60):
+        if len(scene.objects) == goal:
+            break
+        _add_object(scene, draws)
+    return scene
+
+
+def _add_object(scene: Scene, draws: Draws) -> None:
+    """Lay a random object on top, unless it hides another or can hardly be seen itself."""
+    category = draws.choice(tuple(SHAPES))
+    length = draws.between(SMALLEST, LARGEST)
+    size = (length, length * draws.between(65, 100) // 100)
+    turn = draws.between(-LARGEST_TURN, LARGEST_TURN)
+    outline = place(SHAPES[category](draws), size, turn, _centre(scene, draws, length))
+    if max(max(axis) - min(axis) for axis in zip(*outline[0], strict=True)) > LARGEST * FIFTHS:
+        return
+    mask = fill(outline, *scene.owner.shape)
+    left = np.bincount(scene.owner[~mask], minlength=len(scene.objects) + 1)
+    thing = _Object(category, outline, area(outline))
+    shown = np.array([*left[1:], mask.sum()])
+    full = np.array([one.full_area for one in (*scene.objects, thing)])
+    if (100 * shown >= LEAST_VISIBLE * full).all():
+        _lay(scene, thing, mask, draws)
+
+
+def _centre(scene: Scene, draws: Draws, length: int) -> Point:
+    """Return a place in fifths of a pixel: mostly inside the image, often close to another object."""
+    height, width = scene.owner.shape
+    if scene.objects and draws.one_in(8):
+        neighbour = scene.owner == 1 + draws.below(len(scene.objects))
+        rows, columns = np.nonzero(neighbour)
+        pixel = draws.below(len(rows))
+        return int(columns[pixel]) * FIFTHS, int(rows[pixel]) * FIFTHS
+    margin = 4 if draws.one_in(8) else length // 2 + 2
+    return (
+        draws.between(margin * FIFTHS, (width - margin) * FIFTHS),
+        draws.between(margin * FIFTHS, (height - margin) * FIFTHS),
+    )
+
+
+def _add_crowd(scene: Scene, draws: Draws) -> None:
+    """Lay a cluster of objects on the ground that are too small to be told apart."""
+    category = draws.choice(tuple(SHAPES))
+    height, width = scene.owner.shape
+    x, y = draws.between(30, width - 30), draws.between(30, height - 30)
+    mask = np.zeros((height, width), dtype=bool)
+    for _ in range(draws.between(8, 16)):
+        centre = (x + draws.between(-18, 18)) * FIFTHS, (y + draws.between(-18, 18)) * FIFTHS
+        size = (draws.between(6, 9),) * 2
+        mask |= fill(place(SHAPES[category](draws), size, draws.below(360), centre), height, width)
+    _lay(scene, _Object(category, None, int(mask.sum())), mask, draws)
+
+
+def _lay(scene: Scene, thing: _Object, mask: NDArray[np.bool_], draws: Draws) -> None:
+    red, green, blue = (
+        channel + draws.between(-COLOUR_SPREAD, COLOUR_SPREAD)
+        for channel in COLOURS[thing.category]
+    )
+    scene.objects.append(thing)
+    scene.owner[mask] = len(scene.objects)
+    left, top, width, height = box_of(mask)
+    window = np.s_[top : top + height, left : left + width]
+    texture = paint(draws, (red, green, blue), height, width, swing=60)
+    scene.image[window][mask[window]] = texture[mask[window]]
+
+
+def _segmentation(mask: NDArray[np.bool_], outline: list[Ring] | None) -> Any:
+    """Return what COCO would have: a polygon where that says it all, RLE for a cut, a hole, a crowd."""
+    height, width = mask.shape
+    if outline is None:
+        return runs_of(mask)
+    inside = all(0 <= x <= width * FIFTHS and 0 <= y <= height * FIFTHS for x, y in outline[0])
+    if len(outline) == 1 and inside and np.array_equal(mask, fill(outline, height, width)):
+        return [[coordinate / FIFTHS for point in outline[0] for coordinate in point]]
+    return rle_of(mask)

@@ -1,0 +1,195 @@
+"""A figure made of thick strokes over its joints: clothes, a face, and which part of it hides which.
+
+Places in the image are integers in EIGHTHS of a pixel, depths in UNITs of the body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from maskrcnn_repro.data.synthetic.draws import Draws
+from maskrcnn_repro.data.synthetic.mini_people.poses import (
+    SIDES,
+    UNIT,
+    Vector,
+    draw_pose,
+    joints,
+    view,
+)
+from maskrcnn_repro.data.synthetic.textures import Colour, colour_unlike
+
+EIGHTHS = 8
+
+TORSO, HEAD = 1, 2
+ARMS = {"left": 3, "right": 4}
+LEGS = {"left": 5, "right": 6}
+"""Numbers of the parts; each hides another, or is hidden, as a whole."""
+
+_SKIN = (
+    (241, 199, 166), (224, 172, 130), (198, 134, 90), (150, 98, 64), (104, 66, 44), (255, 214, 186),
+)  # fmt: skip
+_HAIR = ((38, 28, 24), (82, 54, 34), (140, 92, 48), (212, 176, 96), (120, 46, 28), (150, 150, 152))
+_EYES, _SHOES = (25, 25, 35), (40, 36, 40)
+# Degrees by which a figure is turned from facing the viewer, and tilted in the image, to either side.
+_TURN, _TILT = 60, 15
+# Least radius of a stroke, of an eye, and least width of a seam: small figures stay whole.
+_THIN, _DOT, _SEAM = 8, 5, 5
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A thick line with round ends; a disc, if they are the same."""
+
+    start: tuple[int, int]
+    end: tuple[int, int]
+    radius: int
+    """In EIGHTHS of a pixel."""
+    colour: Colour
+    is_cloth: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A body as it would appear if nothing else stood in its way."""
+
+    size: int
+    """Height of the standing body in pixels."""
+    joints: dict[str, Vector]
+    """x, y and depth of COCO's keypoints and of some more places."""
+    parts: list[tuple[int, list[Stroke]]]
+    """Number and strokes of each part, from back to front."""
+    seam: int
+    """Width of the dark line around each part, in EIGHTHS of a pixel; it belongs to the part."""
+
+    def depth(self, name: str) -> int:
+        """Return how far a joint lies before (or, below 0, behind) the middle of the body there."""
+        middle = {"nose": "head", "eye": "head", "ear": "head", "shoulder": "neck"}
+        reference = middle.get(name.rpartition("_")[2])
+        return self.joints[name][2] - (self.joints[reference][2] if reference else 0)
+
+
+@dataclass(frozen=True)
+class _Clothes:
+    skin: Colour
+    hair: Colour
+    shirt: Colour
+    sleeve: dict[str, Colour]
+    leg: dict[str, Colour]
+    short_sleeves: bool
+    short_legs: bool
+
+
+def draw_figure(draws: Draws, size: int, foot: tuple[int, int], ground: Colour) -> Figure:
+    """Return a random figure.
+
+    Args:
+        draws: decides pose, side and colours.
+        size: height of the standing body in pixels.
+        foot: column of the place between its hips, and row of its lowest joint; EIGHTHS of a pixel.
+        ground: the colour that it has to stand out from.
+    """
+    yaw, roll = draws.between(-_TURN, _TURN), draws.between(-_TILT, _TILT)
+    scale = size * EIGHTHS
+    seen = {name: view(place, yaw, roll) for name, place in joints(draw_pose(draws)).items()}
+    lowest = max(y for _, y, _ in seen.values())
+    places = {
+        name: (foot[0] + x * scale // UNIT, foot[1] + (y - lowest) * scale // UNIT, depth)
+        for name, (x, y, depth) in seen.items()
+    }
+    figure = Figure(size, places, [], max(_SEAM, 9 * scale // UNIT))
+    figure.parts.extend(_parts(figure, _clothes(draws, ground)))
+    return figure
+
+
+def _clothes(draws: Draws, ground: Colour) -> _Clothes:
+    chosen: list[Colour] = []
+    for _ in range(5):
+        chosen.append(colour_unlike(draws, ground, chosen))
+    return _Clothes(
+        skin=draws.choice(_SKIN),
+        hair=draws.choice(_HAIR),
+        shirt=chosen[0],
+        # Left and right differ, but no colour means left: a mirrored image would say the contrary.
+        sleeve=dict(zip(SIDES, chosen[1:3], strict=True)),
+        leg=dict(zip(SIDES, chosen[3:], strict=True)),
+        short_sleeves=draws.one_in(3),
+        short_legs=draws.one_in(4),
+    )
+
+
+def _parts(figure: Figure, clothes: _Clothes) -> list[tuple[int, list[Stroke]]]:
+    places = figure.joints
+    # By depth. The head is before the torso unless it leans away; shirts hang over trousers.
+    made = [
+        (-15, TORSO, _torso(figure, clothes)),
+        (places["head"][2] // 2, HEAD, _head(figure, clothes)),
+    ]
+    for side in SIDES:
+        arm = (places[f"{side}_elbow"][2] + places[f"{side}_wrist"][2]) // 2
+        leg = (places[f"{side}_knee"][2] + places[f"{side}_ankle"][2]) // 2
+        made.append((arm, ARMS[side], _arm(figure, clothes, side)))
+        made.append((leg - 40, LEGS[side], _leg(figure, clothes, side)))
+    made.sort(key=lambda part: part[0])
+    return [(number, strokes) for _, number, strokes in made]
+
+
+def _stroke(
+    figure: Figure, ends: tuple[str, str], radius: int, colour: Colour, is_cloth: bool = True
+) -> Stroke:
+    start, end = (figure.joints[name][:2] for name in ends)
+    return Stroke(start, end, _pixels(figure, radius, _THIN), colour, is_cloth)
+
+
+def _disc(figure: Figure, name: str, radius: int, colour: Colour, least: int = _THIN) -> Stroke:
+    place = figure.joints[name][:2]
+    return Stroke(place, place, _pixels(figure, radius, least), colour)
+
+
+def _pixels(figure: Figure, units: int, least: int) -> int:
+    return max(least, units * figure.size * EIGHTHS // UNIT)
+
+
+def _torso(figure: Figure, clothes: _Clothes) -> list[Stroke]:
+    def between(name: str, share: int) -> tuple[int, int]:
+        """Return the point ``share`` percent of the way from the left joint to the right one."""
+        a, b = figure.joints[f"left_{name}"], figure.joints[f"right_{name}"]
+        return a[0] + (b[0] - a[0]) * share // 100, a[1] + (b[1] - a[1]) * share // 100
+
+    radius = _pixels(figure, 52, _THIN)
+    return [
+        Stroke(between("shoulder", top), between("hip", hem), radius, clothes.shirt, True)
+        for top, hem in ((18, 12), (82, 88), (50, 50))
+    ]
+
+
+def _arm(figure: Figure, clothes: _Clothes, side: str) -> list[Stroke]:
+    shoulder, elbow, wrist = (f"{side}_{name}" for name in ("shoulder", "elbow", "wrist"))
+    bare, sleeve = clothes.short_sleeves, clothes.sleeve[side]
+    return [
+        _stroke(figure, (wrist, wrist), 36, clothes.skin, is_cloth=False),
+        _stroke(figure, (elbow, wrist), 31, clothes.skin if bare else sleeve, is_cloth=not bare),
+        _stroke(figure, (shoulder, elbow), 38, sleeve),
+    ]
+
+
+def _leg(figure: Figure, clothes: _Clothes, side: str) -> list[Stroke]:
+    hip, knee, ankle, toe = (f"{side}_{name}" for name in ("hip", "knee", "ankle", "toe"))
+    bare, cloth = clothes.short_legs, clothes.leg[side]
+    return [
+        _stroke(figure, (ankle, toe), 30, _SHOES),
+        _stroke(figure, (knee, ankle), 38, clothes.skin if bare else cloth, is_cloth=not bare),
+        _stroke(figure, (hip, knee), 50, cloth),
+    ]
+
+
+def _head(figure: Figure, clothes: _Clothes) -> list[Stroke]:
+    skin = clothes.skin
+    ears = {f"{side}_ear": _disc(figure, f"{side}_ear", 24, skin) for side in SIDES}
+    before = [ear for name, ear in ears.items() if figure.depth(name) > 40]
+    beside = [ear for name, ear in ears.items() if -40 <= figure.depth(name) <= 40]
+    neck = _stroke(figure, ("neck", "head"), 34, skin, is_cloth=False)
+    hair, face = _disc(figure, "hair", 92, clothes.hair), _disc(figure, "face", 70, skin)
+    shade = (skin[0] * 3 // 4, skin[1] * 3 // 5, skin[2] * 3 // 5)
+    nose = _disc(figure, "nose", 17, shade, _DOT)
+    eyes = [_disc(figure, f"{side}_eye", 13, _EYES, _DOT) for side in SIDES]
+    return [neck, *beside, hair, face, *before, nose, *eyes]

@@ -1,0 +1,193 @@
+"""One image with its annotations: people before a wall, on a floor, the nearer ones before the others.
+
+H, W = height and width of the image in pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from maskrcnn_repro.data.keypoints import COCO_KEYPOINTS
+from maskrcnn_repro.data.synthetic.annotations import box_of, rle_of, runs_of
+from maskrcnn_repro.data.synthetic.draws import Draws
+from maskrcnn_repro.data.synthetic.mini_people.figures import (
+    ARMS,
+    EIGHTHS,
+    HEAD,
+    LEGS,
+    TORSO,
+    Figure,
+    draw_figure,
+)
+from maskrcnn_repro.data.synthetic.mini_people.rasters import Raster, render
+from maskrcnn_repro.data.synthetic.textures import Colour, muted_colour, paint
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDES = (128, 136, 144, 152, 160)
+"""Heights and widths of images."""
+
+SMALLEST, LARGEST = 44, 116
+"""Height of a standing figure in pixels."""
+
+UNLABELLED = (24, 32)
+"""Heights of figures far away, whose keypoints nobody could annotate; COCO's small ones have none either."""
+
+COUNTS = (1, 1, 2, 2, 3, 4)
+"""Figures in an image, of which some find no place."""
+
+LEAST_INSIDE, LEAST_VISIBLE = 55, 35
+"""Percent of its area that a figure has inside the image, and of that shows in the end, at least."""
+
+FAR_SIDE = -30
+"""Depth from which on a joint is on the body's far side, and a spot of the face is not annotated."""
+
+
+@dataclass(eq=False)
+class _Person:
+    figure: Figure | None
+    """None for a crowd."""
+    area: int
+    """In pixels of the image, what others hide included."""
+    is_labelled: bool
+
+
+@dataclass
+class Scene:
+    """One image and who is in it."""
+
+    image: NDArray[np.uint8]
+    """(H, W, 3) RGB."""
+    horizon: int
+    """First row of the floor."""
+    owner: NDArray[np.int64]
+    """(H, W): the index of the person who shows at each pixel, plus one; 0 is ground."""
+    part: NDArray[np.uint8]
+    """(H, W): the part of that person."""
+    people: list[_Person] = field(default_factory=list)
+
+    def annotations(self) -> list[dict[str, Any]]:
+        """Return COCO annotations without ``id`` and ``image_id``, of what is visible."""
+        return [self._annotation(i, person) for i, person in enumerate(self.people, start=1)]
+
+    def _annotation(self, index: int, person: _Person) -> dict[str, Any]:
+        mask = self.owner == index
+        keypoints = [0] * 3 * len(COCO_KEYPOINTS)
+        if person.figure and person.is_labelled:
+            triples = [self._keypoint(index, person.figure, name) for name in COCO_KEYPOINTS]
+            keypoints = [value for triple in triples for value in triple]
+        return {
+            "category_id": 1,
+            "iscrowd": int(person.figure is None),
+            "area": int(mask.sum()),
+            "bbox": box_of(mask),
+            "segmentation": rle_of(mask) if person.figure else runs_of(mask),
+            "keypoints": keypoints,
+            "num_keypoints": sum(visibility > 0 for visibility in keypoints[2::3]),
+        }
+
+    def _keypoint(self, index: int, figure: Figure, name: str) -> tuple[int, int, int]:
+        """Return column, row and COCO's visibility: 0 not annotated, 1 hidden, 2 visible."""
+        x, y = (place // EIGHTHS for place in figure.joints[name][:2])
+        height, width = self.owner.shape
+        is_far, shown_by = figure.depth(name) < FAR_SIDE, _SHOWN_BY[name]
+        if not (0 <= x < width and 0 <= y < height) or (is_far and shown_by == {HEAD}):
+            return 0, 0, 0
+        part = int(self.part[y, x])
+        seen = self.owner[y, x] == index and part in shown_by and not (is_far and part == TORSO)
+        return x, y, 2 if seen else 1
+
+
+def _shown_by(name: str) -> set[int]:
+    side, _, joint = name.rpartition("_")
+    if joint in ("nose", "eye", "ear"):
+        return {HEAD}
+    limb = ARMS[side] if joint in ("shoulder", "elbow", "wrist") else LEGS[side]
+    return {limb, TORSO} if joint in ("shoulder", "hip") else {limb}
+
+
+# The parts of a body on which a keypoint can be seen.
+_SHOWN_BY = {name: _shown_by(name) for name in COCO_KEYPOINTS}
+
+
+def draw_scene(draws: Draws) -> Scene:
+    """Draw an image: a place, and mostly one to four figures; one image in twenty has no labelled one."""
+    height, width = draws.choice(SIDES), draws.choice(SIDES)
+    wall = muted_colour(draws)
+    image = paint(draws, wall, height, width, swing=30)
+    horizon = height * draws.between(40, 75) // 100
+    image[horizon:] = paint(draws, muted_colour(draws), height - horizon, width, swing=30)
+    scene = Scene(
+        image, horizon, np.zeros((height, width), np.int64), np.zeros((height, width), np.uint8)
+    )
+    if draws.one_in(25):
+        _add_crowd(scene, draws, wall)
+    if draws.one_in(4):
+        _add_person(scene, draws, wall, draws.between(*UNLABELLED), is_labelled=False)
+    if draws.one_in(20):
+        return scene
+    # The smaller ones stand further away.
+    sizes = sorted(draws.between(SMALLEST, LARGEST) for _ in range(draws.choice(COUNTS)))
+    for size in sizes:
+        _add_person(scene, draws, wall, size, is_labelled=True)
+    return scene
+
+
+def _add_person(
+    scene: Scene, draws: Draws, ground: Colour, size: int, *, is_labelled: bool
+) -> None:
+    """Lay a random figure on top, where it can be seen and hides nobody too much; else leave it out."""
+    height, width = scene.owner.shape
+    for _ in range(8):
+        # Some stand nearer than the lower border shows.
+        lowest = height + size // 4 if draws.one_in(6) else height - 2
+        highest = max(scene.horizon + 2, size * 3 // 4)
+        foot = draws.below(width * EIGHTHS), draws.between(highest, lowest) * EIGHTHS
+        figure = draw_figure(draws, size, foot, ground)
+        raster = render(draws, figure)
+        inside, cut = _crop(raster, height, width)
+        area = int((raster.part[cut] > 0).sum())
+        if 100 * area < LEAST_INSIDE * int((raster.part > 0).sum()):
+            continue
+        mask = np.zeros((height, width), dtype=bool)
+        mask[inside] = raster.part[cut] > 0
+        shown = np.bincount(scene.owner[~mask], minlength=len(scene.people) + 1)[1:]
+        needed = [person.area * LEAST_VISIBLE for person in scene.people]
+        if (100 * shown >= needed).all():
+            _lay(scene, _Person(figure, area, is_labelled), raster)
+            return
+
+
+def _add_crowd(scene: Scene, draws: Draws, ground: Colour) -> None:
+    """Lay a row of figures on the ground that are too small to be told apart."""
+    height, width = scene.owner.shape
+    x, y = draws.between(30, width - 30), draws.between(scene.horizon + 2, height - 4)
+    crowd = _Person(None, 0, is_labelled=False)
+    for _ in range(draws.between(6, 10)):
+        foot = (x + draws.between(-24, 24)) * EIGHTHS, (y + draws.between(-3, 3)) * EIGHTHS
+        figure = draw_figure(draws, draws.between(20, 28), foot, ground)
+        _lay(scene, crowd, render(draws, figure))
+    crowd.area = int((scene.owner > 0).sum())
+
+
+def _lay(scene: Scene, person: _Person, raster: Raster) -> None:
+    if person not in scene.people:
+        scene.people.append(person)
+    inside, cut = _crop(raster, *scene.owner.shape)
+    mask = raster.part[cut] > 0
+    scene.owner[inside][mask] = len(scene.people)
+    scene.part[inside][mask] = raster.part[cut][mask]
+    scene.image[inside][mask] = raster.image[cut][mask]
+
+
+def _crop(raster: Raster, height: int, width: int) -> tuple[Any, Any]:
+    """Return the window of the image that a raster covers, and the window of the raster inside the image."""
+    rows, columns = raster.part.shape
+    top, left = max(raster.top, 0), max(raster.left, 0)
+    bottom = max(min(raster.top + rows, height), top)
+    right = max(min(raster.left + columns, width), left)
+    inside = np.s_[top:bottom, left:right]
+    cut = np.s_[top - raster.top : bottom - raster.top, left - raster.left : right - raster.left]
+    return inside, cut

@@ -1,0 +1,100 @@
+"""Colours and patterns, in integers. A texture is random and says nothing about the class."""
+
+from __future__ import annotations
+
+from maskrcnn_repro.data.synthetic.draws import ONE, Draws, cosine, sine
+
+import numpy as np
+from numpy.typing import NDArray
+
+# H, W = height and width in pixels. A pattern is int64 H,W in [0, 255].
+Pattern = NDArray[np.int64]
+Colour = tuple[int, int, int]
+"""Red, green, blue; painting clips them to [0, 255]."""
+
+
+def muted_colour(draws: Draws) -> Colour:
+    """Return a random colour for the ground: nearly grey, neither bright nor dark."""
+    grey = draws.between(70, 185)
+    red, green, blue = (grey + draws.between(-24, 24) for _ in range(3))
+    return red, green, blue
+
+
+def colour_unlike(draws: Draws, ground: Colour, others: list[Colour]) -> Colour:
+    """Return the one of some random colours that stands out most from the ground and from others.
+
+    From the ground it has to differ in brightness, which every person sees; from others in any channel.
+    """
+
+    def distinctness(colour: Colour) -> int:
+        gaps = [sum(abs(a - b) for a, b in zip(colour, other, strict=True)) for other in others]
+        return min([2 * abs(_brightness(colour) - _brightness(ground)), *gaps])
+
+    candidates = [(draws.below(256), draws.below(256), draws.below(256)) for _ in range(16)]
+    return max(candidates, key=distinctness)
+
+
+def paint(draws: Draws, base: Colour, height: int, width: int, swing: int) -> NDArray[np.uint8]:
+    """Return a textured area, uint8 H,W,3, RGB.
+
+    Args:
+        draws: decides the pattern and the second colour.
+        base: the colour around which the texture varies.
+        height: in pixels.
+        width: in pixels.
+        swing: how far the second colour may lie from the base, in each channel.
+    """
+    pattern = draws.choice(_PATTERNS)(draws, height, width)
+    second = np.array([draws.between(-swing, swing) for _ in base], dtype=np.int64)
+    grain = draws.octets(height, width) // 32 - 4
+    colours = np.array(base) + pattern[..., None] * second // 255 + grain[..., None]
+    return np.clip(colours, 0, 255).astype(np.uint8)
+
+
+def _brightness(colour: Colour) -> int:
+    red, green, blue = colour
+    return (3 * red + 6 * green + blue) // 10
+
+
+def _turned_grid(draws: Draws, height: int, width: int) -> tuple[Pattern, Pattern]:
+    """Return two perpendicular coordinates of each pixel in quarters of a pixel, randomly turned."""
+    degrees = draws.below(180)
+    cos, sin = cosine(degrees), sine(degrees)
+    y, x = np.mgrid[:height, :width].astype(np.int64)
+    return (x * cos + y * sin) * 4 // ONE, (y * cos - x * sin) * 4 // ONE
+
+
+def _stripes(draws: Draws, height: int, width: int) -> Pattern:
+    across, _ = _turned_grid(draws, height, width)
+    return across // draws.between(8, 28) % 2 * 255
+
+
+def _checks(draws: Draws, height: int, width: int) -> Pattern:
+    across, along = _turned_grid(draws, height, width)
+    side = draws.between(12, 32)
+    return (across // side + along // side) % 2 * 255
+
+
+def _dots(draws: Draws, height: int, width: int) -> Pattern:
+    across, along = _turned_grid(draws, height, width)
+    pitch = draws.between(16, 36)
+    from_centre = (across % pitch - pitch // 2) ** 2 + (along % pitch - pitch // 2) ** 2
+    return (from_centre < pitch * pitch // 10) * np.int64(255)
+
+
+def _slope(draws: Draws, height: int, width: int) -> Pattern:
+    across, _ = _turned_grid(draws, height, width)
+    low, high = int(across.min()), int(across.max())
+    return (across - low) * 255 // max(high - low, 1)
+
+
+def _clouds(draws: Draws, height: int, width: int) -> Pattern:
+    """Random values on a coarse grid, blended linearly in between."""
+    cell = draws.between(6, 20)
+    knots = draws.octets(height // cell + 2, width // cell + 2)
+    (row, dy), (column, dx) = np.divmod(np.arange(height), cell), np.divmod(np.arange(width), cell)
+    rows = (knots[row] * (cell - dy)[:, None] + knots[row + 1] * dy[:, None]) // cell
+    return (rows[:, column] * (cell - dx) + rows[:, column + 1] * dx) // cell
+
+
+_PATTERNS = (_stripes, _checks, _dots, _slope, _clouds)

@@ -1,0 +1,108 @@
+"""COCO evaluation of masks that come as run-length encodings, without decoding them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro.modeling.rle import RLE
+from maskrcnn_repro.utils.files import write_text
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import Instances
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+RESULTS = "coco_instances_results.json"
+
+
+class RLEEvaluator(COCOEvaluator):
+    """Detectron2's evaluator for boxes and keypoints; masks go to the official COCO code as they are.
+
+    Detectron2 encodes every mask anew from an array of the whole image. Metrics and the results file are the
+    same.
+
+    Args:
+        dataset_name: registered, with a COCO JSON.
+        tasks: of ``bbox``, ``segm`` and ``keypoints``.
+        output_dir: folder of the results file.
+        **options: further ones of ``COCOEvaluator``.
+    """
+
+    def __init__(
+        self, dataset_name: str, tasks: Sequence[str], output_dir: str, **options: Any
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.metadata = MetadataCatalog.get(dataset_name)
+        self.with_masks = "segm" in tasks
+        rest = tuple(task for task in tasks if task != "segm")
+        super().__init__(dataset_name, tasks=rest, output_dir=output_dir, **options)
+
+    def reset(self) -> None:
+        """Forget all predictions."""
+        super().reset()
+        self.encoded: list[list[RLE]] = []
+
+    def process(self, inputs: Iterable[dict[str, Any]], outputs: Iterable[dict[str, Any]]) -> None:
+        """Take a batch: dicts with ``image_id``, and with ``instances`` whose ``pred_masks`` are RLEMasks."""
+        rest = []
+        for output in outputs:
+            fields = dict(output["instances"].get_fields())
+            if self.with_masks:
+                self.encoded.append(fields.pop("pred_masks").rles)
+            rest.append({"instances": Instances(output["instances"].image_size, **fields)})
+        super().process(inputs, rest)
+
+    def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, Any]:
+        """Return the metrics by task in the main process, nothing in the others.
+
+        Args:
+            img_ids: evaluate these images alone.
+        """
+        metrics = super().evaluate(img_ids)
+        images = list(itertools.chain.from_iterable(comm.gather(self.encoded)))
+        if not images:  # without masks, without predictions, or not the main process
+            return metrics
+        file = self.folder / RESULTS
+        results = json.loads(file.read_text(encoding="utf-8"))
+        for entry, rle in zip(results, itertools.chain.from_iterable(images), strict=True):
+            entry["segmentation"] = rle
+        write_text(file, json.dumps(results))
+        return {**metrics, "segm": self._mask_metrics(results, img_ids)} if metrics else metrics
+
+    def _mask_metrics(
+        self, results: list[dict[str, Any]], img_ids: Sequence[int] | None
+    ) -> dict[str, float]:
+        if not results:  # which the COCO code cannot take
+            return dict.fromkeys(METRICS, float("nan"))
+        truth = COCO(PathManager.get_local_path(self.metadata.json_file))
+        # With a box, COCO's code would measure a mask by the area of its box.
+        masks = [{key: value for key, value in one.items() if key != "bbox"} for one in results]
+        evaluation = COCOeval(truth, truth.loadRes(masks), "segm")
+        if img_ids is not None:
+            evaluation.params.imgIds = img_ids
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        means = dict(zip(METRICS, map(_points, evaluation.stats), strict=False))
+        names = self.metadata.get("thing_classes") or ()
+        if len(names) > 1:
+            # (thresholds, recalls, categories, areas, limits): all areas, the largest limit.
+            precision = evaluation.eval["precision"][:, :, :, 0, -1]
+            for index, name in enumerate(names):
+                known = precision[:, :, index][precision[:, :, index] > -1]
+                means[f"AP-{name}"] = _points(known.mean() if known.size else -1.0)
+        return means
+
+
+def _points(value: np.floating | float) -> float:
+    """Return a fraction in points; COCO's -1 says that there is nothing to measure."""
+    return float(100 * value) if value > -1 else float("nan")

@@ -1,1 +1,0 @@
-"""What is done with a trained model: views of an image, masks of the whole image, pictures."""

@@ -1,0 +1,126 @@
+"""The paper's findings as data: what is compared, in which direction, and by how much in the paper."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, missing, read_data
+from maskrcnn_repro.tables.paper.numbers import find_row, metrics
+
+DIRECTIONS = (">", "≥", "≈")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A finding of the paper.
+
+    Attributes:
+        id: its name.
+        statement: the finding in words.
+        rows: one pair of row ids: the first against the second; or two pairs: the gap of the first pair
+            against the gap of the second.
+        quantity: the metric that is compared, or ``A - B``: metric A against metric B.
+        direction: ``>`` (the gap is positive), ``≥`` (not negative) or ``≈`` (within ``margin``).
+        margin: AP points, for ``≈``; 0 otherwise.
+        paper_gap: the gap of the paper's numbers, in AP points.
+    """
+
+    id: str
+    statement: str
+    rows: tuple[tuple[str, str], ...]
+    quantity: str
+    direction: str
+    margin: float
+    paper_gap: float
+
+    def gap(self, value: Callable[[str, str], Any]) -> Any:
+        """Return the gap that the claim is about, of numbers or of arrays of them.
+
+        Args:
+            value: takes a row's id and the name of a metric.
+        """
+        return gap(self.rows, self.quantity, value)
+
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of the metrics that :meth:`gap` asks for."""
+        return tuple(_terms(self.quantity))
+
+
+def gap(rows: tuple[tuple[str, str], ...], quantity: str, value: Callable[[str, str], Any]) -> Any:
+    """Return ``a - b`` of the one pair, or ``(a - b) - (c - d)`` of two, see :class:`Claim`."""
+
+    def of_row(row: str) -> Any:
+        first, *second = (value(row, metric) for metric in _terms(quantity))
+        return first - second[0] if second else first
+
+    gaps = [of_row(a) - of_row(b) for a, b in rows]
+    return gaps[0] - gaps[1] if len(gaps) == 2 else gaps[0]
+
+
+def claims() -> Mapping[str, Claim]:
+    """Return all claims by id.
+
+    Raises:
+        TableError: the data are wrong.
+    """
+    return _read()
+
+
+@functools.cache
+def _read() -> Mapping[str, Claim]:
+    top = read_data(FOLDER / "claims.yaml")
+    return MappingProxyType({name: parse_claim(name, node) for name, node in top.nodes()})
+
+
+def parse_claim(name: str, node: Node) -> Claim:
+    """Return one claim of a file like ``claims.yaml``.
+
+    Raises:
+        TableError: a row, metric or direction that does not exist, or one without a printed number.
+    """
+    rows = tuple(_pair(pair, node) for pair in node.take("rows", list))
+    quantity, direction = node.take("quantity", str), node.take("direction", str)
+    if len(rows) not in (1, 2):
+        raise TableError(f"{node.place}: rows needs one or two pairs, not {len(rows)}.")
+    for metric in _terms(quantity):
+        if metric not in metrics():
+            raise TableError(f"{node.place}: {missing(metrics(), metric, 'metric')}")
+    if direction not in DIRECTIONS:
+        raise TableError(
+            f"{node.place}: direction {direction!r} is none of {', '.join(DIRECTIONS)}."
+        )
+    made = Claim(
+        id=name,
+        statement=node.take("statement", str),
+        rows=rows,
+        quantity=quantity,
+        direction=direction,
+        margin=node.take("margin", float) if direction == "≈" else 0.0,
+        # Printed numbers have one decimal; more in their difference is rounding of the machine.
+        paper_gap=round(gap(rows, quantity, functools.partial(_printed, node.place)), 1),
+    )
+    node.end()
+    return made
+
+
+def _pair(pair: object, node: Node) -> tuple[str, str]:
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise TableError(f"{node.place}: rows has {pair!r}, which is no pair of row ids.")
+    return str(pair[0]), str(pair[1])
+
+
+def _terms(quantity: str) -> list[str]:
+    return re.split(r"\s+-\s+", quantity.strip())
+
+
+def _printed(place: str, row: str, metric: str) -> float:
+    value = find_row(row).metrics.get(metric)
+    if value is None:
+        raise TableError(f"{place}: the paper has no {metric} for row {row}.")
+    return value

@@ -1,0 +1,132 @@
+"""The records of some experiments: those that belong together, and the reason why others were left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.tables.paper.experiments import Experiment
+from maskrcnn_repro.tables.paper.numbers import Metric
+from maskrcnn_repro.tables.runs.plan import plan
+from maskrcnn_repro.tables.runs.records import Record, State, newest_record, read_note
+from maskrcnn_repro.tables.runs.stage import Setting, Stage
+from maskrcnn_repro.utils.provenance import data_origin
+
+
+@dataclass
+class Found:
+    """Records of some experiments, by experiment and seed, and what was refused."""
+
+    records: dict[str, dict[int, Record]] = field(default_factory=dict)
+    unfinished: dict[str, list[str]] = field(default_factory=dict)
+    refused: dict[str, list[str]] = field(default_factory=dict)
+    """By experiment: records that lie in the right place and do not belong there, and why."""
+    inputs: dict[Path, Mapping[str, str | None]] = field(default_factory=dict)
+    """Record to the runs that it was made from: an RPN's proposals, weights to start from."""
+
+    def refuse(self, experiment: str, folder: Path, why: str) -> None:
+        """Note that the record in a folder is left out."""
+        self.refused.setdefault(experiment, []).append(f"{folder}: {why.rstrip('.')}")
+
+
+def gather(
+    wanted: Iterable[str],
+    setting: Setting,
+    known: Mapping[str, Experiment],
+    seeds: int | None = None,
+) -> Found:
+    """Read the records of experiments, of all seeds or of seeds 1 to ``seeds``.
+
+    All that are returned are of the recipe, backend and level asked for, of one version of each data set, and
+    made from the same runs of earlier stages.
+    """
+    found = Found()
+    for name in wanted:
+        for seed in _seeds_there(setting.folder / name):
+            if seeds is None or seed <= seeds:
+                stage = plan([name], [seed], setting, known).stages[-1]
+                try:
+                    _read(stage, found)
+                except (
+                    UserError
+                ) as error:  # of its config or data; the others are read all the same
+                    found.refuse(name, stage.folder, str(error))
+    _refuse_other_data(found)
+    _refuse_other_inputs(found)
+    return found
+
+
+def value_of(record: Record, metric: Metric) -> float | None:
+    """Return a metric of a record's first data set; None if it was not measured."""
+    tasks = next(iter(record.metrics.values()), {})
+    return tasks.get(metric.task, {}).get(metric.key)
+
+
+def _read(stage: Stage, found: Found) -> None:
+    name, seed = stage.experiment.id, stage.seed
+    status = stage.status()
+    if status.state is State.STALE or (status.state is State.MISSING and status.note):
+        found.refuse(name, stage.folder, status.note)
+    elif status.state is State.INTERRUPTED:
+        found.unfinished.setdefault(name, []).append(f"seed {seed} {status.note}")
+    elif status.record is not None:
+        record = newest_record(stage.folder, status.record, stage.expected())
+        found.records.setdefault(name, {})[seed] = record
+        found.inputs[record.path] = (read_note(stage.folder) or {}).get("inputs", {})
+
+
+def _seeds_there(folder: Path) -> list[int]:
+    names = [path.name.removeprefix("seed") for path in folder.glob("seed*")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _refuse_other_data(found: Found) -> None:
+    """Drop records of another version of a data set than the one that is there, or that most have."""
+
+    def why(name: str, there: str | None, right: str | None) -> str:
+        return (
+            f"of another version of data set {name} "
+            f"(SHA-256 {short_digest(there)}, not {short_digest(right)})"
+        )
+
+    _refuse_others(
+        found, lambda record: record.data, why, right=lambda name: data_origin(name)["sha256"]
+    )
+
+
+def _refuse_other_inputs(found: Found) -> None:
+    """Drop records made from another run than most: without the run itself nothing else tells."""
+    _refuse_others(
+        found,
+        lambda record: {k: v for k, v in found.inputs.get(record.path, {}).items() if v},
+        lambda name, there, right: f"made from another run of {name} than most",
+    )
+
+
+def _refuse_others(
+    found: Found,
+    versions_of: Callable[[Record], Mapping[str, str | None]],
+    why: Callable[[str, str | None, str | None], str],
+    right: Callable[[str], str | None] = lambda name: None,
+) -> None:
+    versions: dict[str, Counter[str | None]] = {}
+    for records in found.records.values():
+        for record in records.values():
+            for name, version in versions_of(record).items():
+                versions.setdefault(name, Counter())[version] += 1
+    for name, counts in versions.items():
+        wanted = right(name) or counts.most_common(1)[0][0]
+        for experiment, records in found.records.items():
+            for seed, record in list(records.items()):
+                there = versions_of(record).get(name, wanted)
+                if there != wanted:
+                    del records[seed]
+                    found.refuse(experiment, record.path.parent, why(name, there, wanted))
+
+
+def short_digest(digest: str | None) -> str:
+    """Return the start of a digest, for people."""
+    return digest[:8] if digest else "unknown"

@@ -1,0 +1,207 @@
+"""Losses and APs over training, from the ``metrics.json`` beside each record."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maskrcnn_repro.tables.paper.numbers import Metric
+from maskrcnn_repro.tables.report.html.plotting import DASHES, SERIES, inline_svg, new_figure, style
+from maskrcnn_repro.tables.report.report import ReportRow, TableReport
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+METRICS_FILE = "metrics.json"
+MOST_POINTS = 60
+"""So many a line: the noise of batches would hide one row behind the other."""
+SIZE = (340, 230)
+"""Width and height of a plot in pixels."""
+LOSSES = {
+    "segm": ("Mask loss", "loss_mask"),
+    "bbox": ("Box loss", "loss_box_reg"),
+    "keypoints": ("Keypoint loss", "loss_keypoint"),
+}
+"""By task of a table's first column: what the table is about."""
+
+Points = Mapping[int, float]
+"""Iteration to value."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table in all plots: its name, its seeds, how it is drawn."""
+
+    name: str
+    number: int
+    runs: tuple[Mapping[str, Points], ...]
+    """One for each seed, by the name in ``metrics.json``."""
+
+    @property
+    def color(self) -> str:
+        """Of the line."""
+        return SERIES[self.number % len(SERIES)]
+
+    @property
+    def role(self) -> str:
+        """The colour's name in the style sheet."""
+        return f"s{self.number % len(SERIES) + 1}"
+
+    @property
+    def dash(self) -> int:
+        """Which of :data:`DASHES`: a colour that comes again has another one, too."""
+        return (self.number + self.number // len(SERIES)) % len(DASHES)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The plots of one table.
+
+    Attributes:
+        plots: heading and picture.
+        lines: what is drawn, for the legend.
+        skipped: files that could not be read, or not wholly, each with the reason.
+    """
+
+    plots: tuple[tuple[str, Markup], ...] = ()
+    lines: tuple[Line, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass
+class CurveFiles:
+    """Reads each file once, whatever the number of tables that it stands in."""
+
+    _read: dict[Path, tuple[Mapping[str, Points], str]] = field(default_factory=dict)
+
+    def read(self, path: Path) -> tuple[Mapping[str, Points], str]:
+        """Return the values by name, and what is wrong with the file; empty ones if there is none."""
+        if path not in self._read:
+            self._read[path] = _read_metrics(path)
+        return self._read[path]
+
+
+def curves(report: TableReport, metrics: Mapping[str, Metric], files: CurveFiles) -> Curves:
+    """Draw a table's total loss, the loss of what it is about, and its AP where that was followed.
+
+    Args:
+        report: the table; rows without a training of their own have no line.
+        metrics: all columns.
+        files: reads ``metrics.json``.
+    """
+    metric = metrics[report.table.columns[0]]
+    lines: list[Line] = []
+    skipped: dict[str, None] = {}
+    for row in report.rows:
+        read = [files.read(path) for path in _files(row)]
+        skipped |= dict.fromkeys(problem for _, problem in read if problem)
+        runs = tuple(values for values, _ in read if values)
+        if runs:
+            lines.append(Line(row.row.name, len(lines), runs))
+    prefix = f"curve-{report.table.id}"
+    wanted = [("Total loss", "total_loss"), LOSSES.get(metric.task)]
+    plots = [
+        (title, _plot(lines, title, key, f"{prefix}-{number}"))
+        for number, (title, key) in enumerate(one for one in wanted if one)
+        if any(run.get(key) for line in lines for run in line.runs)
+    ]
+    title, key = f"{metric.title} while training", f"{metric.task}/{metric.key}"
+    # The last value alone stands in the table.
+    if any(len(run.get(key, ())) > 1 for line in lines for run in line.runs):
+        plots.append((title, _plot(lines, title, key, f"{prefix}-ap")))
+    return Curves(tuple(plots), tuple(lines), tuple(skipped))
+
+
+def _files(row: ReportRow) -> list[Path]:
+    """Return the files of a row's trainings; an evaluation alone has none."""
+    paths = [record.path.parent / METRICS_FILE for record in row.records]
+    # A later evaluation of a training lies in a folder of the training's.
+    return [path if path.is_file() else path.parent.parent / path.name for path in paths]
+
+
+def _read_metrics(path: Path) -> tuple[Mapping[str, Points], str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}, ""
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+    found: dict[str, dict[int, float]] = {}
+    broken = 0
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+            iteration = int(entry["iteration"])
+            pairs = [(name, float(value)) for name, value in entry.items()]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            broken += 1
+            continue
+        for name, value in pairs:
+            # After a resumption an iteration may come again: the later one is the run's.
+            if math.isfinite(value):
+                found.setdefault(name, {})[iteration] = value
+    return found, f"{path}: {broken} lines are no metrics and were skipped" * (broken > 0)
+
+
+def _plot(lines: Sequence[Line], title: str, key: str, name: str) -> Markup:
+    drawn = [(line, [run[key] for run in line.runs if run.get(key)]) for line in lines]
+    with style():
+        figure = new_figure(*SIZE)
+        axes = figure.add_axes((0.12, 0.15, 0.85, 0.81))
+        for line, runs in drawn:
+            _draw(axes, line, runs)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlim(0, None)
+        axes.set_ylim(*_range(run for _, runs in drawn for run in runs))
+        axes.set_xlabel("iteration", labelpad=2)
+        axes.locator_params(axis="x", nbins=5)
+        axes.locator_params(axis="y", nbins=5)
+        names = ", ".join(line.name for line, runs in drawn if runs)
+        return inline_svg(figure, name, f"{title} over iterations of {names}.")
+
+
+def _draw(axes: Axes, line: Line, runs: Sequence[Points]) -> None:
+    if not runs:
+        return
+    steps = sorted(set.intersection(*(set(run) for run in runs)))
+    values = np.array([[run[step] for step in steps] for run in runs])
+    x, values = thinned(np.array(steps, dtype=float), values)
+    dash = DASHES[line.dash]
+    # A run that was stopped at once has one value, which is no line.
+    marker = "." if len(x) == 1 else ""
+    axes.plot(
+        x, values.mean(axis=0), color=line.color, linestyle=dash, linewidth=1.6, marker=marker
+    )
+    if len(runs) > 1:
+        low, high = values.min(axis=0), values.max(axis=0)
+        axes.fill_between(x, low, high, color=line.color, alpha=0.14, linewidth=0)
+
+
+def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average neighbours until at most :data:`MOST_POINTS` are left.
+
+    Args:
+        steps: (T,), iterations.
+        values: (S, T), one row for each seed.
+    """
+    parts = np.array_split(np.arange(len(steps)), min(len(steps), MOST_POINTS))
+    if not len(steps):
+        return steps, values
+    means = [values[:, part].mean(axis=1) for part in parts]
+    return np.array([steps[part].mean() for part in parts]), np.stack(means, axis=1)
+
+
+def _range(runs: Iterable[Points]) -> tuple[float, float]:
+    """Return the least and greatest value shown: a first peak is cut off, so that the rest can be seen."""
+    values = np.array([value for run in runs for value in run.values()])
+    if not len(values):
+        return 0.0, 1.0
+    low, high = float(values.min()), float(np.quantile(values, 0.98))
+    margin = 0.06 * (high - low) or 0.5
+    return max(0.0, low - margin), high + margin

@@ -1,0 +1,209 @@
+"""The same few validation images under every row of a table: ground truth first, then what each model finds."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.evaluation.coco import predictions_file
+from maskrcnn_repro.tables.report.report import ReportRow, TableReport
+from maskrcnn_repro.tables.runs.records import Record
+from maskrcnn_repro.visualization.draw import Objects, Style, draw
+from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, predicted, style_of
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+
+IMAGES = 4
+THRESHOLD = 0.5
+"""Lowest score drawn."""
+SIDE = 300
+"""Longest side of a picture in pixels."""
+QUALITY = 72
+"""WebP's: lines stay sharp, and a picture has some 10 kB."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image with objects drawn over it.
+
+    Attributes:
+        source: a data URI.
+        width: pixels.
+        height: pixels.
+        objects: how many are drawn.
+        image: the image's file name.
+    """
+
+    source: str
+    width: int
+    height: int
+    objects: int
+    image: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """Ground truth, or one row of the table: its pictures, one for each image."""
+
+    name: str
+    pictures: tuple[Picture, ...]
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The pictures of one table.
+
+    Attributes:
+        dataset: whose images they are; empty if there are none.
+        columns: ground truth first.
+        skipped: rows without pictures, each with the reason.
+        skeletons: whether keypoints are drawn with their limbs.
+    """
+
+    dataset: str = ""
+    columns: tuple[Column, ...] = ()
+    skipped: tuple[str, ...] = ()
+    skeletons: bool = False
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """The chosen images of a data set, with their objects."""
+
+    records: tuple[dict[str, Any], ...]
+    images: tuple[np.ndarray, ...]
+    style: Style
+    to_class: dict[int, int] | None
+
+
+class Unreadable(Exception):
+    """Images or predictions that cannot be drawn; the text says which and why."""
+
+
+@dataclass
+class Gallery:
+    """Draws pictures, each once, whatever the number of tables that it stands in.
+
+    Attributes:
+        images: how many images of a data set, at most.
+    """
+
+    images: int = IMAGES
+    _scenes: dict[str, _Scene] = field(default_factory=dict)
+    _drawn: dict[Path | str, tuple[Picture, ...]] = field(default_factory=dict)
+
+    def sheet(self, report: TableReport) -> Sheet:
+        """Return the pictures of a table; what cannot be drawn is named and left out."""
+        rows = [(row, dataset) for row in report.rows if (dataset := _dataset(row))]
+        if not rows:
+            return Sheet()
+        # The first row's data set: pictures of different images cannot be compared.
+        dataset = rows[0][1]
+        skipped = [
+            f"{row.row.name}: measured on {other}" for row, other in rows if other != dataset
+        ]
+        columns = []
+        try:
+            columns.append(Column("Ground truth", self._truth(dataset)))
+            for row, other in rows:
+                if other == dataset:
+                    self._add(row, dataset, columns, skipped)
+        except Unreadable as error:
+            skipped.append(str(error))
+        if len(columns) < 2:
+            return Sheet(dataset, skipped=tuple(skipped))
+        limbs = bool(self._scene(dataset).style.edges)
+        return Sheet(dataset, tuple(columns), tuple(skipped), limbs)
+
+    def _add(self, row: ReportRow, dataset: str, columns: list[Column], skipped: list[str]) -> None:
+        """Add the column of a row: of its first seed whose predictions can be read."""
+        reasons = []
+        for record in row.records:
+            try:
+                pictures = self._predictions(predictions_of(record, dataset), dataset)
+            except Unreadable as error:
+                reasons.append(str(error))
+                continue
+            columns.append(Column(row.row.name, pictures, record.seed))
+            return
+        skipped.extend(f"{row.row.name}: {reason}" for reason in reasons[:1])
+
+    def _truth(self, dataset: str) -> tuple[Picture, ...]:
+        scene = self._scene(dataset)
+        if dataset not in self._drawn:
+            truth = [ground_truth(record) for record in scene.records]
+            self._drawn[dataset] = _pictures(scene, truth)
+        return self._drawn[dataset]
+
+    def _predictions(self, path: Path, dataset: str) -> tuple[Picture, ...]:
+        if path not in self._drawn:
+            scene = self._scene(dataset)
+            if not path.is_file():
+                raise Unreadable(f"there is no {path}")
+            try:
+                found = by_image(path, THRESHOLD)
+                objects = [predicted(found[r["image_id"]], scene.to_class) for r in scene.records]
+                self._drawn[path] = _pictures(scene, objects)
+            except Exception as error:  # cut off, or of another program: wrong in any way
+                raise Unreadable(f"{path} cannot be read: {error!r}") from error
+        return self._drawn[path]
+
+    def _scene(self, dataset: str) -> _Scene:
+        if dataset not in self._scenes:
+            self._scenes[dataset] = _scene(dataset, self.images)
+        return self._scenes[dataset]
+
+
+def predictions_of(record: Record, dataset: str) -> Path:
+    """Return where the predictions behind a record lie."""
+    folder = record.path.parent
+    inference = folder if folder.name == "inference" else folder / "inference"
+    return predictions_file(inference, dataset, record.metrics[dataset])
+
+
+def _dataset(row: ReportRow) -> str:
+    """Return the data set that a row was measured on; empty if it was not, or finds no objects."""
+    for record in row.records:
+        for name, tasks in record.metrics.items():
+            return name if "bbox" in tasks else ""
+    return ""
+
+
+def _scene(dataset: str, count: int) -> _Scene:
+    metadata = MetadataCatalog.get(dataset) if dataset in DatasetCatalog else None
+    file = metadata.get("json_file") if metadata else None
+    # Without its file a generated data set would be drawn anew.
+    if metadata is None or file is None or not Path(file).is_file():
+        raise Unreadable(f"the images of {dataset} are not on this machine")
+    try:
+        records = pick(DatasetCatalog.get(dataset), count)
+        images = tuple(read_image(record["file_name"], format="RGB") for record in records)
+    except (OSError, ValueError, LookupError, UserError) as error:
+        raise Unreadable(f"the images of {dataset} cannot be read: {error!r}") from error
+    to_class = metadata.get("thing_dataset_id_to_contiguous_id")
+    return _Scene(tuple(records), images, style_of(metadata), to_class)
+
+
+def _pictures(scene: _Scene, objects: Sequence[Objects]) -> tuple[Picture, ...]:
+    made = []
+    for record, image, some in zip(scene.records, scene.images, objects, strict=True):
+        drawn = draw(image, some, scene.style, SIDE / max(image.shape[:2]))
+        height, width = drawn.shape[:2]
+        name = Path(record["file_name"]).name
+        made.append(Picture(_data_uri(drawn), width, height, len(some), name))
+    return tuple(made)
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", quality=QUALITY, method=6)
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

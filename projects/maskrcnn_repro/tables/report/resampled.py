@@ -1,0 +1,200 @@
+"""The AP of a run on each draw of its test images, kept beside the run: a second report is quick.
+
+Shape legend: I images, B draws.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from maskrcnn_repro.errors import TableError, UserError
+from maskrcnn_repro.evaluation.coco import predictions_file
+from maskrcnn_repro.evaluation.resampling import METRICS, Matches, draw_images, match
+from maskrcnn_repro.evaluation.table import TASKS
+from maskrcnn_repro.tables.paper.numbers import Metric
+from maskrcnn_repro.tables.report.gather import short_digest
+from maskrcnn_repro.tables.report.statistics import DRAWS, SEED
+from maskrcnn_repro.tables.runs.records import CONFIG, Record, identity, read_config
+from maskrcnn_repro.utils.files import replaced
+from maskrcnn_repro.utils.provenance import data_origin
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+METHOD = 1
+"""Raised whenever the same files would give other numbers."""
+AP_TOLERANCE = 0.05
+"""AP points. A record's AP and that of the detections beside it are sums of the same numbers."""
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One task of one run.
+
+    Attributes:
+        images: I.
+        values: name of a metric (``AP``, ``AP50``, ``AP75``) to its value on each draw, (B,), AP points; NaN
+            for a draw without objects.
+    """
+
+    images: int
+    values: Mapping[str, NDArray[np.floating]]
+
+
+class Resampler:
+    """Draws the test images of records again, the same draws for all, and remembers the results.
+
+    Args:
+        draws: B.
+        say: is told what takes long, one line each.
+
+    Attributes:
+        problems: record to the reason why its images cannot be drawn again.
+    """
+
+    def __init__(self, draws: int = DRAWS, say: Callable[[str], None] = lambda line: None) -> None:
+        self.problems: dict[Path, str] = {}
+        self._draws = draws
+        self._say = say
+        self._known: dict[tuple[Path, str], Resampled | None] = {}
+
+    def prepare(self, wanted: Iterable[tuple[Record, Metric]]) -> None:
+        """Do what :meth:`of` will be asked for, and tell how far it is."""
+        missing = {}
+        for record, metric in wanted:
+            place = (record.path, metric.task)
+            if place not in self._known and _has_draws(record, metric):
+                there = _read(_cache(record, metric.task), self._key(record, metric.task))
+                if there is None:
+                    missing[place] = record
+                else:
+                    self._known[place] = there
+        if not missing:
+            return
+        self._say(f"Drawing test images again, for intervals: {len(missing)} evaluations.")
+        # A bar on a terminal alone.
+        for (path, task), record in tqdm(missing.items(), unit="evaluation", disable=None):
+            self._known[path, task] = self._made(record, task)
+
+    def of(self, record: Record, metric: Metric) -> Resampled | None:
+        """Return the draws of a record; None if the metric has none, or if :attr:`problems` says why not."""
+        self.prepare([(record, metric)])
+        return self._known.get((record.path, metric.task)) if metric.key in METRICS else None
+
+    def problems_of(self, records: Iterable[Record]) -> list[str]:
+        """Return what :attr:`problems` says of some records, each once."""
+        return list(
+            dict.fromkeys(
+                f"{one.path.parent}: {self.problems[one.path]}"
+                for one in records
+                if one.path in self.problems
+            )
+        )
+
+    def _made(self, record: Record, task: str) -> Resampled | None:
+        try:
+            matches = matches_of(record, task)
+        except UserError as error:
+            self.problems[record.path] = f"no interval: {str(error).rstrip('.')}"
+            return None
+        images = len(matches.image_ids)
+        made = Resampled(images, matches.resampled(draw_images(images, self._draws, SEED)))
+        if np.isnan(made.values["AP"]).mean() > 0.5:
+            self.problems[record.path] = (
+                f"no interval: most draws of {images} images hold no object"
+            )
+            return None
+        file = _cache(record, task)
+        try:
+            _write(file, self._key(record, task), made)
+        except OSError as error:
+            self._say(
+                f"{file} cannot be written ({error.strerror or error}); the next report draws again."
+            )
+        return made
+
+    def _key(self, record: Record, task: str) -> str:
+        name = dataset_of(record)
+        parts = {
+            "method": METHOD,
+            "results": identity(record.path),
+            "data": record.data.get(name),
+            "task": task,
+            "draws": self._draws,
+            "seed": SEED,
+        }
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def matches_of(record: Record, task: str) -> Matches:
+    """Match a record's detections with the objects of its data set.
+
+    Raises:
+        UserError: annotations or detections are missing, cannot be read, or are not those of the record.
+    """
+    name = dataset_of(record)
+    truth = data_origin(name)
+    if truth["json"] is None or truth["sha256"] is None:
+        raise TableError(f"the annotations of data set {name} are not on this machine")
+    if truth["sha256"] != record.data.get(name):
+        raise TableError(
+            f"the data set {name} of this machine is another version than the record's "
+            f"(SHA-256 {short_digest(truth['sha256'])}, not {short_digest(record.data.get(name))})"
+        )
+    at = record.path.parent
+    folder = at if at.name == "inference" else at / "inference"
+    file = predictions_file(folder, name)
+    sigmas = (
+        read_config(at / CONFIG).get("TEST.KEYPOINT_OKS_SIGMAS", ()) if task == "keypoints" else ()
+    )
+    made = match(truth["json"], file, task, sigmas)
+    there, own = made.average_precision()["AP"], record.metrics[name][task].get("AP")
+    own = math.nan if own is None else own
+    if not abs(there - own) <= AP_TOLERANCE:  # NaN, too
+        raise TableError(
+            f"{file} is of another evaluation than {record.path.name}: its {TASKS[task]} AP is "
+            f"{there:.2f}, the record's {own:.2f}"
+        )
+    return made
+
+
+def dataset_of(record: Record) -> str:
+    """Return the data set that a table's numbers come from: the first one."""
+    return next(iter(record.metrics), "")
+
+
+def _has_draws(record: Record, metric: Metric) -> bool:
+    """Tell whether a metric is one of all objects, and was measured."""
+    values = record.metrics.get(dataset_of(record), {}).get(metric.task, {})
+    return metric.task in TASKS and metric.key in METRICS and values.get(metric.key) is not None
+
+
+def _cache(record: Record, task: str) -> Path:
+    return record.path.with_name(f"resampled_{task}.npz")
+
+
+def _write(file: Path, key: str, made: Resampled) -> None:
+    with replaced(file) as beside:
+        content: dict[str, Any] = {"key": key, "images": made.images, **made.values}
+        np.savez(beside, **content)
+
+
+def _read(file: Path, key: str) -> Resampled | None:
+    """Return what a file holds; None if it is of something else or cannot be read: it is made again."""
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            if content["key"].item() != key:
+                return None
+            values = {name: content[name] for name in METRICS}
+            return Resampled(content["images"].item(), MappingProxyType(values))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

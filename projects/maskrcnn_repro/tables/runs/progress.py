@@ -1,0 +1,234 @@
+"""What a person sees while a plan runs, and how long it will still take."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from maskrcnn_repro.config import find_config
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.evaluation.table import summary
+from maskrcnn_repro.tables.runs.plan import Plan
+from maskrcnn_repro.tables.runs.processes import Child, last_words
+from maskrcnn_repro.tables.runs.records import RESULTS, State, Status, read_record
+from maskrcnn_repro.tables.runs.runner import Failure
+from maskrcnn_repro.tables.runs.stage import EvaluationStage, Stage, StoreStage, shown
+
+LINE_SECONDS = 60.0
+"""Between two lines on a console that cannot be redrawn, such as a file."""
+REDRAW_SECONDS = 1.0
+_COST = re.compile(r"^# Cost of this stage: (.*(?:\n#   .*)*)", re.MULTILINE)
+
+
+class Costs:
+    """Seconds that a stage takes: what it took, or other seeds, or else its kin at this level.
+
+    Args:
+        plan: the stages; what other runs of the same experiments took is read from their results.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._known: dict[str, list[float]] = {}
+        self._guessed: dict[str, float] = {}
+        for stage in plan.stages:
+            for seconds in _recorded(stage, plan.statuses[stage.key]):
+                self.add(stage, seconds)
+
+    def add(self, stage: Stage, seconds: float) -> None:
+        """Learn from a stage that was run."""
+        for kin in _kin(stage):
+            self._known.setdefault(kin, []).append(seconds)
+
+    def guess(self, stage: Stage, seconds: float) -> None:
+        """Take what a running stage says it will take, for as long as none of its kin is done."""
+        self._guessed.update(dict.fromkeys(_kin(stage), seconds))
+
+    def of(self, stage: Stage) -> float | None:
+        """Return the mean of the nearest kin that has been run, else a guess; None if there is none."""
+        known = {kin: statistics.fmean(seconds) for kin, seconds in self._known.items()}
+        found = (
+            times[kin] for times in (known, self._guessed) for kin in _kin(stage) if kin in times
+        )
+        return next(found, None)
+
+
+class Console:
+    """Tells what a runner does: one line per event, and on a terminal a line per child that is redrawn.
+
+    Args:
+        plan: the stages.
+        jobs: children side by side.
+        out: where to.
+    """
+
+    def __init__(self, plan: Plan, jobs: int, out: TextIO = sys.stdout) -> None:
+        self.costs = Costs(plan)
+        self.jobs = jobs
+        self.out = out
+        self.total = len(plan.missing())
+        self.begun = 0
+        self._numbers: dict[str, int] = {}
+        self._drawn = 0
+        self._last = time.monotonic()
+        self._eta: float | None = None
+
+    def started(self, stage: Stage, console: Path) -> None:
+        """Say that a stage was started and where its output goes."""
+        self.begun += 1
+        self._numbers[stage.key] = self.begun
+        self._say(f"{self._head(stage)} started; its console: {console}")
+
+    def finished(self, stage: Stage, status: Status, seconds: float) -> None:
+        """Say that a stage is done, with its headline numbers."""
+        if seconds:
+            self.costs.add(stage, seconds)
+            how = f"done in {clock(seconds)}"
+        else:
+            how = "done by another run"
+            self.total -= stage.key not in self._numbers
+        metrics = status.record.metrics if status.record else {}
+        figures = [text for tasks in metrics.values() if (text := summary(tasks))]
+        self._say(" · ".join([f"{self._head(stage)} {how}", *figures]))
+
+    def failed(self, failure: Failure) -> None:
+        """Say that a stage failed."""
+        self._say(f"{self._head(failure.stage)} FAILED: {failure.reason}")
+
+    def waiting(self, stage: Stage, holder: str) -> None:
+        """Say that another process has a stage."""
+        self._say(f"{self._head(stage)} is run by another process; going on without it. {holder}")
+
+    def tick(self, running: Sequence[tuple[Stage, Child]], left: Sequence[Stage]) -> None:
+        """Redraw, or on a plain console say how things stand once a minute."""
+        now = time.monotonic()
+        terminal = self.out.isatty()
+        if not running or now - self._last < (REDRAW_SECONDS if terminal else LINE_SECONDS):
+            return
+        self._last = now
+        lines, needs = [], []
+        for stage, child in running:
+            words, own = last_words(child.tail(40))
+            if own is not None:
+                self.costs.guess(stage, child.seconds + own)
+            expected = self.costs.of(stage)
+            needs.append(own if expected is None else max(own or 0.0, expected - child.seconds))
+            lines.append(f"{self._head(stage)} {clock(child.seconds)}: {words}")
+        rest = remaining(needs, [self.costs.of(stage) for stage in left], self.jobs)
+        lines.append(
+            f"all: {'about ' + clock(rest) + ' left' if rest is not None else 'time left unknown yet'}"
+        )
+        if terminal:
+            self._redraw(lines)
+        else:
+            self._say(" | ".join(lines))
+
+    def _head(self, stage: Stage) -> str:
+        number = self._numbers.get(stage.key)
+        return f"[{number or '-'}/{self.total}] {stage.title}"
+
+    def _say(self, text: str) -> None:
+        self._wipe()
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=self.out, flush=True)
+
+    def _redraw(self, lines: Sequence[str]) -> None:
+        self._wipe()
+        width = shutil.get_terminal_size().columns - 1
+        for line in lines:
+            print(line[:width], file=self.out)
+        self.out.flush()
+        self._drawn = len(lines)
+
+    def _wipe(self) -> None:
+        if self._drawn:
+            self.out.write(f"\x1b[{self._drawn}F\x1b[J")
+            self._drawn = 0
+
+
+def describe(plan: Plan, jobs: int) -> str:
+    """Return all stages in the order of running: how far each is, its cost, its folder, its command."""
+    costs = Costs(plan)
+    todo = {stage.key for stage in plan.missing()}
+    lines = []
+    for number, stage in enumerate(plan.stages, start=1):
+        status = plan.statuses[stage.key]
+        state = status.state.value
+        if status.state is not State.DONE and stage.key not in todo:
+            state += ", not needed"
+        note = f" ({status.note})" if status.note else ""
+        cost = costs.of(stage)
+        took = f"about {clock(cost)}" if cost is not None else lab_record(stage)
+        lines += [
+            f"{number:>3}  {stage.title}: {state}{note}, {took}",
+            f"     {stage.folder}",
+            f"     {shown(stage.command_line(resume=status.state is State.INTERRUPTED))}",
+        ]
+    rest = remaining([], [costs.of(stage) for stage in plan.missing()], jobs)
+    about = "time unknown before the first run" if rest is None else f"about {clock(rest)}"
+    lines.append(f"{headline(plan, jobs)}: {about if todo else 'done'}.")
+    return "\n".join(lines)
+
+
+def headline(plan: Plan, jobs: int) -> str:
+    """Return ``4 stages, 2 to run, 1 side by side``."""
+    count = len(plan.stages)
+    return f"{count} stage{'s' * (count != 1)}, {len(plan.missing())} to run, {jobs} side by side"
+
+
+def lab_record(stage: Stage) -> str:
+    """Return the cost that a config's head notes for the paper's sizes; else that nothing is known."""
+    if stage.setting.level != "paper" or isinstance(stage, StoreStage | EvaluationStage):
+        return "time unknown"
+    text = find_config(stage.experiment.config).read_text(encoding="utf-8")
+    found = _COST.search(text)
+    return " ".join(found.group(1).replace("\n#", " ").split()) if found else "time unknown"
+
+
+def remaining(
+    running: Iterable[float | None], left: Iterable[float | None], jobs: int
+) -> float | None:
+    """Return seconds until all is done, from each stage's own; None if one of them is unknown.
+
+    The sum spread over the jobs, but no less than the longest: which one waits for which is left out.
+    """
+    times = [*running, *left]
+    known = [one for one in times if one is not None]
+    if len(known) < len(times):
+        return None
+    return max(sum(known) / jobs, max(known, default=0.0))
+
+
+def clock(seconds: float) -> str:
+    """Return ``0:03:57``."""
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def _kin(stage: Stage) -> tuple[str, str, str]:
+    """Return names of groups of like stages, nearest first."""
+    one = stage.experiment
+    step = "RPN" if one.is_rpn else "training"
+    if isinstance(stage, StoreStage):
+        step = "proposals"
+    return f"{one.id} {step}", f"family {one.family} {step}", step
+
+
+def _recorded(stage: Stage, status: Status) -> Iterable[float]:
+    """Yield what this stage, or another seed of its experiment, took."""
+    if status.state is State.DONE and status.seconds is not None:
+        yield status.seconds
+        return
+    if isinstance(stage, StoreStage):
+        return
+    for path in sorted(stage.folder.parent.glob(f"seed*/{RESULTS}")):
+        try:
+            seconds = read_record(path).seconds
+        except TableError:
+            continue
+        if seconds is not None:
+            yield seconds

@@ -1,0 +1,164 @@
+"""Where a number comes from: ``results.json``, without which it is no result."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import json
+import math
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro._backend import BACKEND
+from maskrcnn_repro._location import CHECKOUT
+from maskrcnn_repro._version import __version__
+from maskrcnn_repro.plugins import loaded_plugins
+from maskrcnn_repro.utils.files import write_text
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
+
+LIBRARIES = ("torch", "torchvision", "numpy", "pycocotools", "fvcore", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a model was trained."""
+
+    iterations: int
+    train_seconds: float | None
+    """Over all resumptions, without evaluations; None if the weights do not tell."""
+
+    @classmethod
+    def of_checkpoint(cls, rest: Mapping[str, Any]) -> Progress:
+        """Read it from what a checkpoint holds beside the model; 0 iterations if nothing is said."""
+        hooks = rest.get("trainer", {}).get("hooks", {})
+        return cls(
+            iterations=int(rest.get("iteration", -1)) + 1,
+            train_seconds=hooks.get("Clock", {}).get("seconds"),
+        )
+
+
+def write_results(
+    path: Path,
+    cfg: CfgNode,
+    progress: Progress,
+    *,
+    eval_seconds: float,
+    metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> None:
+    """Write metrics (AP in points, 0 to 100) with their origin, as one JSON object, in one step."""
+    results = {
+        "metrics": finite(metrics),
+        "iterations": progress.iterations,
+        "train_seconds": _rounded(progress.train_seconds),
+        "eval_seconds": _rounded(eval_seconds),
+        "seed": cfg.SEED,
+        "weights": cfg.MODEL.WEIGHTS,
+        "config_sha256": config_hash(cfg),
+        "datasets": {key: [data_origin(n) for n in cfg.DATASETS[key]] for key in ("TRAIN", "TEST")},
+        "code": code_origin(),
+        "machine": machine(cfg.MODEL.DEVICE),
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    write_text(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def config_hash(cfg: CfgNode) -> str:
+    """Return the SHA-256 of all values except OUTPUT_DIR, which does not change numbers."""
+    plain = cfg.clone()
+    plain.defrost()
+    plain.OUTPUT_DIR = ""
+    return hashlib.sha256(plain.dump().encode()).hexdigest()
+
+
+def data_origin(name: str) -> dict[str, str | None]:
+    """Return a data set's name, its JSON file and the file's SHA-256 (None if it has no file)."""
+    file = MetadataCatalog.get(name).get("json_file")
+    there = file is not None and Path(file).is_file()
+    return {"name": name, "json": file, "sha256": file_hash(file) if there else None}
+
+
+@functools.cache
+def file_hash(path: str) -> str:
+    """Return the SHA-256 of a file, read once per process."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def code_origin() -> dict[str, Any]:
+    """Return the backend, the plug-ins, the versions, and the commit if this is a checkout."""
+    return {
+        "maskrcnn_repro": __version__,
+        "commit": commit(CHECKOUT),
+        "backend": asdict(BACKEND),
+        "plugins": [asdict(plugin) for plugin in loaded_plugins()],
+        "python": platform.python_version(),
+        **{name: _version(name) for name in LIBRARIES},
+    }
+
+
+def commit(checkout: Path) -> str | None:
+    """Return the commit of a checkout, with ``-dirty`` if files differ from it; None if it is none."""
+    if not (
+        checkout / ".git"
+    ).exists():  # an installed copy may lie inside somebody else's checkout
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        done = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Return what the run was computed on."""
+    on_gpu = device.startswith("cuda")
+    return {
+        "device": device,
+        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
+        "cuda": torch.version.cuda if on_gpu else None,
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "processes": comm.get_world_size(),
+        "system": platform.platform(),
+    }
+
+
+def cpu_name() -> str:
+    """Return the processor's marketing name, or its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 2)
+
+
+def finite(value: Any) -> Any:
+    """Replace NaN, which JSON lacks, by None; None stays."""
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Pictures of ground truth, predictions and proposals."""

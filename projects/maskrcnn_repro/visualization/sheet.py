@@ -1,0 +1,236 @@
+"""The contact sheet: ground truth beside predictions for some images of a test set, in one PNG.
+
+H, W = height and width of an image in pixels; boxes, masks and keypoints as in ``draw``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro.evaluation.table import summary
+from maskrcnn_repro.utils.files import replaced
+from maskrcnn_repro.visualization.draw import (
+    Objects,
+    Style,
+    chip_size,
+    class_color,
+    draw,
+    draw_chip,
+    font,
+)
+from maskrcnn_repro.visualization.proposals import best_fitting, proposals_by_image
+
+import numpy as np
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import BoxMode
+from PIL import Image, ImageDraw
+from pycocotools import mask as coco_mask
+
+CELL = (320, 480)
+"""Least and greatest side of an image on the sheet, in pixels."""
+GAP = 16
+HEADER = 104
+CAPTION = 24
+CAPTION_SIZE = 14
+SEAM = 4
+PAPER, INK, PALE = (250, 250, 248), (28, 28, 30), (110, 110, 116)
+LEGEND_CLASSES = 20
+
+
+def write_sheet(
+    path: Path,
+    *,
+    dataset: str,
+    predictions: Path,
+    images: int,
+    threshold: float,
+    metrics: Mapping[str, Mapping[str, float]],
+    caption: str,
+) -> None:
+    """Draw the sheet and write it in one step.
+
+    Args:
+        path: the PNG.
+        dataset: registered name; its images are taken at even distances.
+        predictions: COCO results JSON on that data set; a missing file means nothing was found. Or
+            Detectron2's ``.pkl`` of proposals: drawn is the one that fits each object best.
+        images: how many images, at most.
+        threshold: lowest score drawn; of proposals the lowest IoU with the object.
+        metrics: by task and name, in points, for the header.
+        caption: second line of the header.
+    """
+    records = pick(DatasetCatalog.get(dataset), images)
+    metadata = MetadataCatalog.get(dataset)
+    guess_of, scores = guesses(predictions, threshold, metadata)
+    style = style_of(metadata)
+    longest = max((max(r["height"], r["width"]) for r in records), default=CELL[0])
+    side = min(max(longest, CELL[0]), CELL[1])
+    pairs = []
+    for record in records:
+        image = read_image(record["file_name"], format="RGB")
+        scale = side / max(image.shape[:2])
+        truth = ground_truth(record)
+        guess = guess_of(record["image_id"], truth)
+        counts = f"   {len(truth)} objects, {len(guess)} found"
+        title = shortened(Path(record["file_name"]).name, counts, 2 * side)
+        both = [Image.fromarray(draw(image, objects, style, scale)) for objects in (truth, guess)]
+        pairs.append((title, both))
+    sheet = compose(
+        pairs, side, summary(metrics), f"{caption} · {scores} from {threshold:.2f}", style
+    )
+    with replaced(path) as beside:
+        sheet.save(beside, optimize=True)
+
+
+def guesses(
+    predictions: Path, threshold: float, metadata: Metadata
+) -> tuple[Callable[[Any, Objects], Objects], str]:
+    """Return what gives an image's guesses, by its id and its truth, and what their scores are."""
+    if predictions.suffix == ".pkl":
+        proposals = proposals_by_image(predictions)
+        return (
+            lambda image_id, truth: best_fitting(proposals[image_id], truth, threshold)
+        ), "of each object its best proposal, IoU"
+    found = by_image(predictions, threshold)
+    to_class = metadata.get("thing_dataset_id_to_contiguous_id")
+    return lambda image_id, _: predicted(found[image_id], to_class), "scores"
+
+
+def shortened(name: str, rest: str, width: int) -> str:
+    """Return ``name`` and ``rest``, the name's middle left out where both are wider than ``width``."""
+    kept = name
+    while font(CAPTION_SIZE).getlength(kept + rest) > width and len(kept) > 4:
+        half = (len(kept) - 2) // 2
+        kept = f"{name[:half]}…{name[-half:]}"
+    return kept + rest
+
+
+def pick(records: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Return up to ``count`` records at even distances, those with objects where there are any."""
+    useful = [record for record in records if record.get("annotations")] or list(records)
+    count = min(count, len(useful))
+    return [useful[i * len(useful) // count] for i in range(count)]
+
+
+def by_image(path: Path, threshold: float) -> dict[Any, list[dict[str, Any]]]:
+    """Return a COCO results file's entries by image id, the weak ones left out."""
+    result = defaultdict(list)
+    for entry in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []:
+        if entry["score"] >= threshold:
+            result[entry["image_id"]].append(entry)
+    return result
+
+
+def ground_truth(record: Mapping[str, Any]) -> Objects:
+    """Return the objects of a Detectron2 dataset dict, crowds left out."""
+    kept = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
+    size = record["height"], record["width"]
+    return Objects(
+        boxes=_boxes([(a["bbox"], a["bbox_mode"]) for a in kept]),
+        classes=np.array([a["category_id"] for a in kept], dtype=np.int64),
+        masks=[decode(a["segmentation"], size) for a in kept]
+        if all(a.get("segmentation") for a in kept)
+        else (),
+        keypoints=_keypoints(kept, shift=0.0),
+    )
+
+
+def predicted(entries: Sequence[Mapping[str, Any]], to_class: Mapping[int, int] | None) -> Objects:
+    """Return the objects of one image's entries of a COCO results file."""
+    classes = [
+        e["category_id"] if to_class is None else to_class[e["category_id"]] for e in entries
+    ]
+    return Objects(
+        boxes=_boxes([(e["bbox"], BoxMode.XYWH_ABS) for e in entries]),
+        classes=np.array(classes, dtype=np.int64),
+        masks=[decode(e["segmentation"], None) for e in entries]
+        if all("segmentation" in e for e in entries)
+        else (),
+        scores=np.array([e["score"] for e in entries]),
+        # COCO's keypoints are numbers of pixels, whose centres lie half a pixel further.
+        keypoints=_keypoints(entries, shift=0.5),
+    )
+
+
+def decode(segmentation: Any, size: tuple[int, int] | None) -> np.ndarray:
+    """Return the (H, W) bool mask of COCO polygons or of an RLE; ``size`` is for polygons."""
+    if isinstance(segmentation, list):
+        assert size is not None
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(segmentation, *segmentation["size"])
+    return coco_mask.decode(segmentation).astype(bool)
+
+
+def style_of(metadata: Metadata) -> Style:
+    """Return a data set's names and skeleton."""
+    points = list(metadata.get("keypoint_names") or ())
+    rules = metadata.get("keypoint_connection_rules") or ()
+    return Style(
+        names=list(metadata.get("thing_classes") or ()),
+        edges=[(points.index(a), points.index(b), tuple(color)) for a, b, color in rules],
+    )
+
+
+def compose(
+    pairs: Sequence[tuple[str, Sequence[Image.Image]]],
+    side: int,
+    title: str,
+    caption: str,
+    style: Style,
+) -> Image.Image:
+    """Return the sheet: header, then pairs in rows; ``side`` is the greatest side of an image."""
+    columns = max(1, round(math.sqrt(len(pairs) * 0.75)))
+    rows = [pairs[i : i + columns] for i in range(0, len(pairs), columns)]
+    heights = [max(image.height for _, images in row for image in images) for row in rows]
+    width = columns * (2 * side + SEAM + GAP) + GAP
+    sheet = Image.new("RGB", (width, HEADER + sum(heights) + len(rows) * (CAPTION + GAP)), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((GAP, 14), title, fill=INK, font=font(28))
+    pen.text(
+        (GAP, 50), f"left: ground truth, right: predictions · {caption}", fill=PALE, font=font(15)
+    )
+    _legend(pen, style, (GAP, 76), width - GAP)
+    y = HEADER
+    for row, height in zip(rows, heights, strict=True):
+        for column, (text, images) in enumerate(row):
+            x = GAP + column * (2 * side + SEAM + GAP)
+            pen.text((x, y + 2), text, fill=PALE, font=font(CAPTION_SIZE))
+            for number, image in enumerate(images):
+                left = x + number * (side + SEAM) + (side - image.width) // 2
+                sheet.paste(image, (left, y + CAPTION + (height - image.height) // 2))
+        y += height + CAPTION + GAP
+    return sheet
+
+
+def _legend(pen: ImageDraw.ImageDraw, style: Style, place: tuple[int, int], end: int) -> None:
+    x, y = place
+    if len(style.names) > LEGEND_CLASSES:
+        return
+    for index, name in enumerate(style.names):
+        width = chip_size(name)[0]
+        if x + width > end:
+            return
+        color = class_color(index) if len(style.names) > 1 else PALE
+        draw_chip(pen, (x, y), name, color)
+        x += width + 6
+
+
+def _boxes(boxes: Sequence[tuple[Any, BoxMode]]) -> np.ndarray:
+    rows = [BoxMode.convert(list(box), mode, BoxMode.XYXY_ABS) for box, mode in boxes]
+    return np.array(rows, dtype=np.float64).reshape(-1, 4)
+
+
+def _keypoints(entries: Sequence[Mapping[str, Any]], shift: float) -> np.ndarray | None:
+    rows = [entry["keypoints"] for entry in entries if entry.get("keypoints")]
+    if not rows or len(rows) < len(entries):
+        return None
+    points = np.array(rows, dtype=np.float64).reshape(len(rows), -1, 3)
+    points[..., :2] += shift
+    return points

@@ -1,1 +1,0 @@
-"""Weights of several trainings, or of other libraries, as checkpoints of this project."""

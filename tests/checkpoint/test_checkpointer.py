@@ -1,0 +1,180 @@
+"""Checkpoints: written whole, read completely or, for training, as far as the classes agree."""
+
+import os
+import pathlib
+import pickle
+from types import SimpleNamespace
+
+from maskrcnn_repro.checkpoint.checkpointer import Checkpointer, fit, read_shapes
+from maskrcnn_repro.errors import CheckpointError
+
+import numpy as np
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+
+def linear(out=2):
+    return nn.ModuleDict({"body": nn.Linear(3, 4), "predictor": nn.Linear(4, out)})
+
+
+def test_checkpoints_are_written_whole_and_tagged(tmp_path, monkeypatch):
+    checkpointer = Checkpointer(linear(), str(tmp_path))
+    checkpointer.save("model_0000000", iteration=0)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", die)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.save("model_0000001")
+    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_0000000.pth"]
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_0000000.pth")
+
+
+def test_loading_gives_back_weights_and_the_rest(tmp_path):
+    source, target = linear(), linear()
+    Checkpointer(source, str(tmp_path)).save("a", iteration=41)
+    rest = Checkpointer(target, "", complete=True).load(str(tmp_path / "a.pth"))
+    assert rest == {"iteration": 41}
+    assert torch.equal(target["body"].weight, source["body"].weight)
+
+
+def test_other_classes_are_for_training_only(tmp_path):
+    torch.save({"model": linear(5).state_dict()}, tmp_path / "a.pth")
+    model = linear(2)
+    Checkpointer(model, "").load(str(tmp_path / "a.pth"))
+    with pytest.raises(
+        CheckpointError, match=r"fit 2 of the model's 4 .*predictor.weight \(5, 4\)"
+    ):
+        Checkpointer(model, "", complete=True).load(str(tmp_path / "a.pth"))
+
+
+def test_another_body_is_refused_also_for_training(tmp_path):
+    other = nn.ModuleDict({"body": nn.Linear(7, 4), "predictor": nn.Linear(4, 2)})
+    torch.save({"model": other.state_dict()}, tmp_path / "a.pth")
+    with pytest.raises(
+        CheckpointError, match=r"body.weight \(4, 7\) in the file, \(4, 3\) in the model"
+    ):
+        Checkpointer(linear(), "").load(str(tmp_path / "a.pth"))
+
+
+def test_weights_without_one_common_name_are_refused(tmp_path):
+    torch.save({"model": nn.Linear(3, 4).state_dict()}, tmp_path / "a.pth")
+    expected = "fit 0 of the model's 4 tensors: the model has body.weight, body.bias, predictor.weight and 1 more, the file weight, bias"
+    with pytest.raises(CheckpointError, match=expected):
+        Checkpointer(linear(), "").load(str(tmp_path / "a.pth"))
+
+
+def test_a_missing_weight_is_for_training_only(tmp_path):
+    state = linear().state_dict()
+    del state["body.bias"]
+    torch.save({"model": state}, tmp_path / "a.pth")
+    Checkpointer(linear(), "").load(str(tmp_path / "a.pth"))
+    with pytest.raises(
+        CheckpointError, match=r"fit 3 of the model's 4 tensors; missing: body.bias"
+    ):
+        Checkpointer(linear(), "", complete=True).load(str(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("keep", [0, 10, 700])
+def test_a_truncated_file_is_one_sentence(tmp_path, keep):
+    torch.save(linear().state_dict(), tmp_path / "a.pth")
+    path = tmp_path / "b.pth"
+    path.write_bytes((tmp_path / "a.pth").read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"b.pth cannot be read as a checkpoint") as info:
+        read_shapes(path)
+    assert "\n" not in str(info.value)
+
+
+def test_names_of_a_distributed_model_are_understood(tmp_path):
+    torch.save(
+        {"model": {f"module.{k}": v for k, v in linear().state_dict().items()}}, tmp_path / "a.pth"
+    )
+    assert read_shapes(tmp_path / "a.pth")["body.weight"] == (4, 3)
+    Checkpointer(linear(), "", complete=True).load(str(tmp_path / "a.pth"))
+
+
+def test_fit_counts_what_is_loaded():
+    keys = SimpleNamespace(missing_keys=["predictor.bias"], unexpected_keys=["x"])
+    result = fit(linear(), keys, {"predictor.bias": (9,)})
+    assert len(result.loaded) == 3
+    assert result.reshaped == {"predictor.bias": "(9,) in the file, (2,) in the model"}
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_shapes_of_a_pickle_are_read_without_running_what_it_names(tmp_path, protocol):
+    sentinel = tmp_path / "ran"
+
+    class Malicious:
+        def __reduce__(self):
+            return pathlib.Path.touch, (sentinel,)
+
+    file = tmp_path / "weights.pkl"
+    arrays = {"a": np.zeros((2, 3), np.float32), "b": np.float32(1), "code": Malicious()}
+    file.write_bytes(pickle.dumps({"model": arrays}, protocol=protocol))
+    assert read_shapes(file) == {"a": (2, 3)}
+    assert not sentinel.exists()
+
+
+# --- pickles of the model zoos
+
+NAMES = ("body.weight", "body.bias", "predictor.weight", "predictor.bias")
+
+
+def write_pickle(path, content, protocol=2):
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return str(path)
+
+
+def arrays(*names):
+    """Values for the tensors of ``linear()`` under other names, in other layouts and byte orders."""
+    random = np.random.default_rng(0)
+    shapes = [tuple(tensor.shape) for tensor in linear().state_dict().values()]
+    values = [random.normal(size=shape).astype(np.float32) for shape in shapes]
+    values[0] = np.asfortranarray(values[0])
+    values[2] = values[2].astype(">f4")
+    return dict(zip(names, values, strict=True))
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_a_file_of_the_model_zoo_fills_the_model_as_detectron2_does(tmp_path, protocol):
+    content = {"model": arrays(*NAMES), "__author__": "Detectron2 Model Zoo"}
+    content["model"]["predictor.weight"] = content["model"]["predictor.weight"].astype("<f4")
+    path = write_pickle(tmp_path / "a.pkl", content, protocol)
+    ours, theirs = linear(), linear()
+    rest = Checkpointer(ours, "", complete=True).load(path)
+    assert rest == DetectionCheckpointer(theirs).load(path)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value)
+        assert torch.equal(value, torch.from_numpy(content["model"][name].copy()))
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda blobs: {"blobs": blobs, "cfg": "a: b"}])
+def test_a_file_of_caffe2_detectron_fills_the_model_by_its_names(tmp_path, wrap):
+    blobs = arrays("body_w", "body_b", "predictor_w", "predictor_b")
+    blobs["body_w_momentum"] = np.zeros((4, 3), np.float32)
+    path = write_pickle(tmp_path / "a.pkl", wrap(blobs))
+    model = linear()
+    Checkpointer(model, "", complete=True).load(path)
+    for tensor, blob in zip(model.state_dict().values(), blobs.values(), strict=False):
+        assert torch.equal(tensor, torch.from_numpy(blob.astype(np.float32)))
+
+
+@pytest.mark.parametrize("place", ["weight", "beside"])
+def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path, place):
+    sentinel = tmp_path / "ran"
+
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(sentinel),)
+
+    content = {"model": arrays(*NAMES), "__author__": "x"}
+    (content["model"] if place == "weight" else content)["code"] = Malicious()
+    path = write_pickle(tmp_path / "a.pkl", content)
+    with pytest.raises(
+        CheckpointError, match=r"a.pkl cannot be .* 'code' is .*mkdir.* run any code"
+    ):
+        Checkpointer(linear(), "").load(path)
+    assert not sentinel.exists()

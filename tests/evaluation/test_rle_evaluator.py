@@ -1,0 +1,111 @@
+"""Evaluation of RLE masks: Detectron2's metrics and results file, from the same pixels."""
+
+import json
+
+from maskrcnn_repro.data import register_custom
+from maskrcnn_repro.evaluation.rle_evaluator import RESULTS, RLEEvaluator
+from maskrcnn_repro.modeling.rle import RLEMasks
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import Boxes, Instances
+from pycocotools import mask as coco_mask
+
+from tests.helpers.tiny_coco import SIDE, write_tiny_coco
+
+TASKS = ("bbox", "segm")
+
+
+@pytest.fixture
+def records(tmp_path, catalog):
+    json_file, pictures = write_tiny_coco(tmp_path)
+    register_custom([("tiny", str(json_file), str(pictures))])
+    return DatasetCatalog.get("tiny")
+
+
+def detections(record, shift):
+    """The objects of an image, shifted, with random scores and one class in three wrong; (R, H, W) bitmaps."""
+    truth = record["annotations"]
+    masks = np.stack([coco_mask.decode(one["segmentation"]) for one in truth])
+    found = Instances((SIDE, SIDE), scores=torch.rand(len(truth)))
+    found.pred_masks = torch.from_numpy(np.roll(masks, shift, axis=2).astype(bool))
+    boxes = torch.tensor([one["bbox"] for one in truth]) + torch.tensor([shift, 0.0, 0, 0])
+    found.pred_boxes = Boxes(torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1))
+    found.pred_classes = torch.tensor([one["category_id"] for one in truth])
+    found.pred_classes[torch.rand(len(truth)) < 0.3] = 0
+    return found
+
+
+def with_rles(found):
+    fields = dict(found.get_fields())
+    rles = [coco_mask.encode(np.asfortranarray(m, np.uint8)) for m in fields["pred_masks"].numpy()]
+    for rle in rles:
+        rle["counts"] = rle["counts"].decode()
+    fields["pred_masks"] = RLEMasks(rles, found.image_size)
+    return Instances(found.image_size, **fields)
+
+
+def evaluated(evaluator, records, found, img_ids=None):
+    evaluator.reset()
+    for record, one in zip(records, found, strict=True):
+        evaluator.process([{"image_id": record["image_id"]}], [{"instances": one}])
+    return evaluator.evaluate(img_ids)
+
+
+def assert_equal_metrics(ours, theirs):
+    assert set(ours) == set(theirs)
+    for task, metrics in theirs.items():
+        np.testing.assert_equal(dict(ours[task]), dict(metrics))
+
+
+@pytest.mark.parametrize("img_ids", [None, [10, 12]])
+def test_metrics_and_file_are_those_of_bitmaps(records, tmp_path, img_ids):
+    found = [detections(record, shift) for shift, record in enumerate(records)]
+    found[2] = found[2][:0]
+    options = {"tasks": TASKS, "use_fast_impl": False}
+    reference = COCOEvaluator("tiny", output_dir=str(tmp_path / "bitmaps"), **options)
+    expected = evaluated(reference, records, found, img_ids)
+    assert 10 < expected["segm"]["AP"] < 100
+    encoded = [with_rles(one) for one in found]
+    # Detectron2's own decodes them one by one.
+    again = COCOEvaluator("tiny", output_dir=str(tmp_path / "decoded"), **options)
+    ours = RLEEvaluator("tiny", output_dir=str(tmp_path / "ours"), **options)
+    for evaluator, folder in ((again, "decoded"), (ours, "ours")):
+        assert_equal_metrics(evaluated(evaluator, records, encoded, img_ids), expected)
+        files = [tmp_path / name / RESULTS for name in (folder, "bitmaps")]
+        assert json.loads(files[0].read_text()) == json.loads(files[1].read_text())
+
+
+def test_boxes_alone_are_left_to_detectron2(records, tmp_path):
+    found = [detections(record, 1) for record in records]
+    for one in found:
+        one.remove("pred_masks")
+    ours = RLEEvaluator("tiny", ("bbox",), str(tmp_path), use_fast_impl=False)
+    assert set(evaluated(ours, records, found)) == {"bbox"}
+
+
+def test_nothing_found_is_not_a_number_and_nothing_looked_at_no_metric(records, tmp_path):
+    ours = RLEEvaluator("tiny", TASKS, str(tmp_path), use_fast_impl=False)
+    ours.reset()
+    assert ours.evaluate() == {}
+    found = [with_rles(detections(record, 0))[:0] for record in records]
+    metrics = evaluated(ours, records, found)
+    assert np.isnan(metrics["segm"]["AP75"])
+    assert json.loads((tmp_path / RESULTS).read_text()) == []
+
+
+def test_without_ground_truth_the_file_still_has_the_masks(records, tmp_path):
+    file = tmp_path / "instances.json"
+    data = json.loads(file.read_text())
+    del data["annotations"]
+    file.write_text(json.dumps(data))
+    found = [with_rles(detections(record, 0)) for record in records]
+    ours = RLEEvaluator("tiny", TASKS, str(tmp_path), use_fast_impl=False)
+    assert evaluated(ours, records, found) == {}
+    results = json.loads((tmp_path / RESULTS).read_text())
+    assert [one["segmentation"] for one in results] == [
+        r for one in found for r in one.pred_masks.rles
+    ]

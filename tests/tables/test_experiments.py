@@ -1,0 +1,172 @@
+"""Experiments: what they vary, in which order their stages run, what is refused."""
+
+import functools
+import sys
+
+from maskrcnn_repro.config import leaf_keys
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables import experiment_config, experiments, find_experiment, stages, tables
+from maskrcnn_repro.tables.paper.data_file import Node
+from maskrcnn_repro.tables.paper.experiments import parse_experiments
+
+import pytest
+
+WITH_BASELINE = [one.id for one in experiments().values() if one.baseline]
+
+
+@functools.cache
+def values_of(name, level="paper"):
+    """Return every config value of an experiment by its dotted key."""
+    cfg = experiment_config(find_experiment(name), level)
+    return {
+        key: functools.reduce(lambda node, part: node[part], key.split("."), cfg)
+        for key in leaf_keys(cfg)
+    }
+
+
+@pytest.mark.parametrize("name", WITH_BASELINE)
+def test_an_experiment_differs_from_its_baseline_in_what_it_says(name):
+    one = find_experiment(name)
+    own, base = values_of(name), values_of(one.baseline)
+    differing = {key for key in own if own[key] != base[key]} - {"OUTPUT_DIR"}
+    said = {key for key in own for prefix in one.varies if f"{key}.".startswith(f"{prefix}.")}
+    assert differing <= said, "differs without saying so"
+    for prefix in one.varies:
+        assert any(f"{key}.".startswith(f"{prefix}.") for key in differing), f"{prefix} is equal"
+
+
+def test_level_mini_overlays_nothing_that_an_experiment_varies():
+    checked = 0
+    for name in WITH_BASELINE:
+        one = find_experiment(name)
+        if one.family == "cityscapes":  # no overlay
+            continue
+        own, base = values_of(name, "mini"), values_of(one.baseline, "mini")
+        differing = {key for key in own if own[key] != base[key]} - {"OUTPUT_DIR"}
+        said = {key for key in own for prefix in one.varies if f"{key}.".startswith(f"{prefix}.")}
+        assert differing <= said, name
+        assert differing, f"{name} is its baseline"
+        checked += 1
+    assert checked == len(WITH_BASELINE) - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("rpn-r50-c4", ["rpn-r50-c4"]),
+        ("r50-c4-roipool", ["rpn-r50-c4", "r50-c4-roipool"]),
+        ("x101-fpn-e2e", ["x101-fpn-e2e"]),
+        (
+            "cityscapes-r50-fpn-coco",
+            ["rpn-cityscapes-r50-fpn", "rpn-r50-fpn", "r50-fpn", "cityscapes-r50-fpn-coco"],
+        ),
+        (
+            "kp-x101-fpn-130k-tta",
+            ["rpn-person-x101-fpn", "kp-x101-fpn-130k", "kp-x101-fpn-130k-tta"],
+        ),
+    ],
+)
+def test_stages_come_before_what_needs_them(name, order):
+    assert [one.id for one in stages(find_experiment(name))] == order
+
+
+def test_joint_training_alone_has_no_stored_proposals():
+    for name in experiments():
+        values, one = values_of(name), find_experiment(name)
+        alone = values["MODEL.META_ARCHITECTURE"] == "ProposalNetwork"
+        joint = values["MODEL.PROPOSAL_GENERATOR.NAME"] == "RPN"
+        assert values["MODEL.LOAD_PROPOSALS"] == (one.proposals is not None) == (not joint), name
+        assert not alone or (joint and name.startswith("rpn-")), name
+
+
+def test_proposals_come_from_the_same_backbone_and_images():
+    same = (
+        "MODEL.BACKBONE.NAME",
+        "MODEL.RESNETS.OUT_FEATURES",
+        "MODEL.RESNETS.DEPTH",
+        "MODEL.WEIGHTS",
+    )
+    same += ("MODEL.RESNETS.NUM_GROUPS", "DATASETS.TRAIN", "DATASETS.TEST", "INPUT.MIN_SIZE_TEST")
+    for one in experiments().values():
+        if one.proposals:
+            own, rpn = values_of(one.id), values_of(one.proposals)
+            unlike = [key for key in same if own[key] != rpn[key]]
+            # Fine-tuned from COCO: whose proposals, the paper does not say.
+            assert unlike == (["MODEL.WEIGHTS"] if one.init else []), one.id
+
+
+def test_every_experiment_serves_a_row_or_another_experiment():
+    used = {row.experiment for table in tables().values() for row in table.rows.values()}
+    for one in experiments().values():
+        used |= {one.proposals, one.init, one.evaluates}
+    assert set(experiments()) <= used
+
+
+def test_an_evaluation_changes_its_model_at_test_time_alone():
+    one = find_experiment("x152-fpn-jitter-tta")
+    assert (one.evaluates, one.config) == ("x152-fpn-jitter", "coco/x152_fpn_jitter.yaml")
+    assert one.overrides == ("TEST.AUG.ENABLED", "True")
+    assert experiment_config(one).TEST.AUG.ENABLED
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"config": "c"}, "e: experiments: x lacks 'family'."),
+        ({"config": "c", "family": "f", "baseline": "y"}, "x: experiment 'y' does not exist."),
+        (
+            {"config": "c", "family": "f", "proposals": "x"},
+            "experiment 'x' does not exist. It must",
+        ),
+        (
+            {"evaluates": "y", "overrides": {}},
+            "experiment 'y' does not exist. It must stand above.",
+        ),
+        (
+            {"config": "c", "family": "f", "varies": "KEY"},
+            "varies must be a list, not 'KEY' (str).",
+        ),
+        ({"config": "c", "family": "f", "varies": [3]}, "varies has 3, which is no string."),
+        ({"config": "c", "family": "f", "overrides": {}}, "has an unknown key 'overrides'."),
+    ],
+)
+def test_wrong_experiments_are_refused_with_their_place(tree, message):
+    with pytest.raises(TableError) as error:
+        parse_experiments(Node({"experiments": {"x": tree}}, "e"))
+    assert message in str(error.value)
+
+
+def test_an_evaluation_may_not_override_what_matters_in_training():
+    tree = {
+        "x": {"config": "c", "family": "f"},
+        "y": {"evaluates": "x", "overrides": {"SOLVER.MAX_ITER": 3}},
+    }
+    with pytest.raises(
+        TableError, match=r"y: overrides change SOLVER\.MAX_ITER, which matters in tr"
+    ):
+        parse_experiments(Node({"experiments": tree}, "e"))
+
+
+def test_an_unknown_experiment_suggests_what_there_is():
+    with pytest.raises(
+        TableError, match=r"Experiment 'r50c4' does not exist\. Did you mean 'r50-c4'"
+    ):
+        find_experiment("r50c4")
+
+
+def test_an_unknown_level_is_named():
+    with pytest.raises(TableError, match=r"Level 'minni' does not exist\. Did you mean 'mini'\?"):
+        experiment_config(find_experiment("r50-c4"), "minni")
+
+
+def test_a_level_without_the_family_is_named(tmp_path, monkeypatch):
+    # The package has a function of the module's name.
+    module = sys.modules["maskrcnn_repro.tables.paper.experiments"]
+    monkeypatch.setattr(module, "configs_folder", lambda: tmp_path)
+    (tmp_path / "levels").mkdir()
+    (tmp_path / "levels" / "mini_fpn.yaml").write_text("SOLVER: {MAX_ITER: 7}\n")
+    with pytest.raises(
+        TableError, match=r"no overlay for experiments of family 'c4' .* It has fpn\."
+    ):
+        experiment_config(find_experiment("r50-c4"), "mini")
+    assert experiment_config(find_experiment("r50-fpn"), "mini").SOLVER.MAX_ITER == 7

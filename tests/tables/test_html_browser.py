@@ -1,0 +1,110 @@
+"""The HTML report in a real browser: it opens, asks for nothing, complains of nothing, and fits."""
+
+import maskrcnn_repro  # noqa: F401
+from maskrcnn_repro.tables.report.html import write_page
+
+import pytest
+
+from tests.helpers.chromium import PROGRAM, Chromium
+from tests.helpers.fake_runs import METRICS
+from tests.helpers.html_runs import VERDICTS, register_tiny, whole_report
+
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None, reason="no Chromium or Chrome on PATH (Debian: apt-get install chromium)"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    made = Chromium(tmp_path_factory.mktemp("profile"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    report = whole_report(folder / "output", register_tiny(folder))
+    write_page(folder / "report.html", [report], VERDICTS, METRICS)
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("width", [380, 1280])
+def test_it_opens_without_a_complaint_and_asks_for_no_other_file(browser, file, width):
+    browser.open(file, width)
+    assert browser.complaints() == []
+    asked = [url for url in browser.requests() if not url.startswith("data:")]
+    assert asked == [file.resolve().as_uri()]
+    assert browser.evaluate("performance.getEntriesByType('resource').map(one => one.name)"
+                            ".filter(name => !name.startsWith('data:'))") == []  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [380, 700, 1280])
+def test_the_page_never_scrolls_sideways(browser, file, width):
+    browser.open(file, width)
+    assert browser.evaluate("window.innerWidth") == width
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    browser.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_wide_tables_and_pictures_scroll_within_their_own_frame(browser, file):
+    browser.open(file, 380)
+    frames = browser.evaluate(
+        "[...document.querySelectorAll('.scroll')].map(one => [one.scrollWidth, one.clientWidth])"
+    )
+    assert len(frames) == 2
+    assert all(inside > outside and outside <= 380 for inside, outside in frames)
+
+
+@pytest.mark.parametrize("width", [380, 1280])
+def test_tables_and_figures_can_be_seen(browser, file, width):
+    browser.open(file, width)
+    sizes = "[...document.querySelectorAll('%s')].map(one => one.getBoundingClientRect().height)"
+    assert browser.evaluate("document.querySelectorAll('table').length") == 3
+    for what, least in (("table", 100), ("main svg[role=img]", 15), ("main img", 100)):
+        heights = browser.evaluate(sizes % what)
+        assert heights
+        assert min(heights) >= least, what
+    loaded = "[...document.images].every(one => one.complete && one.naturalWidth === 300)"
+    assert browser.evaluate(loaded)
+
+
+def test_letters_are_large_enough_on_a_phone(browser, file):
+    browser.open(file, 380)
+    sizes = browser.evaluate(
+        "[...document.querySelectorAll('main *')].filter(one => !one.closest('svg') && one.innerText)"
+        ".map(one => parseFloat(getComputedStyle(one).fontSize))"
+    )
+    assert min(sizes) >= 13
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_stands_out_in_both_schemes(browser, file, dark):
+    browser.open(file, 1280, dark=dark)
+    pairs = browser.evaluate(
+        """
+        [...document.querySelectorAll('body, p, .small, .chip, .paper, .num, a, dt, .absent')].map(one => {
+          let ground = one;
+          while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)' && ground.parentElement)
+            ground = ground.parentElement;
+          return [getComputedStyle(one).color, getComputedStyle(ground).backgroundColor, one.className];
+        })
+        """
+    )
+    assert len(pairs) > 50
+    # 4.5 is what WCAG 2 asks for at level AA.
+    weak = [pair for pair in pairs if contrast(pair[0], pair[1]) < 4.5]
+    assert weak == []
+    assert (luminance(pairs[0][1]) < 0.1) == dark
+
+
+def luminance(color):
+    parts = [float(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(first, second):
+    dim, bright = sorted((luminance(first), luminance(second)))
+    return (bright + 0.05) / (dim + 0.05)

@@ -1,0 +1,195 @@
+"""AP on draws of the test images: kept beside the run, made again when in doubt, refused when not the record's."""
+
+import json
+import os
+
+from maskrcnn_repro.evaluation.resampling import draw_images
+from maskrcnn_repro.tables.paper.numbers import Metric
+from maskrcnn_repro.tables.report import resampled as resampled_module
+from maskrcnn_repro.tables.report.gather import gather
+from maskrcnn_repro.tables.report.resampled import Resampler
+
+import numpy as np
+import pytest
+
+from tests.helpers.fake_detections import (
+    EXACT,
+    FAR,
+    IMAGES,
+    MISSED,
+    NEAR,
+    detect,
+    use_truth,
+    write_truth,
+)
+from tests.helpers.fake_runs import Fake
+
+MASK_AP = Metric("AP", "AP", "segm", "AP")
+MASK_AP75 = Metric("AP75", "AP75", "segm", "AP75")
+SMALL_AP = Metric("APS", "APS", "segm", "APs")
+HALF = [EXACT, MISSED] * (IMAGES // 2)
+DRAWS = 40
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    made = Fake(tmp_path, monkeypatch)
+    made.truth = write_truth(tmp_path)
+    use_truth(monkeypatch, made.truth)
+    return made
+
+
+def record(fake, name="a", seed=1):
+    return gather([name], fake.setting, fake.known).records[name][seed]
+
+
+def resampler():
+    made = Resampler(DRAWS, say=lambda line: made.said.append(line))
+    made.said = []
+    return made
+
+
+def test_images_of_one_quality_have_the_same_ap_on_every_draw(fake):
+    detect(fake, fake.truth, "a", 1, NEAR)
+    found = resampler().of(record(fake), MASK_AP)
+    assert found.images == IMAGES
+    assert found.values["AP"] == pytest.approx(np.full(DRAWS, 70.0))
+    assert found.values["AP75"] == pytest.approx(np.full(DRAWS, 100.0))
+
+
+def test_half_of_the_images_by_hand(fake):
+    detect(fake, fake.truth, "a", 1, HALF)
+    values = resampler().of(record(fake), MASK_AP).values["AP"]
+    # As many objects are found as drawn images are even; without a wrong detection that is the AP, but for
+    # the grid of 101 recalls.
+    share = 100 * draw_images(IMAGES, DRAWS, seed=0)[:, ::2].sum(axis=1) / IMAGES
+    assert values == pytest.approx(share, abs=1.0)
+    assert values.std() > 5
+
+
+def test_a_metric_that_was_not_measured_or_is_not_of_all_objects_has_no_draws(fake):
+    detect(fake, fake.truth, "a", 1, HALF)
+    one = resampler()
+    assert one.of(record(fake), SMALL_AP) is None
+    assert one.of(record(fake), Metric("kpAP", "AP kp", "keypoints", "AP")) is None
+    assert one.problems == {}
+
+
+def test_what_was_drawn_once_is_read_from_beside_the_run(fake, monkeypatch):
+    folder = detect(fake, fake.truth, "a", 1, HALF)
+    first = resampler()
+    values = first.of(record(fake), MASK_AP).values
+    assert first.said == ["Drawing test images again, for intervals: 1 evaluations."]
+    assert (folder / "resampled_segm.npz").is_file()
+    # Neither annotations nor detections are needed any more.
+    use_truth(monkeypatch, None, digest=None)
+    (folder / "inference/mini_coco_val/coco_instances_results.json").unlink()
+    second = resampler()
+    again = second.of(record(fake), MASK_AP75).values
+    assert second.said == []
+    assert all((again[name] == values[name]).all() for name in values)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"\x93NUMPY"])
+def test_kept_draws_that_cannot_be_read_are_made_again(fake, content):
+    folder = detect(fake, fake.truth, "a", 1, HALF)
+    values = resampler().of(record(fake), MASK_AP).values["AP"]
+    (folder / "resampled_segm.npz").write_bytes(content)
+    again = resampler()
+    assert (again.of(record(fake), MASK_AP).values["AP"] == values).all()
+    assert len(again.said) == 1
+
+
+def test_kept_draws_of_another_record_or_number_are_made_again(fake):
+    folder = detect(fake, fake.truth, "a", 1, HALF)
+    resampler().of(record(fake), MASK_AP)
+    detect(fake, fake.truth, "a", 1, NEAR)
+    assert resampler().of(record(fake), MASK_AP).values["AP"] == pytest.approx(np.full(DRAWS, 70))
+    assert len(Resampler(DRAWS + 1).of(record(fake), MASK_AP).values["AP"]) == DRAWS + 1
+    assert sorted(p.name for p in folder.glob("*resampled*")) == ["resampled_segm.npz"]
+
+
+def test_a_full_disk_costs_the_kept_draws_alone(fake, monkeypatch):
+    folder = detect(fake, fake.truth, "a", 1, HALF)
+
+    def full(*paths):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("maskrcnn_repro.utils.files.os.replace", full)
+    one = resampler()
+    assert one.of(record(fake), MASK_AP).values["AP"].std() > 5
+    assert one.problems == {}
+    (said,) = one.said[1:]
+    assert said.startswith(f"{folder / 'resampled_segm.npz'} cannot be written (No space left on")
+    assert list(folder.glob("*resampled*")) == list(folder.glob(".part*")) == []
+
+
+def problem(fake):
+    one = resampler()
+    assert one.of(record(fake), MASK_AP) is None
+    (text,) = one.problems_of([record(fake)])
+    return text
+
+
+def test_detections_of_another_evaluation_are_refused(fake):
+    folder = detect(fake, fake.truth, "a", 1, FAR, metrics={"segm": {"AP": 10.2}})
+    assert problem(fake) == (
+        f"{folder}: no interval: {folder / 'inference/mini_coco_val/coco_instances_results.json'} is of "
+        "another evaluation than results.json: its mask AP is 10.00, the record's 10.20"
+    )
+    assert not (folder / "resampled_segm.npz").exists()
+
+
+@pytest.mark.parametrize("content", [None, "[{", "{}"])
+def test_detections_that_cannot_be_read_are_named(fake, content):
+    folder = detect(fake, fake.truth, "a", 1, FAR)
+    file = folder / "inference/mini_coco_val/coco_instances_results.json"
+    file.unlink() if content is None else file.write_text(content)
+    assert problem(fake).startswith(f"{folder}: no interval: {file}")
+
+
+def test_annotations_that_are_gone_are_named(fake, monkeypatch):
+    detect(fake, fake.truth, "a", 1, FAR)
+    use_truth(monkeypatch, None, digest=None)
+    assert "the annotations of data set mini_coco_val are not on this machine" in problem(fake)
+
+
+def test_annotations_of_another_version_are_refused(fake, monkeypatch):
+    detect(fake, fake.truth, "a", 1, FAR)
+    one = record(fake)
+    use_truth(monkeypatch, fake.truth, digest="f" * 64)
+    again = resampler()
+    assert again.of(one, MASK_AP) is None
+    assert "(SHA-256 ffffffff, not 00000000)" in again.problems[one.path]
+
+
+def test_a_later_evaluation_has_its_own_detections_and_draws(fake):
+    folder = detect(fake, fake.truth, "a", 1, FAR)
+    resampler().of(record(fake), MASK_AP)
+    # Evaluated again: predictions are overwritten, the record lies beside them.
+    kept = (folder / "config.yaml").read_bytes(), json.loads((folder / "results.json").read_text())
+    detect(fake, fake.truth, "a", 1, NEAR)
+    better = json.loads((folder / "results.json").read_text()) | {"written": "2026-02-01"}
+    (folder / "results.json").write_text(json.dumps(kept[1]))
+    (folder / "inference/config.yaml").write_bytes(kept[0])
+    (folder / "inference/results.json").write_text(json.dumps(better))
+    assert record(fake).path == folder / "inference/results.json"
+    assert resampler().of(record(fake), MASK_AP).values["AP"] == pytest.approx(np.full(DRAWS, 70))
+    assert (folder / "inference/resampled_segm.npz").is_file()
+
+
+def test_keypoints_are_matched_with_the_sigmas_of_the_run(fake, monkeypatch):
+    folder = detect(fake, fake.truth, "a", 1, EXACT, metrics={"keypoints": {"AP": 50.0}})
+    config = folder / "config.yaml"
+    text = config.read_text().replace("KEYPOINT_OKS_SIGMAS: []", "KEYPOINT_OKS_SIGMAS: [0.1, 0.2]")
+    one = record(fake)
+    config.write_text(text)
+    seen = []
+    monkeypatch.setattr(
+        resampled_module,
+        "match",
+        lambda truth, file, task, sigmas: seen.append((task, list(sigmas))) or 1 / 0,
+    )
+    with pytest.raises(ZeroDivisionError):
+        resampler().of(one, Metric("kpAP", "AP kp", "keypoints", "AP"))
+    assert seen == [("keypoints", [0.1, 0.2])]

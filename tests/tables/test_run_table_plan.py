@@ -1,0 +1,212 @@
+"""Plans: which stages, in which order, and how far each is."""
+
+import json
+import shutil
+
+from maskrcnn_repro.data.proposals.store import ProposalStore
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.runs.plan import plan
+from maskrcnn_repro.tables.runs.records import State, hash_of_file, read_record
+from maskrcnn_repro.tables.runs.stage import Setting, StoreStage, shown
+from maskrcnn_repro.utils.provenance import config_hash
+
+import pytest
+
+from tests.helpers.fake_runs import Fake, results_of, write_run
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    return Fake(tmp_path, monkeypatch)
+
+
+def finish(made):
+    for stage in made.stages:
+        stage.write_note()
+        write_run(stage)
+
+
+def keys(stages):
+    return [stage.key for stage in stages]
+
+
+def test_stages_stand_behind_what_they_need_and_an_rpn_is_shared_by_experiments_and_seeds(fake):
+    made = plan(["a", "b"], [1, 2], fake.setting, fake.known)
+    assert keys(made.stages) == [
+        "rpn/seed1",
+        "rpn/seed1/proposals",
+        "a/seed1",
+        "b/seed1",
+        "a/seed2",
+        "b/seed2",
+    ]
+    assert made.wanted == {"a/seed1", "b/seed1", "a/seed2", "b/seed2"}
+
+
+def test_initial_weights_and_evaluations_follow_the_seed_an_rpn_does_not(fake):
+    made = plan(["tuned", "a-nms", "rpn"], [3], fake.setting, fake.known)
+    assert keys(made.stages) == [
+        "rpn/seed1",
+        "rpn/seed1/proposals",
+        "a/seed3",
+        "tuned/seed3",
+        "a-nms/seed3",
+    ]
+    assert made.wanted == {"tuned/seed3", "a-nms/seed3", "rpn/seed1"}
+
+
+def test_a_detector_is_given_its_proposals_and_a_follower_its_weights(fake):
+    stages = {s.key: s for s in plan(["tuned", "a-nms"], [1], fake.setting, fake.known).stages}
+    out = fake.setting.folder
+    detector = stages["a/seed1"].config
+    assert detector.DATASETS.PROPOSAL_FILES_TRAIN == (
+        str(out / "rpn/seed1/proposals/mini_coco_train.proposals"),
+    )
+    assert detector.DATASETS.PROPOSAL_FILES_TEST == (
+        str(out / "rpn/seed1/proposals/mini_coco_val.proposals"),
+    )
+    assert detector.OUTPUT_DIR == str(out / "a/seed1")
+    weights = str(out / "a/seed1/model_final.pth")
+    assert stages["tuned/seed1"].config.MODEL.WEIGHTS == weights
+    evaluation = stages["a-nms/seed1"]
+    assert evaluation.config.MODEL.WEIGHTS == weights
+    assert evaluation.config.MODEL.ROI_HEADS.NMS_THRESH_TEST == 0.3
+    assert "--eval-only" in evaluation.command_line()
+    store = stages["rpn/seed1/proposals"].command_line()
+    assert store[store.index("MODEL.WEIGHTS") + 1] == str(out / "rpn/seed1/model_final.pth")
+
+
+def test_what_is_done_is_not_missing_and_commands_are_shown_short(fake, monkeypatch):
+    made = plan(["a", "b"], [1], fake.setting, fake.known)
+    for stage in made.stages[:3]:
+        stage.write_note()
+        write_run(stage)
+    again = plan(["a", "b"], [1], fake.setting, fake.known)
+    assert keys(again.missing()) == ["b/seed1"]
+    assert again.statuses["a/seed1"].seconds == 60.0
+    monkeypatch.chdir(fake.setting.root.parent)
+    command = shown(again.missing()[0].command_line())
+    assert command.startswith("python -S -E child.py prepared train --config-file configs/b.yaml")
+    assert command.endswith("SEED 1 OUTPUT_DIR output/paper/b/seed1")
+
+
+def test_an_rpn_that_nobody_needs_any_more_may_be_gone(fake):
+    finish(plan(["a", "b"], [1], fake.setting, fake.known))
+    shutil.rmtree(fake.setting.run_folder("rpn", 1))
+    assert plan(["a", "b"], [1], fake.setting, fake.known).missing() == []
+    assert keys(plan(["a", "rpn"], [1], fake.setting, fake.known).missing()) == ["rpn/seed1"]
+
+
+def test_an_interrupted_run_is_told_from_a_finished_one(fake):
+    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    assert stage.status().state is State.MISSING
+    write_run(stage, finished=False)
+    assert stage.status().state is State.INTERRUPTED
+    assert "model_0000004.pth" in stage.status().note
+    write_run(stage, iterations=5)  # an evaluation on the way
+    assert stage.status().state is State.INTERRUPTED
+    write_run(stage)
+    assert stage.status().state is State.DONE
+    stage.results.write_text(stage.results.read_text()[:-20])  # a full disk
+    status = stage.status()
+    assert status.state is State.INTERRUPTED
+    assert str(stage.results) in status.note
+
+
+def test_results_beside_the_config_of_another_run_do_not_count(fake):
+    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    write_run(stage, config_sha256="0" * 64)
+    assert stage.status().state is State.INTERRUPTED
+
+
+def change_the_config(fake):
+    path = fake.known["joint"].config
+    with open(path, "a") as file:
+        file.write("SEED: 5\nTEST: {DETECTIONS_PER_IMAGE: 7}\n")
+
+
+def test_a_run_of_another_config_is_refused_with_the_key_and_nothing_is_started(fake):
+    finish(plan(["joint"], [1], fake.setting, fake.known))
+    change_the_config(fake)
+    with pytest.raises(TableError) as caught:
+        plan(["joint"], [1], fake.setting, fake.known).missing()
+    text = str(caught.value)
+    assert str(fake.setting.run_folder("joint", 1)) in text
+    assert "TEST.DETECTIONS_PER_IMAGE is 100, planned 7" in text
+    assert "--output" in text
+
+
+@pytest.mark.parametrize("where", ["results", "note"])
+def test_a_run_of_another_backend_is_refused(fake, where):
+    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    stage.write_note()
+    backend = {"backend": {"name": "other"}, "commit": None}
+    write_run(stage, **({"code": backend} if where == "results" else {}))
+    if where == "note":
+        note = json.loads((stage.folder / "stage.json").read_text())
+        (stage.folder / "stage.json").write_text(json.dumps({**note, "backend": "other"}))
+    assert stage.status().state is State.STALE
+    assert "made on the other Detectron2" in stage.status().note
+
+
+def test_a_detector_on_the_proposals_of_an_earlier_rpn_is_refused(fake):
+    finish(plan(["a"], [1], fake.setting, fake.known))
+    rpn = plan(["rpn"], [1], fake.setting, fake.known).stages[0]
+    write_run(rpn, written="2026-01-02T00:00:00+00:00")
+    made = plan(["a"], [1], fake.setting, fake.known)
+    assert "another run of rpn/seed1/proposals" in made.statuses["a/seed1"].note
+    assert "another run of rpn/seed1 " in made.statuses["rpn/seed1/proposals"].note
+
+
+def test_a_run_by_hand_counts_if_its_proposals_lie_where_they_should(fake):
+    stage = plan(["a"], [1], fake.setting, fake.known).stages[-1]
+    write_run(stage)
+    assert stage.status().state is State.DONE
+    path = stage.folder / "config.yaml"
+    path.write_text(path.read_text().replace("rpn/seed1/proposals", "elsewhere"))
+    assert stage.status().state is State.STALE
+    assert "PROPOSAL_FILES_TEST" in stage.status().note
+
+
+def test_stores_are_done_when_all_are_whole(fake):
+    store = plan(["a"], [1], fake.setting, fake.known).stages[1]
+    assert isinstance(store, StoreStage)
+    assert store.status().state is State.MISSING
+    write_run(store)
+    assert store.status().state is State.DONE
+    shutil.rmtree(store.store("mini_coco_val"))
+    assert store.status().note == "1 of 2 data sets"
+    (ProposalStore(store.store("mini_coco_train")).path / "boxes.npy").unlink()
+    assert store.status().state is State.STALE
+
+
+def test_the_device_and_workers_do_not_matter(fake):
+    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    write_run(stage)
+    path = stage.folder / "config.yaml"
+    text = (
+        path.read_text().replace("DEVICE: auto", "DEVICE: cuda").replace("WORKERS: 4", "WORKERS: 0")
+    )
+    assert text != path.read_text()
+    path.write_text(text)
+    stage.results.write_text(results_of(stage, path, {"bbox": {"AP": 1.0}}))
+    assert stage.status().state is State.DONE
+
+
+def test_the_hash_of_a_config_file_is_the_one_in_results(fake):
+    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    write_run(stage)
+    assert hash_of_file(stage.folder / "config.yaml") == config_hash(stage.config)
+    assert read_record(stage.results).config_sha256 == config_hash(stage.config)
+
+
+def test_trials_have_a_folder_of_their_own_by_what_they_override():
+    first = Setting("mini", ("SOLVER.MAX_ITER", "20"))
+    assert first.label.startswith("mini-trial-")
+    assert first.label != Setting("mini", ("SOLVER.MAX_ITER", "21")).label
+    assert Setting("mini").label == "mini"
+
+
+def test_a_level_that_does_not_exist_is_told_with_those_that_do():
+    with pytest.raises(TableError, match=r"'mimi' does not exist. Did you mean 'mini'\?.*paper"):
+        Setting("mimi")

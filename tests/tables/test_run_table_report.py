@@ -1,0 +1,275 @@
+"""Reports of a hand-made table: means, gaps, what is missing, what is refused, and the layout."""
+
+import json
+import math
+
+import maskrcnn_repro
+from maskrcnn_repro.tables.report.layout import DASH, as_json, as_markdown, as_text
+from maskrcnn_repro.tables.report.report import Estimate, report
+from maskrcnn_repro.tables.runs.plan import plan
+from maskrcnn_repro.tables.runs.stage import Setting
+from maskrcnn_repro.tables.runs.zoo import zoo_stage
+
+import pytest
+
+from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
+
+
+@pytest.fixture(autouse=True)
+def _no_data(monkeypatch):
+    """What lies in this machine's cache is no part of these tests."""
+    monkeypatch.setattr(
+        "maskrcnn_repro.tables.report.gather.data_origin", lambda name: {"sha256": None}
+    )
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    return Fake(tmp_path, monkeypatch)
+
+
+def record(fake, name, seed, ap, box, **changed):
+    """Write a finished run with these APs; return its folder."""
+    stage = plan([name], [seed], fake.setting, fake.known).stages[-1]
+    stage.write_note()
+    write_run(stage, metrics={"segm": {"AP": ap}, "bbox": {"AP": box}}, **changed)
+    return stage.folder
+
+
+ROWS = (
+    row("other", None, ap=20.0, ours=False),
+    row("a", "a", ap=30.0, box=38.0),
+    row("b", "b", ap=33.5, box=None, departs="Half the data."),
+    row("c", None, ap=35.0, box=40.0, why_not="Weights were not published."),
+    row("gap", None, ap=3.5, gap_of=("T.b", "T.a")),
+)
+
+
+def made(fake, *rows, **options):
+    shown = table(*(rows or ROWS), **options)
+    return report(shown, fake.setting, fake.known, METRICS)
+
+
+def cells(one, name):
+    return next(r for r in one.rows if r.row.id == f"T.{name}").cells
+
+
+def test_means_spreads_and_gaps_by_hand(fake):
+    for seed, a, b in ((1, 40.0, 44.0), (2, 42.0, 45.0), (3, 44.0, 49.0)):
+        record(fake, "a", seed, a, 50.0)
+        record(fake, "b", seed, b, 51.0)
+    one = made(fake)
+    assert cells(one, "a")["AP"].ours == Estimate(42.0, 2.0, (1, 2, 3))
+    assert cells(one, "a")["AP"].ours_gap is None
+    b = cells(one, "b")["AP"]
+    assert (b.paper, b.paper_gap) == (33.5, 3.5)
+    assert b.ours.mean == 46.0
+    assert b.ours.spread == pytest.approx(math.sqrt(7))
+    # Gaps of 4, 3 and 5: their spread is that of pairs, smaller than either row's.
+    assert b.ours_gap == Estimate(4.0, 1.0, (1, 2, 3))
+    assert cells(one, "gap")["AP"].ours == Estimate(4.0, 1.0, (1, 2, 3))
+    assert cells(one, "gap")["AP"].paper == 3.5
+    assert cells(one, "gap")["AP"].paper_gap is None
+    assert cells(one, "other")["AP"].paper_gap is None
+
+
+def test_gaps_pair_only_the_seeds_that_both_rows_have(fake):
+    record(fake, "a", 1, 40.0, 50.0)
+    record(fake, "b", 1, 43.0, 50.0)
+    record(fake, "b", 2, 49.0, 50.0)
+    b = cells(made(fake), "b")["AP"]
+    assert b.ours.mean == 46.0
+    assert b.ours_gap == Estimate(3.0, None, (1,))
+
+
+def test_the_seeds_of_a_report_can_be_limited(fake):
+    record(fake, "a", 1, 40.0, 50.0)
+    record(fake, "a", 2, 44.0, 50.0)
+    one = report(table(*ROWS), fake.setting, fake.known, METRICS, seeds=1)
+    assert cells(one, "a")["AP"].ours == Estimate(40.0, None, (1,))
+
+
+def test_text_shows_both_gaps_missing_cells_reasons_and_departures(fake):
+    record(fake, "a", 1, 40.0, 50.0)
+    record(fake, "a", 2, 41.0, 52.0)
+    write_run(plan(["b"], [1], fake.setting, fake.known).stages[-1], finished=False)
+    text = as_text(made(fake), METRICS)
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert lines[0] == "Table fake: Two models"
+    assert str(maskrcnn_repro.BACKEND) in lines[1]
+    assert "Paper: COCO minival; ours: mini_coco_val" in lines[1]
+    assert "seeds 1, 2" in lines[2]
+    assert "gap to «Model a»" in lines[3]
+    start = next(i for i, line in enumerate(lines) if line.startswith("row"))
+    assert [" ".join(line.split()) for line in lines[start : start + 8]] == [
+        "row AP AP AP bb AP bb",
+        "paper ours paper ours",
+        "----------- ----------- ---------- ----------- ----------",
+        f"Model other 20.0 {DASH} {DASH} {DASH}",
+        "Model a 30.0 40.5 ± 0.7 38.0 51.0 ± 1.4",
+        f"Model b [a] 33.5 (+3.5) {DASH} {DASH} {DASH}",
+        f"Model c [b] 35.0 (+5.0) {DASH} 40.0 (+2.0) {DASH}",
+        f"Model gap 3.5 {DASH} {DASH} {DASH}",
+    ]
+    assert (
+        "[a] departs from the paper: Half the data. unfinished: seed 1 at model_0000004.pth."
+        in text
+    )
+    assert "[b] cannot be run: Weights were not published." in text
+    assert "Not run yet: T.b." in text
+
+
+def test_wide_tables_are_broken_into_blocks_of_three_metrics(fake):
+    columns = {f"m{i}": METRICS["AP"] for i in range(5)}
+    rows = [row("a", "a")]
+    one = report(table(*rows, columns=tuple(columns)), fake.setting, fake.known, columns)
+    assert as_text(one, columns).count("Model a ") == 2
+
+
+def test_held_out_columns_name_the_images_of_each_side(fake):
+    record(fake, "a", 1, 40.0, 50.0)
+    text = as_markdown(made(fake, *ROWS, held_out=("AP",)), METRICS)
+    assert "AP paper test" in text
+    assert "AP ours mini_coco_val" in text
+    assert "AP bb paper |" in text
+
+
+def test_json_and_markdown_say_the_same(fake):
+    folder = record(fake, "a", 1, 40.0, 50.0)
+    one = made(fake)
+    tree = json.loads(json.dumps(as_json(one)))
+    by_id = {r["id"]: r for r in tree["rows"]}
+    assert by_id["T.a"]["cells"]["AP"]["ours"] == {"mean": 40.0, "spread": None, "seeds": [1]}
+    assert by_id["T.b"]["cells"]["AP"]["paper_gap"] == 3.5
+    assert by_id["T.b"]["cells"]["bbAP"] == {
+        "paper": None,
+        "paper_gap": None,
+        "ours": None,
+        "ours_gap": None,
+        "ours_interval": None,
+        "detectron2_weights": None,
+    }
+    assert by_id["T.c"]["why_not"] == "Weights were not published."
+    assert tree["origin"][0]["results"] == str(folder / "results.json")
+    text = as_markdown(one, METRICS)
+    assert text.startswith("## Table fake: Two models\n")
+    assert "| Model a" in text
+
+
+def test_an_empty_table_is_all_dashes(fake):
+    one = made(fake)
+    assert one.records == []
+    assert "no record yet" in as_text(one, METRICS)
+
+
+def test_a_later_evaluation_of_the_same_training_counts(fake):
+    record(fake, "a", 1, 40.0, 50.0)
+    stage = plan(["a"], [1], fake.setting, fake.known).stages[-1]
+    again = stage.folder / "inference"
+    again.mkdir()
+    text = stage.results.read_text().replace("40.0", "41.0")
+    (again / "config.yaml").write_text((stage.folder / "config.yaml").read_text())
+    (again / "results.json").write_text(text)  # as old: does not
+    assert cells(made(fake), "a")["AP"].ours.mean == 40.0
+    (again / "results.json").write_text(text.replace("2026-01-01", "2026-01-02"))
+    assert cells(made(fake), "a")["AP"].ours.mean == 41.0
+
+
+# --- what does not belong there
+
+
+def refused(one, folder):
+    return [text for text in one.refused if text.startswith(f"{folder}")]
+
+
+def test_a_record_of_another_level_is_left_out_and_named(fake):
+    record(fake, "a", 1, 40.0, 50.0)
+    folder = record(fake, "b", 1, 99.0, 99.0)
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("MAX_ITER: 10", "MAX_ITER: 90000"))
+    one = made(fake)
+    assert cells(one, "b")["AP"].ours is None
+    (text,) = refused(one, folder)
+    assert "SOLVER.MAX_ITER is 90000, planned 10" in text
+    assert f"Left out: {text}" in as_text(one, METRICS)
+
+
+def test_a_record_of_another_backend_is_left_out_and_named(fake):
+    folder = record(fake, "a", 1, 40.0, 50.0, code={"backend": {"name": "other"}, "commit": None})
+    one = made(fake)
+    assert cells(one, "a")["AP"].ours is None
+    assert "made on the other Detectron2" in refused(one, folder)[0]
+
+
+def test_a_record_of_another_version_of_the_data_is_left_out_and_named(fake):
+    record(fake, "a", 1, 40.0, 50.0)
+    record(fake, "a", 2, 42.0, 50.0)
+    data = {"TRAIN": [], "TEST": [{"name": "mini_coco_val", "sha256": "f" * 64}]}
+    folder = record(fake, "b", 1, 99.0, 99.0, datasets=data)
+    one = made(fake)
+    assert cells(one, "b")["AP"].ours is None
+    assert cells(one, "a")["AP"].ours.mean == 41.0
+    assert "another version of data set mini_coco_val" in refused(one, folder)[0]
+
+
+def test_the_data_on_this_machine_decides_which_version_is_right(fake, monkeypatch):
+    right = {"mini_coco_val": "f" * 64, "mini_coco_train": None}
+    monkeypatch.setattr(
+        "maskrcnn_repro.tables.report.gather.data_origin", lambda name: {"sha256": right[name]}
+    )
+    folder = record(fake, "a", 1, 40.0, 50.0)
+    one = made(fake)
+    assert cells(one, "a")["AP"].ours is None
+    assert "(SHA-256 00000000, not ffffffff)" in refused(one, folder)[0]
+
+
+def test_an_unreadable_record_is_named_and_the_rest_reported(fake):
+    record(fake, "a", 1, 40.0, 50.0)
+    folder = record(fake, "b", 1, 44.0, 50.0)
+    (folder / "config.yaml").write_bytes(b"\xff\xfe broken")
+    one = made(fake)
+    assert cells(one, "a")["AP"].ours.mean == 40.0
+    assert "config.yaml cannot be read" in refused(one, folder)[0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"metrics": "lost"},
+        {"metrics": {"mini_coco_val": {"segm": {"AP": "high"}}}},
+        {"seed": None},
+        {"machine": {}},
+        {"datasets": {"TEST": [{"name": "mini_coco_val"}]}},
+    ],
+)
+def test_a_record_that_lacks_something_is_named_and_the_rest_reported(fake, changed):
+    record(fake, "a", 1, 40.0, 50.0)
+    folder = record(fake, "b", 1, 44.0, 50.0)
+    results = folder / "results.json"
+    results.write_text(json.dumps(json.loads(results.read_text()) | changed))
+    one = made(fake)
+    assert cells(one, "a")["AP"].ours.mean == 40.0
+    assert cells(one, "b")["AP"].ours is None
+    assert f"{folder / 'results.json'} is no result of this project" in as_text(one, METRICS)
+
+
+# --- Detectron2's weights
+
+
+def test_detectron2s_weights_have_a_column_of_their_own(fake):
+    setting = Setting("paper", root=fake.setting.root)
+    stage = zoo_stage("r50-c4", setting, since="")
+    stage.write_note()
+    metrics = {"segm": {"AP": 34.4}, "bbox": {"AP": 39.8}}
+    write_run(stage, metrics=metrics, iterations=0, weights="some.pkl")
+    rows = [row("r50c4", "r50-c4", ap=30.3)]
+    rows = [type(r)(**{**vars(r), "id": "T2a.r50c4"}) for r in rows]
+    known = {**fake.known, "r50-c4": fake.known["joint"]}
+    one = report(table(*rows, baseline="T2a.r50c4"), setting, known, METRICS)
+    assert one.rows[0].cells["AP"].zoo == 34.4
+    assert one.rows[0].cells["AP"].ours is None
+    text = as_text(one, METRICS)
+    assert "Detectron2" in text
+    assert "34.4" in text
+    assert as_json(one)["origin"][0]["weights"] == "some.pkl"
+    assert "Not run yet: T2a.r50c4." in text

@@ -1,0 +1,341 @@
+"""Running a plan with fake programs: once, in order, side by side, killed, failing, interrupted."""
+
+import io
+import os
+import signal
+import threading
+import time
+
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.runs import runner as runner_module
+from maskrcnn_repro.tables.runs.processes import last_words
+from maskrcnn_repro.tables.runs.progress import Console, clock, describe, remaining
+from maskrcnn_repro.tables.runs.records import State, read_note
+from maskrcnn_repro.tables.runs.runner import Runner
+from maskrcnn_repro.utils.lock import locked
+
+import pytest
+
+from tests.helpers.fake_runs import Fake, write_run
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(runner_module, "POLL_SECONDS", 0.02)
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    return Fake(tmp_path, monkeypatch)
+
+
+def run(made, jobs=1, out=None):
+    """Run a plan; return its failures and what was said."""
+    out = out or io.StringIO()
+    return Runner(made, Console(made, jobs, out), jobs).run(), out.getvalue()
+
+
+def stage_of(made, key):
+    return next(stage for stage in made.stages if stage.key == key)
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 20
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.01)
+    return path.read_text()
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_stages_run_in_order_and_a_shared_rpn_once(fake):
+    failures, said = run(fake.plan("a", "b", seeds=(1, 2)))
+    assert failures == []
+    assert fake.calls() == [
+        "train rpn/seed1",
+        "store rpn/seed1",
+        "train a/seed1",
+        "train b/seed1",
+        "train a/seed2",
+        "train b/seed2",
+    ]
+    assert "[3/6] a seed 1 done in 0:00:00 · mask AP 30.0 · box AP 40.0" in said
+
+
+def test_what_is_done_is_not_run_again(fake):
+    run(fake.plan("a", seeds=(1,)))
+    made = fake.plan("a", "b", seeds=(1,))
+    assert run(made)[0] == []
+    assert fake.calls()[3:] == ["train b/seed1"]
+    assert describe(fake.plan("a", "b"), 1).endswith("4 stages, 0 to run, 1 side by side: done.")
+
+
+def test_each_stage_leaves_a_note_of_what_it_was_made_from(fake):
+    made = fake.plan("a")
+    run(made)
+    note = read_note(made.stages[-1].folder)
+    assert (note["experiment"], note["seed"], note["level"]) == ("a", 1, "paper")
+    assert note["seconds"] >= 0
+    assert note["inputs"] == {"rpn/seed1/proposals": made.stages[0].identity()}
+
+
+def test_an_interrupted_training_goes_on_with_resume(fake):
+    made = fake.plan("joint")
+    write_run(made.stages[0], finished=False)
+    assert run(fake.plan("joint"))[0] == []
+    assert fake.calls() == ["train joint/seed1 resumed"]
+
+
+def test_a_killed_child_is_reported_and_the_next_run_repeats_only_what_is_missing(fake):
+    made = fake.plan("joint", "a")
+    joint = stage_of(made, "joint/seed1")
+    hang = fake.place(joint, ".hang")
+    hang.touch()
+
+    def kill():
+        os.kill(int(wait_for(fake.place(joint, ".pid"))), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    failures, _ = run(made)
+    killer.join()
+    assert [(f.stage.key, f.reason) for f in failures] == [("joint/seed1", "ended by SIGKILL")]
+    hang.unlink()
+    before = len(fake.calls())
+    assert run(fake.plan("joint", "a"))[0] == []
+    assert fake.calls()[before:] == ["train joint/seed1"]
+
+
+def test_a_failing_run_is_reported_with_its_last_lines_and_the_others_go_on(fake):
+    made = fake.plan("a", "b", "joint")
+    fake.place(made.stages[2], ".fail").touch()
+    failures, said = run(made)
+    (failure,) = failures
+    assert (failure.stage.key, failure.reason) == ("a/seed1", "exit status 3")
+    assert list(failure.lines) == ["Traceback: out of memory"]
+    assert failure.console == made.stages[2].folder / "console.txt"
+    assert "a seed 1 FAILED: exit status 3" in said
+    assert fake.calls()[2:] == ["train a/seed1", "train b/seed1", "train joint/seed1"]
+
+
+def test_what_needs_a_failed_stage_is_not_run_and_says_so(fake):
+    made = fake.plan("a", "joint")
+    fake.place(made.stages[0], ".fail").touch()
+    failures, _ = run(made)
+    assert [(f.stage.key, f.reason) for f in failures] == [
+        ("rpn/seed1", "exit status 3"),
+        ("rpn/seed1/proposals", "needs rpn seed 1, which failed"),
+        ("a/seed1", "needs rpn proposals, which failed"),
+    ]
+    assert fake.calls() == ["train rpn/seed1", "train joint/seed1"]
+
+
+def test_a_child_that_ends_well_without_results_has_failed(fake):
+    made = fake.plan("joint")
+    for file in fake.place(made.stages[0]).glob("results.json"):
+        file.unlink()
+    ((failure,), _) = run(made)
+    assert failure.reason == "ended, but is interrupted: at model_final.pth"
+
+
+def test_two_children_run_side_by_side(fake):
+    made = fake.plan("joint", seeds=(1, 2))
+    for stage in made.stages:
+        fake.place(stage, ".hang").touch()
+
+    def release():
+        for stage in made.stages:  # both have started, or this waits in vain
+            wait_for(fake.place(stage, ".pid"))
+        for stage in made.stages:
+            write_run(stage)
+            os.kill(int(wait_for(fake.place(stage, ".pid"))), signal.SIGTERM)
+
+    releaser = threading.Thread(target=release)
+    releaser.start()
+    failures, _ = run(made, jobs=2)
+    releaser.join()
+    assert [f.reason for f in failures] == ["ended by SIGTERM"] * 2
+
+
+@pytest.fixture
+def interruptible():
+    """As in a terminal: a shell's background job ignores Ctrl-C, and what it starts does, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_request_to_end_stop_the_children(fake, number):
+    made = fake.plan("joint", seeds=(1, 2))
+    for stage in made.stages:
+        fake.place(stage, ".hang").touch()
+    pids = []
+
+    def interrupt():
+        pids.extend(int(wait_for(fake.place(stage, ".pid"))) for stage in made.stages)
+        os.kill(os.getpid(), number)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        run(made, jobs=2)
+    interrupter.join()
+    assert not any(map(is_alive, pids))
+    assert signal.getsignal(signal.SIGTERM) is before
+    for stage in made.stages:  # claims and folders are free again
+        with locked(stage.claim), locked(stage.folder):
+            pass
+
+
+def test_a_stage_that_another_runner_has_is_waited_for_and_not_run_twice(fake):
+    made = fake.plan("joint", "a")
+    joint = stage_of(made, "joint/seed1")
+    others = threading.Event()
+
+    def work():
+        with locked(joint.claim):
+            others.set()
+            wait_for(fake.setting.run_folder("a", 1) / "results.json")
+            write_run(joint)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    others.wait()
+    failures, said = run(made)
+    worker.join()
+    assert failures == []
+    assert fake.calls() == ["train rpn/seed1", "store rpn/seed1", "train a/seed1"]
+    assert said.count("joint seed 1 is run by another process") == 1
+    assert "joint seed 1 done by another run" in said
+
+
+def test_a_folder_that_an_orphan_still_writes_is_waited_for(fake):
+    made = fake.plan("joint")
+    stage = made.stages[0]
+    said = io.StringIO()
+    free = threading.Event()
+
+    def orphan():
+        with locked(stage.folder):
+            free.set()
+            while "is in use by another run" not in said.getvalue():
+                time.sleep(0.01)
+
+    worker = threading.Thread(target=orphan)
+    worker.start()
+    free.wait()
+    assert run(made, out=said)[0] == []
+    worker.join()
+    assert fake.calls() == ["train joint/seed1"]
+
+
+def test_a_stale_folder_stops_everything_before_it_begins(fake):
+    made = fake.plan("a", "joint")
+    write_run(made.stages[-1])
+    (made.stages[-1].folder / "config.yaml").write_text("SEED: 9\n")
+    with pytest.raises(TableError, match="holds another run than joint seed 1"):
+        run(fake.plan("a", "joint"))
+    assert fake.calls() == []
+
+
+def test_evaluations_may_be_made_over_older_ones(fake):
+    run(fake.plan("a-nms"))
+    (evaluation,) = [s for s in fake.plan("a-nms").stages if s.key == "a-nms/seed1"]
+    note = evaluation.folder / "stage.json"
+    note.write_text(note.read_text().replace(evaluation.note()["inputs"]["a/seed1"], "0" * 16))
+    made = fake.plan("a-nms")
+    assert made.statuses["a-nms/seed1"].state is State.STALE
+    assert run(made)[0] == []
+    assert fake.plan("a-nms").missing() == []
+
+
+# --- what is said
+
+
+def test_the_last_words_of_a_training_are_iteration_loss_and_time():
+    lines = [
+        "[08:15:52]  eta: 0:03:57  iter: 239  total_loss: 2.912  loss_cls: 1.195",
+        "[08:15:53] Checkpoint output/model_0000239.pth",
+    ]
+    assert last_words(lines) == ("iter 239, loss 2.912, eta 0:03:57", 237.0)
+    assert last_words(["eta: 2 days, 1:00:00  iter: 5"])[1] == 49 * 3600
+    assert last_words(["[08:00:00] Cached 2000 decoded images"]) == (
+        "Cached 2000 decoded images",
+        None,
+    )
+    assert last_words([]) == ("starting", None)
+    inference = "[08:16:00] Inference done 41/1000. 0.1598 s / iter. ETA=0:02:33"
+    assert last_words([*lines, inference]) == ("inference 41/1000, eta 0:02:33", 153.0)
+
+
+def test_the_time_left_is_spread_over_jobs_but_no_shorter_than_the_longest():
+    assert remaining([60.0], [100.0, 100.0], 1) == 260.0
+    assert remaining([60.0], [100.0, 100.0], 2) == 130.0
+    assert remaining([300.0], [100.0], 2) == 300.0
+    assert remaining([60.0, None], [], 2) is None
+    assert clock(237.4) == "0:03:57"
+
+
+def test_costs_come_from_the_same_experiment_or_from_its_kind(fake):
+    made = fake.plan("a", "b", seeds=(1, 2))
+    console = Console(made, 1, io.StringIO())
+    costs = console.costs
+    stages = {stage.key: stage for stage in made.stages}
+    assert costs.of(stages["a/seed1"]) is None
+    costs.add(stages["a/seed1"], 100.0)
+    costs.add(stages["b/seed1"], 200.0)
+    assert costs.of(stages["a/seed2"]) == 100.0
+    assert (
+        costs.of(stages["rpn/seed1"]) is None
+    )  # an RPN is no guide to a detector's time, nor is this
+    costs.guess(stages["rpn/seed1"], 30.0)
+    costs.guess(stages["b/seed2"], 500.0)
+    assert costs.of(stages["rpn/seed1"]) == 30.0
+    assert costs.of(stages["b/seed2"]) == 200.0
+    assert costs.of(stages["rpn/seed1/proposals"]) is None
+
+
+def test_a_plan_estimates_from_the_records_of_other_seeds(fake):
+    run(fake.plan("joint"))
+    text = describe(fake.plan("joint", seeds=(1, 2, 3)), jobs=2)
+    assert "joint seed 1: done, about 0:01:00" in text
+    assert "joint seed 2: missing, about 0:01:00" in text
+    assert text.endswith("3 stages, 2 to run, 2 side by side: about 0:01:00.")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_each_child_with_its_last_words(fake, monkeypatch):
+    made = fake.plan("joint")
+    stage = made.stages[0]
+    fake.place(stage, ".hang").touch()
+    monkeypatch.setattr("maskrcnn_repro.tables.runs.progress.REDRAW_SECONDS", 0.0)
+    out = Terminal()
+
+    def release():
+        wait_for(fake.place(stage, ".pid"))
+        deadline = time.monotonic() + 20
+        while "iter 19" not in out.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(int(wait_for(fake.place(stage, ".pid"))), signal.SIGTERM)
+
+    releaser = threading.Thread(target=release)
+    releaser.start()
+    run(made, out=out)
+    releaser.join()
+    assert "[1/1] joint seed 1 0:00:00: iter 19, loss 2.5, eta 0:01:40\n" in out.getvalue()
+    assert "all: about 0:01:40 left" in out.getvalue()
+    assert "\x1b[2F\x1b[J" in out.getvalue()

@@ -1,0 +1,277 @@
+"""Records kept with the code, the README's results that follow from them, and the command that makes both."""
+
+import json
+import os
+
+import maskrcnn_repro
+from maskrcnn_repro.commands import tables as cli
+from maskrcnn_repro.commands.tables import main_table
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.paper.claims import Claim
+from maskrcnn_repro.tables.report.readme import (
+    BEGIN,
+    END,
+    NOTHING,
+    main,
+    results_block,
+    split_readme,
+)
+from maskrcnn_repro.tables.report.saving import scrubbed
+from maskrcnn_repro.tables.runs.plan import plan
+from maskrcnn_repro.tables.runs.stage import Setting
+
+import pytest
+
+from tests.helpers.fake_detections import FAR, NEAR, detect, use_truth, write_truth
+from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
+from tests.helpers.paths import ROOT
+
+ORIGIN = {
+    "machine": {"gpu": None, "cpu": "Some CPU", "threads": 2, "system": "Linux-6.1-my-host"},
+    "code": {
+        "backend": {
+            "name": maskrcnn_repro.BACKEND.name,
+            "version": "0.6",
+            "location": "/home/me/detectron2",
+        },
+        "commit": "0123456789ab" + "0" * 28,
+        "torch": "2.15.0",
+    },
+    "weights": "/home/me/model_final.pth",
+    "datasets": {
+        key: [{"name": f"mini_coco_{name}", "json": "/home/me/a.json", "sha256": "0" * 64}]
+        for key, name in (("TRAIN", "train"), ("TEST", "val"))
+    },
+}
+CLAIMS = {
+    name: Claim(name, f"{name} wins.", (pair,), "AP", ">", 0.0, 3.5)
+    for name, pair in (("b-over-a", ("T.b", "T.a")), ("c-over-a", ("T.c", "T.a")))
+}
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    """A fake table that is called 2c, with two claims."""
+    made = Fake(tmp_path, monkeypatch)
+    made.truth = write_truth(tmp_path)
+    use_truth(monkeypatch, made.truth)
+    rows = row("a", "a", ap=30.0), row("b", "b", ap=33.5), row("c", "joint")
+    shown = table(*rows, columns=("AP",))
+    shown = type(shown)(**{**vars(shown), "id": "2c"})
+    monkeypatch.setattr(cli, "experiments", lambda: made.known)
+    monkeypatch.setattr(cli, "find_table", {"2c": shown}.__getitem__)
+    monkeypatch.setattr(cli, "metrics", lambda: METRICS)
+    monkeypatch.setattr(cli, "tables", lambda: {"2c": shown})
+    monkeypatch.setattr(cli, "claims", lambda: CLAIMS)
+    monkeypatch.setattr(cli, "_page", lambda *args: 0)
+    made.results = tmp_path / "checkout/results"
+    made.kept = made.results / "paper" / maskrcnn_repro.BACKEND.name
+    made.readme = tmp_path / "checkout/README.md"
+    made.readme.parent.mkdir()
+    made.readme.write_text(f"# A title\n\n{BEGIN}\n{END}\n\nThe end.\n")
+    return made
+
+
+def run(fake, seeds=(1, 2), **changed):
+    """Write a trained RPN and runs of both rows; report and keep them."""
+    rpn = plan(["rpn"], [1], fake.setting, fake.known).stages[-1]
+    rpn.write_note()
+    write_run(rpn, metrics={"box_proposals": {"AR@100": 50.0}}, **ORIGIN, train_seconds=170.0)
+    for seed in seeds:
+        detect(fake, fake.truth, "a", seed, FAR, **{**ORIGIN, **changed})
+        detect(fake, fake.truth, "b", seed, NEAR, **{**ORIGIN, **changed})
+    return save(fake)
+
+
+def save(fake, *words):
+    options = ["--level", "paper", "--output", str(fake.setting.root), "--num-gpus", "1"]
+    return main_table(["2c", "--report", "--save-records", str(fake.results), *options, *words])
+
+
+def test_the_readme_of_this_checkout_is_what_its_results_give():
+    _, block, _ = split_readme(ROOT / "README.md")
+    assert block == results_block(ROOT / "results"), "run scripts/update_readme.py"
+
+
+def test_no_results_are_said_to_be_none(tmp_path):
+    assert results_block(tmp_path / "results") == NOTHING
+
+
+def test_a_report_prints_its_claims_and_keeps_them(fake, capsys):
+    assert run(fake) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "claim b-over-a  holds    +60.0 [+60.0, +60.0] 95 %  paper +3.5, > 0\n"
+        "claim c-over-a  missing                             paper +3.5, > 0 (no record of T.c)\n"
+        "Of 2 claims: holds 1, fails 0, undecided 0, missing 1.\n"
+    ) in printed
+    written = json.loads((fake.setting.folder / "tables/2c.json").read_text())
+    assert [one["outcome"] for one in written["claims"]] == ["holds", "missing"]
+    assert written["rows"][1]["cells"]["AP"]["ours_interval"]["low"] == pytest.approx(60.0)
+    assert "| b-over-a wins. (`b-over-a`) " in (fake.setting.folder / "tables/2c.md").read_text()
+    kept = json.loads((fake.kept / "claims.json").read_text())["claims"]
+    assert kept == json.loads((fake.kept / "tables/2c.json").read_text())["claims"]
+    assert [one["id"] for one in kept] == ["b-over-a", "c-over-a"]
+
+
+def test_records_are_kept_with_their_origin_and_without_folders(fake):
+    run(fake)
+    names = {path.relative_to(fake.kept).as_posix() for path in fake.kept.rglob("*.*")}
+    assert names == {
+        *(f"{name}/seed{seed}.json" for name in "ab" for seed in (1, 2)),
+        "rpn/seed1.json",
+        "tables/2c.json",
+        "tables/2c.md",
+        "claims.json",
+    }
+    one = json.loads((fake.kept / "b/seed2.json").read_text())
+    assert (one["experiment"], one["seed"], one["level"], one["kind"]) == (
+        "b",
+        2,
+        "paper",
+        "training",
+    )
+    assert one["metrics"]["mini_coco_val"]["segm"]["AP"] == pytest.approx(70.0)
+    assert one["datasets"]["TEST"] == [{"name": "mini_coco_val", "sha256": "0" * 64}]
+    assert one["code"]["commit"] == ORIGIN["code"]["commit"]
+    assert (one["machine"]["cpu"], one["machine"]["system"]) == ("Some CPU", "Linux")
+    assert one["weights"] == "model_final.pth"
+    for path in fake.kept.rglob("*.*"):
+        assert "/home" not in path.read_text()
+        assert str(fake.setting.root) not in path.read_text()
+
+
+def test_the_readme_says_what_was_measured_where(fake):
+    run(fake)
+    head, block, tail = split_readme(fake.readme)
+    assert (head, tail) == ("# A title\n\n", "\n\nThe end.\n")
+    assert block == results_block(fake.results)
+    backend = f"{maskrcnn_repro.BACKEND.name} Detectron2 0.6"
+    assert block.startswith(f"### mini_coco_val: level paper, {backend}\n\n")
+    # 50 s of training and 10 s of evaluation each; the RPN 170 s and 10 s.
+    assert (
+        "Trainings: 4 with seeds 1, 2, 1.0 minutes each with their evaluation; for their proposals 1 "
+        "before them, 3.0 minutes each; tested on mini_coco_val (12 images); machine: Some CPU, "
+        "2 threads; commit 0123456789ab; torch 2.15.0."
+    ) in block
+    assert "Of 2 claims: holds 1, fails 0, undecided 0, missing 1." in block
+    assert "c-over-a" not in block
+    assert "(not run: Model c" in block
+    assert "| Model c" not in block
+    cells = [" ".join(line.split()) for line in block.splitlines()]
+    assert "| Model b | 33.5 | 70.0 ± 0.0 | +60.0 [+60.0, +60.0] 95 % |" in cells
+    assert f"[2c](results/paper/{maskrcnn_repro.BACKEND.name}/tables/2c.md) (4 minutes)" in block
+
+
+def test_another_backend_and_a_trial_have_sections_of_their_own(fake):
+    run(fake)
+    other = fake.results / "paper/other"
+    for path in fake.kept.rglob("*.*"):
+        target = other / path.relative_to(fake.kept)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(path.read_text().replace('"version": "0.6"', '"version": "0.7"'))
+    overrides = ("SOLVER.CHECKPOINT_PERIOD", "3")
+    fake.setting = Setting("paper", overrides, fake.setting.root)
+    for name in "ab":
+        detect(fake, fake.truth, name, 1, NEAR, **ORIGIN)
+    assert save(fake, "--", *overrides) == 0
+    titles = [line for line in results_block(fake.results).splitlines() if line.startswith("###")]
+    name = maskrcnn_repro.BACKEND.name
+    assert sorted(titles) == sorted(
+        [
+            f"### mini_coco_val: level {fake.setting.label}, {name} Detectron2 0.6",
+            f"### mini_coco_val: level paper, {name} Detectron2 0.6",
+            f"### mini_coco_val: level paper, {name} Detectron2 0.7",
+        ]
+    )
+
+
+def test_under_an_overlay_claims_are_judged_and_say_on_what(fake, tmp_path, capsys):
+    own = tmp_path / "own.yaml"
+    own.write_text("TEST: {DETECTIONS_PER_IMAGE: 7}\nVERSION: 2\n")
+    fake.setting = Setting("paper", root=fake.setting.root, overlays=(own,))
+    for name, offsets in (("a", FAR), ("b", NEAR)):
+        detect(fake, fake.truth, name, 1, offsets, **ORIGIN)
+    assert save(fake, "--overlay", str(own)) == 0
+    said = "Claims judged on mini_coco_val (12 images) under own.yaml: not the paper's data and recipe."
+    printed = capsys.readouterr().out
+    assert f"{said}\nclaim b-over-a  holds    +60.0" in printed
+    kept = fake.results / "paper-own" / maskrcnn_repro.BACKEND.name
+    assert f"{said}\n\n| claim" in (kept / "tables/2c.md").read_text()
+    record = json.loads((kept / "a/seed1.json").read_text())
+    assert (record["level"], record["overlays"]) == ("paper-own", ["own.yaml"])
+    block = results_block(fake.results)
+    assert block.startswith("### mini_coco_val: level paper-own, ")
+    assert "(12 images) under own.yaml: not the paper's data and recipe; machine: " in block
+
+
+def test_seeds_that_a_new_report_lacks_are_no_longer_kept(fake):
+    run(fake, seeds=(1, 2, 3))
+    assert save(fake, "--seeds", "1") == 0
+    assert [path.name for path in sorted((fake.kept / "a").iterdir())] == ["seed1.json"]
+    assert "with seeds 1, 1.0 minutes" in results_block(fake.results)
+
+
+def test_a_table_of_another_run_than_is_kept_is_refused(fake, capsys):
+    run(fake)
+    path = fake.kept / "a/seed1.json"
+    path.write_text(path.read_text().replace(json.loads(path.read_text())["record"], "other"))
+    with pytest.raises(TableError, match=r"2c.json was made from another run than .*a/seed1.json"):
+        results_block(fake.results)
+    path.unlink()
+    assert main(fake.readme.parent) == 2
+    assert "save it again: scripts/run_table.py 2c --report" in capsys.readouterr().err
+
+
+def test_a_kept_file_that_cannot_be_read_is_named(fake):
+    run(fake)
+    (fake.kept / "a/seed1.json").write_text("{")
+    with pytest.raises(TableError, match=r"a/seed1.json cannot be read"):
+        results_block(fake.results)
+
+
+@pytest.mark.parametrize("text", ["", BEGIN, f"{END} {BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
+def test_a_readme_without_its_marks_is_refused(tmp_path, text):
+    (tmp_path / "README.md").write_text(text)
+    with pytest.raises(TableError, match="needs <!-- results:begin --> and"):
+        split_readme(tmp_path / "README.md")
+
+
+def test_a_readme_of_another_project_is_left_alone(fake):
+    fake.readme.write_text("Nothing of ours.")
+    assert run(fake) == 0
+    assert fake.readme.read_text() == "Nothing of ours."
+
+
+def test_a_full_disk_is_named_and_the_report_still_printed(fake, capsys, monkeypatch):
+    run(fake)
+    before = {path: path.read_bytes() for path in fake.kept.rglob("*.*")}
+    capsys.readouterr()
+
+    def full(*paths):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("maskrcnn_repro.utils.files.os.replace", full)
+    assert save(fake) == 2
+    printed = capsys.readouterr()
+    assert "Of 2 claims: holds 1" in printed.out
+    folder = fake.setting.folder
+    assert printed.err.splitlines() == [
+        f"Error: {folder / 'tables/2c.json'} cannot be written: No space left on device.",
+        f"Error: {fake.kept / 'a/seed1.json'} cannot be written: No space left on device.",
+    ]
+    assert {path: path.read_bytes() for path in fake.kept.rglob("*.*")} == before
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("/home/me/data/a.json", "a.json"),
+        ("[['x', '/home/me/a.json', '/home/me/images']]", "[['x', 'a.json', 'images']]"),
+        ("/runs/mini/a/seed1: broken", "a/seed1: broken"),
+        ("detectron2://COCO/a/b.pkl https://a.b/c", "detectron2://COCO/a/b.pkl https://a.b/c"),
+        ("relative/a.json 30 / 40", "relative/a.json 30 / 40"),
+    ],
+)
+def test_no_folder_of_a_machine_stays_in_a_text(text, clean):
+    assert scrubbed({"a": [text, 1, None]}, "/runs/mini") == {"a": [clean, 1, None]}

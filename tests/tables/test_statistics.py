@@ -1,0 +1,114 @@
+"""Intervals over seeds and images: by hand, what cancels, and how often they hold the truth."""
+
+import math
+
+from maskrcnn_repro.tables.report.statistics import draw_seeds, interval, student_quantile
+
+import numpy as np
+import pytest
+
+
+def drawn(images, draws, seed=0):
+    """Return how often each image counts in each draw, (draws, images)."""
+    chances = np.full(images, 1 / images)
+    return np.random.default_rng(seed).multinomial(images, chances, size=draws)
+
+
+def ends(values, resampled, level=95.0):
+    found = interval(values, resampled, level=level, images=10)
+    return found.low, found.high
+
+
+@pytest.mark.parametrize(
+    ("level", "freedom", "quantile"),
+    [
+        # From any printed table of Student's distribution.
+        (95, 1, 12.706),
+        (95, 2, 4.303),
+        (90, 2, 2.920),
+        (95, 10, 2.228),
+        (95, math.inf, 1.960),
+        (90, math.inf, 1.645),
+    ],
+)
+def test_students_quantiles(level, freedom, quantile):
+    assert student_quantile(level, freedom) == pytest.approx(quantile, abs=6e-4)
+
+
+def test_students_quantiles_fall_to_the_normal_one_without_a_jump():
+    found = [student_quantile(95, freedom) for freedom in (1.5, 100, 9_999, 10_001)]
+    assert found == sorted(found, reverse=True)
+    assert found[2] - found[3] < 3e-4
+
+
+def test_a_difference_that_is_the_same_in_all_images_and_seeds_has_no_width():
+    same = {seed: np.full(50, 3.0) for seed in (1, 2, 3)}
+    assert ends(dict.fromkeys((1, 2, 3), 3.0), same) == (3.0, 3.0)
+
+
+def test_two_seeds_by_hand():
+    # Each draw takes one of the two seeds: 1 or 3, a standard deviation of 1 around 2. One degree of freedom.
+    low, high = ends({1: 1.0, 2: 3.0}, {1: np.full(4000, 1.0), 2: np.full(4000, 3.0)})
+    assert (low + high) / 2 == pytest.approx(2.0)
+    assert (high - low) / 2 == pytest.approx(12.706, rel=0.01)
+
+
+def test_one_seed_by_hand_rests_on_images_alone():
+    # 400 images, half of them 0 and half 8: their mean has a standard error of 4 / 20.
+    values = np.repeat([0.0, 8.0], 200)
+    resampled = drawn(400, 4000) @ values / 400
+    low, high = ends({7: 4.0}, {7: resampled})
+    assert (low + high) / 2 == pytest.approx(4.0)
+    assert (high - low) / 2 == pytest.approx(1.96 * 0.2, rel=0.05)
+    assert ends({7: 4.0}, {7: resampled}, level=90.0)[1] < high
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_drawn_means_have_the_variance_of_a_mean_of_so_many_seeds(seeds):
+    values = np.random.default_rng(seeds).normal(size=seeds)
+    means = values[draw_seeds(seeds, 50_000)].mean(axis=0)
+    assert means.var() == pytest.approx(values.var(ddof=1) / seeds, rel=0.03)
+
+
+def test_the_other_difference_has_the_other_interval():
+    random = np.random.default_rng(0)
+    values = {seed: float(random.normal()) for seed in (1, 2, 3)}
+    resampled = {seed: value + random.normal(size=200) for seed, value in values.items()}
+    low, high = ends(values, resampled)
+    other = ends({s: -v for s, v in values.items()}, {s: -v for s, v in resampled.items()})
+    assert other == pytest.approx((-high, -low))
+
+
+def test_what_two_models_share_cancels_in_their_difference():
+    random = np.random.default_rng(0)
+    luck = {seed: random.normal(0, 5, 200) for seed in (1, 2, 3)}
+    first = {seed: 40 + one for seed, one in luck.items()}
+    second = {seed: 38 + one for seed, one in luck.items()}
+    low, high = ends(dict.fromkeys(luck, 2.0), {seed: first[seed] - second[seed] for seed in luck})
+    assert (low, high) == pytest.approx((2.0, 2.0))
+
+
+def test_draws_without_any_object_are_left_out():
+    resampled = np.array([1.0, np.nan, 3.0, 1.0, 3.0])
+    found = interval({1: 2.0}, {1: resampled}, level=95.0, images=5)
+    assert (found.high - 2.0) == pytest.approx(1.96 * np.std([1, 3, 1, 3], ddof=1), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("of_seed", "of_image", "of_both"),
+    [(1.0, 0.1, 0.1), (0.01, 1.0, 0.1), (0.5, 4.0, 4.0)],
+    ids=["seeds", "images", "both"],
+)
+def test_intervals_hold_the_truth_as_often_as_they_say(of_seed, of_image, of_both):
+    """Three seeds, 50 images: the value of a seed and an image is a sum of three random parts."""
+    random = np.random.default_rng(0)
+    counts = drawn(50, 200)
+    held = 0
+    for _ in range(300):
+        values = of_seed * random.normal(size=(3, 1)) + of_image * random.normal(size=(1, 50))
+        values = values + of_both * random.normal(size=(3, 50))
+        means = dict(enumerate(values.mean(axis=1).tolist()))
+        low, high = ends(means, dict(enumerate((counts @ values.T / 50).T)))
+        held += low <= 0 <= high
+    # 95 %, give or take three standard errors of 300 trials; wider rather than narrower.
+    assert held / 300 > 0.91

@@ -1,0 +1,321 @@
+"""Verdicts on claims: boundaries by hand, records of known quality, what is missing, what is not mixed."""
+
+import json
+
+from maskrcnn_repro.tables.paper.claims import Claim
+from maskrcnn_repro.tables.paper.numbers import Metric
+from maskrcnn_repro.tables.report.evidence import Evidence
+from maskrcnn_repro.tables.report.gather import gather
+from maskrcnn_repro.tables.report.report import report
+from maskrcnn_repro.tables.report.resampled import Resampler
+from maskrcnn_repro.tables.report.statistics import Interval
+from maskrcnn_repro.tables.report.verdict_layout import claim_lines, tally, verdict_json
+from maskrcnn_repro.tables.report.verdicts import judge, verdicts
+
+import pytest
+
+from tests.helpers.fake_detections import (
+    EXACT,
+    FAR,
+    IMAGES,
+    MISSED,
+    NEAR,
+    detect,
+    use_truth,
+    write_truth,
+)
+from tests.helpers.fake_runs import METRICS, Fake, row, table
+
+COLUMNS = {
+    **METRICS,
+    "AP50": Metric("AP50", "AP50", "segm", "AP50"),
+    "AP75": Metric("AP75", "AP75", "segm", "AP75"),
+}
+ROWS = {one.id: one for one in (row("a", "a"), row("b", "b"), row("joint", "joint"))}
+HALF = [EXACT, MISSED] * (IMAGES // 2)
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    made = Fake(tmp_path, monkeypatch)
+    made.truth = write_truth(tmp_path)
+    use_truth(monkeypatch, made.truth)
+    return made
+
+
+def claim(direction=">", rows=(("T.a", "T.b"),), quantity="AP", margin=0.0):
+    return Claim("better", "A beats B.", rows, quantity, direction, margin, 3.4)
+
+
+def judged(fake, one):
+    found = gather(["a", "b", "joint"], fake.setting, fake.known)
+    (verdict,) = verdicts([one], Evidence(found, COLUMNS, Resampler(100)), ROWS)
+    return verdict
+
+
+@pytest.mark.parametrize(
+    ("direction", "low", "high", "outcome"),
+    [
+        (">", 0.1, 2.0, "holds"),
+        (">", 0.0, 2.0, "undecided"),
+        (">", -0.1, 2.0, "undecided"),
+        (">", -2.0, 0.0, "undecided"),
+        (">", -2.0, -0.1, "fails"),
+        ("≥", 0.0, 2.0, "holds"),
+        ("≥", -0.1, 2.0, "undecided"),
+        ("≥", -2.0, -0.1, "fails"),
+        ("≈", -1.5, 1.5, "holds"),
+        ("≈", -1.6, 1.0, "undecided"),
+        ("≈", -1.0, 1.6, "undecided"),
+        ("≈", 1.5, 3.0, "undecided"),
+        ("≈", 1.6, 3.0, "fails"),
+        ("≈", -3.0, -1.6, "fails"),
+        ("≈", -9.0, 9.0, "undecided"),
+    ],
+)
+def test_an_interval_lies_wholly_on_one_side_or_decides_nothing(direction, low, high, outcome):
+    assert judge(direction, 1.5, Interval(low, high, 95.0, (1, 2, 3), 1000)) == outcome
+
+
+def test_a_gap_that_is_the_same_everywhere_holds_without_width(fake):
+    for seed in (1, 2, 3):
+        detect(fake, fake.truth, "a", seed, NEAR)
+        detect(fake, fake.truth, "b", seed, FAR)
+    found = judged(fake, claim())
+    assert (found.outcome, found.gap) == ("holds", pytest.approx(60.0))
+    assert (found.interval.low, found.interval.high) == pytest.approx((60.0, 60.0))
+    assert found.interval.seeds == (1, 2, 3)
+    assert (found.interval.level, found.interval.images, found.note) == (95.0, IMAGES, "")
+
+
+def test_the_rows_the_other_way_round_fail_with_the_mirrored_interval(fake):
+    for seed, offsets in ((1, NEAR), (2, HALF), (3, EXACT)):
+        detect(fake, fake.truth, "a", seed, offsets)
+        detect(fake, fake.truth, "b", seed, FAR)
+    there, back = judged(fake, claim()), judged(fake, claim(rows=(("T.b", "T.a"),)))
+    assert back.gap == pytest.approx(-there.gap)
+    assert (back.interval.low, back.interval.high) == pytest.approx(
+        (-there.interval.high, -there.interval.low)
+    )
+    assert there.interval.high - there.interval.low > 1
+
+
+def test_a_gap_that_two_seeds_disagree_on_is_undecided(fake):
+    for seed, offsets in ((1, (EXACT, NEAR)), (2, (NEAR, EXACT))):
+        detect(fake, fake.truth, "a", seed, offsets[0])
+        detect(fake, fake.truth, "b", seed, offsets[1])
+    found = judged(fake, claim())
+    assert found.outcome == "undecided"
+    # +30 and -30: a standard error of 30, one degree of freedom.
+    assert found.interval.high == pytest.approx(12.706 * 30, rel=0.05)
+
+
+def test_alike_is_decided_by_the_90_per_cent_interval(fake):
+    for name in ("a", "b"):
+        detect(fake, fake.truth, name, 1, NEAR)
+    found = judged(fake, claim("≈", margin=1.5))
+    assert (found.outcome, found.interval.level) == ("holds", 90.0)
+    detect(fake, fake.truth, "b", 1, FAR)
+    assert judged(fake, claim("≈", margin=1.5)).outcome == "fails"
+
+
+def test_one_metric_against_another_and_one_gap_against_another(fake):
+    # AP50, AP75: 100, 100 and 100, 0.
+    detect(fake, fake.truth, "a", 1, NEAR)
+    detect(fake, fake.truth, "b", 1, FAR)
+    detect(fake, fake.truth, "joint", 1, EXACT)
+    assert judged(fake, claim(quantity="AP75 - AP50")).gap == pytest.approx(100.0)
+    # AP: (100 - 10) - (70 - 10)
+    pairs = (("T.joint", "T.b"), ("T.a", "T.b"))
+    found = judged(fake, claim(rows=pairs))
+    assert (found.gap, found.interval.low) == pytest.approx((30.0, 30.0))
+
+
+def test_one_seed_is_marked_and_seeds_that_all_rows_have_are_named_where_some_have_more(fake):
+    detect(fake, fake.truth, "a", 1, NEAR)
+    detect(fake, fake.truth, "b", 1, FAR)
+    assert judged(fake, claim()).note == "one seed: images alone"
+    detect(fake, fake.truth, "b", 2, FAR)
+    found = judged(fake, claim())
+    assert found.note == "one seed: images alone; on seed 1, which all rows have"
+    assert found.interval.seeds == (1,)
+    detect(fake, fake.truth, "a", 2, NEAR)
+    detect(fake, fake.truth, "b", 3, FAR)
+    assert judged(fake, claim()).note == "on seeds 1, 2, which all rows have"
+
+
+def test_rows_without_records_are_named(fake):
+    detect(fake, fake.truth, "a", 1, NEAR)
+    found = judged(fake, claim())
+    assert (found.outcome, found.gap, found.note) == ("missing", None, "no record of T.b")
+    detect(fake, fake.truth, "b", 2, NEAR)
+    assert judged(fake, claim()).note == "no seed with AP of all its rows"
+
+
+def test_a_seed_whose_images_cannot_be_drawn_again_is_left_out_and_named(fake):
+    for seed in (1, 2, 3):
+        folder = detect(fake, fake.truth, "a", seed, NEAR if seed < 3 else EXACT)
+        detect(fake, fake.truth, "b", seed, FAR)
+    (folder / "inference/mini_coco_val/coco_instances_results.json").write_text("[")
+    found = judged(fake, claim())
+    assert (found.gap, found.interval.seeds) == (pytest.approx(60.0), (1, 2))
+    assert found.note == "images of seed 3 cannot be drawn again"
+
+
+def test_a_gap_without_any_detections_is_undecided(fake):
+    for name in ("a", "b"):
+        folder = detect(fake, fake.truth, name, 1, NEAR)
+        (folder / "inference/mini_coco_val/coco_instances_results.json").unlink()
+    found = judged(fake, claim())
+    assert (found.outcome, found.gap, found.interval) == ("undecided", 0.0, None)
+    assert found.note == "images cannot be drawn again"
+
+
+def test_rows_measured_on_different_images_are_not_paired(fake, monkeypatch):
+    monkeypatch.setattr(
+        "maskrcnn_repro.tables.report.gather._refuse_other_data", lambda found: None
+    )
+    data = {"TRAIN": [], "TEST": [{"name": "mini_coco_val", "sha256": "f" * 64}]}
+    detect(fake, fake.truth, "a", 1, NEAR)
+    detect(fake, fake.truth, "b", 1, FAR, datasets=data)
+    found = judged(fake, claim())
+    assert (found.outcome, found.note) == ("undecided", "images are not the same for all rows")
+
+
+# --- what is never mixed in
+
+
+def test_a_seed_of_another_recipe_backend_or_data_version_does_not_count(fake):
+    for seed in (1, 2, 3, 4):
+        detect(fake, fake.truth, "a", seed, NEAR)
+        folder = detect(fake, fake.truth, "b", seed, FAR if seed == 1 else EXACT)
+        if seed == 2:
+            config = folder / "config.yaml"
+            config.write_text(config.read_text().replace("MAX_ITER: 10", "MAX_ITER: 20"))
+        if seed == 3:
+            results = folder / "results.json"
+            tree = json.loads(results.read_text())
+            results.write_text(
+                json.dumps(tree | {"code": {"backend": {"name": "other"}, "commit": None}})
+            )
+        if seed == 4:
+            results = folder / "results.json"
+            results.write_text(results.read_text().replace("0" * 64, "f" * 64))
+    found = judged(fake, claim())
+    assert (found.gap, found.interval.seeds) == (pytest.approx(60.0), (1,))
+    refused = gather(["b"], fake.setting, fake.known).refused["b"]
+    reasons = (
+        "MAX_ITER is 20, planned 10",
+        "on the other Detectron2",
+        "another version of data set",
+    )
+    assert len(refused) == 3
+    assert all(reason in text for reason, text in zip(reasons, refused, strict=True))
+
+
+def test_a_row_whose_records_were_all_left_out_says_how_many(fake):
+    detect(fake, fake.truth, "a", 1, NEAR)
+    config = detect(fake, fake.truth, "b", 1, FAR) / "config.yaml"
+    config.write_bytes(b"\xff")
+    assert judged(fake, claim()).note == "no record of T.b; left out: 1"
+
+
+def test_a_config_that_is_not_the_records_own_does_not_count(fake):
+    folder = detect(fake, fake.truth, "a", 1, NEAR, config_sha256="0" * 64)
+    detect(fake, fake.truth, "b", 1, FAR)
+    assert judged(fake, claim()).note == "no record of T.a"
+    unfinished = gather(["a"], fake.setting, fake.known).unfinished["a"]
+    assert unfinished == ["seed 1 at model_final.pth; results.json is of another config"]
+    assert folder.is_dir()
+
+
+def test_seeds_made_from_another_rpn_than_most_do_not_count(fake):
+    for seed in (1, 2, 3):
+        detect(fake, fake.truth, "b", seed, FAR)
+        note = detect(fake, fake.truth, "a", seed, NEAR) / "stage.json"
+        tree = json.loads(note.read_text())
+        tree["inputs"] = {"rpn/seed1/proposals": "other" if seed == 2 else "same"}
+        note.write_text(json.dumps(tree))
+    found = judged(fake, claim())
+    assert found.interval.seeds == (1, 3)
+    (text,) = gather(["a", "b"], fake.setting, fake.known).refused["a"]
+    assert text.endswith("a/seed2: made from another run of rpn/seed1/proposals than most")
+
+
+def test_an_evaluation_that_cannot_be_read_is_named(fake):
+    folder = fake.setting.run_folder("a-nms", 1)
+    detect(fake, fake.truth, "a-nms", 1, NEAR)
+    (folder / "inference/results.json").write_text("{")
+    (text,) = gather(["a-nms"], fake.setting, fake.known).refused["a-nms"]
+    assert text.startswith(f"{folder}: {folder / 'inference/results.json'} cannot be read")
+
+
+def test_an_experiment_whose_config_is_gone_is_named_and_the_rest_gathered(fake):
+    detect(fake, fake.truth, "a", 1, NEAR)
+    folder = detect(fake, fake.truth, "joint", 1, NEAR)
+    (fake.setting.root.parent / "configs/joint.yaml").write_text("MODEL: {MASKS_ON: True}")
+    found = gather(["joint", "a"], fake.setting, fake.known)
+    assert list(found.records) == ["a"]
+    assert found.refused["joint"][0].startswith(f"{folder}: ")
+
+
+# --- intervals in a table
+
+
+def test_every_row_of_a_table_has_the_interval_of_its_gap(fake):
+    for seed in (1, 2):
+        detect(fake, fake.truth, "a", seed, FAR)
+        detect(fake, fake.truth, "b", seed, NEAR)
+    shown = table(
+        ROWS["T.a"],
+        ROWS["T.b"],
+        row("gap", None, gap_of=("T.b", "T.a")),
+        row("c", "joint"),
+        baseline="T.a",
+    )
+    made = report(shown, fake.setting, fake.known, COLUMNS, resampler=Resampler(50))
+    cells = {one.row.id: one.cells["AP"] for one in made.rows}
+    assert cells["T.a"].ours_interval is None
+    assert cells["T.b"].ours_gap.mean == pytest.approx(60.0)
+    for name in ("T.b", "T.gap"):
+        found = cells[name].ours_interval
+        assert (found.low, found.high, found.level) == pytest.approx((60.0, 60.0, 95.0))
+    assert cells["T.c"].ours_interval is None
+
+
+def test_a_table_names_the_runs_whose_images_cannot_be_drawn_again(fake):
+    detect(fake, fake.truth, "a", 1, FAR)
+    folder = detect(fake, fake.truth, "b", 1, NEAR)
+    detect(fake, fake.truth, "b", 2, NEAR)
+    detect(fake, fake.truth, "a", 2, FAR)
+    (folder / "inference/mini_coco_val/coco_instances_results.json").unlink()
+    shown = table(ROWS["T.a"], ROWS["T.b"])
+    made = report(shown, fake.setting, fake.known, COLUMNS, resampler=Resampler(50))
+    b = made.rows[1].cells["AP"]
+    # The gap is of two seeds; an interval of one of them would not be its own.
+    assert (b.ours_gap.seeds, b.ours_interval) == ((1, 2), None)
+    (text,) = made.refused
+    assert text.startswith(f"{folder}: no interval: ")
+
+
+# --- lines
+
+
+def test_lines_of_claims(fake):
+    detect(fake, fake.truth, "a", 1, NEAR)
+    every = [verdict_json(judged(fake, claim("≈", margin=1.5)), "mini")]
+    detect(fake, fake.truth, "b", 1, NEAR)
+    every.append(verdict_json(judged(fake, claim("≥")), "mini"))
+    every[1]["id"] = "longer-name"
+    assert claim_lines(every) == [
+        "claim better       missing                          paper +3.4, within ±1.5 (no record of T.b)",
+        "claim longer-name  holds    +0.0 [+0.0, +0.0] 95 %  paper +3.4, ≥ 0 (one seed: images alone)",
+    ]
+    assert tally(every) == "Of 2 claims: holds 1, fails 0, undecided 0, missing 1"
+    assert json.loads(json.dumps(every[1]))["interval"] == {
+        "low": 0.0,
+        "high": 0.0,
+        "level": 95.0,
+        "seeds": [1],
+        "images": IMAGES,
+    }

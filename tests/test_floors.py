@@ -1,0 +1,108 @@
+"""The rooms of the package stand on floors: a module imports only from its own room and from floors below.
+
+An import inside a function counts, and so does a module that a string names. ``__init__`` of the package is
+the roof: it chooses the backend and registers everything, and nothing below imports it.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import maskrcnn_repro
+
+import pytest
+
+PACKAGE = Path(maskrcnn_repro.__file__).resolve().parent
+FLOORS = (
+    ("_location", "_version", "errors"),
+    ("_backend",),
+    ("plugins",),
+    ("config",),
+    ("roi_ops", "utils"),
+    ("data", "modeling"),
+    ("checkpoint",),
+    ("evaluation",),
+    ("visualization",),
+    ("engine",),
+    ("benchmark", "tables"),
+    ("commands",),
+)
+"""From the ground up; rooms of one floor do not see each other."""
+TABLE_FLOORS = (("paper",), ("models", "runs"), ("report",))
+"""Within the room of the tables."""
+
+
+def modules(root):
+    """Every module below ``root`` by its dotted name, that of the package left out."""
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        yield ".".join(parts).removesuffix("__init__").rstrip("."), path
+
+
+def imported(path, package):
+    """Dotted names below ``package`` that a module imports or names in a string."""
+    inside = re.compile(rf"{package}\.([A-Za-z_][\w.]*\w)")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value] if inside.fullmatch(node.value) else []
+        else:
+            continue
+        for name in names:
+            if name == package:
+                yield ""
+            elif match := inside.match(name):
+                yield match[1]
+
+
+def upward(root, package, floors):
+    """Sentences about imports that lead to the same floor or further up."""
+    height = {room: floor for floor, rooms in enumerate(floors) for room in rooms}
+    for module, path in modules(root):
+        room = module.partition(".")[0]
+        if not room:
+            continue
+        for name in imported(path, package):
+            other = name.partition(".")[0]
+            # What is no room is a name of the package itself, hence of its roof.
+            if other != room and height.get(other, len(floors)) >= height[room]:
+                yield f"{module} imports {name}"
+
+
+def test_no_import_points_up():
+    assert not sorted(upward(PACKAGE, "maskrcnn_repro", FLOORS))
+
+
+def test_no_import_of_the_tables_points_up():
+    root, package = PACKAGE / "tables", "maskrcnn_repro.tables"
+    assert not sorted(upward(root, package, TABLE_FLOORS))
+
+
+@pytest.mark.parametrize(
+    ("root", "floors"), [(PACKAGE, FLOORS), (PACKAGE / "tables", TABLE_FLOORS)]
+)
+def test_every_room_has_a_floor(root, floors):
+    rooms = {module.partition(".")[0] for module, _ in modules(root)} - {"", "__main__"}
+    assert rooms == {room for floor in floors for room in floor}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import house.attic",
+        "from house import attic",
+        "from house.attic import box",
+        "def f():\n    from house.attic import box",
+        'MODULE = "house.attic.box"',
+        "import house",
+        "from house import DOOR",
+    ],
+)
+def test_an_import_that_points_up_is_found(tmp_path, line):
+    (tmp_path / "cellar.py").write_text(line + "\n")
+    (tmp_path / "attic.py").write_text("from house.cellar import coal\n")
+    assert len(list(upward(tmp_path, "house", (("cellar",), ("attic",))))) == 1

@@ -1,0 +1,197 @@
+"""Drawing and the contact sheet, by single pixels and by hand-made objects."""
+
+import json
+
+import maskrcnn_repro  # noqa: F401
+from maskrcnn_repro.evaluation.table import metrics_table, summary
+from maskrcnn_repro.visualization.draw import PALETTE, TINT, Objects, Style, class_color, draw
+from maskrcnn_repro.visualization.sheet import (
+    by_image,
+    decode,
+    ground_truth,
+    pick,
+    predicted,
+    shortened,
+    write_sheet,
+)
+
+import cv2
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from pycocotools import mask as coco_mask
+
+STYLE = Style(names=["disc", "bar"], edges=[(0, 1, (1, 2, 3))])
+GREY = np.full((40, 60, 3), 100, np.uint8)
+
+
+def one_object(**fields):
+    mask = np.zeros((40, 60), bool)
+    mask[20:36, 10:40] = True
+    return Objects(
+        boxes=np.array([[10.0, 20.0, 40.0, 36.0]]), classes=np.array([0]), masks=[mask], **fields
+    )
+
+
+def test_colours_are_stable_and_differ():
+    assert class_color(0) == PALETTE[0]
+    assert class_color(12) == tuple(round(0.72 * v) for v in PALETTE[0])
+    assert len({class_color(i) for i in range(36)}) == 36
+
+
+def test_a_mask_is_tinted_inside_and_nothing_is_changed_outside():
+    out = draw(GREY, one_object(), STYLE, 1.0)
+    inside = np.array([(1 - TINT) * 100 + TINT * c for c in class_color(0)]).astype(np.uint8)
+    assert out[30, 30].tolist() == inside.tolist()
+    assert out[5, 50].tolist() == [100, 100, 100]
+    assert out[21, 10].tolist() == list(class_color(0))  # the box's left edge
+    assert (GREY == 100).all()
+
+
+def test_magnification_scales_the_picture_and_the_places():
+    out = draw(GREY, one_object(), STYLE, 3.0)
+    assert out.shape == (120, 180, 3)
+    assert out[90, 90].tolist() == draw(GREY, one_object(), STYLE, 1.0)[30, 30].tolist()
+
+
+def test_no_objects_leave_the_image_as_it_is():
+    nothing = Objects(boxes=np.zeros((0, 4)), classes=np.zeros(0, int))
+    assert (draw(GREY, nothing, STYLE, 1.0) == GREY).all()
+
+
+def test_a_score_makes_the_label_longer():
+    def label_width(objects):
+        row = draw(np.zeros((40, 120, 3), np.uint8), objects, STYLE, 1.0)[7]
+        return (row == class_color(0)).all(axis=1).sum()
+
+    bare = Objects(boxes=np.array([[0.0, 17.0, 90.0, 30.0]]), classes=np.array([0]))
+    scored = Objects(bare.boxes, bare.classes, scores=np.array([0.5]))
+    assert label_width(scored) > label_width(bare) + 10
+
+
+def test_unlabelled_keypoints_and_their_limbs_are_not_drawn():
+    def limb(visibility):
+        points = np.array([[[55.0, 2.0, 2.0], [55.0, 38.0, visibility]]])
+        out = draw(GREY, one_object(keypoints=points), STYLE, 1.0)
+        return out[20, 55].tolist()
+
+    assert limb(2.0) == [1, 2, 3]
+    assert limb(0.0) == [100, 100, 100]
+
+
+def test_a_keypoint_of_low_score_counts_for_ap_and_is_drawn_finer():
+    def ink(score):
+        points = np.array([[[55.0, 2.0, score], [55.0, 38.0, score]]])
+        out = draw(GREY, one_object(keypoints=points), STYLE, 1.0)
+        return (out[20, 50:61] != 100).any(axis=1).sum(), (out[2, 50:61] != 100).any(axis=1).sum()
+
+    limb, dot = ink(0.04)
+    assert 0 < limb < ink(0.06)[0]
+    assert 0 < dot < ink(0.06)[1]
+
+
+def test_masks_are_read_from_polygons_and_both_kinds_of_rle():
+    square = np.zeros((8, 10), np.uint8)
+    square[2:6, 3:7] = 1
+    packed = coco_mask.encode(np.asfortranarray(square))
+    runs = {"size": [8, 10], "counts": [26, 4, 4, 4, 4, 4, 4, 4, 26]}
+    for segmentation in ([[3, 2, 7, 2, 7, 6, 3, 6]], packed, runs):
+        assert (decode(segmentation, (8, 10)) == square.astype(bool)).all()
+
+
+def test_ground_truth_leaves_crowds_out():
+    thing = {"bbox": [1, 2, 3, 4], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1}
+    record = {"height": 8, "width": 8, "annotations": [thing, {**thing, "iscrowd": 1}]}
+    objects = ground_truth(record)
+    assert objects.boxes.tolist() == [[1, 2, 4, 6]]
+    assert objects.classes.tolist() == [1]
+    assert len(objects.masks) == 0
+
+
+def test_predictions_get_the_models_classes_and_pixel_centres():
+    entry = {"bbox": [1, 2, 3, 4], "category_id": 90, "score": 0.75, "keypoints": [4, 5, 0.9]}
+    objects = predicted([entry], {90: 3})
+    assert objects.classes.tolist() == [3]
+    assert objects.keypoints.tolist() == [[[4.5, 5.5, 0.9]]]
+    assert len(predicted([], {90: 3})) == 0
+
+
+def test_weak_predictions_are_left_out(tmp_path):
+    entries = [{"image_id": 1, "score": s} for s in (0.49, 0.5, 0.9)]
+    (tmp_path / "p.json").write_text(json.dumps(entries))
+    assert [e["score"] for e in by_image(tmp_path / "p.json", 0.5)[1]] == [0.5, 0.9]
+    assert by_image(tmp_path / "missing.json", 0.5) == {}
+
+
+def test_images_are_picked_evenly_among_those_with_objects():
+    records = [{"number": i, "annotations": [1] if i % 2 else []} for i in range(20)]
+    assert [r["number"] for r in pick(records, 5)] == [1, 5, 9, 13, 17]
+    assert len(pick(records, 50)) == 10
+    assert pick([{"annotations": []}], 3) == [{"annotations": []}]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    name = f"drawn_{tmp_path.name}"
+    cv2.imwrite(str(tmp_path / "a.png"), GREY)
+    record = {"file_name": str(tmp_path / "a.png"), "image_id": 1, "height": 40, "width": 60}
+    DatasetCatalog.register(name, lambda: [record, dict(record)])
+    MetadataCatalog.get(name).thing_classes = ["disc"]
+    yield name
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+
+
+def test_the_sheet_holds_both_sides_of_every_image(dataset, tmp_path):
+    path = tmp_path / "out" / "sheet.png"
+    write_sheet(
+        path,
+        dataset=dataset,
+        predictions=tmp_path / "none.json",
+        images=2,
+        threshold=0.5,
+        metrics={"bbox": {"AP": 12.34}},
+        caption="7 iterations",
+    )
+    sheet = cv2.imread(str(path))
+    grey = (sheet == 100).all(axis=2).sum()
+    assert grey >= 4 * 320 * 213 * 0.99  # two pairs of 60 by 40 pixels, magnified to 320
+    assert not list(path.parent.glob(".part-*"))
+
+
+def test_the_table_has_a_dash_where_nothing_was_measured():
+    tasks = {"bbox": {"AP": 31.549, "AP50": 50.0, "APl": float("nan"), "AP-disc": 3.0}}
+    header, _, row = metrics_table(tasks).splitlines()
+    assert header.split() == ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+    assert row.split() == ["box", "31.5", "50.0", "-", "-", "-", "-"]
+    assert summary({**tasks, "segm": {"AP": 25.8}}) == "box AP 31.5 · mask AP 25.8"
+
+
+def test_objects_of_a_single_class_differ_in_colour():
+    left, right = np.zeros((2, 40, 60), bool)
+    left[5:35, 5:25], right[5:35, 35:50] = True, True
+    boxes = np.array([[5.0, 5.0, 25.0, 35.0], [35.0, 5.0, 50.0, 35.0]])
+    both = Objects(boxes=boxes, classes=np.array([0, 0]), masks=[left, right])
+    out = draw(GREY, both, Style(names=["cell"]), 1.0)
+    assert out[20, 15].tolist() != out[20, 42].tolist()
+
+
+def test_a_crowded_image_shows_masks_without_boxes():
+    many = 13
+    masks = np.zeros((many, 40, 60), bool)
+    for index in range(many):
+        masks[index, 10:14, 4 * index + 1 : 4 * index + 4] = True
+    boxes = np.tile([1.0, 2.0, 59.0, 38.0], (many, 1))
+    crowd = Objects(boxes=boxes, classes=np.zeros(many, int), masks=list(masks))
+    out = draw(GREY, crowd, STYLE, 1.0)
+    assert (out[2, 1:59] == 100).all()
+    assert (out[12, 1:50] != 100).any()
+
+
+def test_long_names_are_shortened_in_the_middle():
+    assert shortened("cat.png", "   3 objects", 400) == "cat.png   3 objects"
+    short = shortened("a" * 50 + "b" * 50 + ".png", "   3 objects", 400)
+    assert short.startswith("aaa")
+    assert "…" in short
+    assert short.endswith("b.png   3 objects")
