@@ -16,8 +16,9 @@ examples:
   Two rows with three seeds, two trainings side by side:
     %(prog)s 2c --rows pool alignave --seeds 3 --jobs 2
 
-  What there is so far, of all tables:
+  What there is so far, of all tables; then the page of the kept reports, with curves and pictures of the runs here:
     %(prog)s all --report
+    %(prog)s all --report --kept --html results/mini/report.html
 
   The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data):
     %(prog)s 2a --level paper --num-gpus 8
@@ -61,7 +62,18 @@ def table_parser() -> argparse.ArgumentParser:
         "--run", action="store_true", help="run what is missing, then report (default)"
     )
     mode.add_argument("--eval-only", action="store_true", help="evaluate stored checkpoints again")
-    mode.add_argument("--report", action="store_true", help="print what there is")
+    mode.add_argument(
+        "--report",
+        action="store_true",
+        help="print what there is; where there are no runs, what is kept in results/",
+    )
+    parser.add_argument(
+        "--kept",
+        action="store_true",
+        help="with --report: what is kept in results/ even where there are runs; the page shows their curves "
+        "and pictures beside it",
+    )
+    parser.add_argument("--html", metavar="FILE", help="the page (report.html beside the runs)")
     parser.add_argument(
         "--save-records",
         nargs="?",
