@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from safetensors.torch import save_file
 from torch import nn
 
 
@@ -38,6 +39,15 @@ def test_loading_gives_back_weights_and_the_rest(tmp_path):
     Checkpointer(source, str(tmp_path)).save("a", iteration=41)
     rest = Checkpointer(target, "", complete=True).load(str(tmp_path / "a.pth"))
     assert rest == {"iteration": 41}
+    assert torch.equal(target["body"].weight, source["body"].weight)
+
+
+def test_safetensors_of_a_model_load_into_it(tmp_path):
+    source, target = linear(), linear()
+    save_file(source.state_dict(), tmp_path / "a.safetensors")
+    assert read_shapes(tmp_path / "a.safetensors")["body.weight"] == (4, 3)
+    rest = Checkpointer(target, "", complete=True).load(str(tmp_path / "a.safetensors"))
+    assert rest == {}
     assert torch.equal(target["body"].weight, source["body"].weight)
 
 
@@ -78,12 +88,13 @@ def test_a_missing_weight_is_for_training_only(tmp_path):
         Checkpointer(linear(), "", complete=True).load(str(tmp_path / "a.pth"))
 
 
-@pytest.mark.parametrize("keep", [0, 10, 700])
-def test_a_truncated_file_is_one_sentence(tmp_path, keep):
-    torch.save(linear().state_dict(), tmp_path / "a.pth")
-    path = tmp_path / "b.pth"
-    path.write_bytes((tmp_path / "a.pth").read_bytes()[:keep])
-    with pytest.raises(CheckpointError, match=r"b.pth cannot be read as a checkpoint") as info:
+@pytest.mark.parametrize("keep", [0, 10, 200])
+@pytest.mark.parametrize(("suffix", "save"), [("pth", torch.save), ("safetensors", save_file)])
+def test_a_truncated_file_is_one_sentence(tmp_path, keep, suffix, save):
+    save(linear().state_dict(), tmp_path / f"a.{suffix}")
+    path = tmp_path / f"b.{suffix}"
+    path.write_bytes((tmp_path / f"a.{suffix}").read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=rf"b.{suffix} cannot be read as a checkpoint") as info:
         read_shapes(path)
     assert "\n" not in str(info.value)
 
