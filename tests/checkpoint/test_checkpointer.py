@@ -94,7 +94,9 @@ def test_a_truncated_file_is_one_sentence(tmp_path, keep, suffix, save):
     save(linear().state_dict(), tmp_path / f"a.{suffix}")
     path = tmp_path / f"b.{suffix}"
     path.write_bytes((tmp_path / f"a.{suffix}").read_bytes()[:keep])
-    with pytest.raises(CheckpointError, match=rf"b.{suffix} cannot be read as a checkpoint") as info:
+    with pytest.raises(
+        CheckpointError, match=rf"b.{suffix} cannot be read as a checkpoint"
+    ) as info:
         read_shapes(path)
     assert "\n" not in str(info.value)
 

@@ -308,6 +308,6 @@ def test_an_architecture_that_cannot_be_augmented_is_told_before_training(tmp_pa
 def test_a_view_leaves_the_image_it_is_given(tmp_path):
     given = picture(FILE)
     before = given["image"].clone()
-    assert View(0, 1000).of(given)["image"].shape == (3, *FILE)
-    assert View(75, 1000, flip=True).of(given)["image"].shape == (3, 75, 95)
+    assert View(0, 1000).apply(given)["image"].shape == (3, *FILE)
+    assert View(75, 1000, flip=True).apply(given)["image"].shape == (3, 75, 95)
     assert torch.equal(given["image"], before)
