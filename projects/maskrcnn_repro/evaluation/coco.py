@@ -50,10 +50,10 @@ def evaluate(cfg: CfgNode, model: nn.Module, folder: Path) -> Metrics:
             use_fast_impl=False,
             kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
         )
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said):  # the COCO code prints its tables
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):  # the COCO code prints its tables
             metrics[name] = inference_on_dataset(detector_of(cfg, model, name), loader, evaluator)
-        logger.debug("%s", said.getvalue())
+        logger.debug("%s", printed.getvalue())
     return {name: dict(tasks) for name, tasks in metrics.items()}
 
 

@@ -113,29 +113,30 @@ class MaskRCNN(GeneralizedRCNN):
             For each image ``{"instances": Instances}``, with ``keep_images`` also its ``image``.
         """
         with self.autocast():
-            found = super().inference(batched_inputs, detected_instances, do_postprocess=False)
-        results = [in_float32(one) for one in found]
+            results = super().inference(batched_inputs, detected_instances, do_postprocess=False)
+        results = [in_float32(instances) for instances in results]
         if not do_postprocess:
             return results
         pairs = zip(results, batched_inputs, strict=True)
-        return [self.postprocess(one, given) for one, given in pairs]
+        return [self.postprocess(instances, model_input) for instances, model_input in pairs]
 
-    def postprocess(self, found: Instances, given: dict[str, Any]) -> dict[str, Any]:
-        """Bring an image's detections to the size that they are wanted in.
+    def postprocess(self, instances: Instances, model_input: dict[str, Any]) -> dict[str, Any]:
+        """Scale an image's detections to the size that its input asks for.
 
         Args:
-            found: as :meth:`inference` returns it without postprocessing; may be changed.
-            given: the image's input.
+            instances: as :meth:`inference` returns them without postprocessing; may be changed.
+            model_input: the dict of the image, with ``height`` and ``width`` (H, W) where they are not those
+                of the input.
 
         Returns:
             As :meth:`inference`, for one image.
         """
-        height, width = found.image_size
-        size = given.get("height", height), given.get("width", width)
+        height, width = instances.image_size
+        size = model_input.get("height", height), model_input.get("width", width)
         scale = detector_postprocess if self.mask_output == "bitmap" else postprocess_to_rles
-        result = {"instances": scale(found, *size)}
+        result = {"instances": scale(instances, *size)}
         if self.keep_images:
-            result["image"] = given["image"]
+            result["image"] = model_input["image"]
         return result
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -146,42 +147,42 @@ class MaskRCNN(GeneralizedRCNN):
         return torch.autocast(self.device.type, dtype=self.precision)
 
 
-def postprocess_to_rles(found: Instances, height: int, width: int) -> Instances:
-    """Do what ``detector_postprocess`` does, with masks as RLEs.
+def postprocess_to_rles(instances: Instances, height: int, width: int) -> Instances:
+    """Return what ``detector_postprocess`` does, with masks as RLEs.
 
     Args:
-        found: of one image, in pixels of its input; masks, if any, as (R, 1, m, m) probabilities over
+        instances: of one image, in pixels of its input; masks, if any, as (R, 1, m, m) probabilities over
             their boxes. May be changed.
         height: H.
         width: W.
     """
-    if not found.has("pred_masks"):
-        return detector_postprocess(found, height, width)
-    fields = dict(found.get_fields())
+    if not instances.has("pred_masks"):
+        return detector_postprocess(instances, height, width)
+    fields = dict(instances.get_fields())
     masks = fields.pop("pred_masks")
-    # Under another name, so that Detectron2 leaves out the masks of empty boxes, and pastes none.
+    # Under another name Detectron2 drops the masks of empty boxes, too, but does not paste the others.
     fields["roi_masks"] = masks.tensor if isinstance(masks, ROIMasks) else masks[:, 0]
-    scaled = detector_postprocess(Instances(found.image_size, **fields), height, width)
-    kept = scaled.roi_masks
+    scaled = detector_postprocess(Instances(instances.image_size, **fields), height, width)
+    roi_masks = scaled.roi_masks
     scaled.remove("roi_masks")
-    scaled.pred_masks = paste_to_rles(kept, scaled.pred_boxes.tensor, (height, width))
+    scaled.pred_masks = paste_to_rles(roi_masks, scaled.pred_boxes.tensor, (height, width))
     return scaled
 
 
-def in_float32(found: Instances) -> Instances:
+def in_float32(instances: Instances) -> Instances:
     """Return the instances with all tensors of lower precision as float32."""
     fields = {
         name: value.float()
         if isinstance(value, torch.Tensor) and value.is_floating_point()
         else value
-        for name, value in found.get_fields().items()
+        for name, value in instances.get_fields().items()
     }
-    return Instances(found.image_size, **fields)
+    return Instances(instances.image_size, **fields)
 
 
 def _out_in_float32(layer: nn.Module, _: Any, output: Any) -> Any:
-    """Give class logits and box deltas on in float32: a softmax in bfloat16 ties the best scores."""
-    return output if layer.training else tuple(one.float() for one in output)
+    """Return class logits and box deltas in float32: a softmax in bfloat16 would tie the best scores."""
+    return output if layer.training else tuple(tensor.float() for tensor in output)
 
 
 def _check(key: str, value: str, allowed: Any) -> None:

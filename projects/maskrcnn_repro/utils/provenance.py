@@ -160,5 +160,5 @@ def _rounded(seconds: float | None) -> float | None:
 def finite(value: Any) -> Any:
     """Replace NaN, which JSON lacks, by None; None stays."""
     if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     return value if value is not None and math.isfinite(value) else None

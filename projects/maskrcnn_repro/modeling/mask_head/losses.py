@@ -26,7 +26,7 @@ MASK_LOSS_REGISTRY = Registry("MASK_LOSS")
 
 @dataclass(frozen=True)
 class MaskLoss:
-    """One meaning of a mask head's output."""
+    """What a mask head's channels are: how they are trained, and how masks are decoded from them."""
 
     channels: int
     """C, which the head must predict."""
@@ -47,7 +47,9 @@ def sigmoid_loss(logits: torch.Tensor, truth: torch.Tensor, classes: torch.Tenso
         truth: (R, m, m), bool: inside the object.
         classes: (R,), int64 in [0, K).
     """
-    return F.binary_cross_entropy_with_logits(_of_class(logits, classes), truth.to(logits.dtype))
+    return F.binary_cross_entropy_with_logits(
+        _channel_of_class(logits, classes), truth.to(logits.dtype)
+    )
 
 
 def sigmoid_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -57,7 +59,7 @@ def sigmoid_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         logits: (R, K, m, m), or (R, 1, m, m) of class-agnostic masks.
         classes: (R,), int64 in [0, K).
     """
-    return _of_class(logits, classes).sigmoid()
+    return _channel_of_class(logits, classes).sigmoid()
 
 
 def softmax_loss(logits: torch.Tensor, truth: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -79,7 +81,7 @@ def softmax_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         logits: (R, K + 1, m, m); the last channel is the background.
         classes: (R,), int64 in [0, K).
     """
-    return _of_class(logits.softmax(dim=1), classes)
+    return _channel_of_class(logits.softmax(dim=1), classes)
 
 
 def argmax_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -93,7 +95,7 @@ def argmax_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 
 
 SOFTMAX_MASKS = {"probability": softmax_masks, "argmax": argmax_masks}
-"""Value of ``MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE`` -> reading of the masks; the paper is silent."""
+"""Value of ``MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE`` -> how masks are decoded; the paper does not say."""
 
 
 @MASK_LOSS_REGISTRY.register()
@@ -133,19 +135,21 @@ def build_mask_loss(cfg: CfgNode) -> MaskLoss:
         ConfigError: no loss of that name is registered, or it does not fit the other keys.
     """
     name = cfg.MODEL.ROI_MASK_HEAD.LOSS
-    _check_name("MODEL.ROI_MASK_HEAD.LOSS", name, [known for known, _ in MASK_LOSS_REGISTRY])
+    _check_name(
+        "MODEL.ROI_MASK_HEAD.LOSS", name, [registered for registered, _ in MASK_LOSS_REGISTRY]
+    )
     return cast(MaskLoss, MASK_LOSS_REGISTRY.get(name)(cfg))
 
 
-def _check_name(key: str, name: str, known: list[str]) -> None:
-    if name not in known:
+def _check_name(key: str, name: str, allowed: list[str]) -> None:
+    if name not in allowed:
         raise ConfigError(
-            f"{key} {name!r} does not exist.{did_you_mean(name, known)} "
-            f"It may be {', '.join(sorted(known))}."
+            f"{key} {name!r} does not exist.{did_you_mean(name, allowed)} "
+            f"It may be {', '.join(sorted(allowed))}."
         )
 
 
-def _of_class(maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+def _channel_of_class(maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """Return (R, m, m): of (R, C, m, m) the channel of each RoI's class, or the only one."""
     if maps.size(1) == 1:
         return maps[:, 0]
