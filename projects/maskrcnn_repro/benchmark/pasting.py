@@ -183,4 +183,6 @@ if __name__ == "__main__":
     warm = contenders_for((64, 64), 1)
     for function in warm.values():  # libraries take their memory on the first call
         function()
-    print(json.dumps({name: roi_memory.extra_bytes(one) for name, one in functions.items()}))
+    print(
+        json.dumps({name: roi_memory.extra_bytes(function) for name, function in functions.items()})
+    )

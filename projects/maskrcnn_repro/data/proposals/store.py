@@ -88,8 +88,8 @@ class ProposalStore:
 
     def rows(self, image_ids: Sequence[int | str]) -> list[int | None]:
         """Return the row of each image, None where there is none; ids are compared as text."""
-        known = {str(image_id): row for row, image_id in enumerate(self.image_ids())}
-        return [known.get(str(image_id)) for image_id in image_ids]
+        rows = {str(image_id): row for row, image_id in enumerate(self.image_ids())}
+        return [rows.get(str(image_id)) for image_id in image_ids]
 
     def verify(self) -> None:
         """Read all files once and compare their checksums (2 GB a second from memory).
