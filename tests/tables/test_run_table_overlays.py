@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 from maskrcnn_repro.commands import tables as cli
-from maskrcnn_repro.commands.tables import main_experiment, main_table
 from maskrcnn_repro.config import keys_in, leaf_keys, load_config
 from maskrcnn_repro.engine.checks import check_config
 from maskrcnn_repro.errors import ConfigError, TableError
@@ -17,6 +16,8 @@ from maskrcnn_repro.tables.runs.stage import Setting
 
 import pytest
 
+from tests.helpers.commands import experiment as main_experiment
+from tests.helpers.commands import table as main_table
 from tests.helpers.custom_data import VALID, write_entry
 from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
 from tests.helpers.paths import ROOT
