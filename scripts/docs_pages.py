@@ -82,8 +82,7 @@ def floors_figure(floors: list[tuple[str, ...]]) -> str:
             )
     bottom = len(floors) * (height + gap) - gap
     style = (
-        "rect{fill:#e8eefb;stroke:#3f63b5}"
-        "text{font:14px monospace;text-anchor:middle;fill:#1b2a4d}"
+        "rect{fill:#e8eefb;stroke:#3f63b5}text{font:14px monospace;text-anchor:middle;fill:#1b2a4d}"
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {width + 2} {bottom + 2}" '
