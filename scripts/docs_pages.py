@@ -36,9 +36,6 @@ def pages() -> Iterator[tuple[str, str]]:
     for source, page in REPOSITORY_FILES.items():
         yield page, relink((ROOT / source).read_text(encoding="utf-8"))
     yield "floors.svg", floors_figure(floors())
-    yield "findings.md", findings()
-    yield "commands.md", commands()
-    yield "config_keys.md", config_keys()
 
 
 def relink(text: str) -> str:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from maskrcnn_repro.evaluation.resampling import draw_images
 from maskrcnn_repro.tables.paper.numbers import Metric
-from maskrcnn_repro.tables.report.gather import gather
 from maskrcnn_repro.tables.report import resampled as resampled_module
+from maskrcnn_repro.tables.report.gather import gather
 from maskrcnn_repro.tables.report.resampled import Resampler
 
 import numpy as np
