@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 
-import maskrcnn_cli
 from maskrcnn_cli import former
 from maskrcnn_cli.dispatch import COMMANDS, GROUPS, main, run_command
 from maskrcnn_cli.listing import lines
@@ -79,8 +78,7 @@ def test_help_takes_less_than_a_second_of_a_processor(words):
 
 
 def test_the_options_are_a_superset_of_detectron2s():
-    theirs, ours = default_argument_parser(), maskrcnn_cli.parsing.Parser()
-    TRAIN.add_options(ours)
+    theirs, ours = default_argument_parser(), TRAIN.parser()
     meaning = ("option_strings", "nargs", "const", "type", "required", "choices")
     own = {action.dest: action for action in ours._actions}
     for action in theirs._actions:

@@ -44,15 +44,11 @@ class Command:
     examples: str
     parse: Callable[[Parser, Sequence[str]], argparse.Namespace] = Parser.parse_args
 
-    def arguments(self, words: Sequence[str], prog: str | None = None) -> argparse.Namespace:
-        """Return the parsed command line.
+    def parser(self, prog: str | None = None) -> Parser:
+        """Return the parser with its options.
 
         Args:
-            words: the arguments behind the subcommand.
             prog: the program's name in help and errors; by default ``maskrcnn NAME``.
-
-        Raises:
-            UsageError: they cannot be understood.
         """
         parser = Parser(
             prog=prog or f"maskrcnn {self.name}",
@@ -62,7 +58,19 @@ class Command:
         )
         parser.set_defaults(runs=self.runs)
         self.add_options(parser)
-        return self.parse(parser, words)
+        return parser
+
+    def arguments(self, words: Sequence[str], prog: str | None = None) -> argparse.Namespace:
+        """Return the parsed command line.
+
+        Args:
+            words: the arguments behind the subcommand.
+            prog: see :meth:`parser`.
+
+        Raises:
+            UsageError: they cannot be understood.
+        """
+        return self.parse(self.parser(prog), words)
 
 
 def count(word: str) -> int:

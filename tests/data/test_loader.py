@@ -1,6 +1,8 @@
 """Images kept in memory: the same input as from the files, within the machine's memory."""
 
-from maskrcnn_repro.data.loader import CachedMapper, DecodedImages
+import json
+
+from maskrcnn_repro.data.loader import CachedMapper, DecodedImages, build_test_loader
 from maskrcnn_repro.errors import ConfigError
 
 import pytest
@@ -9,7 +11,17 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.data.datasets import load_coco_json
 
+from tests.helpers.proposal_files import tiny_config
 from tests.helpers.tiny_coco import write_tiny_coco
+
+PARTS = {
+    "augmentations": [],
+    "image_format": "BGR",
+    "use_instance_mask": True,
+    "instance_mask_format": "bitmask",
+    "use_keypoint": False,
+    "recompute_boxes": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -18,17 +30,47 @@ def records(tmp_path_factory):
     return load_coco_json(str(json_file), str(images))
 
 
+class Halve(T.NoOpTransform):
+    """Writes into the image that it is given."""
+
+    def apply_image(self, img):
+        img //= 2
+        return img
+
+
+def test_an_augmentation_that_writes_into_its_image_leaves_the_cached_one(records):
+    images = DecodedImages(records, "BGR")
+    background = images[records[0]["file_name"]][0, 0].tolist()
+    assert background == [60, 60, 60]
+    mapper = CachedMapper(images, **PARTS | {"augmentations": [Halve()]})
+    for _ in range(2):
+        assert mapper(records[0])["image"][:, 0, 0].tolist() == [30, 30, 30]
+    assert images[records[0]["file_name"]][0, 0].tolist() == [60, 60, 60]
+
+
+def test_crowds_of_cached_images_are_not_trained_on(records):
+    disc, bar = records[0]["annotations"]
+    record = {**records[0], "annotations": [{**disc, "iscrowd": 1}, bar]}
+    mapped = CachedMapper(DecodedImages(records, "BGR"), **PARTS)(record)
+    assert mapped["instances"].gt_classes.tolist() == [bar["category_id"]]
+
+
+def test_images_without_objects_are_evaluated(tmp_path, catalog):
+    data = write_tiny_coco(tmp_path)
+    tree = json.loads(data[0].read_text())
+    tree["annotations"] = [one for one in tree["annotations"] if one["image_id"] == 12]
+    data[0].write_text(json.dumps(tree))
+    batches = build_test_loader(tiny_config(data), "tiny")
+    assert [image["image_id"] for batch in batches for image in batch] == [10, 11, 12, 13]
+
+
 @pytest.mark.parametrize(
     ("flip", "image_format"), [(False, "BGR"), (True, "BGR"), (True, "RGB"), (True, "L")]
 )
 def test_cached_images_make_the_same_input_as_detectron2s_mapper(records, flip, image_format):
-    parts = {
+    parts = PARTS | {
         "augmentations": [T.ResizeShortestEdge(48), T.RandomFlip(1.0 if flip else 0.0)],
         "image_format": image_format,
-        "use_instance_mask": True,
-        "instance_mask_format": "bitmask",
-        "use_keypoint": False,
-        "recompute_boxes": False,
     }
     ours = CachedMapper(DecodedImages(records, image_format), **parts)(records[1])
     theirs = DatasetMapper(is_train=True, **parts)(records[1])

@@ -122,6 +122,11 @@ def test_two_data_sets_may_use_the_same_image_ids(data, tmp_path, catalog):
         for image in next(iter(build_train_loader(cfg)))
     }
     assert sides == {(False, 25.0), (True, 81.0)}
+    cfg.DATASETS.TEST, cfg.INPUT.MIN_SIZE_TEST = cfg.DATASETS.TRAIN, 64
+    cfg.DATASETS.PROPOSAL_FILES_TEST = cfg.DATASETS.PROPOSAL_FILES_TRAIN
+    for name, area in (("tiny", 25.0), ("other", 81.0)):
+        (image,) = next(iter(build_test_loader(cfg, name)))
+        assert image["proposals"].proposal_boxes.area().tolist() == [area]
 
 
 def test_a_pickle_is_imported_once_and_again_when_it_changed(data, file, catalog):

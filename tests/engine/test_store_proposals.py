@@ -6,8 +6,10 @@ from pathlib import Path
 
 from maskrcnn_cli.training import PROPOSALS
 from maskrcnn_repro.commands.proposals import split_datasets
+from maskrcnn_repro.config import get_config
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.engine.main import main
+from maskrcnn_repro.engine.store_proposals import rpn_hash
 
 import cv2
 import numpy as np
@@ -132,6 +134,33 @@ def test_a_finished_store_is_kept_and_another_rpns_is_redone(data, rpn, tmp_path
     # Another test scale: other proposals of the same weights.
     assert store(command_line(data, copy, opts=[*RPN, *earlier, "INPUT.MIN_SIZE_TEST", "80"])) == 0
     assert state()[0] != inode
+
+
+def test_a_store_of_other_images_is_redone(data, rpn, tmp_path):
+    copy = Path(shutil.copytree(rpn, tmp_path / "rpn"))
+    file = copy / "proposals/tiny.proposals/store.json"
+    index = read(file)
+    file.write_text(json.dumps({**index, "images_sha256": "0" * 64}))
+    assert store(command_line(data, copy, opts=RPN)) == 0
+    assert read(file)["images_sha256"] == index["images_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "same"),
+    [
+        ("INPUT.MIN_SIZE_TEST", 80, False),
+        ("INPUT.MAX_SIZE_TEST", 90, False),
+        ("INPUT.FORMAT", "RGB", False),
+        ("MODEL.RPN.NMS_THRESH", 0.6, False),
+        ("INPUT.MIN_SIZE_TRAIN", (80,), True),
+        ("MODEL.ROI_HEADS.NUM_CLASSES", 3, True),
+    ],
+)
+def test_proposals_follow_from_the_keys_of_the_rpn_and_the_test_images(key, value, same):
+    cfg = get_config()
+    changed = cfg.clone()
+    changed.merge_from_list([key, value])
+    assert (rpn_hash(changed) == rpn_hash(cfg)) == same
 
 
 def test_mistakes_are_told_in_one_sentence(data, rpn, tmp_path, capsys):

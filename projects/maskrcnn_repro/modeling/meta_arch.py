@@ -33,7 +33,7 @@ class MaskRCNN(GeneralizedRCNN):
             Results are float32 in any case, and training is not touched.
         channels_last: keep weights and the batch of images in channels-last memory.
         mask_output: ``pred_masks`` as ``"bitmap"``, an (R, H, W) bool tensor, or as ``"rle"``,
-            :class:`~maskrcnn_repro.inference.rle.RLEMasks` of the same pixels in a fraction of the
+            :class:`~maskrcnn_repro.modeling.rle.RLEMasks` of the same pixels in a fraction of the
             memory and time.
         keep_images: give each result also the ``image`` that it belongs to, as it came in.
         **parts: those of ``GeneralizedRCNN``.
