@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "projects"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "projects"), str(ROOT)]
 
 import maskrcnn_repro
 
-from config_dump import DUMP, compare, read_dump, resolve_all, write_dump  # type: ignore[import-not-found]
+from tests.helpers.config_dump import DUMP, compare, read_dump, resolve_all, write_dump
 
 
 def main() -> None:

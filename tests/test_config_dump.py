@@ -3,9 +3,17 @@
 from maskrcnn_repro import BACKEND
 from maskrcnn_repro.tables import experiments
 
-import config_dump
 import pytest
-from config_dump import DIFFERENCES, DUMP, compare, read_allowed, read_dump, resolve_all
+
+from tests.helpers import config_dump
+from tests.helpers.config_dump import (
+    DIFFERENCES,
+    DUMP,
+    compare,
+    read_allowed,
+    read_dump,
+    resolve_all,
+)
 
 STORED = {"paper a": {"K": 1, "L": [2]}, "mini a": {"K": 1, "L": [3]}}
 

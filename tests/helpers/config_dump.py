@@ -7,17 +7,18 @@ dump, ``test_config_dump.py`` compares it with what the configs resolve to today
 import fnmatch
 import gzip
 import json
-from pathlib import Path
 
 from maskrcnn_repro.config import configs_folder, get_config, load_config
-from maskrcnn_repro.tables.experiments import LEVELS, experiments, find_experiment
-from maskrcnn_repro.tables.plan import not_at_level, plan
-from maskrcnn_repro.tables.records import leaves
-from maskrcnn_repro.tables.stage import Setting
+from maskrcnn_repro.tables.paper.experiments import LEVELS, experiments, find_experiment
+from maskrcnn_repro.tables.runs.plan import not_at_level, plan
+from maskrcnn_repro.tables.runs.records import leaves
+from maskrcnn_repro.tables.runs.stage import Setting
 
 import yaml
 
-FOLDER = Path(__file__).resolve().parent / "stored" / "configs"
+from tests.helpers.paths import STORED
+
+FOLDER = STORED / "configs"
 DUMP = FOLDER / "resolved.json.gz"
 DIFFERENCES = FOLDER / "differences.yaml"
 COMPLETE = ("coco", "keypoints", "cityscapes", "rpn", "detectron2", "mini")
