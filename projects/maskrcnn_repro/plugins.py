@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from maskrcnn_repro.errors import PluginError, did_you_mean
 
@@ -130,6 +131,12 @@ def loaded_plugins() -> tuple[Plugin, ...]:
 
 def installed_plugins() -> tuple[Plugin, ...]:
     """Return the plug-ins that installed packages announce, in the order of their modules' names."""
+    return _announced(tuple(sys.path))
+
+
+@cache
+def _announced(path: tuple[str, ...]) -> tuple[Plugin, ...]:
+    """Return the plug-ins of the packages on ``path``, which is ``sys.path``: reading them takes milliseconds."""
     found = {
         point.module: Plugin(point.module, point.dist.name, point.dist.version, announced=True)
         for point in importlib.metadata.entry_points(group=GROUP)
