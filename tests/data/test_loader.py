@@ -2,7 +2,9 @@
 
 import json
 
-from maskrcnn_repro.data.loader import CachedMapper, DecodedImages, build_test_loader
+from maskrcnn_repro.data.cached_images import CachedImages, WithCachedImages
+from maskrcnn_repro.data.loader import build_test_loader
+from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.errors import ConfigError
 
 import pytest
@@ -30,6 +32,10 @@ def records(tmp_path_factory):
     return load_coco_json(str(json_file), str(images))
 
 
+def cached(images, **parts):
+    return WithCachedImages(TrainMapper(is_train=True, **PARTS | parts), images)
+
+
 class Halve(T.NoOpTransform):
     """Writes into the image that it is given."""
 
@@ -39,10 +45,10 @@ class Halve(T.NoOpTransform):
 
 
 def test_an_augmentation_that_writes_into_its_image_leaves_the_cached_one(records):
-    images = DecodedImages(records, "BGR")
+    images = CachedImages(records, "BGR")
     background = images[records[0]["file_name"]][0, 0].tolist()
     assert background == [60, 60, 60]
-    mapper = CachedMapper(images, **PARTS | {"augmentations": [Halve()]})
+    mapper = cached(images, augmentations=[Halve()])
     for _ in range(2):
         assert mapper(records[0])["image"][:, 0, 0].tolist() == [30, 30, 30]
     assert images[records[0]["file_name"]][0, 0].tolist() == [60, 60, 60]
@@ -51,7 +57,7 @@ def test_an_augmentation_that_writes_into_its_image_leaves_the_cached_one(record
 def test_crowds_of_cached_images_are_not_trained_on(records):
     disc, bar = records[0]["annotations"]
     record = {**records[0], "annotations": [{**disc, "iscrowd": 1}, bar]}
-    mapped = CachedMapper(DecodedImages(records, "BGR"), **PARTS)(record)
+    mapped = cached(CachedImages(records, "BGR"))(record)
     assert mapped["instances"].gt_classes.tolist() == [bar["category_id"]]
 
 
@@ -68,12 +74,12 @@ def test_images_without_objects_are_evaluated(tmp_path, catalog):
     ("flip", "image_format"), [(False, "BGR"), (True, "BGR"), (True, "RGB"), (True, "L")]
 )
 def test_cached_images_make_the_same_input_as_detectron2s_mapper(records, flip, image_format):
-    parts = PARTS | {
+    parts = {
         "augmentations": [T.ResizeShortestEdge(48), T.RandomFlip(1.0 if flip else 0.0)],
         "image_format": image_format,
     }
-    ours = CachedMapper(DecodedImages(records, image_format), **parts)(records[1])
-    theirs = DatasetMapper(is_train=True, **parts)(records[1])
+    ours = cached(CachedImages(records, image_format), **parts)(records[1])
+    theirs = DatasetMapper(is_train=True, **PARTS | parts)(records[1])
     assert set(ours) == set(theirs)
     assert torch.equal(ours["image"], theirs["image"])
     for field, value in theirs["instances"].get_fields().items():
@@ -86,4 +92,4 @@ def test_cached_images_make_the_same_input_as_detectron2s_mapper(records, flip, 
 def test_images_too_large_for_memory_are_refused():
     records = [{"file_name": "a", "height": 10**7, "width": 10**7}]
     with pytest.raises(ConfigError, match=r"CACHE_IMAGES True would keep 1 images of 300000.0 GB"):
-        DecodedImages(records, "BGR")
+        CachedImages(records, "BGR")
