@@ -185,7 +185,9 @@ def test_the_device_and_workers_do_not_matter(fake):
     write_run(stage)
     path = stage.folder / "config.yaml"
     text = (
-        path.read_text().replace("DEVICE: auto", "DEVICE: cuda").replace("WORKERS: 4", "WORKERS: 0")
+        path.read_text()
+        .replace("DEVICE: cpu", "DEVICE: cuda:9")
+        .replace("WORKERS: 4", "WORKERS: 0")
     )
     assert text != path.read_text()
     path.write_text(text)
