@@ -7,6 +7,8 @@ figure of the floors come from ``results/``, the parsers, the defaults and the f
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import re
 import sys
 from collections.abc import Iterator
@@ -21,6 +23,10 @@ REPOSITORY_FILES = {"README.md": "index.md", "DEVIATIONS.md": "deviations.md"} |
     "CONTRIBUTING.md": "contributing.md",
 }
 """Markdown at the root -> its page."""
+FINDINGS = (
+    "Measured by this project; the records behind each number lie in `results/`. A claim of the paper `holds` or "
+    "`fails` only when the whole interval over training seeds and test images says so."
+)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -36,6 +42,8 @@ def pages() -> Iterator[tuple[str, str]]:
     for source, page in REPOSITORY_FILES.items():
         yield page, relink((ROOT / source).read_text(encoding="utf-8"))
     yield "floors.svg", floors_figure(floors())
+    yield "findings.md", findings()
+    yield "commands.md", commands()
 
 
 def relink(text: str) -> str:
@@ -85,3 +93,34 @@ def floors_figure(floors: list[tuple[str, ...]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {width + 2} {bottom + 2}" '
         f'role="img"><title>Floors of the package</title><style>{style}</style>{"".join(rows)}</svg>'
     )
+
+
+def commands() -> str:
+    """Return the help of ``maskrcnn`` and of each subcommand."""
+    from maskrcnn_cli.dispatch import GROUPS, overview
+
+    parts = ["# Commands", "", "```text", overview(), "```"]
+    for title, group in GROUPS.items():
+        parts += ["", f"## {title[0].upper()}{title[1:]}"]
+        for command in group:
+            parts += ["", f"### maskrcnn {command.name}", "", "```text", help_of(command), "```"]
+    return "\n".join(parts) + "\n"
+
+
+def help_of(command: Any) -> str:
+    """Return what ``--help`` of a subcommand prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        command.arguments(["--help"])
+    return printed.getvalue().rstrip()
+
+
+def findings() -> str:
+    """Return the stored reports of all levels and backends, one table after another."""
+    parts = ["# Findings", "", FINDINGS]
+    for folder in sorted((ROOT / "results").glob("*/*/tables")):
+        level, backend = folder.parts[-3:-1]
+        parts += ["", f"## Level {level}, {backend} Detectron2"]
+        for file in sorted(folder.glob("*.md")):
+            parts += ["", "#" + file.read_text(encoding="utf-8").rstrip()]
+    return "\n".join(parts) + "\n"

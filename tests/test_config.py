@@ -11,6 +11,7 @@ from maskrcnn_repro.config import (
 from maskrcnn_repro.errors import ConfigError
 
 import pytest
+import yaml
 from detectron2.config import get_cfg
 
 
@@ -54,7 +55,8 @@ def test_a_runs_config_is_read_by_detectron2_and_by_us(config):
     cfg = get_cfg()
     add_config(cfg)
     cfg.merge_from_file(str(file))
-    assert cfg == load_config(file) == ran
+    same = [yaml.safe_load(other.dump()) for other in (cfg, load_config(file), ran)]
+    assert same[0] == same[1] == same[2]
 
 
 def test_a_file_overlays_its_base_and_the_command_line_the_file(config):

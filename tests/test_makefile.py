@@ -22,6 +22,7 @@ case "$*" in
 esac
 """
 INSTALLED = ["-m venv .venv", "-m pip install --quiet --editable .[test]"]
+TESTED = "-m pytest --numprocesses 2 --dist loadfile"
 TRAINED = "train_net.py --config-file configs/mini/mask_rcnn_fpn.yaml --resume"
 
 
@@ -67,17 +68,17 @@ def bare(calls):
 
 
 def test_tests_run_in_an_environment_that_is_made_once(checkout):
-    assert bare(checkout.make("test")[1]) == [*INSTALLED, "-m pytest"]
+    assert bare(checkout.make("test")[1]) == [*INSTALLED, TESTED]
     process, calls = checkout.make("test")
-    assert bare(calls) == ["-m pytest"]
-    assert process.stdout == "Running the default tests (two minutes on two cores)\n"
+    assert bare(calls) == [TESTED]
+    assert process.stdout == "Running the default tests (one to two minutes on two cores)\n"
 
 
 def test_new_requirements_are_installed_into_the_same_environment(checkout):
     checkout.make("test")
     later = (checkout.folder / ".venv" / "test.stamp").stat().st_mtime + 1
     os.utime(checkout.folder / "pyproject.toml", (later, later))
-    assert bare(checkout.make("test")[1]) == [INSTALLED[1], "-m pytest"]
+    assert bare(checkout.make("test")[1]) == [INSTALLED[1], TESTED]
 
 
 def test_the_demo_trains_once_and_names_its_picture(checkout):
@@ -106,7 +107,7 @@ def test_another_detectron2_is_named_openly(checkout):
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     _, calls = checkout.make("test", "DETECTRON2=other")
-    assert calls[-1] == f"-m pytest [{package.parent.resolve()}|]"
+    assert calls[-1] == f"{TESTED} [{package.parent.resolve()}|]"
     process, calls = checkout.make("test", "DETECTRON2=nowhere")
     assert (process.returncode, calls) == (2, [])
     assert "DETECTRON2=nowhere holds no package detectron2" in process.stderr
@@ -124,7 +125,7 @@ def test_oldest_versions_have_an_environment_of_their_own(checkout):
         "scripts/oldest_requirements.py",
         "-m venv .venv-oldest",
         "-m pip install --quiet --constraint .venv-oldest/oldest.txt --editable .[test]",
-        "-m pytest",
+        TESTED,
     ]
 
 
@@ -135,7 +136,7 @@ def test_help_names_all_targets_and_hosted_ci_calls_no_others(checkout):
     assert named == set(phony.split())
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     called = set(re.findall(r"run: make (\S+)", workflow))
-    assert {"test", "test-oldest", "lint", "docs"} == called <= named
+    assert {"test", "test-slow", "test-oldest", "lint", "docs"} == called <= named
 
 
 def test_oldest_requirements():

@@ -109,6 +109,12 @@ def test_every_process_of_a_run_registers_anew(write):
             r"ZeroDivisionError: .*bad.py:2\). Mend it, or take it out of PLUGINS",
         ),
         ("def f(:", None, "SyntaxError: .*bad.py, line 1"),
+        (
+            "import sys\nsys.exit()",
+            None,
+            r"'bad' \(in PLUGINS, no package\) ends the process: sys.exit\(None\) \(.*bad.py:2\). Mend",
+        ),
+        ("def add_config(cfg):\n    exit(3)", None, r"sys.exit\(3\) \(.*bad.py:2\)"),
         ("def add_config(cfg):\n    cfg.A.B = 1", None, r"AttributeError: A \(.*bad.py:2\)"),
         (
             "def add_config(cfg):\n    cfg.SOLVER.MAX_ITER = 1",

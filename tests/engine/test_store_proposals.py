@@ -4,17 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
+from maskrcnn_cli.training import PROPOSALS
+from maskrcnn_repro.commands.proposals import split_datasets
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.engine.main import main
-from maskrcnn_repro.engine.proposals_main import main as store
-from maskrcnn_repro.engine.proposals_main import parse
 from maskrcnn_repro.engine.store_proposals import rpn_hash
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.helpers.commands import proposals as store
 from tests.helpers.proposal_files import RPN, on_stored
 from tests.helpers.tiny_coco import command_line, write_tiny_coco
 
@@ -179,10 +180,12 @@ def test_mistakes_are_told_in_one_sentence(data, rpn, tmp_path, capsys):
 
 
 def test_names_of_data_sets_end_at_the_first_key():
-    args = parse(["--config-file", "a.yaml", "--datasets", "b", "c", "MODEL.WEIGHTS", "d.pth"])
-    assert (args.datasets, args.opts) == (["b", "c"], ["MODEL.WEIGHTS", "d.pth"])
-    args = parse(["--datasets", "b", "--num-gpus", "2", "SEED", "3"])
-    assert (args.datasets, args.num_gpus, args.opts) == (["b"], 2, ["SEED", "3"])
+    pair = ["MODEL.WEIGHTS", "d.pth"]
+    args = PROPOSALS.arguments(["--config-file", "a.yaml", "--datasets", "b", "c", *pair])
+    assert split_datasets(args.datasets) == (["b", "c"], pair)
+    args = PROPOSALS.arguments(["--datasets", "b", "--num-gpus", "2", "SEED", "3"])
+    assert split_datasets(args.datasets) == (["b"], [])
+    assert (args.num_gpus, args.opts) == (2, ["SEED", "3"])
 
 
 @pytest.mark.slow

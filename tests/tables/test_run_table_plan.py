@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError
@@ -14,7 +16,7 @@ from maskrcnn_repro.tables.runs.records import (
     read_config,
     read_record,
 )
-from maskrcnn_repro.tables.runs.stage import Setting, StoreStage, shown
+from maskrcnn_repro.tables.runs.stage import MASKRCNN, STORE_PROPOSALS, Setting, StoreStage, shown
 from maskrcnn_repro.utils.provenance import config_hash
 
 import pytest
@@ -95,6 +97,12 @@ def test_what_is_done_is_not_missing_and_commands_are_shown_short(fake, monkeypa
     command = shown(again.missing()[0].command_line())
     assert command.startswith("python -S -E child.py prepared train --config-file configs/b.yaml")
     assert command.endswith("SEED 1 OUTPUT_DIR output/paper/b/seed1")
+
+
+def test_a_command_is_shown_as_it_is_typed():
+    assert shown([*STORE_PROPOSALS, "SEED", "3"]) == "maskrcnn proposals SEED 3"
+    assert shown([*MASKRCNN, "train", "A", "('b',)"]) == """maskrcnn train A "('b',)\""""
+    assert shown([sys.executable, str(Path("a/b.py").resolve())]) == f"python {Path('a/b.py')}"
 
 
 def test_an_rpn_that_nobody_needs_any_more_may_be_gone(fake):

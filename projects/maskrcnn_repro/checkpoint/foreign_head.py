@@ -32,7 +32,7 @@ def refuse_other_head(cfg: CfgNode, path: str) -> None:
             f"Weights {path!r} were trained by {owner}: their C4 head reads 14x14 RoI features at stride "
             "2, the head of this config 7x7 at stride 1, so the numbers would be wrong. Evaluate them "
             "under configs/detectron2/r50_c4.yaml or r101_c4.yaml, beside ours with "
-            f"scripts/run_table.py 2a --level paper --eval-only --weights ROW={path}."
+            f"maskrcnn table 2a --level paper --eval-only --weights ROW={path}."
         )
 
 

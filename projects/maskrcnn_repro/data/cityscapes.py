@@ -146,7 +146,7 @@ def _load(root: Path, split: str) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DataError(
             f"{dataset_name(split)}: {path} does not exist; make it with "
-            f"'python scripts/convert_cityscapes.py --root {root}'. Another root is named by "
+            f"'maskrcnn convert-cityscapes --root {root}'. Another root is named by "
             "DETECTRON2_DATASETS, the folder that holds cityscapes/."
         )
     return load_coco_json(str(path), str(root / "leftImg8bit" / split), dataset_name(split))
