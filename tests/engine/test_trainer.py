@@ -159,11 +159,18 @@ def test_the_clock_and_the_trainer_are_in_the_results(train):
     assert results["trainer"] == "tests.engine.test_trainer:NoHooks"
 
 
+def test_a_seed_must_be_drawn_before_the_trainer_is_built():
+    with pytest.raises(ConfigError, match=r"SEED -1 .* 0 or more"):
+        Trainer(load_config("mini/mask_rcnn_fpn.yaml", ["SEED", "-1"]))
+
+
 # --- the page
 
 
-def test_the_trainer_of_the_page_trains_and_evaluates(train, my_trainer):
-    folder = train("run", opts=["TRAINER", "my_trainer:MyTrainer"])
+def test_the_trainer_of_the_page_trains_and_evaluates(train, my_trainer, tmp_path):
+    overlay = tmp_path / "mine.yaml"  # as a table gives it
+    overlay.write_text('TRAINER: "my_trainer:MyTrainer"')
+    folder = train("run", None, "--overlay", str(overlay))
     lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     assert min(line["gradient_norm"] for line in lines if "total_loss" in line) > 0
     tasks = read(folder / "results.json")["metrics"]["tiny"]

@@ -64,10 +64,15 @@ class Trainer(TrainerBase):
         scheduler: of the learning rate.
         checkpointer: writes and reads ``OUTPUT_DIR``.
         clock: seconds spent in iterations.
+
+    Raises:
+        ConfigError: ``SEED`` is negative; a run draws one before it builds its trainer.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
+        if cfg.SEED < 0:
+            raise ConfigError(f"SEED {cfg.SEED} is no seed of a Trainer; give it one of 0 or more.")
         self.cfg = cfg
         self.max_iter = cfg.SOLVER.MAX_ITER
         self._bare_model = self.build_model(cfg)
