@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the paper's tables; see ``--help``. A doorway for checkouts to ``maskrcnn_repro.commands.tables``.
+"""Run the paper's tables; see ``--help``. A doorway for checkouts to ``maskrcnn table``.
 
 Example: ``python scripts/run_table.py 2c --level mini``
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "projects"))
 
-from maskrcnn_repro.commands.tables import main_table
+from maskrcnn_cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(main_table())
+    sys.exit(run_command("table", prog="run_table.py"))

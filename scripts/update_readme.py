@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the results of the README anew from ``results/``; ``run_table.py … --save-records`` does it, too.
+"""Write the results of the README anew from ``results/``; ``maskrcnn table … --save-records`` does it, too.
 
 Example: ``python scripts/update_readme.py``
 """

@@ -37,6 +37,17 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _loggers():
+    """Take back what ``setup_logger`` does to a whole process: what is logged reaches later tests' ``caplog``."""
+    yield
+    for name in ("detectron2", "fvcore"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+
+
 @pytest.fixture
 def storage():
     with EventStorage() as storage:

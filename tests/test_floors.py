@@ -2,17 +2,26 @@
 
 An import inside a function counts, and so does a module that a string names. ``__init__`` of the package is
 the roof: it chooses the backend and registers everything, and nothing below imports it.
+
+``maskrcnn_cli``, the parsers of the command line, is ground: importing it takes the standard library alone, and
+strings name what a subcommand runs.
 """
 
 import ast
+import importlib
 import re
+import sys
 from pathlib import Path
 
+import maskrcnn_cli
 import maskrcnn_repro
+from maskrcnn_cli.dispatch import COMMANDS
+from maskrcnn_cli.tables import LISTING
 
 import pytest
 
 PACKAGE = Path(maskrcnn_repro.__file__).resolve().parent
+GROUND = Path(maskrcnn_cli.__file__).resolve().parent
 FLOORS = (
     ("_location", "_version", "errors"),
     ("_backend",),
@@ -71,6 +80,47 @@ def upward(root, package, floors):
             # What is no room is a name of the package itself, hence of its roof.
             if other != room and height.get(other, len(floors)) >= height[room]:
                 yield f"{module} imports {name}"
+
+
+def imported_at_once(tree):
+    """Top-level packages that importing a module imports: those named outside of functions."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." if node.level else node.module.partition(".")[0]
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from imported_at_once(node)
+
+
+def test_the_ground_imports_the_standard_library_alone():
+    allowed = sys.stdlib_module_names | {"maskrcnn_cli"}
+    for name, path in modules(GROUND):
+        others = set(imported_at_once(ast.parse(path.read_text(encoding="utf-8")))) - allowed
+        assert not others, f"maskrcnn_cli.{name} imports {others}"
+
+
+@pytest.mark.parametrize(
+    ("source", "packages"),
+    [
+        ("import numpy.linalg", {"numpy"}),
+        ("if True:\n    from torch import nn", {"torch"}),
+        ("class A:\n    import yaml", {"yaml"}),
+        ("from . import a", {"."}),
+        ("def f():\n    import torch", set()),
+    ],
+)
+def test_what_an_import_imports_is_found(source, packages):
+    assert set(imported_at_once(ast.parse(source))) == packages
+
+
+@pytest.mark.parametrize(
+    "runs", sorted({LISTING} | {command.runs for command in COMMANDS.values()})
+)
+def test_what_a_subcommand_runs_is_a_command_of_the_top_floor(runs):
+    module, _, function = runs.partition(":")
+    assert module.startswith("maskrcnn_repro.commands.") or runs == LISTING
+    assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_no_import_points_up():

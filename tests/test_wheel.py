@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 # Where a file of the checkout lies in the wheel.
 PLACES = {
+    "projects/maskrcnn_cli": "maskrcnn_cli",
     "projects/maskrcnn_repro": "maskrcnn_repro",
     "compat/detectron2": "maskrcnn_repro/_embedded/detectron2",
     "configs": "maskrcnn_repro/configs",
@@ -102,9 +103,9 @@ def test_the_wheel_holds_the_package_the_embedded_detectron2_and_the_configs_alo
         f"{package}/configs/mini/mask_rcnn_fpn.yaml",
         f"{package}/configs/coco/r50_c4.yaml",
         f"{package}/configs/levels/mini_c4.yaml",
-        f"{package}/tables/data/paper.yaml",
-        f"{package}/tables/data/experiments.yaml",
-        f"{package}/tables/data/claims.yaml",
+        f"{package}/tables/paper/data/paper.yaml",
+        f"{package}/tables/paper/data/experiments.yaml",
+        f"{package}/tables/paper/data/claims.yaml",
         f"{embedded}/__init__.py",
         f"{embedded}/_real_names.txt",
         f"{embedded}/config/defaults.yaml",
@@ -132,7 +133,7 @@ def test_the_command_trains_evaluates_and_draws(environment, tmp_path):
     data = write_tiny_coco(tmp_path / "data")
     arguments = command_line(data, "run", opts=("TEST.SHEET_IMAGES", "1"))
     arguments[arguments.index("--config-file") + 1] = "mini/mask_rcnn_fpn.yaml"
-    printed = succeed(programs / "maskrcnn-train", *arguments, cwd=tmp_path)
+    printed = succeed(programs / "maskrcnn", "train", *arguments, cwd=tmp_path)
     assert printed.splitlines()[-1].endswith(str(Path("run") / "predictions.png"))
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert results["iterations"] == 2
@@ -146,11 +147,26 @@ def test_the_command_trains_evaluates_and_draws(environment, tmp_path):
 
 def test_the_commands_of_tables_and_experiments_know_what_there_is(environment, tmp_path):
     programs, _ = environment
-    for name in ("maskrcnn-table", "maskrcnn-experiment"):
-        assert f"usage: {name}" in succeed(programs / name, "--help", cwd=tmp_path)
-    listed = succeed(programs / "maskrcnn-table", cwd=tmp_path)
+    command = programs / "maskrcnn"
+    assert succeed(command, "--version", cwd=tmp_path) == f"maskrcnn {maskrcnn_repro.__version__}\n"
+    listed = succeed(command, "list", cwd=tmp_path)
     assert all(re.search(rf"^ *{table}\b", listed, re.MULTILINE) for table in tables()), listed
-    assert "r50-c4-roipool" in succeed(programs / "maskrcnn-table", "2c", "--plan", cwd=tmp_path)
+    assert succeed(programs / "python", "-m", "maskrcnn_cli", "table", cwd=tmp_path) == listed
+    assert "r50-c4-roipool" in succeed(command, "table", "2c", "--plan", cwd=tmp_path)
+    status, _, errors = run(command, "tabel", cwd=tmp_path)
+    assert status == 2
+    assert "Did you mean 'table'?" in errors
+
+
+@pytest.mark.parametrize("name", ["train", "table", "experiment"])
+def test_the_former_commands_say_their_new_name(environment, tmp_path, name):
+    programs, _ = environment
+    status, printed, errors = run(programs / f"maskrcnn-{name}", "--help", cwd=tmp_path)
+    assert status == 0
+    assert f"usage: maskrcnn-{name}" in printed
+    assert errors == (
+        f"maskrcnn-{name} is called maskrcnn {name} now; the old name goes with the next release.\n"
+    )
 
 
 def test_an_installed_plugin_needs_no_word(environment, tmp_path):
@@ -176,7 +192,8 @@ def test_an_installed_plugin_needs_no_word(environment, tmp_path):
         write_tiny_coco(tmp_path / "data"), "run", opts=["DATASETS.TEST", "()"]
     )
     arguments[arguments.index("--config-file") + 1] = "boundary.yaml"
-    succeed(programs / "maskrcnn-train", *arguments, "SOLVER.MAX_ITER", "20", cwd=source, **path)
+    words = ("train", *arguments, "SOLVER.MAX_ITER", "20")
+    succeed(programs / "maskrcnn", *words, cwd=source, **path)
     log = (source / "run/log.txt").read_text()
     assert "Plug-in 'boundary_plugin' (installed, boundary-plugin 0.1)" in log
     assert (source / "run/model_final.pth").is_file()
@@ -184,10 +201,10 @@ def test_an_installed_plugin_needs_no_word(environment, tmp_path):
 
 def test_the_table_commands_plan_and_run_without_a_checkout(environment, tmp_path):
     programs, packages = environment
-    printed = succeed(programs / "maskrcnn-table", "2c", "--plan", cwd=tmp_path)
+    printed = succeed(programs / "maskrcnn", "table", "2c", "--plan", cwd=tmp_path)
     configs = packages / "maskrcnn_repro/configs"
-    assert f"-m maskrcnn_repro.engine.main --config-file {configs / 'rpn/r50_c4.yaml'}" in printed
-    assert "-m maskrcnn_repro.engine.proposals_main --config-file" in printed
+    assert f" maskrcnn train --config-file {configs / 'rpn/r50_c4.yaml'}" in printed
+    assert " maskrcnn proposals --config-file" in printed
     json_file, images = write_tiny_coco(tmp_path / "data")
     overrides = {
         "DATASETS.CUSTOM": [["tiny", str(json_file), str(images)]],
@@ -198,7 +215,8 @@ def test_the_table_commands_plan_and_run_without_a_checkout(environment, tmp_pat
         "TEST.SHEET_IMAGES": 0,
     }
     pairs = [str(word) for pair in overrides.items() for word in pair]
-    printed = succeed(programs / "maskrcnn-experiment", "rpn-r50-c4", *pairs, cwd=tmp_path)
+    words = ("experiment", "rpn-r50-c4", *pairs)
+    printed = succeed(programs / "maskrcnn", *words, cwd=tmp_path)
     assert "1 stage, 1 to run" in printed
     (results,) = tmp_path.glob("output/mini-trial-*/rpn-r50-c4/seed1/results.json")
     assert printed.splitlines()[-1] == f"Results: {results.relative_to(tmp_path)}"

@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from maskrcnn_repro.errors import PluginError, did_you_mean
 
@@ -47,11 +48,11 @@ class Plugin:
         """Import the module.
 
         Raises:
-            PluginError: there is no such module, or whatever its import raises.
+            PluginError: there is no such module, or whatever its import raises, the end of the process too.
         """
         try:
             importlib.import_module(self.module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"{self} {self._reason(error)}") from error
 
     def add_config(self, cfg: CfgNode) -> None:
@@ -65,25 +66,27 @@ class Plugin:
             return
         try:
             add_config(cfg)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(f"{self} {self._reason(error)}") from error
 
-    def _reason(self, error: Exception) -> str:
+    def _reason(self, error: BaseException) -> str:
         if isinstance(error, ModuleNotFoundError) and _is_parent(error.name, self.module):
             known = [plugin.module for plugin in installed_plugins()]
             return (
                 f"cannot be found.{did_you_mean(self.module, known)} Install its package, or put the "
                 f"folder of the module on PYTHONPATH. Installed plug-ins: {', '.join(known) or 'none'}."
             )
-        # Of fvcore's registries and Detectron2's catalogs, which say what is taken.
-        taken = "registers a name that is taken" if "already registered" in str(error) else "fails"
+        if isinstance(error, SystemExit):
+            reason = f"ends the process: sys.exit({error.code!r})"
+        else:
+            # Of fvcore's registries and Detectron2's catalogs, which say what is taken.
+            taken = "already registered" in str(error)
+            fault = "registers a name that is taken" if taken else "fails"
+            reason = f"{fault}: {type(error).__name__}: {error}"
         way_out = f"set {VARIABLE}=0" if self.announced else "take it out of PLUGINS"
-        return (
-            f"{taken}: {type(error).__name__}: {error}{self._place(error)}. Mend it, or {way_out} to run "
-            "without it."
-        )
+        return f"{reason}{self._place(error)}. Mend it, or {way_out} to run without it."
 
-    def _place(self, error: Exception) -> str:
+    def _place(self, error: BaseException) -> str:
         """Return file and line of the plug-in's own code that raised ``error``."""
         places = [
             f" ({frame.f_code.co_filename}:{line})"
@@ -128,6 +131,12 @@ def loaded_plugins() -> tuple[Plugin, ...]:
 
 def installed_plugins() -> tuple[Plugin, ...]:
     """Return the plug-ins that installed packages announce, in the order of their modules' names."""
+    return _announced(tuple(sys.path))
+
+
+@cache
+def _announced(path: tuple[str, ...]) -> tuple[Plugin, ...]:
+    """Return the plug-ins of the packages on ``path``, which is ``sys.path``: reading them takes milliseconds."""
     found = {
         point.module: Plugin(point.module, point.dist.name, point.dist.version, announced=True)
         for point in importlib.metadata.entry_points(group=GROUP)

@@ -2,13 +2,14 @@
 
 from maskrcnn_repro.benchmark import backend, models, recipe, scenes
 from maskrcnn_repro.benchmark.statistics import ratio_of_medians
-from maskrcnn_repro.commands.benchmark import main
 from maskrcnn_repro.errors import ConfigError
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from tests.helpers.commands import benchmark
 
 NAMES = backend.WORKERS
 # In units of 2**-15, on every machine.
@@ -112,5 +113,5 @@ def test_table_shows_medians_and_intervals():
     ],
 )
 def test_mistakes_are_told_in_one_sentence(words, message, capsys):
-    assert main(["backend", *words]) == 2
+    assert benchmark(["backend", *words]) == 2
     assert capsys.readouterr().err.startswith(f"Error: {message}")

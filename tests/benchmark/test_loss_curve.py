@@ -32,11 +32,18 @@ def test_backends_agree():
     assert deviation(curve, other) < 1e-4
 
 
-def test_training_follows_the_stored_curve(tmp_path):
+# The first iterations are followed more closely than all: weights that are moved by 1e-6 of their size move a loss
+# by up to 3e-5 of the total (12 tries), a half-pixel shift by 5e-4, a learning rate that is 10 % higher by 1e-2.
+@pytest.mark.parametrize(
+    ("iterations", "tolerance"),
+    [(4, 2e-4), pytest.param(ITERATIONS, TOLERANCE, marks=pytest.mark.slow)],
+)
+def test_training_follows_the_stored_curve(tmp_path, iterations, tolerance):
     seed, expected = stored(maskrcnn_repro.BACKEND.name)
-    curve = loss_curve(tmp_path, seed)
-    assert len(curve[TOTAL]) == ITERATIONS
-    assert deviation(curve, expected) < TOLERANCE
+    assert len(expected[TOTAL]) == ITERATIONS
+    curve = loss_curve(tmp_path, seed, iterations=iterations)
+    begin = {name: values[:iterations] for name, values in expected.items()}
+    assert deviation(curve, begin) < tolerance
 
 
 def test_stored_training_learns_and_adds_up():

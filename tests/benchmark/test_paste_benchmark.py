@@ -1,9 +1,10 @@
 """The benchmark of pasting on small images; the measurements themselves are no test."""
 
 from maskrcnn_repro.benchmark import pasting, roi_memory
-from maskrcnn_repro.commands.benchmark import main
 
 import pytest
+
+from tests.helpers.commands import benchmark
 
 
 @pytest.fixture(autouse=True)
@@ -32,5 +33,5 @@ def test_other_pixels_are_an_error(monkeypatch):
 
 
 def test_too_few_rounds_are_told(capsys):
-    assert main(["paste", "--rounds", "1"]) == 2
+    assert benchmark(["paste", "--rounds", "1"]) == 2
     assert "--rounds 1 and --masks 100" in capsys.readouterr().err

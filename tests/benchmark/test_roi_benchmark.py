@@ -6,11 +6,12 @@ import sys
 
 from maskrcnn_repro.benchmark import roi_memory, roi_ops, roi_scenes
 from maskrcnn_repro.benchmark.roi_scenes import OPERATIONS, Scene
-from maskrcnn_repro.commands.benchmark import main
 
 import pytest
 import torch
 from torch.testing import assert_close
+
+from tests.helpers.commands import benchmark
 
 TINY = Scene(channels=4, strides=(32, 64), rois=6, cells=2)
 
@@ -102,5 +103,5 @@ def test_extra_memory_is_what_is_held_at_the_highest():
 
 
 def test_messages(capsys):
-    assert main(["roi-ops", "--rounds", "1"]) == 2
+    assert benchmark(["roi-ops", "--rounds", "1"]) == 2
     assert "--rounds is 1" in capsys.readouterr().err

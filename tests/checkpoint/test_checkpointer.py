@@ -1,17 +1,18 @@
 """Checkpoints: written whole, read completely or, for training, as far as the classes agree."""
 
 import os
-import pathlib
 import pickle
+from pathlib import Path
 from types import SimpleNamespace
 
-from maskrcnn_repro.checkpoint.checkpointer import Checkpointer, fit, read_shapes
+from maskrcnn_repro.checkpoint.checkpointer import MARK, Checkpointer, fit, read_pickle, read_shapes
 from maskrcnn_repro.errors import CheckpointError
 
 import numpy as np
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from safetensors.torch import save_file
 from torch import nn
 
 
@@ -37,7 +38,16 @@ def test_loading_gives_back_weights_and_the_rest(tmp_path):
     source, target = linear(), linear()
     Checkpointer(source, str(tmp_path)).save("a", iteration=41)
     rest = Checkpointer(target, "", complete=True).load(str(tmp_path / "a.pth"))
-    assert rest == {"iteration": 41}
+    assert rest == {"iteration": 41, **MARK}
+    assert torch.equal(target["body"].weight, source["body"].weight)
+
+
+def test_safetensors_of_a_model_load_into_it(tmp_path):
+    source, target = linear(), linear()
+    save_file(source.state_dict(), tmp_path / "a.safetensors")
+    assert read_shapes(tmp_path / "a.safetensors")["body.weight"] == (4, 3)
+    rest = Checkpointer(target, "", complete=True).load(str(tmp_path / "a.safetensors"))
+    assert rest == {}
     assert torch.equal(target["body"].weight, source["body"].weight)
 
 
@@ -48,6 +58,34 @@ def test_other_classes_are_for_training_only(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"fit 2 of the model's 4 .*predictor.weight \(5, 4\)"
     ):
+        Checkpointer(model, "", complete=True).load(str(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("name", ["cls_score", "bbox_pred", "predictor", "score_lowres"])
+def test_each_predictor_may_have_another_size_for_training(tmp_path, name):
+    def model(out):
+        return nn.ModuleDict({"body": nn.Linear(3, 4), name: nn.Linear(4, out)})
+
+    torch.save({"model": model(5).state_dict()}, tmp_path / "a.pth")
+    target = model(2)
+    before = target[name].weight.clone()
+    Checkpointer(target, "").load(str(tmp_path / "a.pth"))
+    assert torch.equal(target[name].weight, before)
+    with pytest.raises(CheckpointError, match=rf"{name}.weight \(5, 4\) in the file"):
+        Checkpointer(model(2), "", complete=True).load(str(tmp_path / "a.pth"))
+
+
+def test_the_pixels_mean_and_deviation_may_be_missing_and_are_not_counted(tmp_path):
+    model = linear()
+    state = model.state_dict()
+    torch.save({"model": state}, tmp_path / "a.pth")
+    for name, value in (("pixel_mean", 103.5), ("pixel_std", 57.0)):
+        model.register_buffer(name, torch.tensor([value]))
+    Checkpointer(model, "", complete=True).load(str(tmp_path / "a.pth"))
+    assert (model.pixel_mean.item(), model.pixel_std.item()) == (103.5, 57.0)
+    del state["body.bias"]
+    torch.save({"model": state}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"fit 3 of .* 4 tensors; missing: body.bias\."):
         Checkpointer(model, "", complete=True).load(str(tmp_path / "a.pth"))
 
 
@@ -78,12 +116,15 @@ def test_a_missing_weight_is_for_training_only(tmp_path):
         Checkpointer(linear(), "", complete=True).load(str(tmp_path / "a.pth"))
 
 
-@pytest.mark.parametrize("keep", [0, 10, 700])
-def test_a_truncated_file_is_one_sentence(tmp_path, keep):
-    torch.save(linear().state_dict(), tmp_path / "a.pth")
-    path = tmp_path / "b.pth"
-    path.write_bytes((tmp_path / "a.pth").read_bytes()[:keep])
-    with pytest.raises(CheckpointError, match=r"b.pth cannot be read as a checkpoint") as info:
+@pytest.mark.parametrize("keep", [0, 10, 200])
+@pytest.mark.parametrize(("suffix", "save"), [("pth", torch.save), ("safetensors", save_file)])
+def test_a_truncated_file_is_one_sentence(tmp_path, keep, suffix, save):
+    save(linear().state_dict(), tmp_path / f"a.{suffix}")
+    path = tmp_path / f"b.{suffix}"
+    path.write_bytes((tmp_path / f"a.{suffix}").read_bytes()[:keep])
+    with pytest.raises(
+        CheckpointError, match=rf"b.{suffix} cannot be read as a checkpoint"
+    ) as info:
         read_shapes(path)
     assert "\n" not in str(info.value)
 
@@ -94,6 +135,11 @@ def test_names_of_a_distributed_model_are_understood(tmp_path):
     )
     assert read_shapes(tmp_path / "a.pth")["body.weight"] == (4, 3)
     Checkpointer(linear(), "", complete=True).load(str(tmp_path / "a.pth"))
+
+
+def test_a_part_called_module_keeps_its_name(tmp_path):
+    torch.save({"module.a": torch.zeros(2), "b": torch.zeros(3)}, tmp_path / "a.pth")
+    assert read_shapes(tmp_path / "a.pth") == {"module.a": (2,), "b": (3,)}
 
 
 def test_fit_counts_what_is_loaded():
@@ -109,7 +155,7 @@ def test_shapes_of_a_pickle_are_read_without_running_what_it_names(tmp_path, pro
 
     class Malicious:
         def __reduce__(self):
-            return pathlib.Path.touch, (sentinel,)
+            return Path.touch, (sentinel,)
 
     file = tmp_path / "weights.pkl"
     arrays = {"a": np.zeros((2, 3), np.float32), "b": np.float32(1), "code": Malicious()}
@@ -154,11 +200,12 @@ def test_a_file_of_the_model_zoo_fills_the_model_as_detectron2_does(tmp_path, pr
 @pytest.mark.parametrize("wrap", [dict, lambda blobs: {"blobs": blobs, "cfg": "a: b"}])
 def test_a_file_of_caffe2_detectron_fills_the_model_by_its_names(tmp_path, wrap):
     blobs = arrays("body_w", "body_b", "predictor_w", "predictor_b")
-    blobs["body_w_momentum"] = np.zeros((4, 3), np.float32)
-    path = write_pickle(tmp_path / "a.pkl", wrap(blobs))
+    moments = {"body_w_momentum": np.zeros((4, 3), np.float32)}
+    path = write_pickle(tmp_path / "a.pkl", wrap(blobs | moments))
+    assert read_pickle(Path(path))["model"].keys() == blobs.keys()
     model = linear()
     Checkpointer(model, "", complete=True).load(path)
-    for tensor, blob in zip(model.state_dict().values(), blobs.values(), strict=False):
+    for tensor, blob in zip(model.state_dict().values(), blobs.values(), strict=True):
         assert torch.equal(tensor, torch.from_numpy(blob.astype(np.float32)))
 
 

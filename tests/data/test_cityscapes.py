@@ -2,7 +2,6 @@
 
 import json
 
-from maskrcnn_repro.commands.convert_cityscapes import main
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.data.cityscapes import (
@@ -22,6 +21,8 @@ import pytest
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from PIL import Image
 from pycocotools.coco import COCO
+
+from tests.helpers.commands import convert_cityscapes
 
 ROAD, CAR, RIDER, CARAVAN = 7, 26, 25, 29
 
@@ -113,7 +114,7 @@ def test_detectron2_reads_it_as_eight_classes(registered):
 
 
 def test_command_line_converts_both_splits_and_shows_how_far_it_is(root, capsys):
-    assert main(["--root", str(root)]) == 0
+    assert convert_cityscapes(["--root", str(root)]) == 0
     printed = capsys.readouterr()
     assert f"cityscapes_fine_train: {json_path(root, 'train')}" in printed.out
     assert "2/2" in printed.err
@@ -148,7 +149,7 @@ def test_missing_files_are_named(root, tmp_path_factory, capsys):
         DataError, match=r"has no \*/\*_gtFine_instanceIds\.png; unpack Cityscapes'"
     ):
         convert(empty, "train")
-    assert main(["--root", str(empty)]) == 2
+    assert convert_cityscapes(["--root", str(empty)]) == 2
     assert "gtFine_trainvaltest.zip" in capsys.readouterr().err
 
 

@@ -108,6 +108,8 @@ def with_two_keypoint_sets():
             r"images\[0\] has no 'file_name'\. Did you mean 'filename'",
         ),
         (changed(images={"id": "1"}), r"images\[0\]: 'id' is '1' of type str, not int"),
+        (changed(images={"id": True}), r"images\[0\]: 'id' is True of type bool, not int"),
+        (changed(annotations={"area": True}), r"'area' is True of type bool, not number"),
         (changed(annotations={"area": "9"}), r"'area' is '9' of type str, not number"),
         (changed(annotations={"image_id": 9}), r"annotation 1 names image 9, which"),
         (changed(annotations={"category_id": 9}), r"annotation 1 names category 9, which"),

@@ -41,6 +41,14 @@ def unposed():
     return tree
 
 
+def posed_crowd():
+    """An object without annotated keypoints beside a crowd that has some."""
+    tree = unposed()
+    crowd = {"id": 2, "iscrowd": 1, "keypoints": [5, 5, 2] * 2, "num_keypoints": 2}
+    tree["annotations"].append({**tree["annotations"][0], **crowd})
+    return tree
+
+
 def one_posed_of_two():
     """Two images with an object each; only that of the first has an annotated keypoint."""
     tree = with_keypoints(["left_tip", "right_tip"])
@@ -233,6 +241,7 @@ def test_train_and_val_with_different_keypoints(write):
     [
         (VALID, "data set 'own_train' has no keypoint names"),
         (unposed(), "no object of data set 'own_train' has an annotated keypoint"),
+        (posed_crowd(), "no object of data set 'own_train' has an annotated keypoint"),
     ],
 )
 def test_keypoints_wanted_of_data_without(write, key, tree, message):
@@ -240,6 +249,15 @@ def test_keypoints_wanted_of_data_without(write, key, tree, message):
     cfg.merge_from_list([key, True])
     with pytest.raises(DataError, match=rf"{key} is True, but {message}"):
         prepare_data(cfg)
+
+
+def test_a_keypoint_that_is_annotated_and_hidden_is_learned_from(write):
+    tree = with_keypoints(["a", "b"])
+    tree["annotations"][0].update(keypoints=[5, 5, 1, 0, 0, 0], num_keypoints=1)
+    cfg = config(["own_train"], [], [write(tree)])
+    cfg.MODEL.KEYPOINT_ON = True
+    prepare_data(cfg)
+    assert cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 2
 
 
 @pytest.mark.parametrize("missing", ["keypoints", "num_keypoints"])

@@ -4,7 +4,6 @@ import pathlib
 import pickle
 
 from maskrcnn_repro.data.proposals import detectron2_format
-from maskrcnn_repro.data.proposals.convert import main as convert
 from maskrcnn_repro.data.proposals.detectron2_format import (
     export_pickle,
     import_pickle,
@@ -17,6 +16,7 @@ import pytest
 from detectron2.data.build import load_proposals_into_dataset
 from detectron2.structures import BoxMode
 
+from tests.helpers.commands import convert_proposals
 from tests.helpers.proposal_files import IDS, random_proposals, write_pickle
 
 ONE = [(np.array([[1, 2, 4, 6]], np.float32), np.array([0.5], np.float32))]
@@ -142,10 +142,10 @@ def test_a_read_only_folder_is_left_alone(tmp_path, monkeypatch):
 def test_the_command_converts_both_ways_and_overwrites_nothing(tmp_path, capsys):
     file = write_pickle(tmp_path / "a.pkl", ONE, ids=[7])
     there, back = str(tmp_path / "a.proposals"), str(tmp_path / "b.pkl")
-    assert convert([str(file), there]) == 0
-    assert convert([there, back]) == 0
+    assert convert_proposals([str(file), there]) == 0
+    assert convert_proposals([there, back]) == 0
     assert pickle.loads((tmp_path / "b.pkl").read_bytes())["ids"] == [7]
-    assert convert([str(file), there]) == 2
+    assert convert_proposals([str(file), there]) == 2
     assert "a.proposals' is there already" in capsys.readouterr().err
-    assert convert([there, str(tmp_path / "c.proposals")]) == 2
+    assert convert_proposals([there, str(tmp_path / "c.proposals")]) == 2
     assert "is converted to a name with '.pkl' at its end" in capsys.readouterr().err

@@ -4,9 +4,10 @@ from maskrcnn_repro.data import register_custom
 from maskrcnn_repro.data.loader import (
     build_test_loader,
     build_train_loader,
-    training_mapper,
     training_records,
+    with_sources,
 )
+from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.data.proposals.detectron2_format import import_pickle
 from maskrcnn_repro.data.proposals.mapper import placed
 from maskrcnn_repro.data.proposals.prepare import prepare_proposals, stores_of
@@ -70,7 +71,8 @@ def test_training_input_equals_detectron2s(data, file, cache, sizes, topk, catal
     prepare_proposals(cfg, training=True)
     stores = stores_of(cfg, "TRAIN")
     records = training_records(cfg, stores)
-    ours, theirs = training_mapper(cfg, records, stores), DatasetMapper(cfg, True)
+    ours = with_sources(cfg, TrainMapper(cfg, True), records, stores)
+    theirs = DatasetMapper(cfg, True)
     images = []
     for seed, (mine, other) in enumerate(
         zip(
@@ -122,6 +124,11 @@ def test_two_data_sets_may_use_the_same_image_ids(data, tmp_path, catalog):
         for image in next(iter(build_train_loader(cfg)))
     }
     assert sides == {(False, 25.0), (True, 81.0)}
+    cfg.DATASETS.TEST, cfg.INPUT.MIN_SIZE_TEST = cfg.DATASETS.TRAIN, 64
+    cfg.DATASETS.PROPOSAL_FILES_TEST = cfg.DATASETS.PROPOSAL_FILES_TRAIN
+    for name, area in (("tiny", 25.0), ("other", 81.0)):
+        (image,) = next(iter(build_test_loader(cfg, name)))
+        assert image["proposals"].proposal_boxes.area().tolist() == [area]
 
 
 def test_a_pickle_is_imported_once_and_again_when_it_changed(data, file, catalog):

@@ -68,6 +68,14 @@ def test_deltas_are_applied_in_float32():
     assert_close(boxes, torch.tensor([[0.1, 0.2, 999.3, 9.4]]))
 
 
+def test_deltas_of_16_bits_are_divided_in_float32():
+    transform = Box2BoxTransform((10.0, 10.0, 5.0, 5.0))
+    deltas = torch.tensor([[1.0, -3.0, 0.0, 0.0]]).bfloat16()
+    # A tenth and three of 100 pixels; bfloat16 would make them 10.01 and 30.08.
+    boxes = transform.apply_deltas(deltas, torch.tensor([[0.0, 0, 100, 100]]))
+    assert_close(boxes, torch.tensor([[10.0, -30.0, 110.0, 70.0]]))
+
+
 def test_no_boxes():
     transform = Box2BoxTransform((1.0, 1.0, 1.0, 1.0))
     assert transform.get_deltas(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)

@@ -152,6 +152,16 @@ def test_keypoints_are_found_at_the_peaks():
     assert_close(found[2].pred_keypoint_heatmaps, logits[1:])
 
 
+def test_a_box_below_a_pixel_counts_as_one_pixel():
+    logits = torch.zeros(2, 1, 4, 4)
+    logits[:, 0, 1, 2] = 8
+    boxes = torch.tensor([[10.0, 20, 10.25, 20.5], [7, 7, 7, 7]])
+    found = [Instances((50, 50), pred_boxes=Boxes(boxes))]
+    keypoint_rcnn_inference(logits, found)
+    # In the middle of that pixel, whichever cell is the highest.
+    assert found[0].pred_keypoints[:, 0, :2].tolist() == [[10.5, 20.5], [7.5, 7.5]]
+
+
 def test_keypoint_head_layers_and_normalizers(storage):
     cfg = get_cfg()
     cfg.MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS = [5, 6]

@@ -333,6 +333,18 @@ def test_sampling_labels_by_overlap_and_limits_the_foreground(storage):
     assert latest(storage) == {"roi_head/num_fg_samples": 1.5, "roi_head/num_bg_samples": 1.0}
 
 
+def test_proposals_between_two_thresholds_are_never_sampled(storage):
+    # IoU with the object of 100 pixels: 1, 0.64 (ignored), 0.09.
+    proposals = [Instances((99, 99), proposal_boxes=squares(10, 8, 3))]
+    truth = [Instances((99, 99), gt_boxes=squares(10), gt_classes=torch.tensor([1]))]
+    matcher = Matcher([0.3, 0.7], [0, -1, 1], allow_low_quality_matches=False)
+    heads = roi_heads(proposal_matcher=matcher, positive_fraction=1.0)
+    [samples] = heads.label_and_sample_proposals(proposals, truth)
+    assert samples.proposal_boxes.tensor[:, 2].tolist() == [10, 3]
+    assert samples.gt_classes.tolist() == [1, 3]
+    assert latest(storage) == {"roi_head/num_fg_samples": 1, "roi_head/num_bg_samples": 1}
+
+
 def test_ground_truth_can_be_added_to_the_proposals(storage):
     proposals = [Instances((99, 99), proposal_boxes=squares(3), objectness_logits=torch.ones(1))]
     truth = [Instances((99, 99), gt_boxes=squares(80), gt_classes=torch.tensor([1]))]

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from maskrcnn_repro.data.stream import SampleStream
+from maskrcnn_repro.config import get_config
+from maskrcnn_repro.data.stream import SampleStream, build_sample_loader
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.utils.randomness import Purpose, seed_everything, seeded
 
@@ -138,6 +139,29 @@ def test_processes_share_the_order_and_the_augmentations(monkeypatch):
         monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda rank=rank: rank)
         shares.append(take(stream(by_shape=False), 20))
     assert list(itertools.chain(*zip(*shares, strict=True))) == alone
+
+
+def sample_loader(records, seed=0):
+    cfg = get_config()
+    cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.IMS_PER_BATCH, cfg.SEED = 0, 2, seed
+    return build_sample_loader(cfg, records, lambda record: record | {"drawn": draw()})
+
+
+def test_seed_zero_is_a_seed_and_a_negative_one_is_drawn(monkeypatch):
+    drawn = itertools.count(1)
+    monkeypatch.setattr("maskrcnn_repro.data.stream.comm.shared_random_seed", lambda: next(drawn))
+    first, second = (take(sample_loader(RECORDS, seed=0), 5) for _ in range(2))
+    assert first == second
+    first, second = (take(sample_loader(RECORDS, seed=-1), 5) for _ in range(2))
+    assert first != second
+
+
+def test_a_square_image_shares_batches_with_tall_ones_not_with_wide_ones():
+    sizes = {"tall": (5, 7), "square": (7, 7), "wide": (9, 7)}
+    records = [{"kind": kind, "width": w, "height": h} for kind, (w, h) in sizes.items()]
+    batches = take(sample_loader(records), 40)
+    kinds = {tuple(sorted(sample["kind"] for sample in batch)) for batch in batches}
+    assert kinds == {("square", "tall"), ("wide", "wide")}
 
 
 # --- whole trainings

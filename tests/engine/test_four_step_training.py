@@ -3,9 +3,7 @@
 import json
 
 from maskrcnn_repro.checkpoint.join import join
-from maskrcnn_repro.checkpoint.join import main as join_main
 from maskrcnn_repro.engine.main import main
-from maskrcnn_repro.engine.proposals_main import main as store
 from maskrcnn_repro.errors import CheckpointError, ConfigError
 from maskrcnn_repro.modeling.freezing import freeze_backbone
 
@@ -13,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from tests.helpers.commands import join_weights
+from tests.helpers.commands import proposals as store
 from tests.helpers.proposal_files import RPN, on_stored
 from tests.helpers.tiny_coco import command_line, write_tiny_coco
 
@@ -67,7 +67,9 @@ def test_the_joined_model_equals_the_two_stages(steps, tmp_path):
     data, (_, _, rpn3, detector4) = steps
     joined = tmp_path / "joined.pth"
     assert (
-        join_main([str(rpn3 / "model_final.pth"), str(detector4 / "model_final.pth"), str(joined)])
+        join_weights(
+            [str(rpn3 / "model_final.pth"), str(detector4 / "model_final.pth"), str(joined)]
+        )
         == 0
     )
     # As many proposals as the stages passed on.
@@ -87,7 +89,7 @@ def test_the_joined_model_equals_the_two_stages(steps, tmp_path):
 def test_two_backbones_are_not_joined(steps, tmp_path, capsys):
     _, (rpn1, _, rpn3, detector4) = steps
     pair = [str(folder / "model_final.pth") for folder in (rpn1, detector4)]
-    assert join_main([*pair, str(tmp_path / "out.pth")]) == 2
+    assert join_weights([*pair, str(tmp_path / "out.pth")]) == 2
     error = capsys.readouterr().err
     assert "tensors of the backbone" in error
     assert "MODEL.BACKBONE.FREEZE_ALL True" in error

@@ -4,15 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
+from maskrcnn_cli.training import PROPOSALS
+from maskrcnn_repro.commands.proposals import split_datasets
+from maskrcnn_repro.config import get_config
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.engine.main import main
-from maskrcnn_repro.engine.proposals_main import main as store
-from maskrcnn_repro.engine.proposals_main import parse
+from maskrcnn_repro.engine.store_proposals import rpn_hash
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.helpers.commands import proposals as store
 from tests.helpers.proposal_files import RPN, on_stored
 from tests.helpers.tiny_coco import command_line, write_tiny_coco
 
@@ -133,6 +136,33 @@ def test_a_finished_store_is_kept_and_another_rpns_is_redone(data, rpn, tmp_path
     assert state()[0] != inode
 
 
+def test_a_store_of_other_images_is_redone(data, rpn, tmp_path):
+    copy = Path(shutil.copytree(rpn, tmp_path / "rpn"))
+    file = copy / "proposals/tiny.proposals/store.json"
+    index = read(file)
+    file.write_text(json.dumps({**index, "images_sha256": "0" * 64}))
+    assert store(command_line(data, copy, opts=RPN)) == 0
+    assert read(file)["images_sha256"] == index["images_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "same"),
+    [
+        ("INPUT.MIN_SIZE_TEST", 80, False),
+        ("INPUT.MAX_SIZE_TEST", 90, False),
+        ("INPUT.FORMAT", "RGB", False),
+        ("MODEL.RPN.NMS_THRESH", 0.6, False),
+        ("INPUT.MIN_SIZE_TRAIN", (80,), True),
+        ("MODEL.ROI_HEADS.NUM_CLASSES", 3, True),
+    ],
+)
+def test_proposals_follow_from_the_keys_of_the_rpn_and_the_test_images(key, value, same):
+    cfg = get_config()
+    changed = cfg.clone()
+    changed.merge_from_list([key, value])
+    assert (rpn_hash(changed) == rpn_hash(cfg)) == same
+
+
 def test_mistakes_are_told_in_one_sentence(data, rpn, tmp_path, capsys):
     missing = command_line(data, tmp_path / "none", opts=RPN)
     assert store(missing) == 2
@@ -150,10 +180,12 @@ def test_mistakes_are_told_in_one_sentence(data, rpn, tmp_path, capsys):
 
 
 def test_names_of_data_sets_end_at_the_first_key():
-    args = parse(["--config-file", "a.yaml", "--datasets", "b", "c", "MODEL.WEIGHTS", "d.pth"])
-    assert (args.datasets, args.opts) == (["b", "c"], ["MODEL.WEIGHTS", "d.pth"])
-    args = parse(["--datasets", "b", "--num-gpus", "2", "SEED", "3"])
-    assert (args.datasets, args.num_gpus, args.opts) == (["b"], 2, ["SEED", "3"])
+    pair = ["MODEL.WEIGHTS", "d.pth"]
+    args = PROPOSALS.arguments(["--config-file", "a.yaml", "--datasets", "b", "c", *pair])
+    assert split_datasets(args.datasets) == (["b", "c"], pair)
+    args = PROPOSALS.arguments(["--datasets", "b", "--num-gpus", "2", "SEED", "3"])
+    assert split_datasets(args.datasets) == (["b"], [])
+    assert (args.num_gpus, args.opts) == (2, ["SEED", "3"])
 
 
 @pytest.mark.slow

@@ -60,9 +60,10 @@ def test_a_bare_checkout_helps_from_anywhere_and_its_examples_exist(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     process, printed, errors = run(*TRAIN_NET, "--help", PYTHONPATH="")
     assert process.returncode == 0, errors
-    named = set(re.findall(r"configs/\S+", printed))
+    assert "usage: train_net.py" in printed
+    named = set(re.findall(r"--config-file (\S+yaml)", printed))
     assert named
-    assert all((ROOT / name).is_file() for name in named), named
+    assert all((ROOT / "configs" / name).is_file() for name in named), named
 
 
 def test_training_leaves_weights_results_and_a_picture(trained):

@@ -82,6 +82,22 @@ def test_values_by_hand(data, tmp_path):
     assert recall["AR@1000"] == pytest.approx((100 + 60 + 90) / 3)
 
 
+def test_an_object_between_two_sizes_counts_in_both(data, tmp_path):
+    file = tmp_path / "instances.json"
+    tree = json.loads(file.read_text())
+    tree["annotations"] = [
+        {**tree["annotations"][0], "id": i, "bbox": [0, 0, side, side], "area": side**2}
+        for i, side in enumerate((32, 96), 1)
+    ]
+    file.write_text(json.dumps(tree))
+    # IoU 1 with the first, 0.75 with the second: ten and six of ten thresholds.
+    proposals = np.array([[0, 0, 32, 32], [0, 0, 72, 96]]), np.ones(2)
+    recall = proposal_recall(store_of(tmp_path, [proposals, NONE, NONE, NONE]), data, tmp_path)
+    assert recall["ARs@100"] == pytest.approx(100)
+    assert recall["ARm@100"] == pytest.approx((100 + 60) / 2)
+    assert recall["ARl@100"] == pytest.approx(60)
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
 def test_chunks_give_detectron2s_numbers_for_all_images_together(
     data, tmp_path, monkeypatch, chunk

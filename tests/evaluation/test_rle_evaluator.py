@@ -79,6 +79,29 @@ def test_metrics_and_file_are_those_of_bitmaps(records, tmp_path, img_ids):
         assert json.loads(files[0].read_text()) == json.loads(files[1].read_text())
 
 
+def test_a_mask_is_as_large_as_its_pixels_not_as_its_box(tmp_path, catalog):
+    """One small object, found after a surer wrong mask: a thin line, small in pixels, within a medium box."""
+    json_file, pictures = write_tiny_coco(tmp_path, images=1)
+    tree = json.loads(json_file.read_text())
+    square, line = np.zeros((SIDE, SIDE), bool), np.eye(SIDE, dtype=bool)
+    square[:10, 20:30] = True
+    truth = {"id": 1, "image_id": 10, "category_id": 1, "bbox": [20, 0, 10, 10], "area": 100}
+    rle = with_rles(Instances((SIDE, SIDE), pred_masks=torch.from_numpy(square)[None])).pred_masks
+    tree["annotations"] = [{**truth, "iscrowd": 0, "segmentation": rle.rles[0]}]
+    json_file.write_text(json.dumps(tree))
+    register_custom([("line", str(json_file), str(pictures))])
+    found = Instances((SIDE, SIDE), scores=torch.tensor([0.5, 0.9]))
+    found.pred_masks = torch.from_numpy(np.stack([square, line]))
+    found.pred_boxes = Boxes([[20, 0, 30, 10], [0, 0, SIDE, SIDE]])
+    found.pred_classes = torch.zeros(2, dtype=torch.long)
+    ours = RLEEvaluator("line", TASKS, str(tmp_path), use_fast_impl=False)
+    metrics = evaluated(ours, DatasetCatalog.get("line"), [with_rles(found)])
+    # Every recall is reached with one of two detections right.
+    assert metrics["segm"]["APs"] == pytest.approx(50)
+    # The box of the line is no small one, so it does not count among small boxes.
+    assert metrics["bbox"]["APs"] == pytest.approx(100)
+
+
 def test_boxes_alone_are_left_to_detectron2(records, tmp_path):
     found = [detections(record, 1) for record in records]
     for one in found:

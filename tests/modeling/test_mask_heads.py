@@ -148,6 +148,17 @@ def test_mlp_is_a_chain_of_matrix_products():
     assert_close(mlp.layers(x), expected.view(5, 3, 4, 4))
 
 
+def test_first_weights_of_the_mlp():
+    """Hidden layers uniform within sqrt(3 / inputs), the output normal of 0.001; no biases."""
+    mlp = head("MLPMaskHead", NUM_FC=2, FC_DIM=300)
+    for layer, inputs in ((mlp.hidden[0], 4 * 2 * 2), (mlp.hidden[2], 300)):
+        bound = math.sqrt(3 / inputs)
+        assert 0.97 * bound < layer.weight.abs().max() <= bound
+        assert layer.bias.abs().max() == 0
+    assert mlp.predictor.weight.std().item() == pytest.approx(0.001, rel=0.05)
+    assert mlp.predictor.bias.abs().max() == 0
+
+
 @pytest.mark.parametrize("hidden", [2, 3])
 def test_mlp_of_the_paper_has_62720_outputs(hidden):
     cfg = config("MLPMaskHead", classes=80, NUM_FC=hidden, FC_DIM=1024, MLP_RESOLUTION=28)

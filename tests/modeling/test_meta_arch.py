@@ -1,7 +1,7 @@
 """MaskRCNN: Detectron2's numbers with its defaults; precision, memory layout, masks as RLE, images kept."""
 
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.modeling.meta_arch import MaskRCNN, postprocess_to_rles
+from maskrcnn_repro.modeling.meta_arch import MaskRCNN, in_float32, postprocess_to_rles
 from maskrcnn_repro.modeling.rle import RLEMasks
 
 import pytest
@@ -61,6 +61,22 @@ def test_an_rle_is_pasted_at_the_size_that_is_wanted():
     assert len(postprocess_to_rles(found, 10, 20).pred_masks) == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_numbers_of_any_precision_become_float32_and_nothing_else_changes(dtype):
+    found = Instances((10, 20), scores=torch.tensor([0.5, 0.25], dtype=dtype))
+    found.pred_boxes = Boxes(torch.tensor([[1.0, 2, 3, 4], [21, 0, 25, 9]]))
+    found.pred_classes, found.kept = torch.tensor([3, 1]), torch.tensor([True, False])
+    found.names = ["a", "b"]
+    wide = in_float32(found)
+    assert wide.image_size == (10, 20)
+    assert wide.scores.dtype == torch.float32
+    assert wide.scores.tolist() == [0.5, 0.25]
+    assert wide.pred_classes.dtype == torch.int64
+    assert wide.kept.dtype == torch.bool
+    assert wide.pred_boxes is found.pred_boxes
+    assert wide.names == ["a", "b"]
+
+
 # --- agreement with Detectron2's architecture
 
 
@@ -113,6 +129,17 @@ def test_results_of_reduced_precision_are_float32_and_near(kind):
     torch.testing.assert_close(found.scores, expected.scores, atol=0.02, rtol=0)
     # 8 bits of precision would leave these on a grid of 1/256 or coarser.
     assert (found.scores * 1024 % 1 != 0).all()
+
+
+def test_masks_of_a_head_that_answers_in_reduced_precision_are_float32():
+    keys = {
+        "MODEL.INFERENCE.PRECISION": "bfloat16",
+        "MODEL.ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampleHead",
+    }
+    with torch.no_grad():
+        [found] = tiny_model(**keys).inference([picture()], do_postprocess=False)
+    assert len(found) > 0
+    assert found.pred_masks.dtype == torch.float32
 
 
 def test_training_is_not_touched_by_the_precision_of_inference(storage):

@@ -198,11 +198,19 @@ def test_full_size_heads_have_detectron2s_names_and_shapes(shapes, name, theirs)
         assert ours["res5.0.conv1.weight"] == (512, 1024, 1, 1)
 
 
-@pytest.mark.parametrize("keys", [PAPER_C4, DETECTRON2_C4])
-def test_an_mlp_on_res5_knows_the_side_behind_it(storage, keys):
+@pytest.mark.parametrize(
+    ("keys", "side"),
+    [
+        (PAPER_C4, 7),
+        (DETECTRON2_C4, 7),
+        # Of 7 cells a stride of 2 reads the first, third, fifth and seventh.
+        (DETECTRON2_C4 | {"MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7}, 4),
+    ],
+)
+def test_an_mlp_on_res5_knows_the_side_behind_it(storage, keys, side):
     mlp = {"MODEL.ROI_MASK_HEAD.NAME": "MLPMaskHead", "MODEL.ROI_MASK_HEAD.FC_DIM": 8}
     heads = build(C4, "PaperRes5ROIHeads", **keys, **mlp)
-    assert heads.mask_head.hidden[0].in_features == 64 * 7**2
+    assert heads.mask_head.hidden[0].in_features == 64 * side**2
     assert losses(heads, maps(C4))["loss_mask"] > 0
 
 
@@ -225,10 +233,10 @@ def test_empty_batches(storage, shapes, name, mask_head):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"MODEL.ROI_HEADS.RES5_STRIDE": 3}, "RES5_STRIDE is 3; it must be 1 or 2"),
-        ({"MODEL.ROI_HEADS.RES5_BLOCKS": 0}, "RES5_BLOCKS is 0; it must be 1, 2 or 3"),
-        ({"MODEL.ROI_HEADS.RES5_BLOCKS": 4}, "RES5_BLOCKS is 4; it must be 1, 2 or 3"),
-        ({"MODEL.KEYPOINT_ON": True}, "KEYPOINT_ON True needs .*'PaperStandardROIHeads'"),
+        ({"MODEL.ROI_HEADS.RES5_STRIDE": 3}, "RES5_STRIDE 3 does not exist. It may be 1, 2"),
+        ({"MODEL.ROI_HEADS.RES5_BLOCKS": 0}, "RES5_BLOCKS 0 does not exist. It may be 1, 2, 3"),
+        ({"MODEL.ROI_HEADS.RES5_BLOCKS": 4}, "RES5_BLOCKS 4 does not exist. It may be 1, 2, 3"),
+        ({"MODEL.KEYPOINT_ON": True}, "KEYPOINT_ON True, but .*choose 'PaperStandardROIHeads'"),
         ({"MODEL.ROI_OP.NAME": "RoIAlign"}, "'RoIAlign'.*Did you mean 'RoIAlignMax'"),
     ],
 )

@@ -120,8 +120,8 @@ class Stub(nn.Module):
         return [one]
 
 
-def stub_model(found):
-    stub = Stub(found)
+def stub_model(found=None, heads=None):
+    stub = heads or Stub(found)
     parts = {"backbone": stub, "proposal_generator": None, "roi_heads": stub}
     return MaskRCNN(**parts, pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3).eval()
 
@@ -166,6 +166,17 @@ def test_boxes_are_brought_back_and_merged_by_hand():
     torch.testing.assert_close(fewer["instances"].scores, torch.tensor([0.9, 0.7]))
 
 
+def test_the_threshold_of_suppression_is_the_one_that_is_given():
+    # 4..14 and mirrored 25..35, that is 5..15: 90 of 110 pixels, IoU 0.82.
+    model = stub_model(
+        {"upright": ([[4.0, 4, 14, 14]], [0.9], [0]), "mirrored": ([[25.0, 4, 35, 14]], [0.8], [0])}
+    )
+    for threshold, scores in ((0.8, [0.9]), (0.85, [0.9, 0.8])):
+        wrapped = augmented(model, min_sizes=(0,), flip=True, nms_threshold=threshold)
+        [output] = wrapped([marked()])
+        torch.testing.assert_close(output["instances"].scores, torch.tensor(scores))
+
+
 def test_views_of_another_scale_by_hand():
     model = stub_model({"upright": ([[4.0, 4, 14, 14]], [0.9], [0])})
     [output] = augmented(model, min_sizes=(0, 40), max_size=100)([marked() | {"height": 10}])
@@ -197,6 +208,52 @@ def test_masks_and_keypoints_are_means_of_what_is_turned_back():
     expected = torch.zeros(20, 40, dtype=torch.bool)
     expected[4:12, 4:8] = True
     assert torch.equal(alone["instances"].pred_masks[0], expected)
+
+
+def test_keypoints_are_read_in_the_largest_view():
+    model = stub_model({"upright": ([[4.0, 4, 12, 12]], [0.9], [0])})
+    [output] = augmented(model, min_sizes=(0, 40), max_size=100)([marked()])
+    # The centres of pixels of the view of twice the size lie at quarters of a pixel of the image.
+    points = output["instances"].pred_keypoints[0, :, :2]
+    assert (points % 0.5).tolist() == [[0.25, 0.25]] * len(points)
+
+
+def test_stored_proposals_are_clipped_to_each_view():
+    proposals = Instances((20, 40), objectness_logits=torch.tensor([2.0, 1.0]))
+    proposals.proposal_boxes = Boxes(torch.tensor([[-6.0, -4, 9, 25], [30, 10, 50, 30]]))
+    model = stub_model({"upright": ([], [], []), "mirrored": ([], [], [])})
+    augmented(model, min_sizes=(0, 10), flip=True)([marked(proposals)])
+    upright, mirrored, half, half_mirrored = (
+        seen.proposal_boxes.tensor.tolist() for seen in model.roi_heads.proposals
+    )
+    assert upright == [[0, 0, 9, 20], [30, 10, 40, 20]]
+    assert mirrored == [[31, 0, 40, 20], [0, 10, 10, 20]]
+    assert half == [[0, 0, 4.5, 10], [15, 5, 20, 10]]
+    assert half_mirrored == [[15.5, 0, 20, 10], [0, 5, 5, 10]]
+
+
+class HalfStub(Stub):
+    """Heads whose scores and maps are bfloat16."""
+
+    def forward(self, *inputs):
+        answer = super().forward(*inputs)
+        if len(inputs) > 1:
+            answer[0][0].scores = answer[0][0].scores.bfloat16()
+        return answer
+
+    def forward_with_given_boxes(self, features, instances):
+        [boxes] = super().forward_with_given_boxes(features, instances)
+        boxes.pred_keypoint_heatmaps = boxes.pred_keypoint_heatmaps.bfloat16()
+        return [boxes]
+
+
+def test_reduced_precision_ends_with_each_view():
+    heads = HalfStub({"upright": ([[4.0, 4, 12, 12]], [0.5], [0])})
+    [output] = augmented(stub_model(heads=heads), min_sizes=(0, 40), max_size=100)([marked()])
+    found = output["instances"]
+    assert found.scores.dtype == torch.float32
+    assert found.pred_keypoint_heatmaps.dtype == torch.float32
+    assert found.pred_keypoints.dtype == torch.float32
 
 
 def test_stored_proposals_are_moved_with_each_view():
@@ -308,6 +365,6 @@ def test_an_architecture_that_cannot_be_augmented_is_told_before_training(tmp_pa
 def test_a_view_leaves_the_image_it_is_given(tmp_path):
     given = picture(FILE)
     before = given["image"].clone()
-    assert View(0, 1000).of(given)["image"].shape == (3, *FILE)
-    assert View(75, 1000, flip=True).of(given)["image"].shape == (3, 75, 95)
+    assert View(0, 1000).apply(given)["image"].shape == (3, *FILE)
+    assert View(75, 1000, flip=True).apply(given)["image"].shape == (3, 75, 95)
     assert torch.equal(given["image"], before)

@@ -4,7 +4,7 @@ import math
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.roi_ops import ROI_OP_REGISTRY, RoIOperation, build_roi_op
+from maskrcnn_repro.roi_ops import ROI_OP_REGISTRY, RoIOperation, build_roi_op, kernels
 
 import pytest
 import torch
@@ -78,6 +78,31 @@ def test_roipool_of_whole_cells(laid_out):
     # 3 x 3 cells for 2 x 2 bins: the middle ones belong to both. 2.4 and 2.6 round to 2 and 3.
     overlapping = pool(laid_out(cells), roi(0.6, 0.4, 2.6, 2.4))
     assert overlapping[0, 0].tolist() == [[6.0, 7.0], [10.0, 11.0]]
+
+
+def test_roipool_rounds_negative_halves_away_from_zero(laid_out):
+    # -0.5 becomes -1: of cells -1 to 2 each bin has two. From 0, the bins would be 0 to 1 and 1 to 2.
+    assert columns_of("RoIPool", roi(-0.5, 2, 2, 6), laid_out) == [0.0, 2.0]
+
+
+def test_roipool_of_a_corner_beyond_all_integers_reads_to_the_border():
+    layout = ramp().to(memory_format=torch.channels_last)
+    out = build_roi_op("RoIPool", (1, 1), 1.0)(layout, roi(0, 0, 1e30, 1e30))
+    assert out.flatten().tolist() == [9.0, 109.0, 209.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"), [("RoIPool", [(1, 1), (1, 4), (4, 1), (4, 4)]), ("RoIAlignMax", [(2, 2)])]
+)
+def test_the_first_of_equal_values_takes_the_gradient(name, cells, laid_out):
+    # RoIPool: bins of 3 x 3 cells; RoIAlignMax: samples at 2 and 4, the centres of cells.
+    side, region = (2, roi(1, 1, 6, 6)) if name == "RoIPool" else (1, roi(1, 1, 5, 5))
+    features = laid_out(torch.zeros(1, 2, 8, 8).requires_grad_())
+    build_roi_op(name, (side, side), 1.0)(features, region).sum().backward()
+    expected = torch.zeros(8, 8)
+    for row, column in cells:
+        expected[row, column] = 1.0
+    assert_close(features.grad[0], expected.expand(2, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -189,6 +214,35 @@ def test_16_bits_are_near_32(name, laid_out, dtype):
     assert_close(results[1][0], results[0][0], rtol=2e-2, atol=1e-2)
     # Equal values of 16 bits are more frequent than of 32, and change where a maximum's gradient goes.
     assert (results[1][1] - results[0][1]).abs().mean() < 5e-2 * results[0][1].abs().mean()
+
+
+@EVERY
+def test_gradients_of_many_chunks_are_summed_in_32_bits(name, laid_out, monkeypatch):
+    monkeypatch.setattr(kernels, "CHUNK", 1)
+    # One RoI per chunk. bfloat16 counts to 256 only; the sums themselves are rounded to it.
+    features = laid_out(torch.ones(1, 2, 6, 6).bfloat16().requires_grad_())
+    rois = roi(2, 2, 3, 3).repeat(300, 1)
+    build_roi_op(name, (1, 1), 1.0)(features, rois).sum(dtype=torch.float32).backward()
+    sums = features.grad.float().sum(dim=(0, 2, 3))
+    assert sums.tolist() == pytest.approx([300, 300], rel=2**-8)
+
+
+def test_the_gradient_of_a_large_bin_reaches_its_maximum_in_16_bits(laid_out):
+    # Of 400 cells the second: bfloat16 cannot tell their numbers apart.
+    features = torch.zeros(1, 2, 20, 20, dtype=torch.bfloat16)
+    features[0, :, 0, 1] = 1.0
+    features = laid_out(features.requires_grad_())
+    build_roi_op("RoIPool", (1, 1), 1.0)(features, roi(0, 0, 19, 19)).sum().backward()
+    assert torch.equal(features.grad, features.detach())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_roi_of_no_image_is_seen_far_outside_the_first(bad):
+    # On a GPU, and traced, indices are not checked: none may lead a kernel out of the maps.
+    regions = build_roi_op("RoIAlignAve", (7, 7), 0.5).regions(
+        torch.cat([roi(2, 4, 6, 8, image=bad), roi(2, 4, 6, 8, image=1)])
+    )
+    assert regions.tolist() == [[0.0, -1e6, -1e6, -1e6, -1e6], [1.0, 1.0, 2.0, 3.0, 4.0]]
 
 
 @EVERY

@@ -78,6 +78,13 @@ def test_the_canonical_size_and_level_move_the_levels():
     assert levels.tolist() == [0, 1, 2, 2]
 
 
+def test_a_side_a_rounding_error_below_a_level_belongs_to_it():
+    below = torch.tensor(56.0).nextafter(torch.tensor(0.0)).nextafter(torch.tensor(0.0)).item()
+    assert below < 56  # a quarter of 224: level 2 begins there
+    pooler = RoIOpPooler("RoIAlignAve", (7, 7), [1 / 2, *PYRAMID])
+    assert pooler.assign_levels(rois_of_sides((below, below), (55.9, 55.9))).tolist() == [1, 0]
+
+
 def test_a_size_that_is_no_number_has_a_level():
     rois = rois_of_sides((float("nan"), 3), (float("inf"), 3), (-5, 3))
     assert set(RoIOpPooler("RoIPool", (7, 7), PYRAMID).assign_levels(rois).tolist()) <= {0, 3}
@@ -105,6 +112,18 @@ def test_agrees_with_detectron2s_pooler(scales, size, kind, memory_format):
         (out * torch.rand(out.shape)).sum().backward()
         results.append([out.detach(), *(one.grad for one in features)])
     assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::torch.jit.TracerWarning")
+def test_traced_it_keeps_the_order_of_the_boxes():
+    """Levels 5, 2, 3: sorted by level the RoIs come back in another order than by its inverse."""
+    pooler = RoIOpPooler("RoIAlignAve", (1, 1), PYRAMID)
+    features = [torch.full((1, 1, 160 >> i, 160 >> i), 2.0 + i) for i in range(4)]
+    corners = torch.tensor([[0.0, 0, 500, 500], [0, 0, 20, 20], [0, 0, 120, 120]])
+    traced = torch.jit.trace(
+        lambda *given: pooler(given[1:], [Boxes(given[0])]), (corners, *features)
+    )
+    assert traced(corners, *features).flatten().tolist() == [5.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("scales", [PYRAMID, [1 / 16]])

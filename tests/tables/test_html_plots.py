@@ -4,7 +4,6 @@ import re
 from xml.etree import ElementTree
 
 import maskrcnn_repro  # noqa: F401
-from maskrcnn_repro.commands.draw_sampling import main
 from maskrcnn_repro.errors import OutputError
 from maskrcnn_repro.tables.report.html.curves import MOST_POINTS, read_metrics, thinned
 from maskrcnn_repro.tables.report.html.gaps import WIDTH, Gap, axis, scale, strip
@@ -28,6 +27,8 @@ from maskrcnn_repro.tables.report.words import TEMPLATES, real_minus
 
 import numpy as np
 import pytest
+
+from tests.helpers.commands import draw_sampling
 
 MINUS = "\N{MINUS SIGN}"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -219,7 +220,7 @@ def test_a_panel_has_every_point_at_its_place():
 
 
 def test_the_figure_alone_is_the_same_file_each_time(tmp_path):
-    assert main([str(tmp_path / "a.svg")]) == 0
+    assert draw_sampling([str(tmp_path / "a.svg")]) == 0
     write_figure(tmp_path / "b.svg")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     for one in PANELS:
@@ -229,5 +230,5 @@ def test_the_figure_alone_is_the_same_file_each_time(tmp_path):
 def test_a_figure_of_another_kind_is_refused(tmp_path, capsys):
     with pytest.raises(OutputError, match=r"a\.pdf' ends in neither"):
         write_figure(tmp_path / "a.pdf")
-    assert main([str(tmp_path / "a.pdf")]) == 2
+    assert draw_sampling([str(tmp_path / "a.pdf")]) == 2
     assert "ends in neither .svg nor .png" in capsys.readouterr().err

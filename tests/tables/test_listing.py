@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-from maskrcnn_repro.commands.list_experiments import main
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.tables import experiment_config, experiments, find_experiment, find_table
 from maskrcnn_repro.tables.models.comparison import PEERS, as_table, compare
@@ -13,6 +12,8 @@ from maskrcnn_repro.tables.models.trial_data import IMAGES, PROPOSALS, SIDE, wri
 
 import pytest
 import yaml
+
+from tests.helpers.commands import list_rows
 
 TRAINED = [one.id for one in experiments().values() if not one.evaluates]
 
@@ -46,7 +47,7 @@ def test_each_model_is_tried_once():
 
 
 def test_the_command_prints_and_writes_the_list(tmp_path, capsys):
-    assert main(["class-agnostic", "--output", str(tmp_path / "list.json")]) == 0
+    assert list_rows(["class-agnostic", "--output", str(tmp_path / "list.json")]) == 0
     printed = capsys.readouterr().out
     assert "T2x.agnostic" in printed
     assert "Multiply-adds: one image of 800x1216 px" in printed
@@ -56,7 +57,7 @@ def test_the_command_prints_and_writes_the_list(tmp_path, capsys):
         sum(written["sizes"]["r50-c4"]["parameters"].values()) == written["lines"][1]["parameters"]
     )
     assert written["origin"]["code"]["backend"]["name"] in ("embedded", "installed")
-    assert main(["class-agnostic", "--output", str(tmp_path / "list.md")]) == 0
+    assert list_rows(["class-agnostic", "--output", str(tmp_path / "list.md")]) == 0
     assert "| class-agnostic" in (tmp_path / "list.md").read_text()
 
 
@@ -65,7 +66,7 @@ def test_a_failed_training_ends_with_status_1(monkeypatch, capsys):
         raise FloatingPointError("a loss is not finite")
 
     monkeypatch.setattr("maskrcnn_repro.tables.models.listing.train_briefly", failing)
-    assert main(["class-agnostic", "--train"]) == 1
+    assert list_rows(["class-agnostic", "--train"]) == 1
     assert "FloatingPointError: a loss is not finite" in capsys.readouterr().out
 
 
@@ -78,7 +79,7 @@ def test_a_failed_training_ends_with_status_1(monkeypatch, capsys):
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(words, message, capsys):
-    assert main(words) == 2
+    assert list_rows(words) == 2
     assert message in capsys.readouterr().err
 
 

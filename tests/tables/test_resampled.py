@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 from maskrcnn_repro.evaluation.resampling import draw_images
 from maskrcnn_repro.tables.paper.numbers import Metric
@@ -107,6 +108,39 @@ def test_kept_draws_of_another_record_or_number_are_made_again(fake):
     assert resampler().of(record(fake), MASK_AP).values["AP"] == pytest.approx(np.full(DRAWS, 70))
     assert len(Resampler(DRAWS + 1).of(record(fake), MASK_AP).values["AP"]) == DRAWS + 1
     assert sorted(p.name for p in folder.glob("*resampled*")) == ["resampled_segm.npz"]
+
+
+def test_kept_draws_of_another_version_of_the_data_are_made_again(fake, monkeypatch):
+    detect(fake, fake.truth, "a", 1, HALF)
+    one = record(fake)
+    resampler().of(one, MASK_AP)
+    other = replace(one, data={**one.data, "mini_coco_val": "f" * 64})
+    use_truth(monkeypatch, fake.truth, digest="f" * 64)
+    for expected in (1, 0):
+        again = resampler()
+        assert again.of(other, MASK_AP) is not None
+        assert len(again.said) == expected
+
+
+def only_object(fake, image):
+    """Leave the object of this image alone in the annotations."""
+    tree = json.loads(fake.truth.read_text())
+    tree["annotations"] = [one for one in tree["annotations"] if one["image_id"] == image]
+    fake.truth.write_text(json.dumps(tree))
+
+
+def test_some_draws_without_an_object_are_nan_and_most_are_no_interval(fake):
+    missing = (draw_images(IMAGES, 5, seed=0) == 0).sum(axis=0)
+    assert missing.max() == 4  # of five draws
+    only_object(fake, int(missing.argmax()))
+    detect(fake, fake.truth, "a", 1, EXACT)
+    few = Resampler(5)
+    assert few.of(record(fake), MASK_AP) is None
+    (text,) = few.problems_of([record(fake)])
+    assert text.endswith("no interval: most draws of 12 images hold no object")
+    # An image is in no draw of twelve with a probability of (11 / 12) ** 12 = 0.35.
+    values = Resampler(1000).of(record(fake), MASK_AP).values["AP"]
+    assert np.isnan(values).mean() == pytest.approx(0.35, abs=0.05)
 
 
 def test_a_full_disk_costs_the_kept_draws_alone(fake, monkeypatch):

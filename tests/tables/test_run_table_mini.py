@@ -7,11 +7,10 @@ import subprocess
 import sys
 import time
 
-from maskrcnn_repro.commands.tables import main_table
-
 import pytest
 import torch
 
+from tests.helpers.commands import table as main_table
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_coco import write_tiny_coco
 

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 from maskrcnn_repro.commands import tables as cli
-from maskrcnn_repro.commands.tables import main_experiment, main_table
 from maskrcnn_repro.config import keys_in, leaf_keys, load_config
 from maskrcnn_repro.engine.checks import check_config
 from maskrcnn_repro.errors import ConfigError, TableError
@@ -17,6 +16,8 @@ from maskrcnn_repro.tables.runs.stage import Setting
 
 import pytest
 
+from tests.helpers.commands import experiment as main_experiment
+from tests.helpers.commands import table as main_table
 from tests.helpers.custom_data import VALID, write_entry
 from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
 from tests.helpers.paths import ROOT
@@ -144,10 +145,9 @@ def test_a_table_is_run_and_reported_apart_from_the_level(fake, write, capsys, m
 KNOWN = {one.id: one for one in stages(find_experiment("r50-c4"))}
 
 
-@pytest.mark.parametrize("run", [partial(main_table, ["2c"]), partial(main_experiment, ["r50-c4"])])
-def test_a_missing_overlay_is_named_by_both_commands(run, tmp_path, capsys):
-    (words,) = run.args
-    assert run.func([*words, "--overlay", "nucleos.yaml", "--output", str(tmp_path / "out")]) == 2
+@pytest.mark.parametrize(("run", "name"), [(main_table, "2c"), (main_experiment, "r50-c4")])
+def test_a_missing_overlay_is_named_by_both_commands(run, name, tmp_path, capsys):
+    assert run([name, "--overlay", "nucleos.yaml", "--output", str(tmp_path / "out")]) == 2
     assert "Config file 'nucleos.yaml' does not exist." in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

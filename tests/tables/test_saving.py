@@ -5,7 +5,6 @@ import os
 
 import maskrcnn_repro
 from maskrcnn_repro.commands import tables as cli
-from maskrcnn_repro.commands.tables import main_table
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.report.kept import scrubbed
@@ -22,6 +21,7 @@ from maskrcnn_repro.tables.runs.stage import Setting
 
 import pytest
 
+from tests.helpers.commands import table as main_table
 from tests.helpers.fake_detections import FAR, NEAR, detect, use_truth, write_truth
 from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
 from tests.helpers.paths import ROOT
@@ -221,7 +221,7 @@ def test_a_table_of_another_run_than_is_kept_is_refused(fake, capsys):
         results_block(fake.results)
     path.unlink()
     assert main(fake.readme.parent) == 2
-    assert "save it again: scripts/run_table.py 2c --report" in capsys.readouterr().err
+    assert "save it again: maskrcnn table 2c --report" in capsys.readouterr().err
 
 
 def test_a_kept_file_that_cannot_be_read_is_named(fake):

@@ -2,7 +2,7 @@
 
 import math
 
-from maskrcnn_repro.tables.report.statistics import draw_seeds, interval, student_quantile
+from maskrcnn_repro.tables.report.statistics import SEED, draw_seeds, interval, student_quantile
 
 import numpy as np
 import pytest
@@ -53,6 +53,13 @@ def test_two_seeds_by_hand():
     assert (high - low) / 2 == pytest.approx(12.706, rel=0.01)
 
 
+def test_two_seeds_have_one_degree_of_freedom_at_least():
+    # The squared error of the seeds' mean is 50 / 2 = 25 by their values, but the draws say 1: by Satterthwaite
+    # (1 / 25) ** 2 degrees, at which Student's quantile has no end.
+    low, high = ends({1: 0.0, 2: 10.0}, {1: np.full(4000, 4.0), 2: np.full(4000, 6.0)})
+    assert (high - low) / 2 == pytest.approx(12.706, rel=0.01)
+
+
 def test_one_seed_by_hand_rests_on_images_alone():
     # 400 images, half of them 0 and half 8: their mean has a standard error of 4 / 20.
     values = np.repeat([0.0, 8.0], 200)
@@ -68,6 +75,12 @@ def test_drawn_means_have_the_variance_of_a_mean_of_so_many_seeds(seeds):
     values = np.random.default_rng(seeds).normal(size=seeds)
     means = values[draw_seeds(seeds, 50_000)].mean(axis=0)
     assert means.var() == pytest.approx(values.var(ddof=1) / seeds, rel=0.03)
+
+
+def test_seeds_are_not_drawn_from_the_stream_of_the_images():
+    # What is drawn independently of three agrees in a third of the places.
+    of_images = np.random.default_rng(SEED).integers(3, size=(2, 2000))
+    assert (draw_seeds(3, 2000) == of_images).mean() == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_the_other_difference_has_the_other_interval():

@@ -94,9 +94,10 @@ class BitMasks(PerInstanceTensor):
 
     def get_bounding_boxes(self) -> Boxes:
         """Return the tightest boxes, on the CPU; zeros for a mask without pixels."""
-        boxes = masks_to_boxes(self.tensor)
-        boxes[:, 2:] += self.nonempty()[:, None]  # torchvision returns the last pixel, not its end
-        return Boxes(boxes.cpu())
+        boxes, filled = torch.zeros(len(self), 4), self.nonempty()
+        # Older releases of torchvision fail on a mask without pixels; it returns the last pixel, not its end.
+        boxes[filled.cpu()] = masks_to_boxes(self.tensor[filled]).cpu() + torch.tensor([0, 0, 1, 1])
+        return Boxes(boxes)
 
 
 class PolygonMasks:

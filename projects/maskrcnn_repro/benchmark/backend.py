@@ -12,11 +12,9 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from maskrcnn_repro._backend import VARIABLE
@@ -61,23 +59,6 @@ class Child:
             status = self.process.wait()
             raise BenchmarkError(f"The {self.name} worker ended with status {status}; see above.")
         return json.loads(answer)
-
-
-def add_parser(subparsers: Any) -> None:
-    """Add the ``backend`` subcommand."""
-    parser = subparsers.add_parser(
-        "backend", help="embedded against installed Detectron2", description=__doc__
-    )
-    for name in ("installed", "embedded"):
-        parser.add_argument(f"--{name}", metavar="PYTHON", default=sys.executable)
-    parser.add_argument("--models", nargs="+", default=["R50-FPN", "R50-C4"], metavar="MODEL")
-    parser.add_argument(
-        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
-    )
-    parser.add_argument("--pairs", type=int, default=10, help="rounds of measurement")
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
-    parser.add_argument("--output", type=Path, help="JSON file for all timings and origins")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.loader import build_train_loader
 from maskrcnn_repro.data.synthetic.mini_coco import MINI_COCO
 from maskrcnn_repro.engine.optimizer import build_optimizer
-from maskrcnn_repro.engine.setup import complete_config
+from maskrcnn_repro.engine.resolve import resolve_config
 
 import torch
 from detectron2.engine import HookBase, SimpleTrainer, hooks
@@ -52,8 +52,14 @@ class Recorder(HookBase):
                 self.curve.setdefault(name, []).append(float(value))
 
 
-def loss_curve(folder: Path, seed: int, config: str = CONFIG, disturbance: int = 0) -> Curve:
-    """Train for :data:`ITERATIONS` steps of the config's schedule and return the losses.
+def loss_curve(
+    folder: Path,
+    seed: int,
+    config: str = CONFIG,
+    disturbance: int = 0,
+    iterations: int = ITERATIONS,
+) -> Curve:
+    """Train for the first steps of the config's schedule and return the losses.
 
     Args:
         folder: for the images.
@@ -61,6 +67,7 @@ def loss_curve(folder: Path, seed: int, config: str = CONFIG, disturbance: int =
         config: path or name of a config; its data sets and sampling counts are replaced.
         disturbance: a number other than 0 shifts all weights at the start by up to 1e-6 of their size,
             each number in its own way, as another CPU's rounding would soon do.
+        iterations: number of steps.
     """
     data = MINI_COCO.generate(folder, "train", 0, IMAGES)
     name = f"mini_coco_first_{IMAGES}"
@@ -79,7 +86,7 @@ def loss_curve(folder: Path, seed: int, config: str = CONFIG, disturbance: int =
             *("DATASETS.TEST", "()"),
         ],
     )
-    cfg = complete_config(cfg, training=True)
+    cfg = resolve_config(cfg, training=True)
     torch.set_num_threads(1)
     seed_all_rng(seed)
     model = build_model(cfg)
@@ -90,7 +97,7 @@ def loss_curve(folder: Path, seed: int, config: str = CONFIG, disturbance: int =
     trainer = SimpleTrainer(model, build_train_loader(cfg), optimizer)
     schedule = hooks.LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer))
     trainer.register_hooks([schedule, recorder])
-    trainer.train(0, ITERATIONS)
+    trainer.train(0, iterations)
     return recorder.curve
 
 

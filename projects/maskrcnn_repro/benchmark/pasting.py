@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro._location import SEARCH_PATH
@@ -44,18 +43,6 @@ MIN_ROUNDS = 2
 
 class BenchmarkError(UserError):
     """The benchmark cannot be run as asked, or the two do not give the same."""
-
-
-def add_parser(subparsers: Any) -> None:
-    """Add the ``paste`` subcommand."""
-    parser = subparsers.add_parser(
-        "paste", help="masks to RLE against Detectron2's", description=__doc__
-    )
-    parser.add_argument("--masks", type=int, default=100, help="of each image")
-    parser.add_argument("--rounds", type=int, default=3, help="of measurement, after a first")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, help="JSON file for all timings and their origin")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -183,4 +170,6 @@ if __name__ == "__main__":
     warm = contenders_for((64, 64), 1)
     for function in warm.values():  # libraries take their memory on the first call
         function()
-    print(json.dumps({name: roi_memory.extra_bytes(one) for name, one in functions.items()}))
+    print(
+        json.dumps({name: roi_memory.extra_bytes(function) for name, function in functions.items()})
+    )

@@ -37,11 +37,11 @@ def extra_bytes(function: Callable[[], None]) -> int:
 
 def peaks(scene: Scene) -> dict[str, dict[str, int]]:
     """Return the peaks of all operations on a scene, bytes."""
-    found = {}
+    results = {}
     for name, pooling in poolings(scene, OPERATIONS, ("channels-last", "contiguous")).items():
         pooling.forward()  # libraries take their memory on the first call
-        found[name] = {"forward": extra_bytes(pooling.forward), "step": extra_bytes(pooling.step)}
-    return found
+        results[name] = {"forward": extra_bytes(pooling.forward), "step": extra_bytes(pooling.step)}
+    return results
 
 
 def _kilobytes(field: str) -> int:

@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro._location import SEARCH_PATH
@@ -75,21 +74,6 @@ Seconds = dict[str, dict[str, list[float]]]
 
 class BenchmarkError(UserError):
     """The benchmark cannot be run as asked."""
-
-
-def add_parser(subparsers: Any) -> None:
-    """Add the ``roi-ops`` subcommand."""
-    parser = subparsers.add_parser(
-        "roi-ops", help="our RoI operations against torchvision's", description=__doc__
-    )
-    parser.add_argument("--quick", action="store_true", help="four scenes, a minute")
-    parser.add_argument(
-        "--only", choices=tuple(PARTS), help="C4 maps, pyramids, or contiguous maps of many sizes"
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="of measurement, after a first")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output", type=Path, help="JSON file for all timings and their origin")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -70,7 +70,10 @@ class Pooling:
         cells: int,
     ) -> None:
         self.work = list(zip(pools, maps, rois, strict=True))
-        self.grads = [_like(one, (len(r), one.shape[1], cells, cells)) for _, one, r in self.work]
+        self.grads = [
+            _like(level_map, (len(r), level_map.shape[1], cells, cells))
+            for _, level_map, r in self.work
+        ]
 
     def forward(self) -> None:
         """Pool without gradients."""
@@ -81,7 +84,10 @@ class Pooling:
     def step(self) -> None:
         """Pool, then compute the gradients of the maps."""
         maps = [level_map.detach().requires_grad_() for _, level_map, _ in self.work]
-        out = [pool(one, rois) for one, (pool, _, rois) in zip(maps, self.work, strict=True)]
+        out = [
+            pool(level_map, rois)
+            for level_map, (pool, _, rois) in zip(maps, self.work, strict=True)
+        ]
         torch.autograd.backward(out, self.grads)
 
 
@@ -126,13 +132,13 @@ def poolings(scene: Scene, operations: Sequence[str], ways: Sequence[str]) -> di
         Keys are names of :func:`reference_of` and "operation way".
     """
     maps, rois = random_maps(scene), random_rois(scene)
-    last = [one.to(memory_format=torch.channels_last) for one in maps]
+    last = [level_map.to(memory_format=torch.channels_last) for level_map in maps]
     layouts = {
         "channels-last": last,
-        "bfloat16": [one.bfloat16() for one in last] if "bfloat16" in ways else [],
+        "bfloat16": [level_map.bfloat16() for level_map in last] if "bfloat16" in ways else [],
         "contiguous": maps,
     }
-    found = {
+    contenders = {
         reference: Pooling(_references(reference, scene), maps, rois, scene.cells)
         for reference in dict.fromkeys(map(reference_of, operations))
     }
@@ -142,8 +148,8 @@ def poolings(scene: Scene, operations: Sequence[str], ways: Sequence[str]) -> di
             for stride in scene.strides
         ]
         for way in ways:
-            found[f"{name} {way}"] = Pooling(ours, layouts[way], rois, scene.cells)
-    return found
+            contenders[f"{name} {way}"] = Pooling(ours, layouts[way], rois, scene.cells)
+    return contenders
 
 
 def reference_of(operation: str) -> str:

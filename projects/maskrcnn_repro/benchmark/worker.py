@@ -88,10 +88,10 @@ class Bench:
 
     def describe(self) -> dict[str, Any]:
         """Return what another backend must reproduce, and where it comes from."""
-        found = self.detect()
+        instances = self.detect()
         return {
-            "detections": len(found),
-            "score_sum": float(found.scores.sum()),
+            "detections": len(instances),
+            "score_sum": float(instances.scores.sum()),
             "origin": code_origin(),
         }
 

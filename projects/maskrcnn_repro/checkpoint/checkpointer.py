@@ -1,6 +1,7 @@
 """Checkpoints that survive being killed, and weights that must fit the model.
 
-Files and contents are Detectron2's: ``model_*.pth`` and ``last_checkpoint`` in the output folder.
+Files and contents are Detectron2's: ``model_*.pth`` and ``last_checkpoint`` in the output folder. Weights
+to start from may also be a ``.pkl`` of a model zoo or a ``.safetensors`` file with the model's names.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from maskrcnn_repro._version import __version__
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import replaced, write_text
 from maskrcnn_repro.utils.pickles import InertUnpickler, as_array, entries, plain
@@ -21,6 +23,8 @@ import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -29,7 +33,18 @@ T = TypeVar("T")
 PREDICTORS = frozenset({"cls_score", "bbox_pred", "predictor", "score_lowres"})
 # Set from the config when a checkpoint lacks them.
 OPTIONAL = frozenset({"pixel_mean", "pixel_std"})
+MARK = {"maskrcnn_repro": {"version": __version__}}
+"""What a checkpoint holds that this project wrote."""
 SHOWN = 3
+UNREADABLE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    AttributeError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+"""What reading a truncated file, or one of another kind, raises."""
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -96,7 +111,7 @@ class Checkpointer(DetectionCheckpointer):
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
         path = Path(self.save_dir) / f"{name}.pth"
         with replaced(path) as beside:
-            torch.save({"model": self.model.state_dict(), **states, **kwargs}, beside)
+            torch.save({"model": self.model.state_dict(), **MARK, **states, **kwargs}, beside)
         self.tag_last_checkpoint(path.name)
         logger.info("Checkpoint %s", path)
 
@@ -130,7 +145,11 @@ class Checkpointer(DetectionCheckpointer):
     def _load_file(self, filename: str) -> dict[str, Any]:
         # fvcore's place for a format of one's own: Detectron2 would run what a pickle names.
         path = Path(filename)
-        return read_pickle(path) if path.suffix == ".pkl" else super()._load_file(filename)
+        if path.suffix == ".pkl":
+            return read_pickle(path)
+        if path.suffix == ".safetensors":
+            return read_content(path)
+        return super()._load_file(filename)
 
 
 def fit(model: nn.Module, incompatible: Any, shapes: Shapes) -> Fit:
@@ -173,7 +192,7 @@ def local_file(path: str) -> Path:
 
 
 def read_shapes(path: Path) -> Shapes:
-    """Return the shapes of a checkpoint's tensors without reading the tensors (of a ``.pth``).
+    """Return the shapes of a checkpoint's tensors without reading the tensors.
 
     Raises:
         CheckpointError: the file is truncated or no checkpoint.
@@ -189,12 +208,14 @@ def read_shapes(path: Path) -> Shapes:
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, its tensors not read (``.pth``) or without their numbers (``.pkl``).
+    """Return what a checkpoint holds, its tensors mapped into memory or (``.pkl``) without their numbers.
 
     Raises:
         CheckpointError: the file is truncated or no checkpoint.
     """
     try:
+        if path.suffix == ".safetensors":
+            return {"model": load_file(path)}
         if path.suffix == ".pkl":
             with path.open("rb") as file:
                 content = InertUnpickler(file).load()
@@ -202,7 +223,7 @@ def read_content(path: Path) -> dict[str, Any]:
             content = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except (RuntimeError, EOFError, OSError, AttributeError, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         reason = str(error).split("\n", 1)[0].split(". ", 1)[0]
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint, perhaps it is truncated ({reason}); take another "

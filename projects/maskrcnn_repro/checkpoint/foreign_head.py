@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from maskrcnn_repro.checkpoint.checkpointer import local_file, read_content
+from maskrcnn_repro.checkpoint.checkpointer import MARK, local_file, read_content
 from maskrcnn_repro.errors import CheckpointError
 
 from detectron2.config import CfgNode
@@ -32,7 +32,7 @@ def refuse_other_head(cfg: CfgNode, path: str) -> None:
             f"Weights {path!r} were trained by {owner}: their C4 head reads 14x14 RoI features at stride "
             "2, the head of this config 7x7 at stride 1, so the numbers would be wrong. Evaluate them "
             "under configs/detectron2/r50_c4.yaml or r101_c4.yaml, beside ours with "
-            f"scripts/run_table.py 2a --level paper --eval-only --weights ROW={path}."
+            f"maskrcnn table 2a --level paper --eval-only --weights ROW={path}."
         )
 
 
@@ -45,9 +45,11 @@ def foreign_owner(content: Mapping[str, Any], *, is_pickle: bool) -> str:
     """
     if is_pickle:
         return str(content.get("__author__", "Detectron"))
+    if MARK.keys() <= content.keys():
+        return ""
     trainer = content.get("trainer")
     # Detectron2 stored optimiser and scheduler before it had trainers with a state.
     if trainer is None:
         return "Detectron2's own trainer" if {"optimizer", "scheduler"} <= content.keys() else ""
-    # The one hook that this project adds to every training.
+    # Before checkpoints had the mark: the one hook that this project adds to every training.
     return "" if "Clock" in trainer.get("hooks", {}) else "Detectron2's own trainer"

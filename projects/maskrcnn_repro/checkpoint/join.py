@@ -1,18 +1,15 @@
 """One detector out of an RPN and of heads that were trained on the same, frozen backbone (Sec. 4.4).
 
-The last step of 4-step training; the command line of ``scripts/join_weights.py``.
+The last step of 4-step training; ``maskrcnn join-weights`` does it.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.checkpointer import read_content
 from maskrcnn_repro.errors import CheckpointError
-from maskrcnn_repro.utils.command_line import exit_status
 from maskrcnn_repro.utils.files import replaced
 from maskrcnn_repro.utils.provenance import file_hash
 
@@ -21,25 +18,6 @@ import torch
 BACKBONE, RPN, HEADS = "backbone.", "proposal_generator.", "roi_heads."
 SHOWN = 3
 Weights = Mapping[str, torch.Tensor]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Join two checkpoints as the command line says.
-
-    Args:
-        argv: the arguments without the program's name; by default the process's own.
-
-    Returns:
-        The exit status: 0, or 2 after a user's error, which is told in one sentence on stderr.
-    """
-    parser = argparse.ArgumentParser(
-        description="Join an RPN and a detector with the same backbone into one detector with that RPN."
-    )
-    parser.add_argument("rpn", type=Path, help="checkpoint (.pth) of an RPN: backbone and RPN")
-    parser.add_argument("detector", type=Path, help="checkpoint of a detector: the rest")
-    parser.add_argument("out", type=Path, help="the checkpoint to write")
-    args = parser.parse_args(argv)
-    return exit_status(lambda: join(args.rpn, args.detector, args.out))
 
 
 def join(rpn: Path, detector: Path, out: Path) -> None:
@@ -84,7 +62,3 @@ def _weights(path: Path, needed: str) -> Weights:
 
 def _part(weights: Weights, prefix: str) -> Weights:
     return {name: tensor for name, tensor in weights.items() if name.startswith(prefix)}
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The command line of ``scripts/list_experiments.py``."""
+"""``maskrcnn list`` where it needs the models: their sizes, and whether they train."""
 
 from __future__ import annotations
 
@@ -9,60 +9,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_cli.output import while_read
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.tables.models import comparison, listing
 from maskrcnn_repro.tables.models.sizes import COUNTING
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import find_table, tables
-from maskrcnn_repro.utils.command_line import status_while_read
 from maskrcnn_repro.utils.files import write_text
 
-EXAMPLES = """
-examples:
-  %(prog)s
-  %(prog)s 2c 2d --train
-  %(prog)s --train --output experiments.json
-  %(prog)s --compare ../detectron2/configs
-"""
 FORMATS = (".json", ".md")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """List the paper's rows with their experiments.
+def run(args: argparse.Namespace) -> int:
+    """List the paper's rows with the sizes of their models.
 
     Returns:
-        0; 1 if a training failed; 2 after a user's error, which is told in one sentence on stderr.
+        0; 1 if a training failed.
+
+    Raises:
+        ConfigError: ``--output`` names neither JSON nor Markdown.
     """
-    args = _parse(argv)
-
-    def start() -> int:
-        if args.output is not None and args.output.suffix not in FORMATS:
-            raise ConfigError(f"--output {args.output}: it has to end with {' or '.join(FORMATS)}.")
-        return _compare(args) if args.compare is not None else _list(args)
-
-    return status_while_read(start)
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="List the rows of the paper's tables: experiment, config, stages and size.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help="such as 2c; by default all")
-    parser.add_argument(
-        "--train", action="store_true", help="also train each for two iterations on tiny images"
-    )
-    parser.add_argument(
-        "--compare",
-        nargs="?",
-        const="",
-        metavar="FOLDER",
-        help="sizes beside those of Detectron2's own configs (its folder 'configs'; by default its model zoo)",
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="also write .json or .md")
-    return parser.parse_args(argv)
+    if args.output is not None and args.output.suffix not in FORMATS:
+        raise ConfigError(f"--output {args.output}: it has to end with {' or '.join(FORMATS)}.")
+    work = _list if args.compare is None else _compare
+    return while_read(lambda: work(args))
 
 
 def _list(args: argparse.Namespace) -> int:

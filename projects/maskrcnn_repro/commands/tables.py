@@ -1,4 +1,4 @@
-"""Command lines of tables and experiments: ``scripts/run_table.py`` and ``scripts/run_experiment.py``."""
+"""``maskrcnn table`` and ``maskrcnn experiment``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from maskrcnn_cli.output import drop_stdout, while_read
 from maskrcnn_repro._location import CHECKOUT
-from maskrcnn_repro.commands.table_options import experiment_parser, table_parser
 from maskrcnn_repro.config import find_config
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError
 from maskrcnn_repro.tables.paper.claims import claims
@@ -22,7 +22,7 @@ from maskrcnn_repro.tables.paper.experiments import (
     overlays,
 )
 from maskrcnn_repro.tables.paper.numbers import find_table, metrics, tables
-from maskrcnn_repro.tables.paper.selection import Selection, listing, select
+from maskrcnn_repro.tables.paper.selection import Selection, select
 from maskrcnn_repro.tables.report.kept import kept_report, save_reports, write_report
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
 from maskrcnn_repro.tables.report.readme import BEGIN, update_readme
@@ -37,7 +37,6 @@ from maskrcnn_repro.tables.runs.records import State
 from maskrcnn_repro.tables.runs.runner import Failure, Runner
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, RepeatedEvaluation, Setting
 from maskrcnn_repro.tables.runs.zoo import TABLE, zoo_stages
-from maskrcnn_repro.utils.command_line import drop_stdout, status_while_read
 
 import torch
 
@@ -47,40 +46,26 @@ RESULTS = CHECKOUT / "results"
 """Reports that are kept with the code; shown where there are no runs."""
 
 
-def main_table(argv: Sequence[str] | None = None) -> int:
-    """Plan, run, evaluate or report tables; see ``--help``.
+def run_table(args: argparse.Namespace) -> int:
+    """Plan, run, evaluate or report tables.
 
     Returns:
-        0; 1 if a run failed; 2 after a user's error, told in one sentence; 130 after Ctrl-C.
+        0; 1 if a run failed; 130 after Ctrl-C.
     """
-    words, overrides = _split(sys.argv[1:] if argv is None else list(argv))
-    args = table_parser().parse_args(words)
-    return _guarded(lambda: _table(args, overrides))
+    return _guarded(lambda: _table(args, args.overrides))
 
 
-def main_experiment(argv: Sequence[str] | None = None) -> int:
-    """Run one experiment with all its stages; see ``--help`` and :func:`main_table`."""
-    words, overrides = _split(sys.argv[1:] if argv is None else list(argv))
-    # Intermixed: options may stand on both sides of EXPERIMENT and of KEY VALUE.
-    args = experiment_parser().parse_intermixed_args(words)
-    return _guarded(lambda: _experiment(args, (*args.opts, *overrides)))
+def run_experiment(args: argparse.Namespace) -> int:
+    """Run one experiment with all its stages; see :func:`run_table`."""
+    return _guarded(lambda: _experiment(args, args.overrides))
 
 
 def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
-    if not args.tables:
-        rest = [args.rows, args.weights, args.overlay, args.seeds, args.save_records, overrides]
-        rest += [args.plan, args.report, args.eval_only, args.kept, args.html]
-        if any(rest):
-            raise TableError("Name a table first: run_table.py TABLE [--rows ROW …]; or all.")
-        print(listing(tables().values()), flush=True)
-        return 0
     names = list(tables()) if args.tables == ["all"] else args.tables
     selected = select([find_table(name) for name in dict.fromkeys(names)], args.rows)
     setting = _setting(args, overrides)
     if args.weights and (not args.eval_only or TABLE not in names):
         raise ConfigError(f"--weights needs table {TABLE} and --eval-only.")
-    if args.kept and not args.report:
-        raise ConfigError("--kept shows reports that were made; it needs --report.")
     failures: list[Failure] = []
     known = Known(tables(), metrics(), experiments(), claims())
     for one in selected:
@@ -128,6 +113,10 @@ class _Shown:
     @property
     def report(self) -> Report:
         return self.kept or self.own
+
+    @property
+    def runs_of_rows(self) -> int:
+        return len({run.experiment for run in self.own.origin})
 
 
 def _kept(report: Report, args: argparse.Namespace, setting: Setting) -> tuple[Report | None, str]:
@@ -266,7 +255,8 @@ def _page(shown: Sequence[_Shown], path: Path) -> int:
     from maskrcnn_repro.tables.report.html import Shown, write_page
 
     tables = [
-        Shown(one.report, one.folder, one.own if one.kept and one.own.origin else None)
+        # Of a single row there is nothing to compare.
+        Shown(one.report, one.folder, one.own if one.kept and one.runs_of_rows > 1 else None)
         for one in shown
     ]
     try:
@@ -312,15 +302,7 @@ def _threads(args: argparse.Namespace, jobs: int) -> int | None:
 
 def _guarded(run: Callable[[], int]) -> int:
     try:
-        return status_while_read(run)
+        return while_read(run)
     except KeyboardInterrupt:
         print("Stopped. The same command goes on where this one was.", file=sys.stderr, flush=True)
         return 130
-
-
-def _split(words: list[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Return what stands before ``--`` and what stands behind it."""
-    if "--" not in words:
-        return words, ()
-    place = words.index("--")
-    return words[:place], tuple(words[place + 1 :])

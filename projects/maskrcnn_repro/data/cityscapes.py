@@ -109,13 +109,13 @@ def instances(ids: NDArray[np.integer[Any]]) -> list[dict[str, Any]]:
     """
     # Columns one after another, as RLE counts them.
     ids = np.asfortranarray(ids)
-    found = []
+    annotations = []
     for number in np.flatnonzero(np.bincount(ids.ravel(order="K"))).tolist():
         label = number // 1000 if number >= 1000 else number
         if label not in CLASSES:
             continue
         rle = coco_mask.encode((ids == number).view(np.uint8))
-        found.append(
+        annotations.append(
             {
                 "category_id": label,
                 "iscrowd": int(number < 1000),
@@ -124,7 +124,7 @@ def instances(ids: NDArray[np.integer[Any]]) -> list[dict[str, Any]]:
                 "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
             }
         )
-    return found
+    return annotations
 
 
 def register_cityscapes(root: Path) -> None:
@@ -146,7 +146,7 @@ def _load(root: Path, split: str) -> list[dict[str, Any]]:
     if not path.is_file():
         raise DataError(
             f"{dataset_name(split)}: {path} does not exist; make it with "
-            f"'python scripts/convert_cityscapes.py --root {root}'. Another root is named by "
+            f"'maskrcnn convert-cityscapes --root {root}'. Another root is named by "
             "DETECTRON2_DATASETS, the folder that holds cityscapes/."
         )
     return load_coco_json(str(path), str(root / "leftImg8bit" / split), dataset_name(split))

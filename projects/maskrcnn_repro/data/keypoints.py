@@ -32,9 +32,9 @@ _SIDE = re.compile(
     r"(?<![A-Za-z])(?:left|right)(?![a-z])|(?:Left|Right)(?![a-z])|(?<![A-Z])(?:LEFT|RIGHT)(?![A-Z])"
 )
 _OTHER_SIDE = {
-    one: other
+    side: other_side
     for left, right in (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
-    for one, other in ((left, right), (right, left))
+    for side, other_side in ((left, right), (right, left))
 }
 
 

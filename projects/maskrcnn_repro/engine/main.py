@@ -1,4 +1,4 @@
-"""The command line: ``python train_net.py`` in a checkout, ``maskrcnn-train`` once installed."""
+"""Training and evaluation as a command line asks for them; the options are those of ``maskrcnn train``."""
 
 from __future__ import annotations
 
@@ -7,49 +7,38 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from maskrcnn_cli.parsing import UsageError
+from maskrcnn_cli.training import TRAIN
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine.launch import Processes, launch
+from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.run import run
+from maskrcnn_repro.engine.trainer import Trainer, name_of
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.utils.command_line import exit_status
 
-import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser
-
-EXAMPLES = """
-examples:
-  Train, and draw predictions beside ground truth at the end:
-    %(prog)s --config-file configs/mini/mask_rcnn_fpn.yaml
-
-  Own data in COCO format:
-    %(prog)s --config-file configs/mini/own_data.yaml \\
-        --dataset cells_train train.json images/ --dataset cells_val val.json images/ \\
-        DATASETS.TRAIN "('cells_train',)" DATASETS.TEST "('cells_val',)"
-
-  Two processes, then carry on after an interruption, then evaluate:
-    %(prog)s --config-file configs/mini/mask_rcnn_fpn.yaml --num-gpus 2
-    %(prog)s --config-file configs/mini/mask_rcnn_fpn.yaml --num-gpus 2 --resume
-    %(prog)s --config-file configs/mini/mask_rcnn_fpn.yaml --eval-only
-"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, trainer: type[Trainer] | None = None) -> int:
     """Train or evaluate as the command line says.
 
     Args:
         argv: the arguments without the program's name; by default the process's own.
+        trainer: a subclass of :class:`Trainer` at the top of its module, in place of the config's ``TRAINER``.
 
     Returns:
         The exit status: 0, or 2 after a user's error, which is told in one sentence on stderr.
     """
+    return exit_status(lambda: start(parse(argv), trainer))
 
-    def start() -> None:
-        args = parse(argv)
-        cfg = config_from(args)
-        launch(run, processes_of(args, cfg), (cfg, args.resume, args.eval_only))
 
-    return exit_status(start)
+def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> None:
+    """Train or evaluate in the processes that a parsed command line asks for; see :func:`main`."""
+    cfg = config_from(args)
+    if trainer is not None:
+        cfg.TRAINER = name_of(trainer)
+    launch(run, processes_of(args, cfg), (cfg, args.resume, args.eval_only))
 
 
 def processes_of(args: argparse.Namespace, cfg: CfgNode) -> Processes:
@@ -67,42 +56,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse a command line: Detectron2's options, ``--dataset``, then ``KEY VALUE`` pairs.
 
     Raises:
-        ConfigError: an option stands behind the first ``KEY VALUE`` pair, or two exclude each other.
+        ConfigError: an option stands behind the first ``KEY VALUE`` pair, or the words cannot be understood.
     """
-    parser = default_argument_parser(EXAMPLES)
-    parser.description = "Train or evaluate Mask R-CNN."
-    add_config_options(parser)
-    # Detectron2 derives one port from the user's id, so a user's second run on a machine fails.
-    parser.set_defaults(dist_url="auto")
-    args = parser.parse_args(argv)
-    refuse_late_options(args.opts)
-    return args
-
-
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--dataset`` and ``--overlay``, which :func:`config_from` reads."""
-    parser.add_argument(
-        "--dataset",
-        nargs=3,
-        action="append",
-        default=[],
-        metavar=("NAME", "JSON", "IMAGES"),
-        help="register own COCO-format data under NAME; may be given several times",
-    )
-    parser.add_argument(
-        "--overlay",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="lay this YAML over the config file, such as a level's sizes; may be given several times",
-    )
-
-
-def refuse_late_options(opts: Sequence[str]) -> None:
-    """Raise ConfigError if an option stands among the ``KEY VALUE`` pairs."""
-    late = next((word for word in opts if word.startswith("--")), None)
-    if late:
-        raise ConfigError(f"{late} must stand before the first KEY VALUE pair ({opts[0]} …).")
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return TRAIN.arguments(words, prog=Path(sys.argv[0]).name)
+    except UsageError as error:
+        raise ConfigError(str(error)) from None
 
 
 def config_from(args: argparse.Namespace) -> CfgNode:
@@ -116,28 +76,3 @@ def config_from(args: argparse.Namespace) -> CfgNode:
     cfg.DATASETS.CUSTOM = (*cfg.DATASETS.CUSTOM, *own)
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
     return cfg
-
-
-def resolve_device(name: str) -> str:
-    """Return ``cuda`` or ``cpu`` for ``auto``, other names unchanged.
-
-    Raises:
-        ConfigError: the name is no device, or there is no such GPU.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"MODEL.DEVICE {name!r} is not one of auto, cpu, cuda, cuda:N."
-        ) from error
-    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
-        raise ConfigError(
-            f"MODEL.DEVICE {name!r}, but PyTorch sees {count} GPUs here; use MODEL.DEVICE auto or cpu."
-        )
-    return name
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -48,15 +48,15 @@ def proposal_recall(store: ProposalStore, dataset: str, folder: Path) -> dict[st
         evaluator = COCOEvaluator(dataset, tasks=("bbox",), distributed=False)
         truth = _Truth(MetadataCatalog.get(dataset).json_file)
         ids = store.image_ids()
-        found, counts = defaultdict[str, float](float), Counter[str]()
-        for begin in range(0, len(ids) if truth.known else 0, CHUNK):
+        sums, counts = defaultdict[str, float](float), Counter[str]()
+        for begin in range(0, len(ids) if truth.exists else 0, CHUNK):
             rows = range(begin, min(begin + CHUNK, len(ids)))
             count = truth.count(ids[row] for row in rows if len(store[row][1]))
             for metric, recall in _chunk(evaluator, store, ids, rows).items():
                 area = metric.removeprefix("AR").partition("@")[0]
                 counts[metric] += count[area]
-                found[metric] += 0 if math.isnan(recall) else recall * count[area]
-    return {metric: found[metric] / n if n else math.nan for metric, n in counts.items()}
+                sums[metric] += 0 if math.isnan(recall) else recall * count[area]
+    return {metric: sums[metric] / n if n else math.nan for metric, n in counts.items()}
 
 
 def _chunk(
@@ -79,7 +79,7 @@ class _Truth:
 
     def __init__(self, json_file: str) -> None:
         content = json.loads(Path(json_file).read_text(encoding="utf-8"))
-        self.known = "annotations" in content
+        self.exists = "annotations" in content
         self._areas: dict[int | str, list[float]] = {}
         for annotation in content.get("annotations", ()):
             if not annotation.get("iscrowd", 0):

@@ -58,41 +58,41 @@ class CategoryMatches:
         # Draws last: sums over detections then run along whole rows of memory.
         weights = counts.T[self.images].astype(float)
         seen = np.cumsum(weights, axis=0)
-        made = [
-            _mean_precision(weights[hits], seen[hits] - _before(weights, skipped, hits), total)
-            for hits, skipped in self._places
+        precisions = [
+            _mean_precision(weights[hits], seen[hits] - _before(weights, ignored, hits), total)
+            for hits, ignored in self._places
         ]
-        return np.where(total[:, None] > 0, np.stack(made, axis=1), np.nan)
+        return np.where(total[:, None] > 0, np.stack(precisions, axis=1), np.nan)
 
     @cached_property
     def _places(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each threshold the places of its hits and of what COCO ignores, increasing."""
-        skipped = ~(self.hits | self.misses)
+        """For each threshold the indices of its hits and of what COCO ignores, increasing."""
+        ignored = ~(self.hits | self.misses)
         return [
-            (np.flatnonzero(a), np.flatnonzero(b)) for a, b in zip(self.hits, skipped, strict=True)
+            (np.flatnonzero(a), np.flatnonzero(b)) for a, b in zip(self.hits, ignored, strict=True)
         ]
 
 
-def _before(weights: np.ndarray, some: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the sums of (D, B) ``weights`` over ``some`` rows, up to each of ``places``, (H, B)."""
-    sums = np.cumsum(np.pad(weights[some], ((1, 0), (0, 0))), axis=0)
-    return sums[np.searchsorted(some, places)]
+def _before(weights: np.ndarray, rows: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """Return the sums of (D, B) ``weights`` over those ``rows`` that come before each hit, (H, B)."""
+    sums = np.cumsum(np.pad(weights[rows], ((1, 0), (0, 0))), axis=0)
+    return sums[np.searchsorted(rows, hits)]
 
 
 def _mean_precision(hits: np.ndarray, seen: np.ndarray, total: np.ndarray) -> np.ndarray:
     """Return the mean over COCO's 101 recalls of the best precision at this recall or a higher one, (B,).
 
-    Only hits are looked at: between two of them precision falls and recall stays.
+    Hits alone matter: between two of them recall stays and precision falls.
 
     Args:
         hits: (H, B), how often each hit counts, most certain first.
         seen: (H, B), how many detections count up to each hit, itself included.
         total: (B,), how many objects count.
     """
-    found = np.cumsum(hits, axis=0)
-    precision = found / (seen + np.spacing(1))
+    true_positives = np.cumsum(hits, axis=0)
+    precision = true_positives / (seen + np.spacing(1))
     best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    reached = np.searchsorted(_RECALLS, found / np.maximum(total, 1), side="right")
+    reached = np.searchsorted(_RECALLS, true_positives / np.maximum(total, 1), side="right")
     return (best * np.diff(reached, axis=0, prepend=0)).sum(axis=0) / len(_RECALLS)
 
 
@@ -125,15 +125,15 @@ class Matches:
             draws: (B, I), see :func:`draw_images`; the same draws for two models make a paired comparison.
         """
         parts = [
-            np.stack([one.precision(draws[start : start + _AT_ONCE]) for one in self.categories])
+            np.stack([c.precision(draws[start : start + _AT_ONCE]) for c in self.categories])
             for start in range(0, len(draws), _AT_ONCE)
         ]
         by_category = np.concatenate(parts, axis=1)
-        # A category without objects in a draw does not count in it.
-        there = ~np.isnan(by_category).any(axis=2)
-        sums = np.where(there[:, :, None], by_category, 0).sum(axis=0)
+        # COCO's mean leaves out a category without objects; in a draw it may have none.
+        counted = ~np.isnan(by_category).any(axis=2)
+        sums = np.where(counted[:, :, None], by_category, 0).sum(axis=0)
         means = np.full_like(sums, np.nan)
-        np.divide(sums, there.sum(axis=0)[:, None], out=means, where=there.any(axis=0)[:, None])
+        np.divide(sums, counted.sum(axis=0)[:, None], out=means, where=counted.any(axis=0)[:, None])
         return {name: 100 * means[:, at].mean(axis=1) for name, at in METRICS.items()}
 
 
@@ -162,57 +162,64 @@ def match(
     """
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(os.fspath(truth))
-        evaluation = COCOeval(coco, _results(coco, Path(predictions), task), task)
+        evaluation = COCOeval(coco, _load_results(coco, Path(predictions), task), task)
         sigmas = np.array(list(oks_sigmas))
         if len(sigmas):
             evaluation.params.kpt_oks_sigmas = sigmas
-        # COCO has no areas but "all" for what is reported here.
+        # Of COCO's four ranges of area only "all" is reported here.
         evaluation.params.areaRng = evaluation.params.areaRng[:1]
         evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
         evaluation.evaluate()
     image_ids = evaluation.params.imgIds
-    found = iter(evaluation.evalImgs)
-    categories = [[next(found) for _ in image_ids] for _ in evaluation.params.catIds]
-    most = evaluation.params.maxDets[-1]
+    per_image = iter(evaluation.evalImgs)
+    categories = [[next(per_image) for _ in image_ids] for _ in evaluation.params.catIds]
+    limit = evaluation.params.maxDets[-1]
     return Matches(
-        tuple(int(one) for one in image_ids), tuple(_gather(one, most) for one in categories)
+        tuple(int(image_id) for image_id in image_ids),
+        tuple(_join_images(category, limit) for category in categories),
     )
 
 
-def _results(coco: COCO, path: Path, task: str) -> COCO:
+def _load_results(coco: COCO, path: Path, task: str) -> COCO:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not found:  # pycocotools cannot load an empty list
-            nothing = COCO()
-            nothing.dataset = {**coco.dataset, "annotations": []}
-            nothing.createIndex()
-            return nothing
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        if not entries:  # pycocotools cannot load an empty list
+            empty = COCO()
+            empty.dataset = {**coco.dataset, "annotations": []}
+            empty.createIndex()
+            return empty
         needed = {"image_id", "category_id", "score", FIELDS[task]}
-        lacking = next((needed - one.keys() for one in found if needed - one.keys()), None)
-        if lacking:
-            raise DataError(f"{path}: a prediction lacks {', '.join(sorted(lacking))}.")
-        if not {one["image_id"] for one in found} <= set(coco.getImgIds()):
+        missing = next((needed - entry.keys() for entry in entries if needed - entry.keys()), None)
+        if missing:
+            raise DataError(f"{path}: a prediction lacks {', '.join(sorted(missing))}.")
+        if not {entry["image_id"] for entry in entries} <= set(coco.getImgIds()):
             raise DataError(f"{path} holds predictions for images that are not in the data set.")
-        return coco.loadRes(found)
+        return coco.loadRes(entries)
     except (OSError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise DataError(f"{path} cannot be read as COCO results: {reason}.") from error
 
 
-def _gather(per_image: list[dict | None], most: int) -> CategoryMatches:
-    """Put the detections of one category in all images into one order, as COCO does."""
-    seen = [(index, one) for index, one in enumerate(per_image) if one is not None]
+def _join_images(per_image: list[dict | None], limit: int) -> CategoryMatches:
+    """Put the detections of one category in all images into one order, as COCO does.
+
+    Args:
+        per_image: COCO's matches of each image; None where it has neither object nor detection.
+        limit: detections of an image that count.
+    """
+    numbered = [(index, matches) for index, matches in enumerate(per_image) if matches is not None]
     objects = np.zeros(len(per_image), dtype=int)
-    for index, one in seen:
-        objects[index] = int(np.sum(np.asarray(one["gtIgnore"]) == 0))
+    for index, matches in numbered:
+        objects[index] = int(np.sum(np.asarray(matches["gtIgnore"]) == 0))
     empty = np.zeros((len(THRESHOLDS), 0), dtype=bool)
-    counts = [min(len(one["dtScores"]), most) for _, one in seen]
-    scores = np.concatenate([[], *(one["dtScores"][:most] for _, one in seen)])
+    counts = [min(len(matches["dtScores"]), limit) for _, matches in numbered]
+    scores = np.concatenate([[], *(matches["dtScores"][:limit] for _, matches in numbered)])
     matched, ignored = (
-        np.concatenate([empty, *(one[key][:, :most] for _, one in seen)], axis=1).astype(bool)
+        np.concatenate([empty, *(m[key][:, :limit] for _, m in numbered)], axis=1).astype(bool)
         for key in ("dtMatches", "dtIgnore")
     )
-    images = np.repeat([index for index, _ in seen], counts).astype(int)
+    images = np.repeat([index for index, _ in numbered], counts).astype(int)
+    # Stable, as COCO's own sort: of equal scores the earlier image comes first.
     order = np.argsort(-scores, kind="mergesort")
     matched, ignored = matched[:, order], ignored[:, order]
     return CategoryMatches(images[order], matched & ~ignored, ~matched & ~ignored, objects)

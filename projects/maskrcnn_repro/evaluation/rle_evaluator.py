@@ -85,7 +85,7 @@ class RLEEvaluator(COCOEvaluator):
             return dict.fromkeys(METRICS, float("nan"))
         truth = COCO(PathManager.get_local_path(self.metadata.json_file))
         # With a box, COCO's code would measure a mask by the area of its box.
-        masks = [{key: value for key, value in one.items() if key != "bbox"} for one in results]
+        masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in results]
         evaluation = COCOeval(truth, truth.loadRes(masks), "segm")
         if img_ids is not None:
             evaluation.params.imgIds = img_ids
@@ -98,8 +98,8 @@ class RLEEvaluator(COCOEvaluator):
             # (thresholds, recalls, categories, areas, limits): all areas, the largest limit.
             precision = evaluation.eval["precision"][:, :, :, 0, -1]
             for index, name in enumerate(names):
-                known = precision[:, :, index][precision[:, :, index] > -1]
-                means[f"AP-{name}"] = _points(known.mean() if known.size else -1.0)
+                defined = precision[:, :, index][precision[:, :, index] > -1]
+                means[f"AP-{name}"] = _points(defined.mean() if defined.size else -1.0)
         return means
 
 

@@ -56,9 +56,9 @@ def heatmap_targets(instances: Sequence[Instances], side: int) -> tuple[Tensor, 
     """
     # Detectron2 gives an image without ground truth no keypoints at all.
     pairs = [
-        one.gt_keypoints.to_heatmap(one.proposal_boxes.tensor, side)
-        for one in instances
-        if len(one)
+        proposals.gt_keypoints.to_heatmap(proposals.proposal_boxes.tensor, side)
+        for proposals in instances
+        if len(proposals)
     ]
     targets, visible = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return targets, visible.bool()
@@ -121,7 +121,8 @@ class FCNKeypointHead(nn.Module):
             conv = Conv2d(channels, width, kernel_size=3, padding=1, activation=F.relu)
             self.add_module(f"conv_fcn{number}", conv)
             channels = width
-        # Straight to the K heatmaps, as in the paper's released code.
+        # The deconvolution itself gives the K heatmaps, without a 1x1 layer behind it, as in the paper's
+        # released code.
         self.score_lowres = ConvTranspose2d(
             channels, num_keypoints, kernel_size=4, stride=2, padding=1
         )
@@ -132,7 +133,7 @@ class FCNKeypointHead(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Read Detectron2's keys below ``MODEL.ROI_KEYPOINT_HEAD``."""
         head, sampling = cfg.MODEL.ROI_KEYPOINT_HEAD, cfg.MODEL.ROI_HEADS
-        # As if all RoIs that may be positive had all their keypoints visible.
+        # The constant divisor: the count if all RoIs that may be positive had all keypoints visible.
         all_visible = (
             head.NUM_KEYPOINTS * sampling.BATCH_SIZE_PER_IMAGE * sampling.POSITIVE_FRACTION
         )
@@ -168,18 +169,17 @@ class FCNKeypointHead(nn.Module):
         logits = self.layers(features).float()
         if self.training:
             return {"loss_keypoint": self._loss(logits, instances) * self.loss_weight}
-        counts = [len(one) for one in instances]
-        boxes = torch.cat([one.pred_boxes.tensor for one in instances])
-        found = predict_keypoints(logits.detach(), boxes.detach()).split(counts)
-        for one, points, heatmaps in zip(
-            instances, found, logits.detach().split(counts), strict=True
-        ):
-            one.pred_keypoints, one.pred_keypoint_heatmaps = points, heatmaps
+        counts = [len(detections) for detections in instances]
+        boxes = torch.cat([detections.pred_boxes.tensor for detections in instances])
+        keypoints = predict_keypoints(logits.detach(), boxes.detach()).split(counts)
+        heatmaps = logits.detach().split(counts)
+        for detections, *predicted in zip(instances, keypoints, heatmaps, strict=True):
+            detections.pred_keypoints, detections.pred_keypoint_heatmaps = predicted
         return instances
 
     def _loss(self, logits: Tensor, instances: list[Instances]) -> Tensor:
         if not len(logits):
-            return logits.sum()  # zero, and part of the graph
+            return logits.sum()  # zero, but DDP waits for a gradient of every parameter
         targets, visible = heatmap_targets(instances, logits.shape[-1])
         by_count = self.loss_normalizer == "visible"
         divisor = None if by_count else float(self.loss_normalizer) * len(instances)

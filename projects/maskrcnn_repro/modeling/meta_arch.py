@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
-from maskrcnn_repro.errors import ConfigError, did_you_mean
+from maskrcnn_repro.errors import ConfigError, check_choice
 from maskrcnn_repro.modeling.paste import paste_to_rles
 
 import torch
@@ -33,7 +33,7 @@ class MaskRCNN(GeneralizedRCNN):
             Results are float32 in any case, and training is not touched.
         channels_last: keep weights and the batch of images in channels-last memory.
         mask_output: ``pred_masks`` as ``"bitmap"``, an (R, H, W) bool tensor, or as ``"rle"``,
-            :class:`~maskrcnn_repro.inference.rle.RLEMasks` of the same pixels in a fraction of the
+            :class:`~maskrcnn_repro.modeling.rle.RLEMasks` of the same pixels in a fraction of the
             memory and time.
         keep_images: give each result also the ``image`` that it belongs to, as it came in.
         **parts: those of ``GeneralizedRCNN``.
@@ -52,8 +52,7 @@ class MaskRCNN(GeneralizedRCNN):
         keep_images: bool = False,
         **parts: Any,
     ) -> None:
-        _check("PRECISION", precision, PRECISIONS)
-        _check("MASK_OUTPUT", mask_output, MASK_OUTPUTS)
+        _check_names(precision, mask_output)
         super().__init__(**parts)
         self.precision = PRECISIONS[precision]
         self.channels_last = channels_last
@@ -69,15 +68,10 @@ class MaskRCNN(GeneralizedRCNN):
         """Read ``MODEL.INFERENCE`` and ``MODEL.CHANNELS_LAST`` beside what Detectron2 reads.
 
         Raises:
-            ConfigError: a reduced precision with a keypoint head that would round coordinates to it.
+            ConfigError: see :func:`check_inference`.
         """
+        check_inference(cfg)
         keys = cfg.MODEL.INFERENCE
-        head = cfg.MODEL.ROI_KEYPOINT_HEAD.NAME
-        if cfg.MODEL.KEYPOINT_ON and keys.PRECISION != "float32" and head.startswith("KRCNN"):
-            raise ConfigError(
-                f"MODEL.INFERENCE.PRECISION {keys.PRECISION!r} would round keypoints to it in "
-                f"Detectron2's {head!r}; set MODEL.ROI_KEYPOINT_HEAD.NAME 'FCNKeypointHead'."
-            )
         return {
             **super().from_config(cfg),
             "precision": keys.PRECISION,
@@ -113,29 +107,30 @@ class MaskRCNN(GeneralizedRCNN):
             For each image ``{"instances": Instances}``, with ``keep_images`` also its ``image``.
         """
         with self.autocast():
-            found = super().inference(batched_inputs, detected_instances, do_postprocess=False)
-        results = [in_float32(one) for one in found]
+            results = super().inference(batched_inputs, detected_instances, do_postprocess=False)
+        results = [in_float32(instances) for instances in results]
         if not do_postprocess:
             return results
         pairs = zip(results, batched_inputs, strict=True)
-        return [self.postprocess(one, given) for one, given in pairs]
+        return [self.postprocess(instances, model_input) for instances, model_input in pairs]
 
-    def postprocess(self, found: Instances, given: dict[str, Any]) -> dict[str, Any]:
-        """Bring an image's detections to the size that they are wanted in.
+    def postprocess(self, instances: Instances, model_input: dict[str, Any]) -> dict[str, Any]:
+        """Scale an image's detections to the size that its input asks for.
 
         Args:
-            found: as :meth:`inference` returns it without postprocessing; may be changed.
-            given: the image's input.
+            instances: as :meth:`inference` returns them without postprocessing; may be changed.
+            model_input: the dict of the image, with ``height`` and ``width`` (H, W) where they are not those
+                of the input.
 
         Returns:
             As :meth:`inference`, for one image.
         """
-        height, width = found.image_size
-        size = given.get("height", height), given.get("width", width)
+        height, width = instances.image_size
+        size = model_input.get("height", height), model_input.get("width", width)
         scale = detector_postprocess if self.mask_output == "bitmap" else postprocess_to_rles
-        result = {"instances": scale(found, *size)}
+        result = {"instances": scale(instances, *size)}
         if self.keep_images:
-            result["image"] = given["image"]
+            result["image"] = model_input["image"]
         return result
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -146,47 +141,58 @@ class MaskRCNN(GeneralizedRCNN):
         return torch.autocast(self.device.type, dtype=self.precision)
 
 
-def postprocess_to_rles(found: Instances, height: int, width: int) -> Instances:
-    """Do what ``detector_postprocess`` does, with masks as RLEs.
+def postprocess_to_rles(instances: Instances, height: int, width: int) -> Instances:
+    """Return what ``detector_postprocess`` does, with masks as RLEs.
 
     Args:
-        found: of one image, in pixels of its input; masks, if any, as (R, 1, m, m) probabilities over
+        instances: of one image, in pixels of its input; masks, if any, as (R, 1, m, m) probabilities over
             their boxes. May be changed.
         height: H.
         width: W.
     """
-    if not found.has("pred_masks"):
-        return detector_postprocess(found, height, width)
-    fields = dict(found.get_fields())
+    if not instances.has("pred_masks"):
+        return detector_postprocess(instances, height, width)
+    fields = dict(instances.get_fields())
     masks = fields.pop("pred_masks")
-    # Under another name, so that Detectron2 leaves out the masks of empty boxes, and pastes none.
+    # Under another name Detectron2 drops the masks of empty boxes, too, but does not paste the others.
     fields["roi_masks"] = masks.tensor if isinstance(masks, ROIMasks) else masks[:, 0]
-    scaled = detector_postprocess(Instances(found.image_size, **fields), height, width)
-    kept = scaled.roi_masks
+    scaled = detector_postprocess(Instances(instances.image_size, **fields), height, width)
+    roi_masks = scaled.roi_masks
     scaled.remove("roi_masks")
-    scaled.pred_masks = paste_to_rles(kept, scaled.pred_boxes.tensor, (height, width))
+    scaled.pred_masks = paste_to_rles(roi_masks, scaled.pred_boxes.tensor, (height, width))
     return scaled
 
 
-def in_float32(found: Instances) -> Instances:
+def in_float32(instances: Instances) -> Instances:
     """Return the instances with all tensors of lower precision as float32."""
     fields = {
         name: value.float()
         if isinstance(value, torch.Tensor) and value.is_floating_point()
         else value
-        for name, value in found.get_fields().items()
+        for name, value in instances.get_fields().items()
     }
-    return Instances(found.image_size, **fields)
+    return Instances(instances.image_size, **fields)
 
 
 def _out_in_float32(layer: nn.Module, _: Any, output: Any) -> Any:
-    """Give class logits and box deltas on in float32: a softmax in bfloat16 ties the best scores."""
-    return output if layer.training else tuple(one.float() for one in output)
+    """Return class logits and box deltas in float32: a softmax in bfloat16 would tie the best scores."""
+    return output if layer.training else tuple(tensor.float() for tensor in output)
 
 
-def _check(key: str, value: str, allowed: Any) -> None:
-    if value not in allowed:
+def check_inference(cfg: CfgNode) -> None:
+    """Raise ConfigError if a key of ``MODEL.INFERENCE`` has a value that no model can have.
+
+    A reduced precision does not go with a keypoint head that would round coordinates to it.
+    """
+    keys, head = cfg.MODEL.INFERENCE, cfg.MODEL.ROI_KEYPOINT_HEAD.NAME
+    _check_names(keys.PRECISION, keys.MASK_OUTPUT)
+    if cfg.MODEL.KEYPOINT_ON and keys.PRECISION != "float32" and head.startswith("KRCNN"):
         raise ConfigError(
-            f"MODEL.INFERENCE.{key} {value!r} does not exist.{did_you_mean(str(value), allowed)} "
-            f"It may be {', '.join(allowed)}."
+            f"MODEL.INFERENCE.PRECISION {keys.PRECISION!r} would round keypoints to it in "
+            f"Detectron2's {head!r}; set MODEL.ROI_KEYPOINT_HEAD.NAME 'FCNKeypointHead'."
         )
+
+
+def _check_names(precision: str, mask_output: str) -> None:
+    check_choice("MODEL.INFERENCE.PRECISION", precision, PRECISIONS)
+    check_choice("MODEL.INFERENCE.MASK_OUTPUT", mask_output, MASK_OUTPUTS)

@@ -69,7 +69,7 @@ class _Axis:
 
     @staticmethod
     def of(start: np.float32, end: np.float32, pixels: int, side: int) -> _Axis:
-        """Take the pixels from one before ``start`` to one behind ``end``."""
+        """Return the pixels from one before ``start`` to one behind ``end``."""
         first = max(int(np.floor(start)) - 1, 0)
         stop = max(min(int(np.ceil(end)) + 1, pixels), first)
         centres = np.arange(first, stop, dtype=np.float32) + np.float32(0.5)
@@ -79,9 +79,9 @@ class _Axis:
         return _Axis(first, places, np.clip(cells, -BORDER, side + BORDER - 1) + BORDER)
 
     def part(self, begin: int, count: int) -> _Axis:
-        """Take ``count`` pixels of these, or what is left of them."""
-        chosen = slice(begin, begin + count)
-        return _Axis(self.first + begin, self.places[chosen], self.cells[chosen])
+        """Return ``count`` pixels of these, or what is left of them."""
+        pixels = slice(begin, begin + count)
+        return _Axis(self.first + begin, self.places[pixels], self.cells[pixels])
 
 
 def _changes(

@@ -1,9 +1,9 @@
 """Test-time augmentation (Appendix B): one image seen at several scales and mirrored, one result.
 
-Each view is searched for objects, all boxes are brought back to the image and merged by non-maximum
-suppression. Each box that is left is laid into all views; its masks and its keypoint heatmaps there are
-averaged. The paper says no more than the scales and the flips; that boxes are searched and suppressed in each
-view before they are merged is Detectron2's way.
+The model detects boxes in each view; they are mapped to the image and merged by non-maximum suppression. The
+merged boxes are mapped into every view, where the model predicts masks and keypoint heatmaps for them, which
+are averaged. The paper names the scales and the flips alone; to suppress boxes in each view before they are
+merged is Detectron2's way.
 
 Shape legend: H, W height and width that results are wanted in, h, w those of a view, all in pixels; A boxes
 of all views, R boxes after merging, m side of a mask and S of a heatmap in cells, K keypoints. Boxes are xyxy.
@@ -48,70 +48,76 @@ class View:
     max_size: int
     flip: bool = False
 
-    def of(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return a model input for this view.
+    def apply(self, model_input: dict[str, Any]) -> dict[str, Any]:
+        """Return the model's input for this view of an image.
 
         Args:
-            given: a model input: ``image``, (C, height, width) uint8, and perhaps ``proposals``.
+            model_input: ``image``, (C, height, width) uint8, and ``proposals`` where there are stored ones.
         """
-        picture = given["image"].permute(1, 2, 0).cpu().numpy()
+        picture = model_input["image"].permute(1, 2, 0).cpu().numpy()
         resize = T.ResizeShortestEdge(self.min_size, self.max_size, "choice").get_transform(picture)
         picture, steps = resize.apply_image(picture), [resize]
         if self.flip:
             steps.append(T.HFlipTransform(picture.shape[1]))
             picture = steps[-1].apply_image(picture)
-        seen = {"image": torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))}
-        if "proposals" in given:
-            moves = T.TransformList(steps)
-            seen["proposals"] = _moved(given["proposals"], moves, picture.shape[:2])
-        return seen
+        view = {"image": torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))}
+        if "proposals" in model_input:
+            transforms = T.TransformList(steps)
+            view["proposals"] = _transform_proposals(
+                model_input["proposals"], transforms, picture.shape[:2]
+            )
+        return view
 
 
 @dataclass
-class Seen:
-    """What a model makes of one view."""
+class ViewDetections:
+    """A view's features and the boxes that the model detects in it."""
 
     size: tuple[int, int]
     """h, w."""
     flip: bool
     features: dict[str, torch.Tensor]
-    found: Instances
+    instances: Instances
     """``pred_boxes``, ``scores`` and ``pred_classes`` in the view, float32."""
 
-    def mirrored(self, boxes: torch.Tensor) -> torch.Tensor:
-        """Return boxes of the view as of the view without flip, or the other way round; (R, 4)."""
+    def mirror(self, boxes: torch.Tensor) -> torch.Tensor:
+        """Return boxes (R, 4) mirrored left to right where this view is; the same otherwise."""
         if not self.flip:
             return boxes.clone()
         x1, y1, x2, y2 = boxes.unbind(dim=1)
         return torch.stack([self.size[1] - x2, y1, self.size[1] - x1, y2], dim=1)
 
-    def brought_back(self, number: int, size: tuple[int, int]) -> Instances:
-        """Return the boxes in the image, of ``size`` H, W; also the view's ``number`` and their ``row`` there."""
-        found = Instances(self.size, pred_boxes=Boxes(self.mirrored(self.found.pred_boxes.tensor)))
-        found.scores, found.pred_classes = self.found.scores, self.found.pred_classes
-        found.row = torch.arange(len(found), device=found.scores.device)
-        found.view = torch.full_like(found.row, number)
-        return detector_postprocess(found, *size)
+    def map_to_image(self, number: int, size: tuple[int, int]) -> Instances:
+        """Return the detected boxes in the image of ``size`` H, W.
 
-    def laid_in(self, number: int, merged: Instances) -> Instances:
-        """Return boxes of the image in this view, those that were found here as they were found."""
+        Each carries the ``view``'s number and its ``row`` among the boxes of that view.
+        """
+        boxes = Boxes(self.mirror(self.instances.pred_boxes.tensor))
+        mapped = Instances(self.size, pred_boxes=boxes)
+        mapped.scores, mapped.pred_classes = self.instances.scores, self.instances.pred_classes
+        mapped.row = torch.arange(len(mapped), device=mapped.scores.device)
+        mapped.view = torch.full_like(mapped.row, number)
+        return detector_postprocess(mapped, *size)
+
+    def map_to_view(self, number: int, merged: Instances) -> Instances:
+        """Return merged boxes of the image in this view; boxes detected in it keep their coordinates."""
         (height, width), (rows, columns) = merged.image_size, self.size
         boxes = merged.pred_boxes.tensor
         scale = boxes.new_tensor([columns / width, rows / height] * 2)
-        placed = self.mirrored(boxes * scale)
-        own = merged.view == number
-        placed[own] = self.found.pred_boxes.tensor[merged.row[own]]
-        return Instances(self.size, pred_boxes=Boxes(placed), pred_classes=merged.pred_classes)
+        mapped = self.mirror(boxes * scale)
+        detected_here = merged.view == number
+        mapped[detected_here] = self.instances.pred_boxes.tensor[merged.row[detected_here]]
+        return Instances(self.size, pred_boxes=Boxes(mapped), pred_classes=merged.pred_classes)
 
 
 class TestTimeAugmentation(nn.Module):
-    """A model that looks at each image several times; called as the model itself, for inference alone.
+    """A model that detects in several views of each image; called as the model itself, in inference alone.
 
-    One view gives what the model gives of it, bit for bit. The features of all views of an image are
-    kept until its masks are done: at 400 to 1,200 pixels, mirrored too, 2 GB for an FPN.
+    With one view the results are the model's own, bit for bit. The features of all views of an image stay in
+    memory until its masks are done: with sides of 400 to 1,200 pixels and flips, 2 GB for an FPN.
 
     Args:
-        model: its weights and its settings are used as they are.
+        model: used with its weights and settings as they are.
         min_sizes: pixels of the image's shorter side, one view each; 0 leaves the image as it is.
         max_size: pixels that the longer side may have at most.
         flip: each view also mirrored.
@@ -121,11 +127,11 @@ class TestTimeAugmentation(nn.Module):
             with ``flip``.
 
     Raises:
-        ConfigError: no view, a size that cannot be, a model of another architecture, or keypoints of
-            which nobody knows what a mirror does to them.
+        ConfigError: no view, an impossible size, a model of another architecture, or flips of keypoints
+            without ``flip_indices``.
     """
 
-    __test__ = False  # no test, whatever pytest thinks of the name
+    __test__ = False  # pytest takes a class whose name begins with Test for one of its own
 
     @configurable
     def __init__(
@@ -188,30 +194,29 @@ class TestTimeAugmentation(nn.Module):
         Returns:
             As the model: for each image ``{"instances": Instances}``.
         """
-        return [self._detect(given) for given in batched_inputs]
+        return [self._detect(model_input) for model_input in batched_inputs]
 
-    def _detect(self, given: dict[str, Any]) -> dict[str, Any]:
-        height, width = given["image"].shape[1:]
-        size = given.get("height", height), given.get("width", width)
-        seen = [self._look(view, given) for view in self.views]
-        merged = self._merge([one.brought_back(i, size) for i, one in enumerate(seen)])
-        laid = [one.laid_in(i, merged) for i, one in enumerate(seen)]
-        outputs = [self._branches(one, boxes) for one, boxes in zip(seen, laid, strict=True)]
+    def _detect(self, model_input: dict[str, Any]) -> dict[str, Any]:
+        height, width = model_input["image"].shape[1:]
+        size = model_input.get("height", height), model_input.get("width", width)
+        views = [self._detect_boxes(view, model_input) for view in self.views]
+        merged = self._merge([view.map_to_image(i, size) for i, view in enumerate(views)])
+        boxes = [view.map_to_view(i, merged) for i, view in enumerate(views)]
+        outputs = [self._run_branches(*pair) for pair in zip(views, boxes, strict=True)]
 
-        found = Instances(size, pred_boxes=merged.pred_boxes, scores=merged.scores)
-        found.pred_classes = merged.pred_classes
+        instances = Instances(size, pred_boxes=merged.pred_boxes, scores=merged.scores)
+        instances.pred_classes = merged.pred_classes
         if outputs[0].has("pred_masks"):
-            found.pred_masks = self._mean("pred_masks", seen, outputs)
+            instances.pred_masks = self._mean("pred_masks", views, outputs)
         if outputs[0].has("pred_keypoint_heatmaps"):
-            heatmaps = self._mean("pred_keypoint_heatmaps", seen, outputs)
-            found.pred_keypoints = self._keypoints(heatmaps, seen, laid, size)
-            found.pred_keypoint_heatmaps = heatmaps
-        return self.model.postprocess(found, given)
+            heatmaps = self._mean("pred_keypoint_heatmaps", views, outputs)
+            instances.pred_keypoints = self._keypoints(heatmaps, views, boxes, size)
+            instances.pred_keypoint_heatmaps = heatmaps
+        return self.model.postprocess(instances, model_input)
 
-    def _look(self, view: View, given: dict[str, Any]) -> Seen:
-        """Search one view for boxes."""
+    def _detect_boxes(self, view: View, model_input: dict[str, Any]) -> ViewDetections:
         model = self.model
-        inputs = view.of(given)
+        inputs = view.apply(model_input)
         with model.autocast(), boxes_only(model.roi_heads):
             images = model.preprocess_image([inputs])
             features = model.backbone(images.tensor)
@@ -219,56 +224,63 @@ class TestTimeAugmentation(nn.Module):
                 proposals = [inputs["proposals"].to(model.device)]
             else:
                 proposals, _ = model.proposal_generator(images, features, None)
-            [found], _ = model.roi_heads(images, features, proposals, None)
-        return Seen(images.image_sizes[0], view.flip, features, in_float32(found))
+            [instances], _ = model.roi_heads(images, features, proposals, None)
+        return ViewDetections(images.image_sizes[0], view.flip, features, in_float32(instances))
 
-    def _merge(self, found: list[Instances]) -> Instances:
-        """Join the boxes of all views and suppress those that say the same; best first."""
-        if len(found) == 1:
-            return found[0]
-        merged = Instances.cat(found)
-        kept = batched_nms(
+    def _merge(self, detections: list[Instances]) -> Instances:
+        """Join the boxes of all views and suppress duplicates; best first."""
+        if len(detections) == 1:
+            return detections[0]
+        merged = Instances.cat(detections)
+        order = batched_nms(
             merged.pred_boxes.tensor, merged.scores, merged.pred_classes, self.nms_threshold
         )
-        return merged[kept[: self.max_detections]]
+        return merged[order[: self.max_detections]]
 
-    def _branches(self, seen: Seen, boxes: Instances) -> Instances:
-        """Add masks and keypoints of one view to given boxes."""
+    def _run_branches(self, view: ViewDetections, boxes: Instances) -> Instances:
+        """Predict masks and keypoints in one view for the merged boxes."""
         with self.model.autocast():
-            [output] = self.model.roi_heads.forward_with_given_boxes(seen.features, [boxes])
+            [output] = self.model.roi_heads.forward_with_given_boxes(view.features, [boxes])
         return in_float32(output)
 
-    def _mean(self, name: str, seen: list[Seen], outputs: list[Instances]) -> torch.Tensor:
-        """Average a field over the views, all as if not mirrored.
+    def _mean(
+        self, name: str, views: list[ViewDetections], outputs: list[Instances]
+    ) -> torch.Tensor:
+        """Average a field over the views, mirrored views turned back.
 
         Args:
             name: ``pred_masks``, (R, 1, m, m), or ``pred_keypoint_heatmaps``, (R, K, S, S).
-            seen: the views.
+            views: the views.
             outputs: of each view.
         """
         maps = []
-        for one, output in zip(seen, outputs, strict=True):
+        for view, output in zip(views, outputs, strict=True):
             value = output.get(name)
-            if one.flip:
+            if view.flip:
                 value = value.flip(dims=[3])
                 if name == "pred_keypoint_heatmaps":
                     value = value[:, self.flip_indices]
             maps.append(value)
-        # Not stacked: the memory layout, on which the last bit of a keypoint's score depends, stays.
+        # A sum of tensors keeps their memory layout, a mean of stacked ones does not, and the last bit of a
+        # keypoint's score depends on it.
         return sum(maps[1:], maps[0]) / len(maps)
 
     def _keypoints(
-        self, heatmaps: torch.Tensor, seen: list[Seen], laid: list[Instances], size: tuple[int, int]
+        self,
+        heatmaps: torch.Tensor,
+        views: list[ViewDetections],
+        boxes: list[Instances],
+        size: tuple[int, int],
     ) -> torch.Tensor:
-        """Read keypoints off mean heatmaps where pixels are finest: in the largest view that is not mirrored.
+        """Read keypoints off the mean heatmaps in the largest view that is not mirrored.
 
         Returns:
             (R, K, 3): x, y in pixels of the image of ``size`` H, W; score.
         """
-        upright = [i for i, one in enumerate(seen) if not one.flip]
-        largest = max(upright, key=lambda i: seen[i].size)
-        height, width = seen[largest].size
-        points = predict_keypoints(heatmaps, laid[largest].pred_boxes.tensor)
+        upright = [i for i, view in enumerate(views) if not view.flip]
+        largest = max(upright, key=lambda i: views[i].size)
+        height, width = views[largest].size
+        points = predict_keypoints(heatmaps, boxes[largest].pred_boxes.tensor)
         return points * points.new_tensor([size[1] / width, size[0] / height, 1.0])
 
 
@@ -295,7 +307,7 @@ def flip_indices_of(dataset: str) -> list[int] | None:
 
 @contextmanager
 def boxes_only(roi_heads: nn.Module) -> Iterator[None]:
-    """Run no branch for masks or keypoints meanwhile."""
+    """Switch the mask and keypoint branches of Detectron2's RoI heads off within the block."""
     before = {name: getattr(roi_heads, name) for name in BRANCHES if hasattr(roi_heads, name)}
     try:
         for name in before:
@@ -306,10 +318,14 @@ def boxes_only(roi_heads: nn.Module) -> Iterator[None]:
             setattr(roi_heads, name, value)
 
 
-def _moved(proposals: Instances, moves: T.TransformList, size: tuple[int, int]) -> Instances:
-    """Return proposals as Detectron2's mapper makes them for an image moved like this, now of ``size``."""
-    boxes = Boxes(torch.from_numpy(moves.apply_box(proposals.proposal_boxes.tensor.cpu().numpy())))
+def _transform_proposals(
+    proposals: Instances, transforms: T.TransformList, size: tuple[int, int]
+) -> Instances:
+    """Return proposals as Detectron2's mapper does: transformed, clipped to ``size``, empty ones dropped."""
+    boxes = Boxes(
+        torch.from_numpy(transforms.apply_box(proposals.proposal_boxes.tensor.cpu().numpy()))
+    )
     boxes.clip(size)
-    moved = Instances(size, **proposals.get_fields())
-    moved.proposal_boxes = boxes
-    return moved[boxes.nonempty()]
+    transformed = Instances(size, **proposals.get_fields())
+    transformed.proposal_boxes = boxes
+    return transformed[boxes.nonempty()]

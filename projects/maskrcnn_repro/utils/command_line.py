@@ -20,17 +20,3 @@ def exit_status(start: Callable[[], int | None]) -> int:
         if not isinstance(error, AgreedError) or os.environ.get("RANK", "0") == "0":
             print(f"Error: {error}", file=sys.stderr, flush=True)
         return 2
-
-
-def status_while_read(start: Callable[[], int | None]) -> int:
-    """Return :func:`exit_status` of a command that prints; a reader that leaves early, as `head` does, is no failure."""
-    try:
-        return exit_status(start)
-    except BrokenPipeError:
-        drop_stdout()
-        return 0
-
-
-def drop_stdout() -> None:
-    """Send to nowhere what is printed from now on and what is still in the buffer, which would fail at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

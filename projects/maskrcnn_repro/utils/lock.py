@@ -73,12 +73,12 @@ def refuse_used(folder: Path) -> None:
     Raises:
         OutputError: there is a checkpoint in ``folder``.
     """
-    found = [
+    checkpoints = [
         p for p in (folder / "last_checkpoint", *sorted(folder.glob("model_*.pth"))) if p.is_file()
     ]
-    if found:
+    if checkpoints:
         raise OutputError(
-            f"OUTPUT_DIR {str(folder)!r} already holds a training ({found[-1].name}): continue it with "
+            f"OUTPUT_DIR {str(folder)!r} already holds a training ({checkpoints[-1].name}): continue it with "
             "--resume, evaluate it with --eval-only, or choose another folder with OUTPUT_DIR FOLDER."
         )
 

@@ -62,6 +62,7 @@ def write_results(
         "train_seconds": _rounded(progress.train_seconds),
         "eval_seconds": _rounded(eval_seconds),
         "seed": cfg.SEED,
+        "trainer": cfg.TRAINER,
         "weights": cfg.MODEL.WEIGHTS,
         "config_sha256": config_hash(cfg),
         "datasets": {key: [data_origin(n) for n in cfg.DATASETS[key]] for key in ("TRAIN", "TEST")},
@@ -160,5 +161,5 @@ def _rounded(seconds: float | None) -> float | None:
 def finite(value: Any) -> Any:
     """Replace NaN, which JSON lacks, by None; None stays."""
     if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     return value if value is not None and math.isfinite(value) else None

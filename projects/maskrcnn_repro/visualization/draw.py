@@ -122,14 +122,14 @@ def _draw_box(canvas: np.ndarray, box: np.ndarray, color: Color) -> None:
 
 
 def _draw_skeleton(canvas: np.ndarray, points: np.ndarray, scale: float, style: Style) -> None:
-    known, sure = points[:, 2] > 0, points[:, 2] > KEYPOINT_SCORE
+    labelled, certain = points[:, 2] > 0, points[:, 2] > KEYPOINT_SCORE
     places = [(round(float(x)), round(float(y))) for x, y in points[:, :2] * scale]
     for first, second, color in style.edges:
-        if known[first] and known[second]:
-            width = 2 if sure[first] and sure[second] else 1
+        if labelled[first] and labelled[second]:
+            width = 2 if certain[first] and certain[second] else 1
             cv2.line(canvas, places[first], places[second], color, width, cv2.LINE_AA)
-    for index in np.flatnonzero(known):
-        radius = 3 if sure[index] else 2
+    for index in np.flatnonzero(labelled):
+        radius = 3 if certain[index] else 2
         cv2.circle(canvas, places[index], radius, (25, 25, 25), -1, cv2.LINE_AA)
         cv2.circle(canvas, places[index], radius - 1, (255, 255, 255), -1, cv2.LINE_AA)
 

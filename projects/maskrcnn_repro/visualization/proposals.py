@@ -36,9 +36,9 @@ def best_fitting(boxes: np.ndarray, truth: Objects, threshold: float) -> Objects
         return Objects(boxes=np.zeros((0, 4)), classes=np.zeros(0, np.int64), scores=np.zeros(0))
     iou_PG = pairwise_iou(Boxes(torch.as_tensor(boxes.copy())), Boxes(torch.as_tensor(truth.boxes)))
     best_G, index_G = (values.numpy() for values in iou_PG.max(dim=0))
-    found = best_G >= threshold
+    matched = best_G >= threshold
     return Objects(
-        boxes=boxes[index_G[found]].astype(np.float64),
-        classes=truth.classes[found],
-        scores=best_G[found],
+        boxes=boxes[index_G[matched]].astype(np.float64),
+        classes=truth.classes[matched],
+        scores=best_G[matched],
     )

@@ -91,24 +91,24 @@ def write_sheet(
 def guesses(
     predictions: Path, threshold: float, metadata: Metadata
 ) -> tuple[Callable[[Any, Objects], Objects], str]:
-    """Return what gives an image's guesses, by its id and its truth, and what their scores are."""
+    """Return a function of an image's id and ground truth to the objects drawn, and the name of their scores."""
     if predictions.suffix == ".pkl":
         proposals = proposals_by_image(predictions)
         return (
             lambda image_id, truth: best_fitting(proposals[image_id], truth, threshold)
         ), "of each object its best proposal, IoU"
-    found = by_image(predictions, threshold)
+    entries = by_image(predictions, threshold)
     to_class = metadata.get("thing_dataset_id_to_contiguous_id")
-    return lambda image_id, _: predicted(found[image_id], to_class), "scores"
+    return lambda image_id, _: predicted(entries[image_id], to_class), "scores"
 
 
 def shortened(name: str, rest: str, width: int) -> str:
     """Return ``name`` and ``rest``, the name's middle left out where both are wider than ``width``."""
-    kept = name
-    while font(CAPTION_SIZE).getlength(kept + rest) > width and len(kept) > 4:
-        half = (len(kept) - 2) // 2
-        kept = f"{name[:half]}…{name[-half:]}"
-    return kept + rest
+    short = name
+    while font(CAPTION_SIZE).getlength(short + rest) > width and len(short) > 4:
+        half = (len(short) - 2) // 2
+        short = f"{name[:half]}…{name[-half:]}"
+    return short + rest
 
 
 def pick(records: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -129,15 +129,15 @@ def by_image(path: Path, threshold: float) -> dict[Any, list[dict[str, Any]]]:
 
 def ground_truth(record: Mapping[str, Any]) -> Objects:
     """Return the objects of a Detectron2 dataset dict, crowds left out."""
-    kept = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
+    annotations = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
     size = record["height"], record["width"]
     return Objects(
-        boxes=_boxes([(a["bbox"], a["bbox_mode"]) for a in kept]),
-        classes=np.array([a["category_id"] for a in kept], dtype=np.int64),
-        masks=[decode(a["segmentation"], size) for a in kept]
-        if all(a.get("segmentation") for a in kept)
+        boxes=_boxes([(a["bbox"], a["bbox_mode"]) for a in annotations]),
+        classes=np.array([a["category_id"] for a in annotations], dtype=np.int64),
+        masks=[decode(a["segmentation"], size) for a in annotations]
+        if all(a.get("segmentation") for a in annotations)
         else (),
-        keypoints=_keypoints(kept, shift=0.0),
+        keypoints=_keypoints(annotations, shift=0.0),
     )
 
 

@@ -46,9 +46,9 @@ def import_pickle(file: Path, path: Path) -> ProposalStore:
         )
     mode = _mode(file, content)
     writer = StoreWriter(path)
-    for number, one in enumerate(zip(ids, boxes, logits, strict=True)):
+    for number, entry in enumerate(zip(ids, boxes, logits, strict=True)):
         try:
-            writer.add(*_image(*one, mode))
+            writer.add(*_image(*entry, mode))
         except (ValueError, IndexError) as error:
             raise DataError(f"{str(file)!r}: entry {number} holds {error}.") from error
     writer.finish(
@@ -88,9 +88,9 @@ def imported(file: Path) -> Path | None:
 
 def keep_imported(file: Path) -> Path:
     """Import Detectron2's file, beside it or, where that cannot be written, into the user's cache."""
-    found = imported(file)
-    if found:
-        return found
+    store = imported(file)
+    if store:
+        return store
     beside, cache = _places(file)
     path = beside if os.access(file.parent, os.W_OK) else cache
     import_pickle(file, path)

@@ -38,7 +38,7 @@ def placed(records: Sequence[Record], store: ProposalStore, number: int) -> list
         raise DataError(
             f"Proposals {store.path} have nothing for {len(missing)} of {len(ids)} images: {first}"
             f"{', …' if len(missing) > SHOWN else ''}; write them for this data set with "
-            "scripts/store_proposals.py."
+            "`maskrcnn proposals`."
         )
     return [{**record, PLACE: (number, row)} for record, row in zip(records, rows, strict=True)]
 

@@ -81,7 +81,7 @@ def open_store(file: str) -> ProposalStore:
     path = imported(local)
     if path is None:
         raise DataError(
-            f"Proposals {str(local)!r} were not imported yet; scripts/convert_proposals.py does so."
+            f"Proposals {str(local)!r} were not imported yet; `maskrcnn convert-proposals` does so."
         )
     return ProposalStore(path)
 
@@ -102,7 +102,7 @@ def check_store(store: ProposalStore, dataset: str) -> None:
         raise DataError(
             f"Proposals {store.path} were made when data set {dataset!r} had other images "
             f"({len(store)}, now {len(records)}) or other sizes; write them again with "
-            "scripts/store_proposals.py."
+            "`maskrcnn proposals`."
         )
     mean = store.index["proposals"] / max(1, len(store))
     logger.info("Proposals of %s: %.0f per image, from %s", dataset, mean, store.path)

@@ -88,8 +88,8 @@ class ProposalStore:
 
     def rows(self, image_ids: Sequence[int | str]) -> list[int | None]:
         """Return the row of each image, None where there is none; ids are compared as text."""
-        known = {str(image_id): row for row, image_id in enumerate(self.image_ids())}
-        return [known.get(str(image_id)) for image_id in image_ids]
+        rows = {str(image_id): row for row, image_id in enumerate(self.image_ids())}
+        return [rows.get(str(image_id)) for image_id in image_ids]
 
     def verify(self) -> None:
         """Read all files once and compare their checksums (2 GB a second from memory).
@@ -106,8 +106,7 @@ class ProposalStore:
         if size != expected:
             what = "is missing" if size is None else f"has {size} bytes instead of {expected}"
             raise DataError(
-                f"Proposals {file}: the file {what}; write the store again with "
-                "scripts/store_proposals.py."
+                f"Proposals {file}: the file {what}; write the store again with `maskrcnn proposals`."
             )
 
     def _check_sum(self, name: str) -> None:
@@ -127,8 +126,8 @@ class ProposalStore:
 
     def _altered(self, name: str, what: str) -> DataError:
         return DataError(
-            f"Proposals {self.path / name}: the file was altered ({what}); write the store again with "
-            "scripts/store_proposals.py."
+            f"Proposals {self.path / name}: the file was altered ({what}); write the store again "
+            "with `maskrcnn proposals`."
         )
 
 
@@ -138,7 +137,7 @@ def _read_index(path: Path) -> Mapping[str, Any]:
         raise DataError(
             f"{str(path)!r} is no store of proposals: "
             + ("it has no " + INDEX if path.is_dir() else "there is no such folder")
-            + "; scripts/store_proposals.py writes stores."
+            + "; `maskrcnn proposals` writes stores."
         )
     try:
         index = json.loads(file.read_text(encoding="utf-8"))

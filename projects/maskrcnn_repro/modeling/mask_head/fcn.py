@@ -32,7 +32,7 @@ class FCNMaskHead(MaskHead):
         num_conv: 3x3 convolutions; 0 or more.
         conv_dim: channels of each of them and of the deconvolution.
         norm: name of a Detectron2 norm after each 3x3 convolution; empty for none.
-        loss: the meaning of the output.
+        loss: defines the channels of the logits, the training loss, and how masks are decoded.
         loss_weight: factor of the loss.
     """
 

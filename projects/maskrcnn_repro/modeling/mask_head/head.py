@@ -18,7 +18,7 @@ class MaskHead(nn.Module):
     """Base of the mask heads; a subclass has :meth:`layers`.
 
     Args:
-        loss: the meaning of the output.
+        loss: defines the channels of the logits, the training loss, and how masks are decoded.
         loss_weight: factor of the loss.
     """
 
@@ -49,20 +49,21 @@ class MaskHead(nn.Module):
         logits = self.layers(x).float()
         if self.training:
             return {"loss_mask": self.loss_weight * self._loss(logits, instances)}
-        classes = torch.cat([one.pred_classes for one in instances])
+        classes = torch.cat([detections.pred_classes for detections in instances])
         masks = self.loss.masks(logits, classes)[:, None]
-        for one, own in zip(instances, masks.split([len(one) for one in instances]), strict=True):
-            one.pred_masks = own
+        counts = [len(detections) for detections in instances]
+        for detections, own_masks in zip(instances, masks.split(counts), strict=True):
+            detections.pred_masks = own_masks
         return instances
 
     def _loss(self, logits: torch.Tensor, proposals: list[Instances]) -> torch.Tensor:
         if len(logits) == 0:
-            # All parameters still get a gradient, for which distributed training waits.
+            # Zero, but a gradient of every parameter, for which DDP waits.
             return logits.sum() * 0.0
         # An image without ground truth has no `gt_masks`.
-        some = [one for one in proposals if len(one) > 0]
-        truth = mask_targets(some, logits.size(-1)).to(logits.device)
-        classes = torch.cat([one.gt_classes for one in some])
+        positive = [instances for instances in proposals if len(instances) > 0]
+        truth = mask_targets(positive, logits.size(-1)).to(logits.device)
+        classes = torch.cat([instances.gt_classes for instances in positive])
         _log_accuracy(self.loss.masks(logits.detach(), classes) > 0.5, truth)
         return self.loss.loss(logits, truth, classes)
 
@@ -76,7 +77,10 @@ def mask_targets(proposals: list[Instances], side: int) -> torch.Tensor:
         side: cells.
     """
     return torch.cat(
-        [one.gt_masks.crop_and_resize(one.proposal_boxes.tensor, side) for one in proposals]
+        [
+            instances.gt_masks.crop_and_resize(instances.proposal_boxes.tensor, side)
+            for instances in proposals
+        ]
     )
 
 

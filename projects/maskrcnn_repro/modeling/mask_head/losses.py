@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from maskrcnn_repro.errors import ConfigError, did_you_mean
+from maskrcnn_repro.errors import ConfigError, check_choice
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ MASK_LOSS_REGISTRY = Registry("MASK_LOSS")
 
 @dataclass(frozen=True)
 class MaskLoss:
-    """One meaning of a mask head's output."""
+    """What a mask head's channels are: how they are trained, and how masks are decoded from them."""
 
     channels: int
     """C, which the head must predict."""
@@ -47,7 +47,9 @@ def sigmoid_loss(logits: torch.Tensor, truth: torch.Tensor, classes: torch.Tenso
         truth: (R, m, m), bool: inside the object.
         classes: (R,), int64 in [0, K).
     """
-    return F.binary_cross_entropy_with_logits(_of_class(logits, classes), truth.to(logits.dtype))
+    return F.binary_cross_entropy_with_logits(
+        _channel_of_class(logits, classes), truth.to(logits.dtype)
+    )
 
 
 def sigmoid_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -57,7 +59,7 @@ def sigmoid_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         logits: (R, K, m, m), or (R, 1, m, m) of class-agnostic masks.
         classes: (R,), int64 in [0, K).
     """
-    return _of_class(logits, classes).sigmoid()
+    return _channel_of_class(logits, classes).sigmoid()
 
 
 def softmax_loss(logits: torch.Tensor, truth: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -79,7 +81,7 @@ def softmax_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         logits: (R, K + 1, m, m); the last channel is the background.
         classes: (R,), int64 in [0, K).
     """
-    return _of_class(logits.softmax(dim=1), classes)
+    return _channel_of_class(logits.softmax(dim=1), classes)
 
 
 def argmax_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -93,7 +95,7 @@ def argmax_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 
 
 SOFTMAX_MASKS = {"probability": softmax_masks, "argmax": argmax_masks}
-"""Value of ``MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE`` -> reading of the masks; the paper is silent."""
+"""Value of ``MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE`` -> how masks are decoded; the paper does not say."""
 
 
 @MASK_LOSS_REGISTRY.register()
@@ -109,7 +111,7 @@ def softmax(cfg: CfgNode) -> MaskLoss:
     """Build the loss with competition among classes.
 
     Raises:
-        ConfigError: masks are class-agnostic, or ``SOFTMAX_INFERENCE`` does not exist.
+        ConfigError: masks are class-agnostic.
     """
     mask = cfg.MODEL.ROI_MASK_HEAD
     if mask.CLS_AGNOSTIC_MASK:
@@ -118,7 +120,6 @@ def softmax(cfg: CfgNode) -> MaskLoss:
             "(MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK True) do not have; set CLS_AGNOSTIC_MASK False "
             "or LOSS 'sigmoid'."
         )
-    _check_name("MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE", mask.SOFTMAX_INFERENCE, [*SOFTMAX_MASKS])
     return MaskLoss(
         channels=cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1,
         loss=softmax_loss,
@@ -130,22 +131,16 @@ def build_mask_loss(cfg: CfgNode) -> MaskLoss:
     """Build ``MODEL.ROI_MASK_HEAD.LOSS``.
 
     Raises:
-        ConfigError: no loss of that name is registered, or it does not fit the other keys.
+        ConfigError: no loss of that name is registered, it does not fit the other keys, or
+            ``SOFTMAX_INFERENCE`` does not exist.
     """
-    name = cfg.MODEL.ROI_MASK_HEAD.LOSS
-    _check_name("MODEL.ROI_MASK_HEAD.LOSS", name, [known for known, _ in MASK_LOSS_REGISTRY])
-    return cast(MaskLoss, MASK_LOSS_REGISTRY.get(name)(cfg))
+    keys = cfg.MODEL.ROI_MASK_HEAD
+    check_choice("MODEL.ROI_MASK_HEAD.LOSS", keys.LOSS, [name for name, _ in MASK_LOSS_REGISTRY])
+    check_choice("MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE", keys.SOFTMAX_INFERENCE, SOFTMAX_MASKS)
+    return cast(MaskLoss, MASK_LOSS_REGISTRY.get(keys.LOSS)(cfg))
 
 
-def _check_name(key: str, name: str, known: list[str]) -> None:
-    if name not in known:
-        raise ConfigError(
-            f"{key} {name!r} does not exist.{did_you_mean(name, known)} "
-            f"It may be {', '.join(sorted(known))}."
-        )
-
-
-def _of_class(maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+def _channel_of_class(maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """Return (R, m, m): of (R, C, m, m) the channel of each RoI's class, or the only one."""
     if maps.size(1) == 1:
         return maps[:, 0]

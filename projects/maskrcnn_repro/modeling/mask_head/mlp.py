@@ -32,7 +32,7 @@ class MLPMaskHead(MaskHead):
         num_fc: hidden layers.
         fc_dim: their width.
         resolution: m, cells.
-        loss: the meaning of the output.
+        loss: defines the channels of the logits, the training loss, and how masks are decoded.
         loss_weight: factor of the loss.
     """
 

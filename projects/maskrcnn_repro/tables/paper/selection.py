@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maskrcnn_repro.errors import TableError
@@ -49,21 +49,6 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
                 found[table.id].append(row)
     picked = [Selection(t, tuple(r for r in t.rows.values() if r in found[t.id])) for t in chosen]
     return [one for one in picked if one.rows]
-
-
-def listing(every: Iterable[Table]) -> str:
-    """Return all tables with their rows: what is run for each, or why nothing."""
-    lines = []
-    for table in every:
-        lines.append(f"{table.id}: {table.title} ({table.split})")
-        for row in table.rows.values():
-            what = row.experiment or (
-                f"cannot be run: {row.why_not}"
-                if row.why_not
-                else ("difference of two rows" if row.gap_of else "another method")
-            )
-            lines.append(f"    {row.id:<22} {row.name:<46} {what}")
-    return "\n".join(lines)
 
 
 def _names(row: Row) -> set[str | None]:

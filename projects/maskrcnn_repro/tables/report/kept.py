@@ -74,7 +74,7 @@ class Kept:
             if record is None or record["record"] != origin.record:
                 raise TableError(
                     f"{self.folder / TABLES / table}.json was made from another run than "
-                    f"{self.folder / origin.results} holds; save it again: scripts/run_table.py {table} "
+                    f"{self.folder / origin.results} holds; save it again: maskrcnn table {table} "
                     "--report --save-records."
                 )
             records.append(record)

@@ -29,7 +29,7 @@ SHOWN_LINES = 12
 
 
 class Watcher(Protocol):
-    """Is told what happens; see :class:`maskrcnn_repro.tables.progress.Console`."""
+    """Is told what happens; see :class:`maskrcnn_repro.tables.runs.progress.Console`."""
 
     def started(self, stage: Stage, console: Path) -> None:
         """A child was started."""

@@ -39,14 +39,11 @@ from detectron2.config import CfgNode
 WEIGHTS = "model_final.pth"
 
 
-def program(script: str, module: str) -> list[str]:
-    """Return how to start a script of the checkout, or the module behind it where there is none."""
-    file = CHECKOUT / script
-    return [sys.executable, str(file)] if file.is_file() else [sys.executable, "-m", module]
-
-
-TRAIN_NET = program("train_net.py", "maskrcnn_repro.engine.main")
-STORE_PROPOSALS = program("scripts/store_proposals.py", "maskrcnn_repro.engine.proposals_main")
+MASKRCNN = [sys.executable, "-m", "maskrcnn_cli"]
+"""``maskrcnn`` of this very copy, which need not be the one on ``PATH``."""
+_SCRIPT = CHECKOUT / "train_net.py"
+TRAIN_NET = [sys.executable, str(_SCRIPT)] if _SCRIPT.is_file() else [*MASKRCNN, "train"]
+STORE_PROPOSALS = [*MASKRCNN, "proposals"]
 
 
 @dataclass(frozen=True)
@@ -318,8 +315,11 @@ class StoreStage(Stage):
 def shown(words: Sequence[str]) -> str:
     """Return a command as a person types it: paths below the current folder are relative."""
     here = os.getcwd() + os.sep
-    head = "python" if words[0] == sys.executable else words[0]
-    return " ".join(_quoted(word) for word in [head, *(w.removeprefix(here) for w in words[1:])])
+    if list(words[: len(MASKRCNN)]) == MASKRCNN:
+        words = ["maskrcnn", *words[len(MASKRCNN) :]]
+    elif words[0] == sys.executable:
+        words = ["python", *words[1:]]
+    return " ".join(_quoted(word.removeprefix(here)) for word in words)
 
 
 def _quoted(word: str) -> str:

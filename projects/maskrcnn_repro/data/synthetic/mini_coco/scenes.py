@@ -120,7 +120,7 @@ def _add_object(scene: Scene, draws: Draws) -> None:
     left = np.bincount(scene.owner[~mask], minlength=len(scene.objects) + 1)
     thing = _Object(category, outline, area(outline))
     shown = np.array([*left[1:], mask.sum()])
-    full = np.array([one.full_area for one in (*scene.objects, thing)])
+    full = np.array([drawn.full_area for drawn in (*scene.objects, thing)])
     if (100 * shown >= LEAST_VISIBLE * full).all():
         _lay(scene, thing, mask, draws)
 

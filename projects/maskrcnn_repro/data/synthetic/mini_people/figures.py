@@ -120,17 +120,17 @@ def _clothes(draws: Draws, ground: Colour) -> _Clothes:
 def _parts(figure: Figure, clothes: _Clothes) -> list[tuple[int, list[Stroke]]]:
     places = figure.joints
     # By depth. The head is before the torso unless it leans away; shirts hang over trousers.
-    made = [
+    parts = [
         (-15, TORSO, _torso(figure, clothes)),
         (places["head"][2] // 2, HEAD, _head(figure, clothes)),
     ]
     for side in SIDES:
         arm = (places[f"{side}_elbow"][2] + places[f"{side}_wrist"][2]) // 2
         leg = (places[f"{side}_knee"][2] + places[f"{side}_ankle"][2]) // 2
-        made.append((arm, ARMS[side], _arm(figure, clothes, side)))
-        made.append((leg - 40, LEGS[side], _leg(figure, clothes, side)))
-    made.sort(key=lambda part: part[0])
-    return [(number, strokes) for _, number, strokes in made]
+        parts.append((arm, ARMS[side], _arm(figure, clothes, side)))
+        parts.append((leg - 40, LEGS[side], _leg(figure, clothes, side)))
+    parts.sort(key=lambda part: part[0])
+    return [(number, strokes) for _, number, strokes in parts]
 
 
 def _stroke(

@@ -68,16 +68,16 @@ def joints(pose: Pose) -> dict[str, Vector]:
     """
     up = (0, -cosine(pose.lean), sine(pose.lean))
     neck, head = _along((0, 0, 0), up, _SPINE), _along((0, 0, 0), up, _HEAD)
-    found = {"neck": neck, "head": head}
-    found |= {name: _plus(head, spot) for name, spot in _HEAD_SPOTS.items()}
+    points = {"neck": neck, "head": head}
+    points |= {name: _plus(head, spot) for name, spot in _HEAD_SPOTS.items()}
     for side, sign in SIDES.items():
         for name, (x, y, z) in (("eye", _EYE), ("ear", _EAR)):
-            found[f"{side}_{name}"] = _plus(head, (sign * x, y, z))
+            points[f"{side}_{name}"] = _plus(head, (sign * x, y, z))
         for name, place in (
             _arm(neck, pose.arms[side], sign) | _leg(pose.legs[side], sign)
         ).items():
-            found[f"{side}_{name}"] = place
-    return found
+            points[f"{side}_{name}"] = place
+    return points
 
 
 def _arm(neck: Vector, arm: Limb, sign: int) -> dict[str, Vector]:

@@ -1,0 +1,8 @@
+"""``python -m maskrcnn_cli``: the command where nothing is installed, with ``projects`` on ``PYTHONPATH``."""
+
+import sys
+
+from maskrcnn_cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

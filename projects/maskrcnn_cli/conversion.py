@@ -1,0 +1,80 @@
+"""Subcommands for data and weights: ``convert-proposals``, ``convert-cityscapes``, ``join-weights``."""
+
+from pathlib import Path
+
+from maskrcnn_cli.parsing import Command, Parser
+
+PROPOSALS_EXAMPLES = """
+  %(prog)s coco_2017_val.pkl coco_2017_val.proposals
+  %(prog)s output/rpn/proposals/coco_2017_val.proposals coco_2017_val.pkl
+"""
+
+CITYSCAPES_EXAMPLES = """
+  %(prog)s --root datasets/cityscapes
+  %(prog)s --splits val
+"""
+
+JOIN_EXAMPLES = """
+  %(prog)s rpn/model_final.pth detector/model_final.pth shared.pth
+"""
+
+
+def add_proposals_options(parser: Parser) -> None:
+    """Add the arguments of ``maskrcnn convert-proposals``."""
+    parser.add_argument(
+        "source", type=Path, metavar="IN", help="a .pkl, or a folder with the ending .proposals"
+    )
+    parser.add_argument(
+        "target", type=Path, metavar="OUT", help="the other of the two; not there yet"
+    )
+
+
+def add_cityscapes_options(parser: Parser) -> None:
+    """Add the options of ``maskrcnn convert-cityscapes``."""
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="folder with gtFine and leftImg8bit (default: cityscapes below DETECTRON2_DATASETS, or below "
+        "datasets)",
+    )
+    parser.add_argument(
+        "--splits", nargs="+", metavar="SPLIT", help="train, val (default: both of them)"
+    )
+
+
+def add_join_options(parser: Parser) -> None:
+    """Add the arguments of ``maskrcnn join-weights``."""
+    parser.add_argument(
+        "rpn", type=Path, metavar="RPN", help="checkpoint (.pth) of an RPN: backbone and RPN"
+    )
+    parser.add_argument(
+        "detector", type=Path, metavar="DETECTOR", help="checkpoint of a detector: the rest"
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="the checkpoint to write")
+
+
+CONVERT_PROPOSALS = Command(
+    name="convert-proposals",
+    summary="Convert proposals: Detectron2's .pkl to a .proposals folder, or back.",
+    example="coco_2017_val.pkl coco_2017_val.proposals",
+    runs="maskrcnn_repro.commands.convert_proposals:run",
+    add_options=add_proposals_options,
+    examples=PROPOSALS_EXAMPLES,
+)
+CONVERT_CITYSCAPES = Command(
+    name="convert-cityscapes",
+    summary="Convert Cityscapes' fine annotations to COCO JSON; a few minutes.",
+    example="--root datasets/cityscapes",
+    runs="maskrcnn_repro.commands.convert_cityscapes:run",
+    add_options=add_cityscapes_options,
+    examples=CITYSCAPES_EXAMPLES,
+)
+JOIN_WEIGHTS = Command(
+    name="join-weights",
+    summary="Join an RPN and a detector with the same backbone into one detector with that RPN.",
+    example="rpn/model_final.pth detector/model_final.pth shared.pth",
+    runs="maskrcnn_repro.commands.join_weights:run",
+    add_options=add_join_options,
+    examples=JOIN_EXAMPLES,
+)

@@ -1,0 +1,102 @@
+"""From a command line to the function that does its work."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from maskrcnn_cli import conversion, looking, tables, training
+from maskrcnn_cli.location import version
+from maskrcnn_cli.parsing import UsageError, unknown
+
+GROUPS = {
+    "train and evaluate": (training.TRAIN, training.EVAL),
+    "tables": (tables.TABLE, tables.EXPERIMENT, tables.LIST),
+    "data and weights": (
+        training.PROPOSALS,
+        conversion.CONVERT_PROPOSALS,
+        conversion.CONVERT_CITYSCAPES,
+        conversion.JOIN_WEIGHTS,
+    ),
+    "look": (looking.DRAW_SAMPLING, looking.BENCHMARK),
+}
+"""Subcommands under the headings of ``maskrcnn --help``."""
+COMMANDS = {command.name: command for group in GROUPS.values() for command in group}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``maskrcnn``.
+
+    Args:
+        argv: the arguments without the program's name; by default the process's own.
+
+    Returns:
+        The exit status: the subcommand's, or 2 after a user's error, told in one sentence on stderr.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if words[0] == "--version":
+        print(f"maskrcnn {version()}")
+        return 0
+    return run_command(words[0], words[1:])
+
+
+def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        name: of the subcommand.
+        argv: the words behind it; by default the process's own arguments.
+        prog: the program's name in help and errors, where it is not ``maskrcnn NAME``.
+
+    Returns:
+        See :func:`main`.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        if name not in COMMANDS:
+            raise unknown("Subcommand", name, COMMANDS)
+        args = COMMANDS[name].arguments(words, prog)
+        return start(args)
+    except UsageError as error:
+        print(f"Error: {error}", file=sys.stderr, flush=True)
+        return 2
+
+
+def start(args: argparse.Namespace) -> int:
+    """Import the function that a parsed command line names, call it, and return the exit status.
+
+    Raises:
+        UsageError: the choice of a Detectron2, which comes with the import, failed.
+    """
+    module, _, function = args.runs.partition(":")
+    if module.startswith("maskrcnn_cli."):
+        return int(getattr(importlib.import_module(module), function)(args))
+    try:
+        status = importlib.import_module("maskrcnn_repro.utils.command_line").exit_status
+    except ImportError as error:
+        if type(error).__module__ != "maskrcnn_repro.errors":
+            raise
+        raise UsageError(str(error)) from None
+    return int(status(lambda: getattr(importlib.import_module(module), function)(args)))
+
+
+def overview() -> str:
+    """Return the help of ``maskrcnn``: its subcommands in groups, each with an example."""
+    lines = [
+        "usage: maskrcnn SUBCOMMAND ...",
+        "",
+        "Mask R-CNN as its paper has it. maskrcnn SUBCOMMAND --help says more.",
+    ]
+    for title, commands in GROUPS.items():
+        lines += ["", f"{title}:"]
+        for command in commands:
+            lines.append(f"  {command.name:<20}{command.summary}")
+            lines.append(f"  {'':<20}  maskrcnn {command.name} {command.example}")
+    options = [("-h, --help", "this help"), ("--version", "the version")]
+    lines += ["", "options:", *(f"  {name:<20}{text}" for name, text in options)]
+    return "\n".join(lines)

@@ -1,0 +1,105 @@
+"""Subcommands that measure and draw: ``benchmark`` and ``draw-sampling``."""
+
+import sys
+from pathlib import Path
+
+from maskrcnn_cli.parsing import Command, Parser
+
+ROI_PARTS = ("c4", "fpn", "contiguous")
+
+BENCHMARK_EXAMPLES = """
+  %(prog)s backend --installed PYTHON_WITH_DETECTRON2 --output backend.json
+  %(prog)s roi-ops --quick
+  %(prog)s paste --masks 100
+"""
+
+DRAW_EXAMPLES = """
+  %(prog)s docs/roi_sampling.svg
+"""
+
+
+def add_benchmark_options(parser: Parser) -> None:
+    """Add one subcommand for each benchmark; ``benchmark`` of the parsed arguments is its name."""
+    benchmarks = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
+    _add_backend_options(
+        benchmarks.add_parser(
+            "backend",
+            help="embedded against installed Detectron2",
+            description="The embedded Detectron2 against an installed one: time of a training step and of "
+            "inference, and memory.",
+        )
+    )
+    _add_roi_options(
+        benchmarks.add_parser(
+            "roi-ops",
+            help="our RoI operations against torchvision's",
+            description="Our RoI operations against torchvision's in time and memory. Ratios are "
+            "torchvision's over ours: above 1 ours takes less.",
+        )
+    )
+    _add_paste_options(
+        benchmarks.add_parser(
+            "paste",
+            help="masks to RLE against Detectron2's",
+            description="Masks from their boxes to RLE, against Detectron2's pasting and encoding. Ratios "
+            "are theirs over ours: above 1 ours takes less.",
+        )
+    )
+
+
+def _add_backend_options(parser: Parser) -> None:
+    for name in ("installed", "embedded"):
+        parser.add_argument(
+            f"--{name}", metavar="PYTHON", default=sys.executable, help="Python to run it with"
+        )
+    parser.add_argument("--models", nargs="+", default=["R50-FPN", "R50-C4"], metavar="MODEL")
+    parser.add_argument(
+        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
+    )
+    parser.add_argument("--pairs", type=int, default=10, help="rounds of measurement")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    _add_output(parser)
+
+
+def _add_roi_options(parser: Parser) -> None:
+    parser.add_argument("--quick", action="store_true", help="four scenes, a minute")
+    parser.add_argument(
+        "--only", choices=ROI_PARTS, help="C4 maps, pyramids, or contiguous maps of many sizes"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="of measurement, after a first")
+    parser.add_argument("--threads", type=int, default=2)
+    _add_output(parser)
+
+
+def _add_paste_options(parser: Parser) -> None:
+    parser.add_argument("--masks", type=int, default=100, help="of each image")
+    parser.add_argument("--rounds", type=int, default=3, help="of measurement, after a first")
+    parser.add_argument("--threads", type=int, default=1)
+    _add_output(parser)
+
+
+def _add_output(parser: Parser) -> None:
+    parser.add_argument("--output", type=Path, help="JSON file for all timings and their origin")
+
+
+def add_draw_options(parser: Parser) -> None:
+    """Add the argument of ``maskrcnn draw-sampling``."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="what to write: .svg or .png")
+
+
+BENCHMARK = Command(
+    name="benchmark",
+    summary="Measure speed and memory; run it on a quiet machine.",
+    example="roi-ops --quick",
+    runs="maskrcnn_repro.commands.benchmark:run",
+    add_options=add_benchmark_options,
+    examples=BENCHMARK_EXAMPLES,
+)
+DRAW_SAMPLING = Command(
+    name="draw-sampling",
+    summary="Draw where RoIPool, RoIWarp and RoIAlign read the feature map for one RoI.",
+    example="docs/roi_sampling.svg",
+    runs="maskrcnn_repro.commands.draw_sampling:run",
+    add_options=add_draw_options,
+    examples=DRAW_EXAMPLES,
+)

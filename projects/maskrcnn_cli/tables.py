@@ -1,0 +1,234 @@
+"""Subcommands about the paper's tables: ``table``, ``experiment`` and ``list``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from maskrcnn_cli.parsing import Command, Parser, UsageError, count, split_overrides
+
+LEVELS = ("mini", "paper")
+LISTING = "maskrcnn_cli.listing:run"
+
+TABLE_EXAMPLES = """
+  What there is, what a table would run, then run it and print it beside the paper's:
+    %(prog)s
+    %(prog)s 2c --plan
+    %(prog)s 2c
+
+  Two rows with three seeds, two trainings side by side:
+    %(prog)s 2c --rows pool alignave --seeds 3 --jobs 2
+
+  What there is so far, of all tables; then the page of the kept reports with curves and pictures of the runs here:
+    %(prog)s all --report
+    %(prog)s all --report --kept --html results/mini/report.html
+
+  The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data):
+    %(prog)s 2a --level paper --num-gpus 8
+
+  Detectron2's published weights in a column of their own:
+    %(prog)s 2a --level paper --eval-only --weights T2a.r50c4 T2a.r50fpn=model_final_f10217.pkl
+
+  Data of your own, kept apart from results (paths in the file start at the working directory):
+    %(prog)s 2c --overlay examples/nucleus.yaml
+
+  A trial with other values, kept apart from results:
+    %(prog)s 2c -- SOLVER.MAX_ITER 20
+"""
+
+EXPERIMENT_EXAMPLES = """
+  %(prog)s r50-c4-roipool
+  %(prog)s r50-fpn --level paper --num-gpus 8
+  %(prog)s r50-fpn --plan
+  %(prog)s r50-c4 --overlay examples/nucleus.yaml
+  %(prog)s r50-fpn SOLVER.MAX_ITER 20          (a trial, kept apart from results)
+"""
+
+LIST_EXAMPLES = """
+  %(prog)s
+  %(prog)s 2c 2d --sizes
+  %(prog)s --train --output experiments.json
+  %(prog)s --compare ../detectron2/configs
+"""
+
+
+def add_table_options(parser: Parser) -> None:
+    """Add the options of ``maskrcnn table``."""
+    parser.add_argument(
+        "tables", nargs="*", metavar="TABLE", help="1, 2a … 9, or all; without: list them"
+    )
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these rows")
+    parser.add_argument(
+        "--seeds",
+        type=count,
+        metavar="N",
+        help="training seeds 1 to N (1; a report: all there are)",
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--plan", action="store_true", help="say what would be run")
+    mode.add_argument(
+        "--run", action="store_true", help="run what is missing, then report (default)"
+    )
+    mode.add_argument("--eval-only", action="store_true", help="evaluate stored checkpoints again")
+    mode.add_argument(
+        "--report",
+        action="store_true",
+        help="print what there is; where there are no runs, what is kept in results/",
+    )
+    parser.add_argument(
+        "--kept",
+        action="store_true",
+        help="with --report: what is kept in results/ even where there are runs; the page shows their curves "
+        "and pictures beside it",
+    )
+    parser.add_argument("--html", metavar="FILE", help="the page (report.html beside the runs)")
+    parser.add_argument(
+        "--save-records",
+        nargs="?",
+        const="results",
+        metavar="FOLDER",
+        help="keep the small records behind the report in FOLDER (results), and write the results of the "
+        "README beside it anew",
+    )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        default=[],
+        metavar="ROW[=FILE]",
+        help="with 2a --eval-only: Detectron2's weights, a file, an address or its published ones",
+    )
+    _add_run_options(parser)
+
+
+def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words; without a table they ask for the list of all.
+
+    Raises:
+        UsageError: options without a table, or the words cannot be understood.
+    """
+    words, overrides = split_overrides(words)
+    args = parser.parse_args(words)
+    args.overrides = tuple(overrides)
+    if not args.tables:
+        asked = [args.rows, args.weights, args.overlay, args.seeds, args.save_records, overrides]
+        asked += [args.plan, args.report, args.eval_only, args.kept, args.html]
+        if any(asked):
+            raise UsageError(f"Name a table first: {parser.prog} TABLE [--rows ROW …]; or all.")
+        args.runs = LISTING
+    if args.kept and not args.report:
+        raise UsageError("--kept shows reports that were made before; it needs --report.")
+    return args
+
+
+def add_experiment_options(parser: Parser) -> None:
+    """Add the options of ``maskrcnn experiment``."""
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="its id, such as r50-c4")
+    parser.add_argument("--seed", type=count, default=1, metavar="K", help="training seed (1)")
+    parser.add_argument("--plan", action="store_true", help="say what would be run")
+    parser.add_argument(
+        "opts", nargs="*", metavar="KEY VALUE", help="config keys and values make it a trial"
+    )
+    _add_run_options(parser)
+
+
+def parse_experiment(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words; options may stand on both sides of EXPERIMENT and of KEY VALUE.
+
+    Raises:
+        UsageError: they cannot be understood.
+    """
+    words, overrides = split_overrides(words)
+    args = parser.parse_intermixed_args(words)
+    args.overrides = (*args.opts, *overrides)
+    return args
+
+
+def add_list_options(parser: Parser) -> None:
+    """Add the options of ``maskrcnn list``."""
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="such as 2c; by default all")
+    parser.add_argument(
+        "--sizes",
+        action="store_true",
+        help="with config, stages, parameters and multiply-adds of each model, which are built for it",
+    )
+    parser.add_argument(
+        "--train", action="store_true", help="also train each for two iterations on tiny images"
+    )
+    parser.add_argument(
+        "--compare",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="sizes beside those of Detectron2's own configs (its folder 'configs'; by default its model zoo)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="also write the sizes, as .json or .md"
+    )
+
+
+def parse_list(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words; what needs no model is listed without building any.
+
+    Raises:
+        UsageError: they cannot be understood.
+    """
+    args = parser.parse_args(words)
+    if not (args.sizes or args.train or args.output or args.compare is not None):
+        args.runs = LISTING
+    return args
+
+
+def _add_run_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--level",
+        default="mini",
+        metavar="|".join(LEVELS),
+        help="size of it all: minutes on a CPU with generated data, or the paper's (mini)",
+    )
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="lay this YAML over the level's in all stages, such as data of your own; relative paths in "
+        "DATASETS.CUSTOM start at the working directory; may be given several times",
+    )
+    parser.add_argument("--jobs", type=count, metavar="N", help="trainings side by side")
+    parser.add_argument("--threads", type=count, metavar="N", help="CPU threads of each")
+    parser.add_argument("--num-gpus", type=count, metavar="N", help="processes of each training")
+    parser.add_argument(
+        "--output",
+        default="output",
+        metavar="FOLDER",
+        help="below it: LEVEL[-OVERLAY]/EXPERIMENT/seedK",
+    )
+
+
+TABLE = Command(
+    name="table",
+    summary="Run the paper's tables and print ours beside the paper's.",
+    example="2c --level mini",
+    runs="maskrcnn_repro.commands.tables:run_table",
+    add_options=add_table_options,
+    examples=TABLE_EXAMPLES,
+    parse=parse_table,
+)
+EXPERIMENT = Command(
+    name="experiment",
+    summary="Run one experiment with all its stages.",
+    example="r50-c4-roipool --level mini",
+    runs="maskrcnn_repro.commands.tables:run_experiment",
+    add_options=add_experiment_options,
+    examples=EXPERIMENT_EXAMPLES,
+    parse=parse_experiment,
+)
+LIST = Command(
+    name="list",
+    summary="List the rows of the paper's tables and their experiments.",
+    example="2c",
+    runs="maskrcnn_repro.commands.list_experiments:run",
+    add_options=add_list_options,
+    examples=LIST_EXAMPLES,
+    parse=parse_list,
+)

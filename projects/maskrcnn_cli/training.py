@@ -1,0 +1,175 @@
+"""Subcommands that take a config: ``train``, ``eval`` and ``proposals``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from maskrcnn_cli.parsing import Command, Parser, UsageError
+
+TRAIN_EXAMPLES = """
+  Train, and draw predictions beside ground truth at the end:
+    %(prog)s --config-file mini/mask_rcnn_fpn.yaml
+
+  Own data in COCO format:
+    %(prog)s --config-file mini/own_data.yaml \\
+        --dataset cells_train train.json images/ --dataset cells_val val.json images/ \\
+        DATASETS.TRAIN "('cells_train',)" DATASETS.TEST "('cells_val',)"
+
+  Two processes, then carry on after an interruption, then evaluate:
+    %(prog)s --config-file mini/mask_rcnn_fpn.yaml --num-gpus 2
+    %(prog)s --config-file mini/mask_rcnn_fpn.yaml --num-gpus 2 --resume
+    %(prog)s --config-file mini/mask_rcnn_fpn.yaml --eval-only
+"""
+
+EVAL_EXAMPLES = """
+  The last checkpoint of the config's OUTPUT_DIR:
+    %(prog)s --config-file mini/mask_rcnn_fpn.yaml
+
+  Weights from elsewhere:
+    %(prog)s --config-file mini/mask_rcnn_fpn.yaml MODEL.WEIGHTS model_final.pth
+"""
+
+PROPOSALS_EXAMPLES = """
+  The proposals of a trained RPN for the training and test sets of its config:
+    %(prog)s --config-file rpn/r50_fpn.yaml OUTPUT_DIR output/rpn/r50_fpn
+
+  Of weights from elsewhere, for one data set:
+    %(prog)s --config-file rpn/r50_fpn.yaml --datasets coco_2017_val MODEL.WEIGHTS rpn.pkl
+"""
+
+
+def add_train_options(parser: Parser) -> None:
+    """Add the options of Detectron2's training scripts, ``--dataset`` and ``--overlay``."""
+    _add_config_options(parser)
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
+    )
+    parser.add_argument("--eval-only", action="store_true", help="evaluate without training")
+    _add_process_options(parser)
+    _add_pairs(parser)
+
+
+def add_eval_options(parser: Parser) -> None:
+    """Add the options of an evaluation."""
+    _add_config_options(parser)
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="evaluate the last checkpoint in OUTPUT_DIR, whatever MODEL.WEIGHTS says",
+    )
+    parser.set_defaults(eval_only=True)
+    _add_process_options(parser)
+    _add_pairs(parser)
+
+
+def add_proposals_options(parser: Parser) -> None:
+    """Add the options of storing an RPN's proposals."""
+    _add_config_options(parser)
+    parser.add_argument(
+        "--datasets",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="registered data sets; by default DATASETS.TRAIN and DATASETS.TEST",
+    )
+    _add_process_options(parser)
+    _add_pairs(parser)
+
+
+def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse options and the ``KEY VALUE`` pairs behind them.
+
+    Raises:
+        UsageError: an option stands behind the first pair, or the words cannot be understood.
+    """
+    args = parser.parse_args(words)
+    late = next((word for word in args.opts if word.startswith("--")), None)
+    if late:
+        raise UsageError(f"{late} must stand before the first KEY VALUE pair ({args.opts[0]} …).")
+    return args
+
+
+def _add_config_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="config, as a path or as its name below configs/",
+    )
+    parser.add_argument(
+        "--dataset",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "JSON", "IMAGES"),
+        help="register own COCO-format data under NAME; may be given several times",
+    )
+    parser.add_argument(
+        "--overlay",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="lay this YAML over the config file, such as a level's sizes; may be given several times",
+    )
+
+
+def _add_process_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--num-gpus",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes on this machine, one per GPU; without GPUs, on the CPU (%(default)s)",
+    )
+    parser.add_argument(
+        "--num-machines", type=int, default=1, metavar="N", help="machines of the run (%(default)s)"
+    )
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, metavar="K", help="which of them this is, from 0"
+    )
+    # Not one port per user, as Detectron2 has it: with that, a user's second run on a machine fails.
+    parser.add_argument(
+        "--dist-url",
+        default="auto",
+        metavar="URL",
+        help="where the processes meet: tcp://HOST:PORT of machine 0, or auto on one machine",
+    )
+
+
+def _add_pairs(parser: Parser) -> None:
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="config keys and their values, behind all options: SOLVER.MAX_ITER 4000 SEED 3",
+    )
+
+
+TRAIN = Command(
+    name="train",
+    summary="Train Mask R-CNN, evaluate it and draw its predictions.",
+    example="--config-file mini/mask_rcnn_fpn.yaml",
+    runs="maskrcnn_repro.commands.train:run",
+    add_options=add_train_options,
+    examples=TRAIN_EXAMPLES,
+    parse=parse_with_pairs,
+)
+EVAL = Command(
+    name="eval",
+    summary="Evaluate a trained model.",
+    example="--config-file mini/mask_rcnn_fpn.yaml MODEL.WEIGHTS model_final.pth",
+    runs="maskrcnn_repro.commands.train:run",
+    add_options=add_eval_options,
+    examples=EVAL_EXAMPLES,
+    parse=parse_with_pairs,
+)
+PROPOSALS = Command(
+    name="proposals",
+    summary="Store an RPN's proposals for the data sets of a config and print their recall.",
+    example="--config-file rpn/r50_fpn.yaml OUTPUT_DIR output/rpn/r50_fpn",
+    runs="maskrcnn_repro.commands.proposals:run",
+    add_options=add_proposals_options,
+    examples=PROPOSALS_EXAMPLES,
+    parse=parse_with_pairs,
+)

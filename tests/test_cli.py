@@ -1,0 +1,205 @@
+"""The command ``maskrcnn``: what it needs, what its help says, and one sentence for what it refuses."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+
+from maskrcnn_cli import former
+from maskrcnn_cli.dispatch import COMMANDS, GROUPS, main, run_command
+from maskrcnn_cli.listing import lines
+from maskrcnn_cli.looking import ROI_PARTS
+from maskrcnn_cli.parsing import UsageError
+from maskrcnn_cli.tables import LEVELS
+from maskrcnn_cli.training import TRAIN
+from maskrcnn_repro import __version__
+from maskrcnn_repro.benchmark.roi_ops import PARTS
+from maskrcnn_repro.commands.benchmark import BENCHMARKS
+from maskrcnn_repro.tables.paper import experiments
+from maskrcnn_repro.tables.paper.numbers import tables
+
+import pytest
+from detectron2.engine import default_argument_parser
+
+from tests.helpers.paths import ROOT
+
+LIGHT = [
+    ["--help"],
+    ["--version"],
+    *([name, "--help"] for name in COMMANDS),
+    ["list"],
+    ["list", "2c"],
+    ["table"],
+    ["tabel"],
+    ["train", "--num-gpus", "two"],
+    ["train", "SEED", "3", "--resume"],
+    ["table", "--plan"],
+    ["list", "2z"],
+]
+"""Command lines that are answered without a model."""
+
+
+def run(*words, **environment):
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "projects"), **environment},
+        check=False,
+    )
+
+
+def test_help_errors_and_lists_load_neither_torch_nor_detectron2_nor_numpy():
+    code = f"""
+import contextlib, sys
+from maskrcnn_cli import main
+for words in {LIGHT!r}:
+    with contextlib.suppress(SystemExit):
+        main(words)
+    heavy = {{"torch", "detectron2", "numpy", "maskrcnn_repro"}} & set(sys.modules)
+    assert not heavy, (words, heavy)
+"""
+    done = run("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["-m", "maskrcnn_cli"], [ROOT / "train_net.py"]])
+def test_help_takes_less_than_a_second_of_a_processor(words):
+    resource = pytest.importorskip("resource", reason="only Unix counts a child's time")
+
+    def spent():
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    before = spent()
+    assert run(*words, "--help").returncode == 0
+    assert spent() - before < 1
+
+
+def test_the_options_are_a_superset_of_detectron2s():
+    theirs, ours = default_argument_parser(), TRAIN.parser()
+    meaning = ("option_strings", "nargs", "const", "type", "required", "choices")
+    own = {action.dest: action for action in ours._actions}
+    for action in theirs._actions:
+        assert type(own[action.dest]) is type(action)
+        for name in meaning:
+            assert getattr(own[action.dest], name) == getattr(action, name), (action.dest, name)
+        if action.dest != "dist_url":  # one port per user there, a free port here
+            assert own[action.dest].default == action.default
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_subcommand_has_help_with_examples_of_itself(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.count(f"maskrcnn {name}") >= 2  # the usage, and an example
+    for config in re.findall(r"--config-file (\S+)", printed.partition("examples:")[2]):
+        assert (ROOT / "configs" / config).is_file()
+
+
+def test_the_help_groups_all_subcommands_with_an_example_each(capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert [line[:-1] for line in printed.splitlines() if re.fullmatch(r"\w.*:", line)] == [
+        *GROUPS,
+        "options",
+    ]
+    for command in COMMANDS.values():
+        assert f"maskrcnn {command.name} {command.example}\n" in printed
+    assert main([]) == 0
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_the_help_can_be_parsed(name):
+    command = COMMANDS[name]
+    assert isinstance(command.arguments(command.example.split()), argparse.Namespace)
+
+
+def test_the_version_is_the_packages(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"maskrcnn {__version__}\n"
+
+
+def test_eval_is_train_with_eval_only():
+    words = ["--config-file", "a.yaml", "MODEL.WEIGHTS", "b.pth"]
+    alone, both = COMMANDS["eval"].arguments(words), TRAIN.arguments(["--eval-only", *words])
+    assert vars(alone) == vars(both)
+
+
+def test_the_list_names_all_tables_rows_and_experiments():
+    printed = list(lines([]))
+    words = {word for line in printed for word in line.split()}
+    for table in tables().values():
+        assert f"{table.id}: {table.title} ({table.split})" in printed
+        assert set(table.rows) <= words
+    assert set(experiments.experiments()) <= words
+
+
+def test_the_list_of_a_table_says_what_each_row_runs():
+    printed = [re.split(r"  +", line.strip()) for line in lines(["2d", "8"])]
+    assert printed[1] == ["T2d.pool", "RoIPool", "r50-c5-roipool"]
+    assert printed[3] == ["T2d.gap", "printed gap", "difference of two rows"]
+    row = next(row for row in printed if row[0] == "T8.3")
+    assert row[2].startswith("cannot be run: ResNeXt-101 weights")
+
+
+def test_what_parsers_offer_is_what_there_is():
+    assert set(LEVELS) == set(experiments.LEVELS)
+    assert set(ROI_PARTS) == set(PARTS)
+    for name in BENCHMARKS:
+        assert COMMANDS["benchmark"].arguments([name]).benchmark == name
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["tabel"], "Subcommand 'tabel' does not exist. Did you mean 'table'?"),
+        (["xyz"], "Subcommand 'xyz' does not exist. There are train, eval"),
+        (["list", "2f"], "Table '2f' does not exist. Did you mean '2"),
+        (["train", "--num-gpus", "two"], "invalid int value: 'two' (see maskrcnn train --help)."),
+        (["train", "--nothing"], "unrecognized arguments: --nothing"),
+        (["eval", "SEED", "3", "--resume"], "--resume must stand before the first KEY VALUE pair"),
+        (["join-weights", "a.pth"], "required: DETECTOR, OUT (see maskrcnn join-weights --help)."),
+        (["benchmark"], "required: BENCHMARK"),
+        (["benchmark", "speed"], "invalid choice: 'speed'"),
+        (["table", "2c", "--seeds", "0"], "'0' is no number from 1 upwards"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_2(words, text, capsys):
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("Error: ")
+    assert text in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_backend_that_does_not_exist_is_one_sentence():
+    done = run(ROOT / "train_net.py", MASKRCNN_REPRO_BACKEND="embeded")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "Error: MASKRCNN_REPRO_BACKEND='embeded' is not one of auto, installed, embedded. "
+        "Did you mean 'embedded'?\n"
+    )
+
+
+def test_a_former_command_says_its_new_name(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["maskrcnn-table", "--plan"])
+    assert former.table() == 2
+    told, error = capsys.readouterr().err.splitlines()
+    assert told.startswith("maskrcnn-table is called maskrcnn table now")
+    assert error == "Error: Name a table first: maskrcnn-table TABLE [--rows ROW …]; or all."
+
+
+def test_a_doorway_has_its_own_name_in_errors(capsys):
+    assert run_command("train", ["--num-gpus"], prog="train_net.py") == 2
+    assert capsys.readouterr().err.endswith("(see train_net.py --help).\n")
+
+
+def test_the_error_of_a_parser_is_no_end_of_the_process():
+    with pytest.raises(UsageError, match="expected one argument"):
+        TRAIN.arguments(["--num-gpus"])

@@ -1,0 +1,132 @@
+"""Every command and every piece of Python in the README and in the pages works as it stands there.
+
+A block carries a kind in a comment above it: ``run``, ``slow``, ``parsed`` (its arguments are understood) or
+``not run: REASON``. Python blocks run together, in their order, one process for a page.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+
+from maskrcnn_cli.dispatch import COMMANDS
+
+import pytest
+
+from tests.helpers.code_blocks import KINDS, Block, blocks_of
+from tests.helpers.paths import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+BLOCKS = [block for page in PAGES for block in blocks_of(page, ROOT)]
+DOORWAYS = {"python train_net.py": "train", "python scripts/run_table.py": "table"}
+
+
+def named(*kinds, language="bash"):
+    blocks = [b for b in BLOCKS if b.kind in kinds and b.language == language]
+    return pytest.mark.parametrize("block", blocks, ids=[block.place for block in blocks])
+
+
+@pytest.fixture
+def shell(tmp_path):
+    """Runs a script in a folder that looks like the checkout, with `python` and `maskrcnn` on the path."""
+    for name in ("configs", "examples", "projects", "compat", "results", "scripts", "train_net.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    programs = tmp_path / ".bin"
+    programs.mkdir()
+    for name, arguments in (("python", ""), ("maskrcnn", "-m maskrcnn_cli")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
+        (programs / name).chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "projects"), *sys.path]),
+    }
+
+    def run(script):
+        return subprocess.run(
+            ["sh", "-e", "-c", script],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=1200,
+            check=False,
+        )
+
+    return run
+
+
+def python_files(page):
+    """Modules of a page that its commands import: Python blocks that begin with their file's name."""
+    for block in blocks_of(page, ROOT):
+        first = block.code.partition("\n")[0]
+        if block.language == "python" and first.startswith("# ") and first.endswith(".py"):
+            yield first.removeprefix("# "), block.code
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[block.place for block in BLOCKS])
+def test_every_block_says_how_it_is_tested(block):
+    if block.language == "python" and not block.kind:
+        return  # run, by the test of its page
+    assert block.kind in KINDS, f"{block.place}: no comment <!-- test: KIND --> above it"
+    assert (block.kind == "not run") == bool(block.reason), f"{block.place}: a reason is needed"
+
+
+@named("parsed", "run", "slow")
+def test_arguments_are_understood(block):
+    for command in block.commands:
+        for doorway, name in DOORWAYS.items():
+            command = command.replace(doorway, f"maskrcnn {name}")
+        program, *words = shlex.split(command)
+        if program == "maskrcnn" and words[0] in COMMANDS:
+            COMMANDS[words[0]].arguments(words[1:])
+        else:
+            assert block.kind != "parsed", f"{block.place}: {command} is no subcommand"
+
+
+@named("run")
+def test_commands_run(block, shell):
+    done = shell(block.code)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@named("slow")
+def test_slow_commands_run(block, shell, tmp_path):
+    for name, code in python_files(ROOT / block.place.partition(":")[0]):
+        (tmp_path / name).write_text(code)
+    done = shell(block.code)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if any(b.language == "python" for b in blocks_of(page, ROOT))],
+    ids=lambda page: page.name,
+)
+def test_python_runs(page, shell):
+    blocks = [
+        block.code
+        for block in blocks_of(page, ROOT)
+        if block.language == "python" and block.kind in ("", "run")
+    ]
+    # One process for a page: importing takes seconds.
+    done = shell(f"python -c {shlex.quote(chr(10).join(['import maskrcnn_repro', *blocks]))}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_block_knows_its_commands():
+    code = "A=1 maskrcnn train \\\n    --resume  # goes on\n# nothing\n\nmake test\n"
+    block = Block("x.md:1", "bash", "run", "", code)
+    assert block.commands == ["maskrcnn train --resume", "make test"]
+
+
+def test_blocks_of_a_page(tmp_path):
+    page = tmp_path / "a.md"
+    page.write_text(
+        "<!-- test: not run: it needs COCO -->\n```bash\nls\n```\n\n```text\nno\n```\n"
+        "```python\n1\n```\n"
+    )
+    first, second = blocks_of(page, tmp_path)
+    assert (first.place, first.kind, first.reason) == ("a.md:2", "not run", "it needs COCO")
+    assert (second.language, second.kind, second.code) == ("python", "", "1\n")
