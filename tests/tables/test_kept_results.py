@@ -1,6 +1,7 @@
 """What lies in ``results/``: every text follows from its JSON, byte for byte, and a fresh clone shows it."""
 
 import json
+import re
 import shutil
 
 import maskrcnn_repro  # noqa: F401
@@ -10,10 +11,12 @@ from maskrcnn_repro.tables.report.kept import Kept, json_text, kept_report, read
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
 from maskrcnn_repro.tables.report.statistics import METHOD
 from maskrcnn_repro.tables.report.text import as_markdown
+from maskrcnn_repro.tables.report.words import real_minus
 
 import pytest
 
 from tests.helpers.commands import table as main_table
+from tests.helpers.html_runs import Page
 from tests.helpers.paths import ROOT
 
 RESULTS = ROOT / "results"
@@ -102,6 +105,29 @@ def test_a_kept_report_that_is_none_is_named(tmp_path, text, reason):
     (tmp_path / "2c.json").write_text(text)
     with pytest.raises(TableError, match=f"2c.json cannot be read: {reason}"):
         read_report(tmp_path / "2c.json")
+
+
+def test_the_kept_page_is_small_whole_and_of_the_kept_numbers():
+    text = (RESULTS / "mini/report.html").read_text()
+    assert len(text) < 2_000_000
+    page = Page(text)
+    assert page.unbalanced == []
+    assert not re.search(r"[\s(](/[\w.-]+){3,}", re.sub(r'src="data:[^"]+"', "", text))
+    claims = [
+        from_json(Verdict, tree)
+        for tree in read_json(RESULTS / "mini/embedded/claims.json")["claims"]
+    ]
+    measured = page.text_of("td", class_="num")[::2]
+    for claim, said in zip(claims, measured, strict=True):
+        low, high = (real_minus(end) for end in (claim.interval.low, claim.interval.high))
+        level = f"{claim.interval.level:.0f}"
+        assert said == f"ours {real_minus(claim.gap)}{level} %: {low} to {high}", claim.id
+    kept = page.text_of("p", class_="kept")
+    assert sum("Curves and pictures: not kept." in text for text in kept) == 13
+    (other,) = (text for text in kept if "are of other runs of these rows: seeds 1, 2, 3" in text)
+    assert "RoIPool" in other
+    # Ground truth and six rows, four images each.
+    assert len(page.attributes("img")) == 4 * 7
 
 
 # --- --report in a fresh clone

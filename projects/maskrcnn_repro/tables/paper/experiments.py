@@ -128,7 +128,7 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
     if not path.is_file():
         there = [p.stem.removeprefix(f"{level}_") for p in sorted(folder.glob(f"{level}_*.yaml"))]
         raise TableError(
-            f"Level {level!r} has no overlay for experiments of family {experiment.family!r} ({path} is "
+            f"Level {level!r} has no overlay for experiments of family {experiment.family!r} ({path.name} is "
             f"missing). It has {', '.join(there) or 'none at all'}."
         )
     names = (Path(experiment.config).parent.name, experiment.evaluates or experiment.id)
