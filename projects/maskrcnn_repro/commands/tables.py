@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from maskrcnn_cli.output import drop_stdout, while_read
-from maskrcnn_repro._location import CHECKOUT
+from maskrcnn_repro._location import CHECKOUT, RESULTS
 from maskrcnn_repro.config import find_config
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError
 from maskrcnn_repro.tables.paper.claims import claims
@@ -42,8 +42,6 @@ import torch
 
 MAX_JOBS = 4
 """Trainings side by side by default at level mini on a CPU; each takes about 1 GB of memory."""
-RESULTS = CHECKOUT / "results"
-"""Reports that are kept with the code; shown where there are no runs."""
 
 
 def run_table(args: argparse.Namespace) -> int:
@@ -214,6 +212,8 @@ def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failu
         # Who read the progress has left, and the children were stopped: unlike a cut listing, not a success.
         drop_stdout()
         raise KeyboardInterrupt from None
+    finally:
+        console.close()
 
 
 def _show(shown: Sequence[_Shown], setting: Setting, known: Known) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -50,6 +50,7 @@ class Experiment:
         evaluates: id of the experiment whose trained model this one evaluates, without training.
         overrides: config keys and values in turn, as on the command line; only with ``evaluates``, and
             only of what matters at test time.
+        cost: what its training takes at the paper's sizes, in words; empty if that is not known.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Experiment:
     init: str | None = None
     evaluates: str | None = None
     overrides: tuple[str, ...] = ()
+    cost: str = ""
 
     @property
     def is_rpn(self) -> bool:
@@ -149,8 +151,11 @@ def parse_experiments(top: Node) -> Mapping[str, Experiment]:
             evaluation overrides what matters in training.
     """
     found: dict[str, Experiment] = {}
+    costs = top.maybe("costs", dict) or {}
     for name, node in top.node("experiments").nodes():
-        found[name] = _experiment(name, node, found)
+        found[name] = replace(_experiment(name, node, found), cost=str(costs.pop(name, "")))
+    if costs:
+        raise TableError(f"{top.place}: costs: {missing(found, next(iter(costs)), 'experiment')}")
     return MappingProxyType(found)
 
 
