@@ -37,11 +37,11 @@ TABLE_EXAMPLES = """
 """
 
 EXPERIMENT_EXAMPLES = """
-  %(prog)s r50-c4-roipool
-  %(prog)s r50-fpn --level paper --num-gpus 8
-  %(prog)s r50-fpn --plan
-  %(prog)s r50-c4 --overlay examples/nucleus.yaml
-  %(prog)s r50-fpn SOLVER.MAX_ITER 20          (a trial, kept apart from results)
+  %(prog)s r50_c4_roipool
+  %(prog)s r50_fpn --level paper --num-gpus 8
+  %(prog)s r50_fpn --plan
+  %(prog)s r50_c4 --overlay examples/nucleus.yaml
+  %(prog)s r50_fpn SOLVER.MAX_ITER 20          (a trial, kept apart from results)
 """
 
 LIST_EXAMPLES = """
@@ -108,7 +108,7 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
 
 def add_experiment_options(parser: Parser) -> None:
     """Add the options of ``maskrcnn experiment``."""
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="its id, such as r50-c4")
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="its id, such as r50_c4")
     parser.add_argument("--seed", type=count, default=1, metavar="K", help="training seed (1)")
     parser.add_argument("--plan", action="store_true", help="say what would be run")
     parser.add_argument(
@@ -202,7 +202,7 @@ TABLE = Command(
 EXPERIMENT = Command(
     name="experiment",
     summary="Run one experiment with all its stages.",
-    example="r50-c4-roipool --level mini",
+    example="r50_c4_roipool --level mini",
     runs="maskrcnn_repro.commands.tables:run_experiment",
     add_options=add_experiment_options,
     examples=EXPERIMENT_EXAMPLES,
