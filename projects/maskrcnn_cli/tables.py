@@ -46,6 +46,7 @@ EXPERIMENT_EXAMPLES = """
 
 LIST_EXAMPLES = """
   %(prog)s
+  %(prog)s --experiments r50_c4_roipool
   %(prog)s 2c 2d --sizes
   %(prog)s --train --output experiments.json
   %(prog)s --compare ../detectron2/configs
@@ -133,6 +134,12 @@ def add_list_options(parser: Parser) -> None:
     """Add the options of ``maskrcnn list``."""
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="such as 2c; by default all")
     parser.add_argument(
+        "--experiments",
+        nargs="*",
+        metavar="NAME",
+        help="instead of tables: rows, config, baseline, stages, command and cost of these experiments, or of all",
+    )
+    parser.add_argument(
         "--sizes",
         action="store_true",
         help="with config, stages, parameters and multiply-adds of each model, which are built for it",
@@ -159,7 +166,8 @@ def parse_list(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
         UsageError: they cannot be understood.
     """
     args = parser.parse_args(words)
-    if not (args.sizes or args.train or args.output or args.compare is not None):
+    needs_models = args.sizes or args.train or args.output or args.compare is not None
+    if not needs_models and args.experiments is None:
         args.runs = LISTING
     return args
 

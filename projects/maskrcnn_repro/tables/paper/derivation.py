@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container
 from typing import Any
 
-from maskrcnn_repro.config import config_chain, configs_folder, leaves
+from maskrcnn_repro.config import config_chain, configs_folder, find_config, leaves
 from maskrcnn_repro.errors import TableError
 
 FAMILIES = ("c4", "c5", "fpn", "keypoints", "cityscapes")
@@ -63,6 +64,17 @@ def base_of(config: str, complete: Container[str]) -> str | None:
     paths = [path.resolve() for path, _ in config_chain(config)[:-1]]
     names = [path.relative_to(root).as_posix() for path in paths if path.is_relative_to(root)]
     return next((name for name in reversed(names) if name in complete), None)
+
+
+def header_of(config: str) -> str:
+    """Return the comment at the head of a config in one line: purpose, assumptions and cost.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    lines = find_config(config).read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return " ".join(line.removeprefix("#").strip() for line in comment)
 
 
 def varied_keys(config: str, baseline: str) -> tuple[str, ...]:
