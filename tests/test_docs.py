@@ -9,8 +9,9 @@ import shlex
 import subprocess
 import sys
 
-import pytest
 from maskrcnn_cli.dispatch import COMMANDS
+
+import pytest
 
 from tests.helpers.code_blocks import KINDS, Block, blocks_of
 from tests.helpers.paths import ROOT

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.errors import ConfigError, check_choice
 from maskrcnn_repro.roi_ops import replace_poolers
 
 from detectron2.config import CfgNode
@@ -43,19 +43,10 @@ class PaperRes5ROIHeads(Res5ROIHeads):
         """Build Detectron2's parts, with the pooler of ``MODEL.ROI_OP``, and res5 of our keys.
 
         Raises:
-            ConfigError: another stride than 1 and 2, other blocks than 1 to 3, or keypoints, for which
-                there is no branch.
+            ConfigError: see :func:`check_res5`.
         """
+        check_res5(cfg, cls)
         stride, blocks = cfg.MODEL.ROI_HEADS.RES5_STRIDE, cfg.MODEL.ROI_HEADS.RES5_BLOCKS
-        if stride not in (1, 2):
-            raise ConfigError(f"MODEL.ROI_HEADS.RES5_STRIDE is {stride}; it must be 1 or 2.")
-        if blocks not in (1, 2, 3):
-            raise ConfigError(f"MODEL.ROI_HEADS.RES5_BLOCKS is {blocks}; it must be 1, 2 or 3.")
-        if cfg.MODEL.KEYPOINT_ON:
-            raise ConfigError(
-                "MODEL.KEYPOINT_ON True needs MODEL.ROI_HEADS.NAME 'PaperStandardROIHeads': "
-                "PaperRes5ROIHeads has no keypoint branch."
-            )
         parts = replace_poolers(super().from_config(_without_masks(cfg), input_shape), cfg)
         parts["res5"] = parts["res5"][:blocks]
         _set_stride(parts["res5"], stride)
@@ -65,6 +56,30 @@ class PaperRes5ROIHeads(Res5ROIHeads):
             shape = ShapeSpec(channels=parts["res5"][-1].out_channels, height=side, width=side)
             parts["mask_head"] = build_mask_head(cfg, shape)
         return parts
+
+
+def check_res5(cfg: CfgNode, heads: type) -> None:
+    """Raise ConfigError if the keys of a C4 head contradict each other.
+
+    Args:
+        cfg: the config.
+        heads: class of the RoI heads, ours or Detectron2's; those with another head than res5 pass.
+    """
+    keys = cfg.MODEL.ROI_HEADS
+    check_choice("MODEL.ROI_HEADS.RES5_STRIDE", keys.RES5_STRIDE, (1, 2))
+    check_choice("MODEL.ROI_HEADS.RES5_BLOCKS", keys.RES5_BLOCKS, (1, 2, 3))
+    if not issubclass(heads, Res5ROIHeads):
+        return
+    name = heads.__name__
+    if cfg.MODEL.KEYPOINT_ON:
+        raise ConfigError(
+            f"MODEL.KEYPOINT_ON True, but MODEL.ROI_HEADS.NAME {name!r} has no keypoint branch; choose "
+            "'PaperStandardROIHeads'."
+        )
+    if len(keys.IN_FEATURES) != 1:
+        raise ConfigError(
+            f"MODEL.ROI_HEADS.IN_FEATURES {keys.IN_FEATURES} must be one feature map for {name!r} (C4)."
+        )
 
 
 def _without_masks(cfg: CfgNode) -> CfgNode:

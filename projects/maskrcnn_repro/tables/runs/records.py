@@ -8,6 +8,7 @@ stand in one table.
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import json
 import re
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.config import leaves
+from maskrcnn_repro.config import get_config, leaves
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.old_names import current_experiment
@@ -245,8 +246,12 @@ def mismatch(config: Path, folder: Path, expected: Expected) -> str:
 def differences(
     planned: CfgNode, recorded: Mapping[str, Any], ignored: Iterable[str] = ()
 ) -> list[str]:
-    """Return one text for each key that matters and differs, sorted by key."""
+    """Return one text for each key that matters and differs, sorted by key.
+
+    A key that a record lacks, because it is younger, has its default.
+    """
     wanted = dict(leaves(_plain(planned)))
+    recorded = {**_defaults(), **recorded}
     texts = []
     for key in sorted({*wanted, *recorded} - UNRELATED - set(ignored)):
         there, here = recorded.get(key, "absent"), wanted.get(key, "absent")
@@ -322,6 +327,11 @@ def _mismatched_note(there: Mapping[str, Any] | None, note: Mapping[str, Any]) -
 
 def _other_backend(there: Any, here: Any) -> str:
     return f"made on the {there} Detectron2, this is the {here} one"
+
+
+@functools.cache
+def _defaults() -> Mapping[str, Any]:
+    return dict(leaves(_plain(get_config())))
 
 
 def _plain(value: Any) -> Any:
