@@ -17,16 +17,27 @@ import pytest
 
 from tests.helpers.commands import table as main_table
 from tests.helpers.html_runs import Page
-from tests.helpers.paths import ROOT
+from tests.helpers.kept_results import FILES, NAMES, RESULTS, rendered
 
-RESULTS = ROOT / "results"
-FILES = sorted(RESULTS.glob("*/*/tables/*.json"))
 ADDED = ("columns", "gap_of", "derived", "note", "experiment", "split", "method")
 """Keys of rows, runs and intervals that files of the first version lack."""
 
 
 def name_of(file):
     return file.relative_to(RESULTS).as_posix()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kept_table_is_rendered_again_from_its_records_to_the_byte(name):
+    tree, text = rendered(name)
+    assert tree == (RESULTS / f"{name}.json").read_text()
+    assert text == (RESULTS / f"{name}.md").read_text()
+
+
+def test_every_kept_table_has_both_files():
+    assert {path.with_suffix("") for path in RESULTS.rglob("tables/*.md")} == {
+        RESULTS / name for name in NAMES
+    }
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)

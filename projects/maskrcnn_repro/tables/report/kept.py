@@ -19,6 +19,7 @@ from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import OutputError, TableError
+from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.model import Report, from_json, to_json, verdicts_in
 from maskrcnn_repro.tables.report.report import Known, table_columns
@@ -56,7 +57,7 @@ class Kept:
 
     @cached_property
     def records(self) -> Mapping[str, Mapping[str, Any]]:
-        """Records by name, such as ``r50-c4/seed1.json``.
+        """Records by name, such as ``r50_c4/seed1.json``.
 
         Raises:
             TableError: a file cannot be read.
@@ -216,8 +217,9 @@ def save_reports(reports: Sequence[Report], setting: Setting, known: Known, plac
         saved[Path(TABLES, f"{report.table}.md")] = scrubbed(as_markdown(report), root)
     for name, text in saved.items():
         write(folder / name, text)
-    for old in {folder / name.parent for name in saved if name.parts[0] != TABLES}:
-        for file in old.glob("seed*.json"):
+    current = {name.parent.as_posix() for name in saved if name.parts[0] != TABLES}
+    for experiment in {*current, *(old for name in current for old in former_experiments(name))}:
+        for file in (folder / experiment).glob("seed*.json"):
             if file.relative_to(folder) not in saved:
                 file.unlink()
     claims = verdicts_in(Kept(folder).tables.values(), known.claims)
@@ -267,8 +269,8 @@ def _run_folder(results: Path) -> Path:
 
 
 def _name(results: Path, setting: Setting) -> Path:
-    folder = _run_folder(results)
-    return folder.relative_to(setting.folder).with_suffix(".json")
+    folder = _run_folder(results).relative_to(setting.folder)
+    return Path(current_experiment(folder.parent.as_posix()), f"{folder.name}.json")
 
 
 def _record_text(results: Path, setting: Setting, known: Known) -> str:

@@ -14,6 +14,7 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import RESULTS as KEPT
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.evaluation.table import summary
+from maskrcnn_repro.old_names import former_experiments
 from maskrcnn_repro.tables.runs.plan import Plan
 from maskrcnn_repro.tables.runs.processes import Child, last_words
 from maskrcnn_repro.tables.runs.records import RESULTS, State, Status, read_record
@@ -45,8 +46,7 @@ class Costs:
             for seconds in _recorded(stage, plan.statuses[stage.key]):
                 self.add(stage, seconds)
             if not isinstance(stage, StoreStage):
-                kept = KEPT / stage.setting.label / BACKEND.name / stage.experiment.id
-                self._kept.setdefault(_kin(stage)[0], []).extend(_seconds(kept.glob("seed*.json")))
+                self._kept[_kin(stage)[0]] = _seconds(_kept_records(stage))
 
     def add(self, stage: Stage, seconds: float) -> None:
         """Learn from a stage that was run."""
@@ -233,6 +233,13 @@ def _recorded(stage: Stage, status: Status) -> list[float]:
     if isinstance(stage, StoreStage):
         return []
     return _seconds(stage.folder.parent.glob(f"seed*/{RESULTS}"))
+
+
+def _kept_records(stage: Stage) -> list[Path]:
+    """Return the records that are kept of a stage's experiment, under its name or a former one."""
+    folder = KEPT / stage.setting.label / BACKEND.name
+    names = (stage.experiment.id, *former_experiments(stage.experiment.id))
+    return [path for name in names for path in (folder / name).glob("seed*.json")]
 
 
 def _seconds(files: Iterable[Path]) -> list[float]:
