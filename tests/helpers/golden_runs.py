@@ -251,7 +251,7 @@ _OF_CLAIM = ("margin", "paper_gap", "gap", "interval")
 
 def _numbers(value):
     if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
+        return {key: _numbers(item) for key, item in value.items() if key != "method"}
     if isinstance(value, list):
         return [_numbers(item) for item in value]
     return round(value, 6) if isinstance(value, float) else value

@@ -4,6 +4,7 @@ Means and gaps follow from the kept records. Intervals and verdicts need the det
 read from the table's JSON.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def rendered(name):
     """
     table_report = kept_report(name)
     return json_text(to_json(table_report)), as_markdown(table_report)
+
+
+def stored_json(name):
+    """Return the JSON of a kept table, its experiments under the names of today."""
+    text = (RESULTS / f"{name}.json").read_text(encoding="utf-8")
+    return re.sub(r'(?<="experiment": ")[^"]+', lambda match: current_experiment(match[0]), text)
 
 
 def kept_report(name):

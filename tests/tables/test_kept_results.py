@@ -17,7 +17,7 @@ import pytest
 
 from tests.helpers.commands import table as main_table
 from tests.helpers.html_runs import Page
-from tests.helpers.kept_results import FILES, NAMES, RESULTS, rendered
+from tests.helpers.kept_results import FILES, NAMES, RESULTS, rendered, stored_json
 
 ADDED = ("columns", "gap_of", "derived", "note", "experiment", "split", "method")
 """Keys of rows, runs and intervals that files of the first version lack."""
@@ -30,7 +30,7 @@ def name_of(file):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kept_table_is_rendered_again_from_its_records_to_the_byte(name):
     tree, text = rendered(name)
-    assert tree == (RESULTS / f"{name}.json").read_text()
+    assert tree == stored_json(name)
     assert text == (RESULTS / f"{name}.md").read_text()
 
 
