@@ -12,7 +12,7 @@ from tests.helpers.config_dump import (
     compare,
     read_allowed,
     read_dump,
-    resolve_all,
+    resolve_stored_names,
 )
 
 STORED = {"paper a": {"K": 1, "L": [2]}, "mini a": {"K": 1, "L": [3]}}
@@ -30,8 +30,7 @@ def changed(*pairs):
 
 def test_all_configs_resolve_to_the_stored_values():
     stored = read_dump(DUMP)
-    names = {name.partition(" ")[2] for name in stored if name.startswith("paper ")}
-    now = resolve_all(sorted(names))
+    now = resolve_stored_names()
     # An installed Detectron2 has keys that the embedded subset lacks.
     if BACKEND.name == "installed":
         now = {

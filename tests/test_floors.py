@@ -25,7 +25,8 @@ GROUND = Path(maskrcnn_cli.__file__).resolve().parent
 FLOORS = (
     ("_location", "_version", "errors"),
     ("_backend",),
-    ("plugins",),
+    ("plugins", "pooler_keys"),
+    ("config_history",),
     ("config",),
     ("roi_ops", "utils"),
     ("data", "modeling"),

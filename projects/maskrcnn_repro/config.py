@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro._location import CHECKOUT, PACKAGE
+from maskrcnn_repro.config_history import is_earlier, spelled_today
 from maskrcnn_repro.errors import ConfigError, PluginError, did_you_mean
 from maskrcnn_repro.plugins import Plugin, load_plugins
+from maskrcnn_repro.pooler_keys import HEADS, settle_poolers
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
@@ -44,10 +46,15 @@ def add_config(cfg: CfgNode) -> None:
 
 
 def _add_roi_op_keys(cfg: CfgNode) -> None:
-    # The RoI operation of every branch (Sec. 3, Table 2c): RoIPool, RoIWarpMax, RoIWarpAve, RoIAlignMax,
-    # RoIAlignAve, or a plug-in's. Empty: each head's own POOLER_TYPE, as in Detectron2.
+    # The RoI operation of all branches (Sec. 3, Table 2c): RoIPool, RoIWarpMax, RoIWarpAve, RoIAlignMax,
+    # RoIAlignAve, or a plug-in's. It decides alone: beside it Detectron2's POOLER_TYPE is "" and
+    # POOLER_SAMPLING_RATIO 0 (pooler_keys.py). Empty: these two decide, as in Detectron2.
     op = cfg.MODEL.ROI_OP = CfgNode()
     op.NAME = ""
+    # The operation of one branch, where it differs from ROI_OP.NAME; empty: ROI_OP.NAME. Every model of the
+    # paper has one operation for all branches. C4 pools once for box and mask branch: both agree there.
+    for head in HEADS:
+        cfg.MODEL[head].ROI_OP = ""
     # Samples per side of a bin: 2 are the paper's four regularly spaced points (Sec. 3).
     op.SAMPLES = 2
     # Subtract half a feature cell from RoI coordinates, as Detectron2's ROIAlignV2; the paper has none.
@@ -130,10 +137,20 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATALOADER.CACHE_IMAGES = False
 
 
-def get_config() -> CfgNode:
-    """Return Detectron2's default config with this project's keys added."""
+def get_config(plugins: Sequence[str] | None = None) -> CfgNode:
+    """Return Detectron2's default config with this project's keys added.
+
+    Args:
+        plugins: value of the key ``PLUGINS``: keys of these and of the installed plug-ins are added, too;
+            None for no plug-in's.
+
+    Raises:
+        PluginError: a plug-in cannot be loaded.
+    """
     cfg = get_cfg()
     add_config(cfg)
+    for plugin in () if plugins is None else load_plugins(plugins):
+        _add_keys(cfg, plugin)
     return cfg
 
 
@@ -151,10 +168,12 @@ def load_config(
         overlays: further files, each over what came before, such as a level's sizes.
 
     A ``_BASE_`` is a path from its file's folder, or a name below the project's ``configs/`` folder.
-    Plug-ins are loaded on the way, so that their keys are known.
+    Plug-ins are loaded on the way, so that their keys are known. A run's ``config.yaml`` of an earlier
+    version is read in today's spelling.
 
     Raises:
-        ConfigError: a file is missing or no YAML, a key does not exist, a value has the wrong type.
+        ConfigError: a file is missing or no YAML, a key does not exist, a value has the wrong type, or two
+            keys name different RoI operations.
         PluginError: a plug-in cannot be loaded.
     """
     if len(opts) % 2:
@@ -164,16 +183,18 @@ def load_config(
         )
     names = (*([config_file] if config_file else []), *overlays)
     trees = [entry for name in names for entry in _chain(find_config(name))]
-    cfg = get_config()
-    for plugin in load_plugins(_named_plugins(trees, opts)):
-        _add_keys(cfg, plugin)
+    cfg = get_config(_named_plugins(trees, opts))
+    sources: dict[str, str] = {}
     for file, tree in trees:
         _check_version(tree, cfg, str(file))
         _check_keys(tree, cfg, str(file))
         _merge(cfg.merge_from_other_cfg, CfgNode(tree), str(file))
+        sources |= dict.fromkeys(leaf_keys(CfgNode(tree)), str(file))
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         _check_key(key, cfg, "command line")
         _merge(cfg.merge_from_list, [key, value], "command line")
+        sources[key] = "command line"
+    settle_poolers(cfg, sources)
     return cfg
 
 
@@ -242,6 +263,7 @@ def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     if not isinstance(tree, dict):
         raise ConfigError(f"Config file {path} holds no keys, but a {type(tree).__name__}.")
     base = tree.pop("_BASE_", None)
+    tree = spelled_today(tree) if is_earlier(tree) else tree
     for one in [base] if isinstance(base, str) else base or []:
         yield from _chain(_find_base(path, one))
     yield path, tree

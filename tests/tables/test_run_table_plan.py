@@ -8,7 +8,7 @@ from pathlib import Path
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.records import State, hash_of_file, read_record
+from maskrcnn_repro.tables.runs.records import State, hashes_of_file, read_record
 from maskrcnn_repro.tables.runs.stage import MASKRCNN, STORE_PROPOSALS, Setting, StoreStage, shown
 from maskrcnn_repro.utils.provenance import config_hash
 
@@ -204,7 +204,7 @@ def test_the_device_and_workers_do_not_matter(fake):
 def test_the_hash_of_a_config_file_is_the_one_in_results(fake):
     stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
     write_run(stage)
-    assert hash_of_file(stage.folder / "config.yaml") == config_hash(stage.config)
+    assert hashes_of_file(stage.folder / "config.yaml")[0] == config_hash(stage.config)
     assert read_record(stage.results).config_sha256 == config_hash(stage.config)
 
 

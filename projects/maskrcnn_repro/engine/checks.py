@@ -13,6 +13,7 @@ from maskrcnn_repro.modeling.mask_head import MASK_LOSS_REGISTRY, build_mask_los
 from maskrcnn_repro.modeling.mask_head.losses import SOFTMAX_MASKS
 from maskrcnn_repro.modeling.meta_arch import MASK_OUTPUTS, PRECISIONS
 from maskrcnn_repro.modeling.tta import check_views
+from maskrcnn_repro.pooler_keys import HEADS
 from maskrcnn_repro.roi_ops import ROI_OP_REGISTRY
 
 from detectron2.config import CfgNode
@@ -37,17 +38,19 @@ REGISTRIES = {
     "MODEL.RPN.HEAD_NAME": RPN_HEAD_REGISTRY,
     "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
     "MODEL.ROI_OP.NAME": ROI_OP_REGISTRY,
+    **{f"MODEL.{head}.ROI_OP": ROI_OP_REGISTRY for head in HEADS},
     "MODEL.ROI_BOX_HEAD.NAME": ROI_BOX_HEAD_REGISTRY,
     "MODEL.ROI_MASK_HEAD.NAME": ROI_MASK_HEAD_REGISTRY,
     "MODEL.ROI_MASK_HEAD.LOSS": MASK_LOSS_REGISTRY,
     "MODEL.ROI_KEYPOINT_HEAD.NAME": ROI_KEYPOINT_HEAD_REGISTRY,
 }
 # Names that are no class: a stored file stands in, (C4) the head is part of the RoI heads, or the RoI
-# operation is each head's own POOLER_TYPE.
+# operation is that of ROI_OP.NAME, or Detectron2's POOLER_TYPE.
 SPECIAL = {
     "MODEL.PROPOSAL_GENERATOR.NAME": ("PrecomputedProposals",),
     "MODEL.ROI_BOX_HEAD.NAME": ("",),
     "MODEL.ROI_OP.NAME": ("",),
+    **{f"MODEL.{head}.ROI_OP": ("",) for head in HEADS},
 }
 CHOICES: dict[str, Collection[object]] = {
     "MODEL.ROI_HEADS.RES5_STRIDE": (1, 2),
@@ -77,6 +80,7 @@ CHOICES: dict[str, Collection[object]] = {
 # numbers would be another row's unnoticed.
 READ_BY = {
     "MODEL.ROI_OP.NAME": ("", "MODEL.ROI_HEADS.NAME"),
+    **{f"MODEL.{head}.ROI_OP": ("", "MODEL.ROI_HEADS.NAME") for head in HEADS},
     "MODEL.ROI_HEADS.RES5_BLOCKS": (3, "MODEL.ROI_HEADS.NAME"),
     "MODEL.ROI_MASK_HEAD.LOSS": ("sigmoid", "MODEL.ROI_MASK_HEAD.NAME"),
     "MODEL.INFERENCE.PRECISION": ("float32", "MODEL.META_ARCHITECTURE"),

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.config import get_config
+from maskrcnn_repro.config_history import spelled_today
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.provenance import config_hash
 
 import yaml
 from detectron2.config import CfgNode
@@ -178,7 +181,7 @@ def _with_record(folder: Path, expected: Expected, otherwise: State, note: str) 
     """Return DONE if the results in ``folder`` are whole, of its config and of the last iteration."""
     try:
         record = read_record(folder / RESULTS)
-        own = record.config_sha256 == hash_of_file(folder / CONFIG)
+        own = record.config_sha256 in hashes_of_file(folder / CONFIG)
     except TableError as error:
         return Status(otherwise, f"{note}; {error}".removeprefix("; "))
     if record.backend != expected.note["backend"]:
@@ -243,8 +246,17 @@ def mismatch(config: Path, folder: Path, expected: Expected) -> str:
 def differences(
     planned: CfgNode, recorded: Mapping[str, Any], ignored: Iterable[str] = ()
 ) -> list[str]:
-    """Return one text for each key that matters and differs, sorted by key."""
-    wanted = dict(leaves(_plain(planned)))
+    """Return one text for each key that matters and differs, sorted by key.
+
+    Args:
+        planned: the config of today.
+        recorded: values by dotted key, as :func:`read_config` returns them; a key that is younger than the
+            record has its default.
+        ignored: further keys that do not matter.
+    """
+    wanted = dict(leaves(_plain(spelled_today(planned))))
+    if not wanted.keys() <= recorded.keys():
+        recorded = {**dict(leaves(_plain(get_config(planned.PLUGINS)))), **recorded}
     texts = []
     for key in sorted({*wanted, *recorded} - UNRELATED - set(ignored)):
         there, here = recorded.get(key, "absent"), wanted.get(key, "absent")
@@ -254,21 +266,24 @@ def differences(
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the values of a ``config.yaml`` by dotted key.
+    """Return the values of a ``config.yaml`` of any version by dotted key, in today's spelling.
 
     Raises:
         TableError: it cannot be read.
     """
-    return dict(leaves(_read_yaml(path)))
+    return dict(leaves(spelled_today(_read_yaml(path))))
 
 
-def hash_of_file(path: Path) -> str:
-    """Return the hash that a run with this ``config.yaml`` writes into its results.
+def hashes_of_file(path: Path) -> tuple[str, str]:
+    """Return the hashes that a run with this ``config.yaml`` may have written into its results.
+
+    First that of today, :func:`config_hash`; then that of the text, which runs of the first version wrote.
 
     Raises:
         TableError: it cannot be read.
     """
-    return hashlib.sha256(_OUTPUT_DIR.sub("OUTPUT_DIR: ''", _read_text(path)).encode()).hexdigest()
+    text = _OUTPUT_DIR.sub("OUTPUT_DIR: ''", _read_text(path))
+    return config_hash(_read_yaml(path)), hashlib.sha256(text.encode()).hexdigest()
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
