@@ -1,9 +1,17 @@
 """``load_config``: what is accepted, and what each mistake is answered with."""
 
-from maskrcnn_repro.config import configs_folder, find_config, get_config, leaf_keys, load_config
+from maskrcnn_repro.config import (
+    add_config,
+    configs_folder,
+    find_config,
+    get_config,
+    leaf_keys,
+    load_config,
+)
 from maskrcnn_repro.errors import ConfigError
 
 import pytest
+import yaml
 from detectron2.config import get_cfg
 
 
@@ -16,9 +24,39 @@ def config(tmp_path):
     return write
 
 
+def get_value(cfg, key):
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
 def test_our_keys_come_on_top_of_detectron2s():
     assert set(leaf_keys(get_cfg())) < set(leaf_keys(get_config()))
     assert "TEST.SHEET_IMAGES" in set(leaf_keys(get_config()))
+
+
+def test_detectron2s_defaults_stay():
+    ours, theirs = get_cfg(), get_cfg()
+    add_config(ours)
+    assert all(get_value(ours, key) == get_value(theirs, key) for key in leaf_keys(theirs))
+
+
+@pytest.mark.parametrize(("gpu", "device"), [(True, "cuda"), (False, "cpu")])
+@pytest.mark.parametrize("opts", [[], ["MODEL.DEVICE", "auto"]])
+def test_a_loaded_config_has_a_device_that_is_there(monkeypatch, gpu, device, opts):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert load_config("", opts).MODEL.DEVICE == device
+    assert load_config("", ["MODEL.DEVICE", "cuda:3"]).MODEL.DEVICE == "cuda:3"
+
+
+def test_a_runs_config_is_read_by_detectron2_and_by_us(config):
+    ran = load_config("mini/mask_rcnn_fpn.yaml", ["SOLVER.MAX_ITER", "7"])
+    file = config(ran.dump())
+    cfg = get_cfg()
+    add_config(cfg)
+    cfg.merge_from_file(str(file))
+    same = [yaml.safe_load(other.dump()) for other in (cfg, load_config(file), ran)]
+    assert same[0] == same[1] == same[2]
 
 
 def test_a_file_overlays_its_base_and_the_command_line_the_file(config):

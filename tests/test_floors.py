@@ -115,7 +115,9 @@ def test_what_an_import_imports_is_found(source, packages):
     assert set(imported_at_once(ast.parse(source))) == packages
 
 
-@pytest.mark.parametrize("runs", {LISTING} | {command.runs for command in COMMANDS.values()})
+@pytest.mark.parametrize(
+    "runs", sorted({LISTING} | {command.runs for command in COMMANDS.values()})
+)
 def test_what_a_subcommand_runs_is_a_command_of_the_top_floor(runs):
     module, _, function = runs.partition(":")
     assert module.startswith("maskrcnn_repro.commands.") or runs == LISTING

@@ -7,7 +7,7 @@ import sys
 from maskrcnn_repro import plugins
 from maskrcnn_repro.config import get_config, load_config
 from maskrcnn_repro.engine.main import main
-from maskrcnn_repro.engine.setup import complete_config
+from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.errors import ConfigError, DataError, PluginError
 from maskrcnn_repro.utils.provenance import code_origin
 
@@ -88,7 +88,7 @@ def test_every_process_of_a_run_registers_anew(write):
     cfg.PLUGINS = ("names",)
     cfg.DATASETS.TEST, cfg.DATASETS.TRAIN = (), ()
     with pytest.raises(DataError, match="names no data set"):
-        complete_config(cfg, training=True)
+        resolve_config(cfg, training=True)
     assert "of_plugin" in DatasetCatalog.list()
 
 

@@ -18,15 +18,22 @@ from maskrcnn_repro.errors import ConfigError, PluginError, did_you_mean
 from maskrcnn_repro.plugins import Plugin, load_plugins
 from maskrcnn_repro.pooler_keys import HEADS, settle_poolers
 
+import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
 
 def add_config(cfg: CfgNode) -> None:
-    """Add this project's keys to a config made by ``detectron2.config.get_cfg()``."""
+    """Add this project's keys to a config made by ``detectron2.config.get_cfg()``.
+
+    Detectron2's own defaults stay. Such a config takes a run's ``config.yaml`` by ``cfg.merge_from_file``
+    if the run had no plug-in with keys of its own; :func:`load_config` takes any.
+    """
     # Modules to import beside the installed plug-ins (plugins.py); they register heads, RoI operations,
     # losses, models or data sets, and may add keys.
     cfg.PLUGINS = ()
+    # The trainer as "module:Class", a subclass of engine.trainer.Trainer (docs/trainer.md). Empty: that one.
+    cfg.TRAINER = ""
 
     _add_roi_op_keys(cfg)
     _add_head_keys(cfg)
@@ -85,9 +92,6 @@ def _add_head_keys(cfg: CfgNode) -> None:
 
 
 def _add_model_keys(cfg: CfgNode) -> None:
-    # "auto" is resolved once, at start: CUDA where there is a GPU, else the CPU.
-    cfg.MODEL.DEVICE = "auto"
-
     # Channels-last memory: what convolutions on CPUs and tensor cores, and our RoI operations, like best.
     cfg.MODEL.CHANNELS_LAST = False
 
@@ -138,7 +142,7 @@ def _add_data_keys(cfg: CfgNode) -> None:
 
 
 def get_config(plugins: Sequence[str] | None = None) -> CfgNode:
-    """Return Detectron2's default config with this project's keys added.
+    """Return Detectron2's default config with this project's keys, ``MODEL.DEVICE`` a device that is there.
 
     Args:
         plugins: value of the key ``PLUGINS``: keys of these and of the installed plug-ins are added, too;
@@ -149,9 +153,15 @@ def get_config(plugins: Sequence[str] | None = None) -> CfgNode:
     """
     cfg = get_cfg()
     add_config(cfg)
+    cfg.MODEL.DEVICE = default_device()
     for plugin in () if plugins is None else load_plugins(plugins):
         _add_keys(cfg, plugin)
     return cfg
+
+
+def default_device() -> str:
+    """Return what ``MODEL.DEVICE: auto`` stands for: ``cuda`` where there is a GPU, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load_config(
@@ -169,7 +179,8 @@ def load_config(
 
     A ``_BASE_`` is a path from its file's folder, or a name below the project's ``configs/`` folder.
     Plug-ins are loaded on the way, so that their keys are known. A run's ``config.yaml`` of an earlier
-    version is read in today's spelling.
+    version is read in today's spelling. ``MODEL.DEVICE: auto``, also where no file names a device, becomes
+    :func:`default_device`; so ``detectron2.modeling.build_model`` takes the config.
 
     Raises:
         ConfigError: a file is missing or no YAML, a key does not exist, a value has the wrong type, or two
@@ -195,6 +206,8 @@ def load_config(
         _merge(cfg.merge_from_list, [key, value], "command line")
         sources[key] = "command line"
     settle_poolers(cfg, sources)
+    if cfg.MODEL.DEVICE == "auto":
+        cfg.MODEL.DEVICE = default_device()
     return cfg
 
 

@@ -7,7 +7,6 @@ changes no hash, so that kept records go on counting.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,9 +36,12 @@ class Silenced:
     reason: str
 
 
-ADDED = tuple(
-    Added(f"MODEL.{head}.ROI_OP", "", "the branches of a model may pool differently")
-    for head in HEADS
+ADDED = (
+    Added("TRAINER", "", "the trainer may be a subclass"),
+    *(
+        Added(f"MODEL.{head}.ROI_OP", "", "the branches of a model may pool differently")
+        for head in HEADS
+    ),
 )
 _ROI_ALIGN = {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}
 _DEFAULT = {"POOLER_TYPE": "ROIAlignV2", "POOLER_SAMPLING_RATIO": 0}
@@ -68,7 +70,7 @@ def spelled_today(tree: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         tree: nested values, of any version.
     """
-    today = copy.deepcopy(_plain(tree))
+    today: dict[str, Any] = _plain(tree)
     for change in SILENCED:
         if operation_of(today.get("MODEL", {}), change.head):
             today["MODEL"].setdefault(change.head, {}).update(SILENT)
@@ -84,7 +86,7 @@ def spelled_first(tree: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         tree: nested values, of any version.
     """
-    first = copy.deepcopy(_plain(tree))
+    first: dict[str, Any] = _plain(tree)
     model = first.get("MODEL", {})
     of_c4 = model.get("ROI_HEADS", {}).get("NAME") == "PaperRes5ROIHeads"
     for change in SILENCED:
@@ -99,10 +101,11 @@ def spelled_first(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return nodes as plain dicts, which a frozen config is not."""
+    """Return a copy of nested values as YAML has them, in dicts and lists that nothing else holds."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    return value
+    # A tuple that two keys share would be dumped as an anchor, and hashed with it.
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _get(tree: Mapping[str, Any], key: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class UserError(Exception):
@@ -57,3 +57,11 @@ def listing(names: Iterable[str], limit: int = 10) -> str:
     shown = [repr(name) for name in names]
     rest = f" and {len(shown) - limit} more" if len(shown) > limit else ""
     return (", ".join(shown[:limit]) or "none") + rest
+
+
+def check_choice(key: str, value: object, allowed: Collection[object]) -> None:
+    """Raise ConfigError unless the value of a config key is one of those ``allowed``."""
+    if value not in allowed:
+        names = sorted(str(name) or repr("") for name in allowed)
+        hint = did_you_mean(str(value), names)
+        raise ConfigError(f"{key} {value!r} does not exist.{hint} It may be {', '.join(names)}.")

@@ -5,7 +5,7 @@ import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
-from maskrcnn_repro.checkpoint.checkpointer import Checkpointer, fit, read_pickle, read_shapes
+from maskrcnn_repro.checkpoint.checkpointer import MARK, Checkpointer, fit, read_pickle, read_shapes
 from maskrcnn_repro.errors import CheckpointError
 
 import numpy as np
@@ -38,7 +38,7 @@ def test_loading_gives_back_weights_and_the_rest(tmp_path):
     source, target = linear(), linear()
     Checkpointer(source, str(tmp_path)).save("a", iteration=41)
     rest = Checkpointer(target, "", complete=True).load(str(tmp_path / "a.pth"))
-    assert rest == {"iteration": 41}
+    assert rest == {"iteration": 41, **MARK}
     assert torch.equal(target["body"].weight, source["body"].weight)
 
 

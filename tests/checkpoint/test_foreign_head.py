@@ -2,6 +2,8 @@
 
 import pickle
 
+from maskrcnn_repro import __version__
+from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.foreign_head import foreign_owner, refuse_other_head
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.errors import CheckpointError
@@ -59,6 +61,7 @@ def test_heads_that_read_such_features_take_them(cfg, tmp_path, key, value):
         ),
         ({"model": {}, "optimizer": {}, "scheduler": {}}, False, "Detectron2's own trainer"),
         ({"model": {}, "trainer": {"hooks": {"Clock": {}}}}, False, ""),
+        ({"model": {}, "maskrcnn_repro": {"version": "2"}, "trainer": {"hooks": {}}}, False, ""),
         ({"model": {}}, False, ""),
     ],
 )
@@ -67,6 +70,6 @@ def test_owners_are_told_by_what_a_file_holds(content, is_pickle, owner):
 
 
 def test_a_checkpoint_of_this_project_is_taken(cfg, tmp_path):
-    path = tmp_path / "model_final.pth"
-    torch.save({"model": {"w": torch.zeros(1)}, "trainer": {"hooks": {"Clock": {}}}}, path)
-    assert refuse_other_head(cfg, str(path)) is None
+    Checkpointer(torch.nn.Linear(1, 1), str(tmp_path), trainer=torch.nn.Linear(1, 1)).save("a")
+    assert torch.load(tmp_path / "a.pth")["maskrcnn_repro"] == {"version": __version__}
+    assert refuse_other_head(cfg, str(tmp_path / "a.pth")) is None

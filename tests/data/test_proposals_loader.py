@@ -4,9 +4,10 @@ from maskrcnn_repro.data import register_custom
 from maskrcnn_repro.data.loader import (
     build_test_loader,
     build_train_loader,
-    training_mapper,
     training_records,
+    with_sources,
 )
+from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.data.proposals.detectron2_format import import_pickle
 from maskrcnn_repro.data.proposals.mapper import placed
 from maskrcnn_repro.data.proposals.prepare import prepare_proposals, stores_of
@@ -70,7 +71,8 @@ def test_training_input_equals_detectron2s(data, file, cache, sizes, topk, catal
     prepare_proposals(cfg, training=True)
     stores = stores_of(cfg, "TRAIN")
     records = training_records(cfg, stores)
-    ours, theirs = training_mapper(cfg, records, stores), DatasetMapper(cfg, True)
+    ours = with_sources(cfg, TrainMapper(cfg, True), records, stores)
+    theirs = DatasetMapper(cfg, True)
     images = []
     for seed, (mine, other) in enumerate(
         zip(

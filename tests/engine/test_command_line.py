@@ -1,7 +1,8 @@
 """Command line, devices and processes: what is accepted, and one sentence for what is not."""
 
 from maskrcnn_repro.engine.launch import Processes, agreed, under_torchrun
-from maskrcnn_repro.engine.main import config_from, main, parse, resolve_device
+from maskrcnn_repro.engine.main import config_from, main, parse
+from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.errors import ConfigError, UserError
 
 import pytest

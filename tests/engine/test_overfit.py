@@ -10,7 +10,7 @@ import os
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.loader import build_train_loader
 from maskrcnn_repro.engine.optimizer import build_optimizer
-from maskrcnn_repro.engine.setup import complete_config
+from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.evaluation.coco import evaluate
 from maskrcnn_repro.tables.paper.experiments import find_experiment
 
@@ -83,7 +83,7 @@ def config(experiment, data):
         "SOLVER.BASE_LR": rate,
     }
     cfg.merge_from_list([word for pair in settings.items() for word in pair])
-    return complete_config(cfg, training=True)
+    return resolve_config(cfg, training=True)
 
 
 def trained(cfg):

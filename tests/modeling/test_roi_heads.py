@@ -271,10 +271,10 @@ def test_empty_batches(storage, shapes, name, mask_head):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"MODEL.ROI_HEADS.RES5_STRIDE": 3}, "RES5_STRIDE is 3; it must be 1 or 2"),
-        ({"MODEL.ROI_HEADS.RES5_BLOCKS": 0}, "RES5_BLOCKS is 0; it must be 1, 2 or 3"),
-        ({"MODEL.ROI_HEADS.RES5_BLOCKS": 4}, "RES5_BLOCKS is 4; it must be 1, 2 or 3"),
-        ({"MODEL.KEYPOINT_ON": True}, "KEYPOINT_ON True needs .*'PaperStandardROIHeads'"),
+        ({"MODEL.ROI_HEADS.RES5_STRIDE": 3}, "RES5_STRIDE 3 does not exist. It may be 1, 2"),
+        ({"MODEL.ROI_HEADS.RES5_BLOCKS": 0}, "RES5_BLOCKS 0 does not exist. It may be 1, 2, 3"),
+        ({"MODEL.ROI_HEADS.RES5_BLOCKS": 4}, "RES5_BLOCKS 4 does not exist. It may be 1, 2, 3"),
+        ({"MODEL.KEYPOINT_ON": True}, "KEYPOINT_ON True, but .*choose 'PaperStandardROIHeads'"),
         ({"MODEL.ROI_OP.NAME": "RoIAlign"}, "'RoIAlign'.*Did you mean 'RoIAlignMax'"),
         (
             {"MODEL.ROI_OP.NAME": "RoIAlignAve", "MODEL.ROI_MASK_HEAD.ROI_OP": "RoIPool"},

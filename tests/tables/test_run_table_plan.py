@@ -3,12 +3,19 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.records import State, hashes_of_file, read_record
+from maskrcnn_repro.tables.runs.records import (
+    State,
+    differences,
+    hashes_of_file,
+    read_config,
+    read_record,
+)
 from maskrcnn_repro.tables.runs.stage import MASKRCNN, STORE_PROPOSALS, Setting, StoreStage, shown
 from maskrcnn_repro.utils.provenance import config_hash
 
@@ -193,12 +200,29 @@ def test_the_device_and_workers_do_not_matter(fake):
     write_run(stage)
     path = stage.folder / "config.yaml"
     text = (
-        path.read_text().replace("DEVICE: auto", "DEVICE: cuda").replace("WORKERS: 4", "WORKERS: 0")
+        path.read_text()
+        .replace("DEVICE: cpu", "DEVICE: cuda:9")
+        .replace("WORKERS: 4", "WORKERS: 0")
     )
     assert text != path.read_text()
     path.write_text(text)
     stage.results.write_text(results_of(stage, path, {"bbox": {"AP": 1.0}}))
     assert stage.status().state is State.DONE
+
+
+def test_a_key_that_is_younger_than_a_record_had_its_default(fake):
+    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    write_run(stage)
+    path = stage.folder / "config.yaml"
+    text = path.read_text().replace("TRAINER: ''\n", "")
+    assert text != path.read_text()
+    path.write_text(text)
+    stage.results.write_text(results_of(stage, path, {"bbox": {"AP": 1.0}}))
+    assert stage.status().state is State.DONE
+    other = plan(["joint"], [1], replace(fake.setting, overrides=("TRAINER", "a:B")), fake.known)
+    assert differences(other.stages[0].config, read_config(path), {"OUTPUT_DIR"}) == [
+        "TRAINER is '', planned 'a:B'"
+    ]
 
 
 def test_the_hash_of_a_config_file_is_the_one_in_results(fake):

@@ -12,7 +12,7 @@ from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.loader import build_train_loader
 from maskrcnn_repro.data.synthetic.mini_coco import MINI_COCO
 from maskrcnn_repro.engine.optimizer import build_optimizer
-from maskrcnn_repro.engine.setup import complete_config
+from maskrcnn_repro.engine.resolve import resolve_config
 
 import torch
 from detectron2.engine import HookBase, SimpleTrainer, hooks
@@ -86,7 +86,7 @@ def loss_curve(
             *("DATASETS.TEST", "()"),
         ],
     )
-    cfg = complete_config(cfg, training=True)
+    cfg = resolve_config(cfg, training=True)
     torch.set_num_threads(1)
     seed_all_rng(seed)
     model = build_model(cfg)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from maskrcnn_repro._version import __version__
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import replaced, write_text
 from maskrcnn_repro.utils.pickles import InertUnpickler, as_array, entries, plain
@@ -32,6 +33,8 @@ T = TypeVar("T")
 PREDICTORS = frozenset({"cls_score", "bbox_pred", "predictor", "score_lowres"})
 # Set from the config when a checkpoint lacks them.
 OPTIONAL = frozenset({"pixel_mean", "pixel_std"})
+MARK = {"maskrcnn_repro": {"version": __version__}}
+"""What a checkpoint holds that this project wrote."""
 SHOWN = 3
 UNREADABLE = (
     RuntimeError,
@@ -108,7 +111,7 @@ class Checkpointer(DetectionCheckpointer):
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
         path = Path(self.save_dir) / f"{name}.pth"
         with replaced(path) as beside:
-            torch.save({"model": self.model.state_dict(), **states, **kwargs}, beside)
+            torch.save({"model": self.model.state_dict(), **MARK, **states, **kwargs}, beside)
         self.tag_last_checkpoint(path.name)
         logger.info("Checkpoint %s", path)
 

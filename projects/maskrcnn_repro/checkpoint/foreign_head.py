@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from maskrcnn_repro.checkpoint.checkpointer import local_file, read_content
+from maskrcnn_repro.checkpoint.checkpointer import MARK, local_file, read_content
 from maskrcnn_repro.errors import CheckpointError
 
 from detectron2.config import CfgNode
@@ -45,9 +45,11 @@ def foreign_owner(content: Mapping[str, Any], *, is_pickle: bool) -> str:
     """
     if is_pickle:
         return str(content.get("__author__", "Detectron"))
+    if MARK.keys() <= content.keys():
+        return ""
     trainer = content.get("trainer")
     # Detectron2 stored optimiser and scheduler before it had trainers with a state.
     if trainer is None:
         return "Detectron2's own trainer" if {"optimizer", "scheduler"} <= content.keys() else ""
-    # The one hook that this project adds to every training.
+    # Before checkpoints had the mark: the one hook that this project adds to every training.
     return "" if "Clock" in trainer.get("hooks", {}) else "Detectron2's own trainer"

@@ -1,17 +1,20 @@
-"""Mistakes in a config that would show only later, or as a traceback from deep inside: found at start."""
+"""Mistakes in a config that would show only later, or as a traceback from deep inside: found at start.
+
+A check of what one module alone reads stands in that module and is called from here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from maskrcnn_repro.data.loader import CHANNELS
+from maskrcnn_repro.data.cached_images import CHANNELS
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
-from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from maskrcnn_repro.modeling.mask_head import MASK_LOSS_REGISTRY, build_mask_loss
-from maskrcnn_repro.modeling.mask_head.losses import SOFTMAX_MASKS
-from maskrcnn_repro.modeling.meta_arch import MASK_OUTPUTS, PRECISIONS
+from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, check_choice
+from maskrcnn_repro.modeling.mask_head import build_mask_loss
+from maskrcnn_repro.modeling.meta_arch import check_inference
+from maskrcnn_repro.modeling.roi_heads import check_res5
 from maskrcnn_repro.modeling.tta import check_views
 from maskrcnn_repro.pooler_keys import HEADS
 from maskrcnn_repro.roi_ops import ROI_OP_REGISTRY
@@ -28,7 +31,6 @@ from detectron2.modeling import (
     ROI_MASK_HEAD_REGISTRY,
     RPN_HEAD_REGISTRY,
 )
-from detectron2.modeling.roi_heads import Res5ROIHeads
 
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
@@ -41,7 +43,6 @@ REGISTRIES = {
     **{f"MODEL.{head}.ROI_OP": ROI_OP_REGISTRY for head in HEADS},
     "MODEL.ROI_BOX_HEAD.NAME": ROI_BOX_HEAD_REGISTRY,
     "MODEL.ROI_MASK_HEAD.NAME": ROI_MASK_HEAD_REGISTRY,
-    "MODEL.ROI_MASK_HEAD.LOSS": MASK_LOSS_REGISTRY,
     "MODEL.ROI_KEYPOINT_HEAD.NAME": ROI_KEYPOINT_HEAD_REGISTRY,
 }
 # Names that are no class: a stored file stands in, (C4) the head is part of the RoI heads, or the RoI
@@ -53,11 +54,6 @@ SPECIAL = {
     **{f"MODEL.{head}.ROI_OP": ("",) for head in HEADS},
 }
 CHOICES: dict[str, Collection[object]] = {
-    "MODEL.ROI_HEADS.RES5_STRIDE": (1, 2),
-    "MODEL.ROI_HEADS.RES5_BLOCKS": (1, 2, 3),
-    "MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE": SOFTMAX_MASKS,
-    "MODEL.INFERENCE.PRECISION": PRECISIONS,
-    "MODEL.INFERENCE.MASK_OUTPUT": MASK_OUTPUTS,
     "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
     "SOLVER.LR_SCHEDULER_NAME": (
         "WarmupMultiStepLR",
@@ -107,10 +103,10 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
         CheckpointError: the weights file does not exist.
     """
     for key, registry in REGISTRIES.items():
-        known = [name for name, _ in registry]
-        check_choice(cfg, key, [*known, *SPECIAL.get(key, ())])
+        names = [name for name, _ in registry]
+        check_choice(key, value_of(cfg, key), [*names, *SPECIAL.get(key, ())])
     for key, allowed in CHOICES.items():
-        check_choice(cfg, key, allowed)
+        check_choice(key, value_of(cfg, key), allowed)
     for key in AT_LEAST_ONE:
         _check_at_least_one(cfg, key)
     for key in UNUSED:
@@ -120,8 +116,9 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
         check_views(cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE)
     if cfg.MODEL.MASK_ON:
         build_mask_loss(cfg)
+    check_inference(cfg)
+    check_res5(cfg, ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME))
     _check_channels(cfg)
-    _check_res5_heads(cfg)
     for key, (neutral, part) in READ_BY.items():
         _check_read(cfg, key, neutral, part)
     needed = "TRAIN" if training else "TEST"
@@ -131,15 +128,6 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     _check_weights(cfg.MODEL.WEIGHTS)
     if training:
         _check_schedule(cfg, world_size)
-
-
-def check_choice(cfg: CfgNode, key: str, allowed: Collection[object]) -> None:
-    """Raise ConfigError unless the value of ``key`` is one of ``allowed``."""
-    value = value_of(cfg, key)
-    if value not in allowed:
-        names = sorted(str(name) or repr("") for name in allowed)
-        hint = did_you_mean(str(value), names)
-        raise ConfigError(f"{key} {value!r} does not exist.{hint} It may be {', '.join(names)}.")
 
 
 def value_of(cfg: CfgNode, key: str) -> object:
@@ -164,21 +152,6 @@ def _check_channels(cfg: CfgNode) -> None:
         raise ConfigError(
             f"MODEL.PIXEL_MEAN {list(mean)} and MODEL.PIXEL_STD {list(std)} must have "
             f"{' or '.join(map(str, allowed))} values each: INPUT.FORMAT is {image_format!r}."
-        )
-
-
-def _check_res5_heads(cfg: CfgNode) -> None:
-    name, features = cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.ROI_HEADS.IN_FEATURES
-    if not issubclass(ROI_HEADS_REGISTRY.get(name), Res5ROIHeads):
-        return
-    if cfg.MODEL.KEYPOINT_ON:
-        raise ConfigError(
-            f"MODEL.KEYPOINT_ON True, but MODEL.ROI_HEADS.NAME {name!r} has no keypoint branch; choose "
-            "'PaperStandardROIHeads'."
-        )
-    if len(features) != 1:
-        raise ConfigError(
-            f"MODEL.ROI_HEADS.IN_FEATURES {features} must be one feature map for {name!r} (C4)."
         )
 
 

@@ -11,29 +11,33 @@ from maskrcnn_cli.parsing import UsageError
 from maskrcnn_cli.training import TRAIN
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine.launch import Processes, launch
+from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.run import run
+from maskrcnn_repro.engine.trainer import Trainer, name_of
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.utils.command_line import exit_status
 
-import torch
 from detectron2.config import CfgNode
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, trainer: type[Trainer] | None = None) -> int:
     """Train or evaluate as the command line says.
 
     Args:
         argv: the arguments without the program's name; by default the process's own.
+        trainer: a subclass of :class:`Trainer` at the top of its module, in place of the config's ``TRAINER``.
 
     Returns:
         The exit status: 0, or 2 after a user's error, which is told in one sentence on stderr.
     """
-    return exit_status(lambda: start(parse(argv)))
+    return exit_status(lambda: start(parse(argv), trainer))
 
 
-def start(args: argparse.Namespace) -> None:
-    """Train or evaluate in the processes that a parsed command line asks for."""
+def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> None:
+    """Train or evaluate in the processes that a parsed command line asks for; see :func:`main`."""
     cfg = config_from(args)
+    if trainer is not None:
+        cfg.TRAINER = name_of(trainer)
     launch(run, processes_of(args, cfg), (cfg, args.resume, args.eval_only))
 
 
@@ -72,24 +76,3 @@ def config_from(args: argparse.Namespace) -> CfgNode:
     cfg.DATASETS.CUSTOM = (*cfg.DATASETS.CUSTOM, *own)
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
     return cfg
-
-
-def resolve_device(name: str) -> str:
-    """Return ``cuda`` or ``cpu`` for ``auto``, other names unchanged.
-
-    Raises:
-        ConfigError: the name is no device, or there is no such GPU.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"MODEL.DEVICE {name!r} is not one of auto, cpu, cuda, cuda:N."
-        ) from error
-    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
-        raise ConfigError(
-            f"MODEL.DEVICE {name!r}, but PyTorch sees {count} GPUs here; use MODEL.DEVICE auto or cpu."
-        )
-    return name

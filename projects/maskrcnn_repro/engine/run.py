@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import logging
-import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
 from maskrcnn_repro.engine.launch import agreed
-from maskrcnn_repro.engine.setup import complete_config, enter_folder, start
-from maskrcnn_repro.engine.trainer import laid_out, train
+from maskrcnn_repro.engine.report import evaluation_folder, say_where
+from maskrcnn_repro.engine.resolve import resolve_config
+from maskrcnn_repro.engine.setup import enter_folder, start
+from maskrcnn_repro.engine.trainer import trainer_of
 from maskrcnn_repro.errors import CheckpointError
-from maskrcnn_repro.evaluation.coco import Metrics, evaluate, flat, predictions_file
-from maskrcnn_repro.evaluation.table import metrics_table
-from maskrcnn_repro.utils.provenance import Progress, write_results
-from maskrcnn_repro.visualization.sheet import write_sheet
+from maskrcnn_repro.utils.provenance import Progress
 
 from detectron2.config import CfgNode
-from detectron2.evaluation import verify_results
-from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
 
 logger = logging.getLogger(__name__)
-PICTURE = "predictions.png"
 
 
-def run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
+def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
     """Train, or with ``eval_only`` evaluate; called in every process of a run.
 
     Training writes into OUTPUT_DIR, an evaluation alone only below its ``inference`` folder.
 
+    Args:
+        cfg: as :func:`maskrcnn_repro.config.load_config` returns it; ``TRAINER`` names the trainer.
+        resume: continue from, or evaluate, the last checkpoint of OUTPUT_DIR.
+        eval_only: evaluate.
+
     Raises:
         UserError: something that the user can mend.
     """
-    cfg = agreed(lambda: complete_config(cfg, training=not eval_only))
+    cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
+    trainer = trainer_of(cfg)
     output = Path(cfg.OUTPUT_DIR)
     with ExitStack() as stack:
         fresh = not (resume or eval_only)
@@ -47,15 +46,13 @@ def run(cfg: CfgNode, resume: bool, eval_only: bool) -> None:
         cfg = start(stack, cfg, folder, resume=resume and not eval_only)
         if eval_only:
             model, progress = load_trained(cfg, resume=resume)
-            report(cfg, model, folder, progress)
+            trainer.report(cfg, model, folder, progress)
         else:
-            train(
-                cfg,
-                resume=resume,
-                report=lambda model, progress: report(cfg, model, folder, progress),
-            )
+            training = trainer(cfg)
+            training.resume_or_load(resume=resume)
+            training.train()
         if comm.is_main_process():
-            _say_where(cfg, folder)
+            say_where(cfg, folder)
 
 
 def load_trained(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Progress]:
@@ -66,7 +63,7 @@ def load_trained(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Progress]:
     """
     path = weights_of(cfg, resume=resume)
     refuse_other_head(cfg, path)
-    model = laid_out(cfg, build_model(cfg))
+    model = trainer_of(cfg).build_model(cfg)
     logger.info("Weights: %s", path)
     checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, complete=True)
     return model, Progress.of_checkpoint(checkpointer.load(path, checkpointables=[]))
@@ -87,53 +84,3 @@ def weights_of(cfg: CfgNode, *, resume: bool) -> str:
             "MODEL.WEIGHTS FILE."
         )
     return path
-
-
-def report(cfg: CfgNode, model: nn.Module, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Evaluate ``model`` on all test sets; write the table, ``results.json`` and the picture.
-
-    Returns:
-        Metrics by task, or by data set and task if there are several sets; empty in other processes
-        than the main one.
-    """
-    begin = time.perf_counter()
-    metrics = evaluate(cfg, model, evaluation_folder(cfg))
-    seconds = time.perf_counter() - begin
-    if not comm.is_main_process():
-        return {}
-    for name, tasks in metrics.items():
-        logger.info("%s after %d iterations:\n%s", name, progress.iterations, metrics_table(tasks))
-    verify_results(cfg, flat(metrics))
-    write_results(folder / "results.json", cfg, progress, eval_seconds=seconds, metrics=metrics)
-    _draw(cfg, metrics, folder, progress)
-    return flat(metrics)
-
-
-def evaluation_folder(cfg: CfgNode) -> Path:
-    """Return where predictions go, and all files of an evaluation alone."""
-    return Path(cfg.OUTPUT_DIR) / "inference"
-
-
-def _draw(cfg: CfgNode, metrics: Metrics, folder: Path, progress: Progress) -> None:
-    if cfg.TEST.SHEET_IMAGES > 0:
-        name = cfg.DATASETS.TEST[0]
-        write_sheet(
-            folder / PICTURE,
-            dataset=name,
-            predictions=predictions_file(evaluation_folder(cfg), name, metrics[name]),
-            images=cfg.TEST.SHEET_IMAGES,
-            threshold=cfg.TEST.SHEET_SCORE_THRESH,
-            metrics=metrics[name],
-            caption=f"{progress.iterations} iterations · {BACKEND} · {name}",
-        )
-
-
-def _say_where(cfg: CfgNode, folder: Path) -> None:
-    results = folder / "results.json"
-    if cfg.DATASETS.TEST and results.is_file():
-        print(f"Results: {results}", flush=True)
-    picture, weights = folder / PICTURE, Path(cfg.OUTPUT_DIR) / "model_final.pth"
-    if cfg.DATASETS.TEST and cfg.TEST.SHEET_IMAGES > 0 and picture.is_file():
-        print(f"Picture of predictions beside ground truth: {picture}", flush=True)
-    elif weights.is_file():
-        print(f"Weights: {weights}", flush=True)

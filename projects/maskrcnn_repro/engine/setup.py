@@ -1,4 +1,4 @@
-"""What every process does before it trains or evaluates, apart from building the model."""
+"""What every process does between the resolved config and the model: folder, log, seeds, config.yaml."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from pathlib import Path
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._version import __version__
-from maskrcnn_repro.data import prepare_data
-from maskrcnn_repro.data.proposals.prepare import prepare_proposals
-from maskrcnn_repro.engine.checks import check_config
-from maskrcnn_repro.plugins import load_plugins, loaded_plugins
+from maskrcnn_repro.plugins import loaded_plugins
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.lock import locked, refuse_used
 from maskrcnn_repro.utils.logs import logging_to
@@ -20,32 +17,11 @@ from maskrcnn_repro.utils.logs import logging_to
 import torch
 import yaml
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 
 logger = logging.getLogger(__name__)
-
-
-def complete_config(cfg: CfgNode, *, training: bool) -> CfgNode:
-    """Return a frozen copy of ``cfg``: plug-ins loaded, data registered, classes counted, all checked.
-
-    Registrations are not inherited by spawned processes, so each one calls this.
-
-    Raises:
-        UserError: see :func:`maskrcnn_repro.engine.checks.check_config`, and of the data.
-    """
-    load_plugins(cfg.PLUGINS)
-    cfg = cfg.clone()
-    cfg.defrost()
-    # Batch, rate and schedule follow the number of processes if SOLVER.REFERENCE_WORLD_SIZE is set.
-    cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-    check_config(cfg, comm.get_world_size(), training=training)
-    prepare_data(cfg)
-    prepare_proposals(cfg, training=training)
-    cfg.freeze()
-    return cfg
 
 
 def enter_folder(stack: ExitStack, folder: Path, *, fresh: bool) -> None:

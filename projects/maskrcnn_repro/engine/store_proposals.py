@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.checkpoint.checkpointer import local_file
-from maskrcnn_repro.data.loader import build_test_loader
 from maskrcnn_repro.data.proposals.prepare import PRECOMPUTED
 from maskrcnn_repro.data.proposals.store import SUFFIX, ProposalStore, digest_of
 from maskrcnn_repro.data.proposals.writer import StoreWriter
 from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.run import load_trained, weights_of
-from maskrcnn_repro.engine.setup import complete_config, enter_folder, start
+from maskrcnn_repro.engine.setup import enter_folder, start
+from maskrcnn_repro.engine.trainer import trainer_of
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.evaluation.recall import proposal_recall
 from maskrcnn_repro.evaluation.table import PROPOSALS, metrics_table
@@ -135,7 +136,7 @@ def _of_rpn_alone(cfg: CfgNode, datasets: Sequence[str]) -> CfgNode:
     cfg.MODEL.MASK_ON = cfg.MODEL.KEYPOINT_ON = cfg.MODEL.LOAD_PROPOSALS = False
     names = datasets or (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), tuple(dict.fromkeys(names))
-    return complete_config(cfg, training=False)
+    return resolve_config(cfg, training=False)
 
 
 def _is_written(folder: Path, dataset: str, origin: Mapping[str, Any]) -> bool:
@@ -164,7 +165,7 @@ def _store(
 ) -> None:
     """Run the model over a data set; each process writes its images, the main one joins them."""
     rank, processes = comm.get_rank(), comm.get_world_size()
-    loader = build_test_loader(cfg, dataset)
+    loader = trainer_of(cfg).build_test_loader(cfg, dataset)
     path = store_folder(folder, dataset)
     writer = StoreWriter(path, part=rank)
     logger.info("Proposals of %s", dataset)

@@ -1,24 +1,43 @@
-"""The training loop: Detectron2's trainer and hooks, put together for one or many processes."""
+"""The trainer: Detectron2's loop, with the method names of its ``DefaultTrainer``, made to be subclassed.
+
+docs/trainer.md shows a subclass with a hook, a mapper and an evaluator of its own.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.class_map import mapped_weights
-from maskrcnn_repro.data.loader import build_train_loader
+from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
+from maskrcnn_repro.data.mapper import TrainMapper
+from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
 from maskrcnn_repro.engine.optimizer import build_optimizer
+from maskrcnn_repro.engine.report import evaluation_folder, write_report
+from maskrcnn_repro.errors import ConfigError, did_you_mean
+from maskrcnn_repro.evaluation.coco import Metrics, build_evaluator, evaluate
 from maskrcnn_repro.modeling.freezing import freeze_backbone
+from maskrcnn_repro.plugins import loaded_plugins
 from maskrcnn_repro.utils.provenance import Progress
-from maskrcnn_repro.utils.randomness import Purpose, seed_everything
 
 import torch
 import torch.distributed as dist
 from detectron2.config import CfgNode
-from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, default_writers, hooks
+from detectron2.engine import (
+    AMPTrainer,
+    HookBase,
+    SimpleTrainer,
+    TrainerBase,
+    default_writers,
+    hooks,
+)
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
@@ -26,108 +45,255 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 logger = logging.getLogger(__name__)
-WRITE_PERIOD = 20
-"""Iterations between two lines on the console, in metrics.json and in TensorBoard."""
 
 
-class Clock(HookBase):
-    """Seconds spent in iterations (data and step), over all resumptions; evaluation is not counted."""
+class Trainer(TrainerBase):
+    """Trains and evaluates the model of a config; override a ``build_*`` method to replace a part.
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def before_step(self) -> None:
-        """Start."""
-        self._begin = time.perf_counter()
-
-    def after_step(self) -> None:
-        """Stop."""
-        self.seconds += time.perf_counter() - self._begin
-
-    def state_dict(self) -> dict[str, float]:
-        """Return what a checkpoint keeps."""
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Carry on where a checkpoint stopped."""
-        self.seconds = state_dict["seconds"]
-
-
-class StepSeed(HookBase):
-    """Seeds each iteration by itself, so that a resumed run goes on with the numbers of the unbroken one.
+    As Detectron2's ``DefaultTrainer``, with an exact resume and the same numbers for any number of
+    data-loader workers. :meth:`build_hooks` names additional hooks alone: clock, seeds, schedule,
+    checkpoints, evaluation and writers stand around them and cannot be lost.
 
     Args:
-        seed: of the training, 0 or more.
-    """
+        cfg: of :func:`maskrcnn_repro.engine.resolve.resolve_config`, with ``SEED`` 0 or more.
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-
-    def before_step(self) -> None:
-        """Seed this iteration; its images are seeded one by one in the loader."""
-        seed_everything(self.seed, Purpose.STEP, self.trainer.iter, comm.get_rank())
-
-
-Report = Callable[[nn.Module, Progress], dict[str, Any]]
-"""Evaluates a model and returns nested metrics."""
-
-
-def train(cfg: CfgNode, *, resume: bool, report: Report) -> None:
-    """Train as ``cfg`` says and call ``report`` every TEST.EVAL_PERIOD iterations and at the end.
-
-    Args:
-        cfg: frozen config.
-        resume: continue from the last checkpoint of OUTPUT_DIR, if there is one.
-        report: the evaluation; called in every process.
+    Attributes:
+        cfg: the config.
+        model: the model, in DistributedDataParallel if there are several processes.
+        optimizer: the optimiser.
+        scheduler: of the learning rate.
+        checkpointer: writes and reads ``OUTPUT_DIR``.
+        clock: seconds spent in iterations.
 
     Raises:
-        CheckpointError: the weights to start from cannot be read or do not fit.
+        ConfigError: ``SEED`` is negative; a run draws one before it builds its trainer.
     """
-    model = laid_out(cfg, build_model(cfg))
-    if cfg.MODEL.BACKBONE.FREEZE_ALL:
-        freeze_backbone(model)
-    logger.debug("Model:\n%s", model)
-    optimizer = build_optimizer(cfg, model)
-    loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-    trainer = loop(distributed(model), (), optimizer)
-    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, trainer=trainer)
-    clock = Clock()
-    last = cfg.SOLVER.MAX_ITER
 
-    def evaluate() -> dict[str, Any]:
-        sync_buffers(model)
-        return report(model, Progress(min(trainer.iter + 1, last), clock.seconds))
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        if cfg.SEED < 0:
+            raise ConfigError(f"SEED {cfg.SEED} is no seed of a Trainer; give it one of 0 or more.")
+        self.cfg = cfg
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self._bare_model = self.build_model(cfg)
+        if cfg.MODEL.BACKBONE.FREEZE_ALL:
+            freeze_backbone(self._bare_model)
+        logger.debug("Model:\n%s", self._bare_model)
+        self.optimizer = self.build_optimizer(cfg, self._bare_model)
+        self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
+        self.model = distributed(self._bare_model)
+        # What an iteration does is Detectron2's; its hooks and its loop are those of this class.
+        loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        self._step = loop(self.model, (), self.optimizer)
+        self._step.after_backward = self.after_backward
+        self.checkpointer = Checkpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.clock = Clock()
+        self.register_hooks(self._all_hooks())
 
-    # Order: what a checkpoint keeps comes before it; a failing evaluation leaves a checkpoint.
-    steps = [
-        StepSeed(cfg.SEED),
-        hooks.IterationTimer(),
-        clock,
-        hooks.LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer)),
-        hooks.PeriodicCheckpointer(checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD),
-    ]
-    if cfg.DATASETS.TEST:
-        steps.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, evaluate))
-    if comm.is_main_process():
-        steps.append(hooks.PeriodicWriter(default_writers(cfg.OUTPUT_DIR, last), WRITE_PERIOD))
-    trainer.register_hooks(steps)
+    # --- parts to replace
 
-    first = 0
-    resumes = resume and checkpointer.has_checkpoint()
-    if cfg.MODEL.WEIGHTS_DATASET and not resumes:
-        model.load_state_dict(mapped_weights(cfg))
-    else:
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    if resumes:
-        first = trainer.iter + 1
-        logger.info("Resuming at iteration %d of %d", first, last)
-    trainer.reset_data_loader(lambda: build_train_loader(cfg, first))
-    trainer.train(first, last)
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        """Return the model with random weights, in the memory layout of ``MODEL.CHANNELS_LAST``."""
+        model = build_model(cfg)
+        return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimiser of ``SOLVER.OPTIMIZER`` over the parameters of ``model``."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+        """Return the schedule of ``SOLVER.LR_SCHEDULER_NAME``, called once an iteration."""
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_mapper(cls, cfg: CfgNode) -> Mapper:
+        """Return what makes the model's input of a dataset dict in training.
+
+        ``DATALOADER.CACHE_IMAGES`` and stored proposals work with every mapper that reads its image with
+        ``detectron2.data.detection_utils.read_image``, as subclasses of ``DatasetMapper`` do.
+        """
+        return TrainMapper(cfg, True)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode, first: int = 0) -> Iterable[list[dict[str, Any]]]:
+        """Return the endless loader of training batches.
+
+        Args:
+            cfg: the config.
+            first: the iteration whose batch comes first; a resumed training is exact if this is heeded.
+        """
+        return build_train_loader(cfg, first, cls.build_train_mapper(cfg))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, name: str) -> Iterable[list[dict[str, Any]]]:
+        """Return the loader of all images of a data set, for evaluation."""
+        return build_test_loader(cfg, name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
+        """Return the evaluator of a data set; several go into Detectron2's ``DatasetEvaluators``.
+
+        Args:
+            cfg: the config.
+            name: of the data set.
+            folder: for its predictions; reports and pictures read what the default one writes there.
+        """
+        return build_evaluator(cfg, name, folder)
+
+    def build_hooks(self) -> list[HookBase | None]:
+        """Return additional hooks, none by default.
+
+        They run after the update and the schedule of an iteration and before its checkpoint, which keeps
+        the state of those that have a ``state_dict``.
+        """
+        return []
+
+    # --- what they are put together to
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Continue from the last checkpoint of OUTPUT_DIR, or load ``MODEL.WEIGHTS``.
+
+        Args:
+            resume: False, or no checkpoint: start with ``MODEL.WEIGHTS``, if ``MODEL.WEIGHTS_DATASET`` is
+                set with its last layers mapped to other classes.
+
+        Raises:
+            CheckpointError: the weights cannot be read or do not fit.
+        """
+        resumes = resume and self.checkpointer.has_checkpoint()
+        if self.cfg.MODEL.WEIGHTS_DATASET and not resumes:
+            self._bare_model.load_state_dict(mapped_weights(self.cfg))
+        else:
+            self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if resumes:
+            self.start_iter = self.iter + 1
+            logger.info("Resuming at iteration %d of %d", self.start_iter, self.max_iter)
+
+    def train(self) -> None:
+        """Train up to ``SOLVER.MAX_ITER``; called in every process."""
+        first = self.start_iter
+        self._step.reset_data_loader(lambda: self.build_train_loader(self.cfg, first))
+        super().train(first, self.max_iter)
+
+    def run_step(self) -> None:
+        """Do one iteration: a batch, losses, gradients, an update."""
+        self._step.iter = self.iter
+        self._step.run_step()
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> Metrics:
+        """Evaluate ``model`` on all sets of ``DATASETS.TEST``; called in every process.
+
+        Args:
+            cfg: the config.
+            model: not in DistributedDataParallel.
+            folder: for predictions, one folder for each set; by default ``OUTPUT_DIR/inference``.
+
+        Returns:
+            Data set, task, metric: points, 0 to 100; in the main process alone.
+        """
+        return evaluate(
+            cfg,
+            model,
+            folder or evaluation_folder(cfg),
+            loader_of=cls.build_test_loader,
+            evaluator_of=cls.build_evaluator,
+        )
+
+    @classmethod
+    def report(
+        cls, cfg: CfgNode, model: nn.Module, folder: Path, progress: Progress
+    ) -> dict[str, Any]:
+        """Evaluate, and write table, ``results.json`` and picture into ``folder``.
+
+        Returns:
+            Metrics by task, or by data set and task if there are several sets; empty in other processes
+            than the main one.
+        """
+        begin = time.perf_counter()
+        metrics = cls.test(cfg, model)
+        seconds = time.perf_counter() - begin
+        if not comm.is_main_process():
+            return {}
+        return write_report(cfg, metrics, folder, progress, seconds)
+
+    # --- what a subclass keeps
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps beside the model: iteration, hooks, optimiser, loss scale."""
+        return {**self._step.state_dict(), **super().state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Carry on where a checkpoint stopped."""
+        super().load_state_dict(state_dict)
+        self._step.load_state_dict({k: v for k, v in state_dict.items() if k != "hooks"})
+
+    def _all_hooks(self) -> list[HookBase | None]:
+        """Return the hooks in their order.
+
+        What a checkpoint keeps comes before it, and a failing evaluation leaves a checkpoint. The seeds come
+        last before a step, so that no hook moves the numbers that it draws.
+        """
+        before: list[HookBase | None] = [
+            hooks.IterationTimer(),
+            self.clock,
+            hooks.LRScheduler(self.optimizer, self.scheduler),
+        ]
+        after: list[HookBase | None] = [
+            StepSeed(self.cfg.SEED),
+            hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD),
+        ]
+        if self.cfg.DATASETS.TEST:
+            after.append(hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate))
+        if comm.is_main_process():
+            writers = default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+            after.append(hooks.PeriodicWriter(writers, WRITE_PERIOD))
+        return [*before, *self.build_hooks(), *after]
+
+    def _evaluate(self) -> dict[str, Any]:
+        sync_buffers(self._bare_model)
+        progress = Progress(min(self.iter + 1, self.max_iter), self.clock.seconds)
+        return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
 
 
-def laid_out(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """Give the weights the memory layout of MODEL.CHANNELS_LAST; numbers stay the same up to rounding."""
-    return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
+def trainer_of(cfg: CfgNode) -> type[Trainer]:
+    """Return the class that ``cfg.TRAINER`` names: :class:`Trainer`, or a subclass as ``module:Class``.
+
+    Raises:
+        ConfigError: there is no such module or class, or it is no trainer.
+    """
+    if not cfg.TRAINER:
+        return Trainer
+    module_name, _, class_name = cfg.TRAINER.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the module raises
+        hint = did_you_mean(module_name, [plugin.module for plugin in loaded_plugins()])
+        raise ConfigError(
+            f"TRAINER {cfg.TRAINER!r}: module {module_name!r} cannot be imported "
+            f"({type(error).__name__}: {error}).{hint} It is written 'module:Class', and the module's folder "
+            "must be on PYTHONPATH."
+        ) from error
+    trainer: Any = getattr(module, class_name, None)
+    if not (isinstance(trainer, type) and issubclass(trainer, Trainer)):
+        names = [
+            name
+            for name, value in vars(module).items()
+            if isinstance(value, type) and issubclass(value, Trainer)
+        ]
+        raise ConfigError(
+            f"TRAINER {cfg.TRAINER!r}: module {module_name!r} has no subclass of Trainer with the name "
+            f"{class_name!r}.{did_you_mean(class_name, names)} It has {', '.join(names) or 'none'}."
+        )
+    return trainer
+
+
+def name_of(trainer: type[Trainer]) -> str:
+    """Return the value of ``cfg.TRAINER`` that names a class."""
+    return "" if trainer is Trainer else f"{trainer.__module__}:{trainer.__qualname__}"
 
 
 def distributed(model: nn.Module) -> nn.Module:

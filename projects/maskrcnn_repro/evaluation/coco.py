@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from maskrcnn_repro.evaluation.table import PROPOSALS
 from maskrcnn_repro.modeling.tta import TestTimeAugmentation
 
 from detectron2.config import CfgNode
-from detectron2.evaluation import COCOEvaluator, inference_on_dataset
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, inference_on_dataset
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -26,13 +26,23 @@ A region proposal network has the task ``box_proposals`` with ``AR@100``, ``ARs@
 """
 
 
-def evaluate(cfg: CfgNode, model: nn.Module, folder: Path) -> Metrics:
+def evaluate(
+    cfg: CfgNode,
+    model: nn.Module,
+    folder: Path,
+    *,
+    loader_of: Callable[[CfgNode, str], Iterable[list[dict[str, Any]]]] = build_test_loader,
+    evaluator_of: Callable[[CfgNode, str, Path], DatasetEvaluator] | None = None,
+) -> Metrics:
     """Evaluate ``model`` on every set of ``cfg.DATASETS.TEST``; called in every process.
 
     Args:
         cfg: the config.
         model: a Detectron2 model; left in the mode (training or not) that it was in.
         folder: each set's predictions go to a folder of its name in here.
+        loader_of: takes the config and a data set's name and returns its loader.
+        evaluator_of: takes these two and the set's folder and returns its evaluator; by default
+            :func:`build_evaluator`.
 
     Returns:
         The metrics in the main process; empty ones in the others.
@@ -40,21 +50,32 @@ def evaluate(cfg: CfgNode, model: nn.Module, folder: Path) -> Metrics:
     metrics = {}
     for name in cfg.DATASETS.TEST:
         # First: loading may write the JSON that the evaluator reads (generated data).
-        loader = build_test_loader(cfg, name)
-        encoded = cfg.MODEL.MASK_ON and cfg.MODEL.INFERENCE.MASK_OUTPUT == "rle"
-        evaluator = (RLEEvaluator if encoded else COCOEvaluator)(
-            name,
-            tasks=tasks_of(cfg),
-            output_dir=str(folder / name),
-            # The official code on every backend: an installed Detectron2 may have a compiled variant.
-            use_fast_impl=False,
-            kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
-        )
+        loader = loader_of(cfg, name)
+        evaluator = (evaluator_of or build_evaluator)(cfg, name, folder / name)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):  # the COCO code prints its tables
             metrics[name] = inference_on_dataset(detector_of(cfg, model, name), loader, evaluator)
         logger.debug("%s", printed.getvalue())
     return {name: dict(tasks) for name, tasks in metrics.items()}
+
+
+def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
+    """Return Detectron2's evaluator of what the model predicts on a data set, or the one of RLE masks.
+
+    Args:
+        cfg: the config.
+        name: of the data set.
+        folder: predictions go there.
+    """
+    encoded = cfg.MODEL.MASK_ON and cfg.MODEL.INFERENCE.MASK_OUTPUT == "rle"
+    return (RLEEvaluator if encoded else COCOEvaluator)(
+        name,
+        tasks=tasks_of(cfg),
+        output_dir=str(folder),
+        # The official code on every backend: an installed Detectron2 may have a compiled variant.
+        use_fast_impl=False,
+        kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+    )
 
 
 def detector_of(cfg: CfgNode, model: nn.Module, dataset: str) -> nn.Module:

@@ -18,7 +18,8 @@ RECALLS = ("AR", "ARs", "ARm", "ARl")
 def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     """Return COCO's metrics in points, one line per task; of proposals their recall, one per limit.
 
-    A dash stands where there is nothing to measure (no object of that size; keypoints have no APs).
+    A dash stands where there is nothing to measure (no object of that size; keypoints have no APs). Tasks of
+    a user's own evaluator have a line each.
     """
     precisions = [
         [TASKS[task], *(_points(values.get(column)) for column in COLUMNS)]
@@ -30,8 +31,14 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
         [f"{limit} proposals", *(_points(values.get(f"{column}@{limit}")) for column in RECALLS)]
         for limit in (LIMITS if values else ())
     ]
-    tables = [_table(precisions, COLUMNS)] if precisions or not recalls else []
+    others = [
+        f"{task}: {', '.join(f'{name} {_points(number)}' for name, number in numbers.items())}"
+        for task, numbers in tasks.items()
+        if task not in TASKS and task != PROPOSALS
+    ]
+    tables = [_table(precisions, COLUMNS)] if precisions or not (recalls or others) else []
     tables += [_table(recalls, RECALLS)] if recalls else []
+    tables += ["\n".join(others)] if others else []
     return "\n\n".join(tables)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
-from maskrcnn_repro.errors import ConfigError, did_you_mean
+from maskrcnn_repro.errors import ConfigError, check_choice
 from maskrcnn_repro.modeling.paste import paste_to_rles
 
 import torch
@@ -52,8 +52,7 @@ class MaskRCNN(GeneralizedRCNN):
         keep_images: bool = False,
         **parts: Any,
     ) -> None:
-        _check("PRECISION", precision, PRECISIONS)
-        _check("MASK_OUTPUT", mask_output, MASK_OUTPUTS)
+        _check_names(precision, mask_output)
         super().__init__(**parts)
         self.precision = PRECISIONS[precision]
         self.channels_last = channels_last
@@ -69,15 +68,10 @@ class MaskRCNN(GeneralizedRCNN):
         """Read ``MODEL.INFERENCE`` and ``MODEL.CHANNELS_LAST`` beside what Detectron2 reads.
 
         Raises:
-            ConfigError: a reduced precision with a keypoint head that would round coordinates to it.
+            ConfigError: see :func:`check_inference`.
         """
+        check_inference(cfg)
         keys = cfg.MODEL.INFERENCE
-        head = cfg.MODEL.ROI_KEYPOINT_HEAD.NAME
-        if cfg.MODEL.KEYPOINT_ON and keys.PRECISION != "float32" and head.startswith("KRCNN"):
-            raise ConfigError(
-                f"MODEL.INFERENCE.PRECISION {keys.PRECISION!r} would round keypoints to it in "
-                f"Detectron2's {head!r}; set MODEL.ROI_KEYPOINT_HEAD.NAME 'FCNKeypointHead'."
-            )
         return {
             **super().from_config(cfg),
             "precision": keys.PRECISION,
@@ -185,9 +179,20 @@ def _out_in_float32(layer: nn.Module, _: Any, output: Any) -> Any:
     return output if layer.training else tuple(tensor.float() for tensor in output)
 
 
-def _check(key: str, value: str, allowed: Any) -> None:
-    if value not in allowed:
+def check_inference(cfg: CfgNode) -> None:
+    """Raise ConfigError if a key of ``MODEL.INFERENCE`` has a value that no model can have.
+
+    A reduced precision does not go with a keypoint head that would round coordinates to it.
+    """
+    keys, head = cfg.MODEL.INFERENCE, cfg.MODEL.ROI_KEYPOINT_HEAD.NAME
+    _check_names(keys.PRECISION, keys.MASK_OUTPUT)
+    if cfg.MODEL.KEYPOINT_ON and keys.PRECISION != "float32" and head.startswith("KRCNN"):
         raise ConfigError(
-            f"MODEL.INFERENCE.{key} {value!r} does not exist.{did_you_mean(str(value), allowed)} "
-            f"It may be {', '.join(allowed)}."
+            f"MODEL.INFERENCE.PRECISION {keys.PRECISION!r} would round keypoints to it in "
+            f"Detectron2's {head!r}; set MODEL.ROI_KEYPOINT_HEAD.NAME 'FCNKeypointHead'."
         )
+
+
+def _check_names(precision: str, mask_output: str) -> None:
+    check_choice("MODEL.INFERENCE.PRECISION", precision, PRECISIONS)
+    check_choice("MODEL.INFERENCE.MASK_OUTPUT", mask_output, MASK_OUTPUTS)

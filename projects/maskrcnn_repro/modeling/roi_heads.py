@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.errors import ConfigError, check_choice
 from maskrcnn_repro.pooler_keys import HEADS, operation_of
 from maskrcnn_repro.roi_ops import build_pooler
 
@@ -54,20 +54,10 @@ class PaperRes5ROIHeads(Res5ROIHeads):
         """Build Detectron2's parts, with the pooler of ``MODEL.ROI_OP``, and res5 of our keys.
 
         Raises:
-            ConfigError: another stride than 1 and 2, other blocks than 1 to 3, keypoints, for which there
-                is no branch, or another RoI operation for masks than for boxes.
+            ConfigError: see :func:`check_res5`.
         """
+        check_res5(cfg, cls)
         stride, blocks = cfg.MODEL.ROI_HEADS.RES5_STRIDE, cfg.MODEL.ROI_HEADS.RES5_BLOCKS
-        if stride not in (1, 2):
-            raise ConfigError(f"MODEL.ROI_HEADS.RES5_STRIDE is {stride}; it must be 1 or 2.")
-        if blocks not in (1, 2, 3):
-            raise ConfigError(f"MODEL.ROI_HEADS.RES5_BLOCKS is {blocks}; it must be 1, 2 or 3.")
-        if cfg.MODEL.KEYPOINT_ON:
-            raise ConfigError(
-                "MODEL.KEYPOINT_ON True needs MODEL.ROI_HEADS.NAME 'PaperStandardROIHeads': "
-                "PaperRes5ROIHeads has no keypoint branch."
-            )
-        check_shared_operation(cfg)
         parts = super().from_config(_with_pooler_types(_without_masks(cfg)), input_shape)
         if operation_of(cfg.MODEL, "ROI_BOX_HEAD"):
             parts["pooler"] = build_pooler(cfg, "ROI_BOX_HEAD", input_shape)
@@ -81,13 +71,37 @@ class PaperRes5ROIHeads(Res5ROIHeads):
         return parts
 
 
-def check_shared_operation(cfg: CfgNode) -> None:
-    """Raise ConfigError if box and mask branch name different RoI operations, where they share a pooler."""
+def check_res5(cfg: CfgNode, heads: type) -> None:
+    """Raise ConfigError if the keys of a C4 head contradict each other.
+
+    Args:
+        cfg: the config.
+        heads: class of the RoI heads, ours or Detectron2's; those with another head than res5 pass.
+    """
+    keys = cfg.MODEL.ROI_HEADS
+    check_choice("MODEL.ROI_HEADS.RES5_STRIDE", keys.RES5_STRIDE, (1, 2))
+    check_choice("MODEL.ROI_HEADS.RES5_BLOCKS", keys.RES5_BLOCKS, (1, 2, 3))
+    if not issubclass(heads, Res5ROIHeads):
+        return
+    name = heads.__name__
+    if cfg.MODEL.KEYPOINT_ON:
+        raise ConfigError(
+            f"MODEL.KEYPOINT_ON True, but MODEL.ROI_HEADS.NAME {name!r} has no keypoint branch; choose "
+            "'PaperStandardROIHeads'."
+        )
+    if len(keys.IN_FEATURES) != 1:
+        raise ConfigError(
+            f"MODEL.ROI_HEADS.IN_FEATURES {keys.IN_FEATURES} must be one feature map for {name!r} (C4)."
+        )
+    _check_shared_operation(cfg, name)
+
+
+def _check_shared_operation(cfg: CfgNode, name: str) -> None:
     box, mask = (operation_of(cfg.MODEL, head) for head in ("ROI_BOX_HEAD", "ROI_MASK_HEAD"))
     if cfg.MODEL.MASK_ON and mask != box:
         raise ConfigError(
             f"The RoI operation of the mask branch, {mask!r}, is not that of the box branch, {box!r}, but "
-            "PaperRes5ROIHeads pools once for both; leave MODEL.ROI_MASK_HEAD.ROI_OP and "
+            f"{name} pools once for both; leave MODEL.ROI_MASK_HEAD.ROI_OP and "
             "MODEL.ROI_BOX_HEAD.ROI_OP empty, or choose MODEL.ROI_HEADS.NAME 'PaperStandardROIHeads'."
         )
 

@@ -63,6 +63,7 @@ def write_results(
         "train_seconds": _rounded(progress.train_seconds),
         "eval_seconds": _rounded(eval_seconds),
         "seed": cfg.SEED,
+        "trainer": cfg.TRAINER,
         "weights": cfg.MODEL.WEIGHTS,
         "config_sha256": config_hash(cfg),
         "datasets": {key: [data_origin(n) for n in cfg.DATASETS[key]] for key in ("TRAIN", "TEST")},

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-from maskrcnn_repro.errors import ConfigError, did_you_mean
+from maskrcnn_repro.errors import ConfigError, check_choice
 
 import torch
 import torch.nn.functional as F
@@ -111,7 +111,7 @@ def softmax(cfg: CfgNode) -> MaskLoss:
     """Build the loss with competition among classes.
 
     Raises:
-        ConfigError: masks are class-agnostic, or ``SOFTMAX_INFERENCE`` does not exist.
+        ConfigError: masks are class-agnostic.
     """
     mask = cfg.MODEL.ROI_MASK_HEAD
     if mask.CLS_AGNOSTIC_MASK:
@@ -120,7 +120,6 @@ def softmax(cfg: CfgNode) -> MaskLoss:
             "(MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK True) do not have; set CLS_AGNOSTIC_MASK False "
             "or LOSS 'sigmoid'."
         )
-    _check_name("MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE", mask.SOFTMAX_INFERENCE, [*SOFTMAX_MASKS])
     return MaskLoss(
         channels=cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1,
         loss=softmax_loss,
@@ -132,21 +131,13 @@ def build_mask_loss(cfg: CfgNode) -> MaskLoss:
     """Build ``MODEL.ROI_MASK_HEAD.LOSS``.
 
     Raises:
-        ConfigError: no loss of that name is registered, or it does not fit the other keys.
+        ConfigError: no loss of that name is registered, it does not fit the other keys, or
+            ``SOFTMAX_INFERENCE`` does not exist.
     """
-    name = cfg.MODEL.ROI_MASK_HEAD.LOSS
-    _check_name(
-        "MODEL.ROI_MASK_HEAD.LOSS", name, [registered for registered, _ in MASK_LOSS_REGISTRY]
-    )
-    return cast(MaskLoss, MASK_LOSS_REGISTRY.get(name)(cfg))
-
-
-def _check_name(key: str, name: str, allowed: list[str]) -> None:
-    if name not in allowed:
-        raise ConfigError(
-            f"{key} {name!r} does not exist.{did_you_mean(name, allowed)} "
-            f"It may be {', '.join(sorted(allowed))}."
-        )
+    keys = cfg.MODEL.ROI_MASK_HEAD
+    check_choice("MODEL.ROI_MASK_HEAD.LOSS", keys.LOSS, [name for name, _ in MASK_LOSS_REGISTRY])
+    check_choice("MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE", keys.SOFTMAX_INFERENCE, SOFTMAX_MASKS)
+    return cast(MaskLoss, MASK_LOSS_REGISTRY.get(keys.LOSS)(cfg))
 
 
 def _channel_of_class(maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from maskrcnn_repro.data import keypoint_names
 from maskrcnn_repro.data.loader import build_train_loader
 from maskrcnn_repro.engine.optimizer import build_optimizer
-from maskrcnn_repro.engine.setup import complete_config
+from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.tables.models.trial_data import SIDE, write_trial_data
 from maskrcnn_repro.tables.paper.experiments import Experiment, experiment_config
 
@@ -38,7 +38,7 @@ def train_briefly(experiment: Experiment, device: str = "cpu") -> list[dict[str,
         FloatingPointError: a loss is not finite.
     """
     with tempfile.TemporaryDirectory() as folder:
-        cfg = complete_config(_on_tiny_images(experiment, Path(folder), device), training=True)
+        cfg = resolve_config(_on_tiny_images(experiment, Path(folder), device), training=True)
         try:
             return _train(cfg)
         finally:

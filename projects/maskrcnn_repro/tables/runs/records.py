@@ -254,9 +254,9 @@ def differences(
             record has its default.
         ignored: further keys that do not matter.
     """
-    wanted = dict(leaves(_plain(spelled_today(planned))))
+    wanted = dict(leaves(spelled_today(planned)))
     if not wanted.keys() <= recorded.keys():
-        recorded = {**dict(leaves(_plain(get_config(planned.PLUGINS)))), **recorded}
+        recorded = {**dict(leaves(spelled_today(get_config(planned.PLUGINS)))), **recorded}
     texts = []
     for key in sorted({*wanted, *recorded} - UNRELATED - set(ignored)):
         there, here = recorded.get(key, "absent"), wanted.get(key, "absent")
@@ -331,13 +331,6 @@ def _mismatched_note(there: Mapping[str, Any] | None, note: Mapping[str, Any]) -
 
 def _other_backend(there: Any, here: Any) -> str:
     return f"made on the {there} Detectron2, this is the {here} one"
-
-
-def _plain(value: Any) -> Any:
-    """Return a config as its YAML file is read again: tuples as lists."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _read_text(path: Path) -> str:

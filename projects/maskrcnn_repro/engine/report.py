@@ -1,0 +1,78 @@
+"""What a run shows of an evaluation: a table in the log, ``results.json`` and a picture."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro._backend import BACKEND
+from maskrcnn_repro.evaluation.coco import Metrics, flat, predictions_file
+from maskrcnn_repro.evaluation.table import metrics_table
+from maskrcnn_repro.utils.provenance import Progress, write_results
+from maskrcnn_repro.visualization.sheet import write_sheet
+
+from detectron2.config import CfgNode
+from detectron2.evaluation import verify_results
+
+logger = logging.getLogger(__name__)
+PICTURE = "predictions.png"
+
+
+def evaluation_folder(cfg: CfgNode) -> Path:
+    """Return where predictions go, and all files of an evaluation alone."""
+    return Path(cfg.OUTPUT_DIR) / "inference"
+
+
+def write_report(
+    cfg: CfgNode, metrics: Metrics, folder: Path, progress: Progress, seconds: float
+) -> dict[str, Any]:
+    """Log the metrics of an evaluation and write ``results.json`` and the picture; in the main process.
+
+    Args:
+        cfg: the config.
+        metrics: of each data set.
+        folder: for the two files.
+        progress: of the model.
+        seconds: that the evaluation took.
+
+    Returns:
+        The metrics by task, or by data set and task if there are several sets.
+    """
+    for name, tasks in metrics.items():
+        logger.info("%s after %d iterations:\n%s", name, progress.iterations, metrics_table(tasks))
+    verify_results(cfg, flat(metrics))
+    write_results(folder / "results.json", cfg, progress, eval_seconds=seconds, metrics=metrics)
+    _draw(cfg, metrics, folder, progress)
+    return flat(metrics)
+
+
+def say_where(cfg: CfgNode, folder: Path) -> None:
+    """Print where the files of a finished run lie."""
+    results = folder / "results.json"
+    if cfg.DATASETS.TEST and results.is_file():
+        print(f"Results: {results}", flush=True)
+    picture, weights = folder / PICTURE, Path(cfg.OUTPUT_DIR) / "model_final.pth"
+    if cfg.DATASETS.TEST and cfg.TEST.SHEET_IMAGES > 0 and picture.is_file():
+        print(f"Picture of predictions beside ground truth: {picture}", flush=True)
+    elif weights.is_file():
+        print(f"Weights: {weights}", flush=True)
+
+
+def _draw(cfg: CfgNode, metrics: Metrics, folder: Path, progress: Progress) -> None:
+    if cfg.TEST.SHEET_IMAGES <= 0:
+        return
+    name = cfg.DATASETS.TEST[0]
+    predictions = predictions_file(evaluation_folder(cfg), name, metrics[name])
+    if not predictions.is_file():  # an evaluator of the user's own need not write them
+        logger.warning("No picture is drawn: the evaluator wrote no %s.", predictions)
+        return
+    write_sheet(
+        folder / PICTURE,
+        dataset=name,
+        predictions=predictions,
+        images=cfg.TEST.SHEET_IMAGES,
+        threshold=cfg.TEST.SHEET_SCORE_THRESH,
+        metrics=metrics[name],
+        caption=f"{progress.iterations} iterations · {BACKEND} · {name}",
+    )
