@@ -28,6 +28,12 @@ FINDINGS = (
     "`fails` only when the whole interval over training seeds and test images says so."
 )
 
+EXPERIMENTS = (
+    "An experiment has the name of its config: `r50_c4` is `configs/coco/r50_c4.yaml`, `rpn_r50_c4` is "
+    "`configs/rpn/r50_c4.yaml`. `maskrcnn experiment NAME` runs its stages; `maskrcnn list --experiments NAME` "
+    "prints its line."
+)
+
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages to those of ``docs/``."""
@@ -44,6 +50,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "floors.svg", floors_figure(floors())
     yield "findings.md", findings()
     yield "commands.md", commands()
+    yield "experiments.md", experiments()
 
 
 def relink(text: str) -> str:
@@ -105,6 +112,15 @@ def commands() -> str:
         for command in group:
             parts += ["", f"### maskrcnn {command.name}", "", "```text", help_of(command), "```"]
     return "\n".join(parts) + "\n"
+
+
+def experiments() -> str:
+    """Return the table of all experiments: what follows from their names, configs and rows."""
+    from maskrcnn_repro.tables.paper.description import as_markdown, describe
+    from maskrcnn_repro.tables.paper.experiments import experiments as all_experiments
+
+    table = as_markdown(map(describe, all_experiments().values()))
+    return f"# Experiments\n\n{EXPERIMENTS}\n\n{table}\n"
 
 
 def help_of(command: Any) -> str:

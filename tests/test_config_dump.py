@@ -1,8 +1,8 @@
 """All configs resolve to what they resolved to when ``stored/configs`` was recorded."""
 
 from maskrcnn_repro import BACKEND
+from maskrcnn_repro.config import leaves
 from maskrcnn_repro.tables import experiments
-from maskrcnn_repro.tables.runs.records import leaves
 
 import pytest
 from detectron2.config import get_cfg

@@ -4,18 +4,13 @@ import hashlib
 import json
 
 from maskrcnn_repro import BACKEND
-from maskrcnn_repro.config import get_config, load_config
+from maskrcnn_repro.config import get_config, leaves, load_config
 from maskrcnn_repro.config_history import ADDED, is_earlier, spelled_first, spelled_today
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables import experiments
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.records import (
-    State,
-    differences,
-    hashes_of_file,
-    leaves,
-    read_config,
-)
+from maskrcnn_repro.tables.runs.records import State, differences, hashes_of_file, read_config
 from maskrcnn_repro.tables.runs.stage import Setting
 from maskrcnn_repro.utils.provenance import config_hash
 
@@ -102,10 +97,14 @@ def test_every_experiment_has_the_hash_of_the_first_version():
             assert config_hash(nested(values)) == hashlib.sha256(text.encode()).hexdigest(), name
 
 
+def stage_of(name, chosen, seed=1):
+    """Return the stage of an experiment by its name of today or a former one."""
+    return plan([current_experiment(name)], [seed], chosen, experiments()).stages[-1]
+
+
 def kept(path):
     record = json.loads(path.read_text(encoding="utf-8"))
-    stages = plan([record["experiment"]], [record["seed"]], setting(record), experiments()).stages
-    return record, stages[-1]
+    return record, stage_of(record["experiment"], setting(record), record["seed"])
 
 
 def setting(record):
@@ -179,7 +178,7 @@ def test_a_runs_config_of_the_first_version_is_read_as_todays(tmp_path, name):
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(tree))
     level, experiment = name.split()
-    planned = plan([experiment], [1], Setting(level), experiments()).stages[-1].config
+    planned = stage_of(experiment, Setting(level)).config
     folders = {"DATASETS.PROPOSAL_FILES_TRAIN", "DATASETS.PROPOSAL_FILES_TEST"}
     assert differences(planned, read_config(file), folders) == []
     read = load_config(file)
@@ -194,7 +193,7 @@ def test_a_runs_config_of_the_first_version_is_read_as_todays(tmp_path, name):
 
 @pytest.mark.parametrize("changed", [{}, {"SOLVER.BASE_LR": 0.5}])
 def test_a_runs_folder_of_the_first_version_counts(tmp_path, changed):
-    stage = plan(["r50-c4-roipool"], [1], Setting("mini", root=tmp_path), experiments()).stages[-1]
+    stage = stage_of("r50-c4-roipool", Setting("mini", root=tmp_path))
     write_run(stage, iterations=stage.config.SOLVER.MAX_ITER)
     stage.write_note()
     file = stage.folder / "config.yaml"

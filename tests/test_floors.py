@@ -24,7 +24,7 @@ PACKAGE = Path(maskrcnn_repro.__file__).resolve().parent
 GROUND = Path(maskrcnn_cli.__file__).resolve().parent
 FLOORS = (
     ("_location", "_version", "errors"),
-    ("_backend",),
+    ("_backend", "old_names"),
     ("plugins", "pooler_keys"),
     ("config_history",),
     ("config",),

@@ -33,7 +33,7 @@ def test_the_plan_of_an_old_table_says_done(table, capsys):
     assert main_table([*TABLE, "--plan"]) == 0
     printed = capsys.readouterr().out
     assert "3 stages, 0 to run" in printed
-    for stage in ("rpn-r50-c4 seed 1", "rpn-r50-c4 proposals", "r50-c4-roipool seed 1"):
+    for stage in ("rpn_r50_c4 seed 1", "rpn_r50_c4 proposals", "r50_c4_roipool seed 1"):
         assert f"{stage}: done" in printed
 
 
@@ -61,7 +61,7 @@ def test_an_old_run_without_results_is_interrupted(table, capsys):
     assert main_table([*TABLE, "--plan"]) == 0
     printed = capsys.readouterr().out
     assert "3 stages, 1 to run" in printed
-    assert "r50-c4-roipool seed 1: interrupted" in printed
+    assert "r50_c4_roipool seed 1: interrupted" in printed
 
 
 def test_an_old_run_of_another_recipe_is_refused(table, capsys):

@@ -102,7 +102,8 @@ def test_the_wheel_holds_the_package_the_embedded_detectron2_and_the_configs_alo
         f"{package}/py.typed",
         f"{package}/configs/mini/mask_rcnn_fpn.yaml",
         f"{package}/configs/coco/r50_c4.yaml",
-        f"{package}/configs/levels/mini_c4.yaml",
+        f"{package}/configs/mini/level/c4.yaml",
+        f"{package}/old_names.yaml",
         f"{package}/tables/paper/data/paper.yaml",
         f"{package}/tables/paper/data/experiments.yaml",
         f"{package}/tables/paper/data/claims.yaml",
@@ -152,7 +153,7 @@ def test_the_commands_of_tables_and_experiments_know_what_there_is(environment, 
     listed = succeed(command, "list", cwd=tmp_path)
     assert all(re.search(rf"^ *{table}\b", listed, re.MULTILINE) for table in tables()), listed
     assert succeed(programs / "python", "-m", "maskrcnn_cli", "table", cwd=tmp_path) == listed
-    assert "r50-c4-roipool" in succeed(command, "table", "2c", "--plan", cwd=tmp_path)
+    assert "r50_c4_roipool" in succeed(command, "table", "2c", "--plan", cwd=tmp_path)
     status, _, errors = run(command, "tabel", cwd=tmp_path)
     assert status == 2
     assert "Did you mean 'table'?" in errors
@@ -215,8 +216,8 @@ def test_the_table_commands_plan_and_run_without_a_checkout(environment, tmp_pat
         "TEST.SHEET_IMAGES": 0,
     }
     pairs = [str(word) for pair in overrides.items() for word in pair]
-    words = ("experiment", "rpn-r50-c4", *pairs)
+    words = ("experiment", "rpn_r50_c4", *pairs)
     printed = succeed(programs / "maskrcnn", *words, cwd=tmp_path)
     assert "1 stage, 1 to run" in printed
-    (results,) = tmp_path.glob("output/mini-trial-*/rpn-r50-c4/seed1/results.json")
+    (results,) = tmp_path.glob("output/mini-trial-*/rpn_r50_c4/seed1/results.json")
     assert printed.splitlines()[-1] == f"Results: {results.relative_to(tmp_path)}"

@@ -37,15 +37,16 @@ TABLE_EXAMPLES = """
 """
 
 EXPERIMENT_EXAMPLES = """
-  %(prog)s r50-c4-roipool
-  %(prog)s r50-fpn --level paper --num-gpus 8
-  %(prog)s r50-fpn --plan
-  %(prog)s r50-c4 --overlay examples/nucleus.yaml
-  %(prog)s r50-fpn SOLVER.MAX_ITER 20          (a trial, kept apart from results)
+  %(prog)s r50_c4_roipool
+  %(prog)s r50_fpn --level paper --num-gpus 8
+  %(prog)s r50_fpn --plan
+  %(prog)s r50_c4 --overlay examples/nucleus.yaml
+  %(prog)s r50_fpn SOLVER.MAX_ITER 20          (a trial, kept apart from results)
 """
 
 LIST_EXAMPLES = """
   %(prog)s
+  %(prog)s --experiments r50_c4_roipool
   %(prog)s 2c 2d --sizes
   %(prog)s --train --output experiments.json
   %(prog)s --compare ../detectron2/configs
@@ -108,7 +109,7 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
 
 def add_experiment_options(parser: Parser) -> None:
     """Add the options of ``maskrcnn experiment``."""
-    parser.add_argument("experiment", metavar="EXPERIMENT", help="its id, such as r50-c4")
+    parser.add_argument("experiment", metavar="EXPERIMENT", help="its id, such as r50_c4")
     parser.add_argument("--seed", type=count, default=1, metavar="K", help="training seed (1)")
     parser.add_argument("--plan", action="store_true", help="say what would be run")
     parser.add_argument(
@@ -132,6 +133,12 @@ def parse_experiment(parser: Parser, words: Sequence[str]) -> argparse.Namespace
 def add_list_options(parser: Parser) -> None:
     """Add the options of ``maskrcnn list``."""
     parser.add_argument("tables", nargs="*", metavar="TABLE", help="such as 2c; by default all")
+    parser.add_argument(
+        "--experiments",
+        nargs="*",
+        metavar="NAME",
+        help="instead of tables: rows, config, baseline, stages, command and cost of these experiments, or of all",
+    )
     parser.add_argument(
         "--sizes",
         action="store_true",
@@ -159,7 +166,8 @@ def parse_list(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
         UsageError: they cannot be understood.
     """
     args = parser.parse_args(words)
-    if not (args.sizes or args.train or args.output or args.compare is not None):
+    needs_models = args.sizes or args.train or args.output or args.compare is not None
+    if not needs_models and args.experiments is None:
         args.runs = LISTING
     return args
 
@@ -202,7 +210,7 @@ TABLE = Command(
 EXPERIMENT = Command(
     name="experiment",
     summary="Run one experiment with all its stages.",
-    example="r50-c4-roipool --level mini",
+    example="r50_c4_roipool --level mini",
     runs="maskrcnn_repro.commands.tables:run_experiment",
     add_options=add_experiment_options,
     examples=EXPERIMENT_EXAMPLES,

@@ -6,15 +6,17 @@ reads a key that is not declared in Detectron2 or in :func:`add_config`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro._location import CHECKOUT, PACKAGE
 from maskrcnn_repro.config_history import is_earlier, spelled_today
 from maskrcnn_repro.errors import ConfigError, PluginError, did_you_mean
+from maskrcnn_repro.old_names import current_config
 from maskrcnn_repro.plugins import Plugin, load_plugins
 from maskrcnn_repro.pooler_keys import HEADS, settle_poolers
 
@@ -211,13 +213,22 @@ def load_config(
     return cfg
 
 
+def config_chain(name: str | os.PathLike[str]) -> list[tuple[Path, dict[str, Any]]]:
+    """Return a YAML file behind the files of its ``_BASE_`` chain, each with the keys that it sets itself.
+
+    Raises:
+        ConfigError: a file is missing or no YAML.
+    """
+    return list(_chain(find_config(name)))
+
+
 def keys_in(name: str | os.PathLike[str]) -> list[str]:
     """Return the dotted names of the keys that a YAML file sets, those of its ``_BASE_`` chain before its own.
 
     Raises:
         ConfigError: a file is missing or no YAML.
     """
-    return [key for _, tree in _chain(find_config(name)) for key in leaf_keys(CfgNode(tree))]
+    return [key for _, tree in config_chain(name) for key in leaf_keys(CfgNode(tree))]
 
 
 def configs_folder() -> Path:
@@ -231,7 +242,13 @@ def configs_folder() -> Path:
 
 
 def find_config(name: str | os.PathLike[str]) -> Path:
-    """Return the path of a config given by path or by its name below :func:`configs_folder`."""
+    """Return the path of a config given by path or by its name below :func:`configs_folder`.
+
+    A former name (``old_names.yaml``) leads to the file of today.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
     own = _own_config(Path(name))
     for path in (Path(name), own):
         if path.is_file():
@@ -251,9 +268,12 @@ def _counts(names: Sequence[str]) -> str:
 
 
 def _own_config(name: Path) -> Path:
-    """Return where a config of the project lies that is named with or without the folder's name."""
+    """Return where a config of the project lies: by its name with or without the folder's, or by its path."""
+    folder = configs_folder()
     short = Path(*name.parts[1:]) if name.parts[:1] == ("configs",) else name
-    return configs_folder() / short
+    with contextlib.suppress(ValueError):
+        short = name.resolve().relative_to(folder.resolve())
+    return folder / current_config(short.as_posix())
 
 
 def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
@@ -263,6 +283,15 @@ def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
             yield from leaf_keys(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the value of each leaf of a tree of mappings; an empty one is a leaf."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -283,7 +312,8 @@ def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _find_base(path: Path, name: str) -> Path:
-    for base in (path.parent / Path(name).expanduser(), _own_config(Path(name))):
+    beside = path.parent / Path(name).expanduser()
+    for base in (beside, _own_config(beside), _own_config(Path(name))):
         if base.is_file():
             return base
     raise ConfigError(

@@ -61,6 +61,15 @@ def test_other_classes_are_for_training_only(tmp_path):
         Checkpointer(model, "", complete=True).load(str(tmp_path / "a.pth"))
 
 
+def test_a_checkpoint_to_go_on_from_has_the_same_classes(tmp_path):
+    Checkpointer(linear(5), str(tmp_path)).save("model_0000001", iteration=1)
+    assert Checkpointer(linear(5), str(tmp_path)).resume_or_load("")["iteration"] == 1
+    with pytest.raises(CheckpointError, match=r"predictor.weight \(5, 4\) in the file, \(2, 4\)"):
+        Checkpointer(linear(2), str(tmp_path)).resume_or_load("")
+    start = str(tmp_path / "model_0000001.pth")
+    Checkpointer(linear(2), str(tmp_path)).resume_or_load(start, resume=False)
+
+
 @pytest.mark.parametrize("name", ["cls_score", "bbox_pred", "predictor", "score_lowres"])
 def test_each_predictor_may_have_another_size_for_training(tmp_path, name):
     def model(out):

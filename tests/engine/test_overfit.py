@@ -56,12 +56,12 @@ ANCHORS = (3 / 16, 3 / 8, 3 / 4, 3 / 2, 3)
 # Experiment -> iterations of two images, their side in pixels (strides of 16 and 32 need larger ones),
 # and the learning rate (heads with own layers before the output want a lower one).
 FAMILIES = {
-    "r50-c4": (100, 192, 1e-3),
-    "r50-c4-softmax": (100, 192, 1e-3),
-    "r50-c5-roialign": (100, 256, 5e-4),
-    "r50-fpn": (70, 128, 4e-4),
-    "r50-fpn-mlp2": (70, 128, 4e-4),
-    "kp-r50-fpn": (80, 128, 4e-4),
+    "r50_c4": (100, 192, 1e-3),
+    "r50_c4_softmax": (100, 192, 1e-3),
+    "r50_c5_roialign": (100, 256, 5e-4),
+    "r50_fpn": (70, 128, 4e-4),
+    "r50_fpn_mlp2": (70, 128, 4e-4),
+    "keypoints_r50_fpn": (80, 128, 4e-4),
 }
 
 

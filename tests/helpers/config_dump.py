@@ -8,6 +8,7 @@ import fnmatch
 import functools
 import gzip
 import json
+from pathlib import Path
 
 from maskrcnn_repro.config import configs_folder, get_config, load_config
 from maskrcnn_repro.tables.paper.experiments import LEVELS, experiments, find_experiment
@@ -55,10 +56,14 @@ def _resolve_level(level, names):
     chosen = {name: find_experiment(name) for name in names}
     chosen = {name: item for name, item in chosen.items() if not not_at_level(item, level)}
     ids = [item.id for item in chosen.values()]
-    stages = plan(ids, [1], Setting(level), experiments()).stages
+    # A folder that is not there: runs that lie in output/ must not matter.
+    setting = Setting(level, root=Path("no_such_output"))
+    stages = plan(ids, [1], setting, experiments()).stages
     by_key = {stage.key: stage for stage in stages}
     # Folders of runs are named by their experiment; its config file's name is the one that stays.
-    folders = {f"output/{level}/{stage.experiment.id}/": _folder(level, stage) for stage in stages}
+    folders = {
+        f"{setting.folder}/{stage.experiment.id}/": _folder(level, stage) for stage in stages
+    }
     configs = {name: by_key[f"{item.id}/seed1"].config for name, item in chosen.items()}
     return {f"{level} {name}": _values(config, folders) for name, config in configs.items()}
 

@@ -60,7 +60,7 @@ def _tables():
         row("gap", None, ap=3.5, gap_of=("T.b", "T.a"), derived=True),
         columns=("AP", "bbAP", "AP50", "AP75"),
     )
-    zoo = replace(row("r50c4", "r50-c4", ap=30.3, box=34.0), id="T2a.r50c4")
+    zoo = replace(row("r50c4", "r50_c4", ap=30.3, box=34.0), id="T2a.r50c4")
     held_out = table(zoo, baseline="T2a.r50c4", held_out=("AP",))
     return {
         "2c": replace(shown, id="2c", title="Made-up operations"),
@@ -102,7 +102,7 @@ class Scene:
         monkeypatch.chdir(folder)
         self.fake = Fake(folder, monkeypatch)
         self.fake.setting = setting
-        self.fake.known["r50-c4"] = self.fake.known["joint"]
+        self.fake.known["r50_c4"] = self.fake.known["joint"]
         self.truth = write_truth(folder)
         use_truth(monkeypatch, self.truth)
         tables = _tables()
@@ -186,7 +186,7 @@ def trial(folder, monkeypatch):
 def paper(folder, monkeypatch):
     """Detectron2's weights beside a column of test images, and a table without any run."""
     scene = Scene(folder, monkeypatch, Setting("paper", root=Path("output")), with_page=True)
-    stage = zoo_stage("r50-c4", scene.fake.setting)
+    stage = zoo_stage("r50_c4", scene.fake.setting)
     stage.write_note()
     write_run(
         stage,

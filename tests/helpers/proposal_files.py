@@ -49,9 +49,8 @@ def write_pickle(file, proposals, ids=IDS, protocol=4, **extra):
 
 def tiny_config(data, *opts, files=None):
     """Return a config on the tiny data set ``tiny``, on stored proposals where ``files`` are given."""
-    cfg = load_config(
-        "mini/mask_rcnn_fpn.yaml", ["SEED", "3", "DATALOADER.NUM_WORKERS", "0", *opts]
-    )
+    own = ["SEED", "3", "DATALOADER.NUM_WORKERS", "0", "MODEL.ROI_HEADS.NUM_CLASSES", "2"]
+    cfg = load_config("mini/mask_rcnn_fpn.yaml", [*own, *opts])
     cfg.DATASETS.CUSTOM = [("tiny", *map(str, data))]
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ("tiny",)
     if files is not None:

@@ -29,10 +29,7 @@ def test_an_experiment_differs_from_its_baseline_in_what_it_says(name):
     one = find_experiment(name)
     own, base = values_of(name), values_of(one.baseline)
     differing = {key for key in own if own[key] != base[key]} - {"OUTPUT_DIR"}
-    said = {key for key in own for prefix in one.varies if f"{key}.".startswith(f"{prefix}.")}
-    assert differing <= said, "differs without saying so"
-    for prefix in one.varies:
-        assert any(f"{key}.".startswith(f"{prefix}.") for key in differing), f"{prefix} is equal"
+    assert differing == set(one.varies)
 
 
 def test_level_mini_overlays_nothing_that_an_experiment_varies():
@@ -43,8 +40,7 @@ def test_level_mini_overlays_nothing_that_an_experiment_varies():
             continue
         own, base = values_of(name, "mini"), values_of(one.baseline, "mini")
         differing = {key for key in own if own[key] != base[key]} - {"OUTPUT_DIR"}
-        said = {key for key in own for prefix in one.varies if f"{key}.".startswith(f"{prefix}.")}
-        assert differing <= said, name
+        assert differing <= set(one.varies), name
         assert differing, f"{name} is its baseline"
         checked += 1
     assert checked == len(WITH_BASELINE) - 1
@@ -53,16 +49,16 @@ def test_level_mini_overlays_nothing_that_an_experiment_varies():
 @pytest.mark.parametrize(
     ("name", "order"),
     [
-        ("rpn-r50-c4", ["rpn-r50-c4"]),
-        ("r50-c4-roipool", ["rpn-r50-c4", "r50-c4-roipool"]),
-        ("x101-fpn-e2e", ["x101-fpn-e2e"]),
+        ("rpn_r50_c4", ["rpn_r50_c4"]),
+        ("r50_c4_roipool", ["rpn_r50_c4", "r50_c4_roipool"]),
+        ("x101_fpn_e2e", ["x101_fpn_e2e"]),
         (
-            "cityscapes-r50-fpn-coco",
-            ["rpn-cityscapes-r50-fpn", "rpn-r50-fpn", "r50-fpn", "cityscapes-r50-fpn-coco"],
+            "cityscapes_r50_fpn_coco",
+            ["rpn_cityscapes_r50_fpn", "rpn_r50_fpn", "r50_fpn", "cityscapes_r50_fpn_coco"],
         ),
         (
-            "kp-x101-fpn-130k-tta",
-            ["rpn-person-x101-fpn", "kp-x101-fpn-130k", "kp-x101-fpn-130k-tta"],
+            "keypoints_x101_fpn_130k_tta",
+            ["rpn_person_x101_fpn", "keypoints_x101_fpn_130k", "keypoints_x101_fpn_130k_tta"],
         ),
     ],
 )
@@ -76,7 +72,7 @@ def test_joint_training_alone_has_no_stored_proposals():
         alone = values["MODEL.META_ARCHITECTURE"] == "ProposalNetwork"
         joint = values["MODEL.PROPOSAL_GENERATOR.NAME"] == "RPN"
         assert values["MODEL.LOAD_PROPOSALS"] == (one.proposals is not None) == (not joint), name
-        assert not alone or (joint and name.startswith("rpn-")), name
+        assert not alone or (joint and name.startswith("rpn_")), name
 
 
 def test_proposals_come_from_the_same_backbone_and_images():
@@ -103,70 +99,72 @@ def test_every_experiment_serves_a_row_or_another_experiment():
 
 
 def test_an_evaluation_changes_its_model_at_test_time_alone():
-    one = find_experiment("x152-fpn-jitter-tta")
-    assert (one.evaluates, one.config) == ("x152-fpn-jitter", "coco/x152_fpn_jitter.yaml")
+    one = find_experiment("x152_fpn_jitter_tta")
+    assert (one.evaluates, one.config) == ("x152_fpn_jitter", "coco/x152_fpn_jitter.yaml")
     assert one.overrides == ("TEST.AUG.ENABLED", "True")
     assert experiment_config(one).TEST.AUG.ENABLED
+
+
+def parse(**trees):
+    return parse_experiments(Node({"experiments": trees}, "e"))
 
 
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"config": "c"}, "e: experiments: x lacks 'family'."),
-        ({"config": "c", "family": "f", "baseline": "y"}, "x: experiment 'y' does not exist."),
-        (
-            {"config": "c", "family": "f", "proposals": "x"},
-            "experiment 'x' does not exist. It must",
-        ),
+        ({"baseline": "y"}, "e: experiments: r50_c4: experiment 'y' does not exist."),
+        ({"proposals": "r50_c4"}, "experiment 'r50_c4' does not exist. It must stand above."),
         (
             {"evaluates": "y", "overrides": {}},
             "experiment 'y' does not exist. It must stand above.",
         ),
-        (
-            {"config": "c", "family": "f", "varies": "KEY"},
-            "varies must be a list, not 'KEY' (str).",
-        ),
-        ({"config": "c", "family": "f", "varies": [3]}, "varies has 3, which is no string."),
-        ({"config": "c", "family": "f", "overrides": {}}, "has an unknown key 'overrides'."),
+        ({"init": 3}, "init must be a string, not 3 (int)."),
+        ({"overrides": {}}, "has an unknown key 'overrides'."),
+        ({"config": "coco/r50_c4.yaml"}, "has an unknown key 'config'."),
     ],
 )
 def test_wrong_experiments_are_refused_with_their_place(tree, message):
     with pytest.raises(TableError) as error:
-        parse_experiments(Node({"experiments": {"x": tree}}, "e"))
+        parse(r50_c4=tree)
     assert message in str(error.value)
 
 
+def test_an_evaluation_has_the_name_of_what_it_evaluates_and_a_suffix():
+    parsed = parse(r50_c4={}, r50_c4_few={"evaluates": "r50_c4", "overrides": {"TEST.A": 3}})
+    evaluation = parsed["r50_c4_few"]
+    assert (evaluation.config, evaluation.family) == ("coco/r50_c4.yaml", "c4")
+    assert (evaluation.baseline, evaluation.varies) == ("r50_c4", ("TEST.A",))
+    with pytest.raises(TableError, match=r"must be that with a suffix, r50_c4_SUFFIX\.$"):
+        parse(r50_c4={}, few={"evaluates": "r50_c4", "overrides": {}})
+
+
 def test_an_evaluation_may_not_override_what_matters_in_training():
-    tree = {
-        "x": {"config": "c", "family": "f"},
-        "y": {"evaluates": "x", "overrides": {"SOLVER.MAX_ITER": 3}},
-    }
     with pytest.raises(
         TableError, match=r"y: overrides change SOLVER\.MAX_ITER, which matters in tr"
     ):
-        parse_experiments(Node({"experiments": tree}, "e"))
+        parse(r50_c4={}, r50_c4_y={"evaluates": "r50_c4", "overrides": {"SOLVER.MAX_ITER": 3}})
 
 
 def test_an_unknown_experiment_suggests_what_there_is():
     with pytest.raises(
-        TableError, match=r"Experiment 'r50c4' does not exist\. Did you mean 'r50-c4'"
+        TableError, match=r"Experiment 'r50c4' does not exist\. Did you mean 'r50_c4'"
     ):
         find_experiment("r50c4")
 
 
 def test_an_unknown_level_is_named():
     with pytest.raises(TableError, match=r"Level 'minni' does not exist\. Did you mean 'mini'\?"):
-        experiment_config(find_experiment("r50-c4"), "minni")
+        experiment_config(find_experiment("r50_c4"), "minni")
 
 
 def test_a_level_without_the_family_is_named(tmp_path, monkeypatch):
     # The package has a function of the module's name.
     module = sys.modules["maskrcnn_repro.tables.paper.experiments"]
     monkeypatch.setattr(module, "configs_folder", lambda: tmp_path)
-    (tmp_path / "levels").mkdir()
-    (tmp_path / "levels" / "mini_fpn.yaml").write_text("SOLVER: {MAX_ITER: 7}\n")
+    (tmp_path / "mini" / "level").mkdir(parents=True)
+    (tmp_path / "mini" / "level" / "fpn.yaml").write_text("SOLVER: {MAX_ITER: 7}\n")
     with pytest.raises(
         TableError, match=r"no overlay for experiments of family 'c4' .* It has fpn\."
     ):
-        experiment_config(find_experiment("r50-c4"), "mini")
-    assert experiment_config(find_experiment("r50-fpn"), "mini").SOLVER.MAX_ITER == 7
+        experiment_config(find_experiment("r50_c4"), "mini")
+    assert experiment_config(find_experiment("r50_fpn"), "mini").SOLVER.MAX_ITER == 7

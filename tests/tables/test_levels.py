@@ -3,6 +3,7 @@
 from maskrcnn_repro.config import configs_folder, leaf_keys
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables import experiment_config, experiments
+from maskrcnn_repro.tables.paper.derivation import FAMILIES
 
 import pytest
 
@@ -42,6 +43,6 @@ def test_a_family_without_counterpart_says_so(experiment):
 
 
 def test_every_overlay_of_one_experiment_belongs_to_one():
-    shared = {"common", "standard_heads", "rpn"}
-    names = {path.stem for path in (configs_folder() / "levels/mini").glob("*.yaml")}
+    shared = {"common", "standard_heads", "rpn", *FAMILIES}
+    names = {path.stem for path in (configs_folder() / "mini/level").glob("*.yaml")}
     assert names - shared <= set(experiments())

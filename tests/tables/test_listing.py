@@ -22,11 +22,11 @@ def test_each_own_row_has_a_line_and_each_rpn_one():
     found = lines([find_table("2b")])
     assert [line.row for line in found] == ["T2b.softmax", "T2b.sigmoid", "X2b.argmax", ""]
     assert [line.experiment for line in found][1:] == [
-        "r50-c4",
-        "r50-c4-softmax-argmax",
-        "rpn-r50-c4",
+        "r50_c4",
+        "r50_c4_softmax_argmax",
+        "rpn_r50_c4",
     ]
-    assert found[2].stages == ("rpn-r50-c4", "r50-c4-softmax")
+    assert found[2].stages == ("rpn_r50_c4", "r50_c4_softmax")
     # One more class in a 1x1 convolution of 256.
     assert found[0].parameters - found[1].parameters == 257
 
@@ -42,7 +42,7 @@ def test_a_row_without_an_experiment_says_why():
 def test_each_model_is_tried_once():
     tried = []
     found = lines([find_table("2b")], lambda one: tried.append(one.id) or "ok")
-    assert tried == ["r50-c4-softmax", "r50-c4", "rpn-r50-c4"]
+    assert tried == ["r50_c4_softmax", "r50_c4", "rpn_r50_c4"]
     assert {line.trained for line in found} == {"ok"}
 
 
@@ -54,7 +54,7 @@ def test_the_command_prints_and_writes_the_list(tmp_path, capsys):
     written = json.loads((tmp_path / "list.json").read_text())
     assert [line["row"] for line in written["lines"]] == ["T2x.agnostic", "T2x.specific", ""]
     assert (
-        sum(written["sizes"]["r50-c4"]["parameters"].values()) == written["lines"][1]["parameters"]
+        sum(written["sizes"]["r50_c4"]["parameters"].values()) == written["lines"][1]["parameters"]
     )
     assert written["origin"]["code"]["backend"]["name"] in ("embedded", "installed")
     assert list_rows(["class-agnostic", "--output", str(tmp_path / "list.md")]) == 0
@@ -97,7 +97,7 @@ def test_a_peer_that_differs_in_what_is_known_is_explained(tmp_path):
     for peer in PEERS.values():
         (tmp_path / peer).parent.mkdir(exist_ok=True)
         (tmp_path / peer).write_text(yaml.safe_dump(tree))
-    first = compare(tmp_path, ["r50-c4"])[0]
+    first = compare(tmp_path, ["r50_c4"])[0]
     # 3x3 of 1024, then 15 scores and 60 offsets.
     rpn = 1024 * 1024 * 9 + 1024 + 15 * 1025 + 60 * 1025
     assert first.theirs.total_parameters - first.ours.total_parameters == rpn

@@ -13,7 +13,7 @@ OWN = [(table, row) for table, row in EVERY_ROW if row.ours and row.gap_of is No
 
 def test_a_row_reads_as_printed():
     row = tables()["2c"].rows["T2c.alignave"]
-    assert (row.name, row.ours, row.experiment) == ("RoIAlign ave", True, "r50-c4")
+    assert (row.name, row.ours, row.experiment) == ("RoIAlign ave", True, "r50_c4")
     assert dict(row.metrics) == {"AP": 30.3, "AP50": 51.2, "AP75": 31.5}
     assert tables()["1"].rows["T1.fcis"].metrics["AP75"] is None
 
@@ -60,7 +60,7 @@ def test_rows_of_one_experiment_have_the_same_numbers_on_the_same_images():
             key = (row.experiment, row.departs, table.split, name)
             if row.experiment and value is not None:
                 assert seen.setdefault(key, value) == value, (row.id, name)
-    assert seen["r50-c4", None, "COCO minival (val2017)", "AP"] == 30.3
+    assert seen["r50_c4", None, "COCO minival (val2017)", "AP"] == 30.3
 
 
 def test_class_columns_of_cityscapes_average_to_its_ap():
@@ -90,7 +90,7 @@ def test_extra_rows_stand_below_the_papers_and_have_no_numbers():
 
 
 def test_an_extra_row_is_an_experiment_or_a_gap():
-    row = {"table": "2c", "name": "n", "note": "n", "experiment": "r50-c4", "gap_of": ["a", "b"]}
+    row = {"table": "2c", "name": "n", "note": "n", "experiment": "r50_c4", "gap_of": ["a", "b"]}
     with pytest.raises(TableError, match=r"extra_rows: x is either an experiment or the gap"):
         parse_uses(Node({"rows": {}, "extra_rows": {"x": row}}, "f"))
 
@@ -154,9 +154,9 @@ def test_wrong_data_are_refused_with_their_place(changes, message):
     ("use", "message"),
     [
         ({}, "rows: a needs either an experiment or the reason why_not."),
-        ({"experiment": "r50-c4", "why_not": "no"}, "rows: a needs either an experiment or"),
-        ({"experiment": "r50-c5"}, "rows: a: experiment 'r50-c5' does not exist. Did you mean"),
-        ({"experiments": "r50-c4"}, "rows: a"),
+        ({"experiment": "r50_c4", "why_not": "no"}, "rows: a needs either an experiment or"),
+        ({"experiment": "r50_c5"}, "rows: a: experiment 'r50_c5' does not exist. Did you mean"),
+        ({"experiments": "r50_c4"}, "rows: a"),
     ],
 )
 def test_a_row_needs_an_experiment_that_exists_or_a_reason(use, message):

@@ -170,7 +170,7 @@ def test_without_arguments_the_tables_are_listed(capsys):
     printed = capsys.readouterr().out
     assert "2c: RoI operations" in printed
     assert "T2c.pool" in printed
-    assert "r50-c4-roipool" in printed
+    assert "r50_c4_roipool" in printed
     assert "cannot be run: Non-local blocks" in printed
 
 
@@ -190,8 +190,8 @@ def test_without_arguments_the_tables_are_listed(capsys):
         (["2c", "--", "SOLVER.MAX_ITER"], "the last one, 'SOLVER.MAX_ITER', is alone"),
         (["2c", "--", "SOLVER.MAX_ITERS", "5"], "Did you mean 'SOLVER.MAX_ITER'"),
         (
-            ["2a", "--eval-only", "--level", "paper", "--weights", "r50-c=a.pkl"],
-            "Row 'r50-c' does not exist. Did you mean",
+            ["2a", "--eval-only", "--level", "paper", "--weights", "r50_c=a.pkl"],
+            "Row 'r50_c' does not exist. Did you mean",
         ),
         (
             ["2a", "--eval-only", "--level", "paper", "--weights", "T2a.r50c4=nowhere.pkl"],
@@ -212,8 +212,8 @@ def test_mistakes_are_one_sentence_before_anything_runs(tmp_path, capsys, words,
 
 
 def test_an_experiment_that_does_not_exist_is_told(tmp_path, capsys):
-    assert main_experiment(["r50-c4-roipol", "--output", str(tmp_path)]) == 2
-    assert "Did you mean 'r50-c4-roipool'" in capsys.readouterr().err
+    assert main_experiment(["r50_c4_roipol", "--output", str(tmp_path)]) == 2
+    assert "Did you mean 'r50_c4_roipool'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["2c", "--seeds", "0"], ["2c", "--jobs", "two"]])
@@ -224,9 +224,9 @@ def test_counts_are_numbers_from_1(words, capsys):
 
 def test_rows_are_named_by_id_by_its_end_or_by_experiment():
     every = [find_table("2b"), find_table("2c")]
-    (one,) = select(every, ["pool", "T2c.warpmax", "r50-c4-roiwarp-ave"])
+    (one,) = select(every, ["pool", "T2c.warpmax", "r50_c4_roiwarp_ave"])
     assert [r.id for r in one.rows] == ["T2c.pool", "T2c.warpmax", "T2c.warpave"]
-    both = select(every, ["r50-c4"])
+    both = select(every, ["r50_c4"])
     assert [(s.table.id, [r.id for r in s.rows]) for s in both] == [
         ("2b", ["T2b.sigmoid"]),
         ("2c", ["T2c.alignave"]),
@@ -259,7 +259,7 @@ def test_detectron2s_weights_are_evaluated_under_their_own_config(tmp_path):
     assert stage.config.MODEL.ROI_OP.NAME == ""
     assert stage.config.MODEL.WEIGHTS == str(weights)
     assert "--eval-only" in stage.command_line()
-    assert stage.folder == tmp_path / "paper/detectron2/r50-c4/seed1"
+    assert stage.folder == tmp_path / "paper/detectron2/r50_c4/seed1"
 
 
 @pytest.mark.parametrize("name", CONFIGS)

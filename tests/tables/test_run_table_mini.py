@@ -77,7 +77,7 @@ def test_a_killed_run_ends_with_the_numbers_of_an_unbroken_one(overrides, tmp_pa
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
-        while not (found := list(killed.glob("*/r50-c4/seed1/model_*.pth"))):
+        while not (found := list(killed.glob("*/r50_c4/seed1/model_*.pth"))):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)

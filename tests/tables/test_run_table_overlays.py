@@ -47,7 +47,7 @@ def test_labels_join_level_names_and_trial_in_this_order(tmp_path):
     files = tmp_path / "cells.yaml", tmp_path / "far" / "long_run.yaml"
     own = partial(Setting, "mini", overlays=files)
     assert own().label == "mini-cells-long_run"
-    assert own().run_folder("r50-c4", 2) == Path("output/mini-cells-long_run/r50-c4/seed2")
+    assert own().run_folder("r50_c4", 2) == Path("output/mini-cells-long_run/r50_c4/seed2")
     trial = ("SOLVER.MAX_ITER", "20")
     digest = Setting("mini", trial).label.removeprefix("mini-trial-")
     assert own(overrides=trial).label == f"mini-cells-long_run-trial-{digest}"
@@ -91,7 +91,7 @@ def test_all_stages_get_the_overlays_over_the_level_and_below_overrides(fake, wr
 
 def test_the_levels_own_files_come_before_the_users(write):
     own = write("own", "SOLVER: {MAX_ITER: 20}")
-    (stage,) = plan(["rpn-r50-c4"], [1], Setting("mini", overlays=(own,)), KNOWN).stages
+    (stage,) = plan(["rpn_r50_c4"], [1], Setting("mini", overlays=(own,)), KNOWN).stages
     words = stage.command_line()
     given = [words[i + 1] for i, word in enumerate(words) if word == "--overlay"]
     assert given == [*map(str, overlays(stage.experiment, "mini")), str(own)]
@@ -142,10 +142,10 @@ def test_a_table_is_run_and_reported_apart_from_the_level(fake, write, capsys, m
 # --- the real tables
 
 
-KNOWN = {one.id: one for one in stages(find_experiment("r50-c4"))}
+KNOWN = {one.id: one for one in stages(find_experiment("r50_c4"))}
 
 
-@pytest.mark.parametrize(("run", "name"), [(main_table, "2c"), (main_experiment, "r50-c4")])
+@pytest.mark.parametrize(("run", "name"), [(main_table, "2c"), (main_experiment, "r50_c4")])
 def test_a_missing_overlay_is_named_by_both_commands(run, name, tmp_path, capsys):
     assert run([name, "--overlay", "nucleos.yaml", "--output", str(tmp_path / "out")]) == 2
     assert "Config file 'nucleos.yaml' does not exist." in capsys.readouterr().err
@@ -166,10 +166,10 @@ def test_an_overlay_that_makes_rows_alike_is_refused(write, tmp_path, capsys, wo
 
 def test_keys_that_the_compared_rows_share_may_be_set(write):
     own = write("own", "MODEL: {ROI_OP: {NAME: RoIPool}, ROI_MASK_HEAD: {LOSS: softmax}}")
-    one, other = find_experiment("r50-c4-roipool"), find_experiment("r50-c4-softmax")
+    one, other = find_experiment("r50_c4_roipool"), find_experiment("r50_c4_softmax")
     check_keys([own], [one], "mini")
     with pytest.raises(
-        ConfigError, match=r"MODEL\.ROI_OP\.NAME, in which r50-c4-roipool and r50-c"
+        ConfigError, match=r"MODEL\.ROI_OP\.NAME, in which r50_c4_roipool and r50_c"
     ):
         check_keys([own], [one, other], "mini")
 
@@ -180,7 +180,7 @@ def test_keys_that_the_compared_rows_share_may_be_set(write):
 ROWS = {row.experiment for row in find_table("2c").rows.values() if row.experiment}
 
 
-@pytest.mark.parametrize("name", sorted(ROWS | {"rpn-r50-c4"}))
+@pytest.mark.parametrize("name", sorted(ROWS | {"rpn_r50_c4"}))
 def test_the_example_sets_keys_of_data_and_no_others(name):
     experiment = find_experiment(name)
     before = experiment_config(experiment, "mini")
@@ -202,15 +202,15 @@ def test_the_example_plans_table_2c_on_data_of_the_working_directory(
         write_entry(tmp_path / "nucleus", tree, name)
     assert main_table(["2c", "--plan", "--overlay", str(EXAMPLE)]) == 0
     printed = capsys.readouterr().out
-    assert "output/mini-nucleus/r50-c4-roipool/seed1" in printed
+    assert "output/mini-nucleus/r50_c4_roipool/seed1" in printed
     assert printed.count(f"--overlay {EXAMPLE}") == 2 + len(ROWS)
 
 
 @pytest.mark.parametrize(
     ("name", "table", "experiments"),
     [
-        ("double_size", "2c", ["r50-c4", "r50-c4-roipool"]),
-        ("greyscale", "class-agnostic", ["r50-c4", "r50-c4-agnostic"]),
+        ("double_size", "2c", ["r50_c4", "r50_c4_roipool"]),
+        ("greyscale", "class-agnostic", ["r50_c4", "r50_c4_agnostic"]),
     ],
 )
 def test_the_examples_on_generated_data_can_be_trained_with(

@@ -258,13 +258,13 @@ def test_a_record_that_lacks_something_is_named_and_the_rest_reported(fake, chan
 
 def test_detectron2s_weights_have_a_column_of_their_own(fake):
     setting = Setting("paper", root=fake.setting.root)
-    stage = zoo_stage("r50-c4", setting, since="")
+    stage = zoo_stage("r50_c4", setting, since="")
     stage.write_note()
     metrics = {"segm": {"AP": 34.4}, "bbox": {"AP": 39.8}}
     write_run(stage, metrics=metrics, iterations=0, weights="some.pkl")
-    rows = [row("r50c4", "r50-c4", ap=30.3)]
+    rows = [row("r50c4", "r50_c4", ap=30.3)]
     rows = [type(r)(**{**vars(r), "id": "T2a.r50c4"}) for r in rows]
-    known = {**fake.known, "r50-c4": fake.known["joint"]}
+    known = {**fake.known, "r50_c4": fake.known["joint"]}
     one = report(table(*rows, baseline="T2a.r50c4"), setting, known, METRICS)
     assert one.rows[0].cells["AP"].zoo == 34.4
     assert one.rows[0].cells["AP"].ours is None

@@ -23,20 +23,20 @@ def test_every_experiment_builds_at_full_size(name):
 def test_the_mask_heads_parameters_by_hand():
     # Four 3x3 convolutions of 256, a 2x2 deconvolution, a 1x1 convolution to 80 classes.
     fcn = 4 * (256 * 256 * 9 + 256) + (256 * 256 * 4 + 256) + (256 * 80 + 80)
-    assert size("r50-fpn").parameters["roi_heads.mask_head"] == fcn == 2_643_280
+    assert size("r50_fpn").parameters["roi_heads.mask_head"] == fcn == 2_643_280
     # 14x14x256 to 1024, 1024 to 1024, 1024 to 80 masks of 28x28.
     mlp = (14 * 14 * 256 + 1) * 1024 + 1025 * 1024 + 1025 * 80 * 28 * 28
-    assert size("r50-fpn-mlp2").parameters["roi_heads.mask_head"] == mlp == 116_718_848
+    assert size("r50_fpn_mlp2").parameters["roi_heads.mask_head"] == mlp == 116_718_848
 
 
 def test_the_box_heads_multiply_adds_by_hand():
     # On 1000 RoIs: 7x7x256 to 1024, 1024 to 1024, then 81 scores and 80 boxes.
     by_hand = 1000 * (7 * 7 * 256 * 1024 + 1024 * 1024 + 1024 * 81 + 1024 * 320)
-    assert size("r50-fpn").multiply_adds["boxes"] == by_hand
+    assert size("r50_fpn").multiply_adds["boxes"] == by_hand
 
 
 def test_what_depth_adds_to_the_multiply_adds_by_hand():
-    blocks = size("r101-fpn").multiply_adds["backbone"] - size("r50-fpn").multiply_adds["backbone"]
+    blocks = size("r101_fpn").multiply_adds["backbone"] - size("r50_fpn").multiply_adds["backbone"]
     # 17 more blocks of res4 at 50x76 cells: 1024 to 256, 3x3 of 256, 256 to 1024.
     assert blocks == 17 * 50 * 76 * (1024 * 256 + 256 * 256 * 9 + 256 * 1024)
 
@@ -44,18 +44,18 @@ def test_what_depth_adds_to_the_multiply_adds_by_hand():
 def test_a_detector_without_its_rpn_lacks_its_parameters_alone():
     joint, alone = (
         sum(value.numel() for value in build_on_meta(experiment_config(one)).parameters())
-        for one in map(find_experiment, ("x101-fpn-e2e", "x101-fpn-180k"))
+        for one in map(find_experiment, ("x101_fpn_e2e", "x101_fpn_180k"))
     )
     # 3x3 of 256, then 3 scores and 12 offsets.
     assert joint - alone == 256 * 256 * 9 + 256 + 3 * 257 + 12 * 257
 
 
 def test_branches_see_the_test_numbers_of_rois():
-    assert roi_counts(experiment_config(find_experiment("r50-c4"))) == {
+    assert roi_counts(experiment_config(find_experiment("r50_c4"))) == {
         "boxes": (300, 7),
         "masks": (100, 7),
     }
-    assert roi_counts(experiment_config(find_experiment("kp-r50-fpn-mask"))) == {
+    assert roi_counts(experiment_config(find_experiment("keypoints_r50_fpn_mask"))) == {
         "boxes": (1000, 7),
         "masks": (100, 14),
         "keypoints": (100, 14),

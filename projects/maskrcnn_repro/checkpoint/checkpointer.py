@@ -119,6 +119,15 @@ class Checkpointer(DetectionCheckpointer):
         """Make a file of the folder the one that ``--resume`` takes."""
         write_text(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
 
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Load the last checkpoint, which must fit whole, or without one (or ``resume``) the file ``path``.
+
+        Raises:
+            CheckpointError: see :meth:`load`.
+        """
+        self.complete = self.complete or (resume and self.has_checkpoint())
+        return super().resume_or_load(path, resume=resume)
+
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a file and return what of it was not used.
 

@@ -14,7 +14,8 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.tables.models import comparison, listing
 from maskrcnn_repro.tables.models.sizes import COUNTING
-from maskrcnn_repro.tables.paper.experiments import Experiment
+from maskrcnn_repro.tables.paper import description
+from maskrcnn_repro.tables.paper.experiments import Experiment, experiments, find_experiment
 from maskrcnn_repro.tables.paper.numbers import find_table, tables
 from maskrcnn_repro.utils.files import write_text
 
@@ -22,18 +23,27 @@ FORMATS = (".json", ".md")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List the paper's rows with the sizes of their models.
+    """List experiments, or the paper's rows with the sizes of their models.
 
     Returns:
         0; 1 if a training failed.
 
     Raises:
         ConfigError: ``--output`` names neither JSON nor Markdown.
+        TableError: an experiment does not exist.
     """
+    if args.experiments is not None:
+        return while_read(lambda: _describe(args.experiments))
     if args.output is not None and args.output.suffix not in FORMATS:
         raise ConfigError(f"--output {args.output}: it has to end with {' or '.join(FORMATS)}.")
     work = _list if args.compare is None else _compare
     return while_read(lambda: work(args))
+
+
+def _describe(names: Sequence[str]) -> int:
+    chosen = [find_experiment(name) for name in names] or list(experiments().values())
+    print(description.as_text(map(description.describe, chosen)))
+    return 0
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -17,10 +17,10 @@ from detectron2.config import CfgNode
 from tabulate import tabulate
 
 PEERS = {
-    "r50-c4": "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.yaml",
-    "r50-fpn": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
-    "r101-fpn": "COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x.yaml",
-    "kp-r50-fpn": "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml",
+    "r50_c4": "COCO-InstanceSegmentation/mask_rcnn_R_50_C4_1x.yaml",
+    "r50_fpn": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
+    "r101_fpn": "COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x.yaml",
+    "keypoints_r50_fpn": "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml",
 }
 """Experiment to the config of Detectron2's that is nearest to it."""
 

@@ -32,6 +32,10 @@ class Node:
         self._left: dict[str, Any] = dict(value)
         self.place = place
 
+    def __contains__(self, key: str) -> bool:
+        """Tell whether a key is there and has not been read."""
+        return key in self._left
+
     def take(self, key: str, kind: type[T]) -> T:
         """Return the value of a key that must be there, of this type.
 

@@ -1,20 +1,28 @@
 """Experiments: what is trained or evaluated, and the stages that lead there.
 
 A row of the paper's tables points to an experiment; several rows may be one experiment. The data lie in
-``data/experiments.yaml``.
+``data/experiments.yaml``; what an experiment's config says is derived from that (:mod:`derivation`).
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from maskrcnn_repro.config import configs_folder, load_config
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, look_up, missing, read_data
+from maskrcnn_repro.tables.paper.derivation import (
+    FAMILIES,
+    base_of,
+    config_of,
+    family_of,
+    varied_keys,
+)
 
 from detectron2.config import CfgNode
 
@@ -39,11 +47,12 @@ class Experiment:
     """One thing that is trained, or evaluated in another way.
 
     Attributes:
-        id: its name, also of its output folder.
+        id: its name, also of its output folder: ``FOLDER_STEM`` of its config, without the folder for
+            ``coco``; with ``evaluates``, the name of what it evaluates and a suffix.
         config: path below ``configs/``.
-        family: which overlay of a level fits it: c4, c5, fpn, keypoint, cityscapes.
+        family: which overlay of a level fits it: one of :data:`~derivation.FAMILIES`.
         baseline: id of the experiment that it is compared with; None for a root.
-        varies: config keys, or their prefixes, in which it differs from the baseline, and no others.
+        varies: config keys in which it differs from the baseline, and no others.
         proposals: id of the RPN experiment whose stored proposals it is trained and tested on; None for an
             RPN and for joint training.
         init: id of the experiment whose weights it starts from; None for the config's ``MODEL.WEIGHTS``.
@@ -78,12 +87,12 @@ def experiments() -> Mapping[str, Experiment]:
 
 
 def find_experiment(name: str) -> Experiment:
-    """Return an experiment by id.
+    """Return an experiment by id, or by a former one.
 
     Raises:
         TableError: there is none of that id.
     """
-    return look_up(experiments(), name, "Experiment")
+    return look_up(experiments(), current_experiment(name), "Experiment")
 
 
 def stages(experiment: Experiment) -> tuple[Experiment, ...]:
@@ -112,9 +121,9 @@ def experiment_config(experiment: Experiment, level: str = "paper") -> CfgNode:
 def overlays(experiment: Experiment, level: str) -> list[Path]:
     """Return the YAML files that a level lays over the config of an experiment.
 
-    First that of its family, ``configs/levels/mini_c4.yaml``; then that of the folder of its config, if
-    there is one (``configs/levels/mini/rpn.yaml``); then, where the experiment varies what the family's
-    overlay sets (depth, schedule), one of its own, ``configs/levels/mini/r101-c4.yaml``.
+    First that of its family, ``configs/mini/level/c4.yaml``; for a region proposal network then ``rpn.yaml``; then,
+    where the experiment varies what the family's overlay sets (depth, schedule), one of its own name,
+    ``configs/mini/level/x101_fpn_180k.yaml``.
 
     Raises:
         TableError: the level does not exist, or not for this family.
@@ -123,17 +132,17 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
         raise TableError(f"{missing(LEVELS, level, 'Level')} There are {', '.join(LEVELS)}.")
     if level == "paper":
         return []
-    folder = configs_folder() / "levels"
-    path = folder / f"{level}_{experiment.family}.yaml"
+    folder = configs_folder() / level / "level"
+    path = folder / f"{experiment.family}.yaml"
     if not path.is_file():
-        there = [p.stem.removeprefix(f"{level}_") for p in sorted(folder.glob(f"{level}_*.yaml"))]
+        there = [name for name in FAMILIES if (folder / f"{name}.yaml").is_file()]
         raise TableError(
             f"Level {level!r} has no overlay for experiments of family {experiment.family!r} ({path} is "
             f"missing). It has {', '.join(there) or 'none at all'}."
         )
-    names = (Path(experiment.config).parent.name, experiment.evaluates or experiment.id)
-    more = [folder / level / f"{name}.yaml" for name in names]
-    return [path, *(one for one in more if one.is_file())]
+    names = [*(["rpn"] if experiment.is_rpn else []), experiment.evaluates or experiment.id]
+    others = [folder / f"{name}.yaml" for name in names]
+    return [path, *(other for other in others if other.is_file())]
 
 
 @functools.cache
@@ -148,32 +157,50 @@ def parse_experiments(top: Node) -> Mapping[str, Experiment]:
         TableError: a key or type is wrong, one refers to an experiment that does not stand above it, or an
             evaluation overrides what matters in training.
     """
-    found: dict[str, Experiment] = {}
+    parsed: dict[str, Experiment] = {}
     for name, node in top.node("experiments").nodes():
-        found[name] = _experiment(name, node, found)
-    return MappingProxyType(found)
+        parse = _evaluation if "evaluates" in node else _training
+        parsed[name] = parse(name, node, parsed)
+        node.end()
+    return MappingProxyType(parsed)
 
 
-def _experiment(name: str, node: Node, before: Mapping[str, Experiment]) -> Experiment:
-    evaluates = node.maybe("evaluates", str)
-    trained = None if evaluates is None else _earlier(before, evaluates, node)
-    changed = _overrides(node) if trained else ()
-    made = Experiment(
-        id=name,
-        config=trained.config if trained else node.take("config", str),
-        family=trained.family if trained else node.take("family", str),
-        baseline=trained.id if trained else node.maybe("baseline", str),
-        varies=changed[::2] if trained else node.names("varies"),
-        proposals=trained.proposals if trained else node.maybe("proposals", str),
-        init=None if trained else node.maybe("init", str),
-        evaluates=evaluates,
-        overrides=changed,
-    )
-    for other in (made.baseline, made.proposals, made.init):
+def _training(name: str, node: Node, before: Mapping[str, Experiment]) -> Experiment:
+    config = config_of(name)
+    named = {key: node.maybe(key, str) for key in ("baseline", "proposals", "init")}
+    for other in named.values():
         if other is not None:
             _earlier(before, other, node)
-    node.end()
-    return made
+    trained = {other.config: other.id for other in before.values() if not other.evaluates}
+    base = base_of(config, trained)
+    baseline = named["baseline"] or (trained[base] if base else None)
+    return Experiment(
+        id=name,
+        config=config,
+        family=family_of(config),
+        baseline=baseline,
+        varies=varied_keys(config, before[baseline].config) if baseline else (),
+        proposals=named["proposals"],
+        init=named["init"],
+    )
+
+
+def _evaluation(name: str, node: Node, before: Mapping[str, Experiment]) -> Experiment:
+    trained = _earlier(before, node.take("evaluates", str), node)
+    if not name.startswith(f"{trained.id}_"):
+        raise TableError(
+            f"{node.place} evaluates {trained.id}; its name must be that with a suffix, {trained.id}_SUFFIX."
+        )
+    overrides = _overrides(node)
+    return replace(
+        trained,
+        id=name,
+        baseline=trained.id,
+        varies=overrides[::2],
+        init=None,
+        evaluates=trained.id,
+        overrides=overrides,
+    )
 
 
 def _earlier(before: Mapping[str, Experiment], name: str, node: Node) -> Experiment:

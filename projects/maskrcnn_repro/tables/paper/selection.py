@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables.paper.data_file import missing
 from maskrcnn_repro.tables.paper.numbers import Row, Table
 
@@ -27,7 +28,7 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
 
     Args:
         chosen: the tables.
-        rows: ids (``T2c.pool``), their last part (``pool``) or ids of experiments.
+        rows: ids (``T2c.pool``), their last part (``pool``) or experiments, also by a former name.
 
     Raises:
         TableError: no table has such a row.
@@ -36,7 +37,8 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
         return [Selection(table, tuple(table.rows.values())) for table in chosen]
     found: dict[str, list[Row]] = {table.id: [] for table in chosen}
     for name in rows:
-        hits = [(t, row) for t in chosen for row in t.rows.values() if name in _names(row)]
+        names = {name, current_experiment(name)}
+        hits = [(t, row) for t in chosen for row in t.rows.values() if names & _names(row)]
         if not hits:
             known = [row.id for table in chosen for row in table.rows.values()]
             short = [row.id.partition(".")[2] for table in chosen for row in table.rows.values()]

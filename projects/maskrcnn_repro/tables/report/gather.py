@@ -45,7 +45,7 @@ def gather(
     """
     found = Found()
     for name in wanted:
-        for seed in _seeds_there(setting.folder / name):
+        for seed in setting.seeds_there(name):
             if seeds is None or seed <= seeds:
                 stage = plan([name], [seed], setting, known).stages[-1]
                 try:
@@ -76,11 +76,6 @@ def _read(stage: Stage, found: Found) -> None:
         record = newest_record(stage.folder, status.record, stage.expected())
         found.records.setdefault(name, {})[seed] = record
         found.inputs[record.path] = (read_note(stage.folder) or {}).get("inputs", {})
-
-
-def _seeds_there(folder: Path) -> list[int]:
-    names = [path.name.removeprefix("seed") for path in folder.glob("seed*")]
-    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def _refuse_other_data(found: Found) -> None:

@@ -46,7 +46,7 @@ class Kept:
 
     @cached_property
     def records(self) -> Mapping[str, Mapping[str, Any]]:
-        """Records by name, such as ``r50-c4/seed1.json``."""
+        """Records by name, such as ``r50_c4/seed1.json``."""
         files = sorted(self.folder.rglob("seed*.json"))
         return {file.relative_to(self.folder).as_posix(): read_saved(file) for file in files}
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.report.layout import as_json, as_markdown
 from maskrcnn_repro.tables.report.report import TableReport
 from maskrcnn_repro.tables.report.reporting import Known, as_text, write
@@ -60,8 +61,9 @@ def save_reports(made: Sequence[TableReport], setting: Setting, known: Known, pl
         saved[Path(TABLES, f"{one.table.id}.md")] = scrubbed(as_markdown(one, known.columns), root)
     for name, text in saved.items():
         write(folder / name, text)
-    for old in {folder / name.parent for name in saved if name.parts[0] != TABLES}:
-        for file in old.glob("seed*.json"):
+    current = {name.parent.as_posix() for name in saved if name.parts[0] != TABLES}
+    for experiment in {*current, *(old for name in current for old in former_experiments(name))}:
+        for file in (folder / experiment).glob("seed*.json"):
             if file.relative_to(folder) not in saved:
                 file.unlink()
     order = list(known.claims)
@@ -134,8 +136,8 @@ def _run_folder(results: Path) -> Path:
 
 
 def _name(results: Path, setting: Setting) -> Path:
-    folder = _run_folder(results)
-    return folder.relative_to(setting.folder).with_suffix(".json")
+    folder = _run_folder(results).relative_to(setting.folder)
+    return Path(current_experiment(folder.parent.as_posix()), f"{folder.name}.json")
 
 
 def _text(results: Path, setting: Setting, known: Known) -> str:

@@ -9,10 +9,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from maskrcnn_repro.config import keys_in
+from maskrcnn_repro.config import keys_in, leaves
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.tables.paper.experiments import LEVELS, Experiment, experiment_config
-from maskrcnn_repro.tables.runs.records import leaves
 
 TAKEN = (*LEVELS, "trial")
 """Words that stand in the names of runs' folders already."""

@@ -11,15 +11,16 @@ import enum
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.config import get_config
+from maskrcnn_repro.config import get_config, leaves
 from maskrcnn_repro.config_history import spelled_today
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError, UserError
+from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.provenance import config_hash
 
@@ -286,15 +287,6 @@ def hashes_of_file(path: Path) -> tuple[str, str]:
     return config_hash(_read_yaml(path)), hashlib.sha256(text.encode()).hexdigest()
 
 
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and values of a tree of mappings."""
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def identity(results: Path) -> str | None:
     """Return what tells this file's run from any other; None if there is no file."""
     try:
@@ -309,12 +301,25 @@ def write_note(folder: Path, note: Mapping[str, Any]) -> None:
 
 
 def read_note(folder: Path) -> dict[str, Any] | None:
-    """Return the runner's note in ``folder``; None if the runner did not make it.
+    """Return the runner's note in ``folder``, with today's names of experiments; None if the runner did not make it.
 
     Raises:
         TableError: it cannot be read.
     """
-    return _read_json(folder / NOTE) if (folder / NOTE).is_file() else None
+    if not (folder / NOTE).is_file():
+        return None
+    note = _read_json(folder / NOTE)
+    if "experiment" in note:
+        note["experiment"] = current_experiment(note["experiment"])
+    if "inputs" in note:
+        note["inputs"] = {_current_key(key): value for key, value in note["inputs"].items()}
+    return note
+
+
+def _current_key(key: str) -> str:
+    """Return the key of a stage with today's name of its experiment: ``r50_c4/seed1`` for ``r50-c4/seed1``."""
+    experiment, slash, rest = key.partition("/")
+    return f"{current_experiment(experiment)}{slash}{rest}"
 
 
 def _mismatched_note(there: Mapping[str, Any] | None, note: Mapping[str, Any]) -> str:

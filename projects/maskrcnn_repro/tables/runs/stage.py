@@ -20,6 +20,7 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import CHECKOUT
 from maskrcnn_repro.config import find_config, load_config
 from maskrcnn_repro.data import prepare_data
+from maskrcnn_repro.old_names import former_experiments
 from maskrcnn_repro.tables.paper.data_file import look_up
 from maskrcnn_repro.tables.paper.experiments import LEVELS, Experiment, overlays
 from maskrcnn_repro.tables.runs.overlays import check_names
@@ -76,9 +77,20 @@ class Setting:
         """Where all runs and reports go."""
         return self.root / self.label
 
+    def experiment_folders(self, experiment: str) -> list[Path]:
+        """Return where the runs of an experiment lie: under its name, then under former ones."""
+        return [self.folder / name for name in (experiment, *former_experiments(experiment))]
+
     def run_folder(self, experiment: str, seed: int) -> Path:
-        """OUTPUT_DIR of a training."""
-        return self.folder / experiment / f"seed{seed}"
+        """OUTPUT_DIR of a training; a run that was made under a former name stays where it is."""
+        folders = [folder / f"seed{seed}" for folder in self.experiment_folders(experiment)]
+        return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+    def seeds_there(self, experiment: str) -> list[int]:
+        """Return the seeds of which there are run folders of an experiment, in order."""
+        paths = [path for f in self.experiment_folders(experiment) for path in f.glob("seed*")]
+        names = {path.name.removeprefix("seed") for path in paths}
+        return sorted(int(name) for name in names if name.isdecimal())
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +104,12 @@ class Stage:
 
     @property
     def key(self) -> str:
-        """Unique within a plan: ``r50-c4/seed1``."""
+        """Unique within a plan: ``r50_c4/seed1``."""
         return f"{self.experiment.id}/seed{self.seed}"
 
     @property
     def title(self) -> str:
-        """For people: ``r50-c4 seed 1``."""
+        """For people: ``r50_c4 seed 1``."""
         return f"{self.experiment.id} seed {self.seed}"
 
     @property
@@ -269,7 +281,7 @@ class StoreStage(Stage):
 
     @property
     def key(self) -> str:
-        """Unique within a plan: ``rpn-r50-c4/seed1/proposals``."""
+        """Unique within a plan: ``rpn_r50_c4/seed1/proposals``."""
         return f"{super().key}/proposals"
 
     @property

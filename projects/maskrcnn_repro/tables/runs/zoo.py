@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskrcnn_repro.errors import CheckpointError, TableError
+from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables.paper.data_file import missing
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Row
@@ -21,11 +22,11 @@ from maskrcnn_repro.tables.runs.stage import EvaluationStage, Setting
 TABLE = "2a"
 LEVEL = "paper"
 CONFIGS = {
-    "r50-c4": "detectron2/r50_c4.yaml",
-    "r101-c4": "detectron2/r101_c4.yaml",
-    "r50-fpn": "detectron2/r50_fpn.yaml",
-    "r101-fpn": "detectron2/r101_fpn.yaml",
-    "x101-fpn": "detectron2/x101_fpn.yaml",
+    "r50_c4": "detectron2/r50_c4.yaml",
+    "r101_c4": "detectron2/r101_c4.yaml",
+    "r50_fpn": "detectron2/r50_fpn.yaml",
+    "r101_fpn": "detectron2/r101_fpn.yaml",
+    "x101_fpn": "detectron2/x101_fpn.yaml",
 }
 """Experiment to the config of Detectron2's model of that backbone; it names the published file."""
 
@@ -94,7 +95,7 @@ def zoo_record(row: Row, setting: Setting) -> Record | None:
 def _parse(word: str, rows: Sequence[Row], setting: Setting, since: str) -> ZooStage:
     name, _, weights = word.partition("=")
     named = {row.id: row.experiment for row in rows} | {r.experiment: r.experiment for r in rows}
-    experiment = named.get(name)
+    experiment = named.get(current_experiment(name))
     if experiment not in CONFIGS:
         known = [row.id for row in rows if row.experiment in CONFIGS]
         raise TableError(

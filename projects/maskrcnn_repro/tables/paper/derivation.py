@@ -1,0 +1,95 @@
+"""What follows from an experiment's name and from the ``_BASE_`` chain of its config."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Container
+from typing import Any
+
+from maskrcnn_repro.config import config_chain, configs_folder, find_config, leaves
+from maskrcnn_repro.errors import TableError
+
+FAMILIES = ("c4", "c5", "fpn", "keypoints", "cityscapes")
+"""Files of ``configs/base/``: the last of them in a chain is the family of an experiment."""
+NOT_COMPARED = frozenset({"OUTPUT_DIR", "VERSION"})
+"""Keys that say nothing about a model."""
+
+
+def config_of(name: str) -> str:
+    """Return the config below ``configs/`` of an experiment that is trained.
+
+    ``rpn_r50_c4`` has ``rpn/r50_c4.yaml``; a name that begins with no folder's lies in ``coco``: ``r50_c4``
+    has ``coco/r50_c4.yaml``.
+
+    Raises:
+        TableError: there is no such file.
+    """
+    folder, _, stem = name.partition("_")
+    candidates = [f"{folder}/{stem}.yaml", f"coco/{name}.yaml"]
+    for config in candidates:
+        if (configs_folder() / config).is_file():
+            return config
+    raise TableError(
+        f"Experiment {name!r} has no config: neither {' nor '.join(candidates)} is in {configs_folder()}."
+    )
+
+
+def family_of(config: str) -> str:
+    """Return which of :data:`FAMILIES` a config belongs to.
+
+    Raises:
+        TableError: none of them is in its chain.
+        ConfigError: a file is missing or no YAML.
+    """
+    bases = [path.stem for path, _ in config_chain(config) if path.parent.name == "base"]
+    families = [name for name in bases if name in FAMILIES]
+    if not families:
+        raise TableError(
+            f"{config} is of no family: it builds on none of base/{', base/'.join(FAMILIES)}."
+        )
+    return families[-1]
+
+
+def base_of(config: str, complete: Container[str]) -> str | None:
+    """Return the config that another one builds on; None if it builds on parts alone.
+
+    Args:
+        config: below ``configs/``.
+        complete: the configs that are no parts, such as those of experiments.
+
+    Raises:
+        ConfigError: a file is missing or no YAML.
+    """
+    root = configs_folder().resolve()
+    paths = [path.resolve() for path, _ in config_chain(config)[:-1]]
+    names = [path.relative_to(root).as_posix() for path in paths if path.is_relative_to(root)]
+    return next((name for name in reversed(names) if name in complete), None)
+
+
+def header_of(config: str) -> str:
+    """Return the comment at the head of a config in one line: purpose, assumptions and cost.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    lines = find_config(config).read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return " ".join(line.removeprefix("#").strip() for line in comment)
+
+
+def varied_keys(config: str, baseline: str) -> tuple[str, ...]:
+    """Return the keys in which two configs differ, those that the first one sets in order, then the others.
+
+    Raises:
+        ConfigError: a file is missing or no YAML.
+    """
+    own, other = _values(config), _values(baseline)
+    differing = (key for key in {**own, **other} if own.get(key) != other.get(key))
+    return tuple(key for key in differing if key not in NOT_COMPARED)
+
+
+def _values(config: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for _, tree in config_chain(config):
+        values.update(leaves(tree))
+    return values

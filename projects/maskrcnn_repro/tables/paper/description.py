@@ -1,0 +1,79 @@
+"""All that is known of an experiment, for people: from the data, from its config and from the config's header."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from maskrcnn_repro.tables.paper.derivation import header_of
+from maskrcnn_repro.tables.paper.experiments import Experiment, stages
+from maskrcnn_repro.tables.paper.numbers import tables
+
+from tabulate import tabulate
+
+
+@dataclass(frozen=True)
+class Description:
+    """An experiment in words.
+
+    Attributes:
+        name: its id.
+        header: purpose, assumptions and cost, as its config's header has them.
+        config: below ``configs/``.
+        rows: ids of the rows that it measures, parted by commas; empty for none.
+        against: its baseline and the keys that differ; empty for a root.
+        stages: what must run for it, in order, itself last.
+        command: what runs them at the paper's sizes.
+    """
+
+    name: str
+    header: str
+    config: str
+    rows: str
+    against: str
+    stages: str
+    command: str
+
+
+def describe(experiment: Experiment) -> Description:
+    """Return the description of an experiment.
+
+    Raises:
+        ConfigError: its config is missing.
+    """
+    name = experiment.id
+    rows = [row.id for t in tables().values() for row in t.rows.values() if row.experiment == name]
+    varies = ", ".join(experiment.varies)
+    return Description(
+        name=name,
+        header=header_of(experiment.config),
+        config=experiment.config,
+        rows=", ".join(rows),
+        against=f"{experiment.baseline}: {varies}" if experiment.baseline else "",
+        stages=", ".join(stage.id for stage in stages(experiment)),
+        command=f"maskrcnn experiment {name} --level paper --num-gpus 8",
+    )
+
+
+def as_text(descriptions: Iterable[Description]) -> str:
+    """Return descriptions for a console, one paragraph each."""
+    return "\n\n".join(map(_paragraph, descriptions))
+
+
+def as_markdown(descriptions: Iterable[Description]) -> str:
+    """Return descriptions as a table in Markdown."""
+    headers = ["experiment", "rows", "against, and in what", "stages", "purpose and cost"]
+    cells = [[d.name, d.rows, d.against, d.stages, d.header] for d in descriptions]
+    return tabulate(cells, headers, "pipe", disable_numparse=True)
+
+
+def _paragraph(description: Description) -> str:
+    facts = {
+        "config": description.config,
+        "rows": description.rows,
+        "against": description.against,
+        "stages": description.stages,
+        "command": description.command,
+    }
+    lines = [f"    {title:<9}{value}" for title, value in facts.items() if value]
+    return "\n".join([f"{description.name}: {description.header}", *lines])
