@@ -4,9 +4,11 @@ Means and gaps follow from the kept records. Intervals and verdicts need the det
 read from the table's JSON.
 """
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.experiments import experiments
 from maskrcnn_repro.tables.paper.numbers import find_table, metrics
@@ -42,6 +44,12 @@ def rendered(name):
     return as_text(tree), as_markdown(table_report, metrics())
 
 
+def stored_json(name):
+    """Return the JSON of a kept table, its experiments under the names of today."""
+    text = (RESULTS / f"{name}.json").read_text(encoding="utf-8")
+    return re.sub(r'(?<="experiment": ")[^"]+', lambda match: current_experiment(match[0]), text)
+
+
 def kept_report(name):
     """Return the report of a kept table."""
     kept = (RESULTS / name).parents[1]
@@ -62,7 +70,8 @@ def _records(kept, names):
     gathered = Found()
     for name in names:
         record = replace(read_record(kept / name), path=Path(name))
-        gathered.records.setdefault(Path(name).parent.as_posix(), {})[record.seed] = record
+        experiment = current_experiment(Path(name).parent.as_posix())
+        gathered.records.setdefault(experiment, {})[record.seed] = record
     return gathered
 
 

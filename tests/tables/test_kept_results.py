@@ -7,13 +7,13 @@ from maskrcnn_repro.tables.paper.claims import claims
 
 import pytest
 
-from tests.helpers.kept_results import NAMES, RESULTS, rendered
+from tests.helpers.kept_results import NAMES, RESULTS, rendered, stored_json
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kept_table_is_rendered_again_to_the_byte(name):
     tree, text = rendered(name)
-    assert tree == (RESULTS / f"{name}.json").read_text(encoding="utf-8")
+    assert tree == stored_json(name)
     assert text == (RESULTS / f"{name}.md").read_text(encoding="utf-8")
 
 
