@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro._location import CHECKOUT, PACKAGE
-from maskrcnn_repro.config_history import is_earlier, spelled_today
+from maskrcnn_repro.config_history import is_earlier, spelled_today, value_of
 from maskrcnn_repro.errors import ConfigError, PluginError, did_you_mean
 from maskrcnn_repro.old_names import current_config
 from maskrcnn_repro.plugins import Plugin, load_plugins
@@ -60,8 +60,7 @@ def _add_roi_op_keys(cfg: CfgNode) -> None:
     # POOLER_SAMPLING_RATIO 0 (pooler_keys.py). Empty: these two decide, as in Detectron2.
     op = cfg.MODEL.ROI_OP = CfgNode()
     op.NAME = ""
-    # The operation of one branch, where it differs from ROI_OP.NAME; empty: ROI_OP.NAME. Every model of the
-    # paper has one operation for all branches. C4 pools once for box and mask branch: both agree there.
+    # The operation of one branch, if not ROI_OP.NAME (the paper has one for all); C4 pools once for both.
     for head in HEADS:
         cfg.MODEL[head].ROI_OP = ""
     # Samples per side of a bin: 2 are the paper's four regularly spaced points (Sec. 3).
@@ -276,13 +275,9 @@ def _own_config(name: Path) -> Path:
     return folder / current_config(short.as_posix())
 
 
-def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+def leaf_keys(cfg: CfgNode) -> Iterator[str]:
     """Yield the dotted name of every value in ``cfg``."""
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from leaf_keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
+    yield from (key for key, value in leaves(cfg) if not isinstance(value, CfgNode))
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -360,10 +355,10 @@ def _add_keys(cfg: CfgNode, plugin: Plugin) -> None:
     before = cfg.clone()
     plugin.add_config(cfg)
     for key in leaf_keys(before):
-        if _get(cfg, key) != _get(before, key):
+        if value_of(cfg, key) != value_of(before, key):
             raise PluginError(
-                f"{plugin} changes the config key {key} from {_get(before, key)!r} to "
-                f"{_get(cfg, key)!r}; add_config may only add keys."
+                f"{plugin} changes the config key {key} from {value_of(before, key)!r} to "
+                f"{value_of(cfg, key)!r}; add_config may only add keys."
             )
 
 
@@ -379,12 +374,12 @@ def _check_keys(tree: dict[str, Any], cfg: CfgNode, source: str, prefix: str = "
     for key, value in tree.items():
         name = f"{prefix}{key}"
         _check_key(name, cfg, source)
-        if isinstance(value, dict) and isinstance(_get(cfg, name), CfgNode):
+        if isinstance(value, dict) and isinstance(value_of(cfg, name), CfgNode):
             _check_keys(value, cfg, source, f"{name}.")
 
 
 def _check_key(name: str, cfg: CfgNode, source: str) -> None:
-    if _get(cfg, name) is not None or name in (known := set(leaf_keys(cfg))):
+    if value_of(cfg, name) is not None or name in (known := set(leaf_keys(cfg))):
         return
     # Keys are long and share prefixes: the last word tells more than the whole.
     last = name.rpartition(".")[2]
@@ -394,15 +389,6 @@ def _check_key(name: str, cfg: CfgNode, source: str) -> None:
         ends = {k.rpartition(".")[2]: k for k in sorted(known)}
         hint = did_you_mean(last, ends)
     raise ConfigError(f"Config key {name!r} ({source}) does not exist.{hint}")
-
-
-def _get(cfg: CfgNode, name: str) -> Any:
-    node: Any = cfg
-    for part in name.split("."):
-        if not isinstance(node, CfgNode) or part not in node:
-            return None
-        node = node[part]
-    return node
 
 
 def _merge(merge: Any, argument: Any, source: str) -> None:

@@ -61,7 +61,7 @@ def is_earlier(tree: Mapping[str, Any]) -> bool:
     """Tell whether ``tree`` is a whole config, such as a run's ``config.yaml``, of an earlier version."""
     if not all(key in tree for key in _WHOLE):
         return False
-    return any(_get(tree, change.key) is None for change in ADDED)
+    return any(value_of(tree, change.key) is None for change in ADDED)
 
 
 def spelled_today(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,15 +100,8 @@ def spelled_first(tree: Mapping[str, Any]) -> dict[str, Any]:
     return first
 
 
-def _plain(value: Any) -> Any:
-    """Return a copy of nested values as YAML has them, in dicts and lists that nothing else holds."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    # A tuple that two keys share would be dumped as an anchor, and hashed with it.
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _get(tree: Mapping[str, Any], key: str) -> Any:
+def value_of(tree: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a dotted key; None if the tree lacks it."""
     node: Any = tree
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:
@@ -117,9 +110,17 @@ def _get(tree: Mapping[str, Any], key: str) -> Any:
     return node
 
 
+def _plain(value: Any) -> Any:
+    """Return a copy of nested values as YAML has them, in dicts and lists that nothing else holds."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    # A tuple that two keys share would be dumped as an anchor, and hashed with it.
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def _remove(tree: dict[str, Any], key: str, default: Any) -> None:
     """Remove a key that has its default."""
     place, _, name = key.rpartition(".")
-    node = _get(tree, place) if place else tree
+    node = value_of(tree, place) if place else tree
     if isinstance(node, dict) and name in node and node[name] == default:
         del node[name]

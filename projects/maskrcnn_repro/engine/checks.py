@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.data.cached_images import CHANNELS
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
@@ -128,14 +129,6 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     _check_weights(cfg.MODEL.WEIGHTS)
     if training:
         _check_schedule(cfg, world_size)
-
-
-def value_of(cfg: CfgNode, key: str) -> object:
-    """Return the value of a dotted key."""
-    node = cfg
-    for part in key.split("."):
-        node = node[part]
-    return node
 
 
 def _check_at_least_one(cfg: CfgNode, key: str) -> None:
