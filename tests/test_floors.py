@@ -25,7 +25,8 @@ GROUND = Path(maskrcnn_cli.__file__).resolve().parent
 FLOORS = (
     ("_location", "_version", "errors"),
     ("_backend", "old_names"),
-    ("plugins",),
+    ("plugins", "pooler_keys"),
+    ("config_history",),
     ("config",),
     ("roi_ops", "utils"),
     ("data", "modeling"),

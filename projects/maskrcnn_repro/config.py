@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro._location import CHECKOUT, PACKAGE
+from maskrcnn_repro.config_history import is_earlier, spelled_today, value_of
 from maskrcnn_repro.errors import ConfigError, PluginError, did_you_mean
 from maskrcnn_repro.old_names import current_config
 from maskrcnn_repro.plugins import Plugin, load_plugins
+from maskrcnn_repro.pooler_keys import HEADS, settle_poolers
 
 import torch
 import yaml
@@ -53,10 +55,14 @@ def add_config(cfg: CfgNode) -> None:
 
 
 def _add_roi_op_keys(cfg: CfgNode) -> None:
-    # The RoI operation of every branch (Sec. 3, Table 2c): RoIPool, RoIWarpMax, RoIWarpAve, RoIAlignMax,
-    # RoIAlignAve, or a plug-in's. Empty: each head's own POOLER_TYPE, as in Detectron2.
+    # The RoI operation of all branches (Sec. 3, Table 2c): RoIPool, RoIWarpMax, RoIWarpAve, RoIAlignMax,
+    # RoIAlignAve, or a plug-in's. It decides alone: beside it Detectron2's POOLER_TYPE is "" and
+    # POOLER_SAMPLING_RATIO 0 (pooler_keys.py). Empty: these two decide, as in Detectron2.
     op = cfg.MODEL.ROI_OP = CfgNode()
     op.NAME = ""
+    # The operation of one branch, if not ROI_OP.NAME (the paper has one for all); C4 pools once for both.
+    for head in HEADS:
+        cfg.MODEL[head].ROI_OP = ""
     # Samples per side of a bin: 2 are the paper's four regularly spaced points (Sec. 3).
     op.SAMPLES = 2
     # Subtract half a feature cell from RoI coordinates, as Detectron2's ROIAlignV2; the paper has none.
@@ -136,11 +142,21 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATALOADER.CACHE_IMAGES = False
 
 
-def get_config() -> CfgNode:
-    """Return Detectron2's default config with this project's keys, ``MODEL.DEVICE`` a device that is there."""
+def get_config(plugins: Sequence[str] | None = None) -> CfgNode:
+    """Return Detectron2's default config with this project's keys, ``MODEL.DEVICE`` a device that is there.
+
+    Args:
+        plugins: value of the key ``PLUGINS``: keys of these and of the installed plug-ins are added, too;
+            None for no plug-in's.
+
+    Raises:
+        PluginError: a plug-in cannot be loaded.
+    """
     cfg = get_cfg()
     add_config(cfg)
     cfg.MODEL.DEVICE = default_device()
+    for plugin in () if plugins is None else load_plugins(plugins):
+        _add_keys(cfg, plugin)
     return cfg
 
 
@@ -163,11 +179,13 @@ def load_config(
         overlays: further files, each over what came before, such as a level's sizes.
 
     A ``_BASE_`` is a path from its file's folder, or a name below the project's ``configs/`` folder.
-    Plug-ins are loaded on the way, so that their keys are known. ``MODEL.DEVICE: auto``, also where no file
-    names a device, becomes :func:`default_device`; so ``detectron2.modeling.build_model`` takes the config.
+    Plug-ins are loaded on the way, so that their keys are known. A run's ``config.yaml`` of an earlier
+    version is read in today's spelling. ``MODEL.DEVICE: auto``, also where no file names a device, becomes
+    :func:`default_device`; so ``detectron2.modeling.build_model`` takes the config.
 
     Raises:
-        ConfigError: a file is missing or no YAML, a key does not exist, a value has the wrong type.
+        ConfigError: a file is missing or no YAML, a key does not exist, a value has the wrong type, or two
+            keys name different RoI operations.
         PluginError: a plug-in cannot be loaded.
     """
     if len(opts) % 2:
@@ -177,16 +195,18 @@ def load_config(
         )
     names = (*([config_file] if config_file else []), *overlays)
     trees = [entry for name in names for entry in _chain(find_config(name))]
-    cfg = get_config()
-    for plugin in load_plugins(_named_plugins(trees, opts)):
-        _add_keys(cfg, plugin)
+    cfg = get_config(_named_plugins(trees, opts))
+    sources: dict[str, str] = {}
     for file, tree in trees:
         _check_version(tree, cfg, str(file))
         _check_keys(tree, cfg, str(file))
         _merge(cfg.merge_from_other_cfg, CfgNode(tree), str(file))
+        sources |= dict.fromkeys(leaf_keys(CfgNode(tree)), str(file))
     for key, value in zip(opts[::2], opts[1::2], strict=True):
         _check_key(key, cfg, "command line")
         _merge(cfg.merge_from_list, [key, value], "command line")
+        sources[key] = "command line"
+    settle_poolers(cfg, sources)
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = default_device()
     return cfg
@@ -255,13 +275,9 @@ def _own_config(name: Path) -> Path:
     return folder / current_config(short.as_posix())
 
 
-def leaf_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
+def leaf_keys(cfg: CfgNode) -> Iterator[str]:
     """Yield the dotted name of every value in ``cfg``."""
-    for key, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from leaf_keys(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}"
+    yield from (key for key, value in leaves(cfg) if not isinstance(value, CfgNode))
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -284,6 +300,7 @@ def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     if not isinstance(tree, dict):
         raise ConfigError(f"Config file {path} holds no keys, but a {type(tree).__name__}.")
     base = tree.pop("_BASE_", None)
+    tree = spelled_today(tree) if is_earlier(tree) else tree
     for one in [base] if isinstance(base, str) else base or []:
         yield from _chain(_find_base(path, one))
     yield path, tree
@@ -338,10 +355,10 @@ def _add_keys(cfg: CfgNode, plugin: Plugin) -> None:
     before = cfg.clone()
     plugin.add_config(cfg)
     for key in leaf_keys(before):
-        if _get(cfg, key) != _get(before, key):
+        if value_of(cfg, key) != value_of(before, key):
             raise PluginError(
-                f"{plugin} changes the config key {key} from {_get(before, key)!r} to "
-                f"{_get(cfg, key)!r}; add_config may only add keys."
+                f"{plugin} changes the config key {key} from {value_of(before, key)!r} to "
+                f"{value_of(cfg, key)!r}; add_config may only add keys."
             )
 
 
@@ -357,12 +374,12 @@ def _check_keys(tree: dict[str, Any], cfg: CfgNode, source: str, prefix: str = "
     for key, value in tree.items():
         name = f"{prefix}{key}"
         _check_key(name, cfg, source)
-        if isinstance(value, dict) and isinstance(_get(cfg, name), CfgNode):
+        if isinstance(value, dict) and isinstance(value_of(cfg, name), CfgNode):
             _check_keys(value, cfg, source, f"{name}.")
 
 
 def _check_key(name: str, cfg: CfgNode, source: str) -> None:
-    if _get(cfg, name) is not None or name in (known := set(leaf_keys(cfg))):
+    if value_of(cfg, name) is not None or name in (known := set(leaf_keys(cfg))):
         return
     # Keys are long and share prefixes: the last word tells more than the whole.
     last = name.rpartition(".")[2]
@@ -372,15 +389,6 @@ def _check_key(name: str, cfg: CfgNode, source: str) -> None:
         ends = {k.rpartition(".")[2]: k for k in sorted(known)}
         hint = did_you_mean(last, ends)
     raise ConfigError(f"Config key {name!r} ({source}) does not exist.{hint}")
-
-
-def _get(cfg: CfgNode, name: str) -> Any:
-    node: Any = cfg
-    for part in name.split("."):
-        if not isinstance(node, CfgNode) or part not in node:
-            return None
-        node = node[part]
-    return node
 
 
 def _merge(merge: Any, argument: Any, source: str) -> None:

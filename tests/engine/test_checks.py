@@ -53,6 +53,17 @@ def test_detectron2_s_own_parts_and_grey_images_are_right(opts):
             "'RoIPool' would be ignored: .* 'StandardROIHeads'.*PaperRes5ROIHeads, PaperStandardROI",
         ),
         (
+            ("MODEL.ROI_MASK_HEAD.ROI_OP", "RoIPol"),
+            "ROI_MASK_HEAD.ROI_OP 'RoIPol' does not exist. Did you mean 'RoIPool'",
+        ),
+        (
+            (
+                *("MODEL.ROI_OP.NAME", "", "MODEL.ROI_BOX_HEAD.ROI_OP", "RoIPool"),
+                *("MODEL.ROI_HEADS.NAME", "StandardROIHeads"),
+            ),
+            "ROI_BOX_HEAD.ROI_OP 'RoIPool' would be ignored: .* 'StandardROIHeads'",
+        ),
+        (
             (
                 *("MODEL.ROI_MASK_HEAD.LOSS", "softmax"),
                 *("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead"),

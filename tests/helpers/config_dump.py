@@ -5,6 +5,7 @@ dump, ``test_config_dump.py`` compares it with what the configs resolve to today
 """
 
 import fnmatch
+import functools
 import gzip
 import json
 from pathlib import Path
@@ -42,6 +43,13 @@ def resolve_all(names=None):
     for level in LEVELS:
         resolved |= _resolve_level(level, experiments() if names is None else names)
     return resolved
+
+
+@functools.cache
+def resolve_stored_names():
+    """Return :func:`resolve_all` of the experiments that the dump holds."""
+    stored = read_dump(DUMP)
+    return resolve_all(sorted({n.partition(" ")[2] for n in stored if n.startswith("paper ")}))
 
 
 def _resolve_level(level, names):

@@ -12,7 +12,7 @@ from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
 from maskrcnn_repro.tables.runs import stage as stage_module
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.records import hash_of_file
+from maskrcnn_repro.tables.runs.records import hashes_of_file
 from maskrcnn_repro.tables.runs.stage import Setting, StoreStage
 
 METRICS = {"AP": Metric("AP", "AP", "segm", "AP"), "bbAP": Metric("bbAP", "AP bb", "bbox", "AP")}
@@ -107,7 +107,7 @@ def results_of(stage, config, metrics, **changed):
         "eval_seconds": 10.0,
         "seed": stage.seed,
         "weights": "",
-        "config_sha256": hash_of_file(config),
+        "config_sha256": hashes_of_file(config)[0],
         "datasets": {"TRAIN": data[:1], "TEST": data[1:]},
         "code": {"backend": {"name": maskrcnn_repro.BACKEND.name}, "commit": "c" * 40},
         "machine": {"gpu": None, "cpu": "a processor"},

@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from maskrcnn_repro import config
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.numbers import Metric
@@ -100,6 +101,8 @@ class Scene:
     def __init__(self, folder, monkeypatch, setting, *, with_page=False):
         self.folder = folder.resolve()
         monkeypatch.chdir(folder)
+        # The hash of a config is part of the identity of a record: it must not be this machine's.
+        monkeypatch.setattr(config, "default_device", lambda: "auto")
         self.fake = Fake(folder, monkeypatch)
         self.fake.setting = setting
         self.fake.known["r50_c4"] = self.fake.known["joint"]

@@ -1,12 +1,14 @@
 """The paper's RoI heads: sizes of Figure 4, agreement with Detectron2's heads, empty batches, messages."""
 
-from maskrcnn_repro.config import get_config
+from maskrcnn_repro.config import get_config, load_config
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.roi_ops import RoIOpPooler, RoIPool
 
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_roi_heads
+from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch.testing import assert_close
 
@@ -179,6 +181,42 @@ def test_roi_op_takes_the_place_of_detectron2s_pooler_type(storage, shapes, name
     assert abs(losses(other, features)["loss_mask"] - expected["loss_mask"]) > 1e-7
 
 
+def test_each_branch_may_have_an_operation_of_its_own(storage):
+    keys = {"MODEL.KEYPOINT_ON": True, "MODEL.ROI_OP.NAME": "RoIAlignAve"}
+    keys |= {
+        "MODEL.ROI_MASK_HEAD.ROI_OP": "RoIPool",
+        "MODEL.ROI_KEYPOINT_HEAD.ROI_OP": "RoIWarpMax",
+    }
+    heads = build(FPN, "PaperStandardROIHeads", **keys)
+    poolers = heads.box_pooler, heads.mask_pooler, heads.keypoint_pooler
+    names = [type(pooler.level_poolers[0]).__name__ for pooler in poolers]
+    assert names == ["RoIAlignAve", "RoIPool", "RoIWarpMax"]
+    assert [pooler.output_size for pooler in poolers] == [(7, 7), (14, 14), (14, 14)]
+
+
+def test_beside_an_operation_of_one_branch_the_others_keep_detectron2s(storage):
+    heads = build(C5, "PaperStandardROIHeads", **{"MODEL.ROI_MASK_HEAD.ROI_OP": "RoIPool"})
+    assert isinstance(heads.mask_pooler, RoIOpPooler)
+    assert isinstance(heads.box_pooler, ROIPooler)
+
+
+def test_a_config_from_a_file_has_the_heads_of_one_from_python():
+    """In a file's config Detectron2's keys are silent: it must not be asked to build from them."""
+    cfg = load_config("coco/r50_fpn_roipool.yaml", ["MODEL.KEYPOINT_ON", "True"])
+    with torch.device("meta"):
+        heads = build_roi_heads(
+            cfg, {k: ShapeSpec(channels=256, stride=s.stride) for k, s in FPN.items()}
+        )
+    for pooler in (heads.box_pooler, heads.mask_pooler, heads.keypoint_pooler):
+        assert isinstance(pooler.level_poolers[0], RoIPool)
+
+
+def test_c4_pools_once_for_boxes_alone_by_their_key(storage):
+    keys = {"MODEL.ROI_OP.NAME": "RoIAlignAve", "MODEL.ROI_BOX_HEAD.ROI_OP": "RoIPool"}
+    heads = build(C4, "PaperRes5ROIHeads", **keys, **{"MODEL.MASK_ON": False})
+    assert isinstance(heads.pooler.level_poolers[0], RoIPool)
+
+
 @pytest.mark.parametrize(
     ("shapes", "name", "theirs"),
     [(C4, "PaperRes5ROIHeads", "Res5ROIHeads"), (FPN, "PaperStandardROIHeads", "StandardROIHeads")],
@@ -238,6 +276,10 @@ def test_empty_batches(storage, shapes, name, mask_head):
         ({"MODEL.ROI_HEADS.RES5_BLOCKS": 4}, "RES5_BLOCKS 4 does not exist. It may be 1, 2, 3"),
         ({"MODEL.KEYPOINT_ON": True}, "KEYPOINT_ON True, but .*choose 'PaperStandardROIHeads'"),
         ({"MODEL.ROI_OP.NAME": "RoIAlign"}, "'RoIAlign'.*Did you mean 'RoIAlignMax'"),
+        (
+            {"MODEL.ROI_OP.NAME": "RoIAlignAve", "MODEL.ROI_MASK_HEAD.ROI_OP": "RoIPool"},
+            "mask branch, 'RoIPool', is not that of the box branch, 'RoIAlignAve'.*pools once for both",
+        ),
     ],
 )
 def test_messages(keys, message):

@@ -1,20 +1,15 @@
-"""The RoI operation as a pooler: levels by hand, agreement with Detectron2's, what replaces what, messages."""
+"""The RoI operation as a pooler: levels by hand, agreement with Detectron2's, its settings, messages."""
 
 import itertools
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.roi_ops import (
-    ROI_OP_REGISTRY,
-    RoIAlignAve,
-    RoIOpPooler,
-    RoIPool,
-    replace_poolers,
-)
+from maskrcnn_repro.roi_ops import ROI_OP_REGISTRY, RoIAlignAve, RoIOpPooler, RoIPool, build_pooler
 
 import pytest
 import torch
+from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 from torch import nn
@@ -126,6 +121,49 @@ def test_traced_it_keeps_the_order_of_the_boxes():
     assert traced(corners, *features).flatten().tolist() == [5.0, 2.0, 3.0]
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("name", ["RoIAlignAve", "RoIAlignMax", "RoIPool", "RoIWarpAve"])
+@pytest.mark.parametrize("scales", [PYRAMID, [1 / 16]])
+def test_traced_it_takes_any_number_of_boxes(scales, name):
+    pooler = RoIOpPooler(name, (3, 3), scales)
+    features = [level.detach() for level in maps(scales)]
+
+    def pool(first, second, *levels):
+        return pooler(levels, [Boxes(first), Boxes(second)])
+
+    given = [boxes.tensor for boxes in some_boxes(4, 3)]
+    traced = torch.jit.trace(pool, (*given, *features))
+    for counts in [(4, 3), (1, 9), (0, 2), (0, 0)]:
+        given = [boxes.tensor for boxes in some_boxes(*counts)]
+        out = traced(*given, *features)
+        assert len(out) == sum(counts)
+        assert_close(out, pool(*given, *features))
+
+
+class ExportedPooler(nn.Module):
+    """A pooler that takes the boxes of one image as a tensor."""
+
+    def __init__(self, pooler):
+        super().__init__()
+        self.pooler = pooler
+
+    def forward(self, boxes, features):
+        return self.pooler(features, [Boxes(boxes)])
+
+
+@pytest.mark.parametrize("scales", [PYRAMID, [1 / 16]])
+def test_exported_it_takes_any_number_of_boxes(scales):
+    module = ExportedPooler(RoIOpPooler("RoIAlignAve", (3, 3), scales))
+    features = [level.detach() for level in maps(scales, images=1)]
+    count = torch.export.Dim("count")
+    shapes = {"boxes": {0: count}, "features": [{} for _ in scales]}
+    example = (some_boxes(5)[0].tensor, features)
+    exported = torch.export.export(module, example, dynamic_shapes=shapes).module()
+    for number in (2, 9):
+        boxes = some_boxes(number)[0].tensor
+        assert_close(exported(boxes, features), module(boxes, features))
+
+
 @pytest.mark.parametrize("scales", [PYRAMID, [1 / 16]])
 def test_no_boxes_at_all(scales):
     pooler, features = RoIOpPooler("RoIAlignMax", (7, 7), scales), maps(scales)
@@ -150,31 +188,22 @@ def test_the_output_lies_in_memory_as_the_maps_do(memory_format):
     assert out.is_contiguous(memory_format=memory_format)
 
 
-def test_poolers_are_replaced_and_nothing_else():
-    parts = {
-        "box_pooler": ROIPooler((7, 7), PYRAMID, 0, "ROIAlignV2"),
-        "mask_pooler": ROIPooler((14, 14), [1 / 16], 0, "ROIPool"),
-        "mask_head": nn.ReLU(),
-        "keypoint_pooler": None,
-    }
+def test_a_pooler_follows_from_the_config_and_the_maps():
     cfg = config(
         NAME="RoIAlignAve", SAMPLES=3, HALF_PIXEL=True, CANONICAL_BOX_SIZE=48, CANONICAL_LEVEL=3
     )
-    replaced = replace_poolers(parts, cfg)
-    assert replaced["mask_head"] is parts["mask_head"]
-    assert replaced["keypoint_pooler"] is None
-    assert isinstance(parts["box_pooler"], ROIPooler)
-    box = replaced["box_pooler"]
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p2", "p3", "p4"]
+    cfg.MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION = 7
+    cfg.MODEL.ROI_MASK_HEAD.ROI_OP = "RoIPool"
+    shapes = {f"p{level}": ShapeSpec(channels=3, stride=2**level) for level in (5, 4, 3, 2)}
+    box, mask = (build_pooler(cfg, head, shapes) for head in ("ROI_BOX_HEAD", "ROI_MASK_HEAD"))
     assert (box.canonical_box_size, box.canonical_level, box.output_size) == (48, 3, (7, 7))
-    assert [one.spatial_scale for one in box.level_poolers] == PYRAMID
-    (mask,) = replaced["mask_pooler"].level_poolers
-    assert isinstance(mask, RoIAlignAve)
-    assert (mask.output_size, mask.samples, mask.half_pixel) == ((14, 14), 3, True)
-
-
-def test_an_empty_name_replaces_nothing():
-    parts = {"pooler": ROIPooler((7, 7), [1 / 16], 0, "ROIAlignV2")}
-    assert replace_poolers(parts, config()) == parts
+    assert [level.spatial_scale for level in box.level_poolers] == PYRAMID[:3]
+    align, pool = box.level_poolers[0], mask.level_poolers[0]
+    assert isinstance(align, RoIAlignAve)
+    assert (align.output_size, align.samples, align.half_pixel) == ((7, 7), 3, True)
+    assert isinstance(pool, RoIPool)
+    assert pool.output_size == (14, 14)  # Detectron2's default
 
 
 @ROI_OP_REGISTRY.register()
@@ -192,19 +221,17 @@ class SomebodysCorner(nn.Module):
 
 
 def test_an_operation_of_somebody_else_plugs_in():
-    parts = {"pooler": ROIPooler((2, 2), PYRAMID, 0, "ROIAlignV2")}
-    pooler = replace_poolers(parts, config(NAME="SomebodysCorner"))["pooler"]
+    pooler = RoIOpPooler("SomebodysCorner", (2, 2), PYRAMID)
     features = maps(PYRAMID, images=1)
     out = pooler(features, [Boxes(torch.tensor([[8.0, 4.0, 20.0, 20.0], [8, 4, 400, 400]]))])
     assert_close(out[:, :, 1, 1], torch.stack([features[0][0, :, 1, 2], features[2][0, :, 0, 0]]))
 
 
 def test_messages():
-    parts = {"pooler": ROIPooler((7, 7), [1 / 16], 0, "ROIAlignV2")}
     with pytest.raises(ConfigError, match=r"'RoIPol' .* Did you mean 'RoIPool'"):
-        replace_poolers(parts, config(NAME="RoIPol"))
+        RoIOpPooler("RoIPol", (7, 7), [1 / 16])
     with pytest.raises(ConfigError, match="CANONICAL_BOX_SIZE is 0"):
-        replace_poolers(parts, config(NAME="RoIPool", CANONICAL_BOX_SIZE=0))
+        RoIOpPooler("RoIPool", (7, 7), [1 / 16], canonical_box_size=0)
     with pytest.raises(ConfigError, match=r"half of the one before, not \[0.25, 0.0625\]"):
         RoIOpPooler("RoIPool", (7, 7), [1 / 4, 1 / 16])
     pooler = RoIOpPooler("RoIPool", (7, 7), PYRAMID)

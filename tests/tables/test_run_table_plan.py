@@ -12,7 +12,7 @@ from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import (
     State,
     differences,
-    hash_of_file,
+    hashes_of_file,
     read_config,
     read_record,
 )
@@ -228,7 +228,7 @@ def test_a_key_that_is_younger_than_a_record_had_its_default(fake):
 def test_the_hash_of_a_config_file_is_the_one_in_results(fake):
     stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
     write_run(stage)
-    assert hash_of_file(stage.folder / "config.yaml") == config_hash(stage.config)
+    assert hashes_of_file(stage.folder / "config.yaml")[0] == config_hash(stage.config)
     assert read_record(stage.results).config_sha256 == config_hash(stage.config)
 
 

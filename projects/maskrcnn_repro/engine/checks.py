@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.data.cached_images import CHANNELS
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
@@ -16,6 +17,7 @@ from maskrcnn_repro.modeling.mask_head import build_mask_loss
 from maskrcnn_repro.modeling.meta_arch import check_inference
 from maskrcnn_repro.modeling.roi_heads import check_res5
 from maskrcnn_repro.modeling.tta import check_views
+from maskrcnn_repro.pooler_keys import HEADS
 from maskrcnn_repro.roi_ops import ROI_OP_REGISTRY
 
 from detectron2.config import CfgNode
@@ -39,16 +41,18 @@ REGISTRIES = {
     "MODEL.RPN.HEAD_NAME": RPN_HEAD_REGISTRY,
     "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
     "MODEL.ROI_OP.NAME": ROI_OP_REGISTRY,
+    **{f"MODEL.{head}.ROI_OP": ROI_OP_REGISTRY for head in HEADS},
     "MODEL.ROI_BOX_HEAD.NAME": ROI_BOX_HEAD_REGISTRY,
     "MODEL.ROI_MASK_HEAD.NAME": ROI_MASK_HEAD_REGISTRY,
     "MODEL.ROI_KEYPOINT_HEAD.NAME": ROI_KEYPOINT_HEAD_REGISTRY,
 }
 # Names that are no class: a stored file stands in, (C4) the head is part of the RoI heads, or the RoI
-# operation is each head's own POOLER_TYPE.
+# operation is that of ROI_OP.NAME, or Detectron2's POOLER_TYPE.
 SPECIAL = {
     "MODEL.PROPOSAL_GENERATOR.NAME": ("PrecomputedProposals",),
     "MODEL.ROI_BOX_HEAD.NAME": ("",),
     "MODEL.ROI_OP.NAME": ("",),
+    **{f"MODEL.{head}.ROI_OP": ("",) for head in HEADS},
 }
 CHOICES: dict[str, Collection[object]] = {
     "SOLVER.OPTIMIZER": ("SGD", "AdamW"),
@@ -73,6 +77,7 @@ CHOICES: dict[str, Collection[object]] = {
 # numbers would be another row's unnoticed.
 READ_BY = {
     "MODEL.ROI_OP.NAME": ("", "MODEL.ROI_HEADS.NAME"),
+    **{f"MODEL.{head}.ROI_OP": ("", "MODEL.ROI_HEADS.NAME") for head in HEADS},
     "MODEL.ROI_HEADS.RES5_BLOCKS": (3, "MODEL.ROI_HEADS.NAME"),
     "MODEL.ROI_MASK_HEAD.LOSS": ("sigmoid", "MODEL.ROI_MASK_HEAD.NAME"),
     "MODEL.INFERENCE.PRECISION": ("float32", "MODEL.META_ARCHITECTURE"),
@@ -124,14 +129,6 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     _check_weights(cfg.MODEL.WEIGHTS)
     if training:
         _check_schedule(cfg, world_size)
-
-
-def value_of(cfg: CfgNode, key: str) -> object:
-    """Return the value of a dotted key."""
-    node = cfg
-    for part in key.split("."):
-        node = node[part]
-    return node
 
 
 def _check_at_least_one(cfg: CfgNode, key: str) -> None:

@@ -1,6 +1,7 @@
-"""The paper's two RoI heads (Fig. 4): Detectron2's, with parts of ours in the place of some of theirs.
+"""The paper's two RoI heads (Fig. 4): Detectron2's parts, with poolers of this project's RoI operations.
 
-Both have Detectron2's ``state_dict`` names. Their RoI operation is ``MODEL.ROI_OP``.
+Both have Detectron2's ``state_dict`` names. Their RoI operations are those of ``MODEL.ROI_OP`` and of each
+head's ``ROI_OP``.
 
 Shape legend: P side of a pooled RoI in cells.
 """
@@ -11,7 +12,8 @@ import math
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError, check_choice
-from maskrcnn_repro.roi_ops import replace_poolers
+from maskrcnn_repro.pooler_keys import HEADS, operation_of
+from maskrcnn_repro.roi_ops import build_pooler
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -26,8 +28,17 @@ class PaperStandardROIHeads(StandardROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """Build Detectron2's parts, with poolers of ``MODEL.ROI_OP``."""
-        return replace_poolers(super().from_config(cfg, input_shape), cfg)
+        """Build Detectron2's parts, and the pooler of each branch whose RoI operation is one of ours.
+
+        Raises:
+            ConfigError: there is no such RoI operation.
+        """
+        parts = super().from_config(_with_pooler_types(cfg), input_shape)
+        for head in HEADS:
+            pooler = f"{head.split('_')[1].lower()}_pooler"
+            if pooler in parts and operation_of(cfg.MODEL, head):
+                parts[pooler] = build_pooler(cfg, head, input_shape)
+        return parts
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -47,7 +58,9 @@ class PaperRes5ROIHeads(Res5ROIHeads):
         """
         check_res5(cfg, cls)
         stride, blocks = cfg.MODEL.ROI_HEADS.RES5_STRIDE, cfg.MODEL.ROI_HEADS.RES5_BLOCKS
-        parts = replace_poolers(super().from_config(_without_masks(cfg), input_shape), cfg)
+        parts = super().from_config(_with_pooler_types(_without_masks(cfg)), input_shape)
+        if operation_of(cfg.MODEL, "ROI_BOX_HEAD"):
+            parts["pooler"] = build_pooler(cfg, "ROI_BOX_HEAD", input_shape)
         parts["res5"] = parts["res5"][:blocks]
         _set_stride(parts["res5"], stride)
         if cfg.MODEL.MASK_ON:
@@ -80,6 +93,27 @@ def check_res5(cfg: CfgNode, heads: type) -> None:
         raise ConfigError(
             f"MODEL.ROI_HEADS.IN_FEATURES {keys.IN_FEATURES} must be one feature map for {name!r} (C4)."
         )
+    _check_shared_operation(cfg, name)
+
+
+def _check_shared_operation(cfg: CfgNode, name: str) -> None:
+    box, mask = (operation_of(cfg.MODEL, head) for head in ("ROI_BOX_HEAD", "ROI_MASK_HEAD"))
+    if cfg.MODEL.MASK_ON and mask != box:
+        raise ConfigError(
+            f"The RoI operation of the mask branch, {mask!r}, is not that of the box branch, {box!r}, but "
+            f"{name} pools once for both; leave MODEL.ROI_MASK_HEAD.ROI_OP and "
+            "MODEL.ROI_BOX_HEAD.ROI_OP empty, or choose MODEL.ROI_HEADS.NAME 'PaperStandardROIHeads'."
+        )
+
+
+def _with_pooler_types(cfg: CfgNode) -> CfgNode:
+    """Return a copy from which Detectron2 can build its parts, a pooler that is not kept among them."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    for head in HEADS:
+        if operation_of(cfg.MODEL, head):
+            cfg.MODEL[head].POOLER_TYPE = "ROIAlign"
+    return cfg
 
 
 def _without_masks(cfg: CfgNode) -> CfgNode:

@@ -1,7 +1,7 @@
 """RoI operations: RoIPool, RoIWarp and RoIAlign (paper, Sec. 3 and Table 2c), one family, one interface."""
 
 from maskrcnn_repro.roi_ops.operation import RoIOperation
-from maskrcnn_repro.roi_ops.pooler import RoIOpPooler, replace_poolers
+from maskrcnn_repro.roi_ops.pooler import RoIOpPooler, build_pooler
 from maskrcnn_repro.roi_ops.registry import ROI_OP_REGISTRY, build_roi_op
 from maskrcnn_repro.roi_ops.roi_pool import RoIPool
 from maskrcnn_repro.roi_ops.sampled import RoIAlignAve, RoIAlignMax, RoIWarpAve, RoIWarpMax
@@ -15,6 +15,6 @@ __all__ = [
     "RoIPool",
     "RoIWarpAve",
     "RoIWarpMax",
+    "build_pooler",
     "build_roi_op",
-    "replace_poolers",
 ]

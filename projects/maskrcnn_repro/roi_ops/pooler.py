@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.pooler_keys import operation_of
 from maskrcnn_repro.roi_ops.pooling import is_channels_last, is_traced
 from maskrcnn_repro.roi_ops.registry import build_roi_op
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.modeling.poolers import ROIPooler
+from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -99,7 +101,7 @@ class RoIOpPooler(nn.Module):
                 zip(self.level_poolers, features, strict=True)
             )
         ]
-        if rois.device.type == "cpu" and len(rois) and not is_traced():
+        if not is_traced() and rois.device.type == "cpu" and len(rois):
             return _Merge.apply(levels, *parts)
         return torch.cat(parts)[levels.argsort(stable=True).argsort()]
 
@@ -147,40 +149,29 @@ def _in_memory_order(pooled: torch.Tensor, by_cell: bool) -> torch.Tensor:
 
 def rois_of(boxes: Sequence[Boxes], like: torch.Tensor) -> torch.Tensor:
     """Return all boxes as (R, 5): index of the image, x1, y1, x2, y2 in pixels; (0, 5) for no image."""
-    rows = [
-        torch.cat([one.tensor.new_full((len(one), 1), image), one.tensor], dim=1)
-        for image, one in enumerate(boxes)
-    ]
+    # Not by the number of boxes, which tracing would keep as a constant.
+    rows = [F.pad(image.tensor, (1, 0), value=index) for index, image in enumerate(boxes)]
     return torch.cat(rows) if rows else like.new_zeros(0, 5, dtype=torch.float32)
 
 
-def replace_poolers(parts: Mapping[str, Any], cfg: CfgNode) -> dict[str, Any]:
-    """Replace Detectron2's poolers among the parts of RoI heads by poolers of ``MODEL.ROI_OP``.
+def build_pooler(cfg: CfgNode, head: str, input_shape: Mapping[str, ShapeSpec]) -> RoIOpPooler:
+    """Build the pooler of a head, as its config and the feature maps say.
 
     Args:
-        parts: what the ``from_config`` of Detectron2's RoI heads built.
-        cfg: MODEL.ROI_OP is read; with an empty NAME nothing is replaced.
-
-    Returns:
-        The same parts, each ``ROIPooler`` exchanged for one of the same output size and scales.
+        cfg: ``MODEL.ROI_OP``, the head's ``ROI_OP`` and ``POOLER_RESOLUTION``, ``MODEL.ROI_HEADS.IN_FEATURES``.
+        head: a node of ``MODEL``, such as ``ROI_BOX_HEAD``.
+        input_shape: the feature maps by name, with their strides in pixels of the network's input.
 
     Raises:
-        ConfigError: MODEL.ROI_OP.NAME is not registered.
+        ConfigError: the operation is not registered, or the maps are no pyramid.
     """
-    op = cfg.MODEL.ROI_OP
-    if not op.NAME:
-        return dict(parts)
-    return {
-        key: RoIOpPooler(
-            op.NAME,
-            part.output_size,
-            [level.spatial_scale for level in part.level_poolers],
-            samples=op.SAMPLES,
-            half_pixel=op.HALF_PIXEL,
-            canonical_box_size=op.CANONICAL_BOX_SIZE,
-            canonical_level=op.CANONICAL_LEVEL,
-        )
-        if isinstance(part, ROIPooler)
-        else part
-        for key, part in parts.items()
-    }
+    op, side = cfg.MODEL.ROI_OP, cfg.MODEL[head].POOLER_RESOLUTION
+    return RoIOpPooler(
+        operation_of(cfg.MODEL, head),
+        (side, side),
+        [1 / input_shape[name].stride for name in cfg.MODEL.ROI_HEADS.IN_FEATURES],
+        samples=op.SAMPLES,
+        half_pixel=op.HALF_PIXEL,
+        canonical_box_size=op.CANONICAL_BOX_SIZE,
+        canonical_level=op.CANONICAL_LEVEL,
+    )

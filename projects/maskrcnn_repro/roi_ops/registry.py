@@ -11,7 +11,7 @@ from torch import nn
 
 ROI_OP_REGISTRY: Any = Registry("ROI_OP")
 ROI_OP_REGISTRY.__doc__ = """
-RoI operations by the name that MODEL.ROI_OP.NAME gives. Each is an ``nn.Module`` made by keywords
+RoI operations by the name that MODEL.ROI_OP.NAME or a head's ROI_OP gives. Each is an ``nn.Module`` made by keywords
 ``(output_size: tuple[int, int], spatial_scale: float, samples: int, half_pixel: bool)`` and called as
 ``operation(features, rois)``: see :class:`maskrcnn_repro.roi_ops.RoIOperation`.
 """
@@ -40,7 +40,7 @@ def build_roi_op(
     known = sorted(registered for registered, _ in ROI_OP_REGISTRY)
     if name not in known:
         raise ConfigError(
-            f"RoI operation {name!r} (MODEL.ROI_OP.NAME) does not exist."
+            f"RoI operation {name!r} (MODEL.ROI_OP.NAME, or ROI_OP of a head) does not exist."
             f"{did_you_mean(name, known)} Registered: {', '.join(known)}."
         )
     return ROI_OP_REGISTRY.get(name)(

@@ -18,6 +18,7 @@ from typing import Any
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import CHECKOUT
 from maskrcnn_repro._version import __version__
+from maskrcnn_repro.config_history import spelled_first
 from maskrcnn_repro.plugins import loaded_plugins
 from maskrcnn_repro.utils.files import write_text
 
@@ -73,11 +74,15 @@ def write_results(
     write_text(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
 
 
-def config_hash(cfg: CfgNode) -> str:
-    """Return the SHA-256 of all values except OUTPUT_DIR, which does not change numbers."""
-    plain = cfg.clone()
-    plain.defrost()
-    plain.OUTPUT_DIR = ""
+def config_hash(cfg: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all values except OUTPUT_DIR, which does not change numbers.
+
+    It is that of the first version's spelling: a config of any version has the hash that it always had.
+
+    Args:
+        cfg: a config, or the values that its ``config.yaml`` holds.
+    """
+    plain = CfgNode(spelled_first(cfg) | {"OUTPUT_DIR": ""})
     return hashlib.sha256(plain.dump().encode()).hexdigest()
 
 

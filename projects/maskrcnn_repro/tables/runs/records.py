@@ -8,7 +8,6 @@ stand in one table.
 from __future__ import annotations
 
 import enum
-import functools
 import hashlib
 import json
 import re
@@ -18,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.config import get_config, leaves
+from maskrcnn_repro.config_history import spelled_today
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.provenance import config_hash
 
 import yaml
 from detectron2.config import CfgNode
@@ -181,7 +182,7 @@ def _with_record(folder: Path, expected: Expected, otherwise: State, note: str) 
     """Return DONE if the results in ``folder`` are whole, of its config and of the last iteration."""
     try:
         record = read_record(folder / RESULTS)
-        own = record.config_sha256 == hash_of_file(folder / CONFIG)
+        own = record.config_sha256 in hashes_of_file(folder / CONFIG)
     except TableError as error:
         return Status(otherwise, f"{note}; {error}".removeprefix("; "))
     if record.backend != expected.note["backend"]:
@@ -248,10 +249,15 @@ def differences(
 ) -> list[str]:
     """Return one text for each key that matters and differs, sorted by key.
 
-    A key that a record lacks, because it is younger, has its default.
+    Args:
+        planned: the config of today.
+        recorded: values by dotted key, as :func:`read_config` returns them; a key that is younger than the
+            record has its default.
+        ignored: further keys that do not matter.
     """
-    wanted = dict(leaves(_plain(planned)))
-    recorded = {**_defaults(), **recorded}
+    wanted = dict(leaves(spelled_today(planned)))
+    if not wanted.keys() <= recorded.keys():
+        recorded = {**dict(leaves(spelled_today(get_config(planned.PLUGINS)))), **recorded}
     texts = []
     for key in sorted({*wanted, *recorded} - UNRELATED - set(ignored)):
         there, here = recorded.get(key, "absent"), wanted.get(key, "absent")
@@ -261,21 +267,24 @@ def differences(
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the values of a ``config.yaml`` by dotted key.
+    """Return the values of a ``config.yaml`` of any version by dotted key, in today's spelling.
 
     Raises:
         TableError: it cannot be read.
     """
-    return dict(leaves(_read_yaml(path)))
+    return dict(leaves(spelled_today(_read_yaml(path))))
 
 
-def hash_of_file(path: Path) -> str:
-    """Return the hash that a run with this ``config.yaml`` writes into its results.
+def hashes_of_file(path: Path) -> tuple[str, str]:
+    """Return the hashes that a run with this ``config.yaml`` may have written into its results.
+
+    First that of today, :func:`config_hash`; then that of the text, which runs of the first version wrote.
 
     Raises:
         TableError: it cannot be read.
     """
-    return hashlib.sha256(_OUTPUT_DIR.sub("OUTPUT_DIR: ''", _read_text(path)).encode()).hexdigest()
+    text = _OUTPUT_DIR.sub("OUTPUT_DIR: ''", _read_text(path))
+    return config_hash(_read_yaml(path)), hashlib.sha256(text.encode()).hexdigest()
 
 
 def identity(results: Path) -> str | None:
@@ -327,18 +336,6 @@ def _mismatched_note(there: Mapping[str, Any] | None, note: Mapping[str, Any]) -
 
 def _other_backend(there: Any, here: Any) -> str:
     return f"made on the {there} Detectron2, this is the {here} one"
-
-
-@functools.cache
-def _defaults() -> Mapping[str, Any]:
-    return dict(leaves(_plain(get_config())))
-
-
-def _plain(value: Any) -> Any:
-    """Return a config as its YAML file is read again: tuples as lists."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _read_text(path: Path) -> str:
