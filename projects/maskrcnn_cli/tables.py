@@ -20,8 +20,9 @@ TABLE_EXAMPLES = """
   Two rows with three seeds, two trainings side by side:
     %(prog)s 2c --rows pool alignave --seeds 3 --jobs 2
 
-  What there is so far, of all tables:
+  What there is so far, of all tables; then the page of the kept reports with curves and pictures of the runs here:
     %(prog)s all --report
+    %(prog)s all --report --kept --html results/mini/report.html
 
   The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data):
     %(prog)s 2a --level paper --num-gpus 8
@@ -71,7 +72,18 @@ def add_table_options(parser: Parser) -> None:
         "--run", action="store_true", help="run what is missing, then report (default)"
     )
     mode.add_argument("--eval-only", action="store_true", help="evaluate stored checkpoints again")
-    mode.add_argument("--report", action="store_true", help="print what there is")
+    mode.add_argument(
+        "--report",
+        action="store_true",
+        help="print what there is; where there are no runs, what is kept in results/",
+    )
+    parser.add_argument(
+        "--kept",
+        action="store_true",
+        help="with --report: what is kept in results/ even where there are runs; the page shows their curves "
+        "and pictures beside it",
+    )
+    parser.add_argument("--html", metavar="FILE", help="the page (report.html beside the runs)")
     parser.add_argument(
         "--save-records",
         nargs="?",
@@ -100,10 +112,13 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(words)
     args.overrides = tuple(overrides)
     if not args.tables:
-        asked = (args.rows, args.weights, args.overlay, args.seeds, args.save_records, overrides)
-        if any(asked) or args.plan or args.report or args.eval_only:
+        asked = [args.rows, args.weights, args.overlay, args.seeds, args.save_records, overrides]
+        asked += [args.plan, args.report, args.eval_only, args.kept, args.html]
+        if any(asked):
             raise UsageError(f"Name a table first: {parser.prog} TABLE [--rows ROW …]; or all.")
         args.runs = LISTING
+    if args.kept and not args.report:
+        raise UsageError("--kept shows reports that were made before; it needs --report.")
     return args
 
 

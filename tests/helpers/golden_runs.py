@@ -15,7 +15,7 @@ from maskrcnn_repro import config
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.numbers import Metric
-from maskrcnn_repro.tables.report.html import write_page
+from maskrcnn_repro.tables.report.html import Shown, write_page
 from maskrcnn_repro.tables.report.readme import BEGIN, END
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting
@@ -24,7 +24,7 @@ from maskrcnn_repro.tables.runs.zoo import zoo_stage
 from tests.helpers.commands import table as run_table_command
 from tests.helpers.fake_detections import EXACT, FAR, MISSED, NEAR, detect, use_truth, write_truth
 from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
-from tests.helpers.html_runs import VERDICTS, register_tiny, whole_report
+from tests.helpers.html_runs import register_tiny, whole_report
 from tests.helpers.kept_results import FILES, RESULTS
 from tests.helpers.paths import STORED
 
@@ -206,7 +206,7 @@ def page(folder, monkeypatch):
     """The HTML page of a table with curves and pictures."""
     monkeypatch.chdir(folder)
     report = whole_report(Path("output"), register_tiny(folder))
-    write_page(Path("output/report.html"), [report], VERDICTS, METRICS)
+    write_page(Path("output/report.html"), [Shown(report)])
     return {"report.html": without_pictures(Path("output/report.html").read_text("utf-8"))}
 
 
@@ -254,7 +254,7 @@ _OF_CLAIM = ("margin", "paper_gap", "gap", "interval")
 
 def _numbers(value):
     if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
+        return {key: _numbers(item) for key, item in value.items() if key != "method"}
     if isinstance(value, list):
         return [_numbers(item) for item in value]
     return round(value, 6) if isinstance(value, float) else value

@@ -1,17 +1,21 @@
 """Runs for the HTML report, made by hand: records with curves and detections on four small images."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
-from types import MappingProxyType
 
 from maskrcnn_repro.data.custom import register_custom
-from maskrcnn_repro.tables.paper.claims import Claim
-from maskrcnn_repro.tables.report.report import Cell, Estimate, ReportRow, TableReport
-from maskrcnn_repro.tables.report.statistics import Interval
-from maskrcnn_repro.tables.report.verdicts import Verdict
-from maskrcnn_repro.tables.runs.records import read_record
+from maskrcnn_repro.tables.report.model import (
+    Cell,
+    Estimate,
+    Interval,
+    Origin,
+    Report,
+    ReportColumn,
+    ReportRow,
+    Verdict,
+)
 
-from tests.helpers.fake_runs import row, table
 from tests.helpers.tiny_coco import write_tiny_coco
 
 DATASET = "html_tiny"
@@ -47,8 +51,8 @@ def write_curve(folder, values, name="total_loss"):
     (folder / "metrics.json").write_text("\n".join(lines) + "\n")
 
 
-def write_record(folder, seed, ap, box, dataset=DATASET):
-    """Write ``results.json`` into ``folder`` and return it as read."""
+def write_record(folder, seed, ap, box, dataset=DATASET, experiment="a"):
+    """Write ``results.json`` into ``folder``; return the origin that it is of a number."""
     folder.mkdir(parents=True, exist_ok=True)
     tree = {
         "metrics": {dataset: {"bbox": {"AP": box}, "segm": {"AP": ap}}},
@@ -69,22 +73,26 @@ def write_record(folder, seed, ap, box, dataset=DATASET):
         "written": "2026-01-02T03:04:05+00:00",
     }
     (folder / "results.json").write_text(json.dumps(tree))
-    return read_record(folder / "results.json")
+    return Origin(
+        results=str(folder / "results.json"),
+        seed=seed,
+        commit=tree["code"]["commit"],
+        machine=tree["machine"]["cpu"],
+        weights="",
+        data={dataset: "cd" * 32},
+        written=tree["written"],
+        experiment=experiment,
+        split=dataset,
+    )
 
 
 def whole_report(folder, truth):
     """Return a table: two rows with two seeds, one that was not run, one that cannot be."""
-    rows = (
-        row("a", "a", ap=30.0, box=38.0),
-        row(NASTY, "b", ap=33.5, box=None, note="A <b>note</b>."),
-        row("late", "late", ap=35.0, box=40.0),
-        row("lost", None, ap=36.0, box=41.0, why_not="Weights were not published"),
-    )
-    records = {"a": [], "b": []}
+    origin = []
     for name, ap in (("a", 40.0), ("b", 44.0)):
         for seed in (1, 2):
             run = folder / name / f"seed{seed}"
-            records[name].append(write_record(run, seed, ap + seed, ap + 10))
+            origin.append(write_record(run, seed, ap + seed, ap + 10, experiment=name))
             write_curve(run, [3.0, 2.0, 1.5 - 0.1 * seed])
             write_detections(run, truth, count=2 if name == "a" else 1)
     cells = {
@@ -96,17 +104,46 @@ def whole_report(folder, truth):
         "late": {"AP": _cell(35.0, [], paper_gap=5.0), "bbAP": _cell(40.0, [], paper_gap=2.0)},
         "lost": {"AP": _cell(36.0, [], paper_gap=6.0), "bbAP": _cell(41.0, [], paper_gap=3.0)},
     }
-    shown = [
-        ReportRow(
-            row=one,
-            cells=MappingProxyType(cells[one.id.removeprefix("T.")]),
-            records=tuple(records.get(one.experiment, ())),
-            unfinished=("seed 1 at model_0000004.pth",) if one.experiment == "late" else (),
-        )
-        for one in rows
-    ]
+    rows = (
+        row_of("a", "a", cells),
+        row_of(NASTY, "b", cells, note="A <b>note</b>."),
+        row_of("late", "late", cells, unfinished=("seed 1 at model_0000004.pth",)),
+        row_of("lost", None, cells, why_not="Weights were not published"),
+    )
     refused = ("output/b/seed3: SOLVER.MAX_ITER is 9, planned 10",)
-    return TableReport(table(*rows), "mini", (), "embedded Detectron2", tuple(shown), refused)
+    return replace(
+        report_of(*rows),
+        claims=VERDICTS,
+        refused=refused,
+        our_splits=(DATASET,),
+        origin=tuple(origin),
+    )
+
+
+def row_of(name, experiment, cells, **more):
+    """Return a row with its cells by its name."""
+    return ReportRow(f"T.{name}", f"Model {name}", experiment, cells=cells[name], **more)
+
+
+def report_of(*rows, **more):
+    """Return a table of mask AP and box AP without any record."""
+    report = Report(
+        table="fake",
+        title="Two models",
+        level="mini",
+        overrides=(),
+        overlays=(),
+        backend="embedded Detectron2",
+        paper_split="COCO minival",
+        our_splits=(),
+        baseline_row="T.a",
+        rows=rows,
+        columns=(
+            ReportColumn("AP", "AP", "segm", "AP", False),
+            ReportColumn("bbAP", "AP bb", "bbox", "AP", False),
+        ),
+    )
+    return replace(report, **more)
 
 
 def _cell(paper, ours, paper_gap=None, gap=()):
@@ -117,12 +154,12 @@ def _cell(paper, ours, paper_gap=None, gap=()):
 
 def verdict(name, outcome, gap, direction=">", margin=0.0, ends=(), note=""):
     """Return a verdict on a claim that row b beats row a."""
-    claim = Claim(
-        name, f"{name} <i>holds</i>", ((f"T.{NASTY}", "T.a"),), "AP", direction, margin, 3.5
-    )
+    rows = ((f"T.{NASTY}", "T.a"),)
     level = 90.0 if direction == "≈" else 95.0
     found = Interval(*ends, level, (1, 2), 1000) if ends else None
-    return Verdict(claim, outcome, gap, found, note)
+    return Verdict(
+        name, f"{name} <i>holds</i>", rows, "AP", direction, margin, 3.5, outcome, gap, found, note
+    )
 
 
 VERDICTS = (

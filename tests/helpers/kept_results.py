@@ -9,16 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_repro.old_names import current_experiment
-from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.experiments import experiments
 from maskrcnn_repro.tables.paper.numbers import find_table, metrics
 from maskrcnn_repro.tables.report.gather import Found
-from maskrcnn_repro.tables.report.layout import as_json, as_markdown
+from maskrcnn_repro.tables.report.kept import json_text, read_json, read_report
+from maskrcnn_repro.tables.report.model import to_json
 from maskrcnn_repro.tables.report.report import report
-from maskrcnn_repro.tables.report.reporting import as_text
-from maskrcnn_repro.tables.report.saving import read_saved
-from maskrcnn_repro.tables.report.statistics import Interval
-from maskrcnn_repro.tables.report.verdicts import Verdict
+from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.records import read_record
 from maskrcnn_repro.tables.runs.stage import Setting
 
@@ -36,12 +33,8 @@ def rendered(name):
     Args:
         name: one of :data:`NAMES`.
     """
-    kept = (RESULTS / name).parents[1]
     table_report = kept_report(name)
-    tree = as_json(table_report)
-    for origin in tree["origin"]:
-        origin["record"] = read_saved(kept / origin["results"])["record"]
-    return as_text(tree), as_markdown(table_report, metrics())
+    return json_text(to_json(table_report)), as_markdown(table_report)
 
 
 def stored_json(name):
@@ -53,17 +46,23 @@ def stored_json(name):
 def kept_report(name):
     """Return the report of a kept table."""
     kept = (RESULTS / name).parents[1]
-    tree = read_saved((RESULTS / name).with_suffix(".json"))
-    table = find_table(tree["table"])
-    level = tree["level"].partition("-")[0]
-    overlays = tuple(map(Path, tree["overlays"]))
-    setting = Setting(level, tuple(tree["overrides"]), overlays=overlays)
-    records = _records(kept, [origin["results"] for origin in tree["origin"]])
-    numbers = report(table, setting, experiments(), metrics(), found=records)
-    pairs = zip(numbers.rows, tree["rows"], strict=True)
-    rows = [_with_intervals(row, stored) for row, stored in pairs]
-    verdicts = tuple(_verdict(claim) for claim in tree["claims"])
-    return replace(numbers, rows=tuple(rows), verdicts=verdicts, backend=tree["backend"])
+    stored = read_report((RESULTS / name).with_suffix(".json"))
+    setting = Setting(
+        stored.level.partition("-")[0], stored.overrides, overlays=tuple(map(Path, stored.overlays))
+    )
+    records = _records(kept, [run.results for run in stored.origin])
+    numbers = report(find_table(stored.table), setting, experiments(), metrics(), found=records)
+    pairs = zip(numbers.rows, stored.rows, strict=True)
+    origin = [
+        replace(run, record=read_json(kept / run.results)["record"]) for run in numbers.origin
+    ]
+    return replace(
+        numbers,
+        rows=tuple(_with_intervals(row, other) for row, other in pairs),
+        claims=stored.claims,
+        backend=stored.backend,
+        origin=tuple(origin),
+    )
 
 
 def _records(kept, names):
@@ -75,23 +74,9 @@ def _records(kept, names):
     return gathered
 
 
-def _with_intervals(row, tree):
+def _with_intervals(row, other):
     cells = {
-        name: replace(cell, ours_interval=_interval(tree["cells"][name]["ours_interval"]))
+        name: replace(cell, ours_interval=other.cells[name].ours_interval)
         for name, cell in row.cells.items()
     }
     return replace(row, cells=cells)
-
-
-def _interval(tree):
-    return None if tree is None else Interval(**{**tree, "seeds": tuple(tree["seeds"])})
-
-
-def _verdict(tree):
-    return Verdict(
-        claims()[tree["id"]],
-        tree["outcome"],
-        tree["gap"],
-        _interval(tree["interval"]),
-        tree["note"],
-    )

@@ -7,12 +7,11 @@ from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, read_data
 from maskrcnn_repro.tables.report import explanations as module
 from maskrcnn_repro.tables.report.explanations import explanation, parse_explanations
-from maskrcnn_repro.tables.report.verdict_layout import claims_markdown, explained, verdict_json
-from maskrcnn_repro.tables.report.verdicts import Verdict
+from maskrcnn_repro.tables.report.model import Explanation, Verdict, from_json, to_json
+from maskrcnn_repro.tables.report.text import claims_markdown, explained
 
 import pytest
 
-FAILS = Verdict(claims()["warp-like-pool"], "fails", 4.0)
 WRITTEN = {"outcome": "fails", "because": "Few cells.", "would_tell": "Larger images."}
 
 
@@ -24,32 +23,35 @@ def written(monkeypatch):
 
 @pytest.mark.usefixtures("written")
 def test_it_stands_beside_its_outcome_at_its_level():
-    assert explanation(FAILS, "mini").because == "Few cells."
-    assert explanation(FAILS, "mini-nucleus") is None
-    assert explanation(replace(FAILS, outcome="holds"), "mini") is None
-    assert explanation(replace(FAILS, claim=claims()["fpn-over-c4"]), "mini") is None
+    assert explanation("warp-like-pool", "fails", "mini").because == "Few cells."
+    assert explanation("warp-like-pool", "fails", "mini-nucleus") is None
+    assert explanation("warp-like-pool", "holds", "mini") is None
+    assert explanation("fpn-over-c4", "fails", "mini") is None
 
 
-@pytest.mark.usefixtures("written")
 def test_console_and_markdown_tell_it():
     told = "warp-like-pool fails, as we see it: Few cells. What would tell: Larger images."
-    here, elsewhere = (verdict_json(FAILS, level) for level in ("mini", "paper"))
+    claim = claims()["warp-like-pool"]
+    asked = claim.id, claim.statement, claim.rows, claim.quantity, claim.direction, claim.margin
+    elsewhere = Verdict(*asked, claim.paper_gap, "fails", 4.0)
+    here = replace(elsewhere, explanation=Explanation("Few cells.", "Larger images."))
     assert explained([here, elsewhere]) == [told]
     assert claims_markdown([here]).endswith(f"\n\n- {told}")
     assert "as we see it" not in claims_markdown([elsewhere])
-    here["explanation"]["told"] = "The gap shrank."
-    assert explained([here]) == [f"{told} It told: The gap shrank."]
+    shrank = replace(here, explanation=replace(here.explanation, told="The gap shrank."))
+    assert explained([shrank]) == [f"{told} It told: The gap shrank."]
     # What earlier versions saved has no such keys.
-    del here["explanation"]["told"]
-    assert explained([here]) == [told]
-    del here["explanation"]
-    assert explained([here]) == []
+    tree = to_json(here)
+    del tree["explanation"]["told"]
+    assert from_json(Verdict, tree) == here
+    del tree["explanation"]
+    assert from_json(Verdict, tree) == elsewhere
 
 
 def test_those_that_come_with_the_package_are_whole():
-    found = parse_explanations(read_data(FOLDER / "explanations.yaml"))
-    for one in (one for level in found.values() for one in level.values()):
-        assert one.outcome in {"fails", "undecided"}
+    every = parse_explanations(read_data(FOLDER / "explanations.yaml"))
+    for outcome, one in (one for level in every.values() for one in level.values()):
+        assert outcome in {"fails", "undecided"}
         assert one.because.endswith(".")
         assert one.would_tell.endswith(".")
         assert one.told is None or one.told.endswith(".")

@@ -1,13 +1,12 @@
 """The HTML report in a real browser: it opens, asks for nothing, complains of nothing, and fits."""
 
 import maskrcnn_repro  # noqa: F401
-from maskrcnn_repro.tables.report.html import write_page
+from maskrcnn_repro.tables.report.html import Shown, write_page
 
 import pytest
 
 from tests.helpers.chromium import PROGRAM, Chromium
-from tests.helpers.fake_runs import METRICS
-from tests.helpers.html_runs import VERDICTS, register_tiny, whole_report
+from tests.helpers.html_runs import register_tiny, whole_report
 
 pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="no Chromium or Chrome on PATH (Debian: apt-get install chromium)"
@@ -25,7 +24,7 @@ def browser(tmp_path_factory):
 def file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     report = whole_report(folder / "output", register_tiny(folder))
-    write_page(folder / "report.html", [report], VERDICTS, METRICS)
+    write_page(folder / "report.html", [Shown(report)])
     return folder / "report.html"
 
 

@@ -5,9 +5,8 @@ from xml.etree import ElementTree
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.errors import OutputError
-from maskrcnn_repro.tables.report.html.curves import MOST_POINTS, CurveFiles, thinned
-from maskrcnn_repro.tables.report.html.gaps import WIDTH, Gap, axis, scale, signed, strip
-from maskrcnn_repro.tables.report.html.page import TEMPLATES
+from maskrcnn_repro.tables.report.html.curves import MOST_POINTS, read_metrics, thinned
+from maskrcnn_repro.tables.report.html.gaps import WIDTH, Gap, axis, scale, strip
 from maskrcnn_repro.tables.report.html.plotting import (
     COLORS,
     inline_svg,
@@ -24,6 +23,7 @@ from maskrcnn_repro.tables.report.html.sampling import (
     svg_panels,
     write_figure,
 )
+from maskrcnn_repro.tables.report.words import TEMPLATES, real_minus
 
 import numpy as np
 import pytest
@@ -118,7 +118,12 @@ def test_a_strip_of_nothing_is_a_strip():
 
 
 def test_gaps_have_a_sign_and_no_minus_zero():
-    assert [signed(x) for x in (3.44, -3.44, -0.04, 0.0)] == ["+3.4", f"{MINUS}3.4", "+0.0", "+0.0"]
+    assert [real_minus(x) for x in (3.44, -3.44, -0.04, 0.0)] == [
+        "+3.4",
+        f"{MINUS}3.4",
+        "+0.0",
+        "+0.0",
+    ]
     assert f">{MINUS}2<" in axis((-2.5, 6.0), "scale")
     assert ">0<" in axis((-2.5, 6.0), "scale")
 
@@ -129,7 +134,7 @@ def test_gaps_have_a_sign_and_no_minus_zero():
 def read(tmp_path, text):
     path = tmp_path / "metrics.json"
     path.write_text(text)
-    return CurveFiles().read(path)
+    return read_metrics(path)
 
 
 def test_a_resumed_runs_second_value_of_an_iteration_counts(tmp_path):
@@ -147,10 +152,10 @@ def test_what_is_no_number_or_cut_off_is_skipped_and_named(tmp_path):
 
 def test_a_file_that_cannot_be_read_is_named_and_a_missing_one_is_not(tmp_path):
     (tmp_path / "metrics.json").write_bytes(b"\xff\xfe")
-    values, problem = CurveFiles().read(tmp_path / "metrics.json")
+    values, problem = read_metrics(tmp_path / "metrics.json")
     assert values == {}
     assert "metrics.json cannot be read" in problem
-    assert CurveFiles().read(tmp_path / "none" / "metrics.json") == ({}, "")
+    assert read_metrics(tmp_path / "none" / "metrics.json") == ({}, "")
 
 
 def test_long_curves_are_averaged_by_hand():

@@ -1,20 +1,37 @@
-"""What lies in ``results/`` is what today's code writes from its records, to the byte."""
+"""What lies in ``results/``: every text follows from its JSON, byte for byte, and a fresh clone shows it."""
 
 import json
+import re
+import shutil
 
 import maskrcnn_repro  # noqa: F401
-from maskrcnn_repro.tables.paper.claims import claims
+from maskrcnn_repro.commands import tables as cli
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.report.kept import Kept, json_text, kept_report, read_json, read_report
+from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
+from maskrcnn_repro.tables.report.statistics import METHOD
+from maskrcnn_repro.tables.report.text import as_markdown
+from maskrcnn_repro.tables.report.words import real_minus
 
 import pytest
 
-from tests.helpers.kept_results import NAMES, RESULTS, rendered, stored_json
+from tests.helpers.commands import table as main_table
+from tests.helpers.html_runs import Page
+from tests.helpers.kept_results import FILES, NAMES, RESULTS, rendered, stored_json
+
+ADDED = ("columns", "gap_of", "derived", "note", "experiment", "split", "method")
+"""Keys of rows, runs and intervals that files of the first version lack."""
+
+
+def name_of(file):
+    return file.relative_to(RESULTS).as_posix()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_kept_table_is_rendered_again_to_the_byte(name):
+def test_a_kept_table_is_rendered_again_from_its_records_to_the_byte(name):
     tree, text = rendered(name)
     assert tree == stored_json(name)
-    assert text == (RESULTS / f"{name}.md").read_text(encoding="utf-8")
+    assert text == (RESULTS / f"{name}.md").read_text()
 
 
 def test_every_kept_table_has_both_files():
@@ -23,10 +40,151 @@ def test_every_kept_table_has_both_files():
     }
 
 
-@pytest.mark.parametrize("folder", sorted({name.rpartition("/tables")[0] for name in NAMES}))
-def test_kept_claims_are_those_of_the_tables_beside_them(folder):
-    files = (RESULTS / folder / "tables").glob("*.json")
-    kept = [claim for file in files for claim in json.loads(file.read_text())["claims"]]
-    kept.sort(key=lambda claim: list(claims()).index(claim["id"]))
-    text = json.dumps({"claims": kept}, indent=2, ensure_ascii=False) + "\n"
-    assert text == (RESULTS / folder / "claims.json").read_text(encoding="utf-8")
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_markdown_and_json_follow_from_the_json(file):
+    report = read_report(file)
+    assert as_markdown(report) == file.with_suffix(".md").read_text()
+    assert json_text(to_json(report)) == file.read_text()
+
+
+@pytest.mark.parametrize("folder", sorted(RESULTS.glob("*/*")), ids=name_of)
+def test_claims_are_those_of_the_tables(folder):
+    if not (folder / "claims.json").is_file():
+        return
+    claims = [from_json(Verdict, tree) for tree in read_json(folder / "claims.json")["claims"]]
+    tables = Kept(folder).tables.values()
+    assert sorted(claims, key=str) == sorted((v for one in tables for v in one.claims), key=str)
+
+
+def intervals(value):
+    if isinstance(value, dict):
+        if {"low", "high"} <= set(value):
+            yield value
+        value = list(value.values())
+    for item in value if isinstance(value, list) else ():
+        yield from intervals(item)
+
+
+@pytest.mark.parametrize("file", [*FILES, *RESULTS.glob("*/*/claims.json")], ids=name_of)
+def test_every_kept_interval_names_its_method(file):
+    assert {one.get("method") for one in intervals(json.loads(file.read_text()))} <= {METHOD}
+
+
+def first_version(value, key=""):
+    """Return a tree as the first version wrote it: rows, runs and intervals had fewer keys."""
+    if isinstance(value, list):
+        return [first_version(item, key) for item in value]
+    if not isinstance(value, dict):
+        return value
+    drop = set(ADDED) - (
+        {"experiment"} if key == "rows" else {"note"} if key == "claims" else set()
+    )
+    return {name: first_version(item, name) for name, item in value.items() if name not in drop}
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_a_file_of_the_first_version_gives_the_same_text(file, tmp_path):
+    old = tmp_path / file.name
+    old.write_text(json_text(first_version(read_json(file))))
+    assert '"method": ' not in old.read_text()
+    assert as_markdown(read_report(old)) == file.with_suffix(".md").read_text()
+    # Written again it is the same file: nothing is invented.
+    assert json_text(to_json(from_json(Report, read_json(old)))) == old.read_text()
+
+
+def test_an_interval_is_read_as_it_was_written():
+    interval = Interval(-0.25, 1.5, 90.0, (1, 2), 1000, METHOD)
+    tree = to_json(interval)
+    assert tree == {
+        "low": -0.25, "high": 1.5, "level": 90.0, "seeds": [1, 2], "images": 1000, "method": METHOD,
+    }  # fmt: skip
+    assert from_json(Interval, tree) == interval
+    del tree["method"]
+    assert from_json(Interval, tree).method == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{}", "Report lacks 'table'"),
+        ('{"table": "2c", "rows": 3}', "Report lacks 'title'"),
+        ("[]", "Report lacks 'table'"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_a_kept_report_that_is_none_is_named(tmp_path, text, reason):
+    (tmp_path / "2c.json").write_text(text)
+    with pytest.raises(TableError, match=f"2c.json cannot be read: {reason}"):
+        read_report(tmp_path / "2c.json")
+
+
+def test_the_kept_page_is_small_whole_and_of_the_kept_numbers():
+    text = (RESULTS / "mini/report.html").read_text()
+    assert len(text) < 2_000_000
+    page = Page(text)
+    assert page.unbalanced == []
+    assert not re.search(r"[\s(](/[\w.-]+){3,}", re.sub(r'src="data:[^"]+"', "", text))
+    claims = [
+        from_json(Verdict, tree)
+        for tree in read_json(RESULTS / "mini/embedded/claims.json")["claims"]
+    ]
+    measured = page.text_of("td", class_="num")[::2]
+    for claim, said in zip(claims, measured, strict=True):
+        low, high = (real_minus(end) for end in (claim.interval.low, claim.interval.high))
+        level = f"{claim.interval.level:.0f}"
+        assert said == f"ours {real_minus(claim.gap)}{level} %: {low} to {high}", claim.id
+    kept = page.text_of("p", class_="kept")
+    assert sum("Curves and pictures: not kept." in text for text in kept) == 13
+    (other,) = (text for text in kept if "are of other runs of these rows: seeds 1, 2, 3" in text)
+    assert "RoIPool" in other
+    # Ground truth and six rows, four images each.
+    assert len(page.attributes("img")) == 4 * 7
+
+
+# --- --report in a fresh clone
+
+
+def test_a_fresh_clone_shows_the_kept_report_and_says_so(tmp_path, capsys):
+    assert main_table(["2c", "--report", "--output", str(tmp_path)]) == 0
+    first, title, *rest = capsys.readouterr().out.strip().splitlines()
+    assert first.startswith("As kept in results/mini/")
+    assert first.endswith(f"(there is no run in {tmp_path / 'mini'}):")
+    assert title.startswith("Table 2c")
+    kept, _ = kept_report("2c", "mini", RESULTS)
+    gap = next(verdict for verdict in kept.claims if verdict.id == "align-ave-over-pool")
+    (line,) = (line for line in rest if line.startswith("claim align-ave-over-pool"))
+    assert f"{gap.gap:+.1f} [{gap.interval.low:+.1f}, {gap.interval.high:+.1f}] 95 %" in line
+    # The page is there; a table of no runs is not written beside them.
+    assert "Curves and pictures: not kept." in (tmp_path / "mini/report.html").read_text()
+    assert not (tmp_path / "mini/tables").exists()
+
+
+def test_rows_of_a_kept_report_can_be_looked_at_alone(tmp_path, capsys):
+    assert main_table(["2c", "--report", "--rows", "pool", "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "RoIPool" in printed
+    assert "RoIWarp max" not in printed
+    assert "\n3 records, last of" in printed
+
+
+def test_kept_files_that_cannot_be_read_are_told(tmp_path, capsys, monkeypatch):
+    results = tmp_path / "results"
+    shutil.copytree(RESULTS / "mini/embedded/tables", results / "mini/embedded/tables")
+    (results / "mini/embedded/tables/2c.json").write_text("{")
+    monkeypatch.setattr(cli, "RESULTS", results)
+    assert main_table(["2c", "--report", "--output", str(tmp_path)]) == 2
+    assert "2c.json cannot be read" in capsys.readouterr().err
+
+
+def test_another_backends_report_stands_in_for_none(tmp_path):
+    shutil.copytree(RESULTS / "mini/embedded/tables", tmp_path / "mini/other/tables")
+    report, folder = kept_report("2c", "mini", tmp_path)
+    assert (report.table, folder) == ("2c", tmp_path / "mini/other")
+    assert kept_report("2c", "paper", tmp_path) is None
+
+
+def test_kept_needs_a_report(tmp_path, capsys):
+    assert main_table(["2c", "--kept", "--output", str(tmp_path)]) == 2
+    assert (
+        "--kept shows reports that were made before; it needs --report." in capsys.readouterr().err
+    )

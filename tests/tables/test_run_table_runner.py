@@ -6,12 +6,17 @@ import signal
 import threading
 import time
 
+import maskrcnn_repro
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.paper.experiments import experiments
+from maskrcnn_repro.tables.runs import progress
 from maskrcnn_repro.tables.runs import runner as runner_module
+from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.processes import last_words
 from maskrcnn_repro.tables.runs.progress import Console, clock, describe, remaining
 from maskrcnn_repro.tables.runs.records import State, read_note
 from maskrcnn_repro.tables.runs.runner import Runner
+from maskrcnn_repro.tables.runs.stage import Setting
 from maskrcnn_repro.utils.lock import locked
 
 import pytest
@@ -336,6 +341,35 @@ def test_a_terminal_shows_each_child_with_its_last_words(fake, monkeypatch):
     releaser.start()
     run(made, out=out)
     releaser.join()
-    assert "[1/1] joint seed 1 0:00:00: iter 19, loss 2.5, eta 0:01:40\n" in out.getvalue()
+    assert "[1/1] joint seed 1 0:00:00: iter 19, loss 2.5, eta 0:01:40" in out.getvalue()
     assert "all: about 0:01:40 left" in out.getvalue()
-    assert "\x1b[2F\x1b[J" in out.getvalue()
+    # An event is a line of its own, above those that are redrawn.
+    assert "\r[1/1]" in out.getvalue()
+    assert "[1/1] joint seed 1 FAILED: ended by SIGTERM\n" in out.getvalue()
+
+
+def test_a_stage_that_never_ran_here_costs_what_kept_records_say(fake, monkeypatch, tmp_path):
+    kept = tmp_path / "results"
+    monkeypatch.setattr(progress, "KEPT", kept)
+    made = fake.plan("joint", seeds=(1,))
+    (stage,) = made.stages
+    assert Console(made, 1, io.StringIO()).costs.of(stage) is None
+    for seed, seconds in ((1, 50.0), (2, 90.0)):
+        write_run(stage, tmp_path / "run", train_seconds=seconds)  # and 10 s of evaluation
+        file = kept / "paper" / maskrcnn_repro.BACKEND.name / f"joint/seed{seed}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes((tmp_path / "run/results.json").read_bytes())
+    costs = Console(made, 1, io.StringIO()).costs
+    assert costs.of(stage) == 80.0
+    costs.add(stage, 30.0)  # what was measured here counts alone
+    assert costs.of(stage) == 30.0
+
+
+def test_the_papers_sizes_cost_what_the_data_say(tmp_path):
+    made = plan(["r50-fpn"], [1], Setting("paper", root=tmp_path), experiments())
+    rpn, store, training = made.stages
+    assert progress.paper_cost(rpn) == "10.4 h on 8 P100s (Detectron's model zoo)."
+    assert progress.paper_cost(store) == "time unknown"
+    assert progress.paper_cost(training).startswith("32 h on 8 GPUs (the paper")
+    mini = plan(["r50-fpn"], [1], Setting("mini", root=tmp_path), experiments()).stages[-1]
+    assert progress.paper_cost(mini) == "time unknown"

@@ -7,6 +7,7 @@ import maskrcnn_repro
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import Claim
+from maskrcnn_repro.tables.report.kept import scrubbed
 from maskrcnn_repro.tables.report.readme import (
     BEGIN,
     END,
@@ -15,7 +16,6 @@ from maskrcnn_repro.tables.report.readme import (
     results_block,
     split_readme,
 )
-from maskrcnn_repro.tables.report.saving import scrubbed
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting
 
@@ -64,6 +64,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "tables", lambda: {"2c": shown})
     monkeypatch.setattr(cli, "claims", lambda: CLAIMS)
     monkeypatch.setattr(cli, "_page", lambda *args: 0)
+    monkeypatch.setattr(cli, "RESULTS", tmp_path / "nothing kept")
     made.results = tmp_path / "checkout/results"
     made.kept = made.results / "paper" / maskrcnn_repro.BACKEND.name
     made.readme = tmp_path / "checkout/README.md"

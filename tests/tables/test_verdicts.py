@@ -1,15 +1,17 @@
 """Verdicts on claims: boundaries by hand, records of known quality, what is missing, what is not mixed."""
 
 import json
+from dataclasses import replace
 
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather
+from maskrcnn_repro.tables.report.model import Interval, to_json
 from maskrcnn_repro.tables.report.report import report
 from maskrcnn_repro.tables.report.resampled import Resampler
-from maskrcnn_repro.tables.report.statistics import Interval
-from maskrcnn_repro.tables.report.verdict_layout import claim_lines, tally, verdict_json
+from maskrcnn_repro.tables.report.statistics import METHOD
+from maskrcnn_repro.tables.report.text import claim_lines, tally
 from maskrcnn_repro.tables.report.verdicts import judge, verdicts
 
 import pytest
@@ -49,7 +51,7 @@ def claim(direction=">", rows=(("T.a", "T.b"),), quantity="AP", margin=0.0):
 
 def judged(fake, one):
     found = gather(["a", "b", "joint"], fake.setting, fake.known)
-    (verdict,) = verdicts([one], Evidence(found, COLUMNS, Resampler(100)), ROWS)
+    (verdict,) = verdicts([one], Evidence(found, COLUMNS, Resampler(100)), ROWS, "mini")
     return verdict
 
 
@@ -274,7 +276,7 @@ def test_every_row_of_a_table_has_the_interval_of_its_gap(fake):
         baseline="T.a",
     )
     made = report(shown, fake.setting, fake.known, COLUMNS, resampler=Resampler(50))
-    cells = {one.row.id: one.cells["AP"] for one in made.rows}
+    cells = {one.id: one.cells["AP"] for one in made.rows}
     assert cells["T.a"].ours_interval is None
     assert cells["T.b"].ours_gap.mean == pytest.approx(60.0)
     for name in ("T.b", "T.gap"):
@@ -303,19 +305,19 @@ def test_a_table_names_the_runs_whose_images_cannot_be_drawn_again(fake):
 
 def test_lines_of_claims(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
-    every = [verdict_json(judged(fake, claim("≈", margin=1.5)), "mini")]
+    every = [judged(fake, claim("≈", margin=1.5))]
     detect(fake, fake.truth, "b", 1, NEAR)
-    every.append(verdict_json(judged(fake, claim("≥")), "mini"))
-    every[1]["id"] = "longer-name"
+    every.append(replace(judged(fake, claim("≥")), id="longer-name"))
     assert claim_lines(every) == [
         "claim better       missing                          paper +3.4, within ±1.5 (no record of T.b)",
         "claim longer-name  holds    +0.0 [+0.0, +0.0] 95 %  paper +3.4, ≥ 0 (one seed: images alone)",
     ]
     assert tally(every) == "Of 2 claims: holds 1, fails 0, undecided 0, missing 1"
-    assert json.loads(json.dumps(every[1]))["interval"] == {
+    assert json.loads(json.dumps(to_json(every[1])))["interval"] == {
         "low": 0.0,
         "high": 0.0,
         "level": 95.0,
         "seeds": [1],
         "images": IMAGES,
+        "method": METHOD,
     }

@@ -6,11 +6,12 @@ import argparse
 import datetime
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from maskrcnn_cli.output import drop_stdout, while_read
+from maskrcnn_repro._location import CHECKOUT, RESULTS
 from maskrcnn_repro.config import find_config
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError
 from maskrcnn_repro.tables.paper.claims import claims
@@ -22,13 +23,12 @@ from maskrcnn_repro.tables.paper.experiments import (
 )
 from maskrcnn_repro.tables.paper.numbers import find_table, metrics, tables
 from maskrcnn_repro.tables.paper.selection import Selection, select
-from maskrcnn_repro.tables.report.layout import as_text, judged_on
+from maskrcnn_repro.tables.report.kept import kept_report, save_reports, write_report
+from maskrcnn_repro.tables.report.model import Report, verdicts_in
 from maskrcnn_repro.tables.report.readme import BEGIN, update_readme
-from maskrcnn_repro.tables.report.report import TableReport
-from maskrcnn_repro.tables.report.reporting import Known, reports, write_report
+from maskrcnn_repro.tables.report.report import Known, reports
 from maskrcnn_repro.tables.report.resampled import Resampler
-from maskrcnn_repro.tables.report.saving import save_reports
-from maskrcnn_repro.tables.report.verdict_layout import claim_lines, explained, tally, verdict_json
+from maskrcnn_repro.tables.report.text import as_text, claim_lines, explained, judged_on, tally
 from maskrcnn_repro.tables.runs.overlays import check_keys
 from maskrcnn_repro.tables.runs.plan import Plan, not_at_level, plan
 from maskrcnn_repro.tables.runs.processes import cores, environments
@@ -83,10 +83,49 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         failures = _run(chosen, args, setting)
     resampler = Resampler(say=partial(print, flush=True))
     made = reports([one.table for one in selected], setting, known, resampler, seeds=args.seeds)
-    lost = _show(selected, made, setting, known)
+    shown = [
+        _Shown(report, {row.id for row in one.rows}, *_kept(report, args, setting))
+        for report, one in zip(made, selected, strict=True)
+    ]
+    lost = _show(shown, setting, known)
+    page = Path(args.html) if args.html else setting.folder / "report.html"
+    lost += _page(shown, page)
     if args.save_records:
-        _save(made, setting, known, Path(args.save_records))
+        own = [one.own for one in shown if not one.kept]
+        _save(own, setting, known, Path(args.save_records))
     return _end(failures) or int(lost > 0)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A table as it is shown: by the runs that are here, or as it is kept with the code."""
+
+    own: Report
+    """Of the runs that are here; it may have no record."""
+    rows: set[str]
+    """Ids of those that were asked for."""
+    kept: Report | None = None
+    folder: str = ""
+    """Of the kept report."""
+
+    @property
+    def report(self) -> Report:
+        return self.kept or self.own
+
+    @property
+    def runs_of_rows(self) -> int:
+        return len({run.experiment for run in self.own.origin})
+
+
+def _kept(report: Report, args: argparse.Namespace, setting: Setting) -> tuple[Report | None, str]:
+    """Return the kept report that is shown instead of one without runs, or as was asked for."""
+    if not args.report or (report.origin and not args.kept):
+        return None, ""
+    found = kept_report(report.table, setting.label, RESULTS)
+    if found is None:
+        return None, ""
+    kept, folder = found
+    return kept, folder.relative_to(CHECKOUT).as_posix()
 
 
 def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
@@ -173,40 +212,55 @@ def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failu
         # Who read the progress has left, and the children were stopped: unlike a cut listing, not a success.
         drop_stdout()
         raise KeyboardInterrupt from None
+    finally:
+        console.close()
 
 
-def _show(
-    selected: Sequence[Selection], made: Sequence[TableReport], setting: Setting, known: Known
-) -> int:
+def _show(shown: Sequence[_Shown], setting: Setting, known: Known) -> int:
     """Print tables and claims, write their files; return how many could not be written."""
     lost = 0
-    for one, whole in zip(selected, made, strict=True):
-        shown = tuple(row for row in whole.rows if row.row in one.rows)
-        print(f"\n{as_text(replace(whole, rows=shown), metrics())}", end="", flush=True)
+    for one in shown:
+        print(
+            f"\n{_source(one, setting)}\n{as_text(one.report.only(one.rows))}", end="", flush=True
+        )
+        if one.kept:
+            continue
         try:
-            print(
-                f"Written: {write_report(whole, setting.folder / 'tables', metrics())}", flush=True
-            )
+            print(f"Written: {write_report(one.own, setting.folder / 'tables')}", flush=True)
         except OutputError as error:  # the other tables are still wanted
             print(f"Error: {error}", file=sys.stderr, flush=True)
             lost += 1
-    found = [verdict_json(verdict, setting.label) for one in made for verdict in one.verdicts]
-    if found:
-        found.sort(key=lambda one: list(known.claims).index(one["id"]))
-        lines = [*judged_on(made), *claim_lines(found), f"{tally(found)}.", *explained(found)]
-        print("\n".join(["", *lines]), flush=True)
-    return lost + _page(made, setting.folder / "report.html", known)
+    # Kept claims and those of runs that are here are never counted together.
+    for folder in dict.fromkeys(one.folder for one in shown):
+        made = [one.report for one in shown if one.folder == folder]
+        verdicts = verdicts_in(made, known.claims)
+        if verdicts:
+            head = [f"Kept in {folder}:"] if folder else []
+            lines = [*head, *judged_on(made), *claim_lines(verdicts)]
+            print("\n".join(["", *lines, f"{tally(verdicts)}.", *explained(verdicts)]), flush=True)
+    return lost
 
 
-def _page(made: Sequence[TableReport], path: Path, known: Known) -> int:
+def _source(one: _Shown, setting: Setting) -> str:
+    """Return what the numbers of a table come from."""
+    if not one.kept:
+        return f"By the runs in {setting.folder}:"
+    why = "its runs here do not count" if one.own.origin else f"there is no run in {setting.folder}"
+    return f"As kept in {one.folder} ({why}):"
+
+
+def _page(shown: Sequence[_Shown], path: Path) -> int:
     """Write the HTML report of all tables shown; return 1 if it could not be written."""
     # Here, not above: it loads Matplotlib, for which plans and listings need not wait.
-    from maskrcnn_repro.tables.report.html import write_page
+    from maskrcnn_repro.tables.report.html import Shown, write_page
 
-    order = list(known.claims)
-    found = sorted((v for one in made for v in one.verdicts), key=lambda v: order.index(v.claim.id))
+    tables = [
+        # Of a single row there is nothing to compare.
+        Shown(one.report, one.folder, one.own if one.kept and one.runs_of_rows > 1 else None)
+        for one in shown
+    ]
     try:
-        problems = write_page(path, made, found, known.columns)
+        problems = write_page(path, tables)
     except OutputError as error:
         print(f"Error: {error}", file=sys.stderr, flush=True)
         return 1
@@ -216,7 +270,7 @@ def _page(made: Sequence[TableReport], path: Path, known: Known) -> int:
     return 0
 
 
-def _save(made: Sequence[TableReport], setting: Setting, known: Known, place: Path) -> None:
+def _save(made: Sequence[Report], setting: Setting, known: Known, place: Path) -> None:
     """Keep the records of reports, and write the results of the README beside them anew."""
     print(f"Kept: {save_reports(made, setting, known, place)}", flush=True)
     readme = place.resolve().parent / "README.md"

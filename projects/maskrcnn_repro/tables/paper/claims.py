@@ -49,14 +49,14 @@ class Claim:
 
     def metrics(self) -> tuple[str, ...]:
         """Return the names of the metrics that :meth:`gap` asks for."""
-        return tuple(_terms(self.quantity))
+        return tuple(terms(self.quantity))
 
 
 def gap(rows: tuple[tuple[str, str], ...], quantity: str, value: Callable[[str, str], Any]) -> Any:
     """Return ``a - b`` of the one pair, or ``(a - b) - (c - d)`` of two, see :class:`Claim`."""
 
     def of_row(row: str) -> Any:
-        first, *second = (value(row, metric) for metric in _terms(quantity))
+        first, *second = (value(row, metric) for metric in terms(quantity))
         return first - second[0] if second else first
 
     gaps = [of_row(a) - of_row(b) for a, b in rows]
@@ -88,7 +88,7 @@ def parse_claim(name: str, node: Node) -> Claim:
     quantity, direction = node.take("quantity", str), node.take("direction", str)
     if len(rows) not in (1, 2):
         raise TableError(f"{node.place}: rows needs one or two pairs, not {len(rows)}.")
-    for metric in _terms(quantity):
+    for metric in terms(quantity):
         if metric not in metrics():
             raise TableError(f"{node.place}: {missing(metrics(), metric, 'metric')}")
     if direction not in DIRECTIONS:
@@ -115,7 +115,8 @@ def _pair(pair: object, node: Node) -> tuple[str, str]:
     return str(pair[0]), str(pair[1])
 
 
-def _terms(quantity: str) -> list[str]:
+def terms(quantity: str) -> list[str]:
+    """Return the metrics of a quantity: one, or the first and the one subtracted from it."""
     return re.split(r"\s+-\s+", quantity.strip())
 
 

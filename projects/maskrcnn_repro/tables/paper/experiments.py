@@ -59,6 +59,7 @@ class Experiment:
         evaluates: id of the experiment whose trained model this one evaluates, without training.
         overrides: config keys and values in turn, as on the command line; only with ``evaluates``, and
             only of what matters at test time.
+        cost: what its training takes at the paper's sizes, in words; empty if that is not known.
     """
 
     id: str
@@ -70,6 +71,7 @@ class Experiment:
     init: str | None = None
     evaluates: str | None = None
     overrides: tuple[str, ...] = ()
+    cost: str = ""
 
     @property
     def is_rpn(self) -> bool:
@@ -137,7 +139,7 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
     if not path.is_file():
         there = [name for name in FAMILIES if (folder / f"{name}.yaml").is_file()]
         raise TableError(
-            f"Level {level!r} has no overlay for experiments of family {experiment.family!r} ({path} is "
+            f"Level {level!r} has no overlay for experiments of family {experiment.family!r} ({path.name} is "
             f"missing). It has {', '.join(there) or 'none at all'}."
         )
     names = [*(["rpn"] if experiment.is_rpn else []), experiment.evaluates or experiment.id]
@@ -158,10 +160,13 @@ def parse_experiments(top: Node) -> Mapping[str, Experiment]:
             evaluation overrides what matters in training.
     """
     parsed: dict[str, Experiment] = {}
+    costs = top.maybe("costs", dict) or {}
     for name, node in top.node("experiments").nodes():
         parse = _evaluation if "evaluates" in node else _training
-        parsed[name] = parse(name, node, parsed)
+        parsed[name] = replace(parse(name, node, parsed), cost=str(costs.pop(name, "")))
         node.end()
+    if costs:
+        raise TableError(f"{top.place}: costs: {missing(parsed, next(iter(costs)), 'experiment')}")
     return MappingProxyType(parsed)
 
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from maskrcnn_repro.tables.paper.numbers import Metric, Row
 from maskrcnn_repro.tables.report.gather import Found, value_of
+from maskrcnn_repro.tables.report.model import Interval
 from maskrcnn_repro.tables.report.resampled import Resampled, Resampler, dataset_of
-from maskrcnn_repro.tables.report.statistics import Interval, interval
+from maskrcnn_repro.tables.report.statistics import interval
 from maskrcnn_repro.tables.runs.records import Record
 
 T = TypeVar("T")
@@ -24,18 +25,26 @@ class Comparison:
     """A difference between rows.
 
     Attributes:
-        gap: mean over ``seeds``, AP points.
-        seeds: those that all rows have, sorted, without ``left_out``.
-        interval: of that mean; None where ``note`` says why not.
+        values: training seed to the difference, AP points; of the seeds that all rows have.
+        interval: of the mean over ``seeds``; None where ``note`` says why not.
         left_out: seeds whose images cannot be drawn again, while those of others can.
         note: why there is no interval.
     """
 
-    gap: float
-    seeds: tuple[int, ...]
-    interval: Interval | None
+    values: Mapping[int, float]
+    interval: Interval | None = None
     left_out: tuple[int, ...] = ()
     note: str = ""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that ``gap`` rests on."""
+        return tuple(seed for seed in self.values if seed not in self.left_out)
+
+    @property
+    def gap(self) -> float:
+        """The mean over ``seeds``, AP points."""
+        return statistics.fmean(self.values[seed] for seed in self.seeds)
 
 
 @dataclass(frozen=True)
@@ -45,24 +54,32 @@ class Evidence:
     Attributes:
         found: records by experiment and seed.
         columns: all metrics by name.
-        resampler: draws images again.
+        resampler: draws images again; without it there are no intervals.
     """
 
     found: Found
     columns: Mapping[str, Metric]
-    resampler: Resampler
+    resampler: Resampler | None = None
 
     def prepare(self, wanted: Iterable[tuple[Row, str]]) -> None:
         """Draw again the images of all records of some rows, each with the name of a metric."""
-        self.resampler.prepare(
-            (record, self.columns[metric])
-            for row, metric in wanted
-            for record in self.records(row).values()
-        )
+        if self.resampler:
+            self.resampler.prepare(
+                (record, self.columns[metric])
+                for row, metric in wanted
+                for record in self.records(row).values()
+            )
 
     def records(self, row: Row) -> Mapping[int, Record]:
         """Return the records of a row by seed."""
         return self.found.records.get(row.experiment or "", {})
+
+    def values(
+        self, rows: Sequence[Row], metrics: Sequence[str], formula: Formula
+    ) -> dict[int, float]:
+        """Return a difference, or one row's metric, by the seeds that all rows have; see :meth:`compare`."""
+        cells = self._by_seed(rows, metrics, value_of)
+        return {seed: formula(_reader(numbers)) for seed, numbers in cells.items()}
 
     def compare(
         self, rows: Sequence[Row], metrics: Sequence[str], formula: Formula, level: float
@@ -78,25 +95,21 @@ class Evidence:
         Returns:
             None if there is no seed that all rows have.
         """
-        points = self._by_seed(rows, metrics, value_of)
-        values = {seed: formula(_reader(cells)) for seed, cells in points.items()}
-        if not values:
-            return None
-        drawn = self._by_seed(rows, metrics, self.resampler.of) if self._paired(rows) else {}
-        if not drawn:
-            why = "cannot be drawn again" if self._paired(rows) else "are not the same for all rows"
-            return Comparison(
-                statistics.fmean(values.values()), tuple(values), None, note=f"images {why}"
-            )
-        used = {seed: values[seed] for seed in drawn}
-        found = interval(
-            used,
-            {seed: formula(_reader(_arrays(cells, self.columns))) for seed, cells in drawn.items()},
+        values = self.values(rows, metrics, formula)
+        if not values or not self.resampler:
+            return Comparison(values) if values else None
+        if not self._paired(rows):
+            return Comparison(values, note="images are not the same for all rows")
+        draws = self._by_seed(rows, metrics, self.resampler.of)
+        if not draws:
+            return Comparison(values, note="images cannot be drawn again")
+        estimate = interval(
+            {seed: values[seed] for seed in draws},
+            {seed: formula(_reader(self._arrays(cells))) for seed, cells in draws.items()},
             level=level,
-            images=next(iter(drawn[min(drawn)].values())).images,
+            images=next(iter(draws[min(draws)].values())).images,
         )
-        left_out = tuple(seed for seed in values if seed not in drawn)
-        return Comparison(statistics.fmean(used.values()), tuple(used), found, left_out)
+        return Comparison(values, estimate, tuple(seed for seed in values if seed not in draws))
 
     def _by_seed(
         self,
@@ -106,29 +119,29 @@ class Evidence:
     ) -> dict[int, dict[tuple[str, str], T]]:
         """Return what ``read`` gives for each row and metric, of the seeds where it always gives something."""
         common = set.intersection(*(set(self.records(row)) for row in rows))
-        found = {}
+        by_seed = {}
         for seed in sorted(common):
             cells = {
-                (row.id, name): one
+                (row.id, name): value
                 for row in rows
                 for name in metrics
-                if (one := read(self.records(row)[seed], self.columns[name])) is not None
+                if (value := read(self.records(row)[seed], self.columns[name])) is not None
             }
             if len(cells) == len(rows) * len(metrics):
-                found[seed] = cells
-        return found
+                by_seed[seed] = cells
+        return by_seed
 
     def _paired(self, rows: Sequence[Row]) -> bool:
         """Tell whether all records of rows were measured on the same images."""
         records = [record for row in rows for record in self.records(row).values()]
         return len({(dataset_of(one), one.data.get(dataset_of(one))) for one in records}) == 1
 
+    def _arrays(self, cells: Mapping[tuple[str, str], Resampled]) -> dict[tuple[str, str], Any]:
+        return {
+            (row, name): draws.values[self.columns[name].key]
+            for (row, name), draws in cells.items()
+        }
+
 
 def _reader(cells: Mapping[tuple[str, str], T]) -> Callable[[str, str], T]:
     return lambda row, metric: cells[row, metric]
-
-
-def _arrays(
-    cells: Mapping[tuple[str, str], Resampled], columns: Mapping[str, Metric]
-) -> dict[tuple[str, str], Any]:
-    return {(row, name): one.values[columns[name].key] for (row, name), one in cells.items()}

@@ -4,69 +4,31 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.report.layout import DASH, short_commit, under
-from maskrcnn_repro.tables.report.reporting import write
-from maskrcnn_repro.tables.report.saving import CLAIMS, TABLES, read_saved, read_tables
-from maskrcnn_repro.tables.report.verdict_layout import (
+from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, Kept, read_json, write
+from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Verdict, from_json
+from maskrcnn_repro.tables.report.text import (
     claims_markdown,
+    estimate_text,
+    grid,
     interval_text,
-    signed,
     tally,
 )
+from maskrcnn_repro.tables.report.words import DASH, TEMPLATES, points, short_commit, signed, under
 from maskrcnn_repro.utils.command_line import exit_status
 
-from tabulate import tabulate
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 SHOWN = "2c"
 """The table that stands in the README; the others are linked."""
 NOTHING = "No results are kept yet."
 
-
-@dataclass(frozen=True)
-class Kept:
-    """What is kept of one level on one backend.
-
-    Attributes:
-        folder: ``results/LEVEL/BACKEND``.
-    """
-
-    folder: Path
-
-    @cached_property
-    def tables(self) -> Mapping[str, Mapping[str, Any]]:
-        """Tables by id."""
-        return read_tables(self.folder)
-
-    @cached_property
-    def records(self) -> Mapping[str, Mapping[str, Any]]:
-        """Records by name, such as ``r50_c4/seed1.json``."""
-        files = sorted(self.folder.rglob("seed*.json"))
-        return {file.relative_to(self.folder).as_posix(): read_saved(file) for file in files}
-
-    def records_of(self, table: str) -> list[Mapping[str, Any]]:
-        """Return the records that a table was made from.
-
-        Raises:
-            TableError: one is not there, or another run has taken its place.
-        """
-        found = []
-        for origin in self.tables[table]["origin"]:
-            record = self.records.get(origin["results"])
-            if record is None or record["record"] != origin["record"]:
-                raise TableError(
-                    f"{self.folder / TABLES / table}.json was made from another run than "
-                    f"{self.folder / origin['results']} holds; save it again: maskrcnn table {table} "
-                    "--report --save-records."
-                )
-            found.append(record)
-        return found
+Record = Mapping[str, Any]
+"""A kept ``seedK.json``."""
 
 
 def results_block(results: Path) -> str:
@@ -81,7 +43,15 @@ def results_block(results: Path) -> str:
     folders = [claims.parent for claims in results.glob(f"*/*/{CLAIMS}")]
     # The mini level first, then its trials; the embedded backend before an installed one.
     folders.sort(key=lambda folder: (folder.parent.name, folder.name))
-    sections = [_section(Kept(folder), folder.relative_to(results.parent)) for folder in folders]
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["minutes"] = _mean_minutes
+    template = environment.get_template("readme.md.j2")
+    sections = [
+        template.render(_section(Kept(folder), folder.relative_to(results.parent)))
+        for folder in folders
+    ]
     return "\n\n".join(sections) or NOTHING
 
 
@@ -122,127 +92,93 @@ def split_readme(readme: Path) -> tuple[str, str, str]:
     return head, block.strip("\n"), tail
 
 
-def _section(kept: Kept, link: Path) -> str:
+def _section(kept: Kept, link: Path) -> dict[str, Any]:
+    """Return what the template says of one level on one backend."""
     by_table = {name: kept.records_of(name) for name in kept.tables}
-    own = {one["record"]: one for found in by_table.values() for one in found}.values()
-    levels, backends = _listed(one["level"] for one in own), _listed(map(_backend, own))
-    title = f"### {_listed(map(_test_set, own))}: level {levels}, {backends}"
-    parts = [title, _origin(kept, list(own))]
-    claims = read_saved(kept.folder / CLAIMS)["claims"]
-    known = [one for one in claims if one["outcome"] != "missing"]
-    if known:
-        parts += [f"{tally(claims)}.", claims_markdown(known)]
-    if by_table.get(SHOWN):
-        parts.append(_table(kept.tables[SHOWN]))
-    links = (
-        f"[{name}]({link.as_posix()}/{TABLES}/{name}.md) ({_duration(found)})"
-        for name, found in by_table.items()
-        if found
-    )
-    return "\n\n".join([*parts, f"Tables, with the time of their trainings: {', '.join(links)}."])
-
-
-def _origin(kept: Kept, own: Sequence[Mapping[str, Any]]) -> str:
-    """Return what was trained, on what, for how long, and what it was tested on."""
-    trained = [one for one in own if one["kind"] == "training"]
-    others = [
-        one for one in kept.records.values() if one["record"] not in {o["record"] for o in own}
-    ]
-    images = {
-        cell["ours_interval"]["images"]
-        for table in kept.tables.values()
-        for row in table["rows"]
-        for cell in row["cells"].values()
-        if cell["ours_interval"]
+    own = {record["record"]: record for records in by_table.values() for record in records}
+    trained = [record for record in own.values() if record["kind"] == "training"]
+    cells = [cell for table in kept.tables.values() for cell in table.cells]
+    images = {cell.ours_interval.images for cell in cells if cell.ours_interval}
+    claims = read_json(kept.folder / CLAIMS)["claims"]
+    overlays = [name for table in kept.tables.values() for name in table.overlays]
+    return {
+        "sets": _listed(next(iter(record["metrics"])) for record in own.values()),
+        "levels": _listed(record["level"] for record in own.values()),
+        "backends": _listed(map(_backend, own.values())),
+        "trained": trained,
+        "others": [record for record in kept.records.values() if record["record"] not in own],
+        "seeds": ", ".join(map(str, sorted({record["seed"] for record in trained}))),
+        "images": f" ({_listed(f'{number:,}' for number in images)} images)" if images else "",
+        "under": under(list(dict.fromkeys(overlays))),
+        "machines": _listed(map(_machine, own.values())),
+        "commits": _listed(short_commit(record["code"]["commit"]) for record in own.values()),
+        "torches": _listed(str(record["code"].get("torch")) for record in own.values()),
+        "parts": [
+            *_claims([from_json(Verdict, tree) for tree in claims]),
+            *([_table(kept.tables[SHOWN])] if by_table.get(SHOWN) else []),
+        ],
+        "links": [
+            f"[{name}]({link.as_posix()}/{TABLES}/{name}.md) ({_duration(records)})"
+            for name, records in by_table.items()
+            if records
+        ],
     }
-    counted = f" ({_listed(f'{number:,}' for number in images)} images)" if images else ""
-    seeds = ", ".join(map(str, sorted({one["seed"] for one in trained})))
-    each = f"{_mean_minutes(trained)} each with their evaluation"
-    texts = [f"Trainings: {len(trained)} with seeds {seeds}, {each}"]
-    if others:
-        before = f"for their proposals {len(others)} before them"
-        texts.append(f"{before}, {_mean_minutes(others)} each")
-    texts += [
-        f"tested on {_listed(map(_test_set, own))}{counted}{_under(kept)}",
-        f"machine: {_listed(map(_machine, own))}",
-        f"commit {_listed(short_commit(one['code']['commit']) for one in own)}",
-        f"torch {_listed(str(one['code'].get('torch')) for one in own)}",
-    ]
-    return "; ".join(texts) + "."
 
 
-def _under(kept: Kept) -> str:
-    """Return which overlays lie over the level; empty without any."""
-    # Tables that were kept before there were overlays say nothing of them.
-    overlays = dict.fromkeys(n for tree in kept.tables.values() for n in tree.get("overlays", ()))
-    return under(overlays)
+def _claims(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return how many claims hold, and those that were judged; nothing if none was."""
+    judged = [verdict for verdict in verdicts if verdict.outcome != "missing"]
+    return [f"{tally(verdicts)}.", claims_markdown(judged)] if judged else []
 
 
-def _table(tree: Mapping[str, Any]) -> str:
+def _table(report: Report) -> str:
     """Return a table in Markdown, of the rows that were run, with the interval of the gap in the first column."""
-    columns = list(tree["rows"][0]["cells"])
+    columns = list(report.rows[0].cells)
     headers = ["row", *(f"{name} {whose}" for name in columns for whose in ("paper", "here"))]
     headers.append(f"gap in {columns[0]} here")
-    lines = [_line(row) for row in tree["rows"] if _was_run(row)]
-    absent = [row["name"] for row in tree["rows"] if not _was_run(row)]
-    align = ("left", *["right"] * (len(headers) - 1))
-    table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
+    table = grid(headers, [_line(row) for row in report.rows if row.was_run], "pipe")
+    absent = [row.name for row in report.rows if not row.was_run]
     left_out = f" (not run: {'; '.join(absent)})" if absent else ""
-    return f"Table {tree['table']}, {tree['title']}{left_out}:\n\n{table}"
+    return f"Table {report.table}, {report.title}{left_out}:\n\n{table}"
 
 
-def _was_run(row: Mapping[str, Any]) -> bool:
-    return any(cell["ours"] for cell in row["cells"].values())
-
-
-def _line(row: Mapping[str, Any]) -> list[str]:
+def _line(row: ReportRow) -> list[str]:
     """Return name, numbers and the gap in the first column, with its interval."""
-    cells = list(row["cells"].values())
-    gap, sure = cells[0]["ours_gap"], cells[0]["ours_interval"]
+    first, *_ = cells = list(row.cells.values())
+    numbers = [text for cell in cells for text in (points(cell.paper), estimate_text(cell.ours))]
+    return [row.name, *numbers, _gap(first) or DASH]
+
+
+def _gap(cell: Cell) -> str:
     # The interval of a row that is a gap of others is of its own value.
-    gap = gap or (cells[0]["ours"] if sure else None)
-    said = [signed(gap["mean"])] if gap else []
-    said += [interval_text(sure)] if sure else []
-    numbers = (text for cell in cells for text in _numbers(cell))
-    return [row["name"], *numbers, " ".join(said) or DASH]
-
-
-def _numbers(cell: Mapping[str, Any]) -> tuple[str, str]:
-    paper, ours = cell["paper"], cell["ours"]
-    spread = f" ± {ours['spread']:.1f}" if ours and ours["spread"] is not None else ""
-    return (
-        DASH if paper is None else f"{paper:.1f}",
-        DASH if ours is None else f"{ours['mean']:.1f}{spread}",
-    )
+    gap = cell.ours_gap or (cell.ours if cell.ours_interval else None)
+    interval = [interval_text(cell.ours_interval)] if cell.ours_interval else []
+    return " ".join([*([signed(gap.mean)] if gap else []), *interval])
 
 
 def _listed(texts: Iterable[str]) -> str:
     return ", ".join(sorted(set(texts)))
 
 
-def _test_set(record: Mapping[str, Any]) -> str:
-    return str(next(iter(record["metrics"])))
-
-
-def _backend(record: Mapping[str, Any]) -> str:
+def _backend(record: Record) -> str:
     backend = record["code"]["backend"]
     return f"{backend['name']} Detectron2 {backend.get('version', '')}".rstrip()
 
 
-def _machine(record: Mapping[str, Any]) -> str:
+def _machine(record: Record) -> str:
     machine = record["machine"]
     threads = machine.get("threads")
     of = f", {threads} thread{'s' * (threads > 1)}" if threads and not machine["gpu"] else ""
     return f"{machine['gpu'] or machine['cpu']}{of}"
 
 
-def _minutes(record: Mapping[str, Any]) -> float:
+def _minutes(record: Record) -> float:
     return sum(record[key] or 0.0 for key in ("train_seconds", "eval_seconds")) / 60
 
 
-def _mean_minutes(records: Sequence[Mapping[str, Any]]) -> str:
+def _mean_minutes(records: Sequence[Record]) -> str:
     return f"{statistics.fmean(map(_minutes, records)):.1f} minutes" if records else DASH
 
 
-def _duration(records: Sequence[Mapping[str, Any]]) -> str:
+def _duration(records: Sequence[Record]) -> str:
     return f"{sum(_minutes(one) for one in records if one['kind'] == 'training'):.0f} minutes"

@@ -1,4 +1,4 @@
-"""Ours beside the paper's: the numbers of a report, without any layout.
+"""Puts reports together: ours, from the records that there are, beside the paper's.
 
 Gaps are counted from a table's baseline row. Ours are means over training seeds; a gap is the mean over the
 seeds that both rows have, so that what they share (proposals, order of images) cancels.
@@ -6,19 +6,27 @@ seeds that both rows have, so that what they share (proposals, order of images) 
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import Found, gather, value_of
-from maskrcnn_repro.tables.report.resampled import Resampler
-from maskrcnn_repro.tables.report.statistics import Interval
-from maskrcnn_repro.tables.report.verdicts import Verdict
+from maskrcnn_repro.tables.report.model import (
+    DETECTRON2,
+    Cell,
+    Estimate,
+    Origin,
+    Report,
+    ReportColumn,
+    ReportRow,
+)
+from maskrcnn_repro.tables.report.resampled import Resampler, dataset_of
+from maskrcnn_repro.tables.report.verdicts import claim_rows, verdicts
 from maskrcnn_repro.tables.runs.plan import not_at_level
 from maskrcnn_repro.tables.runs.records import Record
 from maskrcnn_repro.tables.runs.stage import Setting
@@ -26,84 +34,68 @@ from maskrcnn_repro.tables.runs.zoo import zoo_record
 
 CONFIDENCE = 95.0
 """Per cent, of the intervals of gaps."""
-Values = Mapping[int, float]
-"""Training seed to a metric in points."""
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds.
+class Known:
+    """What the paper has: all of it, whatever is reported.
 
     Attributes:
-        mean: in points, 0 to 100.
-        spread: standard deviation (of a sample) over the seeds; None for a single one.
-        seeds: which ones, sorted.
+        tables: by id.
+        columns: metrics by name.
+        experiments: by id.
+        claims: by id.
     """
 
-    mean: float
-    spread: float | None
-    seeds: tuple[int, ...]
-
-    @classmethod
-    def of(cls, values: Values) -> Estimate | None:
-        """Return the estimate of some values; None if there are none."""
-        if not values:
-            return None
-        numbers = [values[seed] for seed in sorted(values)]
-        spread = statistics.stdev(numbers) if len(numbers) > 1 else None
-        return cls(statistics.fmean(numbers), spread, tuple(sorted(values)))
+    tables: Mapping[str, Table]
+    columns: Mapping[str, Metric]
+    experiments: Mapping[str, Experiment]
+    claims: Mapping[str, Claim]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One metric of one row; None stands for what there is not."""
+def reports(
+    chosen: Sequence[Table],
+    setting: Setting,
+    known: Known,
+    resampler: Resampler,
+    *,
+    seeds: int | None = None,
+) -> list[Report]:
+    """Put tables together from the records that there are, each with the verdicts on its claims.
 
-    paper: float | None = None
-    paper_gap: float | None = None
-    ours: Estimate | None = None
-    ours_gap: Estimate | None = None
-    ours_interval: Interval | None = None
-    """Of ``ours_gap``; in a row that is the gap of two others, of ``ours``."""
-    zoo: float | None = None
-    """Of Detectron2's own weights under their own config."""
+    A claim belongs to the table that its first row lies in.
 
-
-@dataclass(frozen=True)
-class ReportRow:
-    """A row with its cells by column."""
-
-    row: Row
-    cells: Mapping[str, Cell]
-    records: tuple[Record, ...] = ()
-    unfinished: tuple[str, ...] = ()
-    """What was begun and is not done: seed, how far."""
-    zoo: Record | None = None
-    """Of Detectron2's own weights."""
-    not_here: str = ""
-    """Why its experiment does not exist at this level."""
-
-
-@dataclass(frozen=True)
-class TableReport:
-    """All that a report of one table says."""
-
-    table: Table
-    level: str
-    overrides: tuple[str, ...]
-    backend: str
-    rows: tuple[ReportRow, ...]
-    refused: tuple[str, ...] = ()
-    """Records that lie in the right place and do not belong there, each with the reason."""
-    verdicts: tuple[Verdict, ...] = ()
-    """Of the claims whose first row lies in this table."""
-    overlays: tuple[str, ...] = ()
-    """Names of the user's files that lie over the level."""
-
-    @property
-    def records(self) -> list[Record]:
-        """The records that the numbers come from, each once."""
-        every = [r for row in self.rows for r in (*row.records, row.zoo) if r is not None]
-        return list({record.path: record for record in every}.values())
+    Args:
+        chosen: the tables.
+        setting: level, overrides, folder.
+        known: all tables, claims and so on.
+        resampler: draws images again.
+        seeds: use seeds 1 to this number; all by default.
+    """
+    rows = {row.id: row for table in known.tables.values() for row in table.rows.values()}
+    claims = {
+        table.id: [one for one in known.claims.values() if one.rows[0][0] in table.rows]
+        for table in chosen
+    }
+    every = [claim for own in claims.values() for claim in own]
+    wanted = [
+        *((row, name) for table in chosen for row in table.rows.values() for name in table.columns),
+        *((rows[row], name) for one in every for row in claim_rows(one) for name in one.metrics()),
+    ]
+    names = [row.experiment for row, _ in wanted if row.experiment]
+    found = _gathered(names, setting, known.experiments, seeds)
+    evidence = Evidence(found, known.columns, resampler)
+    # All that is asked for below, at once: this takes long, and tells how long.
+    evidence.prepare(wanted)
+    return [
+        replace(
+            report(
+                table, setting, known.experiments, known.columns, found=found, resampler=resampler
+            ),
+            claims=verdicts(claims[table.id], evidence, rows, setting.label),
+        )
+        for table in chosen
+    ]
 
 
 def report(
@@ -115,8 +107,8 @@ def report(
     seeds: int | None = None,
     found: Found | None = None,
     resampler: Resampler | None = None,
-) -> TableReport:
-    """Put a table together from the records that there are.
+) -> Report:
+    """Put a table together, without its claims.
 
     Args:
         table: the table.
@@ -127,100 +119,128 @@ def report(
         found: the records, where they were gathered already.
         resampler: draws images again for the intervals of gaps; without it there are none.
     """
-    names = experiments_of(table)
-    not_here = {name: not_at_level(known[name], setting.level) for name in names}
+    names = sorted({row.experiment for row in table.rows.values() if row.experiment})
     if found is None:
-        found = gather([name for name in names if not not_here[name]], setting, known, seeds)
-    evidence = Evidence(found, columns, resampler) if resampler else None
-    made = [
-        ReportRow(
-            row=row,
-            cells={
-                name: _cell(table, row, columns[name], found, evidence) for name in table.columns
-            },
-            records=tuple(found.records.get(row.experiment or "", {}).values()),
-            unfinished=tuple(found.unfinished.get(row.experiment or "", ())),
-            not_here=not_here.get(row.experiment or "", ""),
-        )
-        for row in table.rows.values()
-    ]
+        found = _gathered(names, setting, known, seeds)
+    evidence = Evidence(found, columns, resampler)
     refused = [text for name in names for text in found.refused.get(name, ())]
+    zoo, wrong = _zoo_records(table, setting)
+    rows = [_row(table, row, evidence, zoo.get(row.id)) for row in table.rows.values()]
+    records = [r for row in table.rows.values() for r in evidence.records(row).values()]
     if resampler:
-        refused += resampler.problems_of(record for row in made for record in row.records)
-    rows = tuple(_with_zoo(one, columns, setting, refused) for one in made)
-    return TableReport(
-        table=table,
+        refused += resampler.problems_of(records)
+    reasons = {name: not_at_level(known[name], setting.level) or None for name in names}
+    return Report(
+        table=table.id,
+        title=table.title,
         level=setting.label,
         overrides=setting.overrides,
-        backend=str(BACKEND),
-        rows=rows,
-        refused=tuple(refused),
         overlays=tuple(file.name for file in setting.overlays),
+        backend=str(BACKEND),
+        paper_split=table.split,
+        our_splits=tuple(
+            sorted({dataset_of(record) for record in (*records, *zoo.values())} - {""})
+        ),
+        baseline_row=table.baseline_row,
+        rows=tuple(replace(row, not_at_level=reasons.get(row.experiment or "")) for row in rows),
+        refused=(*refused, *wrong),
+        origin=_origins(table, evidence, zoo),
+        columns=table_columns(table, columns),
     )
 
 
-def experiments_of(table: Table) -> list[str]:
-    """Return the ids of the experiments of a table, sorted."""
-    return sorted({row.experiment for row in table.rows.values() if row.experiment})
+def table_columns(table: Table, metrics: Mapping[str, Metric]) -> tuple[ReportColumn, ...]:
+    """Return the metrics of a table's columns."""
+    return tuple(
+        ReportColumn(name, metric.title, metric.task, metric.key, name in table.held_out)
+        for name in table.columns
+        if (metric := metrics[name])
+    )
 
 
-def _cell(table: Table, row: Row, metric: Metric, found: Found, evidence: Evidence | None) -> Cell:
+def _gathered(
+    names: Iterable[str], setting: Setting, known: Mapping[str, Experiment], seeds: int | None
+) -> Found:
+    """Read the records of those experiments that the level has."""
+    here = [name for name in dict.fromkeys(names) if not not_at_level(known[name], setting.level)]
+    return gather(here, setting, known, seeds)
+
+
+def _zoo_records(table: Table, setting: Setting) -> tuple[dict[str, Record], list[str]]:
+    """Return the records of Detectron2's own weights by row, and what is wrong with others."""
+    records, wrong = {}, []
+    for row in table.rows.values():
+        try:
+            record = zoo_record(row, setting)
+        except UserError as error:
+            wrong.append(str(error))
+            continue
+        if record:
+            records[row.id] = record
+    return records, wrong
+
+
+def _row(table: Table, row: Row, evidence: Evidence, zoo: Record | None) -> ReportRow:
+    return ReportRow(
+        id=row.id,
+        name=row.name,
+        experiment=row.experiment,
+        ours=row.ours,
+        extra=row.extra,
+        why_not=row.why_not,
+        departs=row.departs,
+        unfinished=tuple(evidence.found.unfinished.get(row.experiment or "", ())),
+        cells={name: _cell(table, row, name, evidence, zoo) for name in table.columns},
+        gap_of=row.gap_of,
+        derived=row.derived,
+        note=row.note,
+    )
+
+
+def _cell(table: Table, row: Row, name: str, evidence: Evidence, zoo: Record | None) -> Cell:
     base = table.rows[table.baseline_row]
-    ours = _ours(table, row, metric, found)
-    paper = row.metrics.get(metric.name)
-    paper_base = base.metrics.get(metric.name)
-    is_other = row.gap_of is None and row.id != base.id
-    comparable = is_other and row.ours and paper is not None and paper_base is not None
-    gap = _difference(ours, _ours(table, base, metric, found)) if is_other else {}
+    paper, paper_base = row.metrics.get(name), base.metrics.get(name)
+    is_compared = row.gap_of is None and row.id != base.id
+    first, second = (table.rows[one] for one in row.gap_of or (row.id, base.id))
+    comparison = None
+    if first.id != second.id:
+        comparison = evidence.compare(
+            [first, second],
+            [name],
+            lambda value: value(first.id, name) - value(second.id, name),
+            CONFIDENCE,
+        )
+    gap = comparison.values if comparison else {}
+    ours = gap if row.gap_of else evidence.values([row], [name], lambda v: v(row.id, name))
+    has_paper_gap = is_compared and row.ours
     return Cell(
         paper=paper,
-        paper_gap=paper - paper_base if comparable and paper and paper_base else None,
+        # More than the decimal that is printed is rounding of the machine.
+        paper_gap=round(paper - paper_base, 2) if has_paper_gap and paper and paper_base else None,
         ours=Estimate.of(ours),
-        ours_gap=Estimate.of(gap),
-        ours_interval=_interval(table, row, metric, evidence) if evidence else None,
+        ours_gap=Estimate.of(gap) if is_compared else None,
+        # Of other seeds than the gap beside it, it would not be that gap's.
+        ours_interval=comparison.interval if comparison and not comparison.left_out else None,
+        detectron2_weights=value_of(zoo, evidence.columns[name]) if zoo else None,
     )
 
 
-def _interval(table: Table, row: Row, metric: Metric, evidence: Evidence) -> Interval | None:
-    """Return the interval of a row's gap to the baseline; of a gap row, of the gap that it is."""
-    first, second = row.gap_of or (row.id, table.baseline_row)
-    if first == second:
-        return None
-    found = evidence.compare(
-        [table.rows[first], table.rows[second]],
-        [metric.name],
-        lambda value: value(first, metric.name) - value(second, metric.name),
-        CONFIDENCE,
-    )
-    # Of other seeds than the gap beside it, it would not be that gap's.
-    return found.interval if found and not found.left_out else None
-
-
-def _ours(table: Table, row: Row, metric: Metric, found: Found) -> Values:
-    """Return a metric of a row by seed; of a gap row, the difference of its two rows."""
-    if row.gap_of:
-        first, second = (_ours(table, table.rows[name], metric, found) for name in row.gap_of)
-        return _difference(first, second)
-    records = found.records.get(row.experiment or "", {})
-    values = {seed: value_of(record, metric) for seed, record in records.items()}
-    return {seed: value for seed, value in values.items() if value is not None}
-
-
-def _difference(first: Values, second: Values) -> Values:
-    return {seed: first[seed] - second[seed] for seed in first if seed in second}
-
-
-def _with_zoo(
-    row: ReportRow, columns: Mapping[str, Metric], setting: Setting, refused: list[str]
-) -> ReportRow:
-    try:
-        record = zoo_record(row.row, setting)
-    except UserError as error:
-        refused.append(str(error))
-        return row
-    if record is None:
-        return row
-    cells = {
-        name: replace(cell, zoo=value_of(record, columns[name])) for name, cell in row.cells.items()
-    }
-    return replace(row, cells=cells, zoo=record)
+def _origins(table: Table, evidence: Evidence, zoo: Mapping[str, Record]) -> tuple[Origin, ...]:
+    """Return the records of a table in the order of its rows, each once."""
+    origins: dict[str, Origin] = {}
+    for row in table.rows.values():
+        records = [(row.experiment or "", record) for record in evidence.records(row).values()]
+        records += [(f"{DETECTRON2}{row.experiment}", zoo[row.id])] if row.id in zoo else []
+        for experiment, record in records:
+            origins[str(record.path)] = Origin(
+                results=str(record.path),
+                seed=record.seed,
+                commit=record.commit,
+                machine=record.machine,
+                weights=record.weights,
+                data=dict(record.data),
+                written=record.written,
+                experiment=experiment,
+                split=dataset_of(record),
+            )
+    return tuple(origins.values())

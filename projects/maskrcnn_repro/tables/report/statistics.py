@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from statistics import NormalDist
+
+from maskrcnn_repro.tables.report.model import Interval
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +26,8 @@ SEED = 0
 _MANY = 10_000.0
 
 
-@dataclass(frozen=True)
-class Interval:
-    """Where a difference lies, with this confidence.
-
-    Attributes:
-        low: lower end, AP points.
-        high: upper end.
-        level: confidence, per cent.
-        seeds: training seeds that it rests on, sorted; one alone says nothing about other seeds.
-        images: how many images it rests on.
-    """
-
-    low: float
-    high: float
-    level: float
-    seeds: tuple[int, ...]
-    images: int
+METHOD = "seeds and images drawn together, Student's t"
+"""Of :func:`interval`, kept beside each of its results; another way to compute them has another name."""
 
 
 def interval(
@@ -78,7 +64,7 @@ def interval(
     error = float(np.nanstd(means, ddof=1))
     half = error * student_quantile(level, _freedom(points, error))
     middle = float(points.mean())
-    return Interval(middle - half, middle + half, level, seeds, images)
+    return Interval(middle - half, middle + half, level, seeds, images, METHOD)
 
 
 def draw_seeds(seeds: int, draws: int) -> NDArray[np.integer]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
-import shutil
 import statistics
 import sys
 import time
@@ -12,39 +10,48 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from maskrcnn_repro.config import find_config
+from maskrcnn_repro._backend import BACKEND
+from maskrcnn_repro._location import RESULTS as KEPT
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.evaluation.table import summary
+from maskrcnn_repro.old_names import former_experiments
 from maskrcnn_repro.tables.runs.plan import Plan
 from maskrcnn_repro.tables.runs.processes import Child, last_words
 from maskrcnn_repro.tables.runs.records import RESULTS, State, Status, read_record
 from maskrcnn_repro.tables.runs.runner import Failure
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, Stage, StoreStage, shown
 
+from tqdm import tqdm
+
 LINE_SECONDS = 60.0
 """Between two lines on a console that cannot be redrawn, such as a file."""
 REDRAW_SECONDS = 1.0
-_COST = re.compile(r"^# Cost of this stage: (.*(?:\n#   .*)*)", re.MULTILINE)
 
 
 class Costs:
-    """Seconds that a stage takes: what it took, or other seeds, or else its kin at this level.
+    """Seconds that a stage takes: what it took, or other seeds, else the mean of similar stages at this level.
+
+    Where nothing like it has run here: what a running stage expects, else what the records kept in ``results/``
+    say, which are another machine's.
 
     Args:
         plan: the stages; what other runs of the same experiments took is read from their results.
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._known: dict[str, list[float]] = {}
+        self._measured: dict[str, list[float]] = {}
         self._guessed: dict[str, float] = {}
+        self._kept: dict[str, list[float]] = {}
         for stage in plan.stages:
             for seconds in _recorded(stage, plan.statuses[stage.key]):
                 self.add(stage, seconds)
+            if not isinstance(stage, StoreStage):
+                self._kept[_kin(stage)[0]] = _seconds(_kept_records(stage))
 
     def add(self, stage: Stage, seconds: float) -> None:
         """Learn from a stage that was run."""
         for kin in _kin(stage):
-            self._known.setdefault(kin, []).append(seconds)
+            self._measured.setdefault(kin, []).append(seconds)
 
     def guess(self, stage: Stage, seconds: float) -> None:
         """Take what a running stage says it will take, for as long as none of its kin is done."""
@@ -52,11 +59,11 @@ class Costs:
 
     def of(self, stage: Stage) -> float | None:
         """Return the mean of the nearest kin that has been run, else a guess; None if there is none."""
-        known = {kin: statistics.fmean(seconds) for kin, seconds in self._known.items()}
-        found = (
-            times[kin] for times in (known, self._guessed) for kin in _kin(stage) if kin in times
-        )
-        return next(found, None)
+        for times in (self._measured, {k: [v] for k, v in self._guessed.items()}, self._kept):
+            for kin in _kin(stage):
+                if times.get(kin):
+                    return statistics.fmean(times[kin])
+        return None
 
 
 class Console:
@@ -73,16 +80,13 @@ class Console:
         self.jobs = jobs
         self.out = out
         self.total = len(plan.missing())
-        self.begun = 0
         self._numbers: dict[str, int] = {}
-        self._drawn = 0
+        self._bars: list[tqdm] = []
         self._last = time.monotonic()
-        self._eta: float | None = None
 
     def started(self, stage: Stage, console: Path) -> None:
         """Say that a stage was started and where its output goes."""
-        self.begun += 1
-        self._numbers[stage.key] = self.begun
+        self._numbers[stage.key] = len(self._numbers) + 1
         self._say(f"{self._head(stage)} started; its console: {console}")
 
     def finished(self, stage: Stage, status: Status, seconds: float) -> None:
@@ -121,34 +125,40 @@ class Console:
             needs.append(own if expected is None else max(own or 0.0, expected - child.seconds))
             lines.append(f"{self._head(stage)} {clock(child.seconds)}: {words}")
         rest = remaining(needs, [self.costs.of(stage) for stage in left], self.jobs)
-        lines.append(
-            f"all: {'about ' + clock(rest) + ' left' if rest is not None else 'time left unknown yet'}"
-        )
+        time_left = "time left unknown yet" if rest is None else f"about {clock(rest)} left"
+        lines.append(f"all: {time_left}")
         if terminal:
             self._redraw(lines)
         else:
             self._say(" | ".join(lines))
 
+    def close(self) -> None:
+        """Take the lines of the children off the terminal."""
+        while self._bars:
+            self._bars.pop().close()
+
     def _head(self, stage: Stage) -> str:
-        number = self._numbers.get(stage.key)
-        return f"[{number or '-'}/{self.total}] {stage.title}"
+        return f"[{self._numbers.get(stage.key, '-')}/{self.total}] {stage.title}"
 
     def _say(self, text: str) -> None:
-        self._wipe()
-        print(f"{time.strftime('%H:%M:%S')} {text}", file=self.out, flush=True)
+        # Between the redrawn lines, if there are any.
+        tqdm.write(f"{time.strftime('%H:%M:%S')} {text}", file=self.out)
+        self.out.flush()
 
     def _redraw(self, lines: Sequence[str]) -> None:
-        self._wipe()
-        width = shutil.get_terminal_size().columns - 1
-        for line in lines:
-            print(line[:width], file=self.out)
-        self.out.flush()
-        self._drawn = len(lines)
-
-    def _wipe(self) -> None:
-        if self._drawn:
-            self.out.write(f"\x1b[{self._drawn}F\x1b[J")
-            self._drawn = 0
+        while len(self._bars) < len(lines):
+            place = len(self._bars)
+            self._bars.append(
+                tqdm(
+                    bar_format="{desc}",
+                    file=self.out,
+                    position=place,
+                    leave=False,
+                    dynamic_ncols=True,
+                )
+            )
+        for number, bar in enumerate(self._bars):
+            bar.set_description_str(lines[number] if number < len(lines) else "")
 
 
 def describe(plan: Plan, jobs: int) -> str:
@@ -163,7 +173,7 @@ def describe(plan: Plan, jobs: int) -> str:
             state += ", not needed"
         note = f" ({status.note})" if status.note else ""
         cost = costs.of(stage)
-        took = f"about {clock(cost)}" if cost is not None else lab_record(stage)
+        took = paper_cost(stage) if cost is None else f"about {clock(cost)}"
         lines += [
             f"{number:>3}  {stage.title}: {state}{note}, {took}",
             f"     {stage.folder}",
@@ -181,13 +191,11 @@ def headline(plan: Plan, jobs: int) -> str:
     return f"{count} stage{'s' * (count != 1)}, {len(plan.missing())} to run, {jobs} side by side"
 
 
-def lab_record(stage: Stage) -> str:
-    """Return the cost that a config's head notes for the paper's sizes; else that nothing is known."""
-    if stage.setting.level != "paper" or isinstance(stage, StoreStage | EvaluationStage):
-        return "time unknown"
-    text = find_config(stage.experiment.config).read_text(encoding="utf-8")
-    found = _COST.search(text)
-    return " ".join(found.group(1).replace("\n#", " ").split()) if found else "time unknown"
+def paper_cost(stage: Stage) -> str:
+    """Return what a training takes at the paper's sizes, if that is known; else that nothing is."""
+    trains = not isinstance(stage, StoreStage | EvaluationStage)
+    cost = stage.experiment.cost if trains and stage.setting.level == "paper" else ""
+    return cost or "time unknown"
 
 
 def remaining(
@@ -198,10 +206,10 @@ def remaining(
     The sum spread over the jobs, but no less than the longest: which one waits for which is left out.
     """
     times = [*running, *left]
-    known = [one for one in times if one is not None]
-    if len(known) < len(times):
+    seconds = [time for time in times if time is not None]
+    if len(seconds) < len(times):
         return None
-    return max(sum(known) / jobs, max(known, default=0.0))
+    return max(sum(seconds) / jobs, max(seconds, default=0.0))
 
 
 def clock(seconds: float) -> str:
@@ -211,24 +219,35 @@ def clock(seconds: float) -> str:
 
 def _kin(stage: Stage) -> tuple[str, str, str]:
     """Return names of groups of like stages, nearest first."""
-    one = stage.experiment
-    step = "RPN" if one.is_rpn else "training"
+    experiment = stage.experiment
+    step = "RPN" if experiment.is_rpn else "training"
     if isinstance(stage, StoreStage):
         step = "proposals"
-    return f"{one.id} {step}", f"family {one.family} {step}", step
+    return f"{experiment.id} {step}", f"family {experiment.family} {step}", step
 
 
-def _recorded(stage: Stage, status: Status) -> Iterable[float]:
-    """Yield what this stage, or another seed of its experiment, took."""
+def _recorded(stage: Stage, status: Status) -> list[float]:
+    """Return what this stage, or other seeds of its experiment, took."""
     if status.state is State.DONE and status.seconds is not None:
-        yield status.seconds
-        return
+        return [status.seconds]
     if isinstance(stage, StoreStage):
-        return
-    for path in sorted(stage.folder.parent.glob(f"seed*/{RESULTS}")):
+        return []
+    return _seconds(stage.folder.parent.glob(f"seed*/{RESULTS}"))
+
+
+def _kept_records(stage: Stage) -> list[Path]:
+    """Return the records that are kept of a stage's experiment, under its name or a former one."""
+    folder = KEPT / stage.setting.label / BACKEND.name
+    names = (stage.experiment.id, *former_experiments(stage.experiment.id))
+    return [path for name in names for path in (folder / name).glob("seed*.json")]
+
+
+def _seconds(files: Iterable[Path]) -> list[float]:
+    """Return what the runs of some records took, as far as they can be read and say it."""
+    times = []
+    for path in sorted(files):
         try:
-            seconds = read_record(path).seconds
+            times.append(read_record(path).seconds)
         except TableError:
             continue
-        if seconds is not None:
-            yield seconds
+    return [seconds for seconds in times if seconds is not None]

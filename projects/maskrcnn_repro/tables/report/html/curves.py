@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.html.plotting import DASHES, SERIES, inline_svg, new_figure, style
-from maskrcnn_repro.tables.report.report import ReportRow, TableReport
+from maskrcnn_repro.tables.report.model import Origin, Report
 
 import numpy as np
 from markupsafe import Markup
@@ -72,41 +71,27 @@ class Curves:
     skipped: tuple[str, ...] = ()
 
 
-@dataclass
-class CurveFiles:
-    """Reads each file once, whatever the number of tables that it stands in."""
-
-    _read: dict[Path, tuple[Mapping[str, Points], str]] = field(default_factory=dict)
-
-    def read(self, path: Path) -> tuple[Mapping[str, Points], str]:
-        """Return the values by name, and what is wrong with the file; empty ones if there is none."""
-        if path not in self._read:
-            self._read[path] = _read_metrics(path)
-        return self._read[path]
-
-
-def curves(report: TableReport, metrics: Mapping[str, Metric], files: CurveFiles) -> Curves:
+def curves(report: Report, read: Callable[[Path], tuple[Mapping[str, Points], str]]) -> Curves:
     """Draw a table's total loss, the loss of what it is about, and its AP where that was followed.
 
     Args:
         report: the table; rows without a training of their own have no line.
-        metrics: all columns.
-        files: reads ``metrics.json``.
+        read: :func:`read_metrics`, or what reads each file once for several tables.
     """
-    metric = metrics[report.table.columns[0]]
+    metric = report.columns[0]
     lines: list[Line] = []
     skipped: dict[str, None] = {}
     for row in report.rows:
-        read = [files.read(path) for path in _files(row)]
-        skipped |= dict.fromkeys(problem for _, problem in read if problem)
-        runs = tuple(values for values, _ in read if values)
+        files = [read(_file(run)) for run in report.runs(row)]
+        skipped |= dict.fromkeys(problem for _, problem in files if problem)
+        runs = tuple(values for values, _ in files if values)
         if runs:
-            lines.append(Line(row.row.name, len(lines), runs))
-    prefix = f"curve-{report.table.id}"
+            lines.append(Line(row.name, len(lines), runs))
+    prefix = f"curve-{report.table}"
     wanted = [("Total loss", "total_loss"), LOSSES.get(metric.task)]
     plots = [
         (title, _plot(lines, title, key, f"{prefix}-{number}"))
-        for number, (title, key) in enumerate(one for one in wanted if one)
+        for number, (title, key) in enumerate(loss for loss in wanted if loss)
         if any(run.get(key) for line in lines for run in line.runs)
     ]
     title, key = f"{metric.title} while training", f"{metric.task}/{metric.key}"
@@ -116,21 +101,22 @@ def curves(report: TableReport, metrics: Mapping[str, Metric], files: CurveFiles
     return Curves(tuple(plots), tuple(lines), tuple(skipped))
 
 
-def _files(row: ReportRow) -> list[Path]:
-    """Return the files of a row's trainings; an evaluation alone has none."""
-    paths = [record.path.parent / METRICS_FILE for record in row.records]
+def _file(run: Origin) -> Path:
+    """Return the metrics of a run's training; an evaluation alone has none."""
+    path = Path(run.results).with_name(METRICS_FILE)
     # A later evaluation of a training lies in a folder of the training's.
-    return [path if path.is_file() else path.parent.parent / path.name for path in paths]
+    return path if path.is_file() else path.parent.parent / path.name
 
 
-def _read_metrics(path: Path) -> tuple[Mapping[str, Points], str]:
+def read_metrics(path: Path) -> tuple[Mapping[str, Points], str]:
+    """Return the values of a ``metrics.json`` by name, and what is wrong with it; empty ones without a file."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}, ""
     except (OSError, UnicodeDecodeError) as error:
         return {}, f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
-    found: dict[str, dict[int, float]] = {}
+    by_name: dict[str, dict[int, float]] = {}
     broken = 0
     for line in text.splitlines():
         try:
@@ -143,8 +129,8 @@ def _read_metrics(path: Path) -> tuple[Mapping[str, Points], str]:
         for name, value in pairs:
             # After a resumption an iteration may come again: the later one is the run's.
             if math.isfinite(value):
-                found.setdefault(name, {})[iteration] = value
-    return found, f"{path}: {broken} lines are no metrics and were skipped" * (broken > 0)
+                by_name.setdefault(name, {})[iteration] = value
+    return by_name, f"{path}: {broken} lines are no metrics and were skipped" * (broken > 0)
 
 
 def _plot(lines: Sequence[Line], title: str, key: str, name: str) -> Markup:

@@ -12,6 +12,7 @@ from maskrcnn_repro.tables.report.html.plotting import (
     style,
     whole_axes,
 )
+from maskrcnn_repro.tables.report.words import real_minus
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -96,15 +97,9 @@ def axis(ends: Ends, name: str) -> Markup:
             # A number at the very end would be cut off.
             inside = min(max((tick - ends[0]) / (ends[1] - ends[0]), 0.05), 0.95)
             place = ends[0] + inside * (ends[1] - ends[0])
-            text = signed(tick, 0 if tick == round(tick) else 1) if tick else "0"
+            text = real_minus(tick, 0 if tick == round(tick) else 1) if tick else "0"
             axes.text(place, 0.5, text, ha="center", va="center", color=COLORS["soft"])
         return inline_svg(figure, name, "Scale in AP points")
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """Return a gap with its sign, a real minus among them."""
-    # Rounded first: -0.04 is no "-0.0".
-    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _strip_axes(ends: Ends, height: float) -> tuple[Figure, Axes]:

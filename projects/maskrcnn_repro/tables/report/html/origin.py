@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.tables.report.report import TableReport
-from maskrcnn_repro.tables.runs.records import Record
+from maskrcnn_repro.tables.report.model import DETECTRON2, Origin, Report
 
 NO_VERSIONS = frozenset({"commit", "backend", "plugins"})
 """What ``code`` of a results.json holds beside versions."""
@@ -21,13 +20,11 @@ class Run:
     """One run.
 
     Attributes:
-        name: its experiment.
         seed: of the training.
         seconds: of training and evaluation, if known.
         facts: name of each fact to its value.
     """
 
-    name: str
     seed: int
     seconds: float | None
     facts: Mapping[str, str]
@@ -66,70 +63,63 @@ class Group:
         return {key: value for key, value in run.facts.items() if key not in self.shared}
 
 
-def origins(reports: Iterable[TableReport], beside: Path) -> list[Group]:
+def origins(reports: Iterable[Report], beside: Path) -> list[Group]:
     """Return all runs behind some tables, each once, by experiment and seed.
 
     Args:
         reports: the tables.
         beside: folder that paths are given from.
     """
-    uses: dict[Path, list[str]] = {}
-    found: dict[Path, tuple[str, Record]] = {}
+    uses: dict[str, list[str]] = {}
+    runs: dict[str, Origin] = {}
     for report in reports:
         for row in report.rows:
-            name = row.row.experiment or row.row.id
-            weights = [(f"{name}, Detectron2's weights", row.zoo)] if row.zoo else []
-            for title, record in [*((name, one) for one in row.records), *weights]:
-                found[record.path] = (title, record)
-                uses.setdefault(record.path, []).append(f"{row.row.name} ({report.table.id})")
+            names = (row.experiment, f"{DETECTRON2}{row.experiment}")
+            for run in (run for run in report.origin if run.experiment in names):
+                runs[run.results] = run
+                uses.setdefault(run.results, []).append(f"{row.name} ({report.table})")
     groups: dict[str, list[Run]] = {}
-    for path, (name, record) in found.items():
-        groups.setdefault(name, []).append(_run(name, record, uses[path], beside))
-    return [
-        Group(name, tuple(sorted(groups[name], key=lambda run: run.seed)))
-        for name in sorted(groups)
-    ]
+    for run in sorted(runs.values(), key=lambda run: (_title(run), run.seed)):
+        groups.setdefault(_title(run), []).append(_run(run, uses[run.results], beside))
+    return [Group(name, tuple(group)) for name, group in groups.items()]
 
 
-def short_commit(commit: str | None) -> str:
-    """Return twelve digits of a commit, and whether files differed from it."""
-    if commit is None:
-        return "no checkout"
-    return commit[:12] + "-dirty" * commit.endswith("-dirty")
+def _title(run: Origin) -> str:
+    name = run.experiment.removeprefix(DETECTRON2)
+    return name if name == run.experiment else f"{name}, Detectron2's weights"
 
 
-def _run(name: str, record: Record, uses: Iterable[str], beside: Path) -> Run:
-    tree = _tree(record.path)
-    code, machine = _part(tree, "code"), _part(tree, "machine")
-    backend = _part(code, "backend")
-    versions = [f"{key} {value}" for key, value in code.items() if key not in NO_VERSIONS and value]
-    plugins = [str(one.get("name")) for one in code.get("plugins") or () if isinstance(one, dict)]
+def _run(run: Origin, uses: Iterable[str], beside: Path) -> Run:
+    tree = _tree(Path(run.results))
+    code, machine = tree.get("code") or {}, tree.get("machine") or {}
+    backend = code.get("backend") or {}
+    times = [tree.get(key) for key in ("train_seconds", "eval_seconds")]
     facts = {
         "Rows": "; ".join(uses),
-        "Iterations": f"{record.iterations:,}",
-        "Training": _duration(tree.get("train_seconds")),
-        "Evaluation": _duration(tree.get("eval_seconds")),
+        "Iterations": f"{tree['iterations']:,}" if "iterations" in tree else "",
+        "Training": _duration(times[0]),
+        "Evaluation": _duration(times[1]),
         "Backend": " ".join(str(backend.get(key) or "") for key in ("name", "version")).strip(),
-        "Commit": record.commit or "of no checkout",
-        "Config, SHA-256": record.config_sha256,
-        "Data, SHA-256": "; ".join(f"{key} {value or '-'}" for key, value in record.data.items()),
-        "Started from": record.weights or "random weights",
+        "Commit": run.commit or "of no checkout",
+        "Config, SHA-256": str(tree.get("config_sha256", "")),
+        "Data, SHA-256": "; ".join(f"{key} {value or '-'}" for key, value in run.data.items()),
+        "Started from": run.weights or "random weights",
         "Machine": "; ".join(
             str(machine[key]) for key in ("gpu", "cpu", "system") if machine.get(key)
         ),
         "Threads": str(machine.get("threads") or ""),
         "Processes": str(machine.get("processes") or ""),
-        "Versions": ", ".join(versions),
-        "Plug-ins": ", ".join(plugins),
-        "Written": record.written,
-        "File": os.path.relpath(record.path, beside),
+        "Versions": ", ".join(f"{k} {v}" for k, v in code.items() if k not in NO_VERSIONS and v),
+        "Plug-ins": ", ".join(str(plugin.get("name")) for plugin in code.get("plugins") or ()),
+        "Written": run.written,
+        "File": os.path.relpath(run.results, beside),
     }
-    said = {key: value for key, value in facts.items() if value}
-    return Run(name, record.seed, record.seconds, said)
+    seconds = None if None in times else sum(time for time in times if time is not None)
+    return Run(run.seed, seconds, {key: value for key, value in facts.items() if value})
 
 
-def _tree(path: Path) -> Mapping[str, Any]:
-    """Return the file of a record once more: a record has not all that its file says."""
+def _tree(path: Path) -> dict[str, Any]:
+    """Return what the file of a record says; nothing if it is gone since or no longer one."""
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -137,13 +127,8 @@ def _tree(path: Path) -> Mapping[str, Any]:
     return tree if isinstance(tree, dict) else {}
 
 
-def _part(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    part = tree.get(key)
-    return part if isinstance(part, dict) else {}
-
-
-def _duration(seconds: Any) -> str:
-    if not isinstance(seconds, int | float):
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

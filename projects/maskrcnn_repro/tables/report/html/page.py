@@ -5,40 +5,56 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.tables.paper.numbers import Metric
-from maskrcnn_repro.tables.report.html.claim_view import OUTCOMES, claim_section
-from maskrcnn_repro.tables.report.html.curves import CurveFiles, curves
-from maskrcnn_repro.tables.report.html.gaps import signed
-from maskrcnn_repro.tables.report.html.origin import origins, short_commit
+from maskrcnn_repro.tables.paper.claims import claims
+from maskrcnn_repro.tables.paper.numbers import metrics, tables
+from maskrcnn_repro.tables.report.html.claims import claim_gap, compared
+from maskrcnn_repro.tables.report.html.curves import curves, read_metrics
+from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
+from maskrcnn_repro.tables.report.html.origin import origins
 from maskrcnn_repro.tables.report.html.predictions import THRESHOLD, Gallery
 from maskrcnn_repro.tables.report.html.sampling import svg_panels
-from maskrcnn_repro.tables.report.html.table_view import table_section
-from maskrcnn_repro.tables.report.layout import judged_on
-from maskrcnn_repro.tables.report.report import TableReport
-from maskrcnn_repro.tables.report.reporting import write
-from maskrcnn_repro.tables.report.verdicts import Verdict
+from maskrcnn_repro.tables.report.kept import write
+from maskrcnn_repro.tables.report.model import Report, ReportRow, Verdict, verdicts_in
+from maskrcnn_repro.tables.report.text import estimate_text, judged_on, remarks
+from maskrcnn_repro.tables.report.words import TEMPLATES, points, real_minus, short_commit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-TEMPLATES = Path(__file__).parent / "templates"
+OUTCOMES: Mapping[str, str] = {
+    "holds": "\N{CHECK MARK}",
+    "fails": "\N{MULTIPLICATION X}",
+    "undecided": "?",
+    "missing": "\N{EN DASH}",
+}
+"""Outcome to its mark: it is told without colours, too."""
 
 
-def write_page(
-    path: Path,
-    reports: Sequence[TableReport],
-    verdicts: Sequence[Verdict],
-    metrics: Mapping[str, Metric],
-) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Shown:
+    """A table as the page shows it.
+
+    Attributes:
+        report: its numbers.
+        kept: the folder where the report is kept with the code; empty if its runs are here.
+        pictured: the report of the runs that curves and pictures are of, where these are not the runs behind
+            the numbers.
+    """
+
+    report: Report
+    kept: str = ""
+    pictured: Report | None = None
+
+
+def write_page(path: Path, shown: Sequence[Shown]) -> tuple[str, ...]:
     """Write the page in one step.
 
     Args:
         path: the HTML file; paths in it are given from its folder.
-        reports: the tables that are shown, of one level and backend.
-        verdicts: the claims that are shown.
-        metrics: all columns.
+        shown: the tables, of one level.
 
     Returns:
         What could not be read and is left out, each with the reason; the page says it, too.
@@ -46,66 +62,134 @@ def write_page(
     Raises:
         OutputError: the file cannot be written.
     """
-    page = _page(path.parent, reports, verdicts, metrics)
+    page = _page(path.parent, shown)
     write(path, _environment().get_template("report.html.j2").render(page))
-    return tuple(dict.fromkeys(text for table in page["tables"] for text in table.skipped))
+    return tuple(dict.fromkeys(text for table in page["tables"] for text in table["skipped"]))
 
 
-def _page(
-    folder: Path,
-    reports: Sequence[TableReport],
-    verdicts: Sequence[Verdict],
-    metrics: Mapping[str, Metric],
-) -> dict[str, Any]:
+def _page(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
     """Return what the template shows."""
-    files, gallery = CurveFiles(), Gallery()
+    reports = [table.report for table in shown]
+    verdicts = verdicts_in(reports, claims())
     groups = origins(reports, folder)
-    runs = [run for group in groups for run in group.runs]
-    records = [record for report in reports for record in report.records]
-    first = reports[0] if reports else None
+    records = [run for report in reports for run in report.origin]
+    read, gallery = functools.cache(read_metrics), Gallery()
     return {
-        "level": first.level if first else "",
-        "backend": first.backend if first else "",
-        "overrides": " ".join(first.overrides) if first else "",
-        "overlays": first.overlays if first else (),
+        "reports": reports,
+        "first": reports[0] if reports else None,
+        "backends": sorted({report.backend for report in reports}),
         "judged_on": judged_on(reports),
-        "compare_gaps": first is not None and first.level != "paper",
-        "machines": sorted({record.machine for record in records}),
-        "commits": sorted({short_commit(record.commit) for record in records}),
-        "newest": _moment(max((record.written for record in records), default="")),
-        "seconds": sum(run.seconds or 0.0 for run in runs),
+        "machines": sorted({run.machine for run in records}),
+        "commits": sorted({short_commit(run.commit) for run in records}),
+        # A time in UTC to the minute, as ISO 8601 without its signs.
+        "newest": max((run.written for run in records), default="")[:16].replace("T", " "),
+        "seconds": sum(group.seconds or 0.0 for group in groups),
         "groups": groups,
-        "runs": len(runs),
+        "runs": sum(len(group.runs) for group in groups),
         "counts": Counter(verdict.outcome for verdict in verdicts),
         "outcomes": OUTCOMES,
-        "plural": {"holds": "hold", "fails": "fail"},
-        "claims": claim_section(verdicts, reports, metrics),
+        "claims": _claims(verdicts, reports),
         "panels": svg_panels(),
-        "tables": [
-            table_section(report, metrics, curves(report, metrics, files), gallery.sheet(report))
-            for report in reports
-        ],
+        "tables": [_table(table, read, gallery) for table in shown],
         "threshold": THRESHOLD,
     }
 
 
-@functools.cache
-def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+def _claims(verdicts: Sequence[Verdict], reports: Sequence[Report]) -> dict[str, Any]:
+    """Return claims with what they compare and their strips, the scale, and what their intervals rest on."""
+    names = {row.id: (row.name, t.id) for t in tables().values() for row in t.rows.values()}
+    names |= {row.id: (row.name, report.table) for report in reports for row in report.rows}
+    titles = {name: metric.title for name, metric in metrics().items()}
+    gaps = {verdict.id: claim_gap(verdict) for verdict in verdicts}
+    ends = scale(gaps.values())
+    intervals = [verdict.interval for verdict in verdicts if verdict.interval]
+    rests = [(f"{_seeds(interval.seeds)}", interval.images) for interval in intervals]
+    return {
+        "shown": [
+            (
+                verdict,
+                compared(verdict, names, titles),
+                strip(gaps[verdict.id], ends, f"strip-{verdict.id}", _claim_label(verdict)),
+            )
+            for verdict in verdicts
+        ],
+        "scale": axis(ends, "claims-scale"),
+        "rests": list(dict.fromkeys(f"{seeds} and {images:,} images" for seeds, images in rests)),
+    }
+
+
+def _table(shown: Shown, read: Any, gallery: Gallery) -> dict[str, Any]:
+    """Return what the template shows of a table."""
+    report = shown.report
+    column = report.columns[0].name
+    gaps = {row.id: _row_gap(row, column) for row in report.rows}
+    ends = scale(gaps.values())
+    has_gaps = any(gap.numbers() for gap in gaps.values())
+    pictured = shown.pictured if shown.kept else report
+    drawn = curves(pictured, read) if pictured else None
+    sheet = gallery.sheet(pictured) if pictured else None
+    return {
+        "report": report,
+        "kept": shown.kept,
+        "pictured": shown.pictured,
+        "columns": report.columns,
+        "measured": ", ".join(report.our_splits),
+        "level": max(
+            (round(c.ours_interval.level) for c in report.cells if c.ours_interval), default=0
+        ),
+        "strips": {
+            row.id: strip(
+                gaps[row.id], ends, f"gap-{report.table}-{n}", _row_label(row, gaps[row.id])
+            )
+            for n, row in enumerate(report.rows)
+            if gaps[row.id].numbers()
+        },
+        "scale": axis(ends, f"gap-{report.table}-scale") if has_gaps else None,
+        "curves": drawn,
+        "sheet": sheet,
+        "skipped": [*(drawn.skipped if drawn else ()), *(sheet.skipped if sheet else ())],
+    }
+
+
+def absent(report: Report, row: ReportRow) -> str:
+    """Return why there is nothing of ours in a row, in a word or two; empty if there is."""
+    if row.was_run or row.gap_of or not row.ours:
+        return ""
+    if row.experiment is None:
+        return "cannot be run"
+    if row.not_at_level:
+        return "not at this level"
+    return "unfinished" if row.unfinished else "not run yet"
+
+
+def _row_gap(row: ReportRow, column: str) -> Gap:
+    cell = row.cells[column]
+    # A row that is the gap of two others has it as its value.
+    ours = cell.ours if row.gap_of else cell.ours_gap
+    return Gap(
+        ours=ours.mean if ours else None,
+        interval=(cell.ours_interval.low, cell.ours_interval.high) if cell.ours_interval else None,
+        theirs=cell.paper if row.gap_of else cell.paper_gap,
     )
-    made.filters.update(signed=signed, minutes=_minutes, points=lambda value: f"{value:.1f}")
-    return made
 
 
-def _moment(written: str) -> str:
-    """Return a time in UTC to the minute, as ISO 8601 without its signs."""
-    return f"{written[:16].replace('T', ' ')} UTC" if written else ""
+def _row_label(row: ReportRow, gap: Gap) -> str:
+    sides = (("ours", gap.ours), ("paper", gap.theirs))
+    words = [f"{side} {real_minus(value)}" for side, value in sides if value is not None]
+    return f"Gap of {row.name} in AP points: {', '.join(words)}."
+
+
+def _claim_label(verdict: Verdict) -> str:
+    ours = "not measured" if verdict.gap is None else real_minus(verdict.gap)
+    if verdict.interval:
+        low, high = real_minus(verdict.interval.low), real_minus(verdict.interval.high)
+        ours += f", {verdict.interval.level:.0f} %: {low} to {high}"
+    return f"Gap in AP points: ours {ours}; paper {real_minus(verdict.paper_gap)}."
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Return ``seed 1`` or ``seeds 1, 2``."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _minutes(seconds: float | None) -> str:
@@ -115,3 +199,21 @@ def _minutes(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        signed=real_minus, minutes=_minutes, points=points, seeds=_seeds, commit=short_commit,
+        estimate=estimate_text,
+    )  # fmt: skip
+    environment.globals.update(remarks=remarks, absent=absent)
+    return environment

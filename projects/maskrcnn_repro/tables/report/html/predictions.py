@@ -11,8 +11,7 @@ from typing import Any
 
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.evaluation.coco import predictions_file
-from maskrcnn_repro.tables.report.report import ReportRow, TableReport
-from maskrcnn_repro.tables.runs.records import Record
+from maskrcnn_repro.tables.report.model import Origin, Report, ReportRow
 from maskrcnn_repro.visualization.draw import Objects, Style, draw
 from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, predicted, style_of
 
@@ -101,22 +100,22 @@ class Gallery:
     _scenes: dict[str, _Scene] = field(default_factory=dict)
     _drawn: dict[Path | str, tuple[Picture, ...]] = field(default_factory=dict)
 
-    def sheet(self, report: TableReport) -> Sheet:
+    def sheet(self, report: Report) -> Sheet:
         """Return the pictures of a table; what cannot be drawn is named and left out."""
-        rows = [(row, dataset) for row in report.rows if (dataset := _dataset(row))]
+        rows = [(row, runs) for row in report.rows if (runs := report.runs(row))]
         if not rows:
             return Sheet()
         # The first row's data set: pictures of different images cannot be compared.
-        dataset = rows[0][1]
-        skipped = [
-            f"{row.row.name}: measured on {other}" for row, other in rows if other != dataset
-        ]
+        dataset = rows[0][1][0].split
+        skipped = []
         columns = []
         try:
             columns.append(Column("Ground truth", self._truth(dataset)))
-            for row, other in rows:
-                if other == dataset:
-                    self._add(row, dataset, columns, skipped)
+            for row, runs in rows:
+                if runs[0].split != dataset:
+                    skipped.append(f"{row.name}: measured on {runs[0].split}")
+                else:
+                    self._add(row, runs, columns, skipped)
         except Unreadable as error:
             skipped.append(str(error))
         if len(columns) < 2:
@@ -124,18 +123,20 @@ class Gallery:
         limbs = bool(self._scene(dataset).style.edges)
         return Sheet(dataset, tuple(columns), tuple(skipped), limbs)
 
-    def _add(self, row: ReportRow, dataset: str, columns: list[Column], skipped: list[str]) -> None:
+    def _add(
+        self, row: ReportRow, runs: Sequence[Origin], columns: list[Column], skipped: list[str]
+    ) -> None:
         """Add the column of a row: of its first seed whose predictions can be read."""
         reasons = []
-        for record in row.records:
+        for run in runs:
             try:
-                pictures = self._predictions(predictions_of(record, dataset), dataset)
+                pictures = self._predictions(predictions_of(run), run.split)
             except Unreadable as error:
                 reasons.append(str(error))
                 continue
-            columns.append(Column(row.row.name, pictures, record.seed))
+            columns.append(Column(row.name, pictures, run.seed))
             return
-        skipped.extend(f"{row.row.name}: {reason}" for reason in reasons[:1])
+        skipped.extend(f"{row.name}: {reason}" for reason in reasons[:1])
 
     def _truth(self, dataset: str) -> tuple[Picture, ...]:
         scene = self._scene(dataset)
@@ -163,19 +164,11 @@ class Gallery:
         return self._scenes[dataset]
 
 
-def predictions_of(record: Record, dataset: str) -> Path:
+def predictions_of(run: Origin) -> Path:
     """Return where the predictions behind a record lie."""
-    folder = record.path.parent
+    folder = Path(run.results).parent
     inference = folder if folder.name == "inference" else folder / "inference"
-    return predictions_file(inference, dataset, record.metrics[dataset])
-
-
-def _dataset(row: ReportRow) -> str:
-    """Return the data set that a row was measured on; empty if it was not, or finds no objects."""
-    for record in row.records:
-        for name, tasks in record.metrics.items():
-            return name if "bbox" in tasks else ""
-    return ""
+    return predictions_file(inference, run.split)
 
 
 def _scene(dataset: str, count: int) -> _Scene:

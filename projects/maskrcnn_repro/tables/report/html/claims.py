@@ -1,0 +1,44 @@
+"""What a claim of the paper compares, in words, and where its gap would have to lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from maskrcnn_repro.tables.paper.claims import terms
+from maskrcnn_repro.tables.report.html.gaps import Ends, Gap
+from maskrcnn_repro.tables.report.model import Verdict
+
+
+def claim_gap(verdict: Verdict) -> Gap:
+    """Return what the strip of a claim shows."""
+    interval = (verdict.interval.low, verdict.interval.high) if verdict.interval else None
+    return Gap(verdict.gap, interval, verdict.paper_gap, band(verdict))
+
+
+def band(verdict: Verdict) -> Ends:
+    """Return the gaps for which a claim holds, AP points."""
+    is_alike = verdict.direction == "≈"
+    return (-verdict.margin, verdict.margin) if is_alike else (0.0, math.inf)
+
+
+def compared(
+    verdict: Verdict, names: Mapping[str, tuple[str, str]], titles: Mapping[str, str]
+) -> str:
+    """Return which rows a claim compares, in which metric.
+
+    Args:
+        verdict: the claim.
+        names: row id to the row's name and its table's id.
+        titles: metric to its heading.
+    """
+    metric = " \N{MINUS SIGN} ".join(titles[name] for name in terms(verdict.quantity))
+    pairs = [_pair(first, second, names) for first, second in verdict.rows]
+    return f"{metric}: {'; this gap against that of '.join(pairs)}"
+
+
+def _pair(first: str, second: str, names: Mapping[str, tuple[str, str]]) -> str:
+    (one, here), (other, there) = (names.get(row, (row, "")) for row in (first, second))
+    if here == there:
+        return f"{one} against {other}{f' ({here})' if here else ''}"
+    return f"{one}{f' ({here})' if here else ''} against {other}{f' ({there})' if there else ''}"

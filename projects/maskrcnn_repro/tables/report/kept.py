@@ -1,0 +1,295 @@
+"""Reports in files: beside the runs, and kept with the code in ``results/``.
+
+``LEVEL/BACKEND/EXPERIMENT/seedK.json`` is a run's ``results.json`` with what it was made from;
+``LEVEL/BACKEND/tables/TABLE.json`` and ``.md`` are the report; ``LEVEL/BACKEND/claims.json`` has all claims of the
+tables there. ``LEVEL/report.html`` is the page of all of it: ``maskrcnn table all --report --kept --html
+results/mini/report.html``, run where trainings lie whose curves and pictures it shall show. No file names a folder of
+the machine that made it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro._backend import BACKEND
+from maskrcnn_repro.errors import OutputError, TableError
+from maskrcnn_repro.old_names import current_experiment, former_experiments
+from maskrcnn_repro.tables.paper.numbers import metrics, tables
+from maskrcnn_repro.tables.report.model import Report, from_json, to_json, verdicts_in
+from maskrcnn_repro.tables.report.report import Known, table_columns
+from maskrcnn_repro.tables.report.text import as_markdown
+from maskrcnn_repro.tables.runs.plan import plan
+from maskrcnn_repro.tables.runs.records import State, identity, read_note
+from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
+from maskrcnn_repro.utils.files import write_text
+
+TABLES = "tables"
+CLAIMS = "claims.json"
+# A path from the root of the disk, not part of an address or of a relative path.
+_ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:[\w.@%+~-]+/)*([\w.@%+~-]+)")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of one level on one backend.
+
+    Attributes:
+        folder: ``results/LEVEL/BACKEND``.
+    """
+
+    folder: Path
+
+    @cached_property
+    def tables(self) -> Mapping[str, Report]:
+        """Tables by id.
+
+        Raises:
+            TableError: a file cannot be read.
+        """
+        files = sorted((self.folder / TABLES).glob("*.json"))
+        return {file.stem: read_report(file) for file in files}
+
+    @cached_property
+    def records(self) -> Mapping[str, Mapping[str, Any]]:
+        """Records by name, such as ``r50_c4/seed1.json``.
+
+        Raises:
+            TableError: a file cannot be read.
+        """
+        files = sorted(self.folder.rglob("seed*.json"))
+        return {file.relative_to(self.folder).as_posix(): read_json(file) for file in files}
+
+    def records_of(self, table: str) -> list[Mapping[str, Any]]:
+        """Return the records that a table was made from.
+
+        Raises:
+            TableError: one is not there, or another run has taken its place.
+        """
+        records = []
+        for origin in self.tables[table].origin:
+            record = self.records.get(origin.results)
+            if record is None or record["record"] != origin.record:
+                raise TableError(
+                    f"{self.folder / TABLES / table}.json was made from another run than "
+                    f"{self.folder / origin.results} holds; save it again: maskrcnn table {table} "
+                    "--report --save-records."
+                )
+            records.append(record)
+        return records
+
+    def shown(self, table: str) -> Report | None:
+        """Return a table with the places of its records in full; None if it is not kept."""
+        file = self.folder / TABLES / f"{table}.json"
+        if not file.is_file():
+            return None
+        report = read_report(file)
+        origin = [replace(run, results=str(self.folder / run.results)) for run in report.origin]
+        return replace(report, origin=tuple(origin))
+
+
+def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | None:
+    """Return a kept table and its folder: of this backend, else of another one; None if there is none.
+
+    Args:
+        table: id.
+        level: with the names of overlays, such as ``mini-nucleus``.
+        results: the folder ``results``.
+
+    Raises:
+        TableError: a file cannot be read.
+    """
+    others = sorted(path for path in (results / level).glob("*") if path.name != BACKEND.name)
+    for folder in (results / level / BACKEND.name, *others):
+        report = Kept(folder).shown(table)
+        if report:
+            return report, folder
+    return None
+
+
+def read_report(file: Path) -> Report:
+    """Return the report in a JSON; one of an earlier version is completed from the paper's tables.
+
+    Raises:
+        TableError: it cannot be read.
+    """
+    try:
+        report = from_json(Report, read_json(file))
+    except (ValueError, TypeError) as error:
+        raise TableError(f"{file} cannot be read: {error}.") from error
+    table = tables().get(report.table)
+    if report.columns or table is None:
+        return report
+    rows = [
+        replace(row, gap_of=paper.gap_of, derived=paper.derived, note=paper.note)
+        if (paper := table.rows.get(row.id))
+        else row
+        for row in report.rows
+    ]
+    origin = [replace(run, experiment=Path(run.results).parent.as_posix()) for run in report.origin]
+    return replace(
+        report, rows=tuple(rows), origin=tuple(origin), columns=table_columns(table, metrics())
+    )
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return what a JSON file holds.
+
+    Raises:
+        TableError: it cannot be read.
+    """
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise TableError(f"{file} cannot be read: {error}.") from error
+
+
+def json_text(tree: Any) -> str:
+    """Return plain values as JSON for a file that people may read."""
+    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write(file: Path, text: str) -> None:
+    """Write a text file in one step.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        write_text(file, text)
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written: {error.strerror or error}.") from error
+
+
+def write_report(report: Report, folder: Path) -> str:
+    """Write a report as JSON and as Markdown, and return their places, for people.
+
+    Args:
+        report: with all rows: a later look at two of them must not cut the files.
+        folder: gets ``TABLE.json`` and ``TABLE.md``.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    texts = {".json": json_text(to_json(report)), ".md": as_markdown(report)}
+    files = [folder / f"{report.table}{suffix}" for suffix in texts]
+    for file, text in zip(files, texts.values(), strict=True):
+        write(file, text)
+    return ", ".join(map(str, files))
+
+
+def save_reports(reports: Sequence[Report], setting: Setting, known: Known, place: Path) -> Path:
+    """Save the records of reports, the tables and their claims; a table with neither is left out.
+
+    What an earlier report saved of the same experiments is replaced: other seeds of them go.
+
+    Args:
+        reports: the reports, whole.
+        setting: that they were made with.
+        known: all experiments and claims.
+        place: the folder ``results``.
+
+    Returns:
+        Where they are.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    folder = place / setting.label / BACKEND.name
+    saved: dict[Path, str] = {}
+    root = str(setting.folder)
+    for report in reports:
+        if not report.origin and not report.claims:
+            continue
+        _add_records(report, setting, known, saved)
+        origin = [
+            replace(run, results=_name(path, setting).as_posix(), record=identity(path))
+            for run in report.origin
+            if (path := Path(run.results))
+        ]
+        tree = to_json(replace(report, origin=tuple(origin)))
+        saved[Path(TABLES, f"{report.table}.json")] = json_text(scrubbed(tree, root))
+        saved[Path(TABLES, f"{report.table}.md")] = scrubbed(as_markdown(report), root)
+    for name, text in saved.items():
+        write(folder / name, text)
+    current = {name.parent.as_posix() for name in saved if name.parts[0] != TABLES}
+    for experiment in {*current, *(old for name in current for old in former_experiments(name))}:
+        for file in (folder / experiment).glob("seed*.json"):
+            if file.relative_to(folder) not in saved:
+                file.unlink()
+    claims = verdicts_in(Kept(folder).tables.values(), known.claims)
+    write(folder / CLAIMS, json_text({"claims": to_json(claims)}))
+    return folder
+
+
+def scrubbed(value: Any, root: str) -> Any:
+    """Return plain values without folders of this machine.
+
+    Args:
+        value: texts, numbers, lists and dicts of them.
+        root: the folder of all runs; what lies in it keeps its name from there on.
+    """
+    if isinstance(value, dict):
+        return {key: scrubbed(item, root) for key, item in value.items()}
+    if isinstance(value, list):
+        return [scrubbed(item, root) for item in value]
+    if not isinstance(value, str):
+        return value
+    return _ABSOLUTE.sub(r"\1", value.replace(f"{root}/", ""))
+
+
+def _add_records(report: Report, setting: Setting, known: Known, saved: dict[Path, str]) -> None:
+    """Add each record of a table, and those of the trainings that it was made from."""
+    for path in (Path(run.results) for run in report.origin):
+        name = _name(path, setting)
+        saved[name] = _record_text(path, setting, known)
+        for stage in _earlier(name, setting, known):
+            other = _name(stage.results, setting)
+            if other not in saved and stage.status().state is State.DONE:
+                saved[other] = _record_text(stage.results, setting, known)
+
+
+def _earlier(name: Path, setting: Setting, known: Known) -> list[Stage]:
+    """Return the trainings before the one whose record has this name."""
+    experiment, seed = name.parent.as_posix(), int(name.stem.removeprefix("seed"))
+    if experiment not in known.experiments:  # weights of Detectron2's
+        return []
+    stages = plan([experiment], [seed], setting, known.experiments).stages[:-1]
+    return [stage for stage in stages if not isinstance(stage, StoreStage)]
+
+
+def _run_folder(results: Path) -> Path:
+    """Return the folder of the run that left these results: its own or its last evaluation's."""
+    return results.parent.parent if results.parent.name == "inference" else results.parent
+
+
+def _name(results: Path, setting: Setting) -> Path:
+    folder = _run_folder(results).relative_to(setting.folder)
+    return Path(current_experiment(folder.parent.as_posix()), f"{folder.name}.json")
+
+
+def _record_text(results: Path, setting: Setting, known: Known) -> str:
+    tree = read_json(results)
+    for sets in tree["datasets"].values():
+        for dataset in sets:
+            dataset.pop("json", None)
+    tree["code"]["backend"].pop("location", None)
+    # Of a kernel's release only its kind: "Linux".
+    tree["machine"]["system"] = str(tree["machine"].get("system", "")).split("-")[0]
+    experiment = _name(results, setting).parent.as_posix()
+    trains = experiment in known.experiments and not known.experiments[experiment].evaluates
+    head = {
+        "experiment": experiment,
+        "kind": "training" if trains else "evaluation",
+        "level": setting.label,
+        "overrides": list(setting.overrides),
+        "overlays": [file.name for file in setting.overlays],
+        "record": identity(results),
+        "inputs": (read_note(_run_folder(results)) or {}).get("inputs", {}),
+    }
+    return json_text(scrubbed({**head, **tree}, str(setting.folder)))

@@ -1,0 +1,333 @@
+"""A report: what a table says of ours beside the paper's. Its JSON is the source of every text and page.
+
+Metrics and gaps are in AP points, 0 to 100. ``to_json`` and ``from_json`` are each other's inverse; what a file
+of an earlier version lacks has its default, and stays out of the file when it is written again.
+"""
+
+from __future__ import annotations
+
+import statistics
+import types
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from maskrcnn_repro.tables.report.words import Outcome
+
+T = TypeVar("T")
+
+
+def _added(default: Any) -> Any:
+    """Return a field that files of earlier versions lack: it is written unless it is the default."""
+    return field(default=default, metadata={"added": True})
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over training seeds.
+
+    Attributes:
+        mean: AP points.
+        spread: standard deviation (of a sample) over the seeds; None for a single one.
+        seeds: which ones, sorted.
+    """
+
+    mean: float
+    spread: float | None
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def of(cls, values: Mapping[int, float]) -> Estimate | None:
+        """Return the estimate from values by seed; None if there are none."""
+        if not values:
+            return None
+        seeds = tuple(sorted(values))
+        numbers = [values[seed] for seed in seeds]
+        spread = statistics.stdev(numbers) if len(numbers) > 1 else None
+        return cls(statistics.fmean(numbers), spread, seeds)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a difference lies, with this confidence.
+
+    Attributes:
+        low: lower end, AP points.
+        high: upper end.
+        level: confidence, per cent.
+        seeds: training seeds that it rests on, sorted; one alone says nothing about other seeds.
+        images: how many images it rests on.
+        method: how it was computed; see :data:`maskrcnn_repro.tables.report.statistics.METHOD`.
+    """
+
+    low: float
+    high: float
+    level: float
+    seeds: tuple[int, ...]
+    images: int
+    method: str = _added("")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row; None stands for what there is not.
+
+    Attributes:
+        paper: the paper's number.
+        paper_gap: its gap to the baseline row.
+        ours: our mean.
+        ours_gap: the mean gap to the baseline row, over the seeds that both have.
+        ours_interval: of ``ours_gap``; in a row that is the gap of two others, of ``ours``.
+        detectron2_weights: the metric of Detectron2's own weights under their own config.
+    """
+
+    paper: float | None = None
+    paper_gap: float | None = None
+    ours: Estimate | None = None
+    ours_gap: Estimate | None = None
+    ours_interval: Interval | None = None
+    detectron2_weights: float | None = None
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """A row with its cells by column.
+
+    Attributes:
+        unfinished: runs that were begun and are not done: seed, how far.
+        not_at_level: why its experiment does not exist at this level.
+
+    The others are those of :class:`maskrcnn_repro.tables.paper.numbers.Row`.
+    """
+
+    id: str
+    name: str
+    experiment: str | None = None
+    ours: bool = True
+    extra: bool = False
+    why_not: str | None = None
+    departs: str | None = None
+    unfinished: tuple[str, ...] = ()
+    not_at_level: str | None = None
+    cells: Mapping[str, Cell] = field(default_factory=dict)
+    gap_of: tuple[str, str] | None = _added(None)
+    derived: bool = _added(False)
+    note: str | None = _added(None)
+
+    @property
+    def was_run(self) -> bool:
+        """Whether there is a number of ours."""
+        return any(cell.ours for cell in self.cells.values())
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What we think of a claim that does not hold.
+
+    Attributes:
+        because: the reason, as far as it can be told without more runs.
+        would_tell: the run whose outcome would decide it.
+        told: what that run said, once it was made.
+    """
+
+    because: str
+    would_tell: str
+    told: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim of the paper, and what the records say of it.
+
+    Attributes:
+        outcome: ``holds``; ``fails``: the opposite holds; ``undecided``: the records cannot tell;
+            ``missing``: a row has no record.
+        gap: mean over seeds; None if a row is missing.
+        interval: the one that decides; None without a gap, or if the images cannot be drawn again.
+        note: what a reader should know beside it; may be empty.
+        explanation: why it does not hold, where that is known.
+
+    The others are those of :class:`maskrcnn_repro.tables.paper.claims.Claim`.
+    """
+
+    id: str
+    statement: str
+    rows: tuple[tuple[str, str], ...]
+    quantity: str
+    direction: str
+    margin: float
+    paper_gap: float
+    outcome: Outcome
+    gap: float | None = None
+    interval: Interval | None = None
+    note: str = ""
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A record that numbers come from.
+
+    Attributes:
+        results: its ``results.json``; in a kept report its name among the kept records.
+        seed: of the training.
+        commit: of the code; None outside a checkout.
+        machine: GPU or CPU.
+        weights: what the training started from.
+        data: data set to the SHA-256 of its JSON.
+        written: ISO 8601, UTC.
+        record: what tells its run from any other, in a kept report.
+        experiment: its id; of Detectron2's own weights ``detectron2/EXPERIMENT``.
+        split: the data set that it was measured on.
+    """
+
+    results: str
+    seed: int
+    commit: str | None
+    machine: str
+    weights: str
+    data: Mapping[str, str | None]
+    written: str
+    record: str | None = _added(None)
+    experiment: str = _added("")
+    split: str = _added("")
+
+
+@dataclass(frozen=True)
+class ReportColumn:
+    """A metric of a table; see :class:`maskrcnn_repro.tables.paper.numbers.Metric`.
+
+    Attributes:
+        held_out: whether the paper measured it on images without public annotations.
+    """
+
+    name: str
+    title: str
+    task: str
+    key: str
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report of one table says.
+
+    Attributes:
+        table: id.
+        level: the level, with the names of overlays.
+        overrides: ``KEY VALUE`` pairs of a trial.
+        overlays: names of the user's files that lie over the level.
+        paper_split: the images that the paper evaluates on.
+        our_splits: the data sets that ours was measured on.
+        baseline_row: id of the row that gaps are counted from.
+        claims: those whose first row lies in this table.
+        refused: records that lie in the right place and do not belong there, each with the reason.
+        origin: the records that the numbers come from, each once.
+    """
+
+    table: str
+    title: str
+    level: str
+    overrides: tuple[str, ...]
+    overlays: tuple[str, ...]
+    backend: str
+    paper_split: str
+    our_splits: tuple[str, ...]
+    baseline_row: str
+    rows: tuple[ReportRow, ...]
+    claims: tuple[Verdict, ...] = ()
+    refused: tuple[str, ...] = ()
+    origin: tuple[Origin, ...] = ()
+    columns: tuple[ReportColumn, ...] = _added(())
+
+    @property
+    def baseline(self) -> str:
+        """Name of the row that gaps are counted from."""
+        return next((row.name for row in self.rows if row.id == self.baseline_row), "")
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of all rows."""
+        return [cell for row in self.rows for cell in row.cells.values()]
+
+    @property
+    def seeds(self) -> list[int]:
+        """All training seeds behind its numbers, sorted."""
+        return sorted({seed for cell in self.cells if cell.ours for seed in cell.ours.seeds})
+
+    @property
+    def has_detectron2_weights(self) -> bool:
+        """Whether a column for Detectron2's weights is needed."""
+        return any(cell.detectron2_weights is not None for cell in self.cells)
+
+    def runs(self, row: ReportRow) -> list[Origin]:
+        """Return the records of a row's experiment."""
+        return [run for run in self.origin if run.experiment == row.experiment]
+
+    def only(self, rows: Container[str]) -> Report:
+        """Return the report of some of its rows, given by id, for a look at these alone."""
+        kept = tuple(row for row in self.rows if row.id in rows)
+        if len(kept) == len(self.rows):
+            return self
+        names = {f"{head}{row.experiment}" for row in kept for head in ("", DETECTRON2)}
+        origin = tuple(run for run in self.origin if run.experiment in names)
+        splits = tuple(sorted({run.split for run in origin if run.split})) or self.our_splits
+        return replace(self, rows=kept, origin=origin, our_splits=splits if origin else ())
+
+
+DETECTRON2 = "detectron2/"
+"""Before the experiment of a record of Detectron2's own weights."""
+
+
+def to_json(value: Any) -> Any:
+    """Return a report, or a part of one, as plain values."""
+    if is_dataclass(value):
+        return {
+            one.name: to_json(getattr(value, one.name))
+            for one in fields(value)
+            if not (one.metadata.get("added") and getattr(value, one.name) == one.default)
+        }
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    return [to_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def from_json(kind: type[T], tree: Any) -> T:
+    """Return a report, or a part of one, from what :func:`to_json` returned.
+
+    Raises:
+        ValueError: something is missing.
+        TypeError: something is of another type.
+    """
+    if not isinstance(tree, Mapping):
+        raise TypeError(f"{kind.__name__} must be a mapping, not {tree!r}")
+    hints = get_type_hints(kind)
+    values = {}
+    for one in fields(kind):  # type: ignore[arg-type]
+        if one.name in tree:
+            values[one.name] = _converted(hints[one.name], tree[one.name])
+        elif one.default is MISSING and one.default_factory is MISSING:
+            raise ValueError(f"{kind.__name__} lacks {one.name!r}")
+    return kind(**values)
+
+
+def _converted(hint: Any, value: Any) -> Any:
+    """Return a plain value as the type of a field: optional, a tuple, a mapping, a part or a plain one."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        (hint,) = (one for one in inner if one is not types.NoneType)
+        return None if value is None else _converted(hint, value)
+    if origin is tuple:
+        return tuple(_converted(inner[0], item) for item in value)
+    if hint is not Any and is_dataclass(hint):
+        return from_json(hint, value)  # type: ignore[arg-type]
+    if inner and isinstance(value, Mapping):
+        return {key: _converted(inner[1], item) for key, item in value.items()}
+    return value
+
+
+def verdicts_in(reports: Iterable[Report], order: Iterable[str]) -> list[Verdict]:
+    """Return the claims of some reports in the order of all claims' ids."""
+    place = {name: number for number, name in enumerate(order)}
+    verdicts = [verdict for report in reports for verdict in report.claims]
+    return sorted(verdicts, key=lambda verdict: place.get(verdict.id, len(place)))

@@ -1,0 +1,232 @@
+"""A report for a console and as Markdown: the same grid of cells, lines above it and lines below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import get_args
+
+from maskrcnn_repro.tables.report.model import (
+    Cell,
+    Estimate,
+    Interval,
+    Report,
+    ReportColumn,
+    ReportRow,
+    Verdict,
+)
+from maskrcnn_repro.tables.report.words import DASH, Outcome, points, short_commit, signed, under
+
+from tabulate import tabulate
+
+METRICS_PER_BLOCK = 3
+"""So many metrics stand side by side; the others below."""
+
+
+def as_text(report: Report) -> str:
+    """Return the report for a console of some 110 columns."""
+    head = [f"Table {report.table}: {report.title}", *_about(report), ""]
+    return _joined([*head, *_grids(report, "simple", "\n"), *_foot(report)])
+
+
+def as_markdown(report: Report) -> str:
+    """Return the report in Markdown."""
+    parts = [f"## Table {report.table}: {report.title}", ""]
+    parts += [*(f"{line}  " for line in _about(report)), "", *_grids(report, "pipe", " ")]
+    if report.claims:
+        parts += [line for text in judged_on([report]) for line in (text, "")]
+        parts += [claims_markdown(report.claims), ""]
+    return _joined([*parts, *(f"- {line}" for line in _foot(report))])
+
+
+def grid(headers: Sequence[str], lines: Sequence[Sequence[str]], style: str, left: int = 1) -> str:
+    """Return a table as text: its first ``left`` columns to the left, the others to the right."""
+    align = ("left",) * left + ("right",) * (len(headers) - left)
+    return tabulate(lines, headers, style, colalign=align, disable_numparse=True)
+
+
+def judged_on(reports: Iterable[Report]) -> list[str]:
+    """Return what a reader of claims should know where overlays lie over the level, in a line or none."""
+    every = list(reports)
+    overlays = list(dict.fromkeys(name for report in every for name in report.overlays))
+    if not overlays:
+        return []
+    sets = dict.fromkeys(name for report in every for name in report.our_splits)
+    intervals = [verdict.interval for report in every for verdict in report.claims]
+    images = sorted({interval.images for interval in intervals if interval})
+    counted = f" ({', '.join(f'{number:,}' for number in images)} images)" if images else ""
+    return [f"Claims judged on {', '.join(sets) or 'no record yet'}{counted}{under(overlays)}."]
+
+
+def claim_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return one line for each claim: ``claim ID holds +7.3 [+6.1, +8.4] 95 %  paper +3.4``."""
+    cells = [(verdict.id, verdict.outcome, measured(verdict)) for verdict in verdicts]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for verdict, words in zip(verdicts, cells, strict=True):
+        head = "  ".join(f"{word:<{width}}" for word, width in zip(words, widths, strict=True))
+        note = f" ({verdict.note})" if verdict.note else ""
+        lines.append(f"claim {head}  paper {signed(verdict.paper_gap)}, {_asked(verdict)}{note}")
+    return lines
+
+
+def tally(verdicts: Sequence[Verdict]) -> str:
+    """Return how many claims there are of each outcome: ``Of 17 claims: holds 14, fails 1, …``."""
+    outcomes = [verdict.outcome for verdict in verdicts]
+    counts = [f"{name} {outcomes.count(name)}" for name in get_args(Outcome)]
+    return f"Of {len(outcomes)} claims: {', '.join(counts)}"
+
+
+def claims_markdown(verdicts: Sequence[Verdict]) -> str:
+    """Return claims as a table in Markdown, with what we think of those that do not hold."""
+    headers = ["claim", "claimed gap", "gap here", "paper's gap", "outcome"]
+    lines = [
+        [
+            f"{verdict.statement} (`{verdict.id}`)",
+            _asked(verdict),
+            measured(verdict),
+            signed(verdict.paper_gap),
+            f"{verdict.outcome}: {verdict.note}" if verdict.note else verdict.outcome,
+        ]
+        for verdict in verdicts
+    ]
+    align = ("left", "left", "right", "right", "left")
+    table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
+    below = [f"- {text}" for text in explained(verdicts)]
+    return "\n".join([table, *([""] if below else []), *below])
+
+
+def explained(verdicts: Iterable[Verdict]) -> list[str]:
+    """Return a sentence or two for each claim that does not hold and whose reason we think we know."""
+    return [
+        f"{verdict.id} {verdict.outcome}, as we see it: {why.because} What would tell: {why.would_tell}"
+        + (f" It told: {why.told}" if why.told else "")
+        for verdict in verdicts
+        if (why := verdict.explanation)
+    ]
+
+
+def measured(verdict: Verdict) -> str:
+    """Return gap and interval of a claim, as far as there are any."""
+    gap = [] if verdict.gap is None else [signed(verdict.gap)]
+    return " ".join([*gap, *([interval_text(verdict.interval)] if verdict.interval else [])])
+
+
+def interval_text(interval: Interval) -> str:
+    """Return ``[+6.1, +8.4] 95 %``."""
+    return f"[{signed(interval.low)}, {signed(interval.high)}] {interval.level:.0f} %"
+
+
+def estimate_text(estimate: Estimate | None) -> str:
+    """Return ``45.1 ± 0.4``; a single seed has no spread."""
+    spread = estimate.spread if estimate else None
+    mean = points(estimate.mean if estimate else None)
+    return mean if spread is None else f"{mean} ± {spread:.1f}"
+
+
+def remarks(row: ReportRow, level: str) -> list[str]:
+    """Return a row's footnotes: why it cannot be run, in what it departs from the paper, what is unfinished."""
+    texts = [
+        ("cannot be run: ", row.why_not),
+        ("departs from the paper: ", row.departs),
+        ("an extra row: " if row.extra else "", row.note),
+        ("", "derived from printed numbers" if row.derived else None),
+        (f"not at level {level}: ", row.not_at_level),
+        ("unfinished: ", "; ".join(row.unfinished)),
+    ]
+    return [f"{head}{text.rstrip('.')}." for head, text in texts if text]
+
+
+def _asked(verdict: Verdict) -> str:
+    is_alike = verdict.direction == "≈"
+    return f"within ±{verdict.margin:.1f}" if is_alike else f"{verdict.direction} 0"
+
+
+def _with_gap(number: str, gap: float | None) -> str:
+    return number if gap is None else f"{number} ({signed(gap)})"
+
+
+def _ours(cell: Cell) -> str:
+    gap = cell.ours_gap.mean if cell.ours and cell.ours_gap else None
+    return _with_gap(estimate_text(cell.ours), gap)
+
+
+_KINDS: dict[str, Callable[[Cell], str]] = {
+    "paper": lambda cell: _with_gap(points(cell.paper), cell.paper_gap),
+    "ours": _ours,
+    "Detectron2": lambda cell: points(cell.detectron2_weights),
+}
+
+
+def _grids(report: Report, style: str, line_break: str) -> list[str]:
+    """Return blocks of metrics, each with an empty line below."""
+    kinds = list(_KINDS)[: 3 if report.has_detectron2_weights else 2]
+    marks = {row.id: f" [{mark}]" for mark, row in _marked(report)}
+    parts = []
+    for start in range(0, len(report.columns), METRICS_PER_BLOCK):
+        block = report.columns[start : start + METRICS_PER_BLOCK]
+        heads = [_header(report, column, kind) for column in block for kind in kinds]
+        lines = [
+            [
+                row.name + marks.get(row.id, ""),
+                *(_KINDS[kind](row.cells[column.name]) for column in block for kind in kinds),
+            ]
+            for row in report.rows
+        ]
+        parts += [grid(["row", *(line_break.join(words) for words in heads)], lines, style), ""]
+    return parts
+
+
+def _header(report: Report, column: ReportColumn, kind: str) -> list[str]:
+    """Return the words over a column; a held-out one names the images of each side."""
+    words = [column.title, kind]
+    if column.held_out:
+        words.append("test" if kind == "paper" else ", ".join(report.our_splits) or "val")
+    return words
+
+
+def _about(report: Report) -> list[str]:
+    """Return the lines under the title: what is compared, and where ours comes from."""
+    splits = ", ".join(report.our_splits) or "no record yet"
+    seeds = ", ".join(map(str, report.seeds)) or DASH
+    lines = [
+        f"Level {report.level}, {report.backend}. Paper: {report.paper_split}; ours: {splits}.",
+        f"Ours: mean ± standard deviation over seeds {seeds}; {DASH}: not there.",
+        f"In brackets: gap to «{report.baseline}».",
+    ]
+    if report.overlays:
+        lines.append(f"Laid over the level: {', '.join(report.overlays)}.")
+    if report.overrides:
+        lines.append(f"A trial with {' '.join(report.overrides)}: not a result.")
+    elif report.level != "paper":
+        lines.append("Other data and sizes than the paper's: compare the gaps, not the numbers.")
+    return lines
+
+
+def _marked(report: Report) -> list[tuple[str, ReportRow]]:
+    """Return a mark for each row that has a footnote."""
+    rows = [row for row in report.rows if remarks(row, report.level)]
+    return [(chr(ord("a") + n) if n < 26 else str(n), row) for n, row in enumerate(rows)]
+
+
+def _foot(report: Report) -> list[str]:
+    lines = [f"[{mark}] {' '.join(remarks(row, report.level))}" for mark, row in _marked(report)]
+    missing = [
+        row.id
+        for row in report.rows
+        if row.experiment and not report.runs(row) and not row.not_at_level
+    ]
+    if missing:
+        lines.append(f"Not run yet: {', '.join(missing)}.")
+    lines += [f"Left out: {text}." for text in report.refused]
+    if report.origin:
+        commits = sorted({short_commit(run.commit) for run in report.origin})
+        machines = sorted({run.machine for run in report.origin})
+        lines.append(
+            f"{len(report.origin)} records, last of {max(run.written for run in report.origin)}; "
+            f"code {', '.join(commits)}; {', '.join(machines)}."
+        )
+    return lines
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return "\n".join(lines).rstrip() + "\n"
