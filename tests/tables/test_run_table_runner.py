@@ -366,10 +366,10 @@ def test_a_stage_that_never_ran_here_costs_what_kept_records_say(fake, monkeypat
 
 
 def test_the_papers_sizes_cost_what_the_data_say(tmp_path):
-    made = plan(["r50-fpn"], [1], Setting("paper", root=tmp_path), experiments())
+    made = plan(["r50_fpn"], [1], Setting("paper", root=tmp_path), experiments())
     rpn, store, training = made.stages
     assert progress.paper_cost(rpn) == "10.4 h on 8 P100s (Detectron's model zoo)."
     assert progress.paper_cost(store) == "time unknown"
     assert progress.paper_cost(training).startswith("32 h on 8 GPUs (the paper")
-    mini = plan(["r50-fpn"], [1], Setting("mini", root=tmp_path), experiments()).stages[-1]
+    mini = plan(["r50_fpn"], [1], Setting("mini", root=tmp_path), experiments()).stages[-1]
     assert progress.paper_cost(mini) == "time unknown"
