@@ -15,9 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
+DETECTRON2_KEYS = (
+    "With their defaults; [Detectron2's documentation](https://detectron2.readthedocs.io/en/latest/modules/config.html) "
+    "says what they mean."
+)
 REPOSITORY_FILES = {"README.md": "index.md", "DEVIATIONS.md": "deviations.md"} | {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -50,6 +55,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "floors.svg", floors_figure(floors())
     yield "findings.md", findings()
     yield "commands.md", commands()
+    yield "config_keys.md", config_keys()
     yield "experiments.md", experiments()
 
 
@@ -140,3 +146,31 @@ def findings() -> str:
         for file in sorted(folder.glob("*.md")):
             parts += ["", "#" + file.read_text(encoding="utf-8").rstrip()]
     return "\n".join(parts) + "\n"
+
+
+def config_keys() -> str:
+    """Return our config keys with their meaning, then Detectron2's with their defaults."""
+    own = yaml.safe_load((ROOT / "projects/maskrcnn_repro/config_keys.yaml").read_text("utf-8"))
+    parts = ["# Config keys", "", "## This project's", ""]
+    parts += [
+        "| key | default | unit | in the paper | meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, key in own.items():
+        meaning = " ".join(key["meaning"].split())
+        cells = [f"`{name}`", f"`{key['default']!r}`", key.get("unit", ""), key.get("section", "")]
+        parts.append(f"| {' | '.join([*cells, meaning])} |")
+    parts += ["", "## Detectron2's", "", DETECTRON2_KEYS, ""]
+    parts += ["| key | default |", "| --- | --- |"]
+    defaults = yaml.safe_load((ROOT / "compat/detectron2/config/defaults.yaml").read_text("utf-8"))
+    parts += [f"| `{name}` | `{value!r}` |" for name, value in leaves(defaults)]
+    return "\n".join(parts) + "\n"
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of every leaf of nested mappings."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

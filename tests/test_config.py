@@ -1,6 +1,7 @@
 """``load_config``: what is accepted, and what each mistake is answered with."""
 
 from maskrcnn_repro.config import (
+    KEYS,
     add_config,
     configs_folder,
     find_config,
@@ -169,3 +170,17 @@ def test_the_projects_configs_are_found_by_name_from_anywhere(tmp_path, monkeypa
 )
 def test_every_config_of_the_project_loads(path):
     assert load_config(path).VERSION == 2
+
+
+def test_every_key_of_ours_stands_in_the_table_with_its_type():
+    cfg, keys = get_config(), yaml.safe_load(KEYS.read_text(encoding="utf-8"))
+    own = set(leaf_keys(cfg)) - set(leaf_keys(get_cfg()))
+    assert own == set(keys)
+    for name, key in keys.items():
+        assert type(get_value(cfg, name)).__name__ == key["type"], name
+        assert key["meaning"], name
+
+
+def test_a_changed_default_stays_in_its_config():
+    get_config().MODEL.NARROW_RESNET.NUM_BLOCKS.append(9)
+    assert get_config().MODEL.NARROW_RESNET.NUM_BLOCKS == [1, 1, 1]

@@ -1,16 +1,19 @@
-"""All config keys that this project adds to Detectron2's, and the one way to load a config.
+"""The config keys that this project adds to Detectron2's, and the one way to load a config.
 
-Every key stands here with its meaning, unit and, where the paper speaks of it, its section; no module
-reads a key that is not declared in Detectron2 or in :func:`add_config`.
+Every key stands in ``config_keys.yaml`` with its meaning, unit and, where the paper speaks of it, its section; no
+module reads a key that neither Detectron2 nor that file declares.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from maskrcnn_repro._location import CHECKOUT, PACKAGE
@@ -18,11 +21,23 @@ from maskrcnn_repro.config_history import is_earlier, spelled_today, value_of
 from maskrcnn_repro.errors import ConfigError, PluginError, did_you_mean
 from maskrcnn_repro.old_names import current_config
 from maskrcnn_repro.plugins import Plugin, load_plugins
-from maskrcnn_repro.pooler_keys import HEADS, settle_poolers
+from maskrcnn_repro.pooler_keys import settle_poolers
 
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
+
+KEYS = PACKAGE / "config_keys.yaml"
+"""Our keys as data: default, type, unit, section of the paper, and meaning of each."""
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML without tags that run code, in C where PyYAML has it; tuples, which older dumps hold, pass."""
+
+
+_Loader.add_constructor(
+    "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node))
+)
 
 
 def add_config(cfg: CfgNode) -> None:
@@ -31,115 +46,18 @@ def add_config(cfg: CfgNode) -> None:
     Detectron2's own defaults stay. Such a config takes a run's ``config.yaml`` by ``cfg.merge_from_file``
     if the run had no plug-in with keys of its own; :func:`load_config` takes any.
     """
-    # Modules to import beside the installed plug-ins (plugins.py); they register heads, RoI operations,
-    # losses, models or data sets, and may add keys.
-    cfg.PLUGINS = ()
-    # The trainer as "module:Class", a subclass of engine.trainer.Trainer (docs/trainer.md). Empty: that one.
-    cfg.TRAINER = ""
-
-    _add_roi_op_keys(cfg)
-    _add_head_keys(cfg)
-    _add_model_keys(cfg)
-    _add_backbone_keys(cfg)
-    _add_data_keys(cfg)
-
-    # "SGD" is the paper's optimiser (Sec. 3.1); "AdamW" learns from random weights in minutes.
-    cfg.SOLVER.OPTIMIZER = "SGD"
-    # AdamW's decay of its running means, of gradients and of their squares (fractions per step).
-    cfg.SOLVER.BETAS = (0.9, 0.999)
-
-    # The picture written after evaluation: how many images, and the lowest score drawn (fraction); of an
-    # RPN's proposals the lowest IoU with an object.
-    cfg.TEST.SHEET_IMAGES = 12
-    cfg.TEST.SHEET_SCORE_THRESH = 0.5
+    for name, key in _read_keys().items():
+        *nodes, last = name.split(".")
+        node = cfg
+        for part in nodes:
+            node = node.setdefault(part, CfgNode())
+        default = copy.copy(key["default"])
+        node[last] = tuple(default) if key["type"] == "tuple" else default
 
 
-def _add_roi_op_keys(cfg: CfgNode) -> None:
-    # The RoI operation of all branches (Sec. 3, Table 2c): RoIPool, RoIWarpMax, RoIWarpAve, RoIAlignMax,
-    # RoIAlignAve, or a plug-in's. It decides alone: beside it Detectron2's POOLER_TYPE is "" and
-    # POOLER_SAMPLING_RATIO 0 (pooler_keys.py). Empty: these two decide, as in Detectron2.
-    op = cfg.MODEL.ROI_OP = CfgNode()
-    op.NAME = ""
-    # The operation of one branch, if not ROI_OP.NAME (the paper has one for all); C4 pools once for both.
-    for head in HEADS:
-        cfg.MODEL[head].ROI_OP = ""
-    # Samples per side of a bin: 2 are the paper's four regularly spaced points (Sec. 3).
-    op.SAMPLES = 2
-    # Subtract half a feature cell from RoI coordinates, as Detectron2's ROIAlignV2; the paper has none.
-    op.HALF_PIXEL = False
-    # FPN's eq. 1: an RoI of this side (pixels of the network's input) goes to this level.
-    op.CANONICAL_BOX_SIZE = 224
-    op.CANONICAL_LEVEL = 4
-
-
-def _add_head_keys(cfg: CfgNode) -> None:
-    # Stride of the first block of res5 in the C4 head: 1 on 7x7 RoI features is Fig. 4 (left); 2 on 14x14
-    # is Detectron2's.
-    cfg.MODEL.ROI_HEADS.RES5_STRIDE = 1
-    # How many blocks of that res5 the head has, from the first on: every ResNet's 3 (Sec. 3.1); fewer in
-    # narrow models.
-    cfg.MODEL.ROI_HEADS.RES5_BLOCKS = 3
-
-    mask = cfg.MODEL.ROI_MASK_HEAD
-    # "sigmoid": one binary mask per class (Sec. 3); "softmax": classes compete per pixel (Table 2b).
-    mask.LOSS = "sigmoid"
-    # What a softmax head reads at inference: the "probability" of the predicted class against 0.5, or where
-    # it is the "argmax". The paper does not say (DEVIATIONS.md).
-    mask.SOFTMAX_INFERENCE = "probability"
-    # Of an MLP head (Table 2e): hidden layers, their width, and the side m of its output (mask cells).
-    mask.NUM_FC = 2
-    mask.FC_DIM = 1024
-    mask.MLP_RESOLUTION = 28
-
-
-def _add_model_keys(cfg: CfgNode) -> None:
-    # Channels-last memory: what convolutions on CPUs and tensor cores, and our RoI operations, like best.
-    cfg.MODEL.CHANNELS_LAST = False
-
-    # A data set whose classes the last layers of MODEL.WEIGHTS have: at the start of a training, classes of
-    # the same name keep their rows, others are drawn (App. A: Cityscapes from COCO). Empty: as they are.
-    cfg.MODEL.WEIGHTS_DATASET = ""
-
-    # Inference alone: "float32", or autocast to "bfloat16" or "float16"; boxes and scores stay float32.
-    cfg.MODEL.INFERENCE = CfgNode()
-    cfg.MODEL.INFERENCE.PRECISION = "float32"
-    # Carry each input image along with its predictions, for pictures and diagnosis.
-    cfg.MODEL.INFERENCE.KEEP_IMAGES = False
-    # Masks of the whole image as "bitmap" (bool tensor) or "rle" (pasted one by one, a fraction of memory).
-    cfg.MODEL.INFERENCE.MASK_OUTPUT = "bitmap"
-
-
-def _add_backbone_keys(cfg: CfgNode) -> None:
-    # Nothing of the backbone learns, an FPN's own convolutions included, which FREEZE_AT does not reach:
-    # steps 3 and 4 of the 4-step training behind the timing model (Sec. 4.4).
-    cfg.MODEL.BACKBONE.FREEZE_ALL = False
-
-    # A ResNet of basic blocks, narrow enough to train from random weights on a CPU; with RESNETS.NUM_GROUPS
-    # above 1 a ResNeXt with WIDTH_PER_GROUP channels in a group.
-    narrow = cfg.MODEL.NARROW_RESNET = CfgNode()
-    # Blocks in res2, res3 and so on at RESNETS.DEPTH 50 (101 has twice, 152 three times as many); the
-    # number of entries is the number of stages.
-    narrow.NUM_BLOCKS = [1, 1, 1]
-    # Channels of the stem, then of each stage; neighbours differ.
-    narrow.CHANNELS = [32, 48, 96, 160]
-    # Stride of the stem in pixels of the input image: 2 or 4.
-    narrow.STEM_STRIDE = 2
-    # Its convolutions: 3, one or two 3x3 of stride 2; 7, one 7x7 of the whole stride.
-    narrow.STEM_KERNEL = 3
-
-
-def _add_data_keys(cfg: CfgNode) -> None:
-    # Own data: (name, path of the COCO JSON, folder of the images) each; class names and count come
-    # from the JSON.
-    cfg.DATASETS.CUSTOM = ()
-
-    # Left/right pairs of keypoint names, such as [["left_eye", "right_eye"]]; empty: deduced from the names.
-    cfg.INPUT.KEYPOINT_FLIP_PAIRS = ()
-    # Train only on images with annotated keypoints, even without a keypoint head (Table 5: same data).
-    cfg.DATASETS.ONLY_WITH_KEYPOINTS = False
-
-    # Keep decoded images in memory (bytes of uint8 BGR); for data sets far smaller than memory.
-    cfg.DATALOADER.CACHE_IMAGES = False
+@functools.cache
+def _read_keys() -> Mapping[str, Mapping[str, Any]]:
+    return MappingProxyType(yaml.load(KEYS.read_text(encoding="utf-8"), _Loader))
 
 
 def get_config(plugins: Sequence[str] | None = None) -> CfgNode:
@@ -252,11 +170,11 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     for path in (Path(name), own):
         if path.is_file():
             return path
-    known = sorted(str(p.relative_to(configs_folder())) for p in configs_folder().rglob("*.yaml"))
-    close = did_you_mean(os.path.relpath(own, configs_folder()), known)
+    names = sorted(str(p.relative_to(configs_folder())) for p in configs_folder().rglob("*.yaml"))
+    close = did_you_mean(os.path.relpath(own, configs_folder()), names)
     raise ConfigError(
         f"Config file {str(name)!r} does not exist.{close} The project's own lie in {configs_folder()}: "
-        f"{_counts(known)}."
+        f"{_counts(names)}."
     )
 
 
@@ -301,8 +219,8 @@ def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         raise ConfigError(f"Config file {path} holds no keys, but a {type(tree).__name__}.")
     base = tree.pop("_BASE_", None)
     tree = spelled_today(tree) if is_earlier(tree) else tree
-    for one in [base] if isinstance(base, str) else base or []:
-        yield from _chain(_find_base(path, one))
+    for name in [base] if isinstance(base, str) else base or []:
+        yield from _chain(_find_base(path, name))
     yield path, tree
 
 
@@ -317,23 +235,14 @@ def _find_base(path: Path, name: str) -> Path:
     )
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML without tags that run code, in C where PyYAML has it; tuples, which older dumps hold, pass."""
-
-
-_Loader.add_constructor(
-    "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node))
-)
-
-
 def _named_plugins(
     trees: Sequence[tuple[Path, dict[str, Any]]], opts: Sequence[str]
 ) -> tuple[str, ...]:
     """Return what PLUGINS will be when all is merged; plug-ins add keys, so they come before that."""
-    given = [(str(file), tree["PLUGINS"]) for file, tree in trees if "PLUGINS" in tree]
+    values = [(str(file), tree["PLUGINS"]) for file, tree in trees if "PLUGINS" in tree]
     pairs = zip(opts[::2], opts[1::2], strict=True)
-    given += [("command line", value) for key, value in pairs if key == "PLUGINS"]
-    source, value = given[-1] if given else ("", ())
+    values += [("command line", value) for key, value in pairs if key == "PLUGINS"]
+    source, value = values[-1] if values else ("", ())
     probe = CfgNode({"PLUGINS": ()})
     try:
         probe.merge_from_list(["PLUGINS", value])
@@ -379,14 +288,14 @@ def _check_keys(tree: dict[str, Any], cfg: CfgNode, source: str, prefix: str = "
 
 
 def _check_key(name: str, cfg: CfgNode, source: str) -> None:
-    if value_of(cfg, name) is not None or name in (known := set(leaf_keys(cfg))):
+    if value_of(cfg, name) is not None or name in (keys := set(leaf_keys(cfg))):
         return
     # Keys are long and share prefixes: the last word tells more than the whole.
     last = name.rpartition(".")[2]
-    same_parent = [k for k in known if k.rpartition(".")[0] == name.rpartition(".")[0]]
-    hint = did_you_mean(name, same_parent) or did_you_mean(name, known)
+    same_parent = [k for k in keys if k.rpartition(".")[0] == name.rpartition(".")[0]]
+    hint = did_you_mean(name, same_parent) or did_you_mean(name, keys)
     if not hint:
-        ends = {k.rpartition(".")[2]: k for k in sorted(known)}
+        ends = {k.rpartition(".")[2]: k for k in sorted(keys)}
         hint = did_you_mean(last, ends)
     raise ConfigError(f"Config key {name!r} ({source}) does not exist.{hint}")
 
