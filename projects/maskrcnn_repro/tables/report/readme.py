@@ -51,9 +51,9 @@ def readme_block(results: Path) -> str:
     if kept is None:
         return NOTHING
     report = kept.tables[SHOWN]
-    rows = [
+    rows = tuple(
         row for row in report.rows if any(cell.paper is not None for cell in row.cells.values())
-    ]
+    )
     verdicts = [from_json(Verdict, tree) for tree in read_json(kept.folder / CLAIMS)["claims"]]
     level, backend = kept.folder.parts[-2:]
     source = (
