@@ -1,4 +1,4 @@
-"""Subcommands about the paper's tables: ``table``, ``experiment`` and ``list``."""
+"""Subcommands for the paper's tables: ``table``, ``experiment`` and ``list``."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def add_table_options(parser: Parser) -> None:
 
 
 def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Parse the words; without a table they ask for the list of all.
+    """Parse a command line of ``maskrcnn table``; without a table it lists all of them.
 
     Raises:
-        UsageError: options without a table, or the words cannot be understood.
+        UsageError: options without a table, or wrong arguments.
     """
     words, overrides = split_overrides(words)
     args = parser.parse_args(words)
@@ -118,10 +118,10 @@ def add_experiment_options(parser: Parser) -> None:
 
 
 def parse_experiment(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Parse the words; options may stand on both sides of EXPERIMENT and of KEY VALUE.
+    """Parse a command line of ``maskrcnn experiment``; options may come before or after EXPERIMENT.
 
     Raises:
-        UsageError: they cannot be understood.
+        UsageError: wrong arguments.
     """
     words, overrides = split_overrides(words)
     args = parser.parse_intermixed_args(words)
@@ -153,12 +153,13 @@ def add_list_options(parser: Parser) -> None:
 
 
 def parse_list(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Parse the words; what needs no model is listed without building any.
+    """Parse a command line of ``maskrcnn list``.
 
     Raises:
-        UsageError: they cannot be understood.
+        UsageError: wrong arguments.
     """
     args = parser.parse_args(words)
+    # Without these options no model is built, and PyTorch need not be imported.
     if not (args.sizes or args.train or args.output or args.compare is not None):
         args.runs = LISTING
     return args
