@@ -51,7 +51,6 @@ class SampleStream(IterableDataset):
         self.records = DatasetFromList(records, copy=False)
         self.mapper = mapper
         self.order = order
-        # One byte per record: data-loader workers get a copy.
         self.groups = bytes(groups)
         self.batch_size = batch_size
         self.seed = seed
