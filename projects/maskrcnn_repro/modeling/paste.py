@@ -103,6 +103,7 @@ def _changes(
     """
     height, width = size
     x1, y1, x2, y2 = box.numpy()
+    # Negated, so that a box with NaN has no area either.
     if not (x2 > x1 and y2 > y1):
         return np.zeros(0, np.int64)
     columns, rows = _Axis.of(x1, x2, width, len(mask)), _Axis.of(y1, y2, height, len(mask))
@@ -146,7 +147,7 @@ def _runs_of_strips(
     strips = np.minimum(rows.cells.astype(np.int64), ends.shape[1] - 2)
     lengths = np.bincount(strips, minlength=ends.shape[1])
     first_rows = np.cumsum(lengths) - lengths
-    lengths[-1] = 1
+    lengths[-1] = 1  # only now: the extra strip has no row of the image, but is an item
 
     # Items in the order of the pixels: each pixel of an unsure strip, and every other strip as a whole.
     counts = np.where(unsure, lengths, lengths > 0).ravel()

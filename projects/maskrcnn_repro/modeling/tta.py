@@ -55,11 +55,13 @@ class View:
             model_input: ``image``, (C, height, width) uint8, and ``proposals`` if the model takes stored ones.
         """
         picture = model_input["image"].permute(1, 2, 0).cpu().numpy()
+        # With a size of 0 it leaves the picture as it is.
         resize = T.ResizeShortestEdge(self.min_size, self.max_size, "choice").get_transform(picture)
         picture, steps = resize.apply_image(picture), [resize]
         if self.flip:
             steps.append(T.HFlipTransform(picture.shape[1]))
             picture = steps[-1].apply_image(picture)
+        # Contiguous: mirroring gives negative strides, which torch does not support.
         view = {"image": torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))}
         if "proposals" in model_input:
             transforms = T.TransformList(steps)
@@ -97,6 +99,7 @@ class ViewDetections:
         mapped.scores, mapped.pred_classes = self.instances.scores, self.instances.pred_classes
         mapped.row = torch.arange(len(mapped), device=mapped.scores.device)
         mapped.view = torch.full_like(mapped.row, number)
+        # Scales and clips the boxes, and drops empty ones.
         return detector_postprocess(mapped, *size)
 
     def map_to_view(self, number: int, merged: Instances) -> Instances:

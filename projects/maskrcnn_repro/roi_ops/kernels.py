@@ -67,14 +67,15 @@ class Bags:
         filled = weight != 0
         sizes = filled.sum(1, dtype=torch.int32)
         offsets = F.pad(sizes.cumsum(0, dtype=torch.int32), (1, 0))
-        chosen = filled.flatten().nonzero().squeeze(1)
-        return cls(index.take(chosen), weight.take(chosen), offsets)
+        entries = filled.flatten().nonzero().squeeze(1)
+        return cls(index.take(entries), weight.take(entries), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def sums(self, table: torch.Tensor) -> torch.Tensor:
         """Return the weighted sums, (B, C), of the rows of a table, (rows, C)."""
+        # embedding_bag needs weights of the table's dtype, and indices and offsets of the same one.
         return F.embedding_bag(
             self.index,
             table,

@@ -169,6 +169,7 @@ class RoIOperation(nn.Module):
         if is_channels_last(features):
             return True
         trains = torch.is_grad_enabled() and features.requires_grad
+        # The kernel reads rows of channels: contiguous features have to be copied first.
         return self.rows_pay(features, len(regions), trains)
 
 

@@ -28,6 +28,7 @@ class RoIPool(RoIOperation):
         """See :class:`RoIOperation`."""
         images, _, height, width = features.shape
         bins_y, bins_x = self._bins(regions)
+        # Bins are cut at the border of the map; those outside of it become empty.
         top, bottom = (edge.clamp(0, height)[:, :, None] for edge in bins_y)
         left, right = (edge.clamp(0, width)[:, None, :] for edge in bins_x)
         first = (regions[:, 0].long()[:, None, None] * height + top) * width + left
@@ -37,6 +38,7 @@ class RoIPool(RoIOperation):
 
     def torchvision(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
         """See :class:`RoIOperation`."""
+        # Scale 1, as regions are in feature cells.
         return roi_pool(features, regions, self.output_size, 1.0)
 
     def sampling_points(self, rois: torch.Tensor) -> torch.Tensor:

@@ -55,6 +55,7 @@ class SampledOperation(RoIOperation):
 
     def torchvision(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
         """See :class:`RoIOperation`."""
+        # Scale 1, as regions are in feature cells.
         size, samples = self.output_size, self.samples
         if not self.maximum:
             return roi_align(features, regions, size, 1.0, samples, self.half_pixel)

@@ -71,8 +71,8 @@ class MaskHead(nn.Module):
 def init_predictor(layer: nn.Module) -> None:
     """Initialise the layer of the logits: weights from a Gaussian of deviation 0.001, biases zero."""
     # As Detectron2 does: class-agnostic masks can diverge from larger weights.
-    nn.init.normal_(layer.weight, std=0.001)
-    nn.init.zeros_(layer.bias)
+    nn.init.normal_(layer.get_parameter("weight"), std=0.001)
+    nn.init.zeros_(layer.get_parameter("bias"))
 
 
 def mask_targets(proposals: list[Instances], side: int) -> torch.Tensor:
