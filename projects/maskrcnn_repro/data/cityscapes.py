@@ -118,7 +118,7 @@ def instances(ids: NDArray[np.integer[Any]]) -> list[dict[str, Any]]:
         annotations.append(
             {
                 "category_id": label,
-                "iscrowd": int(number < 1000),
+                "iscrowd": int(number < 1000),  # a label without an instance number: a group
                 "area": int(coco_mask.area(rle)),
                 "bbox": coco_mask.toBbox(rle).tolist(),
                 "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
@@ -135,6 +135,7 @@ def register_cityscapes(root: Path) -> None:
         MetadataCatalog.get(name).set(
             json_file=str(json_path(root, split)),
             image_root=str(root / "leftImg8bit" / split),
+            # COCO-style AP, which needs no Cityscapes code (see DEVIATIONS.md).
             evaluator_type="coco",
             thing_classes=list(CLASSES.values()),
             has_rle_masks=True,

@@ -123,23 +123,23 @@ def _records(tree: Record, key: str, json_file: Path) -> list[Record]:
     return records
 
 
-def _check_unique(records: list[Record], field: str, what: str, json_file: Path) -> None:
+def _check_unique(records: list[Record], field: str, kind: str, json_file: Path) -> None:
     seen = set()
     for record in records:
         if record[field] in seen:
-            raise DataError(f"{json_file}: two records have the {what} {field} {record[field]!r}.")
+            raise DataError(f"{json_file}: two records have the {kind} {field} {record[field]!r}.")
         seen.add(record[field])
 
 
 def _check_references(
-    annotations: list[Record], targets: list[Record], what: str, json_file: Path
+    annotations: list[Record], targets: list[Record], kind: str, json_file: Path
 ) -> None:
     ids = {target["id"] for target in targets}
     for annotation in annotations:
-        if annotation[f"{what}_id"] not in ids:
+        if annotation[f"{kind}_id"] not in ids:
             raise DataError(
-                f"{json_file}: annotation {annotation['id']} names {what} "
-                f"{annotation[f'{what}_id']}, which the file does not have."
+                f"{json_file}: annotation {annotation['id']} names {kind} "
+                f"{annotation[f'{kind}_id']}, which the file does not have."
             )
 
 

@@ -48,6 +48,7 @@ class SampleStream(IterableDataset):
         seed: int,
         first: int = 0,
     ) -> None:
+        # Items are deserialised on access: there is nothing to copy.
         self.records = DatasetFromList(records, copy=False)
         self.mapper = mapper
         self.order = order
@@ -72,6 +73,7 @@ class SampleStream(IterableDataset):
         """Yield the batch of each iteration, from iteration 0 on."""
         waiting: dict[int, Batch] = {group: [] for group in self.groups}
         numbers = itertools.count(self.rank, self.world_size)
+        # `numbers` is endless, and so is the order of a training sampler.
         for number, index in zip(numbers, self.order, strict=False):
             batch = waiting[group := self.groups[index]]
             batch.append((number, index))
@@ -92,11 +94,13 @@ def build_sample_loader(
         mapper: maps a record to the model's input.
         first: the iteration to start at.
     """
+    # 0 is a seed like any other; a drawn one is the same in all processes.
     seed = int(cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed())
     with seeded(seed, Purpose.ORDER):
         parts = build_detection_train_loader.from_config(cfg, mapper=mapper, dataset=records)
     # The stream groups by aspect ratio itself: Detectron2's grouping works on images that are mapped.
     by_shape = parts.pop("aspect_ratio_grouping")
+    # Landscape images in one group, portrait and square ones in the other, as in Detectron2.
     stream = SampleStream(
         parts.pop("dataset"),
         parts.pop("mapper"),

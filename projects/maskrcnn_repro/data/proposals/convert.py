@@ -27,5 +27,5 @@ def convert(source: Path, target: Path) -> None:
         import_pickle(source, target)
     else:
         store = ProposalStore(source)
-        store.verify()
+        store.verify()  # opening a store compares sizes only, not checksums
         export_pickle(store, target)

@@ -104,9 +104,9 @@ class ProposalStore:
         file, expected = self.path / name, self.index["files"][name]["bytes"]
         size = file.stat().st_size if file.is_file() else None
         if size != expected:
-            what = "is missing" if size is None else f"has {size} bytes instead of {expected}"
+            problem = "is missing" if size is None else f"has {size} bytes instead of {expected}"
             raise DataError(
-                f"Proposals {file}: the file {what}; write the store again with `maskrcnn proposals`."
+                f"Proposals {file}: the file {problem}; write the store again with `maskrcnn proposals`."
             )
 
     def _check_sum(self, name: str) -> None:
@@ -124,9 +124,9 @@ class ProposalStore:
             raise self._altered(name, f"it holds {array.dtype} {array.shape}, not {shape}")
         return array
 
-    def _altered(self, name: str, what: str) -> DataError:
+    def _altered(self, name: str, reason: str) -> DataError:
         return DataError(
-            f"Proposals {self.path / name}: the file was altered ({what}); write the store again "
+            f"Proposals {self.path / name}: the file was altered ({reason}); write the store again "
             "with `maskrcnn proposals`."
         )
 

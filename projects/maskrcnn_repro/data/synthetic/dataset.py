@@ -128,6 +128,7 @@ class GeneratedSet:
         records: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for image_id in range(1, contents["num_images"] + 1):
+            # A stream per image, so that it does not depend on the images before it.
             drawing = self.draw(Draws(contents["seed"], stream, image_id))
             height, width, _ = drawing.image.shape
             name = f"{image_id:06d}.png"

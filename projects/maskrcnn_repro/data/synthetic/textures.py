@@ -47,7 +47,7 @@ def paint(draws: Draws, base: Colour, height: int, width: int, swing: int) -> ND
     """
     pattern = draws.choice(_PATTERNS)(draws, height, width)
     second = np.array([draws.between(-swing, swing) for _ in base], dtype=np.int64)
-    grain = draws.octets(height, width) // 32 - 4
+    grain = draws.octets(height, width) // 32 - 4  # from -4 to 3, equal in all channels
     colours = np.array(base) + pattern[..., None] * second // 255 + grain[..., None]
     return np.clip(colours, 0, 255).astype(np.uint8)
 

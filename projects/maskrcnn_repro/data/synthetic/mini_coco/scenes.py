@@ -121,7 +121,7 @@ def _add_object(scene: Scene, draws: Draws) -> None:
     visible = np.bincount(scene.owner[~mask], minlength=len(scene.objects) + 1)
     instance = _Object(category, outline, area(outline))
     shown = np.array([*visible[1:], mask.sum()])
-    full = np.array([drawn.full_area for drawn in (*scene.objects, instance)])
+    full = np.array([item.full_area for item in (*scene.objects, instance)])
     if (100 * shown >= LEAST_VISIBLE * full).all():
         _lay(scene, instance, mask, draws)
 

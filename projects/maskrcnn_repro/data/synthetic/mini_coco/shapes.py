@@ -120,6 +120,7 @@ def place(rings: list[Ring], size: Point, degrees: int, centre: Point) -> list[R
     cos, sin = cosine(degrees), sine(degrees)
     scale = 2 * UNIT * ONE
 
+    # `+ scale // 2` rounds to the nearest fifth.
     def move(point: Point) -> Point:
         x, y = point[0] * size[0] * FIFTHS, point[1] * size[1] * FIFTHS
         return (
@@ -151,6 +152,7 @@ def fill(rings: list[Ring], height: int, width: int) -> NDArray[np.bool_]:
         width: of the image.
     """
     # In integers: pycocotools' floating-point ties depend on the processor, and the data must not.
+    # One more than pixels: a run may end below the last pixel of the last column.
     switches = np.zeros(height * width + 1, dtype=np.int64)
     for ring in rings:
         x, y = _walk(np.array(ring, dtype=np.int64))

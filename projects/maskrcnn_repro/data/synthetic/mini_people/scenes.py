@@ -45,6 +45,7 @@ FAR_SIDE = -30
 """A joint with a depth below this is on the far side of the body; a keypoint of the face is not annotated."""
 
 
+# Compared by identity: `_lay` looks for the same person, not for an equal one.
 @dataclass(eq=False)
 class _Person:
     figure: Figure | None
