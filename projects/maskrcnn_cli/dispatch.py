@@ -74,6 +74,7 @@ def start(args: argparse.Namespace) -> int:
         UsageError: the backend, which is chosen by the import, cannot be used.
     """
     module, _, function = args.runs.partition(":")
+    # Listings need neither PyTorch nor a backend.
     if module.startswith("maskrcnn_cli."):
         return int(getattr(importlib.import_module(module), function)(args))
     try:

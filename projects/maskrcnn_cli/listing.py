@@ -46,7 +46,7 @@ def lines(names: list[str]) -> Iterator[str]:
         for key, row in rows[name].items():
             yield f"    {key:<22} {row['name']:<46} {_purpose(row | ours['rows'].get(key, {}))}"
     if not names:
-        yield from _others(ours)
+        yield from _without_row(ours)
 
 
 def _purpose(row: Mapping[str, Any]) -> str:
@@ -58,13 +58,11 @@ def _purpose(row: Mapping[str, Any]) -> str:
     return "difference of two rows" if "gap_of" in row else "another method"
 
 
-def _others(ours: Mapping[str, Any]) -> Iterator[str]:
+def _without_row(ours: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of the experiments without a row, such as RPNs."""
-    named = {
-        row.get("experiment") for part in ("rows", "extra_rows") for row in ours[part].values()
-    }
+    used = {row.get("experiment") for part in ("rows", "extra_rows") for row in ours[part].values()}
     yield "Experiments behind these:"
-    yield from (f"    {name}" for name in ours["experiments"] if name not in named)
+    yield from (f"    {name}" for name in ours["experiments"] if name not in used)
 
 
 def _read(name: str) -> Mapping[str, Any]:

@@ -99,8 +99,8 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(words)
     args.overrides = tuple(overrides)
     if not args.tables:
-        asked = (args.rows, args.weights, args.overlay, args.seeds, args.save_records, overrides)
-        if any(asked) or args.plan or args.report or args.eval_only:
+        options = (args.rows, args.weights, args.overlay, args.seeds, args.save_records, overrides)
+        if any(options) or args.plan or args.report or args.eval_only:
             raise UsageError(f"Name a table first: {parser.prog} TABLE [--rows ROW …]; or all.")
         args.runs = LISTING
     return args

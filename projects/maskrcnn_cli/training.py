@@ -58,6 +58,7 @@ def add_eval_options(parser: Parser) -> None:
         action="store_true",
         help="evaluate the last checkpoint in OUTPUT_DIR, whatever MODEL.WEIGHTS says",
     )
+    # One function runs `train` and `eval`.
     parser.set_defaults(eval_only=True)
     _add_process_options(parser)
     _add_pairs(parser)

@@ -52,6 +52,7 @@ class Plugin:
         """
         try:
             importlib.import_module(self.module)
+        # SystemExit, too: a plug-in must not end the process without being named.
         except (Exception, SystemExit) as error:
             raise PluginError(f"{self} {self._reason(error)}") from error
 
@@ -100,13 +101,13 @@ class Plugin:
 _loaded: dict[str, Plugin] = {}
 
 
-def load_plugins(named: Sequence[str] = ()) -> tuple[Plugin, ...]:
+def load_plugins(modules: Sequence[str] = ()) -> tuple[Plugin, ...]:
     """Import the installed plug-ins, in the order of their modules' names, then those of the config.
 
     Plug-ins that are loaded already are skipped.
 
     Args:
-        named: value of the config key ``PLUGINS``.
+        modules: value of the config key ``PLUGINS``.
 
     Returns:
         All of these plug-ins, those included that were loaded before.
@@ -117,7 +118,7 @@ def load_plugins(named: Sequence[str] = ()) -> tuple[Plugin, ...]:
     plugins = [] if _is_switched_off() else [*installed_plugins()]
     announced = {plugin.module for plugin in plugins}
     # dict.fromkeys: without repetitions, in the config's order.
-    others = [module for module in dict.fromkeys(named) if module not in announced]
+    others = [module for module in dict.fromkeys(modules) if module not in announced]
     plugins += [_loaded.get(module) or _plugin_of(module) for module in others]
     for plugin in plugins:
         if plugin.module not in _loaded:

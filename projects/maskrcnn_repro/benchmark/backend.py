@@ -100,9 +100,9 @@ def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any
         for turn in tqdm(range(pairs + 1), desc=task.model, unit="round"):
             for child in rotated(children, turn):
                 for request, times in seconds.items():
-                    taken = child.ask(request)
+                    duration = child.ask(request)
                     if turn:  # the first round warms up
-                        times[child.name].append(taken)
+                        times[child.name].append(duration)
         peak = {child.name: child.ask("peak_memory") for child in children}
     return {
         "workers": built,
@@ -131,7 +131,7 @@ def started(name: str, python: str, task: Task) -> Iterator[Child]:
         yield Child(name, process)
     finally:
         process.kill()
-        process.communicate()
+        process.communicate()  # closes the pipes and waits for the end
 
 
 def rotated(children: Sequence[T], turn: int) -> list[T]:

@@ -37,15 +37,15 @@ def run_module(module: str, *arguments: object, **variables: str) -> Any:
     Raises:
         BenchmarkError: the process failed.
     """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         env=environment(**variables),
         stdout=subprocess.PIPE,
         text=True,
         check=False,
     )
-    if done.returncode:
+    if process.returncode:
         raise BenchmarkError(
-            f"The process of {module} ended with status {done.returncode}; see above."
+            f"The process of {module} ended with status {process.returncode}; see above."
         )
-    return json.loads(done.stdout)
+    return json.loads(process.stdout)

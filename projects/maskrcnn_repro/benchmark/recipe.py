@@ -27,6 +27,7 @@ _NORM_RANGES: Mapping[str, tuple[float, float]] = {
 def uniform(key: str, count: int) -> np.ndarray:
     """Return ``count`` float32 numbers from [-1, 1) that depend only on ``key``, multiples of 2**-15."""
     # Four numbers per raw integer: models have up to a hundred million.
+    # Not hash(), which differs from process to process; little-endian on every machine.
     raw = np.random.PCG64(zlib.crc32(key.encode())).random_raw(-(-count // 4))
     return np.asarray(raw, dtype="<u8").view("<i2")[:count].astype(np.float32) / np.float32(32768)
 
@@ -43,6 +44,7 @@ def values(name: str, shape: Sequence[int], seed: int = 0, gain: float = 1.0) ->
             return gain * (centre + half_width * numbers)
     if len(shape) < 2:
         return np.float32(0.01 * gain) * numbers
+    # Uniform within sqrt(6 / fan_in): the variance is 2 / fan_in.
     return np.float32(gain * math.sqrt(6 / math.prod(shape[1:]))) * numbers
 
 

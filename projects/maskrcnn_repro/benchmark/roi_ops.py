@@ -127,9 +127,9 @@ def measure(
                 # COMPARED has no training in bfloat16.
                 if name.endswith("bfloat16") and kind == "step":
                     continue
-                taken = _seconds(getattr(pooling, kind))
+                duration = _seconds(getattr(pooling, kind))
                 if turn:  # the first round warms up
-                    seconds[name][kind].append(taken)
+                    seconds[name][kind].append(duration)
     ratios = {
         name: {
             f"{way} {kind}": asdict(
@@ -217,12 +217,12 @@ def report(
 def _seconds(function: Callable[[], None]) -> float:
     """Return the seconds of the fastest of up to five calls, or of as many as fit in a tenth of a second."""
     # An interruption could take longer than a call of some milliseconds.
-    taken: list[float] = []
-    while not taken or (len(taken) < MAX_CALLS and sum(taken) < ENOUGH_SECONDS):
+    durations: list[float] = []
+    while not durations or (len(durations) < MAX_CALLS and sum(durations) < ENOUGH_SECONDS):
         start = time.perf_counter()
         function()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+        durations.append(time.perf_counter() - start)
+    return min(durations)
 
 
 def _milliseconds(seconds: Sequence[float]) -> str:

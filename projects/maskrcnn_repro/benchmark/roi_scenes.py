@@ -118,6 +118,7 @@ def random_rois(scene: Scene) -> list[torch.Tensor]:
     corner = draws[2:].T * (limit - size)
     rois = torch.cat([torch.zeros(scene.rois, 1), corner, corner + size], dim=1)
     scales = [1 / stride for stride in scene.strides]
+    # Any operation will do, as only the assignment to levels is used.
     levels = RoIOpPooler("RoIPool", (1, 1), scales).assign_levels(rois)
     return [rois[levels == level] for level in range(len(scales))]
 
@@ -163,6 +164,8 @@ def reference_of(operation: str) -> str:
 
 def _references(name: str, scene: Scene) -> list[Pool]:
     def pool(scale: float) -> Pool:
+        # `fine`: one sample per cell of a finer grid, as torchvision has no maximum of samples. `False`:
+        # without the half-pixel shift, like ours by default.
         size, fine = (scene.cells, scene.cells), (scene.cells * SAMPLES, scene.cells * SAMPLES)
         if name == "roi_pool":
             return lambda features, rois: roi_pool(features, rois, size, scale)

@@ -37,6 +37,7 @@ class Scene:
 
 def scene(index: int, height: int, width: int, objects: int = 5) -> Scene:
     """Return scene number ``index``, the same on every machine."""
+    # Raw integers: the streams of numpy's distributions may change with its version.
     source = np.random.PCG64(index + 1)
     boxes = np.stack([_box(source, height, width) for _ in range(objects)])
     polygons = [_octagon(box) for box in boxes]

@@ -86,13 +86,13 @@ def mapped_weights(cfg: CfgNode) -> dict[str, Tensor]:
     model = build_model(source)
     Checkpointer(model, "", complete=True).load(cfg.MODEL.WEIGHTS, checkpointables=[])
     mapped = map_classes(model.state_dict(), old, new, torch.Generator().manual_seed(cfg.SEED))
-    drawn = [name for name in new if name not in old]
+    random_classes = [name for name in new if name not in old]
     logger.info(
         "%d of %d classes start from %s; drawn at random: %s",
-        len(new) - len(drawn),
+        len(new) - len(random_classes),
         len(new),
         cfg.MODEL.WEIGHTS,
-        listing(drawn),
+        listing(random_classes),
     )
     return mapped
 
@@ -109,8 +109,8 @@ def _box_rows(rows: int, classes: int) -> int | None:
 def _mask_rows(rows: int, classes: int) -> int | None:
     # One row per class and cell of the output: one cell for a convolution, m * m for an MLP.
     for channels in (classes, classes + 1):
-        cells, rest = divmod(rows, channels)
-        if rest == 0 and math.isqrt(cells) ** 2 == cells:
+        cells, remainder = divmod(rows, channels)
+        if remainder == 0 and math.isqrt(cells) ** 2 == cells:
             return cells
     return 0 if math.isqrt(rows) ** 2 == rows else None
 

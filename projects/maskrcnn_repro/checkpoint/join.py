@@ -49,10 +49,11 @@ def join(rpn: Path, detector: Path, out: Path) -> None:
             f"({', '.join(different[:SHOWN])} …): train both on one backbone with "
             "MODEL.BACKBONE.FREEZE_ALL True."
         )
-    rest = {name: tensor for name, tensor in second.items() if not name.startswith(RPN)}
+    # The detector may have been trained with an RPN of its own.
+    without_rpn = {name: tensor for name, tensor in second.items() if not name.startswith(RPN)}
     sources = {str(path): file_hash(str(path)) for path in (rpn, detector)}
     with replaced(out) as beside:
-        torch.save({"model": {**rest, **_part(first, RPN)}, "joined_from": sources}, beside)
+        torch.save({"model": {**without_rpn, **_part(first, RPN)}, "joined_from": sources}, beside)
     print(f"Weights: {out}", flush=True)
 
 

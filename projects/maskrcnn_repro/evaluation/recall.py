@@ -91,6 +91,7 @@ class _Truth:
                 self._areas.setdefault(annotation["image_id"], []).append(annotation["area"])
 
     def count(self, image_ids: Iterable[int | str]) -> Counter[str]:
+        # COCO's ranges include both ends: an area between two sizes counts in both.
         areas = [area for image_id in image_ids for area in self._areas.get(image_id, ())]
         return Counter(
             name for area in areas for name, (low, high) in AREAS.items() if low <= area <= high

@@ -48,7 +48,7 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.setLevel(logging.DEBUG)
-        logger.propagate = False
+        logger.propagate = False  # handlers of the root logger would repeat each record
         for handler in handlers:
             logger.addHandler(handler)
     try:

@@ -78,6 +78,7 @@ def draw(image: np.ndarray, objects: Objects, style: Style, magnification: float
         (sH, sW, 3) RGB uint8, at least 1 pixel each way.
     """
     height, width = (max(1, round(side * magnification)) for side in image.shape[:2])
+    # INTER_AREA averages pixels where it shrinks the image, which avoids aliasing.
     method = cv2.INTER_AREA if magnification < 1 else cv2.INTER_CUBIC
     canvas = cv2.resize(image, (width, height), interpolation=method)
     areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1)
@@ -105,6 +106,7 @@ def _single(style: Style) -> bool:
 
 def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, *, rim: bool) -> None:
     height, width = canvas.shape[:2]
+    # Interpolated before the threshold, so that outlines stay smooth at any magnification.
     soft = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     inside = soft >= 0.5
     canvas[inside] = ((1 - TINT) * canvas[inside] + TINT * np.array(color)).astype(np.uint8)
@@ -117,6 +119,7 @@ def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, *, rim: bool)
 def _draw_box(canvas: np.ndarray, box: np.ndarray, color: Color) -> None:
     height, width = canvas.shape[:2]
     x1, y1, x2, y2 = (round(float(v)) for v in box)
+    # Boxes end at the outer corner of their last pixel, OpenCV's rectangles at the pixel itself.
     far = min(x2, width) - 1, min(y2, height) - 1
     cv2.rectangle(canvas, (max(x1, 0), max(y1, 0)), far, color, thickness=1)
 
