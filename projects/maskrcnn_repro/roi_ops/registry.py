@@ -11,7 +11,8 @@ from torch import nn
 
 ROI_OP_REGISTRY: Any = Registry("ROI_OP")
 ROI_OP_REGISTRY.__doc__ = """
-RoI operations by the name that MODEL.ROI_OP.NAME or a head's ROI_OP gives. Each is an ``nn.Module`` built with the keyword arguments
+RoI operations by the value of MODEL.ROI_OP.NAME or of a head's ROI_OP. Each is an ``nn.Module`` built with the
+keyword arguments
 ``(output_size: tuple[int, int], spatial_scale: float, samples: int, half_pixel: bool)`` and called as
 ``operation(features, rois)``: see :class:`maskrcnn_repro.roi_ops.RoIOperation`.
 """
