@@ -267,6 +267,7 @@ def test_all_of_the_papers_tables_and_claims_fit(runs):
 # --- reports that are kept with the code
 
 
+@pytest.mark.embedded_only
 def test_a_kept_report_says_where_and_that_nothing_is_kept_to_draw(runs):
     report, folder = kept_report("2c", "mini", ROOT / "results")
     page, text, problems = written(runs, Shown(report, "results/mini/embedded"))

@@ -159,6 +159,7 @@ def test_a_fresh_clone_shows_the_kept_report_and_says_so(tmp_path, capsys):
     assert not (tmp_path / "mini/tables").exists()
 
 
+@pytest.mark.embedded_only
 def test_rows_of_a_kept_report_can_be_looked_at_alone(tmp_path, capsys):
     assert main_table(["2c", "--report", "--rows", "pool", "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out

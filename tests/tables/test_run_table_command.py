@@ -158,7 +158,7 @@ def test_a_reader_that_has_read_enough_is_no_failure(words):
         [sys.executable, "-m", "maskrcnn_cli", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "projects")},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "projects"), *sys.path])},
     )
     lists.stdout.close()  # before anything is written
     assert lists.stderr.read() == b""
