@@ -1,7 +1,7 @@
 """MkDocs hook: pages of the documentation that are generated from code, data and files at the root.
 
-The start page is the README, with links into ``docs/`` made relative; findings, commands, config keys and the
-figure of the floors come from ``results/``, the parsers, the defaults and the floors test.
+The start page is the README, with links into ``docs/`` made relative; commands, experiments, config keys and the
+figure of the floors come from the parsers, the data of the tables, the keys' table and the floors test.
 """
 
 from __future__ import annotations
@@ -28,10 +28,6 @@ REPOSITORY_FILES = {"README.md": "index.md", "DEVIATIONS.md": "deviations.md"} |
     "CONTRIBUTING.md": "contributing.md",
 }
 """Markdown at the root -> its page."""
-FINDINGS = (
-    "Measured by this project; the records behind each number lie in `results/`. A claim of the paper `holds` or "
-    "`fails` only when the whole interval over training seeds and test images says so."
-)
 
 EXPERIMENTS = (
     "An experiment has the name of its config: `r50_c4` is `configs/coco/r50_c4.yaml`, `rpn_r50_c4` is "
@@ -53,10 +49,14 @@ def pages() -> Iterator[tuple[str, str]]:
     for source, page in REPOSITORY_FILES.items():
         yield page, relink((ROOT / source).read_text(encoding="utf-8"))
     yield "floors.svg", floors_figure(floors())
-    yield "findings.md", findings()
     yield "commands.md", commands()
     yield "config_keys.md", config_keys()
     yield "experiments.md", experiments()
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Return a page's Markdown, with links that leave ``docs/`` as text."""
+    return re.sub(r"\[([^\]]*)\]\(\.\./([^)\s]+)\)", r"\1 (`\2`)", markdown)
 
 
 def relink(text: str) -> str:
@@ -135,17 +135,6 @@ def help_of(command: Any) -> str:
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         command.arguments(["--help"])
     return printed.getvalue().rstrip()
-
-
-def findings() -> str:
-    """Return the stored reports of all levels and backends, one table after another."""
-    parts = ["# Findings", "", FINDINGS]
-    for folder in sorted((ROOT / "results").glob("*/*/tables")):
-        level, backend = folder.parts[-3:-1]
-        parts += ["", f"## Level {level}, {backend} Detectron2"]
-        for file in sorted(folder.glob("*.md")):
-            parts += ["", "#" + file.read_text(encoding="utf-8").rstrip()]
-    return "\n".join(parts) + "\n"
 
 
 def config_keys() -> str:

@@ -2,7 +2,7 @@
 
 from maskrcnn_repro import BACKEND
 from maskrcnn_repro.config import leaves
-from maskrcnn_repro.tables import experiments
+from maskrcnn_repro.tables.paper.experiments import experiments
 
 import pytest
 from detectron2.config import get_cfg

@@ -6,7 +6,7 @@ import re
 from maskrcnn_repro.config import configs_folder, get_config, load_config
 from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.data.registry import class_names
-from maskrcnn_repro.tables import experiment_config, experiments, find_experiment
+from maskrcnn_repro.tables.paper.experiments import experiment_config, experiments, find_experiment
 
 import pytest
 import yaml

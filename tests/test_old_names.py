@@ -5,7 +5,8 @@ from pathlib import Path
 from maskrcnn_repro import old_names
 from maskrcnn_repro.config import configs_folder, find_config, load_config
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables import experiments, find_experiment, find_table
+from maskrcnn_repro.tables.paper.experiments import experiments, find_experiment
+from maskrcnn_repro.tables.paper.numbers import find_table
 from maskrcnn_repro.tables.paper.selection import select
 from maskrcnn_repro.tables.report.gather import gather
 from maskrcnn_repro.tables.runs.plan import plan

@@ -1,4 +1,4 @@
-"""``python -m maskrcnn_cli``: the command where nothing is installed, with ``projects`` on ``PYTHONPATH``."""
+"""``python -m maskrcnn_cli``: the command without installation, with ``projects`` on ``PYTHONPATH``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Subcommands for data and weights: ``convert-proposals``, ``convert-cityscapes``, ``join-weights``."""
+"""Subcommands that convert data and weights: ``convert-proposals``, ``convert-cityscapes``, ``join-weights``."""
 
 from pathlib import Path
 

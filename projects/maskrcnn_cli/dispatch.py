@@ -1,4 +1,4 @@
-"""From a command line to the function that does its work."""
+"""Entry point of ``maskrcnn``: finds the subcommand, parses its arguments and calls its function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GROUPS = {
     ),
     "look": (looking.DRAW_SAMPLING, looking.BENCHMARK),
 }
-"""Subcommands under the headings of ``maskrcnn --help``."""
+"""Heading in ``maskrcnn --help`` -> its subcommands."""
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}
 
 
@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``maskrcnn``.
 
     Args:
-        argv: the arguments without the program's name; by default the process's own.
+        argv: the arguments without the program's name; by default those of the process.
 
     Returns:
-        The exit status: the subcommand's, or 2 after a user's error, told in one sentence on stderr.
+        The exit status: the subcommand's, or 2 after a user's error, which is one sentence on stderr.
     """
     words = sys.argv[1:] if argv is None else list(argv)
     if not words or words[0] in ("-h", "--help"):
@@ -46,12 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    """Run one subcommand.
+    """Run a subcommand and return its exit status.
 
     Args:
         name: of the subcommand.
-        argv: the words behind it; by default the process's own arguments.
-        prog: the program's name in help and errors, where it is not ``maskrcnn NAME``.
+        argv: its arguments; by default those of the process.
+        prog: the program's name in help and errors, if it is not ``maskrcnn NAME``.
 
     Returns:
         See :func:`main`.
@@ -68,17 +68,19 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
 
 
 def start(args: argparse.Namespace) -> int:
-    """Import the function that a parsed command line names, call it, and return the exit status.
+    """Import the function ``args.runs``, call it with the arguments, and return the exit status.
 
     Raises:
-        UsageError: the choice of a Detectron2, which comes with the import, failed.
+        UsageError: the backend, which is chosen by the import, cannot be used.
     """
     module, _, function = args.runs.partition(":")
+    # Listings need neither PyTorch nor a backend.
     if module.startswith("maskrcnn_cli."):
         return int(getattr(importlib.import_module(module), function)(args))
     try:
         status = importlib.import_module("maskrcnn_repro.utils.command_line").exit_status
     except ImportError as error:
+        # By name: the module of a BackendError may not be imported here, as it chooses the backend.
         if type(error).__module__ != "maskrcnn_repro.errors":
             raise
         raise UsageError(str(error)) from None
@@ -86,7 +88,7 @@ def start(args: argparse.Namespace) -> int:
 
 
 def overview() -> str:
-    """Return the help of ``maskrcnn``: its subcommands in groups, each with an example."""
+    """Return the help text of ``maskrcnn``: the subcommands in groups, each with an example."""
     lines = [
         "usage: maskrcnn SUBCOMMAND ...",
         "",

@@ -1,4 +1,4 @@
-"""The commands of earlier releases, which say what they are called now."""
+"""Commands of earlier releases, which print their new names and run."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The list of the paper's tables, read from the data files alone."""
+"""Listing of the paper's tables and their experiments, read from the data files without PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DATA = PACKAGE / "tables" / "paper" / "data"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables that ``args.tables`` names, or all.
+    """Print the rows of ``args.tables``, or of all tables.
 
     Raises:
         UsageError: a table does not exist.
@@ -24,33 +24,33 @@ def run(args: argparse.Namespace) -> int:
     return while_read(lambda: print(text))
 
 
-def lines(chosen: list[str]) -> Iterator[str]:
-    """Yield tables with their rows: what is run for each, or why nothing.
+def lines(names: list[str]) -> Iterator[str]:
+    """Yield the lines of tables and their rows, with each row's experiment, or the reason for having none.
 
     Args:
-        chosen: ids of tables; empty for all, and the experiments that stand behind no row.
+        names: ids of tables; empty for all tables and the experiments without a row.
 
     Raises:
         UsageError: a table does not exist.
     """
     paper, ours = _read("paper.yaml"), _read("experiments.yaml")
     tables: Mapping[str, Any] = paper["tables"]
-    for name in chosen:
+    for name in names:
         if name not in tables:
             raise unknown("Table", name, tables)
     rows: dict[str, dict[str, Any]] = {name: dict(table["rows"]) for name, table in tables.items()}
     for key, row in ours["extra_rows"].items():
         rows[row["table"]][key] = row
-    for name in chosen or tables:
+    for name in names or tables:
         yield f"{name}: {tables[name]['title']} ({tables[name]['split']})"
         for key, row in rows[name].items():
             yield f"    {key:<22} {row['name']:<46} {_purpose(row | ours['rows'].get(key, {}))}"
-    if not chosen:
-        yield from _others(ours)
+    if not names:
+        yield from _without_row(ours)
 
 
 def _purpose(row: Mapping[str, Any]) -> str:
-    """Return the experiment of a row, or why there is none."""
+    """Return the experiment of a row, or the reason for having none."""
     if "experiment" in row:
         return str(row["experiment"])
     if "why_not" in row:
@@ -58,17 +58,17 @@ def _purpose(row: Mapping[str, Any]) -> str:
     return "difference of two rows" if "gap_of" in row else "another method"
 
 
-def _others(ours: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the experiments that no row names, such as RPNs."""
-    named = {
-        row.get("experiment") for part in ("rows", "extra_rows") for row in ours[part].values()
-    }
+def _without_row(ours: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of the experiments without a row, such as RPNs."""
+    used = {row.get("experiment") for part in ("rows", "extra_rows") for row in ours[part].values()}
     yield "Experiments behind these:"
-    yield from (f"    {name}" for name in ours["experiments"] if name not in named)
+    yield from (f"    {name}" for name in ours["experiments"] if name not in used)
 
 
 def _read(name: str) -> Mapping[str, Any]:
+    # Imported here, as the other subcommands need only the standard library for their help.
     yaml = importlib.import_module("yaml")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C takes a tenth of the time
+    # The loader in C takes a tenth of the time, but not every installation has it.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     content: Mapping[str, Any] = yaml.load((DATA / name).read_text(encoding="utf-8"), loader)
     return content

@@ -1,10 +1,10 @@
-"""Where ``maskrcnn_repro`` lies: what is read from its files needs no import of it, which takes seconds."""
+"""Location and version of ``maskrcnn_repro``, without importing it, which takes seconds."""
 
 import runpy
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "maskrcnn_repro"
-"""In a checkout, an editable install and a wheel alike, both packages share one folder."""
+"""In a checkout, an editable install and a wheel, both packages are in the same folder."""
 
 
 def version() -> str:

@@ -1,4 +1,4 @@
-"""Subcommands that measure and draw: ``benchmark`` and ``draw-sampling``."""
+"""Subcommands for measurements and drawings: ``benchmark`` and ``draw-sampling``."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ DRAW_EXAMPLES = """
 
 
 def add_benchmark_options(parser: Parser) -> None:
-    """Add one subcommand for each benchmark; ``benchmark`` of the parsed arguments is its name."""
+    """Add a subcommand for each benchmark, whose name is ``benchmark`` of the parsed arguments."""
     benchmarks = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     _add_backend_options(
         benchmarks.add_parser(

@@ -1,4 +1,4 @@
-"""Printing to a reader that may leave early, as ``head`` does."""
+"""Printing to a pipe whose reader may close it early, as ``head`` does."""
 
 import os
 import sys
@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 
 def while_read(start: Callable[[], int | None]) -> int:
-    """Return the status of a command that prints: what ``start`` returns, 0 for None or if its reader leaves."""
+    """Run a command that prints and return its exit status; 0 if the reader closes the pipe.
+
+    Args:
+        start: returns the status, or None for 0.
+    """
     try:
         status = start() or 0
         sys.stdout.flush()
@@ -17,5 +21,5 @@ def while_read(start: Callable[[], int | None]) -> int:
 
 
 def drop_stdout() -> None:
-    """Send what is printed from now on, and what is still in the buffer, to nowhere: it would fail at exit."""
+    """Discard further output, and what is still in the buffer, which Python would fail to flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

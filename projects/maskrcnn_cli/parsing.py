@@ -1,4 +1,4 @@
-"""What all subcommands share: their description, and a parser whose errors are one sentence."""
+"""Description of a subcommand, and an argument parser whose errors are one sentence."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NoReturn
 
 
 class UsageError(Exception):
-    """A command line that cannot be understood; the text is one sentence for the user."""
+    """A wrong command line; the text is one sentence for the user."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises UsageError instead of printing its usage and ending the process."""
+    """An ArgumentParser that raises UsageError instead of printing its usage and ending the process."""
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
@@ -29,11 +29,11 @@ class Command:
         name: as it is typed.
         summary: one line for the list of subcommands.
         example: one command line for that list.
-        runs: ``MODULE:FUNCTION`` of the arguments, which returns an exit status or None for 0. The function
-            is imported when the arguments have been understood.
+        runs: ``MODULE:FUNCTION`` to call with the parsed arguments; returns an exit status or None for 0.
+            Imported after parsing, because the import takes seconds.
         add_options: adds the arguments to a parser.
-        examples: end of the subcommand's own help; ``%(prog)s`` stands for the command.
-        parse: parses words; raises UsageError. It may set ``runs`` in its result to start something else.
+        examples: last part of the subcommand's help; ``%(prog)s`` is the command.
+        parse: parses the words of a command line; raises UsageError. It may replace ``runs`` in its result.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Command:
     parse: Callable[[Parser, Sequence[str]], argparse.Namespace] = Parser.parse_args
 
     def parser(self, prog: str | None = None) -> Parser:
-        """Return the parser with its options.
+        """Return the argument parser of the subcommand.
 
         Args:
             prog: the program's name in help and errors; by default ``maskrcnn NAME``.
@@ -61,23 +61,23 @@ class Command:
         return parser
 
     def arguments(self, words: Sequence[str], prog: str | None = None) -> argparse.Namespace:
-        """Return the parsed command line.
+        """Parse a command line.
 
         Args:
-            words: the arguments behind the subcommand.
+            words: the arguments after the subcommand.
             prog: see :meth:`parser`.
 
         Raises:
-            UsageError: they cannot be understood.
+            UsageError: the arguments are wrong.
         """
         return self.parse(self.parser(prog), words)
 
 
 def count(word: str) -> int:
-    """Return a number of an option, at least 1.
+    """Parse a positive integer: the ``type`` of an option.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: the word is something else.
     """
     number = int(word) if word.isdecimal() else 0
     if number < 1:
@@ -86,13 +86,13 @@ def count(word: str) -> int:
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return what stands before ``--`` and what stands behind it."""
-    place = words.index("--") if "--" in words else len(words)
-    return list(words[:place]), list(words[place + 1 :])
+    """Return the words before ``--`` and those after it."""
+    index = words.index("--") if "--" in words else len(words)
+    return list(words[:index]), list(words[index + 1 :])
 
 
 def unknown(what: str, name: str, allowed: Iterable[str]) -> UsageError:
-    """Return the error for a name that does not exist, with the nearest one that does."""
+    """Return the error for a name that does not exist; it suggests the most similar one."""
     near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UsageError(f"{what} {name!r} does not exist.{hint} There are {', '.join(allowed)}.")

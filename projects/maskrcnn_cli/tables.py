@@ -1,4 +1,4 @@
-"""Subcommands about the paper's tables: ``table``, ``experiment`` and ``list``."""
+"""Subcommands for the paper's tables: ``table``, ``experiment`` and ``list``."""
 
 from __future__ import annotations
 
@@ -103,18 +103,25 @@ def add_table_options(parser: Parser) -> None:
 
 
 def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Parse the words; without a table they ask for the list of all.
+    """Parse a command line of ``maskrcnn table``; without a table it lists all of them.
 
     Raises:
-        UsageError: options without a table, or the words cannot be understood.
+        UsageError: options without a table, or wrong arguments.
     """
     words, overrides = split_overrides(words)
     args = parser.parse_args(words)
     args.overrides = tuple(overrides)
     if not args.tables:
-        asked = [args.rows, args.weights, args.overlay, args.seeds, args.save_records, overrides]
-        asked += [args.plan, args.report, args.eval_only, args.kept, args.html]
-        if any(asked):
+        options: list[object] = [
+            args.rows,
+            args.weights,
+            args.overlay,
+            args.seeds,
+            args.save_records,
+            overrides,
+        ]
+        options += [args.plan, args.report, args.eval_only, args.kept, args.html]
+        if any(options):
             raise UsageError(f"Name a table first: {parser.prog} TABLE [--rows ROW …]; or all.")
         args.runs = LISTING
     if args.kept and not args.report:
@@ -134,10 +141,10 @@ def add_experiment_options(parser: Parser) -> None:
 
 
 def parse_experiment(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Parse the words; options may stand on both sides of EXPERIMENT and of KEY VALUE.
+    """Parse a command line of ``maskrcnn experiment``; options may come before or after EXPERIMENT.
 
     Raises:
-        UsageError: they cannot be understood.
+        UsageError: wrong arguments.
     """
     words, overrides = split_overrides(words)
     args = parser.parse_intermixed_args(words)
@@ -175,12 +182,13 @@ def add_list_options(parser: Parser) -> None:
 
 
 def parse_list(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Parse the words; what needs no model is listed without building any.
+    """Parse a command line of ``maskrcnn list``.
 
     Raises:
-        UsageError: they cannot be understood.
+        UsageError: wrong arguments.
     """
     args = parser.parse_args(words)
+    # Without these options no model is built, and PyTorch need not be imported.
     needs_models = args.sizes or args.train or args.output or args.compare is not None
     if not needs_models and args.experiments is None:
         args.runs = LISTING

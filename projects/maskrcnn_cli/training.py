@@ -1,4 +1,4 @@
-"""Subcommands that take a config: ``train``, ``eval`` and ``proposals``."""
+"""Subcommands with a config: ``train``, ``eval`` and ``proposals``."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def add_eval_options(parser: Parser) -> None:
         action="store_true",
         help="evaluate the last checkpoint in OUTPUT_DIR, whatever MODEL.WEIGHTS says",
     )
+    # One function runs `train` and `eval`.
     parser.set_defaults(eval_only=True)
     _add_process_options(parser)
     _add_pairs(parser)
@@ -78,12 +79,13 @@ def add_proposals_options(parser: Parser) -> None:
 
 
 def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Parse options and the ``KEY VALUE`` pairs behind them.
+    """Parse options and the ``KEY VALUE`` pairs after them.
 
     Raises:
-        UsageError: an option stands behind the first pair, or the words cannot be understood.
+        UsageError: an option after the first pair, or wrong arguments.
     """
     args = parser.parse_args(words)
+    # `argparse.REMAINDER` takes such an option for a config key.
     late = next((word for word in args.opts if word.startswith("--")), None)
     if late:
         raise UsageError(f"{late} must stand before the first KEY VALUE pair ({args.opts[0]} …).")
@@ -128,7 +130,7 @@ def _add_process_options(parser: Parser) -> None:
     parser.add_argument(
         "--machine-rank", type=int, default=0, metavar="K", help="which of them this is, from 0"
     )
-    # Not one port per user, as Detectron2 has it: with that, a user's second run on a machine fails.
+    # Not a port per user, as in Detectron2: a user's second run on a machine would fail.
     parser.add_argument(
         "--dist-url",
         default="auto",

@@ -69,18 +69,18 @@ def activate() -> Backend:
 
 
 def _choose() -> Backend:
-    wanted = os.environ.get(VARIABLE, "auto") or "auto"
-    if wanted not in CHOICES:
+    choice = os.environ.get(VARIABLE, "auto") or "auto"
+    if choice not in CHOICES:
         raise BackendError(
-            f"{VARIABLE}={wanted!r} is not one of {', '.join(CHOICES)}.{did_you_mean(wanted, CHOICES)}"
+            f"{VARIABLE}={choice!r} is not one of {', '.join(CHOICES)}.{did_you_mean(choice, CHOICES)}"
         )
     loaded = sys.modules.get("detectron2")
     if loaded is not None and getattr(loaded, "__file__", None):
-        return _keep_loaded(_describe(), wanted)
-    if wanted == "embedded":
+        return _keep_loaded(_describe(), choice)
+    if choice == "embedded":
         _prefer(embedded_path())
     elif not _is_installed():
-        if wanted == "installed":
+        if choice == "installed":
             raise BackendError(
                 f"{VARIABLE}=installed, but this Python ({sys.executable}) has no Detectron2: install it "
                 f"({INSTALL_PAGE}) or unset {VARIABLE} to use the embedded one."
@@ -88,7 +88,7 @@ def _choose() -> Backend:
         _append(embedded_path())
     # A broken installation raises its own error here: falling back would change numbers unnoticed.
     importlib.import_module("detectron2")
-    return _keep_loaded(_describe(), wanted)
+    return _keep_loaded(_describe(), choice)
 
 
 def _is_installed() -> bool:
@@ -121,10 +121,10 @@ def _prefer(folder: Path) -> None:
     importlib.invalidate_caches()
 
 
-def _keep_loaded(backend: Backend, wanted: str) -> Backend:
-    if wanted not in ("auto", backend.name):
+def _keep_loaded(backend: Backend, choice: str) -> Backend:
+    if choice not in ("auto", backend.name):
         raise BackendError(
-            f"{VARIABLE}={wanted}, but `import detectron2` gave the {backend} at {backend.location}; "
+            f"{VARIABLE}={choice}, but `import detectron2` gave the {backend} at {backend.location}; "
             "import maskrcnn_repro before detectron2 and take that folder off PYTHONPATH."
         )
     return backend

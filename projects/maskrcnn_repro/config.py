@@ -170,11 +170,11 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     for path in (Path(name), own):
         if path.is_file():
             return path
-    known = sorted(str(p.relative_to(configs_folder())) for p in configs_folder().rglob("*.yaml"))
-    close = did_you_mean(os.path.relpath(own, configs_folder()), known)
+    names = sorted(str(p.relative_to(configs_folder())) for p in configs_folder().rglob("*.yaml"))
+    close = did_you_mean(os.path.relpath(own, configs_folder()), names)
     raise ConfigError(
         f"Config file {str(name)!r} does not exist.{close} The project's own lie in {configs_folder()}: "
-        f"{_counts(known)}."
+        f"{_counts(names)}."
     )
 
 
@@ -219,8 +219,8 @@ def _chain(path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         raise ConfigError(f"Config file {path} holds no keys, but a {type(tree).__name__}.")
     base = tree.pop("_BASE_", None)
     tree = spelled_today(tree) if is_earlier(tree) else tree
-    for one in [base] if isinstance(base, str) else base or []:
-        yield from _chain(_find_base(path, one))
+    for name in [base] if isinstance(base, str) else base or []:
+        yield from _chain(_find_base(path, name))
     yield path, tree
 
 
@@ -239,10 +239,10 @@ def _named_plugins(
     trees: Sequence[tuple[Path, dict[str, Any]]], opts: Sequence[str]
 ) -> tuple[str, ...]:
     """Return what PLUGINS will be when all is merged; plug-ins add keys, so they come before that."""
-    given = [(str(file), tree["PLUGINS"]) for file, tree in trees if "PLUGINS" in tree]
+    values = [(str(file), tree["PLUGINS"]) for file, tree in trees if "PLUGINS" in tree]
     pairs = zip(opts[::2], opts[1::2], strict=True)
-    given += [("command line", value) for key, value in pairs if key == "PLUGINS"]
-    source, value = given[-1] if given else ("", ())
+    values += [("command line", value) for key, value in pairs if key == "PLUGINS"]
+    source, value = values[-1] if values else ("", ())
     probe = CfgNode({"PLUGINS": ()})
     try:
         probe.merge_from_list(["PLUGINS", value])
@@ -288,14 +288,14 @@ def _check_keys(tree: dict[str, Any], cfg: CfgNode, source: str, prefix: str = "
 
 
 def _check_key(name: str, cfg: CfgNode, source: str) -> None:
-    if value_of(cfg, name) is not None or name in (known := set(leaf_keys(cfg))):
+    if value_of(cfg, name) is not None or name in (keys := set(leaf_keys(cfg))):
         return
     # Keys are long and share prefixes: the last word tells more than the whole.
     last = name.rpartition(".")[2]
-    same_parent = [k for k in known if k.rpartition(".")[0] == name.rpartition(".")[0]]
-    hint = did_you_mean(name, same_parent) or did_you_mean(name, known)
+    same_parent = [k for k in keys if k.rpartition(".")[0] == name.rpartition(".")[0]]
+    hint = did_you_mean(name, same_parent) or did_you_mean(name, keys)
     if not hint:
-        ends = {k.rpartition(".")[2]: k for k in sorted(known)}
+        ends = {k.rpartition(".")[2]: k for k in sorted(keys)}
         hint = did_you_mean(last, ends)
     raise ConfigError(f"Config key {name!r} ({source}) does not exist.{hint}")
 

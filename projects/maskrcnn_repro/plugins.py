@@ -1,8 +1,8 @@
-"""Plug-ins: modules of other packages that bring heads, RoI operations, losses, models or data sets.
+"""Plug-ins: modules of other packages that add heads, RoI operations, losses, models or data sets.
 
-A plug-in registers its parts when it is imported, as this package does; a function ``add_config(cfg)`` in
-it may add config keys. It is found where a package is merely installed, by an entry point of the group
-``maskrcnn_repro.plugins`` that names the module, or where the config names the module in ``PLUGINS``.
+A plug-in registers its parts when it is imported; its function ``add_config(cfg)``, if any, adds config keys.
+An installed package announces its plug-in by an entry point of the group ``maskrcnn_repro.plugins`` that
+names the module; any other module can be named in the config key ``PLUGINS``.
 
 Plug-ins are loaded with a config and again at the start of every process of a run: registrations are not
 inherited by spawned processes, and a broken plug-in must not break ``import maskrcnn_repro``.
@@ -25,20 +25,20 @@ from detectron2.config import CfgNode
 
 GROUP = "maskrcnn_repro.plugins"
 VARIABLE = "MASKRCNN_REPRO_PLUGINS"
-"""Set to 0, this environment variable leaves installed plug-ins out; those of PLUGINS still load."""
+"""Environment variable; 0 turns installed plug-ins off, those of PLUGINS are still loaded."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A module that registers something."""
+    """A module that registers parts of models or data sets, and the package that it belongs to."""
 
     module: str
     distribution: str | None
-    """Name of the installed package that the module is part of; None for a file on the search path."""
+    """Name of the installed package with the module; None for a file on the search path."""
     version: str | None
-    """Of that package."""
+    """Version of that package."""
     announced: bool
-    """Whether an entry point names the module; else the config does."""
+    """Whether an entry point names the module, rather than the config."""
 
     def __str__(self) -> str:
         package = f"{self.distribution} {self.version}" if self.distribution else "no package"
@@ -48,10 +48,11 @@ class Plugin:
         """Import the module.
 
         Raises:
-            PluginError: there is no such module, or whatever its import raises, the end of the process too.
+            PluginError: there is no such module, or its import raises anything, ``SystemExit`` included.
         """
         try:
             importlib.import_module(self.module)
+        # SystemExit, too: a plug-in must not end the process without being named.
         except (Exception, SystemExit) as error:
             raise PluginError(f"{self} {self._reason(error)}") from error
 
@@ -59,7 +60,7 @@ class Plugin:
         """Let the loaded module add its config keys, if it has any.
 
         Raises:
-            PluginError: whatever the module's ``add_config`` raises.
+            PluginError: the module's ``add_config`` raises anything, ``SystemExit`` included.
         """
         add_config = getattr(sys.modules[self.module], "add_config", None)
         if add_config is None:
@@ -71,81 +72,83 @@ class Plugin:
 
     def _reason(self, error: BaseException) -> str:
         if isinstance(error, ModuleNotFoundError) and _is_parent(error.name, self.module):
-            known = [plugin.module for plugin in installed_plugins()]
+            installed = [plugin.module for plugin in installed_plugins()]
             return (
-                f"cannot be found.{did_you_mean(self.module, known)} Install its package, or put the "
-                f"folder of the module on PYTHONPATH. Installed plug-ins: {', '.join(known) or 'none'}."
+                f"cannot be found.{did_you_mean(self.module, installed)} Install its package, or put the "
+                f"folder of the module on PYTHONPATH. Installed plug-ins: {', '.join(installed) or 'none'}."
             )
         if isinstance(error, SystemExit):
             reason = f"ends the process: sys.exit({error.code!r})"
         else:
-            # Of fvcore's registries and Detectron2's catalogs, which say what is taken.
+            # fvcore's registries and Detectron2's catalogs say this, and name what is registered twice.
             taken = "already registered" in str(error)
             fault = "registers a name that is taken" if taken else "fails"
             reason = f"{fault}: {type(error).__name__}: {error}"
         way_out = f"set {VARIABLE}=0" if self.announced else "take it out of PLUGINS"
-        return f"{reason}{self._place(error)}. Mend it, or {way_out} to run without it."
+        return f"{reason}{self._location(error)}. Mend it, or {way_out} to run without it."
 
-    def _place(self, error: BaseException) -> str:
+    def _location(self, error: BaseException) -> str:
         """Return file and line of the plug-in's own code that raised ``error``."""
-        places = [
+        locations = [
             f" ({frame.f_code.co_filename}:{line})"
             for frame, line in traceback.walk_tb(error.__traceback__)
             if _is_parent(self.module, frame.f_globals.get("__name__", ""))
         ]
-        return places[-1] if places else ""  # a SyntaxError tells it itself
+        # A SyntaxError has no frame in the plug-in, and its message has the line.
+        return locations[-1] if locations else ""
 
 
 _loaded: dict[str, Plugin] = {}
 
 
-def load_plugins(named: Sequence[str] = ()) -> tuple[Plugin, ...]:
+def load_plugins(modules: Sequence[str] = ()) -> tuple[Plugin, ...]:
     """Import the installed plug-ins, in the order of their modules' names, then those of the config.
 
-    A plug-in that is loaded already is not loaded again.
+    Plug-ins that are loaded already are skipped.
 
     Args:
-        named: value of the config key ``PLUGINS``.
+        modules: value of the config key ``PLUGINS``.
 
     Returns:
-        All of these plug-ins.
+        All of these plug-ins, those included that were loaded before.
 
     Raises:
         PluginError: one of them cannot be imported.
     """
-    wanted = [] if _is_switched_off() else [*installed_plugins()]
-    announced = {plugin.module for plugin in wanted}
-    others = [module for module in dict.fromkeys(named) if module not in announced]
-    wanted += [_loaded.get(module) or _named(module) for module in others]
-    for plugin in wanted:
+    plugins = [] if _is_switched_off() else [*installed_plugins()]
+    announced = {plugin.module for plugin in plugins}
+    # dict.fromkeys: without repetitions, in the config's order.
+    others = [module for module in dict.fromkeys(modules) if module not in announced]
+    plugins += [_loaded.get(module) or _plugin_of(module) for module in others]
+    for plugin in plugins:
         if plugin.module not in _loaded:
             plugin.load()
             _loaded[plugin.module] = plugin
-    return tuple(wanted)
+    return tuple(plugins)
 
 
 def loaded_plugins() -> tuple[Plugin, ...]:
-    """Return the plug-ins that this process has loaded, which is part of every result."""
+    """Return the plug-ins that this process has loaded; every result names them."""
     return tuple(_loaded.values())
 
 
 def installed_plugins() -> tuple[Plugin, ...]:
     """Return the plug-ins that installed packages announce, in the order of their modules' names."""
-    return _announced(tuple(sys.path))
+    return _installed_on(tuple(sys.path))
 
 
+# Cached, as reading the entry points takes milliseconds; by sys.path, as it decides which there are.
 @cache
-def _announced(path: tuple[str, ...]) -> tuple[Plugin, ...]:
-    """Return the plug-ins of the packages on ``path``, which is ``sys.path``: reading them takes milliseconds."""
-    found = {
+def _installed_on(path: tuple[str, ...]) -> tuple[Plugin, ...]:
+    plugins = {
         point.module: Plugin(point.module, point.dist.name, point.dist.version, announced=True)
         for point in importlib.metadata.entry_points(group=GROUP)
         if point.dist is not None
     }
-    return tuple(found[module] for module in sorted(found))
+    return tuple(plugins[module] for module in sorted(plugins))
 
 
-def _named(module: str) -> Plugin:
+def _plugin_of(module: str) -> Plugin:
     package = module.partition(".")[0]
     owners = importlib.metadata.packages_distributions().get(package, [None])
     version = owners[0] and importlib.metadata.version(owners[0])

@@ -16,7 +16,7 @@ from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.html import Shown, write_page
-from maskrcnn_repro.tables.report.readme import BEGIN, END
+from maskrcnn_repro.tables.report.readme import BEGIN, END, FINDINGS
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting
 from maskrcnn_repro.tables.runs.zoo import zoo_stage
@@ -29,6 +29,8 @@ from tests.helpers.kept_results import FILES, RESULTS
 from tests.helpers.paths import STORED
 
 FOLDER = STORED / "golden"
+PAGES = (Path("README.md"), FINDINGS)
+"""Files between whose marks results are written."""
 NUMBERS = FOLDER / "numbers.json"
 OUTCOMES = ("holds", "fails", "undecided", "missing")
 
@@ -120,7 +122,9 @@ class Scene:
             replaced["_page"] = lambda *args: 0
         for name, value in replaced.items():
             monkeypatch.setattr(cli, name, value)
-        (folder / "README.md").write_text(f"# A title\n\n{BEGIN}\n{END}\n\nThe end.\n")
+        (folder / FINDINGS).parent.mkdir()
+        for file in PAGES:
+            (folder / file).write_text(f"# A title\n\n{BEGIN}\n{END}\n\nThe end.\n")
 
     def add(self, name, seed, offsets, **changed):
         """Write a finished run with these detections."""
@@ -143,7 +147,8 @@ class Scene:
         assert status == 0, console.getvalue()
         paths = [*self.folder.glob("output/*/tables/*"), *self.folder.rglob("results/**/*.*")]
         texts = {str(p.relative_to(self.folder)): p.read_text(encoding="utf-8") for p in paths}
-        texts["README.md"] = (self.folder / "README.md").read_text(encoding="utf-8")
+        for file in PAGES:
+            texts[str(file)] = (self.folder / file).read_text(encoding="utf-8")
         texts["console.txt"] = console.getvalue().replace(f"{self.folder}/", "")
         for file in self.folder.glob("output/*/report.html"):
             text = without_pictures(file.read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
 """The paper's findings as data: they hold in the paper, their gaps follow from its numbers."""
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables import claims, find_row
-from maskrcnn_repro.tables.paper.claims import parse_claim
+from maskrcnn_repro.tables.paper.claims import claims, parse_claim
 from maskrcnn_repro.tables.paper.data_file import Node
+from maskrcnn_repro.tables.paper.numbers import find_row
 
 import numpy as np
 import pytest

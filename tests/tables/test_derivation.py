@@ -2,9 +2,9 @@
 
 from maskrcnn_repro.config import configs_folder
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables import experiments
 from maskrcnn_repro.tables.paper.data_file import FOLDER
 from maskrcnn_repro.tables.paper.derivation import base_of, config_of, family_of, varied_keys
+from maskrcnn_repro.tables.paper.experiments import experiments
 
 import pytest
 import yaml

@@ -1,7 +1,7 @@
 """What is told of an experiment: rows, config, baseline, stages, command, and the header of its config."""
 
-from maskrcnn_repro.tables import experiments, find_experiment
 from maskrcnn_repro.tables.paper.description import as_markdown, describe
+from maskrcnn_repro.tables.paper.experiments import experiments, find_experiment
 
 import pytest
 

@@ -5,9 +5,15 @@ import sys
 
 from maskrcnn_repro.config import leaf_keys
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables import experiment_config, experiments, find_experiment, stages, tables
 from maskrcnn_repro.tables.paper.data_file import Node
-from maskrcnn_repro.tables.paper.experiments import parse_experiments
+from maskrcnn_repro.tables.paper.experiments import (
+    experiment_config,
+    experiments,
+    find_experiment,
+    parse_experiments,
+    stages,
+)
+from maskrcnn_repro.tables.paper.numbers import tables
 
 import pytest
 

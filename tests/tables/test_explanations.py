@@ -30,16 +30,16 @@ def test_it_stands_beside_its_outcome_at_its_level():
 
 
 def test_console_and_markdown_tell_it():
-    told = "warp-like-pool fails, as we see it: Few cells. What would tell: Larger images."
+    told = "warp-like-pool: fails. Hypothesis: Few cells. Deciding run: Larger images."
     claim = claims()["warp-like-pool"]
     asked = claim.id, claim.statement, claim.rows, claim.quantity, claim.direction, claim.margin
     elsewhere = Verdict(*asked, claim.paper_gap, "fails", 4.0)
     here = replace(elsewhere, explanation=Explanation("Few cells.", "Larger images."))
     assert explained([here, elsewhere]) == [told]
     assert claims_markdown([here]).endswith(f"\n\n- {told}")
-    assert "as we see it" not in claims_markdown([elsewhere])
+    assert "Hypothesis" not in claims_markdown([elsewhere])
     shrank = replace(here, explanation=replace(here.explanation, told="The gap shrank."))
-    assert explained([shrank]) == [f"{told} It told: The gap shrank."]
+    assert explained([shrank]) == [f"{told} Result: The gap shrank."]
     # What earlier versions saved has no such keys.
     tree = to_json(here)
     del tree["explanation"]["told"]

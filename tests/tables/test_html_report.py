@@ -278,7 +278,7 @@ def test_a_kept_report_says_where_and_that_nothing_is_kept_to_draw(runs):
     )
     assert page.attributes("img") == []
     assert "Left out" not in text
-    assert "r50-c4-roipool" in " ".join(page.text_of("summary"))
+    assert "r50_c4_roipool" in " ".join(page.text_of("summary"))
 
 
 def test_curves_and_pictures_of_other_runs_are_said_to_be_theirs(runs, truth):

@@ -2,8 +2,8 @@
 
 from maskrcnn_repro.config import configs_folder, leaf_keys
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables import experiment_config, experiments
 from maskrcnn_repro.tables.paper.derivation import FAMILIES
+from maskrcnn_repro.tables.paper.experiments import experiment_config, experiments
 
 import pytest
 

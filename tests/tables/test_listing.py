@@ -4,11 +4,12 @@ import json
 from dataclasses import replace
 
 from maskrcnn_repro.data.proposals.store import ProposalStore
-from maskrcnn_repro.tables import experiment_config, experiments, find_experiment, find_table
 from maskrcnn_repro.tables.models.comparison import PEERS, as_table, compare
 from maskrcnn_repro.tables.models.listing import lines, remarks
 from maskrcnn_repro.tables.models.short_training import ITERATIONS, train_briefly
 from maskrcnn_repro.tables.models.tiny_data import IMAGES, PROPOSALS, SIDE, write_tiny_data
+from maskrcnn_repro.tables.paper.experiments import experiment_config, experiments, find_experiment
+from maskrcnn_repro.tables.paper.numbers import find_table
 
 import pytest
 import yaml

@@ -1,9 +1,15 @@
 """The paper's numbers as data: consistent with themselves, and refused where they are wrong."""
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables import find_row, find_table, metrics, tables
 from maskrcnn_repro.tables.paper.data_file import Node, read_data
-from maskrcnn_repro.tables.paper.numbers import parse, parse_uses
+from maskrcnn_repro.tables.paper.numbers import (
+    find_row,
+    find_table,
+    metrics,
+    parse,
+    parse_uses,
+    tables,
+)
 
 import pytest
 

@@ -7,7 +7,7 @@ import sys
 
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables import find_table
+from maskrcnn_repro.tables.paper.numbers import find_table
 from maskrcnn_repro.tables.paper.selection import select
 from maskrcnn_repro.tables.runs import runner as runner_module
 from maskrcnn_repro.tables.runs.plan import plan

@@ -8,8 +8,13 @@ from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.config import keys_in, leaf_keys, load_config
 from maskrcnn_repro.engine.checks import check_config
 from maskrcnn_repro.errors import ConfigError, TableError
-from maskrcnn_repro.tables import experiment_config, find_experiment, find_table
-from maskrcnn_repro.tables.paper.experiments import overlays, stages
+from maskrcnn_repro.tables.paper.experiments import (
+    experiment_config,
+    find_experiment,
+    overlays,
+    stages,
+)
+from maskrcnn_repro.tables.paper.numbers import find_table
 from maskrcnn_repro.tables.runs.overlays import check_keys
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting

@@ -11,8 +11,10 @@ from maskrcnn_repro.tables.report.kept import scrubbed
 from maskrcnn_repro.tables.report.readme import (
     BEGIN,
     END,
+    FINDINGS,
     NOTHING,
     main,
+    readme_block,
     results_block,
     split_readme,
 )
@@ -68,8 +70,10 @@ def fake(tmp_path, monkeypatch):
     made.results = tmp_path / "checkout/results"
     made.kept = made.results / "paper" / maskrcnn_repro.BACKEND.name
     made.readme = tmp_path / "checkout/README.md"
-    made.readme.parent.mkdir()
-    made.readme.write_text(f"# A title\n\n{BEGIN}\n{END}\n\nThe end.\n")
+    made.findings = tmp_path / "checkout/docs/findings.md"
+    made.findings.parent.mkdir(parents=True)
+    for file in (made.readme, made.findings):
+        file.write_text(f"# A title\n\n{BEGIN}\n{END}\n\nThe end.\n")
     return made
 
 
@@ -90,12 +94,14 @@ def save(fake, *words):
 
 
 def test_the_readme_of_this_checkout_is_what_its_results_give():
-    _, block, _ = split_readme(ROOT / "README.md")
-    assert block == results_block(ROOT / "results"), "run scripts/update_readme.py"
+    for file, block in ((ROOT / "README.md", readme_block), (ROOT / FINDINGS, results_block)):
+        _, text, _ = split_readme(file)
+        assert text == block(ROOT / "results"), "run scripts/update_readme.py"
 
 
 def test_no_results_are_said_to_be_none(tmp_path):
     assert results_block(tmp_path / "results") == NOTHING
+    assert readme_block(tmp_path / "results") == NOTHING
 
 
 def test_a_report_prints_its_claims_and_keeps_them(fake, capsys):
@@ -142,9 +148,21 @@ def test_records_are_kept_with_their_origin_and_without_folders(fake):
         assert str(fake.setting.root) not in path.read_text()
 
 
-def test_the_readme_says_what_was_measured_where(fake):
+def test_the_readme_shows_the_papers_rows_alone(fake):
     run(fake)
     head, block, tail = split_readme(fake.readme)
+    assert (head, tail) == ("# A title\n\n", "\n\nThe end.\n")
+    assert block == readme_block(fake.results)
+    assert [line.split("|")[1].strip() for line in block.splitlines() if line[:1] == "|"][2:] == [
+        "Model a",
+        "Model b",
+    ]
+    assert block.endswith("Of 2 claims: holds 1, fails 0, undecided 0, missing 1.")
+
+
+def test_the_page_of_findings_says_what_was_measured_where(fake):
+    run(fake)
+    head, block, tail = split_readme(fake.findings)
     assert (head, tail) == ("# A title\n\n", "\n\nThe end.\n")
     assert block == results_block(fake.results)
     backend = f"{maskrcnn_repro.BACKEND.name} Detectron2 0.6"
@@ -161,7 +179,7 @@ def test_the_readme_says_what_was_measured_where(fake):
     assert "| Model c" not in block
     cells = [" ".join(line.split()) for line in block.splitlines()]
     assert "| Model b | 33.5 | 70.0 ± 0.0 | +60.0 [+60.0, +60.0] 95 % |" in cells
-    assert f"[2c](results/paper/{maskrcnn_repro.BACKEND.name}/tables/2c.md) (4 minutes)" in block
+    assert f"[2c](../results/paper/{maskrcnn_repro.BACKEND.name}/tables/2c.md) (4 minutes)" in block
 
 
 def test_another_backend_and_a_trial_have_sections_of_their_own(fake):

@@ -2,8 +2,8 @@
 
 import functools
 
-from maskrcnn_repro.tables import experiment_config, experiments, find_experiment
 from maskrcnn_repro.tables.models.sizes import build_on_meta, roi_counts, size_of
+from maskrcnn_repro.tables.paper.experiments import experiment_config, experiments, find_experiment
 
 import pytest
 

@@ -11,7 +11,7 @@ from maskrcnn_repro.visualization.sheet import (
     ground_truth,
     pick,
     predicted,
-    shortened,
+    shorten,
     write_sheet,
 )
 
@@ -190,8 +190,8 @@ def test_a_crowded_image_shows_masks_without_boxes():
 
 
 def test_long_names_are_shortened_in_the_middle():
-    assert shortened("cat.png", "   3 objects", 400) == "cat.png   3 objects"
-    short = shortened("a" * 50 + "b" * 50 + ".png", "   3 objects", 400)
+    assert shorten("cat.png", "   3 objects", 400) == "cat.png   3 objects"
+    short = shorten("a" * 50 + "b" * 50 + ".png", "   3 objects", 400)
     assert short.startswith("aaa")
     assert "…" in short
     assert short.endswith("b.png   3 objects")

@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, and the reproducible weights and scenes that they run on."""
+"""Benchmarks of speed and memory, and the reproducible weights and scenes that they use."""

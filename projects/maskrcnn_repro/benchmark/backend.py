@@ -1,7 +1,7 @@
-"""The embedded Detectron2 against an installed one: time of a training step and of inference, and memory.
+"""Benchmark of the embedded Detectron2 against an installed one: training step, inference and peak memory.
 
-Three long-lived processes (installed, installed once more, embedded) are asked in turns, so that whatever
-else the machine does meets all of them. The two installed ones show what the measurement itself can tell.
+Three long-lived processes (installed, installed again, embedded) are timed in turns, so that other load on
+the machine affects all of them. The ratio of the two installed ones shows the measurement's own error.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +17,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from maskrcnn_repro._backend import VARIABLE
-from maskrcnn_repro._location import SEARCH_PATH
-from maskrcnn_repro.benchmark.statistics import ratio_of_medians
+from maskrcnn_repro.benchmark.processes import BenchmarkError, environment
+from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 from maskrcnn_repro.benchmark.worker import Task
-from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.utils.provenance import machine
 
 from tabulate import tabulate
@@ -32,21 +30,22 @@ MIN_PAIRS = 2
 MIN_DETECTIONS = 50
 T = TypeVar("T")
 TIMED = {"train": "training step", "infer": "inference"}
-
-
-class BenchmarkError(UserError):
-    """A process of the benchmark failed, or the backends do not compute the same."""
+"""Request to a worker -> label in the table."""
 
 
 @dataclass
 class Child:
-    """A running worker."""
+    """A running worker process (:mod:`maskrcnn_repro.benchmark.worker`)."""
 
     name: str
     process: subprocess.Popen[str]
 
     def ask(self, request: Any) -> Any:
-        """Send one request and return its answer."""
+        """Send a request and return the answer.
+
+        Raises:
+            BenchmarkError: the worker has ended.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         try:
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure all models, print the table and write the JSON file.
 
     Raises:
-        BenchmarkError: a process failed, or the backends do not compute the same.
+        BenchmarkError: a process failed, or the backends detect different objects.
     """
     if args.pairs < MIN_PAIRS:
         raise BenchmarkError(f"--pairs is {args.pairs}; an interval needs at least {MIN_PAIRS}.")
@@ -90,24 +89,24 @@ def run(args: argparse.Namespace) -> None:
 
 
 def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any]:
-    """Return seconds, ratios, peak memory (bytes) and origins for one model."""
+    """Return seconds, ratios, peak memory (bytes) and origins of one model in all workers."""
     with ExitStack() as stack:
         children = [stack.enter_context(started(name, pythons[name], task)) for name in WORKERS]
         built = {child.name: child.ask(asdict(task)) for child in children}
         check_same(built)
         seconds: dict[str, dict[str, list[float]]] = {
-            what: {name: [] for name in WORKERS} for what in TIMED
+            request: {name: [] for name in WORKERS} for request in TIMED
         }
         for turn in tqdm(range(pairs + 1), desc=task.model, unit="round"):
             for child in rotated(children, turn):
-                for what, times in seconds.items():
-                    taken = child.ask(what)
+                for request, times in seconds.items():
+                    duration = child.ask(request)
                     if turn:  # the first round warms up
-                        times[child.name].append(taken)
+                        times[child.name].append(duration)
         peak = {child.name: child.ask("peak_memory") for child in children}
     return {
         "workers": built,
-        **{what: summary(times) for what, times in seconds.items()},
+        **{request: summary(times) for request, times in seconds.items()},
         "peak_memory": {
             "bytes": peak,
             "ratio": peak["embedded"] / peak["installed"],
@@ -118,54 +117,50 @@ def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any
 
 @contextmanager
 def started(name: str, python: str, task: Task) -> Iterator[Child]:
-    """Start a worker and end it at the end."""
-    path = [str(SEARCH_PATH), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {
-        VARIABLE: name.split()[0],
-        "PYTHONPATH": os.pathsep.join(filter(None, path)),
-        "PYTHONWARNINGS": "ignore",
-        "OMP_NUM_THREADS": str(task.threads),
-    }
+    """Run a worker within the block."""
+    variables = {VARIABLE: name.split()[0], "OMP_NUM_THREADS": str(task.threads)}
     command = [python, "-m", "maskrcnn_repro.benchmark.worker"]
     pipe = subprocess.PIPE
     try:
-        process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
+        process = subprocess.Popen(
+            command, env=environment(**variables), stdin=pipe, stdout=pipe, text=True
+        )
     except OSError as error:
         raise BenchmarkError(f"Cannot start {python}: {error.strerror}.") from error
     try:
         yield Child(name, process)
     finally:
         process.kill()
-        process.communicate()
+        process.communicate()  # closes the pipes and waits for the end
 
 
 def rotated(children: Sequence[T], turn: int) -> list[T]:
-    """Return the children in another order each turn: every one is first, middle and last as often."""
+    """Return the children rotated by ``turn``, so that each is first, middle and last equally often."""
     start = turn % len(children)
     return [*children[start:], *children[:start]]
 
 
 def check_same(built: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise BenchmarkError unless all workers find the same, and enough, in the image."""
+    """Raise BenchmarkError unless all workers detect the same objects in the image, and enough of them."""
     reference = built["installed"]
     if reference["detections"] < MIN_DETECTIONS:
         raise BenchmarkError(
             f"Only {reference['detections']} detections, {MIN_DETECTIONS} are needed for a fair "
             "inference; give a larger --size."
         )
-    for name, other in built.items():
-        same_count = other["detections"] == reference["detections"]
-        difference = abs(other["score_sum"] / reference["score_sum"] - 1)
+    for name, facts in built.items():
+        same_count = facts["detections"] == reference["detections"]
+        difference = abs(facts["score_sum"] / reference["score_sum"] - 1)
         if not same_count or difference > 1e-3:
             raise BenchmarkError(
-                f"The {name} worker finds {other['detections']} objects with a score sum of "
-                f"{other['score_sum']:.4f}, the installed one {reference['detections']} with "
+                f"The {name} worker finds {facts['detections']} objects with a score sum of "
+                f"{facts['score_sum']:.4f}, the installed one {reference['detections']} with "
                 f"{reference['score_sum']:.4f}."
             )
 
 
 def summary(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
-    """Return the medians, the ratios with their intervals, and the timings themselves."""
+    """Return the medians, the ratios with their intervals, and all timings of one request."""
     return {
         "median_seconds": {name: statistics.median(times) for name, times in seconds.items()},
         "ratio": asdict(ratio_of_medians(seconds["embedded"], seconds["installed"])),
@@ -175,18 +170,18 @@ def summary(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a table: one line for each model and quantity, ratios with their 95 % intervals."""
+    """Return a text table with one line per model and quantity; ratios have 95 % intervals."""
     rows = []
     for model, result in results.items():
-        for what, label in TIMED.items():
-            medians = result[what]["median_seconds"]
+        for request, label in TIMED.items():
+            medians = result[request]["median_seconds"]
             rows.append(
                 [
                     f"{model} {label}",
                     f"{medians['installed']:.3f} s",
                     f"{medians['embedded']:.3f} s",
-                    _interval(result[what]["ratio"]),
-                    _interval(result[what]["itself"]),
+                    format_ratio(result[request]["ratio"], 3),
+                    format_ratio(result[request]["itself"], 3),
                 ]
             )
         memory = result["peak_memory"]
@@ -202,7 +197,3 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
         )
     headers = ["", "installed", "embedded", "embedded / installed", "installed / itself"]
     return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
-
-
-def _interval(ratio: Mapping[str, float]) -> str:
-    return f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]"

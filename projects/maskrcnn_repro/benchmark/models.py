@@ -1,7 +1,7 @@
-"""The models that are compared: the paper's architectures at Detectron2's settings.
+"""The models of the benchmarks: the paper's architectures with Detectron2's settings.
 
-They are written as differences from ``detectron2.config.get_cfg()`` with none of this project's keys, so
-that both backends build them from their own code alone.
+Configs are differences from ``detectron2.config.get_cfg()`` without this project's keys, so that both
+backends build the models from their own code only.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def config(name: str, overrides: Mapping[str, Any] | None = None) -> CfgNode:
 
 
 def gains(cfg: CfgNode) -> dict[str, float]:
-    """Return the factors for :func:`recipe.fill` that give sane losses and plenty of detections."""
+    """Return the factors for :func:`recipe.fill` that lead to finite losses and many detections."""
     factors = {
-        # Pixels enter as deviations from the mean of about 60, unless PIXEL_STD divides them.
+        # Deviations of pixels from their mean are about 60, unless PIXEL_STD divides them.
         "stem.conv1.weight": 1 / 64 if cfg.MODEL.PIXEL_STD[0] == 1 else 1.0,
-        # The sum of residuals must not grow from block to block.
+        # Activations must not grow from residual block to residual block.
         "conv3.norm": 0.2,
         "rpn_head.objectness_logits": 0.5,
         "rpn_head.anchor_deltas": 0.15,
@@ -99,7 +99,7 @@ def gains(cfg: CfgNode) -> dict[str, float]:
         "box_predictor.bbox_pred": 0.5,
         "mask_head.predictor": 0.5,
     }
-    # What the heads receive has a root mean square of about 1 after these factors.
+    # With these factors the inputs of the heads have a root mean square of about 1.
     if "fpn" in cfg.MODEL.BACKBONE.NAME:
         return factors | {"fpn_output": 0.12 if cfg.MODEL.RESNETS.DEPTH == 50 else 0.0075}
     if cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeads":

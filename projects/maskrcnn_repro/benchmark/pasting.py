@@ -1,7 +1,7 @@
-"""Masks from their boxes to RLE: ours beside Detectron2's pasting and its evaluator's encoding, in one run.
+"""Benchmark of mask pasting to RLE: this project's against Detectron2's pasting and its evaluator's encoding.
 
-Both are timed in turns on the same masks, and must give the same bytes. Ratios are theirs over ours: above 1
-ours takes less.
+Both are timed in turns on the same masks, and must give the same RLEs. Ratios are Detectron2's time over
+ours: above 1 ours is faster.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from maskrcnn_repro._location import SEARCH_PATH
 from maskrcnn_repro.benchmark import roi_memory
-from maskrcnn_repro.benchmark.statistics import ratio_of_medians
-from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.benchmark.processes import BenchmarkError, run_module
+from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 from maskrcnn_repro.modeling.paste import paste_to_rles
 from maskrcnn_repro.modeling.rle import RLE
 from maskrcnn_repro.utils.files import write_text
@@ -41,15 +38,11 @@ CELLS = 28
 MIN_ROUNDS = 2
 
 
-class BenchmarkError(UserError):
-    """The benchmark cannot be run as asked, or the two do not give the same."""
-
-
 def run(args: argparse.Namespace) -> None:
     """Measure all sizes, print the table and write the JSON file.
 
     Raises:
-        BenchmarkError: numbers too small to measure, or different pixels.
+        BenchmarkError: too few rounds or masks, a process failed, or the masks differ.
     """
     if args.rounds < MIN_ROUNDS or args.masks < 1:
         raise BenchmarkError(
@@ -73,9 +66,9 @@ def run(args: argparse.Namespace) -> None:
 
 
 def scene(size: tuple[int, int], count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return masks, (count, 28, 28) in [0, 1], and their boxes, (count, 4) in pixels of an image.
+    """Return random masks, (count, 28, 28) in [0, 1], and boxes, (count, 4) xyxy in pixels of the image.
 
-    Outlines are rough discs; a box has between 5 and 65 % of each side of the image.
+    Masks are rough discs; sides of boxes are 5 to 65 % of those of the image.
     """
     generator = torch.Generator().manual_seed(0)
     row = torch.linspace(-1, 1, CELLS)
@@ -89,10 +82,10 @@ def scene(size: tuple[int, int], count: int) -> tuple[torch.Tensor, torch.Tensor
 
 
 def measure(size: tuple[int, int], count: int, rounds: int) -> dict[str, Any]:
-    """Return seconds of all rounds, their ratio, and peak bytes (where the system tells).
+    """Return seconds of all rounds, their ratio, and peak bytes (if the system can measure them).
 
     Raises:
-        BenchmarkError: the two do not give the same bytes.
+        BenchmarkError: the two give different RLEs, or the process that measures memory failed.
     """
     contenders = contenders_for(size, count)
     if contenders["ours"]() != contenders["detectron2"]():
@@ -106,12 +99,15 @@ def measure(size: tuple[int, int], count: int, rounds: int) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "ratio": asdict(ratio_of_medians(seconds["detectron2"], seconds["ours"])),
-        "peak_bytes": peaks_apart(size, count) if roi_memory.can_measure() else {},
+        # In a process that returns freed memory to the system at once.
+        "peak_bytes": run_module(__name__, *size, count, **roi_memory.ENVIRONMENT)
+        if roi_memory.can_measure()
+        else {},
     }
 
 
 def contenders_for(size: tuple[int, int], count: int) -> dict[str, Callable[[], Any]]:
-    """Return what is measured, by name."""
+    """Return the functions to be measured, by name."""
     masks, boxes = scene(size, count)
     return {
         "detectron2": lambda: _detectron2(masks, boxes, size),
@@ -119,26 +115,8 @@ def contenders_for(size: tuple[int, int], count: int) -> dict[str, Callable[[], 
     }
 
 
-def peaks_apart(size: tuple[int, int], count: int) -> dict[str, int]:
-    """Return peak bytes by name, from a process of its own that gives freed memory back at once.
-
-    Raises:
-        BenchmarkError: the process failed.
-    """
-    path = [str(SEARCH_PATH), os.getenv("PYTHONPATH", "")]
-    environment = {**os.environ, **roi_memory.ENVIRONMENT, "PYTHONWARNINGS": "ignore"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-    command = [sys.executable, "-m", __name__, *map(str, (*size, count))]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise BenchmarkError(
-            f"The memory's process ended with status {done.returncode}; see above."
-        )
-    return json.loads(done.stdout)
-
-
 def _detectron2(masks: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> list[RLE]:
-    """Paste as the model does, then encode as Detectron2's COCO evaluator does."""
+    """Paste with Detectron2's function, then encode as its COCO evaluator does."""
     rles = []
     for mask in paste_masks_in_image(masks, boxes, size).numpy():
         rle = coco_mask.encode(np.array(mask[:, :, None], order="F", dtype=np.uint8))[0]
@@ -147,16 +125,16 @@ def _detectron2(masks: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int])
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Return one line for each size."""
+    """Return a text table with one line per image size."""
     rows = []
     for name, result in results.items():
-        seconds, ratio, peak = result["seconds"], result["ratio"], result["peak_bytes"]
+        seconds, peak = result["seconds"], result["peak_bytes"]
         rows.append(
             [
                 name,
-                *(f"{statistics.median(seconds[who]):.3f} s" for who in seconds),
-                f"{ratio['value']:.1f} [{ratio['low']:.1f}, {ratio['high']:.1f}]",
-                *(f"{peak[who] / 2**20:.1f} MiB" if peak else "" for who in seconds),
+                *(f"{statistics.median(times):.3f} s" for times in seconds.values()),
+                format_ratio(result["ratio"], 1),
+                *(f"{peak[contender] / 2**20:.1f} MiB" if peak else "" for contender in seconds),
             ]
         )
     headers = ["image", "Detectron2", "ours", "ratio", "memory: Detectron2", "ours"]
@@ -167,8 +145,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     height, width, number = map(int, sys.argv[1:])
     functions = contenders_for((height, width), number)
-    warm = contenders_for((64, 64), 1)
-    for function in warm.values():  # libraries take their memory on the first call
+    # Libraries allocate memory of their own on the first call.
+    for function in contenders_for((64, 64), 1).values():
         function()
     print(
         json.dumps({name: roi_memory.extra_bytes(function) for name, function in functions.items()})

@@ -1,8 +1,8 @@
-"""Peak memory of the RoI operations, in a process of its own.
+"""Peak memory of the RoI operations, measured in a process of its own.
 
-Run as ``python -m maskrcnn_repro.benchmark.roi_memory`` by :mod:`maskrcnn_repro.benchmark.roi_ops`, with a
-threshold of malloc's that returns freed tensors to the system at once. Arguments are indices of scenes; a
-JSON object of bytes is printed: by scene, by pooling, by "forward" or "step".
+Run as ``python -m maskrcnn_repro.benchmark.roi_memory`` by :mod:`maskrcnn_repro.benchmark.roi_ops`. Arguments
+are the number of threads and indices of scenes; a JSON object of bytes is printed: by scene, by pooling, by
+"forward" or "step".
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ import torch
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""Makes malloc return freed tensors to the system at once, or the peak would miss memory that is reused."""
 
 
 def can_measure() -> bool:
-    """Tell whether the system reports a process's peak and lets it be reset (Linux)."""
+    """Tell whether the system reports the peak memory of a process and can reset it (Linux)."""
     return STATUS.exists() and RESET.exists()
 
 
 def extra_bytes(function: Callable[[], None]) -> int:
-    """Return by how much a call raises the resident memory at its highest, inputs not counted."""
+    """Return by how much a call raises the resident memory at its peak; inputs are not counted."""
+    # 5 resets the peak (VmHWM) to the current size: see proc(5).
     RESET.write_text("5")
     before = _kilobytes("VmRSS")
     function()
@@ -36,10 +38,10 @@ def extra_bytes(function: Callable[[], None]) -> int:
 
 
 def peaks(scene: Scene) -> dict[str, dict[str, int]]:
-    """Return the peaks of all operations on a scene, bytes."""
+    """Return the peak memory of all operations on a scene, in bytes."""
     results = {}
     for name, pooling in poolings(scene, OPERATIONS, ("channels-last", "contiguous")).items():
-        pooling.forward()  # libraries take their memory on the first call
+        pooling.forward()  # libraries allocate memory of their own on the first call
         results[name] = {"forward": extra_bytes(pooling.forward), "step": extra_bytes(pooling.step)}
     return results
 

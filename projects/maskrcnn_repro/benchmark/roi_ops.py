@@ -1,8 +1,8 @@
-"""The RoI operations beside torchvision's, on one CPU, in one run: time forward and backward, and memory.
+"""Benchmark of the RoI operations against torchvision's on a CPU: time of forward and backward, and memory.
 
-All contenders are timed in turns, so that whatever else the machine does meets all of them; the first round
-warms up, and of short calls the quickest of a round counts. Ratios are torchvision's median over ours, with 95 % intervals: above 1 ours is faster. For memory
-it is ours over torchvision's.
+All contenders are timed in turns, so that other load on the machine affects all of them; the first round
+warms up, and the fastest of several short calls counts. Ratios of time are torchvision's median over ours,
+with 95 % intervals: above 1 ours is faster. Ratios of memory are ours over torchvision's.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ import datetime
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from maskrcnn_repro._location import SEARCH_PATH
 from maskrcnn_repro.benchmark import roi_memory
 from maskrcnn_repro.benchmark.backend import rotated
+from maskrcnn_repro.benchmark.processes import BenchmarkError, run_module
 from maskrcnn_repro.benchmark.roi_scenes import (
     C4,
     COUNTS,
@@ -34,8 +32,7 @@ from maskrcnn_repro.benchmark.roi_scenes import (
     poolings,
     reference_of,
 )
-from maskrcnn_repro.benchmark.statistics import ratio_of_medians
-from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.provenance import code_origin, machine
 
@@ -54,33 +51,32 @@ COMPARED = (
     ("contiguous", "step"),
     ("contiguous", "forward"),
 )
-"""Ours, and what is timed: "step" is forward and backward. Always beside torchvision's contiguous float32."""
+"""Layout or dtype of ours, and what is timed: "step" is forward and backward.
+
+Torchvision's side is always contiguous float32.
+"""
 
 PARTS: dict[str, tuple[Sequence[Scene], Sequence[Scene]]] = {
     "c4": (C4, ()),
     "fpn": (FPN, ()),
     "contiguous": ((), COUNTS),
 }
-"""What ``--only`` leaves: scenes of all operations and ways, scenes of contiguous features."""
+"""Value of ``--only`` -> scenes for all operations and layouts, and scenes for contiguous features."""
 
 COUNTED = ("RoIAlignAve", "RoIAlignMax", "RoIPool")
-"""RoIWarp does the same work as RoIAlign."""
+"""Operations on contiguous features; without RoIWarp, which does the same work as RoIAlign."""
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-"""PyTorch's switch for huge pages; it speeds up all contenders, and is kept with the result."""
+"""PyTorch's environment variable for huge pages: it speeds up all contenders, and the report records it."""
 
 Seconds = dict[str, dict[str, list[float]]]
-
-
-class BenchmarkError(UserError):
-    """The benchmark cannot be run as asked."""
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure all scenes, print the tables and write the JSON file.
 
     Raises:
-        BenchmarkError: fewer than two rounds, or the memory could not be measured.
+        BenchmarkError: fewer than two rounds, or the process that measures memory failed.
     """
     if args.rounds < MIN_ROUNDS:
         raise BenchmarkError(f"--rounds is {args.rounds}; an interval needs at least {MIN_ROUNDS}.")
@@ -98,12 +94,15 @@ def run(args: argparse.Namespace) -> None:
             text = json.dumps(report(args, results, counts, memory), indent=1)
             write_text(args.output, text + "\n")
 
-    # After each scene: the whole takes many minutes, and what was measured outlives an interruption.
+    # Saved after each scene: all of them take many minutes, and an interruption must not lose the results.
     for scene in scenes:
         results[scene.name] = measure(scene, OPERATIONS, ways, args.rounds)
         save()
     if scenes and roi_memory.can_measure():
-        memory.update(measure_memory(scenes, args.threads))
+        numbers = [PAPER.index(scene) for scene in scenes]
+        memory.update(
+            run_module(roi_memory.__name__, args.threads, *numbers, **roi_memory.ENVIRONMENT)
+        )
     if results:
         print(table(results, memory), flush=True)
     for scene in counted:
@@ -119,17 +118,18 @@ def run(args: argparse.Namespace) -> None:
 def measure(
     scene: Scene, operations: Sequence[str], ways: Sequence[str], rounds: int
 ) -> dict[str, Any]:
-    """Return the seconds of all rounds, and the ratios, of some operations on a scene."""
+    """Return the seconds of all rounds and the ratios of some operations on a scene."""
     contenders = poolings(scene, operations, ways)
     seconds: Seconds = {name: {kind: [] for kind in KINDS} for name in contenders}
     for turn in tqdm(range(rounds + 1), desc=scene.name, unit="round"):
         for name, pooling in rotated(list(contenders.items()), turn):
             for kind in KINDS:
+                # COMPARED has no training in bfloat16.
                 if name.endswith("bfloat16") and kind == "step":
                     continue
-                taken = _seconds(getattr(pooling, kind))
+                duration = _seconds(getattr(pooling, kind))
                 if turn:  # the first round warms up
-                    seconds[name][kind].append(taken)
+                    seconds[name][kind].append(duration)
     ratios = {
         name: {
             f"{way} {kind}": asdict(
@@ -143,32 +143,8 @@ def measure(
     return {"scene": asdict(scene), "seconds": seconds, "ratios": ratios}
 
 
-def measure_memory(scenes: Sequence[Scene], threads: int) -> dict[str, Any]:
-    """Return peak bytes by scene, contender and "forward" or "step", from a process of its own.
-
-    Raises:
-        BenchmarkError: the process failed.
-    """
-    path = [str(SEARCH_PATH), os.getenv("PYTHONPATH", "")]
-    environment = {**os.environ, **roi_memory.ENVIRONMENT, "PYTHONWARNINGS": "ignore"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-    module = [sys.executable, "-m", roi_memory.__name__, str(threads)]
-    done = subprocess.run(
-        [*module, *(str(PAPER.index(scene)) for scene in scenes)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise BenchmarkError(
-            f"The memory's process ended with status {done.returncode}; see above."
-        )
-    return json.loads(done.stdout)
-
-
 def table(results: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
-    """Return one line for each scene and operation."""
+    """Return a text table with one line per scene and operation."""
     rows = []
     for scene, result in results.items():
         for name, ratios in result["ratios"].items():
@@ -181,7 +157,7 @@ def table(results: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
                     name,
                     _milliseconds(theirs["step"]),
                     _milliseconds(ours["step"]),
-                    *(_interval(ratios[f"{way} {kind}"]) for way, kind in COMPARED),
+                    *(format_ratio(ratios[f"{way} {kind}"], 2) for way, kind in COMPARED),
                     *(_highest(peak, name, way) for way in ("channels-last", "contiguous")),
                 ]
             )
@@ -202,12 +178,12 @@ def table(results: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
 
 
 def contiguous_table(results: Mapping[str, Any]) -> str:
-    """Return one line for each map and number of RoIs."""
+    """Return a text table with one line per map and number of RoIs, for contiguous features."""
     rows = [
         [
             scene,
             *(
-                _interval(result["ratios"][name][f"contiguous {kind}"])
+                format_ratio(result["ratios"][name][f"contiguous {kind}"], 2)
                 for name in COUNTED
                 for kind in KINDS
             ),
@@ -224,7 +200,7 @@ def report(
     counts: Mapping[str, Any],
     memory: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return everything measured, with its origin."""
+    """Return all results with their origin, as the JSON file has them."""
     return {
         "benchmark": "roi-ops",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -239,28 +215,22 @@ def report(
 
 
 def _seconds(function: Callable[[], None]) -> float:
-    """Return the least of up to five calls, but of no more than fill a tenth of a second.
-
-    Of what takes milliseconds, an interruption would otherwise be the greater part.
-    """
-    taken: list[float] = []
-    while not taken or (len(taken) < MAX_CALLS and sum(taken) < ENOUGH_SECONDS):
+    """Return the seconds of the fastest of up to five calls, or of as many as fit in a tenth of a second."""
+    # An interruption could take longer than a call of some milliseconds.
+    durations: list[float] = []
+    while not durations or (len(durations) < MAX_CALLS and sum(durations) < ENOUGH_SECONDS):
         start = time.perf_counter()
         function()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+        durations.append(time.perf_counter() - start)
+    return min(durations)
 
 
 def _milliseconds(seconds: Sequence[float]) -> str:
     return f"{1e3 * statistics.median(seconds):.1f}"
 
 
-def _interval(ratio: Mapping[str, float]) -> str:
-    return f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
-
-
 def _highest(peak: Mapping[str, Mapping[str, int]], name: str, way: str) -> str:
-    """Return the larger of the ratios of memory, forward and forward with backward."""
+    """Return the ratio of peak memory, ours over torchvision's: the larger one of forward and step."""
     if not peak:
         return ""
     ours, theirs = peak[f"{name} {way}"], peak[reference_of(name)]

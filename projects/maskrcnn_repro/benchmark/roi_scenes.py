@@ -1,4 +1,4 @@
-"""What the RoI benchmark pools: feature maps and RoIs of the paper's sizes, and who pools them.
+"""Inputs and contenders of the RoI benchmark: feature maps and RoIs of the paper's sizes, and poolings.
 
 Shape legend: C channels, R RoIs, P rows and columns of the output.
 """
@@ -24,19 +24,21 @@ Pool = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Scene:
-    """Feature maps of one image and its RoIs, each on the level that fits its size (FPN, eq. 1)."""
+    """Sizes of an image's feature maps and number of its RoIs, each on the level for its size (FPN, eq. 1)."""
 
     channels: int
     strides: tuple[int, ...]
-    """Of the maps, pixels of the network's input."""
+    """Strides of the maps, pixels of the network's input."""
     rois: int
     cells: int
     """P."""
 
     @property
     def name(self) -> str:
-        """A short name."""
-        maps = "C4" if self.strides == (16,) else "P" + "-".join(map(str, _ends(self.strides)))
+        """Short name, such as "C4 64 RoIs 7x7" or "P2-5 512 RoIs 7x7"."""
+        levels = [stride.bit_length() - 1 for stride in self.strides]
+        ends = levels[:1] if len(levels) == 1 else [levels[0], levels[-1]]
+        maps = "C4" if self.strides == (16,) else "P" + "-".join(map(str, ends))
         return f"{maps} {self.rois} RoIs {self.cells}x{self.cells}"
 
 
@@ -49,14 +51,14 @@ COUNTS = tuple(
     for channels, stride in ((1024, 16), (256, 4), (256, 8), (256, 32))
     for rois in (16, 64, 250, 1000)
 )
-"""For contiguous features, which are copied: few and many RoIs on large and small maps."""
+"""Few and many RoIs on large and small maps: for contiguous features, which the kernels have to copy."""
 
 
 class Pooling:
-    """One operation on a scene, by somebody, to be timed.
+    """An implementation of an RoI operation with its inputs, to be timed.
 
     Args:
-        pools: for each level.
+        pools: the operation for each level.
         maps: (1, C, H, W) for each level.
         rois: (R, 5) for each level, in pixels of the network's input.
         cells: P.
@@ -104,8 +106,8 @@ def random_maps(scene: Scene) -> list[torch.Tensor]:
 def random_rois(scene: Scene) -> list[torch.Tensor]:
     """Return the scene's RoIs by level, (R, 5) float32: index of the image, corners in pixels.
 
-    All lie in the image; their sides are from 16 to 630 pixels, each octave as frequent, with aspect ratios
-    from 1:2 to 2:1.
+    All are inside the image; the square roots of their areas are log-uniform from 16 to 630 pixels, aspect
+    ratios from 1:2 to 2:1.
     """
     generator = torch.Generator().manual_seed(1)
     draws = torch.rand(4, scene.rois, generator=generator)
@@ -116,20 +118,21 @@ def random_rois(scene: Scene) -> list[torch.Tensor]:
     corner = draws[2:].T * (limit - size)
     rois = torch.cat([torch.zeros(scene.rois, 1), corner, corner + size], dim=1)
     scales = [1 / stride for stride in scene.strides]
+    # Any operation will do, as only the assignment to levels is used.
     levels = RoIOpPooler("RoIPool", (1, 1), scales).assign_levels(rois)
     return [rois[levels == level] for level in range(len(scales))]
 
 
 def poolings(scene: Scene, operations: Sequence[str], ways: Sequence[str]) -> dict[str, Pooling]:
-    """Return torchvision's counterparts and ours.
+    """Return this project's operations on a scene, and torchvision's counterparts.
 
     Args:
-        scene: what is pooled.
+        scene: maps and RoIs.
         operations: of :data:`OPERATIONS`.
-        ways: of ours: "channels-last", "bfloat16" (channels-last, too), "contiguous".
+        ways: layouts of ours: "channels-last", "bfloat16" (channels-last, too), "contiguous".
 
     Returns:
-        Keys are names of :func:`reference_of` and "operation way".
+        Poolings by name: that of :func:`reference_of`, or "operation way".
     """
     maps, rois = random_maps(scene), random_rois(scene)
     last = [level_map.to(memory_format=torch.channels_last) for level_map in maps]
@@ -153,7 +156,7 @@ def poolings(scene: Scene, operations: Sequence[str], ways: Sequence[str]) -> di
 
 
 def reference_of(operation: str) -> str:
-    """Return what of torchvision's an operation is measured beside: the same samples."""
+    """Return the name of torchvision's counterpart with the same samples."""
     if operation == "RoIPool":
         return "roi_pool"
     return "roi_align" if operation.endswith("Ave") else "roi_align + max_pool2d"
@@ -161,6 +164,8 @@ def reference_of(operation: str) -> str:
 
 def _references(name: str, scene: Scene) -> list[Pool]:
     def pool(scale: float) -> Pool:
+        # `fine`: one sample per cell of a finer grid, as torchvision has no maximum of samples. `False`:
+        # without the half-pixel shift, like ours by default.
         size, fine = (scene.cells, scene.cells), (scene.cells * SAMPLES, scene.cells * SAMPLES)
         if name == "roi_pool":
             return lambda features, rois: roi_pool(features, rois, size, scale)
@@ -174,13 +179,7 @@ def _references(name: str, scene: Scene) -> list[Pool]:
 
 
 def _like(features: torch.Tensor, shape: tuple[int, int, int, int]) -> torch.Tensor:
-    """Return random numbers of the dtype and memory format of ``features``."""
+    """Return a random gradient of the dtype and memory format of ``features``."""
     last = features.is_contiguous(memory_format=torch.channels_last)
     grad = torch.rand(shape).to(features.dtype)
     return grad.to(memory_format=torch.channels_last) if last else grad
-
-
-def _ends(strides: Sequence[int]) -> list[int]:
-    """Return the first and last level of a pyramid, or the one there is."""
-    levels = [stride.bit_length() - 1 for stride in strides]
-    return levels[:1] if len(levels) == 1 else [levels[0], levels[-1]]

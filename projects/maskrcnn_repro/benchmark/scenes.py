@@ -1,4 +1,4 @@
-"""Images with annotations by integer arithmetic, in the form that Detectron2's models take.
+"""Reproducible images with annotations, in the form that Detectron2's models take.
 
 Coordinates are absolute pixels of the image, boxes (x1, y1, x2, y2).
 """
@@ -18,7 +18,7 @@ NUM_KEYPOINTS = 17
 
 @dataclass(frozen=True)
 class Scene:
-    """One image and its objects."""
+    """An image and its objects."""
 
     image: np.ndarray
     """(3, height, width) uint8, BGR."""
@@ -36,7 +36,8 @@ class Scene:
 
 
 def scene(index: int, height: int, width: int, objects: int = 5) -> Scene:
-    """Draw scene number ``index``."""
+    """Return scene number ``index``, the same on every machine."""
+    # Raw integers: the streams of numpy's distributions may change with its version.
     source = np.random.PCG64(index + 1)
     boxes = np.stack([_box(source, height, width) for _ in range(objects)])
     polygons = [_octagon(box) for box in boxes]
@@ -64,14 +65,14 @@ def model_input(
     keypoints: bool = False,
     output_scale: float = 1.0,
 ) -> dict[str, Any]:
-    """Return what a model takes for one image, with ground truth.
+    """Return the model's input for a scene, with ground truth.
 
     Args:
         scene: the image.
         num_classes: object number k gets the class ``(7 * k + 1) % num_classes``.
         mask_format: ``polygon``, ``bitmask``, or an empty string for no masks.
         keypoints: whether to add keypoints.
-        output_scale: side of the wanted output over that of the image.
+        output_scale: side of the model's output over that of the image.
     """
     height, width = scene.size
     truth = Instances((height, width))
@@ -93,7 +94,7 @@ def model_input(
 
 
 def _ground(index: int, height: int, width: int) -> np.ndarray:
-    """Return a texture of slow and fast waves, (3, height, width) int64 in 0..255."""
+    """Return a background of slow and fast waves, (3, height, width) int64 in 0..255."""
     c, y, x = np.ogrid[:3, :height, :width]
     slow = (x * (3 + index) + y * (5 - index) + 40 * c) // 4 + (x * y) // (16 + 8 * c)
     fast = (x * x + 3 * y * y + 11 * x * y + 17 * c * x) // 32
@@ -101,11 +102,9 @@ def _ground(index: int, height: int, width: int) -> np.ndarray:
 
 
 def _box(source: np.random.PCG64, height: int, width: int) -> np.ndarray:
-    """Return a box of one sixth to two thirds of the image's sides.
-
-    Corners lie on 64ths of pixels, seldom on whole ones: anchors do, and ties between anchors would be
-    broken by the last bit.
-    """
+    """Return a box with sides of one sixth to two thirds of the image's."""
+    # Corners on 64ths of pixels: anchors are on whole ones, and ties between anchors would be broken by the
+    # last bit.
     corner = []
     for side in (width, height):
         low, high = 64 * side // 6, 64 * side * 2 // 3

@@ -1,8 +1,8 @@
-"""Ratios of timings that were taken in turns, with their uncertainty."""
+"""Ratios of timings that were taken in turns, with 95 % intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of medians with the bounds of its 95 % interval."""
+    """A ratio of medians and the bounds of its 95 % interval."""
 
     value: float
     low: float
@@ -20,9 +20,7 @@ class Ratio:
 
 
 def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Ratio:
-    """Return median(ours) / median(theirs) with a bootstrap interval.
-
-    Whole rounds are drawn, so that a disturbance that met both of a round stays with both.
+    """Return median(ours) / median(theirs) with a bootstrap interval over the rounds.
 
     Args:
         ours: seconds of each round.
@@ -34,7 +32,14 @@ def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float], seed: int =
     """
     if not ours or len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} timings cannot be paired with {len(theirs)}.")
+    # The same rounds are drawn for both: a disturbance of the machine affects both times of a round.
     rounds = np.random.default_rng(seed).integers(len(ours), size=(RESAMPLES, len(ours)))
     medians = [np.median(np.asarray(times)[rounds], axis=1) for times in (ours, theirs)]
     low, high = np.percentile(medians[0] / medians[1], [2.5, 97.5])
     return Ratio(float(np.median(ours) / np.median(theirs)), float(low), float(high))
+
+
+def format_ratio(ratio: Mapping[str, float], digits: int) -> str:
+    """Return the fields of a :class:`Ratio` as text: value [low, high]."""
+    value, low, high = (f"{ratio[field]:.{digits}f}" for field in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"

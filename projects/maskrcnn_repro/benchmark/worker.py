@@ -1,8 +1,8 @@
-"""A process that keeps one model and times one step or one inference whenever it is asked.
+"""Worker process of the backend benchmark: builds a model and times a step or an inference on request.
 
 Run as ``python -m maskrcnn_repro.benchmark.worker`` by :mod:`maskrcnn_repro.benchmark.backend`. The first
-line on stdin is a JSON object with the fields of :class:`Task`; the answer tells what was built. Each
-further line is one of :data:`REQUESTS` as a JSON string, answered by a number; the end of input ends it.
+line on stdin is a JSON object with the fields of :class:`Task`, answered by :meth:`Bench.describe`. Each
+further line is one of :data:`REQUESTS` as a JSON string, answered by a number, until the end of input.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REQUESTS = ("train", "infer", "peak_memory")
 
 @dataclass(frozen=True)
 class Task:
-    """What to build."""
+    """The model and the image of a worker."""
 
     model: str
     """A key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`."""
@@ -38,13 +38,11 @@ class Task:
 
 
 class Bench:
-    """A model with the recipe's weights and one image.
-
-    The learning rate is 0: a step costs what it always does, and every one starts from the same weights.
-    """
+    """A model with the recipe's weights, and a batch of one image."""
 
     def __init__(self, task: Task) -> None:
         torch.set_num_threads(task.threads)
+        # With a learning rate of 0, a step takes as long as usual, and all steps start from the same weights.
         cfg = models.config(task.model, {"SOLVER.BASE_LR": 0.0})
         self.model = models.build(cfg)
         self.optimizer = build_optimizer(cfg, self.model)
@@ -60,7 +58,7 @@ class Bench:
     def train(self) -> float:
         """Return the seconds of forward, backward and optimiser step."""
         self.model.train()
-        torch.manual_seed(0)
+        torch.manual_seed(0)  # every step samples the same anchors and RoIs
         begin = time.perf_counter()
         with EventStorage():
             loss = sum(self.model(self.batch).values())
@@ -83,11 +81,12 @@ class Bench:
 
     def peak_memory(self) -> float:
         """Return the highest resident memory of this process so far, in bytes."""
+        # In KiB on Linux, in bytes on macOS.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else 1024 * peak
 
     def describe(self) -> dict[str, Any]:
-        """Return what another backend must reproduce, and where it comes from."""
+        """Return the facts that the other backend must reproduce, and the origin of the code."""
         instances = self.detect()
         return {
             "detections": len(instances),
@@ -98,7 +97,7 @@ class Bench:
 
 def main() -> None:
     """Serve requests until the end of input."""
-    # Libraries print to stdout; answers get a channel of their own.
+    # Libraries print to stdout: send that to stderr, and the answers to a copy of the original stdout.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     bench = Bench(Task(**json.loads(sys.stdin.readline())))

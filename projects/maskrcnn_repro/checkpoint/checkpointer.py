@@ -260,8 +260,8 @@ def read_pickle(path: Path) -> dict[str, Any]:
         weights = _each(_native, content.get("blobs", content))
     except ValueError as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}.") from error
-    kept = {name: array for name, array in weights.items() if not name.endswith("_momentum")}
-    return {"model": kept, "__author__": "Caffe2", "matching_heuristics": True}
+    arrays = {name: array for name, array in weights.items() if not name.endswith("_momentum")}
+    return {"model": arrays, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 def _native(value: Any) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Weights trained on some classes as the start of a model for others (Appendix A, from COCO to Cityscapes).
+"""Initial weights for new classes from a model of other classes (Appendix A, from COCO to Cityscapes).
 
-Classes of the same name keep their rows of the last layers; those of the others are drawn, as the paper's
-released code does it. All other weights stay.
+Classes of the same name keep their rows of the last layers; the rows of new classes are drawn at random, as
+in the paper's released code. All other weights stay.
 
-Shape legend: K classes; rows are the entries of a weight's first dimension.
+"Rows" are the entries of a weight along its first dimension.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ def map_classes(
     target_names: Sequence[str],
     rng: torch.Generator,
 ) -> dict[str, Tensor]:
-    """Return weights for ``target_names`` made of weights for ``source_names``.
+    """Return the weights of a model of ``target_names`` from those of a model of ``source_names``.
 
     Args:
-        state_dict: of a Detectron2 model; class scores end with the background, and so do masks that
-            compete with it. Layers that do not tell classes apart stay; with a single class, all do.
-        source_names: its classes in order.
-        target_names: the new ones in order.
-        rng: draws the rows of new classes from a Gaussian with mean and deviation of all the old ones.
+        state_dict: of a Detectron2 model; the last class score is the background, and so is the last channel
+            of softmax masks. Class-agnostic layers stay as they are.
+        source_names: classes of ``state_dict``, in order.
+        target_names: classes of the result, in order.
+        rng: draws the rows of new classes from a Gaussian with the layer's mean and standard deviation.
 
     Raises:
-        CheckpointError: there is no class in common, or no last layer, or one does not fit the classes.
+        CheckpointError: no class in common, no layer ``cls_score``, or a last layer of another size.
     """
     if not set(source_names) & set(target_names):
         raise CheckpointError(
@@ -59,17 +59,18 @@ def map_classes(
                 )
             if rows:
                 mapped[name] = _map_rows(tensor, rows, source_names, target_names, rng)
+    # Every detector has one: without it the names are not Detectron2's, and nothing would be mapped.
     if not any(name.split(".")[-2:-1] == ["cls_score"] for name in mapped):
         raise CheckpointError("The weights have no layer 'cls_score': they are of no detector.")
     return mapped
 
 
 def mapped_weights(cfg: CfgNode) -> dict[str, Tensor]:
-    """Return ``MODEL.WEIGHTS``, of a model for the classes of ``MODEL.WEIGHTS_DATASET``, for this config's.
+    """Return ``MODEL.WEIGHTS``, mapped from the classes of ``MODEL.WEIGHTS_DATASET`` to those of the config.
 
     Raises:
-        ConfigError: there are no weights.
-        CheckpointError: the weights are not those of such a model, or see :func:`map_classes`.
+        ConfigError: ``MODEL.WEIGHTS`` is empty.
+        CheckpointError: the weights do not fit a model of those classes, or see :func:`map_classes`.
     """
     dataset = cfg.MODEL.WEIGHTS_DATASET
     if not cfg.MODEL.WEIGHTS:
@@ -81,23 +82,23 @@ def mapped_weights(cfg: CfgNode) -> dict[str, Tensor]:
     source = cfg.clone()
     source.defrost()
     source.MODEL.ROI_HEADS.NUM_CLASSES, source.MODEL.DEVICE = len(old), "cpu"
-    # A model of its own, because its checkpointer reads every format.
+    # A temporary model of the old classes, because its checkpointer reads every format.
     model = build_model(source)
     Checkpointer(model, "", complete=True).load(cfg.MODEL.WEIGHTS, checkpointables=[])
     mapped = map_classes(model.state_dict(), old, new, torch.Generator().manual_seed(cfg.SEED))
-    drawn = [name for name in new if name not in old]
+    random_classes = [name for name in new if name not in old]
     logger.info(
         "%d of %d classes start from %s; drawn at random: %s",
-        len(new) - len(drawn),
+        len(new) - len(random_classes),
         len(new),
         cfg.MODEL.WEIGHTS,
-        listing(drawn),
+        listing(random_classes),
     )
     return mapped
 
 
 def _score_rows(rows: int, classes: int) -> int | None:
-    """Return how many rows each class has, 0 if classes share them, None if the layer is of other ones."""
+    """Return the rows per class, 0 if the layer is class-agnostic, None if its size does not fit."""
     return 1 if rows == classes + 1 else None
 
 
@@ -106,10 +107,10 @@ def _box_rows(rows: int, classes: int) -> int | None:
 
 
 def _mask_rows(rows: int, classes: int) -> int | None:
-    # One per class and cell of the output: a single cell for a convolution, m * m for an MLP.
+    # One row per class and cell of the output: one cell for a convolution, m * m for an MLP.
     for channels in (classes, classes + 1):
-        cells, rest = divmod(rows, channels)
-        if rest == 0 and math.isqrt(cells) ** 2 == cells:
+        cells, remainder = divmod(rows, channels)
+        if remainder == 0 and math.isqrt(cells) ** 2 == cells:
             return cells
     return 0 if math.isqrt(rows) ** 2 == rows else None
 
@@ -120,7 +121,7 @@ _ROWS = {"cls_score": _score_rows, "bbox_pred": _box_rows, "predictor": _mask_ro
 def _map_rows(
     tensor: Tensor, rows: int, source: Sequence[str], target: Sequence[str], rng: torch.Generator
 ) -> Tensor:
-    """Return the rows of the target's classes, and behind them what the tensor has behind the source's."""
+    """Return the rows of the target's classes, then those after the source's classes (the background)."""
     end = rows * len(source)
     old = tensor[:end].unflatten(0, (len(source), rows))
     new = torch.randn(len(target), *old.shape[1:], generator=rng).to(tensor)

@@ -1,6 +1,7 @@
-"""Cityscapes' fine annotations as COCO JSON (Appendix A): eight classes, exact masks, groups as crowds.
+"""Conversion of Cityscapes' fine annotations to COCO JSON (Appendix A), and registration of its splits.
 
-The download is two archives (gtFine_trainvaltest.zip, leftImg8bit_trainvaltest.zip), unpacked in one folder.
+Eight classes, exact masks, groups as crowds. The download is two archives (gtFine_trainvaltest.zip and
+leftImg8bit_trainvaltest.zip), unpacked in one folder. H, W = height and width of the image in pixels.
 """
 
 from __future__ import annotations
@@ -22,16 +23,14 @@ from detectron2.data.datasets import load_coco_json
 from numpy.typing import NDArray
 from PIL import Image
 
-# H, W = height and width of the image in pixels.
-
 CLASSES = {
     24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle",
     33: "bicycle",
 }  # fmt: skip
-"""Cityscapes' label id to name of each class with instances that is evaluated."""
+"""Cityscapes' label id -> name, of the classes with instances that are evaluated."""
 
 SPLITS = ("train", "val")
-"""Those with public annotations."""
+"""The splits with public annotations."""
 
 _SUFFIX = "_gtFine_instanceIds.png"
 
@@ -39,34 +38,34 @@ Progress = Callable[[Iterable[Path]], Iterable[Path]]
 
 
 def dataset_name(split: str) -> str:
-    """Return the registered name; Detectron2's own have ``instance_seg`` in it, and need Cityscapes' code."""
+    """Return the name under which a split is registered."""
+    # Not `cityscapes_fine_instance_seg_*`: Detectron2 registers these, and they need Cityscapes' code.
     return f"cityscapes_fine_{split}"
 
 
 def default_root() -> Path:
-    """Return ``cityscapes/`` below Detectron2's folder of data sets."""
+    """Return ``cityscapes/`` in Detectron2's folder of data sets."""
     return Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser() / "cityscapes"
 
 
 def json_path(root: Path, split: str) -> Path:
-    """Return where :func:`convert` writes."""
+    """Return the path to which :func:`convert` writes a split."""
     return root / "annotations" / f"instances_gtFine_{split}.json"
 
 
 def convert(root: Path, split: str, progress: Progress = iter) -> Path:
-    """Write the COCO JSON of a split, in one step.
+    """Write a split as COCO JSON and return the path of the file.
+
+    Category ids are Cityscapes' label ids; masks are RLE; a region of instances that are not annotated
+    individually ("group") is a crowd.
 
     Args:
         root: folder with ``gtFine`` and ``leftImg8bit``.
         split: ``"train"`` or ``"val"``.
-        progress: wraps the files as they are read, to show how far it is.
-
-    Returns:
-        The JSON. Category ids are Cityscapes' label ids; masks are RLE; a region of several instances
-        that nobody told apart ("group") is a crowd.
+        progress: wraps the files to read, as ``tqdm`` does.
 
     Raises:
-        DataError: the split does not exist, files are missing, or one is no map of instances.
+        DataError: the split does not exist, files are missing, or a file is no map of instances.
     """
     if split not in SPLITS:
         raise DataError(
@@ -87,8 +86,9 @@ def convert(root: Path, split: str, progress: Progress = iter) -> Path:
             }
         )
         for annotation in instances(ids):
-            own = {"id": len(annotations) + 1, "image_id": len(images)}
-            annotations.append({**own, **annotation})
+            # Ids count from 1: COCO's evaluation takes a match with id 0 for a miss.
+            identity = {"id": len(annotations) + 1, "image_id": len(images)}
+            annotations.append({**identity, **annotation})
     tree = {
         "info": {"description": f"Cityscapes gtFine {split}, converted by maskrcnn-repro"},
         "images": images,
@@ -101,13 +101,13 @@ def convert(root: Path, split: str, progress: Progress = iter) -> Path:
 
 
 def instances(ids: NDArray[np.integer[Any]]) -> list[dict[str, Any]]:
-    """Return COCO annotations without ``id`` and ``image_id``.
+    """Return the COCO annotations of an image, without ``id`` and ``image_id``.
 
     Args:
-        ids: (H, W), Cityscapes' instanceIds: 1000 times the label plus a number for an instance, the
-            label alone for a group and for what has no instances.
+        ids: (H, W), Cityscapes' instanceIds: 1000 times the label id plus a number for an instance; the
+            label id for a group and for classes without instances.
     """
-    # Columns one after another, as RLE counts them.
+    # pycocotools encodes arrays in column-major order.
     ids = np.asfortranarray(ids)
     annotations = []
     for number in np.flatnonzero(np.bincount(ids.ravel(order="K"))).tolist():
@@ -118,7 +118,7 @@ def instances(ids: NDArray[np.integer[Any]]) -> list[dict[str, Any]]:
         annotations.append(
             {
                 "category_id": label,
-                "iscrowd": int(number < 1000),
+                "iscrowd": int(number < 1000),  # a label without an instance number: a group
                 "area": int(coco_mask.area(rle)),
                 "bbox": coco_mask.toBbox(rle).tolist(),
                 "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
@@ -128,13 +128,14 @@ def instances(ids: NDArray[np.integer[Any]]) -> list[dict[str, Any]]:
 
 
 def register_cityscapes(root: Path) -> None:
-    """Register ``cityscapes_fine_train`` and ``cityscapes_fine_val``; nothing is read before use."""
+    """Register ``cityscapes_fine_train`` and ``cityscapes_fine_val``, which are read on first use."""
     for split in SPLITS:
         name = dataset_name(split)
         DatasetCatalog.register(name, partial(_load, root, split))
         MetadataCatalog.get(name).set(
             json_file=str(json_path(root, split)),
             image_root=str(root / "leftImg8bit" / split),
+            # COCO-style AP, which needs no Cityscapes code (see DEVIATIONS.md).
             evaluator_type="coco",
             thing_classes=list(CLASSES.values()),
             has_rle_masks=True,
@@ -153,7 +154,7 @@ def _load(root: Path, split: str) -> list[dict[str, Any]]:
 
 
 def _maps(root: Path, split: str) -> list[Path]:
-    """Return the files of instance ids, each of which has its image."""
+    """Return the files of instance ids of a split, after a check that all of their images exist."""
     maps = sorted((root / "gtFine" / split).glob(f"*/*{_SUFFIX}"))
     if not maps:
         raise DataError(
@@ -171,7 +172,7 @@ def _maps(root: Path, split: str) -> list[Path]:
 
 
 def _image_name(path: Path) -> str:
-    """Return the image of a file of instance ids, below ``leftImg8bit/<split>``."""
+    """Return the image's path relative to ``leftImg8bit/<split>``, from that of the instance ids."""
     return f"{path.parent.name}/{path.name.removesuffix(_SUFFIX)}_leftImg8bit.png"
 
 
@@ -181,7 +182,7 @@ def _read(path: Path) -> NDArray[np.integer[Any]]:
             ids = np.asarray(image)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}.") from error
-    # In eight bits there is no room for an instance: that is a map of labels under the wrong name.
+    # Instance ids (1000 * label + n) do not fit in 8 bits: such a file is a map of labels.
     if ids.ndim != 2 or ids.dtype.itemsize < 2:
         raise DataError(
             f"{path} is no map of instances: its values are {ids.dtype} of shape {ids.shape}, not one "

@@ -1,4 +1,4 @@
-"""Reading a COCO JSON that a stranger's tool wrote: what is wrong with it, in one sentence."""
+"""Reads and checks a COCO JSON file; the first mistake is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 _NUMBER = (int, float)
-# What Detectron2's loader or COCO's evaluation reads without asking whether it is there.
+# Fields that Detectron2's loader or COCO's evaluation reads without a check.
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "images": {"id": int, "file_name": str, "height": int, "width": int},
     "annotations": {"id": int, "image_id": int, "category_id": int, "bbox": list, "area": _NUMBER},
@@ -30,33 +30,33 @@ _POSE = {"keypoints", "num_keypoints"}
 
 @dataclass(frozen=True)
 class CocoFacts:
-    """What has to be known of a COCO file before a model is built for it."""
+    """Facts of a COCO file on which the model and the checks before training depend."""
 
     class_names: list[str]
-    """In the order of their ids, which is the order of the model's classes."""
+    """By ascending category id, which is the order of the model's classes."""
     keypoint_names: list[str]
-    """Empty where the file has no keypoints."""
+    """Empty if the file has no keypoints."""
     skeleton: list[tuple[str, str]]
-    """Limbs, by the names of their two ends."""
+    """Limbs, each as the names of two keypoints."""
     has_posed: bool
-    """Whether an annotation has an annotated keypoint (visibility above 0)."""
+    """Whether any annotation, crowds apart, has a labelled keypoint (visibility above 0)."""
     first_poseless: int | None
     """Id of the first annotation without ``keypoints`` or ``num_keypoints``, which COCO's evaluation reads."""
     has_rle_masks: bool
-    """Whether an annotation that is no crowd has its mask as RLE and not as polygons."""
+    """Whether any annotation, crowds apart, has an RLE mask instead of polygons."""
     first_maskless: int | None
-    """Id of the first annotation, crowds apart, that has no mask at all."""
+    """Id of the first annotation, crowds apart, without a mask."""
     has_id_zero: bool
-    """Whether an annotation has the id 0."""
+    """Whether an annotation has the id 0, whose matches COCO's evaluation takes for misses."""
 
 
 def read_coco(json_file: Path, image_root: Path) -> CocoFacts:
-    """Check a COCO file of instances or keypoints and its images, and return what it holds.
+    """Check a COCO file of instances or keypoints and that its images exist, and return its facts.
 
     Boxes are ``[left, top, width, height]`` in pixels of the image.
 
     Raises:
-        DataError: names the file, the first record that is wrong, and what is wrong with it.
+        DataError: something is wrong; names the file, the first wrong record and the mistake.
     """
     tree = _parse(json_file)
     images, annotations, categories = (_records(tree, key, json_file) for key in _FIELDS)
@@ -100,7 +100,7 @@ def _parse(json_file: Path) -> Record:
 
 
 def _records(tree: Record, key: str, json_file: Path) -> list[Record]:
-    """Return one of the three lists, each record with the fields that have to be there."""
+    """Return one of the file's three lists, after a check of the fields of each record."""
     if key not in tree:
         raise DataError(f"{json_file} is no COCO file: it has no {key!r}.{did_you_mean(key, tree)}")
     records = tree[key]
@@ -114,36 +114,38 @@ def _records(tree: Record, key: str, json_file: Path) -> list[Record]:
             if field not in record:
                 raise DataError(f"{where} has no {field!r}.{did_you_mean(field, record)}")
             value = record[field]
+            # In Python, bool is a subclass of int.
             if not isinstance(value, kind) or isinstance(value, bool):
-                wanted = "number" if kind is _NUMBER else getattr(kind, "__name__", str(kind))
+                expected = "number" if kind is _NUMBER else getattr(kind, "__name__", str(kind))
                 raise DataError(
-                    f"{where}: {field!r} is {value!r} of type {type(value).__name__}, not {wanted}."
+                    f"{where}: {field!r} is {value!r} of type {type(value).__name__}, not {expected}."
                 )
     return records
 
 
-def _check_unique(records: list[Record], field: str, what: str, json_file: Path) -> None:
+def _check_unique(records: list[Record], field: str, kind: str, json_file: Path) -> None:
     seen = set()
     for record in records:
         if record[field] in seen:
-            raise DataError(f"{json_file}: two records have the {what} {field} {record[field]!r}.")
+            raise DataError(f"{json_file}: two records have the {kind} {field} {record[field]!r}.")
         seen.add(record[field])
 
 
 def _check_references(
-    annotations: list[Record], targets: list[Record], what: str, json_file: Path
+    annotations: list[Record], targets: list[Record], kind: str, json_file: Path
 ) -> None:
-    known = {target["id"] for target in targets}
+    ids = {target["id"] for target in targets}
     for annotation in annotations:
-        if annotation[f"{what}_id"] not in known:
+        if annotation[f"{kind}_id"] not in ids:
             raise DataError(
-                f"{json_file}: annotation {annotation['id']} names {what} "
-                f"{annotation[f'{what}_id']}, which the file does not have."
+                f"{json_file}: annotation {annotation['id']} names {kind} "
+                f"{annotation[f'{kind}_id']}, which the file does not have."
             )
 
 
 def _check_boxes(annotations: list[Record], json_file: Path) -> None:
-    """Refuse boxes that make no sense; COCO itself has boxes of no area, which are only mentioned."""
+    """Raise DataError for a box that is not four finite numbers or has a negative side."""
+    # Only a warning for boxes without area: COCO itself has some.
     empty = []
     for annotation in annotations:
         box = annotation["bbox"]
@@ -177,7 +179,7 @@ def _check_images_exist(images: list[Record], image_root: Path, json_file: Path)
 
 
 def _keypoint_names(categories: list[Record], json_file: Path) -> list[str]:
-    """Return the names that all categories with keypoints share; one head predicts them all."""
+    """Return the keypoint names, which must be the same in all categories that have keypoints."""
     with_names = [c for c in categories if c.get("keypoints")]
     for category in with_names:
         names = category["keypoints"]
@@ -213,7 +215,8 @@ def _is_posed(annotation: Record) -> bool:
 
 
 def _skeleton(categories: list[Record], names: list[str], json_file: Path) -> list[tuple[str, str]]:
-    """Return the limbs of the first category that has some; only pictures show them."""
+    """Return the limbs of the first category that has some."""
+    # A wrong skeleton is only a warning, as limbs are used in pictures alone.
     edges: Any = next(
         (c["skeleton"] for c in categories if c.get("keypoints") and c.get("skeleton")), []
     )

@@ -1,4 +1,4 @@
-"""The user's own data without a line of code: ``DATASETS.CUSTOM`` names a COCO file and its images."""
+"""Registration of the user's own COCO data from the config key ``DATASETS.CUSTOM``."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _FORM = "DATASETS.CUSTOM is a list of [name, COCO JSON, image folder] entries"
 
 
 def register_custom(entries: Sequence[Sequence[str]]) -> None:
-    """Check COCO data and register it with Detectron2, so that it can stand in ``DATASETS.TRAIN``.
+    """Check COCO data sets and register them with Detectron2, for use in ``DATASETS.TRAIN`` and ``TEST``.
 
     Args:
         entries: (name, path of the JSON, folder of the images) each; relative paths start at the
-            working directory. An entry that is registered already is passed over.
+            working directory. Entries that are registered already are skipped.
 
     Raises:
         DataError: an entry is malformed, its files are missing, or the JSON is wrong.
@@ -49,19 +49,19 @@ def _unpack(entry: Any) -> tuple[str, Path, Path]:
 
 
 def _is_registered(name: str, json_file: Path, image_root: Path) -> bool:
-    """Tell whether this very data set has the name.
+    """Tell whether this data set is registered under this name already.
 
     Raises:
-        DataError: another one has it.
+        DataError: another data set has the name.
     """
     if name not in DatasetCatalog:
         return False
     metadata = MetadataCatalog.get(name)
-    known = (metadata.get("json_file"), metadata.get("image_root"))
-    if known != (str(json_file), str(image_root)):
+    registered = (metadata.get("json_file"), metadata.get("image_root"))
+    if registered != (str(json_file), str(image_root)):
         raise DataError(
-            f"DATASETS.CUSTOM: the name {name!r} is taken by the data set at {known[0]} with images "
-            f"in {known[1]}; choose another."
+            f"DATASETS.CUSTOM: the name {name!r} is taken by the data set at {registered[0]} with images "
+            f"in {registered[1]}; choose another."
         )
     return True
 
@@ -76,7 +76,7 @@ def _register(name: str, json_file: Path, image_root: Path) -> None:
         )
     extra: dict[str, Any] = {}
     if facts.keypoint_names:
-        # Tuples, as of Detectron2's own sets, which may stand beside this one in DATASETS.TRAIN.
+        # Tuples, as in Detectron2's own data sets: those of DATASETS.TRAIN must have equal metadata.
         extra["keypoint_names"] = tuple(facts.keypoint_names)
         extra["keypoint_flip_map"] = flip_map(facts.keypoint_names)
         extra["keypoint_connection_rules"] = limbs(facts.skeleton)

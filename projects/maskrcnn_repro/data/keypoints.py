@@ -1,4 +1,4 @@
-"""What follows from keypoints' names: what a mirror swaps, the colour of a limb, how exactly each is known."""
+"""Facts that follow from keypoint names: flip pairs, colours of limbs, and OKS sigmas."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ COCO_KEYPOINTS = (
 # fmt: on
 
 LIMB_COLORS = {"left": (70, 150, 255), "right": (255, 120, 60), "": (120, 220, 120)}
-"""Side of a limb's ends to its colour in pictures (red, green, blue); "" for the middle and for both."""
+"""Side of a limb's ends -> RGB colour in pictures; "" if they have no side, or different ones."""
 
 DEFAULT_SIGMA = 0.05
-"""OKS sigma of a keypoint that COCO does not have: between its eye (0.025) and its hip (0.107)."""
+"""OKS sigma of keypoints that are not COCO's: between COCO's eye (0.025) and hip (0.107)."""
 
-# The words as such, also in camelCase; not the "right" of "bright" or "copyright".
+# "left" and "right" as whole words, also in camelCase; not the "right" of "bright" or "copyright".
 _SIDE = re.compile(
     r"(?<![A-Za-z])(?:left|right)(?![a-z])|(?:Left|Right)(?![a-z])|(?<![A-Z])(?:LEFT|RIGHT)(?![A-Z])"
 )
@@ -39,17 +39,17 @@ _OTHER_SIDE = {
 
 
 def flip_map(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Return the (left, right) pairs of names that change places in a mirrored image.
+    """Return the (left, right) pairs of keypoint names that are swapped in a mirrored image.
 
-    A left or right name without its counterpart keeps its place; a warning names it.
+    A left or right name without a counterpart is not swapped; a warning names it.
     """
     mirrored = {name: _SIDE.sub(lambda side: _OTHER_SIDE[side.group()], name) for name in names}
-    alone = [name for name in names if mirrored[name] not in mirrored]
-    if alone:
+    unpaired = [name for name in names if mirrored[name] not in mirrored]
+    if unpaired:
         logger.warning(
             "Keypoints %s have no counterpart on the other side and stay as they are when an image "
             "is mirrored; if that is wrong, rename them or set INPUT.RANDOM_FLIP none.",
-            ", ".join(map(repr, alone)),
+            ", ".join(map(repr, unpaired)),
         )
     return tuple(
         (name, mirrored[name])
@@ -59,14 +59,14 @@ def flip_map(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def check_flip_pairs(pairs: Iterable[Any], names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Return ``INPUT.KEYPOINT_FLIP_PAIRS`` as tuples.
+    """Check ``INPUT.KEYPOINT_FLIP_PAIRS`` and return the pairs as tuples.
 
     Args:
         pairs: the key's value.
         names: all keypoints of the data.
 
     Raises:
-        ConfigError: an entry is no pair of names, a name is no keypoint, or a name stands there twice.
+        ConfigError: an entry is no pair of names, a name is no keypoint, or a name occurs twice.
     """
     key = "INPUT.KEYPOINT_FLIP_PAIRS"
     seen: set[str] = set()
@@ -88,7 +88,7 @@ def check_flip_pairs(pairs: Iterable[Any], names: Sequence[str]) -> tuple[tuple[
 
 
 def limbs(edges: Iterable[tuple[str, str]]) -> list[tuple[str, str, tuple[int, int, int]]]:
-    """Return Detectron2's ``keypoint_connection_rules``: both ends of each limb, and its colour."""
+    """Return the limbs as Detectron2's ``keypoint_connection_rules``: two keypoint names and an RGB colour."""
     rules = []
     for start, end in edges:
         sides = {_side(start), _side(end)} - {""}
@@ -102,9 +102,9 @@ def _side(name: str) -> str:
 
 
 def oks_sigmas(names: Sequence[str]) -> list[float]:
-    """Return COCO's object-keypoint-similarity sigmas for COCO's names, else one default for all.
+    """Return COCO's OKS (object keypoint similarity) sigmas for COCO's names, else a default for all.
 
-    A sigma is the standard deviation of annotators, as a fraction of the square root of the area.
+    A sigma is the standard deviation of annotators, as a fraction of the square root of the object's area.
     """
     if tuple(names) == COCO_KEYPOINTS:
         return [float(sigma) for sigma in Params(iouType="keypoints").kpt_oks_sigmas]

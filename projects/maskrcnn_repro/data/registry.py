@@ -147,17 +147,17 @@ def set_flip_map(cfg: CfgNode) -> None:
     Raises:
         ConfigError: see :func:`maskrcnn_repro.data.keypoints.check_flip_pairs`.
     """
-    given = cfg.INPUT.KEYPOINT_FLIP_PAIRS
+    pairs = cfg.INPUT.KEYPOINT_FLIP_PAIRS
     for name in _used(cfg):
         metadata, names = MetadataCatalog.get(name), keypoint_names(name)
-        known = metadata.get("keypoint_flip_map")
+        current = metadata.get("keypoint_flip_map")
         registered = metadata.get(
-            "registered_flip_map", flip_map(names) if known is None else known
+            "registered_flip_map", flip_map(names) if current is None else current
         )
-        wanted = check_flip_pairs(given, names) if given else registered
-        if known is not None:
+        chosen = check_flip_pairs(pairs, names) if pairs else registered
+        if current is not None:
             del metadata.keypoint_flip_map  # Detectron2 refuses to change it
-        metadata.set(registered_flip_map=registered, keypoint_flip_map=wanted)
+        metadata.set(registered_flip_map=registered, keypoint_flip_map=chosen)
 
 
 def resolve_oks_sigmas(cfg: CfgNode) -> list[float]:
@@ -166,19 +166,19 @@ def resolve_oks_sigmas(cfg: CfgNode) -> list[float]:
     Raises:
         DataError: the config has not one positive number per keypoint.
     """
-    given = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
+    sigmas = list(cfg.TEST.KEYPOINT_OKS_SIGMAS)
     used = _used(cfg)
     if not used:
-        return given
+        return sigmas
     names = keypoint_names(used[0])
-    if not given:
+    if not sigmas:
         return oks_sigmas(names)
-    if len(given) != len(names) or min(given) <= 0:
+    if len(sigmas) != len(names) or min(sigmas) <= 0:
         raise DataError(
-            f"TEST.KEYPOINT_OKS_SIGMAS {given} has not one positive number for each of the "
+            f"TEST.KEYPOINT_OKS_SIGMAS {sigmas} has not one positive number for each of the "
             f"{len(names)} keypoints of {used[0]!r}."
         )
-    return given
+    return sigmas
 
 
 def resolve_mask_format(cfg: CfgNode) -> str:

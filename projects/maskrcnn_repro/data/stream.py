@@ -1,8 +1,8 @@
-"""The endless stream of training samples, which can begin at any iteration.
+"""The endless stream of training samples, which can start at any iteration.
 
-Detectron2's sampler gives the order; batches are made of indices, before any image is read. So the batch
-of iteration i, and the random numbers of each image in it, follow from i alone: a resumed run passes over
-what was seen without decoding it, and the number of data-loader workers changes nothing.
+Detectron2's sampler gives the order, and indices are batched before any image is read. The batch of
+iteration i and the random numbers of its images therefore depend on i alone: a resumed run skips earlier
+images without decoding them, and the number of data-loader workers does not change the batches.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 Sample = dict[str, Any]
 Batch = list[tuple[int, int]]
-"""Of each image: its number in the order that all processes share, and the index of its record."""
+"""For each image its number in the order that all processes share, and the index of its record."""
 
 
 class SampleStream(IterableDataset):
-    """One process's samples, batch after batch.
+    """The training samples of one process, batch after batch.
 
     Args:
         records: the dataset dicts.
-        mapper: makes the model's input of a record.
-        order: indices of records for this process, as Detectron2's training samplers give them: every
-            n-th of an order that n processes share.
-        groups: of each record; a batch is of one group.
+        mapper: maps a record to the model's input.
+        order: indices of records for this process, as from Detectron2's training samplers: every n-th
+            index of an order that n processes share.
+        groups: of each record; all images of a batch are of the same group.
         batch_size: images per iteration in this process.
         seed: of the augmentations, 0 or more.
-        first: the iteration to begin at.
+        first: the iteration to start at.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class SampleStream(IterableDataset):
         seed: int,
         first: int = 0,
     ) -> None:
+        # Items are deserialised on access: there is nothing to copy.
         self.records = DatasetFromList(records, copy=False)
         self.mapper = mapper
         self.order = order
@@ -55,11 +56,11 @@ class SampleStream(IterableDataset):
         self.batch_size = batch_size
         self.seed = seed
         self.first = first
-        # Not asked again in data-loader workers, which do not belong to the process group.
+        # Read here: data-loader workers do not belong to the process group.
         self.rank, self.world_size = comm.get_rank(), comm.get_world_size()
 
     def __iter__(self) -> Iterator[Sample]:
-        """Yield samples; the workers of a loader take turns, batch by batch."""
+        """Yield samples; in a data-loader worker, those of every n-th batch."""
         worker = get_worker_info()
         turn, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         for batch in itertools.islice(self.batches(), self.first + turn, None, workers):
@@ -72,6 +73,7 @@ class SampleStream(IterableDataset):
         """Yield the batch of each iteration, from iteration 0 on."""
         waiting: dict[int, Batch] = {group: [] for group in self.groups}
         numbers = itertools.count(self.rank, self.world_size)
+        # `numbers` is endless, and so is the order of a training sampler.
         for number, index in zip(numbers, self.order, strict=False):
             batch = waiting[group := self.groups[index]]
             batch.append((number, index))
@@ -86,15 +88,19 @@ def build_sample_loader(
     """Return Detectron2's training loader over a :class:`SampleStream`.
 
     Args:
-        cfg: the config; DATALOADER.SAMPLER_TRAIN gives the order, SEED (drawn if negative) all else.
+        cfg: the config; the order is DATALOADER.SAMPLER_TRAIN's, its seed and that of the augmentations
+            SEED (drawn if negative).
         records: the dataset dicts.
-        mapper: makes the model's input of a record.
-        first: the iteration to begin at.
+        mapper: maps a record to the model's input.
+        first: the iteration to start at.
     """
+    # 0 is a seed like any other; a drawn one is the same in all processes.
     seed = int(cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed())
     with seeded(seed, Purpose.ORDER):
         parts = build_detection_train_loader.from_config(cfg, mapper=mapper, dataset=records)
+    # The stream groups by aspect ratio itself: Detectron2's grouping works on images that are mapped.
     by_shape = parts.pop("aspect_ratio_grouping")
+    # Landscape images in one group, portrait and square ones in the other, as in Detectron2.
     stream = SampleStream(
         parts.pop("dataset"),
         parts.pop("mapper"),
@@ -104,7 +110,7 @@ def build_sample_loader(
         seed=seed,
         first=first,
     )
-    # A seed of its own: the loader would draw one from the generator that the model uses.
+    # Without this seed the loader would draw one from the generator that the model uses.
     return build_detection_train_loader(
         stream, mapper=None, aspect_ratio_grouping=False, seed=seed, **parts
     )

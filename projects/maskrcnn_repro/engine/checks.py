@@ -152,7 +152,7 @@ def _check_read(cfg: CfgNode, key: str, neutral: object, part: str) -> None:
     value, name = value_of(cfg, key), value_of(cfg, part)
     if value == neutral or not _is_detectron2s(REGISTRIES[part].get(name)):
         return
-    ours = [known for known, entry in REGISTRIES[part] if not _is_detectron2s(entry)]
+    ours = [name for name, entry in REGISTRIES[part] if not _is_detectron2s(entry)]
     raise ConfigError(
         f"{key} {value!r} would be ignored: {part} {name!r} is Detectron2's and does not read it. "
         f"Choose one of {', '.join(sorted(ours))}, or set {key} {neutral!r}."

@@ -126,7 +126,7 @@ def agreed(step: Callable[..., T], *args: Any) -> T:
         result = step(*args)
     except UserError as error:
         text = str(error)
-    texts = [one for one in comm.all_gather(text) if one is not None]
+    texts = [other for other in comm.all_gather(text) if other is not None]
     if texts:
         raise AgreedError(texts[0])
     return result

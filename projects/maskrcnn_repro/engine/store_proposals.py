@@ -153,11 +153,11 @@ def _is_written(folder: Path, dataset: str, origin: Mapping[str, Any]) -> bool:
     return same
 
 
-def _same_rpn(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _same_rpn(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     def identity(origin: Mapping[str, Any]) -> tuple[Any, ...]:
         return origin.get("rpn_config_sha256"), origin.get("weights", {}).get("sha256")
 
-    return identity(one) == identity(other)
+    return identity(first) == identity(second)
 
 
 def _store(
@@ -187,13 +187,13 @@ def _report_recall(
 ) -> None:
     """Print the recall of each data set and write ``recall.json``; what stands there is not measured again."""
     file = folder / RECALL
-    known = _known_recall(file, origin)
+    measured = _measured_recall(file, origin)
     recall: dict[str, Mapping[str, float]] = {}
     for name in names:
         store = ProposalStore(store_folder(folder, name))
-        if name not in known:
+        if name not in measured:
             logger.info("Recall of %s", store.path)
-        recall[name] = known.get(name) or proposal_recall(store, name, folder)
+        recall[name] = measured.get(name) or proposal_recall(store, name, folder)
         text = (
             metrics_table({PROPOSALS: recall[name]})
             if recall[name]
@@ -201,7 +201,7 @@ def _report_recall(
         )
         logger.info("%s:\n%s", name, text)
     content = {
-        "recall": finite({**known, **recall}),
+        "recall": finite({**measured, **recall}),
         "origin": {**origin, "machine": machine(device)},
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
@@ -209,7 +209,7 @@ def _report_recall(
     logger.info("Recall: %s", file)
 
 
-def _known_recall(file: Path, origin: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+def _measured_recall(file: Path, origin: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     if not file.is_file():
         return {}
     content = json.loads(file.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""COCO's AP of many random draws of the images, from one matching of detections with ground truth.
+"""Bootstrap of COCO's AP over the images, from one matching of detections with ground truth.
 
-An AP of some images has a sampling error: other images of the same kind would give another AP. Drawing the
-images again with replacement (the bootstrap) shows how large it is. Detections are matched with objects
-within each image, so the matching never changes; a draw only says how often each image counts.
+The AP of a set of images has a sampling error: other images of the same kind would give another AP. Drawing
+the images again with replacement (the bootstrap) shows how large it is. Detections are matched with objects
+within each image, so all draws share the matching; a draw only changes how often each image counts.
 
 Shape legend: I images, D detections of one category, T IoU (or OKS) thresholds, B draws.
 """
@@ -29,24 +29,24 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 METRICS = {"AP": slice(0, 10), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 """Name of a metric -> its thresholds."""
 FIELDS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
-"""Task to what a detection must have."""
+"""Task -> the key of a detection that it needs."""
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _AT_ONCE = 50
-"""Draws; all at once would not fit into a processor's cache."""
+"""Draws that are computed at once; all of them would not fit into a processor's cache."""
 
 
 @dataclass(frozen=True)
 class CategoryMatches:
-    """All detections of one category, most certain first."""
+    """All detections of one category, highest score first, matched with the objects."""
 
     images: np.ndarray
-    """(D,), int: index of the image of each."""
+    """(D,), int: index of each detection's image."""
     hits: np.ndarray
-    """(T, D), bool: matched with an object."""
+    """(T, D), bool: true positives."""
     misses: np.ndarray
-    """(T, D), bool: matched with nothing; neither hit nor miss is what COCO ignores (crowds)."""
+    """(T, D), bool: false positives; a detection that COCO ignores (matched with a crowd) is neither."""
     objects: np.ndarray
-    """(I,), int: how many objects there are to find in each image."""
+    """(I,), int: number of objects in each image, crowds left out."""
 
     def precision(self, counts: np.ndarray) -> np.ndarray:
         """Return the average precision of each draw at each threshold, (B, T); NaN without any object.
@@ -60,13 +60,13 @@ class CategoryMatches:
         seen = np.cumsum(weights, axis=0)
         precisions = [
             _mean_precision(weights[hits], seen[hits] - _before(weights, ignored, hits), total)
-            for hits, ignored in self._places
+            for hits, ignored in self._indices
         ]
         return np.where(total[:, None] > 0, np.stack(precisions, axis=1), np.nan)
 
     @cached_property
-    def _places(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each threshold the indices of its hits and of what COCO ignores, increasing."""
+    def _indices(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Ascending indices of the hits and of the ignored detections, for each threshold."""
         ignored = ~(self.hits | self.misses)
         return [
             (np.flatnonzero(a), np.flatnonzero(b)) for a, b in zip(self.hits, ignored, strict=True)
@@ -74,22 +74,24 @@ class CategoryMatches:
 
 
 def _before(weights: np.ndarray, rows: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    """Return the sums of (D, B) ``weights`` over those ``rows`` that come before each hit, (H, B)."""
+    """Return, for each hit, the sum of (D, B) ``weights`` over those of ``rows`` before it, (H, B)."""
     sums = np.cumsum(np.pad(weights[rows], ((1, 0), (0, 0))), axis=0)
     return sums[np.searchsorted(rows, hits)]
 
 
 def _mean_precision(hits: np.ndarray, seen: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Return the mean over COCO's 101 recalls of the best precision at this recall or a higher one, (B,).
+    """Return the interpolated precision averaged over COCO's 101 recalls, (B,).
 
-    Hits alone matter: between two of them recall stays and precision falls.
+    The precision at a recall is the highest at this recall or a higher one. Only hits are needed: between
+    two of them recall stays the same and precision falls.
 
     Args:
-        hits: (H, B), how often each hit counts, most certain first.
-        seen: (H, B), how many detections count up to each hit, itself included.
+        hits: (H, B), how often each hit counts, highest score first.
+        seen: (H, B), how many detections count up to and including each hit.
         total: (B,), how many objects count.
     """
     true_positives = np.cumsum(hits, axis=0)
+    # `spacing` as in COCO's code: with a weight of 0 nothing may have been seen.
     precision = true_positives / (seen + np.spacing(1))
     best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     reached = np.searchsorted(_RECALLS, true_positives / np.maximum(total, 1), side="right")
@@ -98,11 +100,11 @@ def _mean_precision(hits: np.ndarray, seen: np.ndarray, total: np.ndarray) -> np
 
 @dataclass(frozen=True)
 class Matches:
-    """One model's detections on one data set, matched with its objects.
+    """A model's detections on a data set, matched with its objects.
 
     Attributes:
         image_ids: of the I images, in COCO's order.
-        categories: one entry for each category of the data set.
+        categories: matches of each category of the data set.
     """
 
     image_ids: tuple[int, ...]
@@ -112,7 +114,7 @@ class Matches:
         """Return the :data:`METRICS` in points, 0 to 100, over objects of all sizes.
 
         Args:
-            counts: (I,), how often each image counts; by default once, which gives COCO's own numbers.
+            counts: (I,), how often each image counts; by default once, which gives the numbers of COCO's code.
         """
         if counts is None:
             counts = np.ones(len(self.image_ids), dtype=int)
@@ -122,14 +124,14 @@ class Matches:
         """Return each metric of each draw, (B,), in points; NaN for a draw without objects.
 
         Args:
-            draws: (B, I), see :func:`draw_images`; the same draws for two models make a paired comparison.
+            draws: (B, I), see :func:`draw_images`; use the same draws for a paired comparison of two models.
         """
         parts = [
             np.stack([c.precision(draws[start : start + _AT_ONCE]) for c in self.categories])
             for start in range(0, len(draws), _AT_ONCE)
         ]
         by_category = np.concatenate(parts, axis=1)
-        # COCO's mean leaves out a category without objects; in a draw it may have none.
+        # COCO's mean leaves out categories without objects; a draw may contain none of a category.
         counted = ~np.isnan(by_category).any(axis=2)
         sums = np.where(counted[:, :, None], by_category, 0).sum(axis=0)
         means = np.full_like(sums, np.nan)
@@ -138,7 +140,7 @@ class Matches:
 
 
 def draw_images(images: int, draws: int, seed: int = 0) -> np.ndarray:
-    """Return how often each image counts in each draw of as many images, (B, I), int."""
+    """Draw as many images with replacement, B times; return how often each image occurs, (B, I), int."""
     chances = np.full(images, 1 / images)
     return np.random.default_rng(seed).multinomial(images, chances, size=draws)
 
@@ -166,7 +168,7 @@ def match(
         sigmas = np.array(list(oks_sigmas))
         if len(sigmas):
             evaluation.params.kpt_oks_sigmas = sigmas
-        # Of COCO's four ranges of area only "all" is reported here.
+        # Only the first of COCO's four ranges of area, "all", is needed.
         evaluation.params.areaRng = evaluation.params.areaRng[:1]
         evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
         evaluation.evaluate()
@@ -201,11 +203,11 @@ def _load_results(coco: COCO, path: Path, task: str) -> COCO:
 
 
 def _join_images(per_image: list[dict | None], limit: int) -> CategoryMatches:
-    """Put the detections of one category in all images into one order, as COCO does.
+    """Merge the matches of one category over all images, sorted by score as in COCO's code.
 
     Args:
-        per_image: COCO's matches of each image; None where it has neither object nor detection.
-        limit: detections of an image that count.
+        per_image: COCO's matches of each image; None if it has neither object nor detection.
+        limit: detections per image that count.
     """
     numbered = [(index, matches) for index, matches in enumerate(per_image) if matches is not None]
     objects = np.zeros(len(per_image), dtype=int)
@@ -219,7 +221,7 @@ def _join_images(per_image: list[dict | None], limit: int) -> CategoryMatches:
         for key in ("dtMatches", "dtIgnore")
     )
     images = np.repeat([index for index, _ in numbered], counts).astype(int)
-    # Stable, as COCO's own sort: of equal scores the earlier image comes first.
+    # A stable sort, as in COCO's code: of equal scores the earlier image comes first.
     order = np.argsort(-scores, kind="mergesort")
     matched, ignored = matched[:, order], ignored[:, order]
     return CategoryMatches(images[order], matched & ~ignored, ~matched & ~ignored, objects)

@@ -1,4 +1,4 @@
-"""COCO evaluation of masks that come as run-length encodings, without decoding them."""
+"""COCO evaluation of run-length encoded masks, without decoding them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ RESULTS = "coco_instances_results.json"
 
 
 class RLEEvaluator(COCOEvaluator):
-    """Detectron2's evaluator for boxes and keypoints; masks go to the official COCO code as they are.
+    """Detectron2's ``COCOEvaluator``, but with ``pred_masks`` that are run-length encoded already.
 
-    Detectron2 encodes every mask anew from an array of the whole image. Metrics and the results file are the
-    same.
+    Detectron2 would encode each mask from a bitmap of the whole image; metrics and results file are the same.
+    Boxes and keypoints are left to ``COCOEvaluator``.
 
     Args:
         dataset_name: registered, with a COCO JSON.
         tasks: of ``bbox``, ``segm`` and ``keypoints``.
         output_dir: folder of the results file.
-        **options: further ones of ``COCOEvaluator``.
+        **options: other arguments of ``COCOEvaluator``.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class RLEEvaluator(COCOEvaluator):
         self.folder = Path(output_dir)
         self.metadata = MetadataCatalog.get(dataset_name)
         self.with_masks = "segm" in tasks
-        rest = tuple(task for task in tasks if task != "segm")
-        super().__init__(dataset_name, tasks=rest, output_dir=output_dir, **options)
+        other_tasks = tuple(task for task in tasks if task != "segm")
+        super().__init__(dataset_name, tasks=other_tasks, output_dir=output_dir, **options)
 
     def reset(self) -> None:
         """Forget all predictions."""
@@ -52,25 +52,27 @@ class RLEEvaluator(COCOEvaluator):
         self.encoded: list[list[RLE]] = []
 
     def process(self, inputs: Iterable[dict[str, Any]], outputs: Iterable[dict[str, Any]]) -> None:
-        """Take a batch: dicts with ``image_id``, and with ``instances`` whose ``pred_masks`` are RLEMasks."""
-        rest = []
+        """Collect a batch: dicts with ``image_id``, and with ``instances`` whose ``pred_masks`` are RLEMasks."""
+        without_masks = []
         for output in outputs:
             fields = dict(output["instances"].get_fields())
             if self.with_masks:
                 self.encoded.append(fields.pop("pred_masks").rles)
-            rest.append({"instances": Instances(output["instances"].image_size, **fields)})
-        super().process(inputs, rest)
+            instances = Instances(output["instances"].image_size, **fields)
+            without_masks.append({"instances": instances})
+        super().process(inputs, without_masks)
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> dict[str, Any]:
-        """Return the metrics by task in the main process, nothing in the others.
+        """Return the metrics of each task in the main process, an empty dict in the others.
 
         Args:
-            img_ids: evaluate these images alone.
+            img_ids: evaluate only these images.
         """
         metrics = super().evaluate(img_ids)
         images = list(itertools.chain.from_iterable(comm.gather(self.encoded)))
         if not images:  # without masks, without predictions, or not the main process
             return metrics
+        # Detectron2 wrote the results in the order in which it gathered the instances: that of the masks.
         file = self.folder / RESULTS
         results = json.loads(file.read_text(encoding="utf-8"))
         for entry, rle in zip(results, itertools.chain.from_iterable(images), strict=True):
@@ -81,7 +83,7 @@ class RLEEvaluator(COCOEvaluator):
     def _mask_metrics(
         self, results: list[dict[str, Any]], img_ids: Sequence[int] | None
     ) -> dict[str, float]:
-        if not results:  # which the COCO code cannot take
+        if not results:  # pycocotools cannot load an empty list
             return dict.fromkeys(METRICS, float("nan"))
         truth = COCO(PathManager.get_local_path(self.metadata.json_file))
         # With a box, COCO's code would measure a mask by the area of its box.
@@ -104,5 +106,5 @@ class RLEEvaluator(COCOEvaluator):
 
 
 def _points(value: np.floating | float) -> float:
-    """Return a fraction in points; COCO's -1 says that there is nothing to measure."""
+    """Return a fraction in points, and NaN for COCO's -1: no object to measure."""
     return float(100 * value) if value > -1 else float("nan")

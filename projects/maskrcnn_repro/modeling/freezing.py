@@ -1,4 +1,4 @@
-"""A backbone that stays as it was loaded, for networks that share its features."""
+"""Freezing of the whole backbone, for networks that share its features (4-step training, Sec. 4.4)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import nn
 
 
 def freeze_backbone(model: nn.Module) -> None:
-    """Keep all of ``model.backbone`` as it is: no gradients, batch norm by its stored statistics.
+    """Freeze ``model.backbone`` in place: no gradients, batch norm with its stored statistics.
 
-    In place; the names in the ``state_dict`` stay.
+    The keys of the ``state_dict`` stay the same.
 
     Raises:
         ConfigError: the model has no ``backbone``.

@@ -1,6 +1,6 @@
-"""The keypoint branch: for each keypoint one heatmap, a softmax over all its cells (Sec. 5).
+"""The keypoint branch: one heatmap per keypoint, with a softmax over all of its cells (Sec. 5).
 
-Letters: N images, R RoIs of the batch, K keypoints per object, C channels, P side of a pooled RoI in
+Shape legend: N images, R RoIs of the batch, K keypoints per object, C channels, P side of a pooled RoI in
 cells, m = 4P side of a heatmap in cells (56 in the paper).
 Boxes are xyxy and keypoints (x, y), both in pixels of the network's input.
 """
@@ -25,26 +25,28 @@ from torch import Tensor, nn
 def keypoint_loss(
     logits: Tensor, targets: Tensor, visible: Tensor, normalizer: float | None = None
 ) -> Tensor:
-    """Return the cross-entropy of each visible keypoint's one-hot target, summed and divided.
+    """Return the keypoint loss: the cross-entropy over the cells of each visible keypoint's heatmap.
 
-    The K keypoints of an object are independent, and so is each from its class (Sec. 5).
+    Each of the K keypoints of an object is a task of its own, independent of the others and of the class
+    (Sec. 5).
 
     Args:
         logits: (R, K, m, m) float.
-        targets: (R, K) int64, the target's cell in [0, m * m), row by row; any value where not visible.
+        targets: (R, K) int64, index of the target's cell in row-major order; any value where not visible.
         visible: (R, K) bool, the keypoints that count.
-        normalizer: divisor; None for the number of keypoints that count.
+        normalizer: divisor of the sum over all keypoints; None for the number of keypoints that count.
 
     Returns:
-        A scalar; without a visible keypoint it is zero and still part of the graph, which DDP needs.
+        A scalar, zero without a visible keypoint.
     """
-    chosen = logits.flatten(2)[visible]
-    loss = F.cross_entropy(chosen, targets[visible], reduction="sum")
-    return loss / (max(len(chosen), 1) if normalizer is None else normalizer)
+    heatmaps = logits.flatten(2)[visible]
+    # "sum": the mean of nothing is NaN; the sum is zero and part of the graph, which DDP needs.
+    loss = F.cross_entropy(heatmaps, targets[visible], reduction="sum")
+    return loss / (max(len(heatmaps), 1) if normalizer is None else normalizer)
 
 
 def heatmap_targets(instances: Sequence[Instances], side: int) -> tuple[Tensor, Tensor]:
-    """Return the cell of each ground-truth keypoint in the grid over its RoI.
+    """Return the heatmap cell of each ground-truth keypoint, and which keypoints count.
 
     Args:
         instances: the R >= 1 RoIs of the images: ``proposal_boxes`` and ``gt_keypoints``.
@@ -54,7 +56,7 @@ def heatmap_targets(instances: Sequence[Instances], side: int) -> tuple[Tensor, 
         targets and visible, each (R, K), as :func:`keypoint_loss` takes them. A keypoint counts if it is
         annotated, hidden by something or not (COCO's visibility 1 and 2), and lies inside the RoI.
     """
-    # Detectron2 gives an image without ground truth no keypoints at all.
+    # Detectron2 adds no `gt_keypoints` to the proposals of an image without ground truth.
     pairs = [
         proposals.gt_keypoints.to_heatmap(proposals.proposal_boxes.tensor, side)
         for proposals in instances
@@ -65,28 +67,29 @@ def heatmap_targets(instances: Sequence[Instances], side: int) -> tuple[Tensor, 
 
 
 def predict_keypoints(logits: Tensor, boxes: Tensor) -> Tensor:
-    """Return each heatmap's highest point, at the resolution of the image.
+    """Return the position and score of each heatmap's maximum, at the resolution of the image.
 
     Args:
         logits: (R, K, m, m) float32.
         boxes: (R, 4), the RoIs.
 
     Returns:
-        (R, K, 3) float32: x, y, score. The score is the softmax's value there, continued to the image's
-        resolution: above 0, and possibly above 1.
+        (R, K, 3) float32: x, y, score. The score is the softmax there, interpolated to the resolution of the
+        image: above 0, and possibly above 1.
     """
+    # Index 2 is the logit.
     return heatmaps_to_keypoints(logits, boxes)[:, :, [0, 1, 3]]
 
 
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
 class FCNKeypointHead(nn.Module):
-    """The paper's head: 3x3 convolutions, a 4x4 deconvolution of stride 2, bilinear doubling.
+    """The paper's keypoint head: 3x3 convolutions, a 4x4 deconvolution of stride 2, bilinear upsampling by 2.
 
-    Names of weights, their first values, losses and predictions are those of Detectron2's
-    ``KRCNNConvDeconvUpsampleHead``, so its model zoo loads.
+    Names of weights, initialisation, losses and predictions are those of Detectron2's
+    ``KRCNNConvDeconvUpsampleHead``, so that its model zoo loads.
 
     Args:
-        input_shape: of a pooled RoI; only its channels C count.
+        input_shape: of a pooled RoI; only its channels C are used.
         num_keypoints: K.
         conv_dims: output channels of each convolution; the paper has eight of 512.
         loss_weight: factor of the loss.
@@ -121,8 +124,8 @@ class FCNKeypointHead(nn.Module):
             conv = Conv2d(channels, width, kernel_size=3, padding=1, activation=F.relu)
             self.add_module(f"conv_fcn{number}", conv)
             channels = width
-        # The deconvolution itself gives the K heatmaps, without a 1x1 layer behind it, as in the paper's
-        # released code.
+        # The deconvolution itself outputs the K heatmaps: as in the paper's released code, no 1x1
+        # convolution follows it.
         self.score_lowres = ConvTranspose2d(
             channels, num_keypoints, kernel_size=4, stride=2, padding=1
         )
@@ -133,7 +136,7 @@ class FCNKeypointHead(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         """Read Detectron2's keys below ``MODEL.ROI_KEYPOINT_HEAD``."""
         head, sampling = cfg.MODEL.ROI_KEYPOINT_HEAD, cfg.MODEL.ROI_HEADS
-        # The constant divisor: the count if all RoIs that may be positive had all keypoints visible.
+        # Constant divisor: the count of visible keypoints if every positive RoI showed all of its keypoints.
         all_visible = (
             head.NUM_KEYPOINTS * sampling.BATCH_SIZE_PER_IMAGE * sampling.POSITIVE_FRACTION
         )
@@ -165,7 +168,7 @@ class FCNKeypointHead(nn.Module):
             ``{"loss_keypoint": scalar}``, or ``instances``, each with ``pred_keypoints`` (R of the image,
             K, 3) as of :func:`predict_keypoints` and ``pred_keypoint_heatmaps``, their logits.
         """
-        # Under mixed precision, too, softmax and resizing are computed in float32.
+        # Under mixed precision, softmax and resizing are still computed in float32.
         logits = self.layers(features).float()
         if self.training:
             return {"loss_keypoint": self._loss(logits, instances) * self.loss_weight}
@@ -179,7 +182,8 @@ class FCNKeypointHead(nn.Module):
 
     def _loss(self, logits: Tensor, instances: list[Instances]) -> Tensor:
         if not len(logits):
-            return logits.sum()  # zero, but DDP waits for a gradient of every parameter
+            # Zero. Not a constant: DDP waits for a gradient of every parameter.
+            return logits.sum()
         targets, visible = heatmap_targets(instances, logits.shape[-1])
         by_count = self.loss_normalizer == "visible"
         divisor = None if by_count else float(self.loss_normalizer) * len(instances)

@@ -1,10 +1,10 @@
-"""A ResNet narrow enough to learn from random weights on a CPU in minutes.
+"""A narrow ResNet that learns from random weights on a CPU in minutes.
 
-The paper's backbones (Sec. 3.1) start from ImageNet weights and need a GPU. This one keeps their
-structure (stem, residual stages res2, res3, ..., each halving the resolution) with few channels, so that
-the experiments that vary something else can be seen on a laptop. Where they vary the depth or take
-ResNeXt, its counterpart follows ``MODEL.RESNETS.DEPTH`` and ``NUM_GROUPS``: 101 has twice, 152 three times
-the blocks of 50; groups make it bottleneck blocks of grouped 3x3 convolutions.
+The paper's backbones (Sec. 3.1) start from ImageNet weights and need a GPU. This one has their structure
+(stem, residual stages res2, res3, ..., each halving the resolution) with few channels, so that experiments
+that compare something else run on a laptop. Depth and ResNeXt follow ``MODEL.RESNETS.DEPTH`` and
+``NUM_GROUPS``: 101 has twice, 152 three times the blocks of 50; groups turn the blocks into bottleneck
+blocks with grouped 3x3 convolutions.
 
 Shape legend: N images, C channels, H and W pixels of the network's input.
 """
@@ -27,10 +27,10 @@ from torch import nn
 
 
 class ConvStem(CNNBlockBase):
-    """One or two 3x3 convolutions of stride 2, or one 7x7 of the whole stride, each with norm and ReLU.
+    """Stem of one or two 3x3 convolutions of stride 2, or of one 7x7 with the full stride, each with norm, ReLU.
 
-    With 7x7 and stride 4 no map is finer than stride 4: on a CPU, the two layers at stride 2 took a third
-    of the time of an iteration with images of 216 px.
+    The 7x7 of stride 4 avoids maps of stride 2: on a CPU, the two layers at stride 2 took a third of the
+    time of an iteration with images of 216 px.
 
     Args:
         in_channels: channels of the image.
@@ -92,7 +92,7 @@ def narrow_resnet(
         group_width: of ResNeXt, channels in each group of its 3x3 convolutions; 0: basic blocks.
 
     Raises:
-        ConfigError: the lists do not fit together, the stem's stride or kernel is another, or channels
+        ConfigError: the lists do not fit together, the stem's stride or kernel is not allowed, or channels
             cannot be split into groups.
     """
     _check_stem(stem_stride, stem_kernel)
@@ -101,7 +101,7 @@ def narrow_resnet(
     stages = []
     for index, (blocks, (ins, outs)) in enumerate(zip(num_blocks, pairwise(channels), strict=True)):
         first_stride = 4 // stem_stride if index == 0 else 2
-        # As wide inside as outside, like ResNeXt-101-64x4d's first stage.
+        # No narrowing inside the bottleneck, as in the first stage of ResNeXt-101-64x4d.
         grouped = {"bottleneck_channels": outs, "num_groups": outs // (group_width or 1)}
         stages.append(
             ResNet.make_stage(
@@ -130,7 +130,7 @@ def _check_stages(num_blocks: Sequence[int], channels: Sequence[int], group_widt
             f"MODEL.NARROW_RESNET.CHANNELS has {len(channels)} entries, but NUM_BLOCKS has "
             f"{len(num_blocks)} stages: give the stem's channels, then one entry for each stage."
         )
-    # A basic block strides its shortcut only where the number of channels changes.
+    # Detectron2's basic block has a shortcut convolution, which also strides, only if channels change.
     if any(a == b for a, b in pairwise(channels)):
         raise ConfigError(
             f"MODEL.NARROW_RESNET.CHANNELS is {list(channels)}: neighbours must differ."
@@ -146,7 +146,7 @@ def _check_stages(num_blocks: Sequence[int], channels: Sequence[int], group_widt
 def build_narrow_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """Build :func:`narrow_resnet` from ``MODEL.NARROW_RESNET`` and ``MODEL.RESNETS``."""
     narrow, full = cfg.MODEL.NARROW_RESNET, cfg.MODEL.RESNETS
-    times = max(1, round(full.DEPTH / 50))
+    times = max(1, round(full.DEPTH / 50))  # 101: 2, 152: 3
     return narrow_resnet(
         in_channels=input_shape.channels,
         num_blocks=[times * blocks for blocks in narrow.NUM_BLOCKS],
@@ -161,7 +161,8 @@ def build_narrow_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet
 
 @BACKBONE_REGISTRY.register()
 def build_narrow_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Build an FPN on :func:`narrow_resnet`; no coarser level, as small images have no large objects."""
+    """Build an FPN on :func:`narrow_resnet`."""
+    # No `top_block` for a coarser level: the small images have no objects that large.
     return FPN(
         bottom_up=build_narrow_resnet_backbone(cfg, input_shape),
         in_features=cfg.MODEL.FPN.IN_FEATURES,

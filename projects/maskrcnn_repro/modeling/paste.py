@@ -1,14 +1,14 @@
-"""Masks from their boxes straight to run-length encodings of the whole image (Sec. 3.1, inference).
+"""Pasting of predicted masks into the image, as run-length encodings without a bitmap (Sec. 3.1, inference).
 
 The pixels are those of Detectron2's ``paste_masks_in_image``: the value of mask cell i lies at (i + 0.5) / m
-of the box, that of pixel j at j + 0.5; in between, values are interpolated, beyond the outer cells they
-fall to 0. Few pixels need that: in a column of the image, between two rows of cells, values lie between
-those at the two ends. Where both ends are on one side of the threshold, so is all between them; elsewhere,
-pixels are sampled one by one.
+of the box, that of pixel j at j + 0.5; in between, values are interpolated bilinearly, and outside of the
+outer cells they fall to 0. Few pixels have to be interpolated: within a column of pixels and between two
+rows of cells (a strip), values lie between those at the two ends. If both ends are on one side of the
+threshold, so is the whole strip; only the pixels of the other strips are sampled.
 
 Shape legend: R masks, m side of a mask in cells, H, W height and width of the image in pixels; of one box, w
-columns and h rows of pixels, S = m + 3 strips between two rows of cells (two rows of zeros lie on either
-side of the mask).
+columns and h rows of pixels, S = m + 3 strips between two rows of cells (the mask is padded with two rows of
+zeros on either side).
 """
 
 from __future__ import annotations
@@ -26,26 +26,28 @@ from pycocotools import mask as coco_mask
 BORDER = 2
 """Rows and columns of zeros around a mask, in cells."""
 MARGIN = 1e-3
-"""Values this near to the threshold are sampled; rounding is far below, about 1e-6 times m."""
+"""Strips whose ends are this close to the threshold are sampled; rounding errors are about 1e-6 times m."""
 FEW = 1 << 16
-"""Boxes with fewer pixels have all of them sampled, which is quicker there."""
+"""Boxes with fewer pixels have all of them sampled, which is faster there."""
 BLOCK = 1 << 18
-"""Pixels of a box that are taken at once; a mask of 0.5 everywhere costs 50 bytes for each."""
+"""Pixels of a box that are processed at once; a mask of 0.5 everywhere takes 50 bytes for each."""
 
 
 def paste_to_rles(
     masks: torch.Tensor, boxes: torch.Tensor, image_size: tuple[int, int], threshold: float = 0.5
 ) -> RLEMasks:
-    """Paste each mask into its box and encode it, one after the other, without a bitmap of the image.
+    """Return each mask pasted into its box as a run-length encoding of the whole image.
+
+    Computed on the CPU in float32, mask by mask; no bitmap of the image is allocated.
 
     Args:
         masks: (R, m, m), float in [0, 1].
         boxes: (R, 4), xyxy in pixels of the image; a box without an area has an empty mask.
         image_size: H, W.
-        threshold: in (0, 1); from this value on, a pixel belongs to the object.
+        threshold: in (0, 1); a pixel of at least this value belongs to the object.
 
     Returns:
-        The R masks. They are computed on the CPU, in float32.
+        The R masks.
     """
     size = (int(image_size[0]), int(image_size[1]))
     on_cpu = zip(masks.detach().float().cpu(), boxes.detach().float().cpu(), strict=True)
@@ -56,38 +58,39 @@ def paste_to_rles(
 
 @dataclass(frozen=True)
 class _Axis:
-    """The pixels along one axis of the image that a box may reach."""
+    """The pixels along one axis of the image that a mask in a box can reach."""
 
     first: int
-    places: np.ndarray
-    """float32; -1 at the start of the box, 1 at its end, as ``grid_sample`` has it."""
+    positions: np.ndarray
+    """Of the pixels' centres, float32, in the units of ``grid_sample``: -1 at the box's start, 1 at its end."""
     cells: np.ndarray
-    """float32; the same in cells of the mask with its border: cell i has its value at i."""
+    """The same in cells of the padded mask, float32: cell i has its value at i."""
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.positions)
 
     @staticmethod
     def of(start: np.float32, end: np.float32, pixels: int, side: int) -> _Axis:
-        """Return the pixels from one before ``start`` to one behind ``end``."""
+        """Return the pixels from one before ``start`` to one after ``end``."""
+        # numpy's float32 throughout: the same operations as Detectron2's give the same last bits.
         first = max(int(np.floor(start)) - 1, 0)
         stop = max(min(int(np.ceil(end)) + 1, pixels), first)
         centres = np.arange(first, stop, dtype=np.float32) + np.float32(0.5)
         with np.errstate(over="ignore"):  # a box of a tiny fraction of a pixel
-            places = (centres - start) / (end - start) * np.float32(2) - np.float32(1)
-            cells = ((places + np.float32(1)) * np.float32(side) - np.float32(1)) / np.float32(2)
-        return _Axis(first, places, np.clip(cells, -BORDER, side + BORDER - 1) + BORDER)
+            positions = (centres - start) / (end - start) * np.float32(2) - np.float32(1)
+            cells = ((positions + np.float32(1)) * np.float32(side) - np.float32(1)) / np.float32(2)
+        return _Axis(first, positions, np.clip(cells, -BORDER, side + BORDER - 1) + BORDER)
 
     def part(self, begin: int, count: int) -> _Axis:
-        """Return ``count`` pixels of these, or what is left of them."""
+        """Return up to ``count`` of these pixels, from ``begin`` on."""
         pixels = slice(begin, begin + count)
-        return _Axis(self.first + begin, self.places[pixels], self.cells[pixels])
+        return _Axis(self.first + begin, self.positions[pixels], self.cells[pixels])
 
 
 def _changes(
     mask: torch.Tensor, box: torch.Tensor, size: tuple[int, int], threshold: float
 ) -> np.ndarray:
-    """Return at which pixels, column by column, the object begins and ends, by turns.
+    """Return the pixels at which the object begins and ends, in turn, in column-major order as RLE has it.
 
     Args:
         mask: (m, m).
@@ -96,17 +99,19 @@ def _changes(
         threshold: see :func:`paste_to_rles`.
 
     Returns:
-        An even number of rising int64; pixel (x, y) has number x * H + y.
+        Ascending int64, an even number of them; pixel (x, y) has number x * H + y.
     """
     height, width = size
     x1, y1, x2, y2 = box.numpy()
+    # Negated, so that a box with NaN has no area either.
     if not (x2 > x1 and y2 > y1):
         return np.zeros(0, np.int64)
     columns, rows = _Axis.of(x1, x2, width, len(mask)), _Axis.of(y1, y2, height, len(mask))
     find = _runs_of_pixels if len(columns) * len(rows) < FEW else _runs_of_strips
     blocks = [find(mask, part, rows, height, threshold) for part in _parts(columns, len(rows))]
     changes = np.concatenate([np.zeros(0, np.int64), *blocks])
-    # An object that leaves a column at its last pixel and enters the next at its first does not end there.
+    # Drop an end that equals the next begin: the object goes on from the last pixel of a column to the first
+    # of the next.
     through = np.flatnonzero(changes[1:] == changes[:-1])
     return np.delete(changes, np.concatenate([through, through + 1]))
 
@@ -119,9 +124,10 @@ def _parts(columns: _Axis, rows: int) -> Iterator[_Axis]:
 def _runs_of_pixels(
     mask: torch.Tensor, columns: _Axis, rows: _Axis, height: int, threshold: float
 ) -> np.ndarray:
-    """Return the changes within w columns, each column by itself, from all pixels."""
-    x, y = np.repeat(columns.places, len(rows)), np.tile(rows.places, len(columns))
-    inside = np.zeros((len(columns), len(rows) + 1), bool)  # behind a column the object has ended
+    """Return the begins and ends in each of w columns, from samples of all pixels."""
+    x, y = np.repeat(columns.positions, len(rows)), np.tile(rows.positions, len(columns))
+    # One more row, outside of the object: it ends every run at the end of its column.
+    inside = np.zeros((len(columns), len(rows) + 1), bool)
     inside[:, :-1] = (_sample(mask, x, y) >= threshold).reshape(len(columns), len(rows))
     column, row = np.divmod(np.flatnonzero(np.diff(inside.ravel(), prepend=False)), len(rows) + 1)
     return (columns.first + column) * height + rows.first + row
@@ -130,39 +136,39 @@ def _runs_of_pixels(
 def _runs_of_strips(
     mask: torch.Tensor, columns: _Axis, rows: _Axis, height: int, threshold: float
 ) -> np.ndarray:
-    """Return the same, from the pixels of unsure strips and from the other strips as a whole."""
+    """Return the same as :func:`_runs_of_pixels`, but sample only strips that may cross the threshold."""
     ends = _ends(mask.numpy(), columns.cells)
-    # (w, S + 1): behind the strips of a column stands an empty one, outside of the object.
+    # (w, S + 1): one more strip, outside of the object, ends every run at the end of its column.
     inside, unsure = np.zeros((2, *ends.shape), bool)
     lower, upper = np.minimum(ends[:, :-1], ends[:, 1:]), np.maximum(ends[:, :-1], ends[:, 1:])
     inside[:, :-1] = lower >= threshold + MARGIN
-    # Negated, so that values that are not a number are sampled, too.
+    # Negated, so that NaN is sampled, too.
     unsure[:, :-1] = ~inside[:, :-1] & ~(upper < threshold - MARGIN)
     strips = np.minimum(rows.cells.astype(np.int64), ends.shape[1] - 2)
     lengths = np.bincount(strips, minlength=ends.shape[1])
     first_rows = np.cumsum(lengths) - lengths
-    lengths[-1] = 1
+    lengths[-1] = 1  # only now: the extra strip has no row of the image, but is an item
 
-    # An item is a pixel of an unsure strip, or another strip as a whole, in the order of the pixels.
+    # Items in the order of the pixels: each pixel of an unsure strip, and every other strip as a whole.
     counts = np.where(unsure, lengths, lengths > 0).ravel()
     strip_of = np.repeat(np.arange(counts.size), counts)
     first_items = np.cumsum(counts) - counts
 
-    def places(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def positions(items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         column, strip = np.divmod(strip_of[items], ends.shape[1])
         return column, first_rows[strip] + items - first_items[strip_of[items]]
 
     value = np.repeat(inside.ravel(), counts)
     sampled = np.flatnonzero(np.repeat(unsure.ravel(), counts))
-    x, y = places(sampled)
-    value[sampled] = _sample(mask, columns.places[x], rows.places[y]) >= threshold
+    x, y = positions(sampled)
+    value[sampled] = _sample(mask, columns.positions[x], rows.positions[y]) >= threshold
     changed = np.flatnonzero(np.diff(value, prepend=False))
-    x, y = places(changed)
+    x, y = positions(changed)
     return (columns.first + x) * height + rows.first + y
 
 
 def _ends(mask: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Return the values at w columns of pixels and at all rows of cells, (w, m + 4)."""
+    """Return the mask's values in w columns of pixels at all rows of cells, (w, m + 4)."""
     padded = np.pad(mask, BORDER).T
     left = np.minimum(cells.astype(np.int64), len(padded) - 2)
     share = (cells - left)[:, None]
@@ -170,7 +176,8 @@ def _ends(mask: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 
 def _sample(mask: torch.Tensor, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the values at points, by the very operation of Detectron2: the same to the last bit."""
+    """Return the mask's values at points in the units of ``grid_sample``."""
+    # Detectron2's operation, so that values agree to the last bit.
     grid = torch.from_numpy(np.stack([x, y], axis=1))[None, None]
     return F.grid_sample(mask[None, None], grid, align_corners=False)[0, 0, 0].numpy()
 

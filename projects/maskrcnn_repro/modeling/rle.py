@@ -1,6 +1,6 @@
-"""Masks of an image as COCO run-length encodings: a container that ``Instances`` take as a field.
+"""Masks of an image as COCO run-length encodings, in a container that ``Instances`` accepts as a field.
 
-R masks of an image of H x W pixels.
+Shape legend: R masks of an image of H x W pixels.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ RLE = dict[str, Any]
 
 
 class RLEMasks:
-    """R binary masks of one image size, each encoded; what is asked for is decoded on the fly.
+    """R binary masks of one image, stored as run-length encodings and decoded when they are read.
 
-    It stands where Detectron2 has an (R, H, W) tensor: it has a length, an index and an iterator over
-    (H, W) arrays, one in memory at a time.
+    Replaces Detectron2's (R, H, W) tensor ``pred_masks``: it has a length, indexing, and an iterator over
+    (H, W) arrays, of which one at a time is in memory.
 
     Args:
         rles: the R encodings, all of one size.
@@ -52,13 +52,13 @@ class RLEMasks:
     def __getitem__(self, item: slice | torch.Tensor | np.ndarray | list) -> RLEMasks: ...
 
     def __getitem__(self, item: Any) -> np.ndarray | RLEMasks:
-        """Return one mask decoded, (H, W) bool, or those of a slice, of R bools or of indices, encoded."""
+        """Return one mask, (H, W) bool, or the encoded masks of a slice, of R bools or of indices."""
         if isinstance(item, int | np.integer):
             return coco_mask.decode(self.rles[item]).view(bool)
         if isinstance(item, slice):
             return RLEMasks(self.rles[item], self.image_size)
-        chosen = np.arange(len(self))[np.asarray(torch.as_tensor(item).cpu())]
-        return RLEMasks([self.rles[i] for i in chosen], self.image_size)
+        indices = np.arange(len(self))[np.asarray(torch.as_tensor(item).cpu())]
+        return RLEMasks([self.rles[i] for i in indices], self.image_size)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Decode one mask after the other, (H, W) bool."""
@@ -69,7 +69,7 @@ class RLEMasks:
         return f"{type(self).__name__}({len(self)} masks of {height} x {width} pixels)"
 
     def to(self, *_: Any, **__: Any) -> RLEMasks:
-        """Return the masks themselves: encodings are no tensors, and lie on no device."""
+        """Return ``self``: ``Instances.to`` calls it, but encodings are on no device."""
         return self
 
     def to_bitmaps(self) -> torch.Tensor:
@@ -81,6 +81,6 @@ class RLEMasks:
 
     @staticmethod
     def cat(parts: Sequence[RLEMasks]) -> RLEMasks:
-        """Join the masks of at least one container, all of one image size."""
+        """Concatenate at least one container of masks of the same image size, for ``Instances.cat``."""
         rles = list(itertools.chain.from_iterable(part.rles for part in parts))
         return RLEMasks(rles, parts[0].image_size)

@@ -1,12 +1,12 @@
-"""Test-time augmentation (Appendix B): one image seen at several scales and mirrored, one result.
+"""Test-time augmentation over scales and horizontal flips (Appendix B).
 
 The model detects boxes in each view; they are mapped to the image and merged by non-maximum suppression. The
 merged boxes are mapped into every view, where the model predicts masks and keypoint heatmaps for them, which
-are averaged. The paper names the scales and the flips alone; to suppress boxes in each view before they are
-merged is Detectron2's way.
+are averaged. The paper gives only the scales and the flips; suppressing boxes in each view before they are
+merged is Detectron2's method.
 
-Shape legend: H, W height and width that results are wanted in, h, w those of a view, all in pixels; A boxes
-of all views, R boxes after merging, m side of a mask and S of a heatmap in cells, K keypoints. Boxes are xyxy.
+Shape legend: H, W height and width of the results, h, w those of a view, all in pixels; R boxes after
+merging, m side of a mask and S of a heatmap in cells, K keypoints. Boxes are xyxy.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 BRANCHES = ("mask_on", "keypoint_on")
-"""Public attributes of Detectron2's RoI heads that say whether a branch is run."""
+"""Attributes of Detectron2's RoI heads that switch the mask and the keypoint branch on."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at an image.
+    """A resized and possibly mirrored version of an image.
 
     Args:
         min_size: pixels of the shorter side; 0 leaves the image as it is.
-        max_size: pixels that the longer side may have at most.
-        flip: mirrored left to right.
+        max_size: limit of the longer side, pixels.
+        flip: whether to mirror it left to right.
     """
 
     min_size: int
@@ -52,14 +52,16 @@ class View:
         """Return the model's input for this view of an image.
 
         Args:
-            model_input: ``image``, (C, height, width) uint8, and ``proposals`` where there are stored ones.
+            model_input: ``image``, (C, height, width) uint8, and ``proposals`` if the model takes stored ones.
         """
         picture = model_input["image"].permute(1, 2, 0).cpu().numpy()
+        # With a size of 0 it leaves the picture as it is.
         resize = T.ResizeShortestEdge(self.min_size, self.max_size, "choice").get_transform(picture)
         picture, steps = resize.apply_image(picture), [resize]
         if self.flip:
             steps.append(T.HFlipTransform(picture.shape[1]))
             picture = steps[-1].apply_image(picture)
+        # Contiguous: mirroring gives negative strides, which torch does not support.
         view = {"image": torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))}
         if "proposals" in model_input:
             transforms = T.TransformList(steps)
@@ -71,7 +73,7 @@ class View:
 
 @dataclass
 class ViewDetections:
-    """A view's features and the boxes that the model detects in it."""
+    """Features of a view and the boxes detected in it."""
 
     size: tuple[int, int]
     """h, w."""
@@ -81,57 +83,60 @@ class ViewDetections:
     """``pred_boxes``, ``scores`` and ``pred_classes`` in the view, float32."""
 
     def mirror(self, boxes: torch.Tensor) -> torch.Tensor:
-        """Return boxes (R, 4) mirrored left to right where this view is; the same otherwise."""
+        """Return boxes, (R, 4), mirrored left to right if this view is mirrored, else a copy."""
         if not self.flip:
             return boxes.clone()
         x1, y1, x2, y2 = boxes.unbind(dim=1)
         return torch.stack([self.size[1] - x2, y1, self.size[1] - x1, y2], dim=1)
 
     def map_to_image(self, number: int, size: tuple[int, int]) -> Instances:
-        """Return the detected boxes in the image of ``size`` H, W.
+        """Return the detected boxes in pixels of the image of ``size`` H, W.
 
-        Each carries the ``view``'s number and its ``row`` among the boxes of that view.
+        The field ``view`` is this view's number, ``row`` the index of the box in this view.
         """
         boxes = Boxes(self.mirror(self.instances.pred_boxes.tensor))
         mapped = Instances(self.size, pred_boxes=boxes)
         mapped.scores, mapped.pred_classes = self.instances.scores, self.instances.pred_classes
         mapped.row = torch.arange(len(mapped), device=mapped.scores.device)
         mapped.view = torch.full_like(mapped.row, number)
+        # Scales and clips the boxes, and drops empty ones.
         return detector_postprocess(mapped, *size)
 
     def map_to_view(self, number: int, merged: Instances) -> Instances:
-        """Return merged boxes of the image in this view; boxes detected in it keep their coordinates."""
+        """Map merged boxes into this view; boxes detected in it keep their original coordinates."""
         (height, width), (rows, columns) = merged.image_size, self.size
         boxes = merged.pred_boxes.tensor
         scale = boxes.new_tensor([columns / width, rows / height] * 2)
         mapped = self.mirror(boxes * scale)
+        # Scaling to the image and back would change the last bits.
         detected_here = merged.view == number
         mapped[detected_here] = self.instances.pred_boxes.tensor[merged.row[detected_here]]
         return Instances(self.size, pred_boxes=Boxes(mapped), pred_classes=merged.pred_classes)
 
 
 class TestTimeAugmentation(nn.Module):
-    """A model that detects in several views of each image; called as the model itself, in inference alone.
+    """A model with test-time augmentation: detects in several views of each image; for inference only.
 
-    With one view the results are the model's own, bit for bit. The features of all views of an image stay in
-    memory until its masks are done: with sides of 400 to 1,200 pixels and flips, 2 GB for an FPN.
+    Called like the model. With one view the results are the model's own, bit for bit. The features of all
+    views of an image stay in memory until its masks are predicted: with sides of 400 to 1,200 pixels and
+    flips, 2 GB for an FPN.
 
     Args:
-        model: used with its weights and settings as they are.
+        model: with its weights and settings, which are not changed.
         min_sizes: pixels of the image's shorter side, one view each; 0 leaves the image as it is.
-        max_size: pixels that the longer side may have at most.
-        flip: each view also mirrored.
-        nms_threshold: of two boxes of a class with a higher IoU (a fraction) the less certain one goes.
-        max_detections: boxes kept of an image.
-        flip_indices: for each keypoint the one whose place it takes in a mirror; needed for keypoints
-            with ``flip``.
+        max_size: limit of the longer side, pixels.
+        flip: add a mirrored copy of each view.
+        nms_threshold: IoU in [0, 1]; of two boxes of a class with a higher one, that of lower score goes.
+        max_detections: limit of boxes per image.
+        flip_indices: for each keypoint, the index of its mirror image (a left elbow's is the right elbow);
+            needed for keypoints with ``flip``.
 
     Raises:
         ConfigError: no view, an impossible size, a model of another architecture, or flips of keypoints
             without ``flip_indices``.
     """
 
-    __test__ = False  # pytest takes a class whose name begins with Test for one of its own
+    __test__ = False  # the name begins with Test, but pytest must not collect it
 
     @configurable
     def __init__(
@@ -170,7 +175,7 @@ class TestTimeAugmentation(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, model: nn.Module, dataset: str) -> dict[str, Any]:
-        """Read ``TEST.AUG`` and what merges boxes; ``dataset`` knows its keypoints."""
+        """Read ``TEST.AUG`` and the thresholds of detection; ``dataset`` names the data set of the keypoints."""
         aug = cfg.TEST.AUG
         return {
             "model": model,
@@ -184,15 +189,15 @@ class TestTimeAugmentation(nn.Module):
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Detect objects.
+        """Detect the objects of each image.
 
         Args:
             batched_inputs: one dict per image: ``image``, (C, height, width) uint8 at the size of its file;
-                ``height`` and ``width``, H and W, if results are wanted in another; ``proposals`` where the
+                ``height`` and ``width``, H and W, if results shall have another size; ``proposals`` if the
                 model has no proposal generator.
 
         Returns:
-            As the model: for each image ``{"instances": Instances}``.
+            ``{"instances": Instances}`` for each image, as from the model.
         """
         return [self._detect(model_input) for model_input in batched_inputs]
 
@@ -228,7 +233,8 @@ class TestTimeAugmentation(nn.Module):
         return ViewDetections(images.image_sizes[0], view.flip, features, in_float32(instances))
 
     def _merge(self, detections: list[Instances]) -> Instances:
-        """Join the boxes of all views and suppress duplicates; best first."""
+        """Merge the boxes of all views by non-maximum suppression, highest score first."""
+        # The model has suppressed them already: with one view its results stay as they are.
         if len(detections) == 1:
             return detections[0]
         merged = Instances.cat(detections)
@@ -238,7 +244,7 @@ class TestTimeAugmentation(nn.Module):
         return merged[order[: self.max_detections]]
 
     def _run_branches(self, view: ViewDetections, boxes: Instances) -> Instances:
-        """Predict masks and keypoints in one view for the merged boxes."""
+        """Predict masks and keypoint heatmaps in one view for the merged boxes."""
         with self.model.autocast():
             [output] = self.model.roi_heads.forward_with_given_boxes(view.features, [boxes])
         return in_float32(output)
@@ -246,7 +252,7 @@ class TestTimeAugmentation(nn.Module):
     def _mean(
         self, name: str, views: list[ViewDetections], outputs: list[Instances]
     ) -> torch.Tensor:
-        """Average a field over the views, mirrored views turned back.
+        """Average a field over the views, after mirrored views are mirrored back.
 
         Args:
             name: ``pred_masks``, (R, 1, m, m), or ``pred_keypoint_heatmaps``, (R, K, S, S).
@@ -272,7 +278,7 @@ class TestTimeAugmentation(nn.Module):
         boxes: list[Instances],
         size: tuple[int, int],
     ) -> torch.Tensor:
-        """Read keypoints off the mean heatmaps in the largest view that is not mirrored.
+        """Decode keypoints from the mean heatmaps in the largest view that is not mirrored.
 
         Returns:
             (R, K, 3): x, y in pixels of the image of ``size`` H, W; score.
@@ -298,16 +304,16 @@ def check_views(min_sizes: Sequence[int], max_size: int) -> None:
 
 
 def flip_indices_of(dataset: str) -> list[int] | None:
-    """Return for each keypoint of a data set the one whose place it takes in a mirror; None if unknown."""
+    """Return the index of each keypoint's mirror image, or None if the data set does not define them."""
     try:
         return [int(index) for index in create_keypoint_hflip_indices(dataset)]
-    except AttributeError:
+    except AttributeError:  # from the metadata, which lack names or flip pairs
         return None
 
 
 @contextmanager
 def boxes_only(roi_heads: nn.Module) -> Iterator[None]:
-    """Switch the mask and keypoint branches of Detectron2's RoI heads off within the block."""
+    """Switch off the mask and keypoint branches of Detectron2's RoI heads within the block."""
     before = {name: getattr(roi_heads, name) for name in BRANCHES if hasattr(roi_heads, name)}
     try:
         for name in before:
@@ -321,7 +327,7 @@ def boxes_only(roi_heads: nn.Module) -> Iterator[None]:
 def _transform_proposals(
     proposals: Instances, transforms: T.TransformList, size: tuple[int, int]
 ) -> Instances:
-    """Return proposals as Detectron2's mapper does: transformed, clipped to ``size``, empty ones dropped."""
+    """Return proposals transformed, clipped to ``size``, without empty ones, as in Detectron2's mapper."""
     boxes = Boxes(
         torch.from_numpy(transforms.apply_box(proposals.proposal_boxes.tensor.cpu().numpy()))
     )

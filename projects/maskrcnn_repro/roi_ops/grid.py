@@ -1,7 +1,7 @@
-"""Where the RoI operations read a feature map, along one axis: sampled points, or whole cells.
+"""Where the RoI operations read a feature map along one axis: at sampled points, or in whole cells.
 
-Rows and columns are independent in every operation, so that all of it is said for one axis. The same
-functions feed the kernels and ``sampling_points``.
+Rows and columns are independent in every operation, so one axis is enough. The kernels and
+``sampling_points`` call the same functions.
 
 Coordinates are feature cells with the centre of cell i at i. Shape legend: R RoIs, P cells of the output
 along the axis, S samples per cell of the output, L cells of the map along the axis.
@@ -14,8 +14,9 @@ import math
 import torch
 
 
-def rounded_corners(corners: torch.Tensor) -> torch.Tensor:
-    """Round as RoIWarp does: halves go up."""
+def round_corners(corners: torch.Tensor) -> torch.Tensor:
+    """Round to whole cells as RoIWarp does: halves up."""
+    # torch.round would take halves to the even neighbour.
     return (corners + 0.5).floor()
 
 
@@ -29,8 +30,8 @@ def sample_points(
         end: (R,) last corner.
         cells: P.
         samples: S.
-        half_pixel: half a cell is subtracted; without it an RoI is at least one cell long, as in the
-            first Detectron.
+        half_pixel: subtract half a cell; without it an RoI is at least one cell long, as in the first
+            Detectron.
 
     Returns:
         (R, P, S).
@@ -45,17 +46,17 @@ def sample_points(
 
 
 def bilinear_taps(points: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the two cells that each point reads, and their shares.
-
-    A point more than a cell outside the map reads zero; a nearer one reads the border (torchvision's rule).
+    """Return the two cells that linear interpolation at each point reads, and their weights.
 
     Args:
         points: (...), feature cells.
         length: L.
 
     Returns:
-        Indices below L, (..., 2) int32, and shares, (..., 2) of the dtype of ``points``, which sum to 1 or 0.
+        Indices below L, (..., 2) int32, and weights, (..., 2) of the dtype of ``points``, which sum to 1, or
+        to 0 for a point that reads nothing.
     """
+    # torchvision's rule: a point more than a cell outside the map reads zero, a nearer one the border.
     inside = ((points >= -1.0) & (points <= length)).to(points.dtype)
     points = points.clamp(0.0, length - 1.0)
     low = points.floor()
@@ -65,15 +66,17 @@ def bilinear_taps(points: torch.Tensor, length: int) -> tuple[torch.Tensor, torc
     return index, torch.stack([inside - share, share], dim=-1)
 
 
-def merged_taps(index: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-    """Gather the shares of a cell that several samples of a bin read into the last of them.
+def merge_taps(index: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Sum the weights of a cell that several samples of a bin read, and give the sum to the last sample.
+
+    Averages then read fewer rows: where samples are less than a cell apart, many weights become zero.
 
     Args:
         index: (R, P, S, 2), of :func:`bilinear_taps`.
-        share: (R, P, S, 2).
+        share: (R, P, S, 2), the weights.
 
     Returns:
-        Shares with the same sums, (R, P, S, 2), many of them zero where samples are less than a cell apart.
+        Weights with the same sum for each cell, (R, P, S, 2).
     """
     share = share.clone()
     for sample in range(1, index.shape[2]):
@@ -90,7 +93,7 @@ def merged_taps(index: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
 def pool_bins(
     start: torch.Tensor, end: torch.Tensor, cells: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the whole cells of each bin of RoIPool (Fast R-CNN), which overlap at their borders.
+    """Return the range of whole cells of each bin of RoIPool (Fast R-CNN); neighbours may overlap.
 
     Args:
         start: (R,) first corner, feature cells.
@@ -98,7 +101,7 @@ def pool_bins(
         cells: P.
 
     Returns:
-        First cell and the cell after the last, (R, P) int64 both; they may lie outside the map.
+        The first cell and the one after the last, both (R, P) int64; they may lie outside the map.
     """
     first, last = _nearest(start), _nearest(end)
     bin_size = ((last - first + 1.0).clamp(min=1.0) / cells)[:, None]
@@ -108,15 +111,16 @@ def pool_bins(
     return low.long(), high.long()
 
 
-def crossed(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Combine the y of rows, (R, P, a), and x of columns, (R, P, b), to points x, y: (R, P, P, a * b, 2)."""
+def cross_points(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return the points x, y, (R, P, P, a * b, 2), of rows at y, (R, P, a), and columns at x, (R, P, b)."""
     y, x = torch.broadcast_tensors(y[:, :, None, :, None], x[:, None, :, None, :])
     missing = (x + y).isnan()[..., None]
     return torch.stack([x, y], dim=-1).masked_fill(missing, math.nan).flatten(3, 4)
 
 
 def _nearest(corners: torch.Tensor) -> torch.Tensor:
-    """Round as C does, halves away from zero; what is far outside any map stays a small integer."""
+    """Round halves away from zero, as C's ``round`` does in torchvision's RoIPool."""
+    # Coordinates far outside of any map would overflow as integers.
     corners = corners.clamp(-1e6, 1e6)
     whole = corners.trunc()
     return whole + ((corners - whole) * 2.0).trunc()

@@ -1,4 +1,4 @@
-"""The RoI operations that the paper compares (Sec. 3, Table 2c): what they share.
+"""Base class of the RoI operations that the paper compares (Sec. 3, Table 2c).
 
 ========== ================= ============== ==================================
 operation  corners           bins           value
@@ -27,18 +27,18 @@ import torch
 from torch import nn
 
 FAR = -1e6
-"""A coordinate, in feature cells, from which nothing is read."""
+"""A coordinate in feature cells, outside of any map: an RoI there pools to zero."""
 
 MAX_SAMPLES = 15
-"""Per side: a maximum then has at most 255 candidates, which are numbered in 8 bits."""
+"""Per side of an output cell: the index of the winner of a maximum, at most 15 * 15, then fits in a uint8."""
 
 
 class RoIOperation(nn.Module):
-    """Base of the RoI operations: settings, interface, and the choice between two ways to compute.
+    """Base class of the RoI operations: pools each RoI of a feature map to a grid of fixed size.
 
-    On the CPU an operation is a kernel of :mod:`maskrcnn_repro.roi_ops.kernels` where that is faster, and
-    torchvision's elsewhere; both give the same numbers. An RoI with a coordinate that is not finite gives
-    zeros. No gradient flows to RoIs.
+    Runs a kernel of :mod:`maskrcnn_repro.roi_ops.kernels` where that is faster (on the CPU), and
+    torchvision's operation elsewhere; both give the same numbers. An RoI with a coordinate that is not
+    finite pools to zeros. No gradient flows to the RoIs.
 
     Args:
         output_size: rows and columns of the output, cells.
@@ -71,7 +71,7 @@ class RoIOperation(nn.Module):
         self.half_pixel = half_pixel
 
     def forward(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
-        """Pool.
+        """Pool the features of each RoI.
 
         Args:
             features: (N, C, H, W), float.
@@ -81,15 +81,19 @@ class RoIOperation(nn.Module):
             (R, C, P, P), of the dtype of ``features``, and channels-last if they are.
 
         Raises:
-            ValueError: the shapes are others, or an image's index is not below N (checked on the CPU alone).
+            ValueError: other shapes, or an image index outside 0 to N - 1 (checked on the CPU only).
         """
-        _check_shapes(features, rois)
+        if features.dim() != 4 or rois.shape[1:] != (5,):
+            raise ValueError(
+                f"RoI operations take features (N, C, H, W) and RoIs (R, 5), not {tuple(features.shape)} "
+                f"and {tuple(rois.shape)}."
+            )
         traced = is_traced()
-        # What lies on a GPU is not waited for.
-        clean = rois.device.type == "cpu" and not traced and _are_clean(rois, len(features))
-        regions = self.regions(rois, features.dtype, clean=clean)
-        # Exported, an operation is torchvision's, which other runtimes know.
-        if not traced and self._by_rows(features, regions):
+        # Skip this check on a GPU: it would force a device sync.
+        finite = rois.device.type == "cpu" and not traced and _are_finite(rois, len(features))
+        regions = self.regions(rois, features.dtype, finite=finite)
+        # An exported model has to contain torchvision's operation, which other runtimes implement.
+        if not traced and self._uses_kernel(features, regions):
             return pool(features, self.kernel(features, regions), len(rois), self.output_size)
         # torchvision has no 16-bit kernels on the CPU.
         pooled = self.torchvision(features.to(regions.dtype), regions).to(features.dtype)
@@ -98,34 +102,35 @@ class RoIOperation(nn.Module):
         return pooled
 
     def regions(
-        self, rois: torch.Tensor, dtype: torch.dtype = torch.float32, *, clean: bool = False
+        self, rois: torch.Tensor, dtype: torch.dtype = torch.float32, *, finite: bool = False
     ) -> torch.Tensor:
-        """Return RoIs in feature cells, (R, 5), as the operation sees them: moved and rounded.
+        """Return the RoIs in feature cells, (R, 5), shifted or rounded as the operation does first.
 
-        What is not finite lies far outside.
+        An RoI with a number that is not finite is moved far outside the map.
 
         Args:
             rois: (R, 5), as for :meth:`forward`.
-            dtype: of the features; coordinates of hundreds of pixels have 32 bits at least.
-            clean: all is known to be finite.
+            dtype: of the features.
+            finite: skip the search for numbers that are not finite: there are none.
         """
+        # Coordinates of hundreds of pixels lose their fractions in 16 bits.
         rois = rois.detach().to(torch.promote_types(dtype, torch.float32))
-        image, corners = rois[:, :1], self._moved(rois[:, 1:] * self.spatial_scale)
-        if not clean:
+        image, corners = rois[:, :1], self._quantized(rois[:, 1:] * self.spatial_scale)
+        if not finite:
             corners = corners.where(rois.isfinite().all(dim=1, keepdim=True), FAR)
             image = image.nan_to_num(0.0, 0.0, 0.0)
         return torch.cat([image, corners], dim=1)
 
     def kernel(self, features: torch.Tensor, regions: torch.Tensor) -> Kernel:
-        """Return the kernel for these regions on maps of the size of ``features``."""
+        """Return the CPU kernel that pools these regions from maps of the size of ``features``."""
         raise NotImplementedError
 
     def torchvision(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
-        """Pool with torchvision's operations; dtypes are the same."""
+        """Pool with torchvision's operations; ``features`` and ``regions`` have the same dtype."""
         raise NotImplementedError
 
     def rows_pay(self, features: torch.Tensor, rois: int, trains: bool) -> bool:
-        """Tell whether to copy features that are not channels-last for the kernel's sake.
+        """Tell whether the kernel is faster although it first has to copy contiguous features by rows.
 
         Args:
             features: (N, C, H, W).
@@ -135,15 +140,15 @@ class RoIOperation(nn.Module):
         return False
 
     def sampling_points(self, rois: torch.Tensor) -> torch.Tensor:
-        """Return the points at which the operation reads the map, from the code that computes.
+        """Return the points at which the operation reads the map; the kernels use the same functions.
 
         Args:
             rois: (R, 5), as for :meth:`forward`.
 
         Returns:
             (R, P, P, n, 2), x and y in feature cells, where (0, 0) is the centre of the first cell; points
-            outside the map are among them. n is S * S, or for RoIPool the most rows times the most columns
-            of cells in a bin, with NaN where a bin has fewer.
+            outside the map are included. n is S * S; for RoIPool it is the most rows times the most columns
+            of cells in any bin, with NaN where a bin has fewer.
         """
         raise NotImplementedError
 
@@ -154,31 +159,25 @@ class RoIOperation(nn.Module):
             f"samples={self.samples}, half_pixel={self.half_pixel}"
         )
 
-    def _moved(self, corners: torch.Tensor) -> torch.Tensor:
-        """Return corners in feature cells, (R, 4), moved as the operation does before anything else."""
+    def _quantized(self, corners: torch.Tensor) -> torch.Tensor:
+        """Return corners in feature cells, (R, 4), shifted or rounded as the operation does first."""
         return corners
 
-    def _by_rows(self, features: torch.Tensor, regions: torch.Tensor) -> bool:
+    def _uses_kernel(self, features: torch.Tensor, regions: torch.Tensor) -> bool:
         if features.device.type != "cpu":
             return False
         if is_channels_last(features):
             return True
         trains = torch.is_grad_enabled() and features.requires_grad
+        # The kernel reads rows of channels: contiguous features have to be copied first.
         return self.rows_pay(features, len(regions), trains)
 
 
-def _check_shapes(features: torch.Tensor, rois: torch.Tensor) -> None:
-    if features.dim() != 4 or rois.shape[1:] != (5,):
-        raise ValueError(
-            f"RoI operations take features (N, C, H, W) and RoIs (R, 5), not {tuple(features.shape)} and "
-            f"{tuple(rois.shape)}."
-        )
-
-
-def _are_clean(rois: torch.Tensor, images: int) -> bool:
-    """Tell whether all RoIs are finite; refuse images of which a kernel would read memory not its own."""
+def _are_finite(rois: torch.Tensor, images: int) -> bool:
+    """Tell whether all RoIs are finite; raise ValueError for an image index outside 0 to ``images`` - 1."""
     if not len(rois):
         return True
+    # Kernels do not check: with such an index they would read memory outside of the features.
     low, high = (extreme.tolist() for extreme in rois.detach().aminmax(dim=0))
     if not (low[0] >= 0 and high[0] < images):
         raise ValueError(

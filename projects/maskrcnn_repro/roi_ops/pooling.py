@@ -1,4 +1,4 @@
-"""A kernel of :mod:`maskrcnn_repro.roi_ops.kernels` as a differentiable operation on (N, C, H, W) tensors.
+"""Runs a kernel of :mod:`maskrcnn_repro.roi_ops.kernels` on (N, C, H, W) features, with gradients.
 
 Shape legend: N images, C channels, H and W cells of the feature map, R RoIs, P rows and columns of the
 output.
@@ -16,14 +16,14 @@ from torch.autograd.function import once_differentiable
 
 
 def pool(features: torch.Tensor, kernel: Kernel, rois: int, size: tuple[int, int]) -> torch.Tensor:
-    """Pool with a kernel made for these RoIs.
+    """Pool the features of each RoI with a kernel.
 
     Channels-last features give a channels-last output and gradient, without a copy of either; others are
     copied in blocks of channels, and give a contiguous output.
 
     Args:
         features: (N, C, H, W), float, on the CPU.
-        kernel: made for these features' N, H and W.
+        kernel: for the RoIs, and for the N, H and W of these features.
         rois: R.
         size: rows and columns of the output.
 
@@ -34,14 +34,15 @@ def pool(features: torch.Tensor, kernel: Kernel, rois: int, size: tuple[int, int
 
 
 def is_channels_last(features: torch.Tensor) -> bool:
-    """Tell whether all channels of a cell lie together, and those of different cells do not."""
-    by_cell = features.is_contiguous(memory_format=torch.channels_last)
-    return by_cell and not features.is_contiguous()
+    """Tell whether features are channels-last and not contiguous as well."""
+    # With one channel or one cell the two formats are the same: such features count as contiguous.
+    channels_last = features.is_contiguous(memory_format=torch.channels_last)
+    return channels_last and not features.is_contiguous()
 
 
 def is_traced() -> bool:
     """Tell whether operations are being recorded for export or compilation rather than run."""
-    # Public, but not in torch.jit's list of names.
+    # mypy: is_tracing is public, but missing in torch.jit's __all__.
     return torch.jit.is_tracing() or torch.compiler.is_compiling()  # type: ignore[attr-defined]
 
 
@@ -50,47 +51,46 @@ class _Pooling(torch.autograd.Function):
     def forward(
         ctx: Any, features: torch.Tensor, kernel: Kernel, shape: tuple[int, int, int, int]
     ) -> torch.Tensor:
-        ctx.kernel, ctx.shape, ctx.by_cell = kernel, features.shape, is_channels_last(features)
-        ctx.kept = []
+        ctx.kernel, ctx.shape = kernel, features.shape
+        ctx.channels_last = is_channels_last(features)
+        ctx.saved = []  # one entry per block of channels
 
         def forward(table: torch.Tensor) -> torch.Tensor:
-            pooled, kept = kernel.forward(table, ctx.needs_input_grad[0])
-            ctx.kept.append(kept)
+            pooled, saved = kernel.forward(table, ctx.needs_input_grad[0])
+            ctx.saved.append(saved)
             return pooled
 
-        return _apply(forward, features, shape, ctx.by_cell)
+        return _apply(forward, features, shape, ctx.channels_last)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        kept = iter(ctx.kept)
-        return (
-            _apply(
-                lambda rows: ctx.kernel.backward(rows, next(kept)), grad, ctx.shape, ctx.by_cell
-            ),
-            None,
-            None,
-        )
+        saved = iter(ctx.saved)
+
+        def backward(rows: torch.Tensor) -> torch.Tensor:
+            return ctx.kernel.backward(rows, next(saved))
+
+        return _apply(backward, grad, ctx.shape, ctx.channels_last), None, None
 
 
 def _apply(
     function: Callable[[torch.Tensor], torch.Tensor],
     images: torch.Tensor,
     shape: tuple[int, int, int, int],
-    by_cell: bool,
+    channels_last: bool,
 ) -> torch.Tensor:
-    """Apply a function from tables to tables, which treats all channels alike, to images.
+    """Apply a function on tables, one row per cell, to (n, C, h, w) tensors.
 
     Args:
-        function: from (cells of ``images``, c) to (cells of ``shape``, c).
+        function: from (cells of ``images``, c) to (cells of ``shape``, c), alike for all channels.
         images: (n, C, h, w).
-        shape: of the result; it has the same C.
-        by_cell: whether the result is channels-last; all channels are then done at once.
+        shape: of the result, with the same C.
+        channels_last: whether the result is channels-last; all channels are then computed at once.
     """
     if 0 in (*images.shape, *shape):
         return images.new_zeros(shape)
     count, channels, height, width = shape
-    if by_cell:
+    if channels_last:
         return function(_table(images)).view(count, height, width, -1).permute(0, 3, 1, 2)
     result = images.new_empty(shape)
     cells = max(count * height * width, images.numel() // channels)
@@ -101,5 +101,5 @@ def _apply(
 
 
 def _table(images: torch.Tensor) -> torch.Tensor:
-    """Return (n, c, h, w) as (n * h * w, c); without a copy if it is channels-last."""
+    """Return (n, c, h, w) as (n * h * w, c): a view if it is channels-last, else a copy."""
     return images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])

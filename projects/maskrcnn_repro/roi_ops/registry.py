@@ -1,4 +1,4 @@
-"""The registry of RoI operations, and the one way to build an operation by its name."""
+"""The registry of RoI operations, and the function that builds an operation by its name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 
 ROI_OP_REGISTRY: Any = Registry("ROI_OP")
 ROI_OP_REGISTRY.__doc__ = """
-RoI operations by the name that MODEL.ROI_OP.NAME or a head's ROI_OP gives. Each is an ``nn.Module`` made by keywords
+RoI operations by the value of MODEL.ROI_OP.NAME or of a head's ROI_OP. Each is an ``nn.Module`` built with the
+keyword arguments
 ``(output_size: tuple[int, int], spatial_scale: float, samples: int, half_pixel: bool)`` and called as
 ``operation(features, rois)``: see :class:`maskrcnn_repro.roi_ops.RoIOperation`.
 """
@@ -31,17 +32,17 @@ def build_roi_op(
         name: as registered, such as "RoIAlignAve".
         output_size: rows and columns of the output, cells.
         spatial_scale: feature cells per pixel of the network's input, such as 1/16.
-        samples: per side of an output cell.
+        samples: per side of an output cell; the paper's four points are 2.
         half_pixel: subtract half a feature cell from coordinates.
 
     Raises:
         ConfigError: there is no such operation, or it refuses a value.
     """
-    known = sorted(registered for registered, _ in ROI_OP_REGISTRY)
-    if name not in known:
+    names = sorted(registered for registered, _ in ROI_OP_REGISTRY)
+    if name not in names:
         raise ConfigError(
             f"RoI operation {name!r} (MODEL.ROI_OP.NAME, or ROI_OP of a head) does not exist."
-            f"{did_you_mean(name, known)} Registered: {', '.join(known)}."
+            f"{did_you_mean(name, names)} Registered: {', '.join(names)}."
         )
     return ROI_OP_REGISTRY.get(name)(
         output_size=output_size, spatial_scale=spatial_scale, samples=samples, half_pixel=half_pixel

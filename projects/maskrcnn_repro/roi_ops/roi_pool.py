@@ -1,4 +1,4 @@
-"""RoIPool (of Fast R-CNN): the maximum over whole cells.
+"""RoIPool (of Fast R-CNN): the maximum over the whole cells of each bin.
 
 Shape legend: R RoIs, P rows and columns of the output (they may differ).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from maskrcnn_repro.roi_ops.grid import crossed, pool_bins
+from maskrcnn_repro.roi_ops.grid import cross_points, pool_bins
 from maskrcnn_repro.roi_ops.kernels import CellMaximum, Kernel
 from maskrcnn_repro.roi_ops.operation import RoIOperation
 from maskrcnn_repro.roi_ops.registry import ROI_OP_REGISTRY
@@ -18,9 +18,9 @@ from torchvision.ops import roi_pool
 
 @ROI_OP_REGISTRY.register()
 class RoIPool(RoIOperation):
-    """RoIPool (of Fast R-CNN): the maximum over whole cells; the RoI's last cell belongs to it.
+    """RoIPool (of Fast R-CNN): the maximum over the whole cells of each bin; the RoI includes its last cell.
 
-    ``samples`` is without effect: all cells are read. With ``half_pixel`` half a cell is subtracted before
+    ``samples`` has no effect, as all cells are read. With ``half_pixel`` half a cell is subtracted before
     rounding, so that an RoI covers the cells in whose area its corners lie.
     """
 
@@ -28,6 +28,7 @@ class RoIPool(RoIOperation):
         """See :class:`RoIOperation`."""
         images, _, height, width = features.shape
         bins_y, bins_x = self._bins(regions)
+        # Bins are cut at the border of the map; those outside of it become empty.
         top, bottom = (edge.clamp(0, height)[:, :, None] for edge in bins_y)
         left, right = (edge.clamp(0, width)[:, None, :] for edge in bins_x)
         first = (regions[:, 0].long()[:, None, None] * height + top) * width + left
@@ -37,27 +38,28 @@ class RoIPool(RoIOperation):
 
     def torchvision(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
         """See :class:`RoIOperation`."""
+        # Scale 1, as regions are in feature cells.
         return roi_pool(features, regions, self.output_size, 1.0)
 
     def sampling_points(self, rois: torch.Tensor) -> torch.Tensor:
         """See :class:`RoIOperation`."""
         y, x = (_cells(low, high) for low, high in self._bins(self.regions(rois)))
-        return crossed(y, x)
+        return cross_points(y, x)
 
-    def _moved(self, corners: torch.Tensor) -> torch.Tensor:
+    def _quantized(self, corners: torch.Tensor) -> torch.Tensor:
         return corners - 0.5 if self.half_pixel else corners
 
     def _bins(
         self, regions: torch.Tensor
     ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        """Return the bins' first cell and the one after the last, along y and along x."""
+        """Return the first cell of each bin and the one after its last, along y and along x."""
         _, left, top, right, bottom = regions.unbind(1)
         rows, columns = self.output_size
         return pool_bins(top, bottom, rows), pool_bins(left, right, columns)
 
 
 def _cells(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    """Return the cells from low to below high, (..., the most of all) float, NaN after the last."""
+    """Return the cells of each range from low up to high, (..., longest range) float, padded with NaN."""
     most = int((high - low).max()) if low.numel() else 0
     cells = low[..., None] + torch.arange(most, device=low.device)
     return cells.float().masked_fill(cells >= high[..., None], math.nan)

@@ -1,1 +1,1 @@
-"""What every room needs and that knows nothing of models: files, locks, pickles, logs, seeds, origins."""
+"""Utilities without models in them: files, locks, pickles, logs, random seeds, provenance of results."""

@@ -1,4 +1,4 @@
-"""The end of a command: its exit status, and what a user reads of a mistake."""
+"""The exit status of a command, and the error message that its user reads."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from maskrcnn_repro.errors import AgreedError, UserError
 
 
 def exit_status(start: Callable[[], int | None]) -> int:
-    """Return the status of a command line: what ``start`` returns, 0 for None.
+    """Run a command and return its exit status: what ``start`` returns, 0 for None.
 
-    A user's error is told in one sentence on stderr and gives 2.
+    A :class:`~maskrcnn_repro.errors.UserError` is printed to stderr in one sentence and gives 2.
     """
     try:
         return start() or 0
     except UserError as error:
+        # All ranks raise an AgreedError: one of them prints it.
         if not isinstance(error, AgreedError) or os.environ.get("RANK", "0") == "0":
             print(f"Error: {error}", file=sys.stderr, flush=True)
         return 2

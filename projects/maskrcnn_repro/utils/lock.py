@@ -1,4 +1,4 @@
-"""One run per output folder, and no new training over an old one."""
+"""Lock of an output folder: one run at a time, and no new training over an old one."""
 
 from __future__ import annotations
 
@@ -16,32 +16,30 @@ LOCK_NAME = ".lock"
 _held: set[IO[str]] = set()
 
 
-def _let_go_in_child() -> None:
-    """Close a forked child's copy of the lock.
-
-    A lock lives as long as any process has the file open: data-loader workers outlive a killed run by
-    some seconds, in which ``--resume`` would be refused.
-    """
+def _release_in_child() -> None:
+    """Close a forked child's copy of the lock files."""
+    # A lock lives as long as any process has the file open: data-loader workers outlive a killed run by
+    # some seconds, in which ``--resume`` would be refused.
     for file in _held:
         file.close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go_in_child)
+    os.register_at_fork(after_in_child=_release_in_child)
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process; the operating system lets go when the process dies.
+    """Lock ``folder`` for this process within the block; the lock ends with the process, even if it is killed.
 
     Raises:
-        InUseError: another run holds the folder.
-        OutputError: it cannot be written to.
+        InUseError: another run holds the lock.
+        OutputError: the folder cannot be written to.
     """
     path = folder / LOCK_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Not "w": a refused run must not empty the file that names the holder.
+        # Not "w": a refused run must not empty the file, which holds the id of the locking process.
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
         raise OutputError(

@@ -1,4 +1,4 @@
-"""Logging of a run: everything into a file per process, what a person wants to see on the console."""
+"""Logging of a run: everything to a file per process, a selection to the console."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What these tell below a warning stands in the file only; the engine says the same in short.
+# Below a warning, records of these loggers go to the file only; the engine logs the same in short.
 DETAILS = (
     "detectron2.checkpoint",
     "detectron2.data",
     "detectron2.evaluation.coco_evaluation",
     "fvcore",
 )
-# PyTorch about what an installed Detectron2 does; nothing that a user could mend.
+# PyTorch's warnings about code of an installed Detectron2, which a user cannot change.
 HARMLESS = ("The given NumPy array is not writable", "torch.meshgrid")
 LOGGERS = ("detectron2", "fvcore", "maskrcnn_repro")
 FORMAT = logging.Formatter(
@@ -29,7 +29,7 @@ CONSOLE_FORMAT = logging.Formatter("[%(asctime)s] %(message)s", datefmt="%H:%M:%
 def logging_to(folder: Path, rank: int) -> Iterator[None]:
     """Log to ``folder/log.txt`` (other ranks: ``log.txt.rankN``) and, from rank 0, to stdout.
 
-    Unlike Detectron2's ``setup_logger`` it takes its handlers away again, so that a program may run
+    Unlike Detectron2's ``setup_logger`` it removes its handlers after the block, so that a program may run
     several trainings, each with its own file.
     """
     for message in HARMLESS:
@@ -48,7 +48,7 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.setLevel(logging.DEBUG)
-        logger.propagate = False
+        logger.propagate = False  # handlers of the root logger would repeat each record
         for handler in handlers:
             logger.addHandler(handler)
     try:
@@ -62,8 +62,7 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
 
 
 def _worth_showing(record: logging.LogRecord) -> bool:
-    if (
-        "We'll apply a mapping for you" in record.getMessage()
-    ):  # said at every loading of a data set
+    # Detectron2 warns at every loading of a data set whose category ids are not 1 to K.
+    if "We'll apply a mapping for you" in record.getMessage():
         return False
     return record.levelno >= logging.WARNING or not record.name.startswith(DETAILS)

@@ -1,7 +1,7 @@
-"""Pickle files read without running anything that they name: a weights file could name any code.
+"""Safe reading of pickle files: nothing that they name is imported or called.
 
-Every object but the plain containers, numbers and strings becomes a :class:`Stand`, which keeps what
-the pickle would have called it with. NumPy arrays are then put together from it on request.
+Every object except plain containers, numbers and strings becomes a :class:`Stand`, which holds the arguments
+of the call that the pickle asked for. :func:`as_array` builds a NumPy array from it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import IO, Any, Self
 
 import numpy as np
 
-# Truth values, numbers, text. Of object arrays NumPy would take addresses from the file.
+# Truth values, numbers, text. In object arrays NumPy would read memory addresses from the file.
 PLAIN_KINDS = frozenset("biufU")
-# What Python's unpickler raises on a file that is truncated or no pickle.
+# Raised by Python's unpickler for a file that is truncated or no pickle.
 UNREADABLE = (
     pickle.UnpicklingError,
     AttributeError,
@@ -28,47 +28,48 @@ UNREADABLE = (
 
 
 class Stand:
-    """Stands for an object of a pickle; nothing is called to make it."""
+    """Stand-in for an object of a pickle: the name and the arguments of the call that would build it."""
 
     name = ""
-    """``module.name`` that the pickle called."""
+    """``module.name`` of the class or function that the pickle calls."""
     arguments: tuple[Any, ...] = ()
     state: Any = None
 
     def __new__(cls, *arguments: Any) -> Self:
-        """Keep the arguments."""
+        """Store the arguments; nothing is called."""
         stand = super().__new__(cls)
         stand.arguments = arguments
         return stand
 
     def __call__(self, *_: Any) -> Stand:
-        """Stand for what a named function would return, too."""
+        """Return a stand-in for the result of calling this one."""
         return Stand()
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Take what would be an entry of some mapping."""
+        """Ignore an entry: the unpickler fills mappings this way."""
 
     def append(self, value: Any) -> None:
-        """Take what would be an entry of some list."""
+        """Ignore an entry: the unpickler fills lists this way."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a NumPy array; AttributeError for anything else, so that ``hasattr`` tells arrays."""
+        """Shape of a NumPy array; AttributeError for other objects, so that ``hasattr`` detects arrays."""
         return _array_parts(self)[0]
 
 
 class InertUnpickler(pickle.Unpickler):
-    """Reads a pickle of Python 2 or 3, a :class:`Stand` for each object that it names."""
+    """Unpickler for Python 2 and 3 that returns a :class:`Stand` for each class or function it meets."""
 
     def __init__(self, file: IO[bytes]) -> None:
+        # Python 2 pickled the bytes of arrays as str: only latin1 decodes every byte.
         super().__init__(file, encoding="latin1")
         self._stands: dict[str, type[Stand]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a stand-in, or a plain dict for the one container that checkpoints use."""
+        """Return a stand-in class, or ``dict`` for OrderedDict, the only other container in checkpoints."""
         if (module, name) == ("collections", "OrderedDict"):
             return dict
         full = f"{module}.{name}"
@@ -78,10 +79,10 @@ class InertUnpickler(pickle.Unpickler):
 
 
 def as_array(value: Any) -> np.ndarray:
-    """Return the NumPy array or scalar (an array without axes) that a :class:`Stand` stands for.
+    """Return the NumPy array, or scalar, that a :class:`Stand` represents.
 
     Raises:
-        ValueError: it is none, or not one of plain numbers or text.
+        ValueError: it is no array, or one of other things than numbers or text.
     """
     try:
         if isinstance(value, Stand) and value.name.endswith(".multiarray.scalar"):
@@ -94,7 +95,7 @@ def as_array(value: Any) -> np.ndarray:
 
 
 def _array_parts(value: Any) -> tuple[tuple[int, ...], Any, Any, Any]:
-    """Return shape, dtype, order of the axes and data as they lie in the pickle."""
+    """Return shape, dtype, memory order and data as stored in the pickle."""
     name = getattr(value, "name", type(value).__name__)
     if name.endswith("._reconstruct") and isinstance(value.state, tuple):
         _, shape, dtype, is_fortran, data = value.state
@@ -106,7 +107,7 @@ def _array_parts(value: Any) -> tuple[tuple[int, ...], Any, Any, Any]:
 
 
 def _dtype(stand: Any) -> np.dtype:
-    # NumPy's codes hold the size; "f4", "U5".
+    # The first argument is a code with the size, such as "f4" or "U5"; the state holds the byte order.
     dtype = np.dtype(str(stand.arguments[0]))
     if dtype.kind not in PLAIN_KINDS:
         raise ValueError(f"refused NumPy type {dtype}")
@@ -120,10 +121,10 @@ def _raw(data: Any) -> bytes | bytearray:
 
 
 def plain(value: Any) -> Any:
-    """Return ``value`` with a NumPy scalar as Python's own.
+    """Return a plain value as it is, and a NumPy scalar as Python's own number or string.
 
     Raises:
-        ValueError: it is some other object.
+        ValueError: it is another object.
     """
     if not isinstance(value, Stand):
         return value
@@ -133,10 +134,10 @@ def plain(value: Any) -> Any:
 
 
 def entries(file: IO[bytes]) -> Mapping[Any, Any]:
-    """Return a pickled mapping.
+    """Read a pickled dict.
 
     Raises:
-        ValueError: the file is truncated, no pickle, or holds no mapping.
+        ValueError: the file is truncated, no pickle, or holds something else.
     """
     try:
         content = InertUnpickler(file).load()

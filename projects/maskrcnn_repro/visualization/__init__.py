@@ -1,1 +1,1 @@
-"""Pictures of ground truth, predictions and proposals."""
+"""Visualisation of ground truth, predictions and proposals."""

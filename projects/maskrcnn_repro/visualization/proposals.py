@@ -1,4 +1,4 @@
-"""Proposals for a picture: of hundreds per image the one that fits each object best.
+"""Proposals for pictures: for each object, the best of hundreds.
 
 P = proposals of an image, G = its ground-truth objects; boxes are xyxy in pixels of the original image.
 """
@@ -17,7 +17,7 @@ from detectron2.structures import Boxes, pairwise_iou
 
 
 def proposals_by_image(path: Path) -> dict[Any, np.ndarray]:
-    """Return boxes (P, 4) by image id from Detectron2's file of proposals, as its evaluator writes it."""
+    """Read the boxes, (P, 4), by image id from a proposal file of Detectron2's evaluator."""
     with path.open("rb") as file:
         content = entries(file)
     pairs = zip(content["ids"], content["boxes"], strict=True)
@@ -25,12 +25,12 @@ def proposals_by_image(path: Path) -> dict[Any, np.ndarray]:
 
 
 def best_fitting(boxes: np.ndarray, truth: Objects, threshold: float) -> Objects:
-    """Return for each object the proposal of the highest IoU with it, which becomes its score.
+    """Return, for each object, the proposal with the highest IoU, and the IoU as its score.
 
     Args:
         boxes: (P, 4).
         truth: G objects.
-        threshold: least IoU; objects without such a proposal are left out.
+        threshold: least IoU; objects without such a proposal are omitted.
     """
     if len(boxes) == 0 or len(truth) == 0:
         return Objects(boxes=np.zeros((0, 4)), classes=np.zeros(0, np.int64), scores=np.zeros(0))

@@ -1,4 +1,4 @@
-"""The contact sheet: ground truth beside predictions for some images of a test set, in one PNG.
+"""Contact sheet of a test set: ground truth beside predictions for some images, as a PNG.
 
 H, W = height and width of an image in pixels; boxes, masks and keypoints as in ``draw``.
 """
@@ -33,7 +33,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 CELL = (320, 480)
-"""Least and greatest side of an image on the sheet, in pixels."""
+"""Limits of the longer side of an image on the sheet, in pixels."""
 GAP = 16
 HEADER = 104
 CAPTION = 24
@@ -53,21 +53,21 @@ def write_sheet(
     metrics: Mapping[str, Mapping[str, float]],
     caption: str,
 ) -> None:
-    """Draw the sheet and write it in one step.
+    """Draw a contact sheet and write it atomically.
 
     Args:
         path: the PNG.
-        dataset: registered name; its images are taken at even distances.
-        predictions: COCO results JSON on that data set; a missing file means nothing was found. Or
-            Detectron2's ``.pkl`` of proposals: drawn is the one that fits each object best.
-        images: how many images, at most.
-        threshold: lowest score drawn; of proposals the lowest IoU with the object.
+        dataset: registered name; its images are taken at regular intervals.
+        predictions: COCO results JSON on that data set; a missing file means no detections. Or a ``.pkl``
+            of Detectron2's evaluator with proposals, of which the best for each object is drawn.
+        images: largest number of images.
+        threshold: lowest score of a detection that is drawn; for proposals, lowest IoU with the object.
         metrics: by task and name, in points, for the header.
         caption: second line of the header.
     """
     records = pick(DatasetCatalog.get(dataset), images)
     metadata = MetadataCatalog.get(dataset)
-    guess_of, scores = guesses(predictions, threshold, metadata)
+    predictions_of, scores = _load_predictions(predictions, threshold, metadata)
     style = style_of(metadata)
     longest = max((max(r["height"], r["width"]) for r in records), default=CELL[0])
     side = min(max(longest, CELL[0]), CELL[1])
@@ -76,11 +76,11 @@ def write_sheet(
         image = read_image(record["file_name"], format="RGB")
         scale = side / max(image.shape[:2])
         truth = ground_truth(record)
-        guess = guess_of(record["image_id"], truth)
-        counts = f"   {len(truth)} objects, {len(guess)} found"
-        title = shortened(Path(record["file_name"]).name, counts, 2 * side)
-        both = [Image.fromarray(draw(image, objects, style, scale)) for objects in (truth, guess)]
-        pairs.append((title, both))
+        instances = predictions_of(record["image_id"], truth)
+        counts = f"   {len(truth)} objects, {len(instances)} found"
+        title = shorten(Path(record["file_name"]).name, counts, 2 * side)
+        pictures = [draw(image, objects, style, scale) for objects in (truth, instances)]
+        pairs.append((title, [Image.fromarray(picture) for picture in pictures]))
     sheet = compose(
         pairs, side, summary(metrics), f"{caption} · {scores} from {threshold:.2f}", style
     )
@@ -88,10 +88,10 @@ def write_sheet(
         sheet.save(beside, optimize=True)
 
 
-def guesses(
+def _load_predictions(
     predictions: Path, threshold: float, metadata: Metadata
 ) -> tuple[Callable[[Any, Objects], Objects], str]:
-    """Return a function of an image's id and ground truth to the objects drawn, and the name of their scores."""
+    """Return a function from an image's id and ground truth to its predictions, and a name for the scores."""
     if predictions.suffix == ".pkl":
         proposals = proposals_by_image(predictions)
         return (
@@ -102,24 +102,30 @@ def guesses(
     return lambda image_id, _: predicted(entries[image_id], to_class), "scores"
 
 
-def shortened(name: str, rest: str, width: int) -> str:
-    """Return ``name`` and ``rest``, the name's middle left out where both are wider than ``width``."""
+def shorten(name: str, suffix: str, width: int) -> str:
+    """Return ``name`` and ``suffix``, with "…" in the middle of the name if both are wider than ``width``.
+
+    Args:
+        name: of a file.
+        suffix: text after the name, which is not shortened.
+        width: in pixels.
+    """
     short = name
-    while font(CAPTION_SIZE).getlength(short + rest) > width and len(short) > 4:
+    while font(CAPTION_SIZE).getlength(short + suffix) > width and len(short) > 4:
         half = (len(short) - 2) // 2
         short = f"{name[:half]}…{name[-half:]}"
-    return short + rest
+    return short + suffix
 
 
 def pick(records: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Return up to ``count`` records at even distances, those with objects where there are any."""
+    """Return up to ``count`` records at regular intervals, of those with objects if there are any."""
     useful = [record for record in records if record.get("annotations")] or list(records)
     count = min(count, len(useful))
     return [useful[i * len(useful) // count] for i in range(count)]
 
 
 def by_image(path: Path, threshold: float) -> dict[Any, list[dict[str, Any]]]:
-    """Return a COCO results file's entries by image id, the weak ones left out."""
+    """Read the entries of a COCO results file with at least the score ``threshold``, by image id."""
     result = defaultdict(list)
     for entry in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []:
         if entry["score"] >= threshold:
@@ -128,7 +134,7 @@ def by_image(path: Path, threshold: float) -> dict[Any, list[dict[str, Any]]]:
 
 
 def ground_truth(record: Mapping[str, Any]) -> Objects:
-    """Return the objects of a Detectron2 dataset dict, crowds left out."""
+    """Return the objects of a Detectron2 dataset dict, without crowds."""
     annotations = [a for a in record.get("annotations", ()) if not a.get("iscrowd", 0)]
     size = record["height"], record["width"]
     return Objects(
@@ -142,7 +148,12 @@ def ground_truth(record: Mapping[str, Any]) -> Objects:
 
 
 def predicted(entries: Sequence[Mapping[str, Any]], to_class: Mapping[int, int] | None) -> Objects:
-    """Return the objects of one image's entries of a COCO results file."""
+    """Return the objects of an image's entries in a COCO results file.
+
+    Args:
+        entries: of the image.
+        to_class: category id in the file -> class; None if they are the same.
+    """
     classes = [
         e["category_id"] if to_class is None else to_class[e["category_id"]] for e in entries
     ]
@@ -153,13 +164,13 @@ def predicted(entries: Sequence[Mapping[str, Any]], to_class: Mapping[int, int] 
         if all("segmentation" in e for e in entries)
         else (),
         scores=np.array([e["score"] for e in entries]),
-        # COCO's keypoints are numbers of pixels, whose centres lie half a pixel further.
+        # Detectron2's evaluator subtracts half a pixel, as COCO's keypoints are indices of pixels.
         keypoints=_keypoints(entries, shift=0.5),
     )
 
 
 def decode(segmentation: Any, size: tuple[int, int] | None) -> np.ndarray:
-    """Return the (H, W) bool mask of COCO polygons or of an RLE; ``size`` is for polygons."""
+    """Return the (H, W) bool mask of COCO polygons, which need the image's ``size``, or of an RLE."""
     if isinstance(segmentation, list):
         assert size is not None
         segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
@@ -169,7 +180,7 @@ def decode(segmentation: Any, size: tuple[int, int] | None) -> np.ndarray:
 
 
 def style_of(metadata: Metadata) -> Style:
-    """Return a data set's names and skeleton."""
+    """Return the class names and the skeleton of a data set."""
     points = list(metadata.get("keypoint_names") or ())
     rules = metadata.get("keypoint_connection_rules") or ()
     return Style(
@@ -185,7 +196,16 @@ def compose(
     caption: str,
     style: Style,
 ) -> Image.Image:
-    """Return the sheet: header, then pairs in rows; ``side`` is the greatest side of an image."""
+    """Return the sheet: a header, then pairs of images in rows.
+
+    Args:
+        pairs: title and the two images of each pair.
+        side: longest side of the images, pixels.
+        title: first line of the header.
+        caption: second line.
+        style: classes of the legend.
+    """
+    # Pairs are twice as wide as high; this makes the sheet about 3:2.
     columns = max(1, round(math.sqrt(len(pairs) * 0.75)))
     rows = [pairs[i : i + columns] for i in range(0, len(pairs), columns)]
     heights = [max(image.height for _, images in row for image in images) for row in rows]
@@ -209,8 +229,8 @@ def compose(
     return sheet
 
 
-def _legend(pen: ImageDraw.ImageDraw, style: Style, place: tuple[int, int], end: int) -> None:
-    x, y = place
+def _legend(pen: ImageDraw.ImageDraw, style: Style, corner: tuple[int, int], end: int) -> None:
+    x, y = corner
     if len(style.names) > LEGEND_CLASSES:
         return
     for index, name in enumerate(style.names):

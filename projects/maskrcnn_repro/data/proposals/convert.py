@@ -1,4 +1,4 @@
-"""Detectron2's file of proposals to a store, and back."""
+"""Conversion between Detectron2's proposal files and stores, by the names of the files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from maskrcnn_repro.errors import OutputError
 
 
 def convert(source: Path, target: Path) -> None:
-    """Convert a ``.pkl`` to a folder ``*.proposals``, or such a folder to a ``.pkl``.
+    """Convert Detectron2's ``.pkl`` to a store ``*.proposals``, or a store to a ``.pkl``.
 
     Raises:
-        OutputError: the target has not the other kind's name, or is there already.
-        DataError: the source is not what its name says.
+        OutputError: the target has the wrong suffix or exists already.
+        DataError: the source is not in the format that its name says.
     """
     suffix = SUFFIX if source.suffix == ".pkl" else ".pkl"
     if target.suffix != suffix:
@@ -27,5 +27,5 @@ def convert(source: Path, target: Path) -> None:
         import_pickle(source, target)
     else:
         store = ProposalStore(source)
-        store.verify()
+        store.verify()  # opening a store compares sizes only, not checksums
         export_pickle(store, target)

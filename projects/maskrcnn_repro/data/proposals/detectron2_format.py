@@ -1,7 +1,8 @@
-"""Detectron2's file of proposals: a pickled dict of lists, one entry per image.
+"""Import and export of Detectron2's proposal files: a pickled dict of lists with one entry per image.
 
-Keys: ``ids``, ``boxes`` (P, 4), ``objectness_logits`` (P,), ``bbox_mode``; Detectron's older files say
-``indexes`` and ``scores``. P = proposals of one image. It is read without running what it names.
+Keys: ``ids``, ``boxes`` (P, 4), ``objectness_logits`` (P,), ``bbox_mode``; Detectron's older files have
+``indexes`` and ``scores`` instead. P = proposals of one image. Files are read without running the code that
+a pickle can name.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "maskr
 
 
 def import_pickle(file: Path, path: Path) -> ProposalStore:
-    """Write a store at ``path`` from Detectron2's file; the file's content is held in memory meanwhile.
+    """Convert Detectron2's file to a store at ``path``; the whole file is in memory meanwhile.
 
     Raises:
         DataError: the file is missing, truncated, or not in this format.
@@ -61,8 +62,8 @@ def import_pickle(file: Path, path: Path) -> ProposalStore:
 
 
 def export_pickle(store: ProposalStore, file: Path) -> None:
-    """Write a store as Detectron2's file, in one step."""
-    # Slices of the mapped arrays: the pickler reads each when it comes to it.
+    """Convert a store to Detectron2's file, which is written atomically."""
+    # Slices of memory-mapped arrays: the pickler reads one after the other from disk.
     spans = list(zip(store.offsets[:-1].tolist(), store.offsets[1:].tolist(), strict=True))
     content = {
         "ids": store.image_ids(),
@@ -75,8 +76,8 @@ def export_pickle(store: ProposalStore, file: Path) -> None:
 
 
 def imported(file: Path) -> Path | None:
-    """Return the folder that :func:`keep_imported` made of this very file; None if there is none."""
-    for path in _places(file):
+    """Return the store that :func:`keep_imported` wrote for this version of the file, or None."""
+    for path in _store_paths(file):
         try:
             origin = ProposalStore(path).index["origin"]
         except DataError:
@@ -87,25 +88,29 @@ def imported(file: Path) -> Path | None:
 
 
 def keep_imported(file: Path) -> Path:
-    """Import Detectron2's file, beside it or, where that cannot be written, into the user's cache."""
+    """Return the store of Detectron2's file, which is imported the first time.
+
+    The store is written beside the file, or in the user's cache if that folder is not writable.
+    """
     store = imported(file)
     if store:
         return store
-    beside, cache = _places(file)
+    beside, cache = _store_paths(file)
     path = beside if os.access(file.parent, os.W_OK) else cache
     import_pickle(file, path)
     return path
 
 
-def _places(file: Path) -> tuple[Path, Path]:
-    # The suffix stays in the name: a store of ours may lie beside its own export.
+def _store_paths(file: Path) -> tuple[Path, Path]:
+    """Return the paths of the imported store: beside the file, and in the user's cache."""
+    # The name keeps ".pkl": without it, it could be the store that was exported to this file.
     name = f"{file.name}{SUFFIX}"
     inside = "_".join(file.absolute().parent.parts[1:])
     return file.with_name(name), CACHE / "proposals" / inside / name
 
 
 def _stamp(file: Path) -> dict[str, int]:
-    """Return what tells a file from its later versions without reading its gigabytes."""
+    """Return size and modification time, to detect a changed file without reading gigabytes."""
     facts = file.stat()
     return {"bytes": facts.st_size, "changed": facts.st_mtime_ns}
 
@@ -139,12 +144,13 @@ def _list(file: Path, content: Mapping[str, Any], key: str) -> Any:
 def _image(
     image_id: Any, boxes: Any, logits: Any, mode: BoxMode
 ) -> tuple[int | str, np.ndarray, np.ndarray]:
-    """Return one image's id, boxes as xyxy and logits, in Detectron2's own order, ties included."""
+    """Return the id of an image, its boxes as xyxy and its logits, sorted as Detectron2 does it."""
     image_id, boxes, logits = plain(image_id), as_array(boxes), as_array(logits)
     if not isinstance(image_id, int | str):
         raise ValueError(f"an image id that is neither integer nor text, {image_id!r}")  # noqa: TRY004
     if boxes.shape != (*logits.shape, 4):
         raise ValueError(f"boxes {boxes.shape} and logits {logits.shape}, not (P, 4) and (P,)")
+    # Detectron2's expression: it also decides the order of equal logits.
     best_first = logits.argsort()[::-1]
     return image_id, BoxMode.convert(boxes[best_first], mode, BoxMode.XYXY_ABS), logits[best_first]
 

@@ -1,7 +1,4 @@
-"""Stored proposals on their way to the model: looked up per image, then Detectron2's own mapper.
-
-P = proposals of one image.
-"""
+"""Adds stored proposals to dataset dicts, in the form that Detectron2's mapper reads."""
 
 from __future__ import annotations
 
@@ -17,18 +14,19 @@ Record = dict[str, Any]
 PLACE = "proposals_at"
 """Key of a dataset dict: number of the store and row in it."""
 SHOWN = 5
+"""Missing images that an error names."""
 
 
 def placed(records: Sequence[Record], store: ProposalStore, number: int) -> list[Record]:
-    """Return copies of dataset dicts that say where their proposals lie.
+    """Return copies of dataset dicts with the position of their proposals, under :data:`PLACE`.
 
     Args:
         records: dataset dicts.
-        store: proposals of these images, and perhaps of others.
-        number: the store's place among those of :class:`WithStoredProposals`.
+        store: with proposals of these images, and perhaps of others.
+        number: index of the store in the list of :class:`WithStoredProposals`.
 
     Raises:
-        DataError: the store has nothing for some of the images; the first are named.
+        DataError: the store lacks some of the images; the first are named.
     """
     ids = [record["image_id"] for record in records]
     rows = store.rows(ids)
@@ -44,12 +42,12 @@ def placed(records: Sequence[Record], store: ProposalStore, number: int) -> list
 
 
 class WithStoredProposals:
-    """A mapper that gives another one the stored proposals of its image, in Detectron2's keys.
+    """A mapper that adds stored proposals to a dataset dict and then calls another mapper.
 
     Args:
-        mapper: a ``DatasetMapper`` or the like; it moves the proposals with the image and keeps
-            ``DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN`` or ``_TEST`` of them.
-        stores: in the order of the numbers given to :func:`placed`.
+        mapper: such as Detectron2's ``DatasetMapper``, which transforms the proposals with the image and
+            keeps the first ``DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN`` or ``_TEST``.
+        stores: in the order of the numbers passed to :func:`placed`.
     """
 
     def __init__(self, mapper: Callable[[Record], Record], stores: Sequence[ProposalStore]) -> None:
@@ -57,13 +55,13 @@ class WithStoredProposals:
         self.stores = list(stores)
 
     def __call__(self, record: Record) -> Record:
-        """Map a dataset dict of :func:`placed`; the dict itself is not changed."""
-        rest = {key: value for key, value in record.items() if key != PLACE}
+        """Map a dataset dict of :func:`placed`, which is not changed."""
+        fields = {key: value for key, value in record.items() if key != PLACE}
         number, row = record[PLACE]
         boxes, logits = self.stores[number][row]
         return self.mapper(
             {
-                **rest,
+                **fields,
                 "proposal_boxes": boxes,
                 "proposal_objectness_logits": logits,
                 "proposal_bbox_mode": BoxMode.XYXY_ABS,

@@ -1,14 +1,14 @@
-"""A store of proposals: memory-mapped arrays in a folder, shared by any number of processes.
+"""Store of proposals: a folder of memory-mapped arrays, shared by any number of processes.
 
-``<name>.proposals/`` holds the proposals of N images, P in all, best first within each image:
+``<name>.proposals/`` has P proposals of N images, sorted by descending logit within each image:
 
 - ``boxes.npy`` (P, 4) float32: x1, y1, x2, y2 in pixels of the original image;
 - ``logits.npy`` (P,) float32: objectness before the sigmoid;
-- ``offsets.npy`` (N + 1,) int64: image i has the rows ``offsets[i]`` to ``offsets[i + 1]``;
+- ``offsets.npy`` (N + 1,) int64: image i has the rows from ``offsets[i]`` up to ``offsets[i + 1]``;
 - ``image_ids.json``: list of N image ids, integers or strings;
-- ``store.json``: sizes and checksums of these files, and where the proposals come from.
+- ``store.json``: sizes and checksums of these files, and the origin of the proposals.
 
-For the 118,000 images of COCO with 2,000 boxes each that is 4.7 GB. A process reads the pages that it
+For the 118,000 images of COCO with 2,000 boxes each that is 4.7 GB. A process reads only the pages that it
 needs, and all processes of a machine share one copy of them.
 """
 
@@ -32,20 +32,19 @@ INDEX = "store.json"
 IDS = "image_ids.json"
 ARRAYS = {"boxes.npy": "<f4", "logits.npy": "<f4", "offsets.npy": "<i8"}
 NPY_HEADER = 128
-"""Bytes before the numbers of an ``.npy`` file; NumPy leaves room in them for any length."""
+"""Size of the header of an ``.npy`` file in bytes; NumPy pads it so that the array can grow."""
 BLOCK = 1 << 24
+"""Bytes that are read at once."""
 
 
 class ProposalStore:
-    """Proposals of a data set, read from a folder without loading it.
-
-    It pickles as its path: a worker process opens the files itself.
+    """Read access to the proposals of a data set; item i has those of the image in row i.
 
     Args:
         path: the folder.
 
     Raises:
-        DataError: it is no store, of another format version, or one of its files has another size.
+        DataError: the folder is no store, has another format version, or a file has the wrong size.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -62,40 +61,41 @@ class ProposalStore:
             raise self._altered("offsets.npy", "its offsets do not fit the proposals")
 
     def __reduce__(self) -> tuple[type[ProposalStore], tuple[Path]]:
+        # Pickled as its path: a data-loader worker opens the files itself.
         return ProposalStore, (self.path,)
 
     def __len__(self) -> int:
         return int(self.index["images"])
 
     def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes (P, 4) and logits (P,) of the image in a row, best first; own copies."""
+        """Return copies of the boxes (P, 4) and logits (P,) of the image in a row, highest logit first."""
         begin, end = self.offsets[row : row + 2]
         return np.array(self.boxes[begin:end]), np.array(self.logits[begin:end])
 
     @property
     def dataset(self) -> str | None:
-        """The data set that the proposals were made on; None if that is unknown (imported)."""
+        """Name of the data set of the images; None if unknown (imported)."""
         return self.index["dataset"]
 
     def image_ids(self) -> list[int | str]:
         """Return the image ids in the order of the rows.
 
         Raises:
-            DataError: the file of ids was altered.
+            DataError: the file of ids has been changed.
         """
         self._check_sum(IDS)
         return json.loads((self.path / IDS).read_text(encoding="utf-8"))
 
     def rows(self, image_ids: Sequence[int | str]) -> list[int | None]:
-        """Return the row of each image, None where there is none; ids are compared as text."""
+        """Return the row of each image, or None if the store lacks it; ids are compared as text."""
         rows = {str(image_id): row for row, image_id in enumerate(self.image_ids())}
         return [rows.get(str(image_id)) for image_id in image_ids]
 
     def verify(self) -> None:
-        """Read all files once and compare their checksums (2 GB a second from memory).
+        """Check the checksums of all files (2 GB per second from memory).
 
         Raises:
-            DataError: one was altered.
+            DataError: a file has been changed.
         """
         for name in (*ARRAYS, IDS):
             self._check_sum(name)
@@ -104,9 +104,9 @@ class ProposalStore:
         file, expected = self.path / name, self.index["files"][name]["bytes"]
         size = file.stat().st_size if file.is_file() else None
         if size != expected:
-            what = "is missing" if size is None else f"has {size} bytes instead of {expected}"
+            problem = "is missing" if size is None else f"has {size} bytes instead of {expected}"
             raise DataError(
-                f"Proposals {file}: the file {what}; write the store again with `maskrcnn proposals`."
+                f"Proposals {file}: the file {problem}; write the store again with `maskrcnn proposals`."
             )
 
     def _check_sum(self, name: str) -> None:
@@ -116,7 +116,7 @@ class ProposalStore:
     def _map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         file = self.path / name
         try:
-            # Not an np.memmap: slices of that class are slow to make.
+            # A plain array: slicing an np.memmap is slow.
             array = np.load(file, mmap_mode="r").view(np.ndarray)
         except (ValueError, OSError) as error:
             raise self._altered(name, str(error).split("\n", 1)[0]) from error
@@ -124,9 +124,9 @@ class ProposalStore:
             raise self._altered(name, f"it holds {array.dtype} {array.shape}, not {shape}")
         return array
 
-    def _altered(self, name: str, what: str) -> DataError:
+    def _altered(self, name: str, reason: str) -> DataError:
         return DataError(
-            f"Proposals {self.path / name}: the file was altered ({what}); write the store again "
+            f"Proposals {self.path / name}: the file was altered ({reason}); write the store again "
             "with `maskrcnn proposals`."
         )
 
@@ -152,7 +152,8 @@ def _read_index(path: Path) -> Mapping[str, Any]:
 
 
 def checksum(file: Path) -> int:
-    """Return the CRC-32 of a file's content, without the header of an array."""
+    """Return the CRC-32 of a file, without the header of an ``.npy`` file."""
+    # The writer computes it while the array grows, before the header is known.
     total = 0
     with file.open("rb") as stream:
         stream.seek(NPY_HEADER if file.suffix == ".npy" else 0)
@@ -162,7 +163,7 @@ def checksum(file: Path) -> int:
 
 
 def digest_of(records: Iterable[Mapping[str, Any]]) -> str:
-    """Return the SHA-256 of image ids and sizes, whatever their order.
+    """Return the SHA-256 of the ids and sizes of images, independent of their order.
 
     Args:
         records: dataset dicts with ``image_id``, ``height`` and ``width`` (pixels).

@@ -1,7 +1,7 @@
-"""Writing a store of proposals image by image, in as little memory as one image takes.
+"""Writing of a store of proposals, image by image, with one image in memory at a time.
 
-P = proposals of one image, N = images. The folder is written beside its place under a hidden name and
-renamed when whole, so that a killed process leaves nothing that looks like a store.
+The folder is written under a hidden name and renamed at the end, so that a killed process leaves nothing
+that looks like a store. P = proposals of one image.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from numpy.lib import format as npy
 
 
 class StoreWriter:
-    """Writes proposals into a new folder; :meth:`finish` makes it a store.
+    """Writes proposals to a temporary folder, which :meth:`finish` turns into a store.
 
     Args:
-        path: where the store is to be.
-        part: of a distributed run, the number of the process: each writes a folder of its own, and
-            the first one absorbs the others.
+        path: of the store.
+        part: number of the process in a distributed run: each process writes a folder of its own, and
+            the first one appends the others' (:meth:`absorb`).
     """
 
     def __init__(self, path: Path, part: int = 0) -> None:
@@ -52,17 +52,18 @@ class StoreWriter:
         self._offsets = [0]
 
     def add(self, image_id: int | str, boxes: np.ndarray, logits: np.ndarray) -> None:
-        """Write the proposals of an image, best first.
+        """Append the proposals of an image, sorted by descending logit.
 
         Args:
             image_id: as in the data set.
             boxes: (P, 4) x1, y1, x2, y2 in pixels of the original image.
-            logits: (P,) objectness; those of equal logits keep their order.
+            logits: (P,) objectness; boxes with equal logits keep their order.
 
         Raises:
             DataError: shapes do not fit, or a number is not finite.
         """
         boxes, logits = np.asarray(boxes, "<f4"), np.asarray(logits, "<f4")
+        # An empty list has the shape (0,).
         if boxes.size == 0 and logits.size == 0:
             boxes, logits = boxes.reshape(0, 4), logits.reshape(0)
         if boxes.shape != (*logits.shape, 4) or logits.ndim != 1:
@@ -81,7 +82,7 @@ class StoreWriter:
         self._offsets.append(self._offsets[-1] + len(logits))
 
     def absorb(self, part: int) -> None:
-        """Append what another process has written and closed, and remove its folder."""
+        """Append the proposals that another process has written and closed, and remove its folder."""
         folder = part_folder(self.path, part)
         self._boxes.append_file(folder / "boxes.npy")
         self._logits.append_file(folder / "logits.npy")
@@ -91,7 +92,7 @@ class StoreWriter:
         shutil.rmtree(folder)
 
     def close(self) -> None:
-        """Write what is left, so that another process may absorb it."""
+        """Finish the files of this process, so that the first process can absorb them."""
         self._boxes.close()
         self._logits.close()
         offsets = _GrowingArray(self.folder / "offsets.npy", ())
@@ -102,12 +103,12 @@ class StoreWriter:
     def finish(
         self, *, dataset: str | None, images_sha256: str | None, origin: Mapping[str, Any]
     ) -> None:
-        """Make the folder a store, in the place of an earlier one if there is one.
+        """Write the index and move the folder to its final path, where it replaces an earlier store.
 
         Args:
             dataset: name of the data set; None if unknown.
             images_sha256: :func:`~maskrcnn_repro.data.proposals.store.digest_of` its images; None if unknown.
-            origin: what made the proposals; plain values.
+            origin: origin of the proposals, as values that JSON can represent.
         """
         self.close()
         index = {
@@ -122,30 +123,31 @@ class StoreWriter:
             "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         write_text(self.folder / INDEX, json.dumps(index, indent=2, allow_nan=False) + "\n")
+        # A folder cannot be replaced in one step: the earlier one is moved out of the way first.
         old = self.path.with_name(f".old-{self.path.name}")
         shutil.rmtree(old, ignore_errors=True)
         if self.path.exists():
             os.replace(self.path, old)
         os.replace(self.folder, self.path)
-        # Also what killed runs of more processes left.
-        for left in (old, *self.path.parent.glob(f".part*-{self.path.name}")):
-            shutil.rmtree(left, ignore_errors=True)
+        # Killed runs with more processes may have left further parts.
+        for folder in (old, *self.path.parent.glob(f".part*-{self.path.name}")):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _facts(self, name: str) -> dict[str, int]:
         file = self.folder / name
         growing = {"boxes.npy": self._boxes, "logits.npy": self._logits}.get(name)
-        # The large files' checksums were gathered on the way.
+        # The checksums of the large files were computed while they were written.
         crc32 = growing.crc32 if growing else checksum(file)
         return {"bytes": file.stat().st_size, "crc32": crc32}
 
 
 def part_folder(path: Path, part: int) -> Path:
-    """Return where a process writes its part of the store at ``path``."""
+    """Return the temporary folder of process ``part`` for the store at ``path``."""
     return path.with_name(f".part{part}-{path.name}")
 
 
 class _GrowingArray:
-    """An ``.npy`` file to which rows are appended; its length is known at the end only."""
+    """An ``.npy`` file to which rows are appended; the header gets its length at the end."""
 
     def __init__(self, path: Path, row: tuple[int, ...]) -> None:
         self.crc32, self._length, self._row = 0, 0, row

@@ -1,4 +1,4 @@
-"""A family of generated data sets: how an image is drawn, and the names under which Detectron2 finds them."""
+"""A family of generated data sets: written to disk on first use and registered with Detectron2."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SPLITS = {"train": 2000, "val": 1000}
-"""Split name to its number of images."""
+"""Split -> number of images."""
 
 
 class Drawing(Protocol):
-    """One drawn image."""
+    """A drawn image and its annotations."""
 
     image: NDArray[np.uint8]
     """(H, W, 3), RGB."""
@@ -35,45 +35,45 @@ class Drawing(Protocol):
 
 @dataclass(frozen=True)
 class GeneratedSet:
-    """COCO-format data drawn by code, the same on every machine.
+    """A family of COCO-format data sets that are drawn by code, the same on every machine.
 
-    Image ``i`` of a split and a seed is the same however many are drawn.
+    Image ``i`` of a split and a seed does not depend on the number of images.
     """
 
     name: str
-    """Start of the registered names, such as ``"mini_coco"``."""
+    """Prefix of the registered names, such as ``"mini_coco"``."""
     version: int
-    """Raised whenever the same seed gives other pixels or annotations; names the folder."""
+    """Part of the folder's name; to be raised when the same seed gives other pixels or annotations."""
     draw: Callable[[Draws], Drawing]
     """Draws one image from a stream of random integers."""
     categories: tuple[Mapping[str, Any], ...]
-    """As in the COCO JSON, by increasing id."""
+    """As in the COCO JSON, by ascending id."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Further facts for Detectron2, beside the names of the classes."""
+    """Metadata for Detectron2, beside the names of the classes."""
 
     def dataset_name(self, split: str, seed: int = 0) -> str:
         """Return the registered name: ``mini_coco_train``, for other seeds ``mini_coco_seed1_train``."""
         return f"{self.name}_{split}" if seed == 0 else f"{self.name}_seed{seed}_{split}"
 
     def seed_of(self, dataset_name: str) -> int | None:
-        """Return the seed that a name such as ``mini_coco_seed7_val`` says; None for other names."""
+        """Return the seed in a name such as ``mini_coco_seed7_val``, or None for other names."""
         match = re.fullmatch(rf"{self.name}_seed(\d+)_(?:{'|'.join(SPLITS)})", dataset_name)
         return int(match.group(1)) if match else None
 
     def folder(self, root: Path, split: str, seed: int, num_images: int) -> Path:
-        """Return where :meth:`generate` puts this data set; nothing is written."""
+        """Return the folder to which :meth:`generate` writes a data set."""
         return root / self.name / f"v{self.version}" / f"seed{seed}_{split}_{num_images}"
 
     def generate(
         self, root: Path, split: str, seed: int = 0, num_images: int | None = None
     ) -> Path:
-        """Write the data set unless it is there already; see :func:`write_once`.
+        """Write a data set unless it exists already (see :func:`write_once`), and return its folder.
 
         Args:
-            root: folder below which all generated data lies.
+            root: folder of all generated data.
             split: ``"train"`` or ``"val"``; their images are drawn independently.
             seed: of the generator, >= 0.
-            num_images: default: the split's number in :data:`SPLITS`.
+            num_images: by default the split's number in :data:`SPLITS`.
 
         Returns:
             The folder with ``instances.json`` and ``images/``.
@@ -96,9 +96,9 @@ class GeneratedSet:
         return target
 
     def register(self, seed: int) -> None:
-        """Register the train and val split of a seed; a seed that is registered already stays as it is.
+        """Register the train and val split of a seed, unless they are registered already.
 
-        Nothing is written until a split is loaded, which also writes the ``json_file`` of its metadata.
+        A split is written to disk, its ``json_file`` included, when it is loaded for the first time.
         """
         root = cache_root()
         for split, num_images in SPLITS.items():
@@ -111,7 +111,7 @@ class GeneratedSet:
                 json_file=str(data / "instances.json"),
                 image_root=str(data / "images"),
                 evaluator_type="coco",
-                # Known before anything is written; in the order of their ids, as the loader sets them.
+                # Needed before the data is written; by ascending id, as the loader will set them.
                 thing_classes=[category["name"] for category in self.categories],
                 has_rle_masks=True,
                 **self.metadata,
@@ -128,10 +128,11 @@ class GeneratedSet:
         records: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for image_id in range(1, contents["num_images"] + 1):
+            # A stream per image, so that it does not depend on the images before it.
             drawing = self.draw(Draws(contents["seed"], stream, image_id))
             height, width, _ = drawing.image.shape
             name = f"{image_id:06d}.png"
-            # Level 1 is five times quicker than the default, and a tenth larger.
+            # Level 1 is five times faster than the default, and the file a tenth larger.
             Image.fromarray(drawing.image).save(images / name, compress_level=1)
             records.append({"id": image_id, "file_name": name, "height": height, "width": width})
             for annotation in drawing.annotations():

@@ -1,7 +1,8 @@
-"""Random integers and a sine in integers: the same on every machine and with every numpy.
+"""Random integers and an integer sine that are the same on every machine and with every version of numpy.
 
-numpy keeps the raw stream of a bit generator for ever, but not the streams of its distributions, and
-``math.sin`` is rounded differently by different C libraries. So everything here is made of raw words.
+numpy guarantees the raw stream of a bit generator, but not the streams of its distributions, and
+``math.sin`` is rounded differently by different C libraries. Everything here is therefore computed from raw
+words in integers.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def cosine(degrees: int) -> int:
 
 
 class Draws:
-    """A stream of random integers that depends on ``key`` alone.
+    """A stream of random integers that depends only on ``key``.
 
     Args:
         key: non-negative integers; different keys give independent streams.
@@ -56,7 +57,7 @@ class Draws:
 
     def below(self, limit: int) -> int:
         """Return an integer in ``[0, limit)``."""
-        # The upper half of the word, scaled: uneven by less than 2**-32 * limit.
+        # The upper half of the word, scaled: probabilities differ by less than 2**-32 * limit.
         return (int(self._bits.random_raw()) >> 32) * limit >> 32
 
     def between(self, low: int, high: int) -> int:
@@ -64,11 +65,11 @@ class Draws:
         return low + self.below(high - low + 1)
 
     def choice(self, options: Sequence[T]) -> T:
-        """Return one of ``options``."""
+        """Return a random element of ``options``."""
         return options[self.below(len(options))]
 
     def one_in(self, number: int) -> bool:
-        """Return True once in ``number`` calls on average."""
+        """Return True with the probability 1 / ``number``."""
         return self.below(number) == 0
 
     def octets(self, *shape: int) -> NDArray[np.int64]:

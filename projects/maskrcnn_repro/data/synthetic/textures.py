@@ -1,4 +1,7 @@
-"""Colours and patterns, in integers. A texture is random and says nothing about the class."""
+"""Random colours and textures, in integer arithmetic; a texture does not depend on the object's class.
+
+H, W = height and width in pixels.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,23 @@ from maskrcnn_repro.data.synthetic.draws import ONE, Draws, cosine, sine
 import numpy as np
 from numpy.typing import NDArray
 
-# H, W = height and width in pixels. A pattern is int64 H,W in [0, 255].
 Pattern = NDArray[np.int64]
+"""(H, W), in [0, 255]."""
 Colour = tuple[int, int, int]
 """Red, green, blue; painting clips them to [0, 255]."""
 
 
 def muted_colour(draws: Draws) -> Colour:
-    """Return a random colour for the ground: nearly grey, neither bright nor dark."""
+    """Return a random background colour: nearly grey, neither bright nor dark."""
     grey = draws.between(70, 185)
     red, green, blue = (grey + draws.between(-24, 24) for _ in range(3))
     return red, green, blue
 
 
 def colour_unlike(draws: Draws, ground: Colour, others: list[Colour]) -> Colour:
-    """Return the one of some random colours that stands out most from the ground and from others.
+    """Return, of 16 random colours, the one that differs most from the background and from other colours."""
 
-    From the ground it has to differ in brightness, which every person sees; from others in any channel.
-    """
-
+    # From the background in brightness, which everybody sees, from the others in any channel.
     def distinctness(colour: Colour) -> int:
         gaps = [sum(abs(a - b) for a, b in zip(colour, other, strict=True)) for other in others]
         return min([2 * abs(_brightness(colour) - _brightness(ground)), *gaps])
@@ -35,18 +36,18 @@ def colour_unlike(draws: Draws, ground: Colour, others: list[Colour]) -> Colour:
 
 
 def paint(draws: Draws, base: Colour, height: int, width: int, swing: int) -> NDArray[np.uint8]:
-    """Return a textured area, uint8 H,W,3, RGB.
+    """Return a textured area, (H, W, 3) uint8, RGB.
 
     Args:
-        draws: decides the pattern and the second colour.
-        base: the colour around which the texture varies.
+        draws: source of the pattern and of the second colour.
+        base: the first colour.
         height: in pixels.
         width: in pixels.
-        swing: how far the second colour may lie from the base, in each channel.
+        swing: largest difference of the second colour from the first, in each channel.
     """
     pattern = draws.choice(_PATTERNS)(draws, height, width)
     second = np.array([draws.between(-swing, swing) for _ in base], dtype=np.int64)
-    grain = draws.octets(height, width) // 32 - 4
+    grain = draws.octets(height, width) // 32 - 4  # from -4 to 3, equal in all channels
     colours = np.array(base) + pattern[..., None] * second // 255 + grain[..., None]
     return np.clip(colours, 0, 255).astype(np.uint8)
 
@@ -57,7 +58,7 @@ def _brightness(colour: Colour) -> int:
 
 
 def _turned_grid(draws: Draws, height: int, width: int) -> tuple[Pattern, Pattern]:
-    """Return two perpendicular coordinates of each pixel in quarters of a pixel, randomly turned."""
+    """Return the coordinates of each pixel on two randomly rotated axes, in quarters of a pixel."""
     degrees = draws.below(180)
     cos, sin = cosine(degrees), sine(degrees)
     y, x = np.mgrid[:height, :width].astype(np.int64)

@@ -1,4 +1,4 @@
-"""A generated data set on disk: PNG images and a COCO JSON, written once, whole or not at all."""
+"""Writing of a generated data set to disk, PNG images and a COCO JSON: once, and atomically."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ import portalocker
 from PIL import Image
 
 Contents = dict[str, Any]
-"""What a folder holds: version, seed, split, number of images."""
+"""Identity of a data set: version, seed, split, number of images."""
 
 _MARKER = "complete.json"
 
 
 def cache_root() -> Path:
-    """Return the folder for generated data.
+    """Return the folder of all generated data.
 
-    The first of these that is set: ``MASKRCNN_REPRO_CACHE``, ``DETECTRON2_DATASETS`` (Detectron2's own
-    folder of data sets), ``XDG_CACHE_HOME``; else the user's cache folder of the platform.
+    The first environment variable that is set counts: ``MASKRCNN_REPRO_CACHE``, ``DETECTRON2_DATASETS``
+    (Detectron2's folder of data sets), ``XDG_CACHE_HOME``, ``LOCALAPPDATA``; else the platform's cache folder.
     """
     for variable, below in (
         ("MASKRCNN_REPRO_CACHE", ""),
@@ -45,15 +45,14 @@ def cache_root() -> Path:
 def write_once(
     target: Path, contents: Contents, draw_all: Callable[[Path, Contents], dict[str, Any]]
 ) -> None:
-    """Write a data set unless it is there already.
+    """Write a data set unless it exists already.
 
-    Any number of processes may call this at once: one writes, the others wait for it. A folder appears
-    under its final name only when it is complete, so a killed writer leaves nothing that could be taken
-    for data.
+    Any number of processes may call this at once: one writes, the others wait for it. The folder gets its
+    final name when it is complete, so that a killed writer leaves nothing that could be taken for data.
 
     Args:
         target: the folder; gets ``instances.json`` and ``images/``.
-        contents: what tells this data set from others.
+        contents: identity of the data set.
         draw_all: writes the images into a folder and returns the COCO JSON.
 
     Raises:
@@ -63,7 +62,7 @@ def write_once(
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The operating system frees the lock when its holder dies, however it dies.
+        # A lock of the operating system, which ends with the process, even if it is killed.
         with portalocker.Lock(target.with_name(f"{target.name}.lock"), timeout=600):
             if not _is_complete(target, contents):
                 _write_beside(target, contents, draw_all)
@@ -75,10 +74,8 @@ def write_once(
 
 
 def digest(data: Path) -> str:
-    """Return the SHA-256 of a data set: its JSON in canonical form, then the pixels of each image.
-
-    Of decoded pixels, because the bytes of a PNG file depend on the zlib that wrote it.
-    """
+    """Return the SHA-256 of a data set: of its JSON in canonical form and the pixels of each image."""
+    # Decoded pixels, because the bytes of a PNG file depend on the version of zlib.
     tree = json.loads((data / "instances.json").read_text(encoding="ascii"))
     total = hashlib.sha256(canonical_json(tree))
     for record in tree["images"]:
@@ -88,7 +85,7 @@ def digest(data: Path) -> str:
 
 
 def canonical_json(tree: Any) -> bytes:
-    """Return JSON with sorted keys and no spaces."""
+    """Return JSON with sorted keys and without spaces, as ASCII."""
     return json.dumps(tree, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
@@ -103,11 +100,11 @@ def _write_beside(
     target: Path, contents: Contents, draw_all: Callable[[Path, Contents], dict[str, Any]]
 ) -> None:
     """Write into a temporary folder beside ``target`` and rename it; the caller holds the lock."""
-    # Only the holder of the lock makes such folders: whatever is here was left by a killed writer.
+    # Only the holder of the lock creates such folders: these were left by killed writers.
     for stale in target.parent.glob(f"{target.name}.tmp-*"):
         shutil.rmtree(stale)
     fresh = Path(tempfile.mkdtemp(prefix=f"{target.name}.tmp-", dir=target.parent))
-    # mkdtemp's folders are private; a shared data folder is read by others.
+    # mkdtemp's folders are private, but a data folder may be shared by several users.
     fresh.chmod(0o755)
     (fresh / "images").mkdir()
     tree = draw_all(fresh / "images", contents)

@@ -1,14 +1,14 @@
 """The fully convolutional mask head (Fig. 4).
 
 Shape legend: R RoIs of the batch, C channels of a pooled RoI, P its side in cells; L channels of the
-output, as the loss wants them.
+logits, which the loss defines.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from maskrcnn_repro.modeling.mask_head.head import MaskHead
+from maskrcnn_repro.modeling.mask_head.head import MaskHead, init_predictor
 from maskrcnn_repro.modeling.mask_head.losses import MaskLoss, build_mask_loss
 
 import torch
@@ -21,9 +21,9 @@ from torch import nn
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class FCNMaskHead(MaskHead):
-    """3x3 convolutions, a 2x2 deconvolution of stride 2, and a 1x1 convolution for the output.
+    """Mask head of 3x3 convolutions, a 2x2 deconvolution of stride 2, and a 1x1 convolution for the logits.
 
-    Four convolutions are the FPN's head (Fig. 4 right); without any it is the mask branch on res5
+    With four 3x3 convolutions it is the head on FPN (Fig. 4 right), with none the mask branch on res5
     (Fig. 4 left). Layers have the names and initial weights of Detectron2's ``MaskRCNNConvUpsampleHead``,
     so that its checkpoints load.
 
@@ -56,6 +56,7 @@ class FCNMaskHead(MaskHead):
                 conv_dim,
                 kernel_size=3,
                 padding=1,
+                # A norm has a bias of its own.
                 bias=not norm,
                 norm=get_norm(norm, conv_dim),
                 activation=nn.ReLU(),
@@ -66,9 +67,7 @@ class FCNMaskHead(MaskHead):
         self.predictor = Conv2d(conv_dim, loss.channels, kernel_size=1)
         for layer in (*self._convs(), self.deconv):
             weight_init.c2_msra_fill(layer)
-        # Small output at the start: class-agnostic masks can diverge from larger weights.
-        nn.init.normal_(self.predictor.weight, std=0.001)
-        nn.init.zeros_(self.predictor.bias)
+        init_predictor(self.predictor)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What all mask heads of this project share: targets, loss and inference.
+"""Base class of this project's mask heads: targets, loss and inference (Sec. 3).
 
 Shape legend: R RoIs of the batch, C channels of a pooled RoI, P its side and m that of a mask, both in
-cells; L channels of the output, as the loss wants them.
+cells; L channels of the logits, which the loss defines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 
 
 class MaskHead(nn.Module):
-    """Base of the mask heads; a subclass has :meth:`layers`.
+    """Base class of mask heads: a subclass implements :meth:`layers`, from RoI features to mask logits.
 
     Args:
         loss: defines the channels of the logits, the training loss, and how masks are decoded.
@@ -34,7 +34,7 @@ class MaskHead(nn.Module):
     def forward(
         self, x: torch.Tensor, instances: list[Instances]
     ) -> dict[str, torch.Tensor] | list[Instances]:
-        """Train on positive RoIs, or give detections their masks.
+        """Return the mask loss of positive RoIs in training, else the detections with their masks.
 
         Args:
             x: (R, C, P, P), float: features of the RoIs of all images.
@@ -52,15 +52,15 @@ class MaskHead(nn.Module):
         classes = torch.cat([detections.pred_classes for detections in instances])
         masks = self.loss.masks(logits, classes)[:, None]
         counts = [len(detections) for detections in instances]
-        for detections, own_masks in zip(instances, masks.split(counts), strict=True):
-            detections.pred_masks = own_masks
+        for detections, pred_masks in zip(instances, masks.split(counts), strict=True):
+            detections.pred_masks = pred_masks
         return instances
 
     def _loss(self, logits: torch.Tensor, proposals: list[Instances]) -> torch.Tensor:
         if len(logits) == 0:
-            # Zero, but a gradient of every parameter, for which DDP waits.
+            # Not a constant: DDP waits for a gradient of every parameter.
             return logits.sum() * 0.0
-        # An image without ground truth has no `gt_masks`.
+        # Detectron2 adds no `gt_masks` to the proposals of an image without ground truth.
         positive = [instances for instances in proposals if len(instances) > 0]
         truth = mask_targets(positive, logits.size(-1)).to(logits.device)
         classes = torch.cat([instances.gt_classes for instances in positive])
@@ -68,12 +68,19 @@ class MaskHead(nn.Module):
         return self.loss.loss(logits, truth, classes)
 
 
+def init_predictor(layer: nn.Module) -> None:
+    """Initialise the layer of the logits: weights from a Gaussian of deviation 0.001, biases zero."""
+    # As Detectron2 does: class-agnostic masks can diverge from larger weights.
+    nn.init.normal_(layer.get_parameter("weight"), std=0.001)
+    nn.init.zeros_(layer.get_parameter("bias"))
+
+
 def mask_targets(proposals: list[Instances], side: int) -> torch.Tensor:
     """Return the intersection of each RoI with its object's mask (Sec. 3.1), (R, side, side), bool.
 
     Args:
-        proposals: of each image, with ``proposal_boxes`` and ``gt_masks`` (polygons or bitmaps); none
-            without proposals.
+        proposals: of each image that has any, with ``proposal_boxes`` and ``gt_masks`` (polygons or
+            bitmaps).
         side: cells.
     """
     return torch.cat(
@@ -85,9 +92,15 @@ def mask_targets(proposals: list[Instances], side: int) -> torch.Tensor:
 
 
 def _log_accuracy(predicted: torch.Tensor, truth: torch.Tensor) -> None:
-    """Log the shares of wrong cells under Detectron2's names; both arguments (R, m, m), bool."""
+    """Log the pixel accuracy of the masks and its two kinds of error, under Detectron2's names.
+
+    Args:
+        predicted: (R, m, m), bool.
+        truth: (R, m, m), bool.
+    """
     counts = torch.stack([truth.sum(), (predicted & ~truth).sum(), (truth & ~predicted).sum()])
-    inside, added, missed = counts.tolist()  # one transfer from the GPU
+    # One transfer from the GPU for all three.
+    inside, added, missed = counts.tolist()
     cells = truth.numel()
     put = get_event_storage().put_scalar
     put("mask_rcnn/accuracy", 1.0 - (added + missed) / cells)

@@ -1,14 +1,14 @@
 """The mask head of fully connected layers (Table 2e).
 
 Shape legend: R RoIs of the batch, C channels of a pooled RoI, P its side and m that of a mask, both in
-cells; L channels of the output, as the loss wants them.
+cells; L channels of the logits, which the loss defines.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from maskrcnn_repro.modeling.mask_head.head import MaskHead
+from maskrcnn_repro.modeling.mask_head.head import MaskHead, init_predictor
 from maskrcnn_repro.modeling.mask_head.losses import MaskLoss, build_mask_loss
 
 import torch
@@ -21,11 +21,11 @@ from torch import nn
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class MLPMaskHead(MaskHead):
-    """Hidden layers with ReLU, then one linear layer for all cells of all masks.
+    """Mask head of fully connected layers: hidden layers with ReLU, then one layer for all cells of all masks.
 
-    The paper gives the widths: two or three hidden layers of 1024, then 80 * 28 * 28. It does not give
-    the size of the RoI features, nor the initialisation: here hidden layers start as the box head's, and
-    the output as the FCN's.
+    The paper gives the widths: two or three hidden layers of 1024, then 80 * 28 * 28. It gives neither the
+    size of the RoI features nor the initialisation: here hidden layers are initialised as in the box head,
+    the last layer as in :class:`~maskrcnn_repro.modeling.mask_head.fcn.FCNMaskHead`.
 
     Args:
         input_shape: of a pooled RoI, with height and width.
@@ -57,8 +57,7 @@ class MLPMaskHead(MaskHead):
         self.hidden = nn.Sequential(*hidden)
         self.predictor = nn.Linear(width, loss.channels * resolution**2)
         self.output_size = (loss.channels, resolution, resolution)
-        nn.init.normal_(self.predictor.weight, std=0.001)
-        nn.init.zeros_(self.predictor.bias)
+        init_predictor(self.predictor)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Why a finding of the paper does not hold at a level, as we see it, and the run that would tell."""
+"""Hypotheses about findings of the paper that do not hold at a level, and the runs that decide them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Explanations = Mapping[str, Mapping[str, tuple[Outcome, Explanation]]]
 
 
 def explanation(claim: str, outcome: Outcome, level: str) -> Explanation | None:
-    """Return what we think of a claim with this outcome at a level, such as ``mini`` or ``mini-nucleus``.
+    """Return the hypothesis about a claim with this outcome at a level, such as ``mini`` or ``mini-nucleus``.
 
     Raises:
         TableError: the data are wrong.

@@ -122,12 +122,12 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What we think of a claim that does not hold.
+    """A hypothesis about a claim that does not hold.
 
     Attributes:
-        because: the reason, as far as it can be told without more runs.
-        would_tell: the run whose outcome would decide it.
-        told: what that run said, once it was made.
+        because: the hypothesis: why the claim does not hold.
+        would_tell: the deciding run, and what it should show if the hypothesis is right.
+        told: the result of that run; None before it was made.
     """
 
     because: str

@@ -1,9 +1,14 @@
-"""The README's results, generated from ``results/``: what is not measured cannot be written there."""
+"""Results in the README and in the documentation, generated from ``results/``: nothing unmeasured stands there.
+
+The README shows one table; ``docs/findings.md`` says of each level and backend what was measured and which claims
+of the paper hold.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +29,48 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 SHOWN = "2c"
-"""The table that stands in the README; the others are linked."""
+"""The table that stands in the README and, for each level and backend, among the findings."""
+FINDINGS = Path("docs", "findings.md")
+"""The page of findings, from the folder of the README."""
 NOTHING = "No results are kept yet."
 
 Record = Mapping[str, Any]
 """A kept ``seedK.json``."""
 
 
+def readme_block(results: Path) -> str:
+    """Return the README's results in Markdown: the paper's rows of one table, of the first level that has it.
+
+    Args:
+        results: the folder, which lies beside the README.
+
+    Raises:
+        TableError: a file cannot be read.
+    """
+    kept = next((kept for kept in map(Kept, _folders(results)) if SHOWN in kept.tables), None)
+    if kept is None:
+        return NOTHING
+    report = kept.tables[SHOWN]
+    rows = tuple(
+        row for row in report.rows if any(cell.paper is not None for cell in row.cells.values())
+    )
+    verdicts = [from_json(Verdict, tree) for tree in read_json(kept.folder / CLAIMS)["claims"]]
+    level, backend = kept.folder.parts[-2:]
+    source = (
+        f"Level {level}, {backend} Detectron2: means ± standard deviations over training seeds."
+    )
+    return f"{_table(replace(report, rows=rows))}\n\n{source} {tally(verdicts)}."
+
+
+def _folders(results: Path) -> list[Path]:
+    """Return the folders of kept levels and backends in their order."""
+    folders = [claims.parent for claims in results.glob(f"*/*/{CLAIMS}")]
+    # The mini level first, then its trials; the embedded backend before an installed one.
+    return sorted(folders, key=lambda folder: (folder.parent.name, folder.name))
+
+
 def results_block(results: Path) -> str:
-    """Return the README's results in Markdown.
+    """Return the page of findings in Markdown, without its head.
 
     Args:
         results: the folder, which lies beside the README.
@@ -40,34 +78,35 @@ def results_block(results: Path) -> str:
     Raises:
         TableError: a file cannot be read, or tables and records do not belong together.
     """
-    folders = [claims.parent for claims in results.glob(f"*/*/{CLAIMS}")]
-    # The mini level first, then its trials; the embedded backend before an installed one.
-    folders.sort(key=lambda folder: (folder.parent.name, folder.name))
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["minutes"] = _mean_minutes
     template = environment.get_template("readme.md.j2")
     sections = [
-        template.render(_section(Kept(folder), folder.relative_to(results.parent)))
-        for folder in folders
+        template.render(_section(Kept(folder), Path("..", folder.relative_to(results.parent))))
+        for folder in _folders(results)
     ]
     return "\n\n".join(sections) or NOTHING
 
 
 def update_readme(readme: Path, results: Path) -> None:
-    """Write :func:`results_block` between the two marks of a README.
+    """Write the results between the two marks of a README, and of the page of findings if there is one.
 
     Raises:
         TableError: the marks are not there; or see :func:`results_block`.
-        OutputError: the README cannot be written.
+        OutputError: a file cannot be written.
     """
-    head, _, tail = split_readme(readme)
-    write(readme, f"{head}{BEGIN}\n{results_block(results)}\n{END}{tail}")
+    blocks = {readme: readme_block(results)}
+    if (page := readme.parent / FINDINGS).is_file():
+        blocks[page] = results_block(results)
+    for file, block in blocks.items():
+        head, _, tail = split_readme(file)
+        write(file, f"{head}{BEGIN}\n{block}\n{END}{tail}")
 
 
 def main(root: Path) -> int:
-    """Update the README of a checkout.
+    """Update the README and the page of findings of a checkout.
 
     Returns:
         0; 2 after a user's error, told in one sentence.

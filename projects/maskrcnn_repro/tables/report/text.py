@@ -77,7 +77,7 @@ def tally(verdicts: Sequence[Verdict]) -> str:
 
 
 def claims_markdown(verdicts: Sequence[Verdict]) -> str:
-    """Return claims as a table in Markdown, with what we think of those that do not hold."""
+    """Return claims as a table in Markdown, with hypotheses about those that do not hold."""
     headers = ["claim", "claimed gap", "gap here", "paper's gap", "outcome"]
     lines = [
         [
@@ -96,10 +96,10 @@ def claims_markdown(verdicts: Sequence[Verdict]) -> str:
 
 
 def explained(verdicts: Iterable[Verdict]) -> list[str]:
-    """Return a sentence or two for each claim that does not hold and whose reason we think we know."""
+    """Return hypothesis, deciding run and its result for each claim that does not hold and has them."""
     return [
-        f"{verdict.id} {verdict.outcome}, as we see it: {why.because} What would tell: {why.would_tell}"
-        + (f" It told: {why.told}" if why.told else "")
+        f"{verdict.id}: {verdict.outcome}. Hypothesis: {why.because} Deciding run: {why.would_tell}"
+        + (f" Result: {why.told}" if why.told else "")
         for verdict in verdicts
         if (why := verdict.explanation)
     ]

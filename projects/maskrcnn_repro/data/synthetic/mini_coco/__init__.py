@@ -1,7 +1,7 @@
-"""Generated data in COCO format: eight shapes on textured ground, exact masks, the same on every machine.
+"""Generated COCO-format data: eight shapes on textured backgrounds, exact masks, the same on every machine.
 
-A class is told by its shape, and has a typical colour as many things in photographs do: classes are learnt
-in few iterations. What limits AP then is boxes and masks, which is what the paper's tables compare.
+A class has a shape and a typical colour, so that it is learnt in few iterations. AP is then limited by boxes
+and masks, which the paper's tables compare.
 
 ``mini_coco_train`` (2,000 images) and ``mini_coco_val`` (1,000) come from seed 0; other seeds give
 independent sets under names such as ``mini_coco_seed1_train``.
@@ -26,6 +26,6 @@ DIGESTS = {
     ("train", 2000): "6f6e7efe8892a5893a0a6864ad299656368189c5b19577dfeb84305257ade5c0",
     ("val", 1000): "967244b5cc66341cf07d4901271bd119e217f6728eb275171834f91c781af196",
 }
-"""(split, number of images) of seed 0 to its digest: the same on every machine."""
+"""(split, number of images) -> digest of that data set with seed 0, on every machine."""
 
 __all__ = ["DIGESTS", "MINI_COCO"]

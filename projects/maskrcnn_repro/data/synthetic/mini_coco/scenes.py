@@ -1,4 +1,7 @@
-"""One image with its annotations: objects laid over each other, back to front."""
+"""Random images with annotations: objects that may occlude each other, drawn back to front.
+
+H, W = height and width of the image in pixels.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +24,21 @@ from maskrcnn_repro.data.synthetic.textures import Colour, muted_colour, paint
 import numpy as np
 from numpy.typing import NDArray
 
-# H, W = height and width of the image in pixels.
-
-# COCO's ids have gaps too (it has 80 classes with ids up to 90).
+# With gaps, as COCO's (80 classes with ids up to 90).
 CATEGORY_IDS = dict(zip(sorted(SHAPES), (1, 2, 3, 5, 6, 8, 9, 12), strict=True))
-"""Class name to the category id in the JSON."""
+"""Class name -> category id in the JSON."""
 
 SIDES = (128, 136, 144, 152, 160)
 """Heights and widths of images."""
 
 SMALLEST, LARGEST = 24, 96
-"""Length of an object in pixels, before it is turned; nothing is longer when turned either."""
+"""Length of an object in pixels, before it is rotated; objects that are longer afterwards are discarded."""
 
 LARGEST_TURN = 45
-"""Degrees by which an object leans to either side: as in photographs, most things stand upright."""
+"""Limit of an object's rotation to either side, in degrees: as in photographs, most objects are upright."""
 
 LEAST_VISIBLE = 60
-"""Percent of its area that every object shows at least."""
+"""Least visible part of an object's area, in percent."""
 
 COLOURS: dict[str, Colour] = {
     "arrow": (215, 70, 60),
@@ -49,10 +50,10 @@ COLOURS: dict[str, Colour] = {
     "ring": (150, 90, 210),
     "star": (215, 100, 170),
 }
-"""Class name to its typical colour."""
+"""Class name -> typical colour, RGB."""
 
 COLOUR_SPREAD = 36
-"""How far each channel of an object's colour may lie from the typical one."""
+"""Largest difference of an object's colour from the typical one, in each channel."""
 
 
 @dataclass
@@ -61,36 +62,36 @@ class _Object:
     outline: list[Ring] | None
     """In fifths of a pixel; None for a crowd."""
     full_area: int
-    """In square pixels, what others hide and what lies outside the image included."""
+    """In square pixels, hidden parts and those outside of the image included."""
 
 
 @dataclass
 class Scene:
-    """One image and what lies in it."""
+    """An image and its objects."""
 
     image: NDArray[np.uint8]
-    """H,W,3, RGB."""
+    """(H, W, 3), RGB."""
     owner: NDArray[np.int64]
-    """H,W: the index of the object that shows at each pixel, plus one; 0 is ground."""
+    """(H, W): index of the visible object at each pixel, plus one; 0 is background."""
     objects: list[_Object] = field(default_factory=list)
 
     def annotations(self) -> list[dict[str, Any]]:
-        """Return COCO annotations without ``id`` and ``image_id``, of what is visible."""
-        return [self._annotation(i, thing) for i, thing in enumerate(self.objects, start=1)]
+        """Return the COCO annotations of the visible parts, without ``id`` and ``image_id``."""
+        return [self._annotation(i, instance) for i, instance in enumerate(self.objects, start=1)]
 
-    def _annotation(self, index: int, thing: _Object) -> dict[str, Any]:
+    def _annotation(self, index: int, instance: _Object) -> dict[str, Any]:
         mask = self.owner == index
         return {
-            "category_id": CATEGORY_IDS[thing.category],
-            "iscrowd": int(thing.outline is None),
+            "category_id": CATEGORY_IDS[instance.category],
+            "iscrowd": int(instance.outline is None),
             "area": int(mask.sum()),
             "bbox": box_of(mask),
-            "segmentation": _segmentation(mask, thing.outline),
+            "segmentation": _segmentation(mask, instance.outline),
         }
 
 
 def draw_scene(draws: Draws) -> Scene:
-    """Draw an image: ground, seldom a crowd, two to five objects; one in fifty stays empty."""
+    """Draw an image with two to five objects; one in 25 also has a crowd, one in 50 is empty."""
     height, width = draws.choice(SIDES), draws.choice(SIDES)
     image = paint(draws, muted_colour(draws), height, width, swing=40)
     scene = Scene(image, np.zeros((height, width), dtype=np.int64))
@@ -99,7 +100,7 @@ def draw_scene(draws: Draws) -> Scene:
     if draws.one_in(25):
         _add_crowd(scene, draws)
     goal = len(scene.objects) + draws.between(2, 5)
-    # Bounded, though in practice few places are refused.
+    # `_add_object` may discard its object: the number of attempts is limited.
     for _ in range(60):
         if len(scene.objects) == goal:
             break
@@ -108,7 +109,7 @@ def draw_scene(draws: Draws) -> Scene:
 
 
 def _add_object(scene: Scene, draws: Draws) -> None:
-    """Lay a random object on top, unless it hides another or can hardly be seen itself."""
+    """Draw a random object on top, unless it or an object below it would be hidden too much."""
     category = draws.choice(tuple(SHAPES))
     length = draws.between(SMALLEST, LARGEST)
     size = (length, length * draws.between(65, 100) // 100)
@@ -117,16 +118,16 @@ def _add_object(scene: Scene, draws: Draws) -> None:
     if max(max(axis) - min(axis) for axis in zip(*outline[0], strict=True)) > LARGEST * FIFTHS:
         return
     mask = fill(outline, *scene.owner.shape)
-    left = np.bincount(scene.owner[~mask], minlength=len(scene.objects) + 1)
-    thing = _Object(category, outline, area(outline))
-    shown = np.array([*left[1:], mask.sum()])
-    full = np.array([drawn.full_area for drawn in (*scene.objects, thing)])
+    visible = np.bincount(scene.owner[~mask], minlength=len(scene.objects) + 1)
+    instance = _Object(category, outline, area(outline))
+    shown = np.array([*visible[1:], mask.sum()])
+    full = np.array([item.full_area for item in (*scene.objects, instance)])
     if (100 * shown >= LEAST_VISIBLE * full).all():
-        _lay(scene, thing, mask, draws)
+        _lay(scene, instance, mask, draws)
 
 
 def _centre(scene: Scene, draws: Draws, length: int) -> Point:
-    """Return a place in fifths of a pixel: mostly inside the image, often close to another object."""
+    """Return a random centre in fifths of a pixel: mostly inside the image, sometimes on another object."""
     height, width = scene.owner.shape
     if scene.objects and draws.one_in(8):
         neighbour = scene.owner == 1 + draws.below(len(scene.objects))
@@ -141,7 +142,7 @@ def _centre(scene: Scene, draws: Draws, length: int) -> Point:
 
 
 def _add_crowd(scene: Scene, draws: Draws) -> None:
-    """Lay a cluster of objects on the ground that are too small to be told apart."""
+    """Draw a crowd: a cluster of objects of one class that are too small to be distinguished."""
     category = draws.choice(tuple(SHAPES))
     height, width = scene.owner.shape
     x, y = draws.between(30, width - 30), draws.between(30, height - 30)
@@ -153,12 +154,12 @@ def _add_crowd(scene: Scene, draws: Draws) -> None:
     _lay(scene, _Object(category, None, int(mask.sum())), mask, draws)
 
 
-def _lay(scene: Scene, thing: _Object, mask: NDArray[np.bool_], draws: Draws) -> None:
+def _lay(scene: Scene, instance: _Object, mask: NDArray[np.bool_], draws: Draws) -> None:
     red, green, blue = (
         channel + draws.between(-COLOUR_SPREAD, COLOUR_SPREAD)
-        for channel in COLOURS[thing.category]
+        for channel in COLOURS[instance.category]
     )
-    scene.objects.append(thing)
+    scene.objects.append(instance)
     scene.owner[mask] = len(scene.objects)
     left, top, width, height = box_of(mask)
     window = np.s_[top : top + height, left : left + width]
@@ -167,7 +168,7 @@ def _lay(scene: Scene, thing: _Object, mask: NDArray[np.bool_], draws: Draws) ->
 
 
 def _segmentation(mask: NDArray[np.bool_], outline: list[Ring] | None) -> Any:
-    """Return what COCO would have: a polygon where that says it all, RLE for a cut, a hole, a crowd."""
+    """Return a polygon if it describes the mask exactly, else RLE (occlusion, hole, crowd), as COCO does."""
     height, width = mask.shape
     if outline is None:
         return runs_of(mask)

@@ -1,7 +1,7 @@
-"""Outlines of the classes, and the mask that an outline encloses; all in integers.
+"""Outlines of the classes, and their rasterisation, in integer arithmetic.
 
-Shapes fill half of their boxes, and outlines are needed: for ``mini_coco_val``, all exact boxes filled as masks
-have 4.4 mask AP, the ellipses inside them 12.4.
+Shapes fill about half of their boxes, so that AP depends on the outlines: for ``mini_coco_val``, exact boxes
+as masks have 4.4 mask AP, the ellipses inside them 12.4.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _crescent(draws: Draws) -> list[Ring]:
     bulge = draws.between(200, 380)
     outer = _arc(UNIT, UNIT, -90, 91, 15)
     inner = _arc(bulge, UNIT, -75, 90, 15)
-    # Half a disc is half as wide as high: stretched to the whole square.
+    # Half a disc is half as wide as high; stretch it to the whole square.
     return [[(2 * x - UNIT, y) for x, y in outer + inner[::-1]]]
 
 
@@ -102,16 +102,16 @@ SHAPES: dict[str, Callable[[Draws], list[Ring]]] = {
     "ring": _ring,
     "star": _star,
 }
-"""Class name to outline: one ring, or an outer and an inner one where the shape has a hole."""
+"""Class name -> function that draws an outline: a ring, or an outer and an inner ring around a hole."""
 
 
 def place(rings: list[Ring], size: Point, degrees: int, centre: Point) -> list[Ring]:
-    """Stretch rings to a size, turn them, and move them.
+    """Scale, rotate and translate rings.
 
     Args:
         rings: in the unit square.
-        size: width and height before the turn, in pixels.
-        degrees: turn from the x axis towards the y axis.
+        size: width and height before the rotation, in pixels.
+        degrees: rotation from the x axis towards the y axis.
         centre: in fifths of a pixel.
 
     Returns:
@@ -120,6 +120,7 @@ def place(rings: list[Ring], size: Point, degrees: int, centre: Point) -> list[R
     cos, sin = cosine(degrees), sine(degrees)
     scale = 2 * UNIT * ONE
 
+    # `+ scale // 2` rounds to the nearest fifth.
     def move(point: Point) -> Point:
         x, y = point[0] * size[0] * FIFTHS, point[1] * size[1] * FIFTHS
         return (
@@ -140,17 +141,18 @@ def area(rings: list[Ring]) -> int:
 
 
 def fill(rings: list[Ring], height: int, width: int) -> NDArray[np.bool_]:
-    """Return the pixels inside an odd number of rings, as pycocotools would draw them.
+    """Rasterise rings by pycocotools' rule: return the pixels inside an odd number of them, (height, width).
 
-    It follows pycocotools' rule (walk the outline on the grid of fifths; it separates two pixels of a
-    column where it passes the column's centre line), but in integers: pycocotools' floating-point
-    ties depend on the processor, and the data must not.
+    The rule: walk along the outline on the grid of fifths; where it crosses the centre line of a column, it
+    separates two pixels of that column.
 
     Args:
         rings: in fifths of a pixel; may leave the image.
         height: of the image.
         width: of the image.
     """
+    # In integers: pycocotools' floating-point ties depend on the processor, and the data must not.
+    # One more than pixels: a run may end below the last pixel of the last column.
     switches = np.zeros(height * width + 1, dtype=np.int64)
     for ring in rings:
         x, y = _walk(np.array(ring, dtype=np.int64))
@@ -165,7 +167,7 @@ def fill(rings: list[Ring], height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _walk(ring: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return x and y of the grid points along the closed outline, one unit apart on the longer axis."""
+    """Return x and y of the grid points along a closed outline, one unit apart on each edge's longer axis."""
     start, end = ring, np.roll(ring, -1, axis=0)
     across, down = (end - start).T
     length = np.maximum(np.abs(across), np.abs(down))

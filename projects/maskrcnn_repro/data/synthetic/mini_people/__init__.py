@@ -1,6 +1,6 @@
 """Generated people in COCO format: 17 keypoints with visibility, exact masks, the same on every machine.
 
-Figures are turned by up to 60 degrees from facing the viewer, so that left and right can be learnt in minutes.
+Figures face the viewer within 60 degrees, so that left and right can be learnt in minutes.
 
 ``mini_people_train`` (2,000 images) and ``mini_people_val`` (1,000) come from seed 0; other seeds give
 independent sets under names such as ``mini_people_seed1_train``.
@@ -29,7 +29,7 @@ MINI_PEOPLE = GeneratedSet(
             "name": "person",
             "supercategory": "person",
             "keypoints": list(COCO_KEYPOINTS),
-            # COCO counts them from 1.
+            # COCO counts keypoints from 1.
             "skeleton": [[COCO_KEYPOINTS.index(end) + 1 for end in limb] for limb in _LIMBS],
         },
     ),
@@ -46,6 +46,6 @@ DIGESTS = {
     ("train", 2000): "40124fb994564c79809a41e74cc90502872d5be9fb740d7b1d90431de50b3b92",
     ("val", 1000): "0f3c7d83d17b862e3f7fc78ec6c782d02253dba055c4698ffafbbce5e99662fa",
 }
-"""(split, number of images) of seed 0 to its digest: the same on every machine."""
+"""(split, number of images) -> digest of that data set with seed 0, on every machine."""
 
 __all__ = ["DIGESTS", "MINI_PEOPLE"]

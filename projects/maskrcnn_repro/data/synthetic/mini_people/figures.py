@@ -1,6 +1,6 @@
-"""A figure made of thick strokes over its joints: clothes, a face, and which part of it hides which.
+"""A human figure as thick strokes between its joints, with clothes and a face, its parts sorted by depth.
 
-Places in the image are integers in EIGHTHS of a pixel, depths in UNITs of the body.
+Positions in the image are integers in EIGHTHS of a pixel, depths in UNITs of the body.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ EIGHTHS = 8
 TORSO, HEAD = 1, 2
 ARMS = {"left": 3, "right": 4}
 LEGS = {"left": 5, "right": 6}
-"""Numbers of the parts; each hides another, or is hidden, as a whole."""
+"""Numbers of the body parts; a part is in front of another, or behind it, as a whole."""
 
 _SKIN = (
     (241, 199, 166), (224, 172, 130), (198, 134, 90), (150, 98, 64), (104, 66, 44), (255, 214, 186),
 )  # fmt: skip
 _HAIR = ((38, 28, 24), (82, 54, 34), (140, 92, 48), (212, 176, 96), (120, 46, 28), (150, 150, 152))
 _EYES, _SHOES = (25, 25, 35), (40, 36, 40)
-# Degrees by which a figure is turned from facing the viewer, and tilted in the image, to either side.
+# Limits, in degrees to either side, of the rotation from facing the viewer and of the tilt in the image.
 _TURN, _TILT = 60, 15
-# Least radius of a stroke, of an eye, and least width of a seam: small figures stay whole.
+# Least radius of a stroke and of an eye, and least width of a seam: small figures must not fall apart.
 _THIN, _DOT, _SEAM = 8, 5, 5
 
 
 @dataclass(frozen=True)
 class Stroke:
-    """A thick line with round ends; a disc, if they are the same."""
+    """A thick line with round ends; a disc if the ends are the same."""
 
     start: tuple[int, int]
     end: tuple[int, int]
@@ -50,19 +50,19 @@ class Stroke:
 
 @dataclass(frozen=True)
 class Figure:
-    """A body as it would appear if nothing else stood in its way."""
+    """A body as seen by the viewer, if nothing occludes it."""
 
     size: int
     """Height of the standing body in pixels."""
     joints: dict[str, Vector]
-    """x, y and depth of COCO's keypoints and of some more places."""
+    """x, y and depth of COCO's keypoints and of some further points."""
     parts: list[tuple[int, list[Stroke]]]
     """Number and strokes of each part, from back to front."""
     seam: int
-    """Width of the dark line around each part, in EIGHTHS of a pixel; it belongs to the part."""
+    """Width of the dark outline of each part, in EIGHTHS of a pixel; it belongs to the part."""
 
     def depth(self, name: str) -> int:
-        """Return how far a joint lies before (or, below 0, behind) the middle of the body there."""
+        """Return how far a joint is in front of the body's middle axis, negative behind it."""
         middle = {"nose": "head", "eye": "head", "ear": "head", "shoulder": "neck"}
         reference = middle.get(name.rpartition("_")[2])
         return self.joints[name][2] - (self.joints[reference][2] if reference else 0)
@@ -83,50 +83,50 @@ def draw_figure(draws: Draws, size: int, foot: tuple[int, int], ground: Colour) 
     """Return a random figure.
 
     Args:
-        draws: decides pose, side and colours.
+        draws: source of pose, view and colours.
         size: height of the standing body in pixels.
-        foot: column of the place between its hips, and row of its lowest joint; EIGHTHS of a pixel.
-        ground: the colour that it has to stand out from.
+        foot: column of the middle of its hips, and row of its lowest joint, in EIGHTHS of a pixel.
+        ground: colour of the background.
     """
     yaw, roll = draws.between(-_TURN, _TURN), draws.between(-_TILT, _TILT)
     scale = size * EIGHTHS
-    seen = {name: view(place, yaw, roll) for name, place in joints(draw_pose(draws)).items()}
-    lowest = max(y for _, y, _ in seen.values())
-    places = {
+    viewed = {name: view(point, yaw, roll) for name, point in joints(draw_pose(draws)).items()}
+    lowest = max(y for _, y, _ in viewed.values())
+    points = {
         name: (foot[0] + x * scale // UNIT, foot[1] + (y - lowest) * scale // UNIT, depth)
-        for name, (x, y, depth) in seen.items()
+        for name, (x, y, depth) in viewed.items()
     }
-    figure = Figure(size, places, [], max(_SEAM, 9 * scale // UNIT))
+    figure = Figure(size, points, [], max(_SEAM, 9 * scale // UNIT))
     figure.parts.extend(_parts(figure, _clothes(draws, ground)))
     return figure
 
 
 def _clothes(draws: Draws, ground: Colour) -> _Clothes:
-    chosen: list[Colour] = []
+    colours: list[Colour] = []
     for _ in range(5):
-        chosen.append(colour_unlike(draws, ground, chosen))
+        colours.append(colour_unlike(draws, ground, colours))
     return _Clothes(
         skin=draws.choice(_SKIN),
         hair=draws.choice(_HAIR),
-        shirt=chosen[0],
-        # Left and right differ, but no colour means left: a mirrored image would say the contrary.
-        sleeve=dict(zip(SIDES, chosen[1:3], strict=True)),
-        leg=dict(zip(SIDES, chosen[3:], strict=True)),
+        shirt=colours[0],
+        # Left and right differ, but no colour stands for left: a mirrored image would contradict it.
+        sleeve=dict(zip(SIDES, colours[1:3], strict=True)),
+        leg=dict(zip(SIDES, colours[3:], strict=True)),
         short_sleeves=draws.one_in(3),
         short_legs=draws.one_in(4),
     )
 
 
 def _parts(figure: Figure, clothes: _Clothes) -> list[tuple[int, list[Stroke]]]:
-    places = figure.joints
-    # By depth. The head is before the torso unless it leans away; shirts hang over trousers.
+    points = figure.joints
+    # Depth, number, strokes. The head is in front of the torso unless it leans away; shirts hang over trousers.
     parts = [
         (-15, TORSO, _torso(figure, clothes)),
-        (places["head"][2] // 2, HEAD, _head(figure, clothes)),
+        (points["head"][2] // 2, HEAD, _head(figure, clothes)),
     ]
     for side in SIDES:
-        arm = (places[f"{side}_elbow"][2] + places[f"{side}_wrist"][2]) // 2
-        leg = (places[f"{side}_knee"][2] + places[f"{side}_ankle"][2]) // 2
+        arm = (points[f"{side}_elbow"][2] + points[f"{side}_wrist"][2]) // 2
+        leg = (points[f"{side}_knee"][2] + points[f"{side}_ankle"][2]) // 2
         parts.append((arm, ARMS[side], _arm(figure, clothes, side)))
         parts.append((leg - 40, LEGS[side], _leg(figure, clothes, side)))
     parts.sort(key=lambda part: part[0])
@@ -141,8 +141,8 @@ def _stroke(
 
 
 def _disc(figure: Figure, name: str, radius: int, colour: Colour, least: int = _THIN) -> Stroke:
-    place = figure.joints[name][:2]
-    return Stroke(place, place, _pixels(figure, radius, least), colour)
+    centre = figure.joints[name][:2]
+    return Stroke(centre, centre, _pixels(figure, radius, least), colour)
 
 
 def _pixels(figure: Figure, units: int, least: int) -> int:
@@ -185,6 +185,7 @@ def _leg(figure: Figure, clothes: _Clothes, side: str) -> list[Stroke]:
 def _head(figure: Figure, clothes: _Clothes) -> list[Stroke]:
     skin = clothes.skin
     ears = {f"{side}_ear": _disc(figure, f"{side}_ear", 24, skin) for side in SIDES}
+    # An ear on the far side of the head is not drawn.
     before = [ear for name, ear in ears.items() if figure.depth(name) > 40]
     beside = [ear for name, ear in ears.items() if -40 <= figure.depth(name) <= 40]
     neck = _stroke(figure, ("neck", "head"), 34, skin, is_cloth=False)

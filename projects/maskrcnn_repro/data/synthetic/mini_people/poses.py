@@ -1,8 +1,8 @@
-"""A body in a pose: where its joints are in space, and where they appear from the viewer's side.
+"""Random poses of a body: its joints in space, and their projection to the image.
 
-All in integers, as in ``generated.draws``. A body is UNIT high when it stands straight. Its own axes: x to
-its left, y down, z forward; the origin lies between the hips. Seen, they become x to the right and y down
-in the image, and depth towards the viewer.
+All in integers (see :mod:`maskrcnn_repro.data.synthetic.draws`). A standing body is UNIT high. Axes of the
+body: x to its left, y down, z forward; the origin is between the hips. Axes of the image: x to the right, y
+down, depth towards the viewer.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from dataclasses import dataclass
 from maskrcnn_repro.data.synthetic.draws import ONE, Draws, cosine, sine
 
 Vector = tuple[int, int, int]
-"""x, y, z of the body; or, seen, x, y and depth."""
+"""x, y, z on the body's axes, or x, y, depth on those of the image."""
 
 UNIT = 1000
 """Height of a body."""
 
 SIDES = {"left": 1, "right": -1}
-"""Side to the sign of its x."""
+"""Side -> sign of its x on the body's axes."""
 
 _SPINE, _HEAD = 300, 430
 _HIP, _SHOULDER = 75, 118
 _THIGH, _SHIN, _FOOT = 235, 225, 75
 _UPPER_ARM, _FOREARM = 165, 155
 
-# To the side, down and forwards from the head's centre.
+# x, y, z from the centre of the head.
 _HEAD_SPOTS = {"nose": (0, 22, 96), "face": (0, 16, 42), "hair": (0, -12, -8)}
 _EYE, _EAR = (36, -2, 84), (86, 14, 8)
 
 
 @dataclass(frozen=True)
 class Limb:
-    """Angles of an arm or a leg in degrees; all 0 is hanging straight down."""
+    """Angles of an arm or a leg in degrees; with all 0 it hangs straight down."""
 
     swing: int
     """Forwards."""
@@ -57,14 +57,14 @@ class Pose:
 
 
 def draw_pose(draws: Draws) -> Pose:
-    """Return a random pose of a random kind: standing, walking, waving, ..."""
+    """Return a random pose: standing, walking, waving, ..."""
     return draws.choice(_KINDS)(draws)
 
 
 def joints(pose: Pose) -> dict[str, Vector]:
-    """Return COCO's keypoints, the centres of ``head``, ``face`` and ``hair``, ``neck`` and both toes.
+    """Return the points of a body by name, on the body's axes.
 
-    On the body's axes.
+    These are COCO's keypoints, the centres of ``head``, ``face`` and ``hair``, ``neck`` and both toes.
     """
     up = (0, -cosine(pose.lean), sine(pose.lean))
     neck, head = _along((0, 0, 0), up, _SPINE), _along((0, 0, 0), up, _HEAD)
@@ -73,10 +73,8 @@ def joints(pose: Pose) -> dict[str, Vector]:
     for side, sign in SIDES.items():
         for name, (x, y, z) in (("eye", _EYE), ("ear", _EAR)):
             points[f"{side}_{name}"] = _plus(head, (sign * x, y, z))
-        for name, place in (
-            _arm(neck, pose.arms[side], sign) | _leg(pose.legs[side], sign)
-        ).items():
-            points[f"{side}_{name}"] = place
+        limbs = _arm(neck, pose.arms[side], sign) | _leg(pose.legs[side], sign)
+        points |= {f"{side}_{name}": point for name, point in limbs.items()}
     return points
 
 
@@ -97,20 +95,20 @@ def _leg(leg: Limb, sign: int) -> dict[str, Vector]:
     knee = _along(hip, _direction(leg.swing, leg.spread, sign), _THIGH)
     shin = leg.swing - leg.bend
     ankle = _along(knee, _direction(shin, leg.spread, sign), _SHIN)
-    # The foot points forwards, square to the shin.
+    # The foot points forwards, at a right angle to the shin.
     toe = _along(ankle, (0, -sine(shin), cosine(shin)), _FOOT)
     return {"hip": hip, "knee": knee, "ankle": ankle, "toe": toe}
 
 
-def view(place: Vector, yaw: int, roll: int) -> Vector:
-    """Return where a point of the body appears.
+def view(point: Vector, yaw: int, roll: int) -> Vector:
+    """Project a point of the body: return x, y and depth in the image.
 
     Args:
-        place: on the body's axes.
-        yaw: degrees by which the body is turned: 0 faces the viewer, 90 faces right in the image.
-        roll: degrees by which it is tilted in the image, clockwise.
+        point: on the body's axes.
+        yaw: rotation of the body in degrees: with 0 it faces the viewer, with 90 the right of the image.
+        roll: clockwise rotation in the image, degrees.
     """
-    x, y, z = place
+    x, y, z = point
     across = (x * cosine(yaw) + z * sine(yaw)) // ONE
     depth = (z * cosine(yaw) - x * sine(yaw)) // ONE
     return (

@@ -1,6 +1,6 @@
-"""Strokes as pixels.
+"""Rasterisation of figures.
 
-h, w = height and width in pixels of the smallest window around a figure.
+h, w = height and width of the figure's bounding window in pixels.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Raster:
-    """A drawn figure in its window, which may leave the image."""
+    """The pixels of a figure in its bounding window, which may extend beyond the image."""
 
     left: int
     top: int
-    """Of the window, in pixels of the image."""
+    """Left and top of the window, in pixels of the image."""
     part: NDArray[np.uint8]
-    """(h, w): number of the part that shows; 0 is none."""
+    """(h, w): number of the visible part; 0 is none."""
     image: NDArray[np.uint8]
-    """(h, w, 3) RGB, where there is a part."""
+    """(h, w, 3) RGB, valid where there is a part."""
 
 
 def render(draws: Draws, figure: Figure) -> Raster:
-    """Draw a figure; ``draws`` decides the pattern of its clothes."""
+    """Return the pixels of a figure; ``draws`` is the source of the texture of its clothes."""
     left, top, right, bottom = _bounds(figure)
     shape = bottom - top, right - left
     part, cloth = np.zeros(shape, np.uint8), np.zeros(shape, bool)
     colour = np.zeros((*shape, 3), np.int64)
     for number, strokes in figure.parts:
         covers = [_cover(stroke, figure.seam, left, top) for stroke in strokes]
-        # All seams first: the strokes of a part grow into one.
+        # All seams first, so that no seam separates the strokes of a part.
         for stroke, (window, outer, _) in zip(strokes, covers, strict=True):
             part[window][outer] = number
             colour[window][outer] = [channel * 2 // 5 for channel in stroke.colour]
@@ -50,7 +50,7 @@ def render(draws: Draws, figure: Figure) -> Raster:
 
 
 def _bounds(figure: Figure) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom in pixels; right and bottom are not touched any more."""
+    """Return left, top, right and bottom of the figure in pixels, right and bottom exclusive."""
     ends = [
         (*end, stroke.radius + figure.seam)
         for _, strokes in figure.parts
@@ -67,31 +67,31 @@ def _bounds(figure: Figure) -> tuple[int, int, int, int]:
 def _cover(
     stroke: Stroke, seam: int, left: int, top: int
 ) -> tuple[tuple[slice, slice], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which pixels' centres a stroke covers.
+    """Return the pixels whose centres a stroke covers.
 
     Args:
         stroke: in the image.
         seam: in EIGHTHS of a pixel.
-        left: of the canvas in the image, in pixels.
-        top: the same.
+        left: of the canvas, in pixels of the image.
+        top: of the canvas, in pixels of the image.
 
     Returns:
-        Rows and columns of the canvas that the stroke touches; and of these pixels, those that are
-        covered with the seam, and without.
+        Rows and columns of the canvas around the stroke, and two masks of this window: the pixels that the
+        stroke covers with its seam, and without it.
     """
     reach = stroke.radius + seam
     columns, x = _line(stroke.start[0], stroke.end[0], reach, left)
     rows, y = _line(stroke.start[1], stroke.end[1], reach, top)
     y = y[:, None]
     dx, dy = stroke.end[0] - stroke.start[0], stroke.end[1] - stroke.start[1]
-    # How far along the stroke its nearest point lies, in 64ths.
+    # Position of the nearest point of the stroke, from 0 at its start to 64 at its end.
     along = np.clip((x * dx + y * dy) * 64 // max(dx * dx + dy * dy, 1), 0, 64)
     square = (64 * x - along * dx) ** 2 + (64 * y - along * dy) ** 2
     return (rows, columns), square <= (64 * reach) ** 2, square <= (64 * stroke.radius) ** 2
 
 
 def _line(start: int, end: int, reach: int, corner: int) -> tuple[slice, NDArray[np.int64]]:
-    """Return the pixels of the canvas that lie near on one axis, and how far after ``start`` each is."""
+    """Return the range of pixels around a stroke on one axis, and the distance of each from ``start``."""
     first = (min(start, end) - reach) // EIGHTHS - corner
     last = (max(start, end) + reach) // EIGHTHS + 1 - corner
     pixels = np.arange(first, last, dtype=np.int64) + corner

@@ -1,4 +1,4 @@
-"""One image with its annotations: people before a wall, on a floor, the nearer ones before the others.
+"""Random images with annotations: people on a floor in front of a wall, drawn from far to near.
 
 H, W = height and width of the image in pixels.
 """
@@ -33,43 +33,44 @@ SMALLEST, LARGEST = 44, 116
 """Height of a standing figure in pixels."""
 
 UNLABELLED = (24, 32)
-"""Heights of figures far away, whose keypoints nobody could annotate; COCO's small ones have none either."""
+"""Heights of far figures without annotated keypoints; COCO's small persons have none either."""
 
 COUNTS = (1, 1, 2, 2, 3, 4)
-"""Figures in an image, of which some find no place."""
+"""Choices for the number of figures in an image; some may find no free position."""
 
 LEAST_INSIDE, LEAST_VISIBLE = 55, 35
-"""Percent of its area that a figure has inside the image, and of that shows in the end, at least."""
+"""Least part of a figure's area inside the image, and least visible part of that, in percent."""
 
 FAR_SIDE = -30
-"""Depth from which on a joint is on the body's far side, and a spot of the face is not annotated."""
+"""A joint with a depth below this is on the far side of the body; a keypoint of the face is not annotated."""
 
 
+# Compared by identity: `_lay` looks for the same person, not for an equal one.
 @dataclass(eq=False)
 class _Person:
     figure: Figure | None
     """None for a crowd."""
     area: int
-    """In pixels of the image, what others hide included."""
+    """In pixels of the image, hidden ones included."""
     is_labelled: bool
 
 
 @dataclass
 class Scene:
-    """One image and who is in it."""
+    """An image and its people."""
 
     image: NDArray[np.uint8]
     """(H, W, 3) RGB."""
     horizon: int
     """First row of the floor."""
     owner: NDArray[np.int64]
-    """(H, W): the index of the person who shows at each pixel, plus one; 0 is ground."""
+    """(H, W): index of the visible person at each pixel, plus one; 0 is background."""
     part: NDArray[np.uint8]
-    """(H, W): the part of that person."""
+    """(H, W): number of the visible body part of that person."""
     people: list[_Person] = field(default_factory=list)
 
     def annotations(self) -> list[dict[str, Any]]:
-        """Return COCO annotations without ``id`` and ``image_id``, of what is visible."""
+        """Return the COCO annotations of the visible parts, without ``id`` and ``image_id``."""
         return [self._annotation(i, person) for i, person in enumerate(self.people, start=1)]
 
     def _annotation(self, index: int, person: _Person) -> dict[str, Any]:
@@ -90,17 +91,17 @@ class Scene:
 
     def _keypoint(self, index: int, figure: Figure, name: str) -> tuple[int, int, int]:
         """Return column, row and COCO's visibility: 0 not annotated, 1 hidden, 2 visible."""
-        x, y = (place // EIGHTHS for place in figure.joints[name][:2])
+        x, y = (coordinate // EIGHTHS for coordinate in figure.joints[name][:2])
         height, width = self.owner.shape
-        is_far, shown_by = figure.depth(name) < FAR_SIDE, _SHOWN_BY[name]
-        if not (0 <= x < width and 0 <= y < height) or (is_far and shown_by == {HEAD}):
+        is_far, parts = figure.depth(name) < FAR_SIDE, _PARTS_WITH[name]
+        if not (0 <= x < width and 0 <= y < height) or (is_far and parts == {HEAD}):
             return 0, 0, 0
         part = int(self.part[y, x])
-        seen = self.owner[y, x] == index and part in shown_by and not (is_far and part == TORSO)
-        return x, y, 2 if seen else 1
+        visible = self.owner[y, x] == index and part in parts and not (is_far and part == TORSO)
+        return x, y, 2 if visible else 1
 
 
-def _shown_by(name: str) -> set[int]:
+def _parts_with(name: str) -> set[int]:
     side, _, joint = name.rpartition("_")
     if joint in ("nose", "eye", "ear"):
         return {HEAD}
@@ -108,12 +109,12 @@ def _shown_by(name: str) -> set[int]:
     return {limb, TORSO} if joint in ("shoulder", "hip") else {limb}
 
 
-# The parts of a body on which a keypoint can be seen.
-_SHOWN_BY = {name: _shown_by(name) for name in COCO_KEYPOINTS}
+# Keypoint -> the body parts on which it can be visible.
+_PARTS_WITH = {name: _parts_with(name) for name in COCO_KEYPOINTS}
 
 
 def draw_scene(draws: Draws) -> Scene:
-    """Draw an image: a place, and mostly one to four figures; one image in twenty has no labelled one."""
+    """Draw an image with one to four figures; one in 20 has no labelled figure, one in 25 has a crowd."""
     height, width = draws.choice(SIDES), draws.choice(SIDES)
     wall = muted_colour(draws)
     image = paint(draws, wall, height, width, swing=30)
@@ -128,7 +129,7 @@ def draw_scene(draws: Draws) -> Scene:
         _add_person(scene, draws, wall, draws.between(*UNLABELLED), is_labelled=False)
     if draws.one_in(20):
         return scene
-    # The smaller ones stand further away.
+    # Smaller figures are further away and therefore drawn first.
     sizes = sorted(draws.between(SMALLEST, LARGEST) for _ in range(draws.choice(COUNTS)))
     for size in sizes:
         _add_person(scene, draws, wall, size, is_labelled=True)
@@ -138,10 +139,13 @@ def draw_scene(draws: Draws) -> Scene:
 def _add_person(
     scene: Scene, draws: Draws, ground: Colour, size: int, *, is_labelled: bool
 ) -> None:
-    """Lay a random figure on top, where it can be seen and hides nobody too much; else leave it out."""
+    """Draw a random figure on top, at a position where neither it nor a person behind it is hidden too much.
+
+    After eight attempts it is left out.
+    """
     height, width = scene.owner.shape
     for _ in range(8):
-        # Some stand nearer than the lower border shows.
+        # The feet of some are below the image's lower border.
         lowest = height + size // 4 if draws.one_in(6) else height - 2
         highest = max(scene.horizon + 2, size * 3 // 4)
         foot = draws.below(width * EIGHTHS), draws.between(highest, lowest) * EIGHTHS
@@ -161,7 +165,7 @@ def _add_person(
 
 
 def _add_crowd(scene: Scene, draws: Draws, ground: Colour) -> None:
-    """Lay a row of figures on the ground that are too small to be told apart."""
+    """Draw a crowd: a row of figures that are too small to be distinguished."""
     height, width = scene.owner.shape
     x, y = draws.between(30, width - 30), draws.between(scene.horizon + 2, height - 4)
     crowd = _Person(None, 0, is_labelled=False)
@@ -183,7 +187,7 @@ def _lay(scene: Scene, person: _Person, raster: Raster) -> None:
 
 
 def _crop(raster: Raster, height: int, width: int) -> tuple[Any, Any]:
-    """Return the window of the image that a raster covers, and the window of the raster inside the image."""
+    """Return the part of the raster inside the image, as a window of the image and of the raster."""
     rows, columns = raster.part.shape
     top, left = max(raster.top, 0), max(raster.left, 0)
     bottom = max(min(raster.top + rows, height), top)
