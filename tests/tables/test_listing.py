@@ -6,8 +6,8 @@ from dataclasses import replace
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.tables.models.comparison import PEERS, as_table, compare
 from maskrcnn_repro.tables.models.listing import lines, remarks
-from maskrcnn_repro.tables.models.trial import ITERATIONS, train_briefly
-from maskrcnn_repro.tables.models.trial_data import IMAGES, PROPOSALS, SIDE, write_trial_data
+from maskrcnn_repro.tables.models.short_training import ITERATIONS, train_briefly
+from maskrcnn_repro.tables.models.tiny_data import IMAGES, PROPOSALS, SIDE, write_tiny_data
 from maskrcnn_repro.tables.paper.experiments import experiment_config, experiments, find_experiment
 from maskrcnn_repro.tables.paper.numbers import find_table
 
@@ -107,8 +107,8 @@ def test_a_peer_that_differs_in_what_is_known_is_explained(tmp_path):
     assert ", 0 the same names alone." in text
 
 
-def test_trial_data_are_coco_with_proposals_inside_the_images(tmp_path):
-    json_file, images, path = write_trial_data(tmp_path, classes=8, keypoints=("nose", "tail"))
+def test_tiny_data_are_coco_with_proposals_inside_the_images(tmp_path):
+    json_file, images, path = write_tiny_data(tmp_path, classes=8, keypoints=("nose", "tail"))
     tree = json.loads(json_file.read_text())
     assert len(tree["categories"]) == 8
     assert len(list(images.iterdir())) == len(tree["images"]) == IMAGES

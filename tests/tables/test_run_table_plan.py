@@ -16,7 +16,13 @@ from maskrcnn_repro.tables.runs.records import (
     read_config,
     read_record,
 )
-from maskrcnn_repro.tables.runs.stage import MASKRCNN, STORE_PROPOSALS, Setting, StoreStage, shown
+from maskrcnn_repro.tables.runs.stage import (
+    MASKRCNN,
+    STORE_PROPOSALS,
+    Setting,
+    StoreStage,
+    shell_command,
+)
 from maskrcnn_repro.utils.provenance import config_hash
 
 import pytest
@@ -49,7 +55,7 @@ def test_stages_stand_behind_what_they_need_and_an_rpn_is_shared_by_experiments_
         "a/seed2",
         "b/seed2",
     ]
-    assert made.wanted == {"a/seed1", "b/seed1", "a/seed2", "b/seed2"}
+    assert made.requested == {"a/seed1", "b/seed1", "a/seed2", "b/seed2"}
 
 
 def test_initial_weights_and_evaluations_follow_the_seed_an_rpn_does_not(fake):
@@ -61,7 +67,7 @@ def test_initial_weights_and_evaluations_follow_the_seed_an_rpn_does_not(fake):
         "tuned/seed3",
         "a-nms/seed3",
     ]
-    assert made.wanted == {"tuned/seed3", "a-nms/seed3", "rpn/seed1"}
+    assert made.requested == {"tuned/seed3", "a-nms/seed3", "rpn/seed1"}
 
 
 def test_a_detector_is_given_its_proposals_and_a_follower_its_weights(fake):
@@ -94,15 +100,17 @@ def test_what_is_done_is_not_missing_and_commands_are_shown_short(fake, monkeypa
     assert keys(again.missing()) == ["b/seed1"]
     assert again.statuses["a/seed1"].seconds == 60.0
     monkeypatch.chdir(fake.setting.root.parent)
-    command = shown(again.missing()[0].command_line())
+    command = shell_command(again.missing()[0].command_line())
     assert command.startswith("python -S -E child.py prepared train --config-file configs/b.yaml")
     assert command.endswith("SEED 1 OUTPUT_DIR output/paper/b/seed1")
 
 
 def test_a_command_is_shown_as_it_is_typed():
-    assert shown([*STORE_PROPOSALS, "SEED", "3"]) == "maskrcnn proposals SEED 3"
-    assert shown([*MASKRCNN, "train", "A", "('b',)"]) == """maskrcnn train A "('b',)\""""
-    assert shown([sys.executable, str(Path("a/b.py").resolve())]) == f"python {Path('a/b.py')}"
+    assert shell_command([*STORE_PROPOSALS, "SEED", "3"]) == "maskrcnn proposals SEED 3"
+    assert shell_command([*MASKRCNN, "train", "A", "('b',)"]) == """maskrcnn train A "('b',)\""""
+    assert (
+        shell_command([sys.executable, str(Path("a/b.py").resolve())]) == f"python {Path('a/b.py')}"
+    )
 
 
 def test_an_rpn_that_nobody_needs_any_more_may_be_gone(fake):

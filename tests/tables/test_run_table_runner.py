@@ -12,7 +12,7 @@ from maskrcnn_repro.tables.paper.experiments import experiments
 from maskrcnn_repro.tables.runs import progress
 from maskrcnn_repro.tables.runs import runner as runner_module
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.processes import last_words
+from maskrcnn_repro.tables.runs.processes import parse_progress
 from maskrcnn_repro.tables.runs.progress import Console, clock, describe, remaining
 from maskrcnn_repro.tables.runs.records import State, read_note
 from maskrcnn_repro.tables.runs.runner import Runner
@@ -198,7 +198,7 @@ def test_ctrl_c_and_a_request_to_end_stop_the_children(fake, number):
     assert not any(map(is_alive, pids))
     assert signal.getsignal(signal.SIGTERM) is before
     for stage in made.stages:  # claims and folders are free again
-        with locked(stage.claim), locked(stage.folder):
+        with locked(stage.lock_folder), locked(stage.folder):
             pass
 
 
@@ -208,7 +208,7 @@ def test_a_stage_that_another_runner_has_is_waited_for_and_not_run_twice(fake):
     others = threading.Event()
 
     def work():
-        with locked(joint.claim):
+        with locked(joint.lock_folder):
             others.set()
             wait_for(fake.setting.run_folder("a", 1) / "results.json")
             write_run(joint)
@@ -267,20 +267,20 @@ def test_evaluations_may_be_made_over_older_ones(fake):
 # --- what is said
 
 
-def test_the_last_words_of_a_training_are_iteration_loss_and_time():
+def test_the_progress_of_a_training_is_iteration_loss_and_time():
     lines = [
         "[08:15:52]  eta: 0:03:57  iter: 239  total_loss: 2.912  loss_cls: 1.195",
         "[08:15:53] Checkpoint output/model_0000239.pth",
     ]
-    assert last_words(lines) == ("iter 239, loss 2.912, eta 0:03:57", 237.0)
-    assert last_words(["eta: 2 days, 1:00:00  iter: 5"])[1] == 49 * 3600
-    assert last_words(["[08:00:00] Cached 2000 decoded images"]) == (
+    assert parse_progress(lines) == ("iter 239, loss 2.912, eta 0:03:57", 237.0)
+    assert parse_progress(["eta: 2 days, 1:00:00  iter: 5"])[1] == 49 * 3600
+    assert parse_progress(["[08:00:00] Cached 2000 decoded images"]) == (
         "Cached 2000 decoded images",
         None,
     )
-    assert last_words([]) == ("starting", None)
+    assert parse_progress([]) == ("starting", None)
     inference = "[08:16:00] Inference done 41/1000. 0.1598 s / iter. ETA=0:02:33"
-    assert last_words([*lines, inference]) == ("inference 41/1000, eta 0:02:33", 153.0)
+    assert parse_progress([*lines, inference]) == ("inference 41/1000, eta 0:02:33", 153.0)
 
 
 def test_the_time_left_is_spread_over_jobs_but_no_shorter_than_the_longest():
@@ -303,8 +303,8 @@ def test_costs_come_from_the_same_experiment_or_from_its_kind(fake):
     assert (
         costs.of(stages["rpn/seed1"]) is None
     )  # an RPN is no guide to a detector's time, nor is this
-    costs.guess(stages["rpn/seed1"], 30.0)
-    costs.guess(stages["b/seed2"], 500.0)
+    costs.add_estimate(stages["rpn/seed1"], 30.0)
+    costs.add_estimate(stages["b/seed2"], 500.0)
     assert costs.of(stages["rpn/seed1"]) == 30.0
     assert costs.of(stages["b/seed2"]) == 200.0
     assert costs.of(stages["rpn/seed1/proposals"]) is None
@@ -323,7 +323,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_terminal_shows_each_child_with_its_last_words(fake, monkeypatch):
+def test_a_terminal_shows_each_child_with_its_progress(fake, monkeypatch):
     made = fake.plan("joint")
     stage = made.stages[0]
     fake.place(stage, ".hang").touch()

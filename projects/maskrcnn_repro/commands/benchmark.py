@@ -1,4 +1,4 @@
-"""``maskrcnn benchmark``."""
+"""``maskrcnn benchmark``: speed of the backend, of RoI operations, or of pasting masks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from maskrcnn_repro.benchmark import backend, pasting, roi_ops
 
 BENCHMARKS = {"backend": backend, "roi-ops": roi_ops, "paste": pasting}
-"""Modules with a function ``run`` of the arguments."""
+"""Name of a benchmark to its module, whose ``run`` takes the parsed arguments."""
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""``maskrcnn convert-cityscapes``."""
+"""``maskrcnn convert-cityscapes``: annotations of Cityscapes as COCO JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert the splits that the command line names, or all."""
+    """Convert the named splits, or all; print the JSON file of each."""
     root = default_root() if args.root is None else args.root
     for split in args.splits or SPLITS:
         bar = partial(tqdm, desc=split, unit="image")

@@ -1,4 +1,4 @@
-"""``maskrcnn convert-proposals``."""
+"""``maskrcnn convert-proposals``: between Detectron2's proposal files and proposal stores."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from maskrcnn_repro.data.proposals.convert import convert
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert Detectron2's file to a store, or back."""
+    """Convert a proposal file of Detectron2's to a store, or a store to such a file."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     convert(args.source, args.target)

@@ -1,4 +1,4 @@
-"""``maskrcnn draw-sampling``: the RoI sampling figure alone."""
+"""``maskrcnn draw-sampling``: the figure of where RoI operations sample the feature map."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from maskrcnn_repro.tables.report.html.sampling import write_figure
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the figure."""
+    """Write the figure to ``args.file``."""
     write_figure(args.file)
     print(f"Written: {args.file}")

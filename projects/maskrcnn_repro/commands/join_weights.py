@@ -1,4 +1,4 @@
-"""``maskrcnn join-weights``."""
+"""``maskrcnn join-weights``: one checkpoint from an RPN's and a detector's."""
 
 from __future__ import annotations
 

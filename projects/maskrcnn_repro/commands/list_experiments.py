@@ -1,4 +1,4 @@
-"""``maskrcnn list`` where it needs the models: their sizes, and whether they train."""
+"""``maskrcnn list`` with options that need PyTorch: descriptions of experiments, and sizes of the rows' models."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FORMATS = (".json", ".md")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List experiments, or the paper's rows with the sizes of their models.
+    """Print descriptions of experiments, or the paper's rows with the sizes of their models.
 
     Returns:
-        0; 1 if a training failed.
+        The exit status: 0; 1 if a training failed.
 
     Raises:
         ConfigError: ``--output`` names neither JSON nor Markdown.
@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
         return while_read(lambda: _describe(args.experiments))
     if args.output is not None and args.output.suffix not in FORMATS:
         raise ConfigError(f"--output {args.output}: it has to end with {' or '.join(FORMATS)}.")
-    work = _list if args.compare is None else _compare
-    return while_read(lambda: work(args))
+    command = _list if args.compare is None else _compare
+    return while_read(lambda: command(args))
 
 
 def _describe(names: Sequence[str]) -> int:
@@ -48,22 +48,22 @@ def _describe(names: Sequence[str]) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     chosen = [find_table(name) for name in args.tables] or list(tables().values())
-    found = listing.lines(chosen, _told if args.train else None)
-    notes = [COUNTING, *listing.remarks(found)]
-    print(listing.as_table(found), *notes, str(BACKEND), sep="\n")
-    _write(args.output, listing.as_table(found, "pipe"), notes, listing.as_json(found))
-    return int(any(line.trained not in ("", "ok") for line in found))
+    lines = listing.lines(chosen, _try_and_print if args.train else None)
+    notes = [COUNTING, *listing.remarks(lines)]
+    print(listing.as_table(lines), *notes, str(BACKEND), sep="\n")
+    _write(args.output, listing.as_table(lines, "pipe"), notes, listing.as_json(lines))
+    return int(any(line.trained not in ("", "ok") for line in lines))
 
 
 def _compare(args: argparse.Namespace) -> int:
-    found = comparison.compare(Path(args.compare) if args.compare else None)
-    print(comparison.as_table(found), COUNTING, str(BACKEND), sep="\n")
-    tree = {"comparison": comparison.as_json(found), "origin": listing.origin()}
-    _write(args.output, comparison.as_table(found, "pipe"), [COUNTING], tree)
+    pairs = comparison.compare(Path(args.compare) if args.compare else None)
+    print(comparison.as_table(pairs), COUNTING, str(BACKEND), sep="\n")
+    tree = {"comparison": comparison.as_json(pairs), "origin": listing.origin()}
+    _write(args.output, comparison.as_table(pairs, "pipe"), [COUNTING], tree)
     return 0
 
 
-def _told(experiment: Experiment) -> str:
+def _try_and_print(experiment: Experiment) -> str:
     print(f"{experiment.id}: two iterations ... ", end="", file=sys.stderr, flush=True)
     result = listing.try_training(experiment)
     print(result, file=sys.stderr, flush=True)

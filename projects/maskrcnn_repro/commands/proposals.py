@@ -1,4 +1,4 @@
-"""``maskrcnn proposals``."""
+"""``maskrcnn proposals``: store an RPN's proposals for data sets."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from maskrcnn_repro.engine.store_proposals import store_all
 
 def run(args: argparse.Namespace) -> None:
     """Store proposals for the data sets of a config, or for those of ``--datasets``."""
-    args.datasets, pairs = split_datasets(args.datasets)
-    args.opts = [*pairs, *args.opts]
+    args.datasets, overrides = split_datasets(args.datasets)
+    args.opts = [*overrides, *args.opts]
     cfg = config_from(args)
     launch(store_all, processes_of(args, cfg), (cfg, args.datasets))
 
 
 def split_datasets(words: list[str]) -> tuple[list[str], list[str]]:
-    """Return the names behind ``--datasets``, which end at the first config key, and the pairs from there on."""
+    """Split the words after ``--datasets`` into names of data sets and, from the first config key on, overrides."""
     sections = get_config()
-    place = next((i for i, w in enumerate(words) if w.partition(".")[0] in sections), len(words))
-    return words[:place], words[place:]
+    start = next((i for i, w in enumerate(words) if w.partition(".")[0] in sections), len(words))
+    return words[:start], words[start:]

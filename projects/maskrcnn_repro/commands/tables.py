@@ -1,4 +1,4 @@
-"""``maskrcnn table`` and ``maskrcnn experiment``."""
+"""``maskrcnn table`` and ``maskrcnn experiment``: plan and run stages, evaluate again, and print reports."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ from maskrcnn_repro.tables.runs.zoo import TABLE, zoo_stages
 import torch
 
 MAX_JOBS = 4
-"""Trainings side by side by default at level mini on a CPU; each takes about 1 GB of memory."""
+"""Default limit of trainings at the same time at level mini on a CPU; each takes about 1 GB of memory."""
 
 
 def run_table(args: argparse.Namespace) -> int:
-    """Plan, run, evaluate or report tables.
+    """Run what tables need and report them; with the options, only plan, evaluate again or report.
 
     Returns:
-        0; 1 if a run failed; 130 after Ctrl-C.
+        The exit status: 0; 1 if a stage failed or a file could not be written; 130 after Ctrl-C.
     """
-    return _guarded(lambda: _table(args, args.overrides))
+    return _run_guarded(lambda: _table(args, args.overrides))
 
 
 def run_experiment(args: argparse.Namespace) -> int:
-    """Run one experiment with all its stages; see :func:`run_table`."""
-    return _guarded(lambda: _experiment(args, args.overrides))
+    """Run an experiment with all its stages; return the exit status as :func:`run_table` does."""
+    return _run_guarded(lambda: _experiment(args, args.overrides))
 
 
 def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
@@ -65,81 +65,81 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     if args.weights and (not args.eval_only or TABLE not in names):
         raise ConfigError(f"--weights needs table {TABLE} and --eval-only.")
     failures: list[Failure] = []
-    known = Known(tables(), metrics(), experiments(), claims())
-    for one in selected:
-        compared = [known.experiments[name] for name in one.experiments()]
-        here = [each for each in compared if not not_at_level(each, setting.level)]
-        check_keys(setting.overlays, here, setting.level)
+    paper = Known(tables(), metrics(), experiments(), claims())
+    for selection in selected:
+        compared = [paper.experiments[name] for name in selection.experiments()]
+        compared = [item for item in compared if not not_at_level(item, setting.level)]
+        check_keys(setting.overlays, compared, setting.level)
     if not args.report:
-        wanted = _at_level(selected, setting, known.experiments)
+        runnable = _names_at_level(selected, setting, paper.experiments)
         if args.eval_only:
-            chosen = _evaluations(wanted, args, setting, selected)
+            planned = _plan_evaluations(runnable, args, setting, selected)
         else:
             seeds = range(1, (args.seeds or 1) + 1)
-            chosen = plan(wanted, seeds, setting, known.experiments)
+            planned = plan(runnable, seeds, setting, paper.experiments)
         if args.plan:
-            print(describe(chosen, _jobs(args, setting)), flush=True)
+            print(describe(planned, _jobs(args, setting)), flush=True)
             return 0
-        failures = _run(chosen, args, setting)
+        failures = _run(planned, args, setting)
     resampler = Resampler(say=partial(print, flush=True))
-    made = reports([one.table for one in selected], setting, known, resampler, seeds=args.seeds)
-    shown = [
-        _Shown(report, {row.id for row in one.rows}, *_kept(report, args, setting))
-        for report, one in zip(made, selected, strict=True)
+    chosen = [selection.table for selection in selected]
+    measured = reports(chosen, setting, paper, resampler, seeds=args.seeds)
+    views = [
+        _View(report, {row.id for row in selection.rows}, *_find_archived(report, args, setting))
+        for report, selection in zip(measured, selected, strict=True)
     ]
-    lost = _show(shown, setting, known)
+    unwritten = _print_reports(views, setting, paper)
     page = Path(args.html) if args.html else setting.folder / "report.html"
-    lost += _page(shown, page)
+    unwritten += _page(views, page)
     if args.save_records:
-        own = [one.own for one in shown if not one.kept]
-        _save(own, setting, known, Path(args.save_records))
-    return _end(failures) or int(lost > 0)
+        own = [view.own for view in views if not view.archived]
+        _save(own, setting, paper, Path(args.save_records))
+    return _print_failures(failures) or int(unwritten > 0)
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A table as it is shown: by the runs that are here, or as it is kept with the code."""
+class _View:
+    """What is shown of a table: the report of the user's runs, or the one in ``results/``."""
 
     own: Report
-    """Of the runs that are here; it may have no record."""
+    """Of the user's runs; it may have none."""
     rows: set[str]
-    """Ids of those that were asked for."""
-    kept: Report | None = None
+    """Ids of the selected rows."""
+    archived: Report | None = None
+    """The report in ``results/``, if that is shown instead."""
     folder: str = ""
-    """Of the kept report."""
+    """Where the archived report lies, relative to the checkout."""
 
     @property
     def report(self) -> Report:
-        return self.kept or self.own
-
-    @property
-    def runs_of_rows(self) -> int:
-        return len({run.experiment for run in self.own.origin})
+        return self.archived or self.own
 
 
-def _kept(report: Report, args: argparse.Namespace, setting: Setting) -> tuple[Report | None, str]:
-    """Return the kept report that is shown instead of one without runs, or as was asked for."""
+def _find_archived(
+    report: Report, args: argparse.Namespace, setting: Setting
+) -> tuple[Report | None, str]:
+    """Return the report in ``results/`` and its folder, if it is to be shown: without runs, or with ``--kept``."""
     if not args.report or (report.origin and not args.kept):
         return None, ""
-    found = kept_report(report.table, setting.label, RESULTS)
-    if found is None:
+    archived = kept_report(report.table, setting.label, RESULTS)
+    if archived is None:
         return None, ""
-    kept, folder = found
-    return kept, folder.relative_to(CHECKOUT).as_posix()
+    return archived[0], archived[1].relative_to(CHECKOUT).as_posix()
 
 
 def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     experiment = find_experiment(args.experiment)
     setting = _setting(args, overrides)
+    # Raises where the level has no overlay for the experiment.
     overlays(experiment, setting.level)
-    chosen = plan([experiment.id], [args.seed], setting, experiments())
+    planned = plan([experiment.id], [args.seed], setting, experiments())
     if args.plan:
-        print(describe(chosen, _jobs(args, setting)), flush=True)
+        print(describe(planned, _jobs(args, setting)), flush=True)
         return 0
-    failures = _run(chosen, args, setting)
+    failures = _run(planned, args, setting)
     if not failures:
-        print(f"Results: {chosen.stages[-1].results}", flush=True)
-    return _end(failures)
+        print(f"Results: {planned.stages[-1].results}", flush=True)
+    return _print_failures(failures)
 
 
 def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
@@ -150,117 +150,118 @@ def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
     # One process at level mini: its batches are small.
     count = torch.cuda.device_count() if args.level == "paper" else 1
     gpus = args.num_gpus or max(1, count)
-    own = tuple(find_config(name) for name in args.overlay)
-    return Setting(args.level, overrides, Path(args.output), gpus, own)
+    files = tuple(find_config(name) for name in args.overlay)
+    return Setting(args.level, overrides, Path(args.output), gpus, files)
 
 
-def _at_level(
-    selected: Iterable[Selection], setting: Setting, known: Mapping[str, Experiment]
+def _names_at_level(
+    selected: Iterable[Selection], setting: Setting, by_id: Mapping[str, Experiment]
 ) -> list[str]:
-    """Return the experiments that the level has; say which it has not.
+    """Return the ids of the selected experiments that exist at the level; print which do not, and why.
 
     Raises:
-        TableError: nothing can be run.
+        TableError: none of them exists at the level.
     """
-    wanted = []
+    runnable = []
     left_out: dict[str, list[str]] = {}
-    for name in dict.fromkeys(name for one in selected for name in one.experiments()):
-        reason = not_at_level(known[name], setting.level)
+    for name in dict.fromkeys(name for s in selected for name in s.experiments()):
+        reason = not_at_level(by_id[name], setting.level)
         if reason:
             left_out.setdefault(reason, []).append(name)
         else:
-            wanted.append(name)
+            runnable.append(name)
     reasons = [f"{', '.join(names)}: left out. {reason}" for reason, names in left_out.items()]
-    if not wanted:
-        cannot = [f"{r.id}: {r.why_not}" for one in selected for r in one.rows if r.why_not]
+    if not runnable:
+        cannot = [f"{r.id}: {r.why_not}" for s in selected for r in s.rows if r.why_not]
         raise TableError(" ".join(reasons or cannot) or "These rows are other methods' or gaps.")
     for reason in reasons:
         print(reason, flush=True)
-    return wanted
+    return runnable
 
 
-def _evaluations(
-    wanted: Iterable[str], args: argparse.Namespace, setting: Setting, selected: Iterable[Selection]
+def _plan_evaluations(
+    names: Iterable[str], args: argparse.Namespace, setting: Setting, selected: Iterable[Selection]
 ) -> Plan:
-    """Return the evaluations once more of what was trained, and of Detectron2's weights."""
+    """Return the plan of ``--eval-only``: Detectron2's weights, or else the finished trainings again."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    known = experiments()
-    rows = [row for one in selected if one.table.id == TABLE for row in one.rows]
+    rows = [row for s in selected if s.table.id == TABLE for row in s.rows]
     stages: list[EvaluationStage] = [*zoo_stages(args.weights, rows, setting, now)]
     if not args.weights:
         for seed in range(1, (args.seeds or 1) + 1):
-            for name in wanted:
-                trained = plan([name], [seed], setting, known).stages[-1]
+            for name in names:
+                trained = plan([name], [seed], setting, experiments()).stages[-1]
                 status = trained.status()
                 if status.state is State.DONE:
                     stages.append(RepeatedEvaluation.of(trained, now))
                 else:
-                    why = f"{status.state.value} {status.note}".strip()
-                    print(f"{trained.title} is left out: {why}.", flush=True)
+                    reason = f"{status.state.value} {status.note}".strip()
+                    print(f"{trained.title} is left out: {reason}.", flush=True)
     return Plan(tuple(stages), frozenset(stage.key for stage in stages))
 
 
-def _run(chosen: Plan, args: argparse.Namespace, setting: Setting) -> list[Failure]:
+def _run(planned: Plan, args: argparse.Namespace, setting: Setting) -> list[Failure]:
     jobs = _jobs(args, setting)
-    print(f"{headline(chosen, jobs)}.", flush=True)
-    console = Console(chosen, jobs)
-    places = environments(jobs, _threads(args, jobs), setting.num_gpus)
-    runner = Runner(chosen, console, jobs, places)
+    print(f"{headline(planned, jobs)}.", flush=True)
+    console = Console(planned, jobs)
+    threads = args.threads or (max(1, cores() // jobs) if jobs > 1 else None)
+    runner = Runner(planned, console, jobs, environments(jobs, threads, setting.num_gpus))
     try:
-        return runner.run() if chosen.missing() else []
+        return runner.run() if planned.missing() else []
     except BrokenPipeError:
-        # Who read the progress has left, and the children were stopped: unlike a cut listing, not a success.
+        # The reader of the progress has closed the pipe, and the children were stopped: unlike a listing that is
+        # cut short, this is no success.
         drop_stdout()
         raise KeyboardInterrupt from None
     finally:
         console.close()
 
 
-def _show(shown: Sequence[_Shown], setting: Setting, known: Known) -> int:
-    """Print tables and claims, write their files; return how many could not be written."""
-    lost = 0
-    for one in shown:
-        print(
-            f"\n{_source(one, setting)}\n{as_text(one.report.only(one.rows))}", end="", flush=True
-        )
-        if one.kept:
+def _print_reports(views: Sequence[_View], setting: Setting, paper: Known) -> int:
+    """Print tables and claims and write the tables' files; return how many could not be written."""
+    unwritten = 0
+    for view in views:
+        table = as_text(view.report.only(view.rows))
+        print(f"\n{_source_line(view, setting)}\n{table}", end="", flush=True)
+        if view.archived:
             continue
         try:
-            print(f"Written: {write_report(one.own, setting.folder / 'tables')}", flush=True)
-        except OutputError as error:  # the other tables are still wanted
+            print(f"Written: {write_report(view.own, setting.folder / 'tables')}", flush=True)
+        except OutputError as error:  # the other tables can still be printed
             print(f"Error: {error}", file=sys.stderr, flush=True)
-            lost += 1
-    # Kept claims and those of runs that are here are never counted together.
-    for folder in dict.fromkeys(one.folder for one in shown):
-        made = [one.report for one in shown if one.folder == folder]
-        verdicts = verdicts_in(made, known.claims)
+            unwritten += 1
+    # Claims judged on archived runs and on the user's own are never counted together.
+    for folder in dict.fromkeys(view.folder for view in views):
+        judged = [view.report for view in views if view.folder == folder]
+        verdicts = verdicts_in(judged, paper.claims)
         if verdicts:
             head = [f"Kept in {folder}:"] if folder else []
-            lines = [*head, *judged_on(made), *claim_lines(verdicts)]
+            lines = [*head, *judged_on(judged), *claim_lines(verdicts)]
             print("\n".join(["", *lines, f"{tally(verdicts)}.", *explained(verdicts)]), flush=True)
-    return lost
+    return unwritten
 
 
-def _source(one: _Shown, setting: Setting) -> str:
-    """Return what the numbers of a table come from."""
-    if not one.kept:
+def _source_line(view: _View, setting: Setting) -> str:
+    """Return the line above a table that says which runs its numbers come from."""
+    if not view.archived:
         return f"By the runs in {setting.folder}:"
-    why = "its runs here do not count" if one.own.origin else f"there is no run in {setting.folder}"
-    return f"As kept in {one.folder} ({why}):"
+    why = (
+        "its runs here do not count" if view.own.origin else f"there is no run in {setting.folder}"
+    )
+    return f"As kept in {view.folder} ({why}):"
 
 
-def _page(shown: Sequence[_Shown], path: Path) -> int:
-    """Write the HTML report of all tables shown; return 1 if it could not be written."""
-    # Here, not above: it loads Matplotlib, for which plans and listings need not wait.
+def _page(views: Sequence[_View], path: Path) -> int:
+    """Write the HTML report of all tables; return 1 if it could not be written."""
+    # Imported here because it loads Matplotlib, which would slow down plans.
     from maskrcnn_repro.tables.report.html import Shown, write_page
 
-    tables = [
-        # Of a single row there is nothing to compare.
-        Shown(one.report, one.folder, one.own if one.kept and one.runs_of_rows > 1 else None)
-        for one in shown
-    ]
+    shown = []
+    for view in views:
+        # The user's runs of a single experiment leave nothing to compare.
+        comparable = view.archived and len({run.experiment for run in view.own.origin}) > 1
+        shown.append(Shown(view.report, view.folder, view.own if comparable else None))
     try:
-        problems = write_page(path, tables)
+        problems = write_page(path, shown)
     except OutputError as error:
         print(f"Error: {error}", file=sys.stderr, flush=True)
         return 1
@@ -270,16 +271,17 @@ def _page(shown: Sequence[_Shown], path: Path) -> int:
     return 0
 
 
-def _save(made: Sequence[Report], setting: Setting, known: Known, place: Path) -> None:
-    """Keep the records of reports, and write the results of the README beside them anew."""
-    print(f"Kept: {save_reports(made, setting, known, place)}", flush=True)
-    readme = place.resolve().parent / "README.md"
+def _save(measured: Sequence[Report], setting: Setting, paper: Known, folder: Path) -> None:
+    """Write reports and their records into ``folder``, and update the results in the README beside it."""
+    print(f"Kept: {save_reports(measured, setting, paper, folder)}", flush=True)
+    readme = folder.resolve().parent / "README.md"
     if readme.is_file() and BEGIN in readme.read_text(encoding="utf-8"):
-        update_readme(readme, place)
+        update_readme(readme, folder)
         print(f"Written: the results in {readme}", flush=True)
 
 
-def _end(failures: Sequence[Failure]) -> int:
+def _print_failures(failures: Sequence[Failure]) -> int:
+    """Print the failures with their last lines of output; return the exit status."""
     for failure in failures:
         print(f"\n{failure.stage.title} failed: {failure.reason}", file=sys.stderr)
         for line in failure.lines:
@@ -292,15 +294,12 @@ def _end(failures: Sequence[Failure]) -> int:
 def _jobs(args: argparse.Namespace, setting: Setting) -> int:
     if args.jobs:
         return int(args.jobs)
+    # A training of the paper's size or on a GPU uses all of the machine.
     alone = setting.level != "mini" or torch.cuda.is_available()
     return 1 if alone else min(MAX_JOBS, cores())
 
 
-def _threads(args: argparse.Namespace, jobs: int) -> int | None:
-    return args.threads or (max(1, cores() // jobs) if jobs > 1 else None)
-
-
-def _guarded(run: Callable[[], int]) -> int:
+def _run_guarded(run: Callable[[], int]) -> int:
     try:
         return while_read(run)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""``maskrcnn train`` and ``maskrcnn eval``."""
+"""``maskrcnn train`` and ``maskrcnn eval``: train or evaluate the model of a config."""
 
 from __future__ import annotations
 

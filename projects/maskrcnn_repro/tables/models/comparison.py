@@ -1,4 +1,4 @@
-"""The same models by Detectron2's own configs: where sizes differ, and why."""
+"""Sizes of models beside those of Detectron2's nearest configs, with the reasons for the differences."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ PEERS = {
     "r101_fpn": "COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x.yaml",
     "keypoints_r50_fpn": "COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.yaml",
 }
-"""Experiment to the config of Detectron2's that is nearest to it."""
+"""Experiment to the nearest of Detectron2's own configs."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """An experiment's model beside Detectron2's.
+class SizeComparison:
+    """Sizes of an experiment's model and of its peer in Detectron2.
 
     Attributes:
-        experiment: id.
-        peer: Detectron2's config.
-        ours: size of our model.
-        theirs: size of Detectron2's.
+        experiment: id of the experiment.
+        peer: name of Detectron2's config.
+        ours: size of the experiment's model.
+        theirs: size of the peer.
         reasons: sentences that explain all differences.
     """
 
@@ -44,75 +44,77 @@ class Comparison:
     reasons: tuple[str, ...]
 
 
-def compare(folder: Path | None = None, names: Iterable[str] = PEERS) -> list[Comparison]:
-    """Return the comparisons of :data:`PEERS`.
+def compare(folder: Path | None = None, names: Iterable[str] = PEERS) -> list[SizeComparison]:
+    """Return each experiment's model compared with its peer in :data:`PEERS`.
 
     Args:
-        folder: Detectron2's ``configs``; None for those of its ``model_zoo``.
+        folder: Detectron2's folder ``configs``; None for the configs of its ``model_zoo``.
         names: experiments; by default all that have a peer.
 
     Raises:
         ConfigError: Detectron2's configs are not there.
     """
-    made = []
+    comparisons = []
     for name in names:
         peer = PEERS[name]
         own = experiment_config(find_experiment(name))
         other = load_config(_peer_file(peer, folder))
-        made.append(Comparison(name, peer, size_of(own), size_of(other), _reasons(own, other)))
-    return made
+        reasons = _explain(own, other)
+        comparisons.append(SizeComparison(name, peer, size_of(own), size_of(other), reasons))
+    return comparisons
 
 
-def as_table(found: Sequence[Comparison], style: str = "simple") -> str:
-    """Return the comparisons as text, with the reasons below."""
+def as_table(comparisons: Sequence[SizeComparison], style: str = "simple") -> str:
+    """Return comparisons as a text table with the reasons below; ``style`` is one of tabulate's."""
     headers = ["experiment", "part", "parameters: ours (M)", "Detectron2's"]
     headers += ["multiply-adds: ours (G)", "Detectron2's"]
-    cells = [row for one in found for row in _rows(one)]
+    cells = [row for comparison in comparisons for row in _rows(comparison)]
     align = ("left",) * 2 + ("right",) * 4
     text = tabulate(cells, headers, style, colalign=align, disable_numparse=True)
     reasons = []
-    for one in found:
-        reasons += ["", f"{one.experiment} and {one.peer}:", *(f"- {r}" for r in one.reasons)]
+    for pair in comparisons:
+        reasons += ["", f"{pair.experiment} and {pair.peer}:", *(f"- {r}" for r in pair.reasons)]
     return "\n".join([text, *reasons])
 
 
-def as_json(found: Sequence[Comparison]) -> list[dict[str, Any]]:
+def as_json(comparisons: Sequence[SizeComparison]) -> list[dict[str, Any]]:
     """Return the comparisons as plain values."""
     return [
         {
-            "experiment": one.experiment,
-            "detectron2": one.peer,
-            "ours": dict(one.ours.parameters),
-            "theirs": dict(one.theirs.parameters),
-            "our_multiply_adds": dict(one.ours.multiply_adds),
-            "their_multiply_adds": dict(one.theirs.multiply_adds),
-            "reasons": list(one.reasons),
+            "experiment": pair.experiment,
+            "detectron2": pair.peer,
+            "ours": dict(pair.ours.parameters),
+            "theirs": dict(pair.theirs.parameters),
+            "our_multiply_adds": dict(pair.ours.multiply_adds),
+            "their_multiply_adds": dict(pair.theirs.multiply_adds),
+            "reasons": list(pair.reasons),
         }
-        for one in found
+        for pair in comparisons
     ]
 
 
-def _rows(one: Comparison) -> list[list[str]]:
+def _rows(comparison: SizeComparison) -> list[list[str]]:
+    ours, theirs = comparison.ours, comparison.theirs
     rows = [
         [
-            one.experiment,
+            comparison.experiment,
             "all",
-            millions(one.ours.total_parameters),
-            millions(one.theirs.total_parameters),
-            billions(one.ours.total_multiply_adds),
-            billions(one.theirs.total_multiply_adds),
+            millions(ours.total_parameters),
+            millions(theirs.total_parameters),
+            billions(ours.total_multiply_adds),
+            billions(theirs.total_multiply_adds),
         ]
     ]
-    for part in dict.fromkeys([*one.ours.parameters, *one.theirs.parameters]):
-        sizes = [millions(size.parameters.get(part)) for size in (one.ours, one.theirs)]
+    for part in dict.fromkeys([*ours.parameters, *theirs.parameters]):
+        sizes = [millions(size.parameters.get(part)) for size in (ours, theirs)]
         rows.append(["", part, *sizes, "", ""])
-    for part in dict.fromkeys([*one.ours.multiply_adds, *one.theirs.multiply_adds]):
-        sizes = [billions(size.multiply_adds.get(part)) for size in (one.ours, one.theirs)]
+    for part in dict.fromkeys([*ours.multiply_adds, *theirs.multiply_adds]):
+        sizes = [billions(size.multiply_adds.get(part)) for size in (ours, theirs)]
         rows.append(["", part, "", "", *sizes])
     return rows
 
 
-def _reasons(own: CfgNode, other: CfgNode) -> tuple[str, ...]:
+def _explain(own: CfgNode, other: CfgNode) -> tuple[str, ...]:
     ours, theirs = (dict(build_on_meta(cfg).state_dict()) for cfg in (own, other))
     reasons = []
     for here, there, whose in ((ours, theirs, "ours"), (theirs, ours, "Detectron2's")):

@@ -1,4 +1,4 @@
-"""The table of all rows: experiment, config, stages, size, and whether it trains."""
+"""The listing of the paper's rows: experiment, config, what runs before it, model size, and whether it trains."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from maskrcnn_repro.tables.models.short_training import train_briefly
 from maskrcnn_repro.tables.models.sizes import COUNTING, Size, size_of
-from maskrcnn_repro.tables.models.trial import train_briefly
 from maskrcnn_repro.tables.paper.experiments import (
     Experiment,
     experiment_config,
@@ -16,29 +16,29 @@ from maskrcnn_repro.tables.paper.experiments import (
     find_experiment,
     stages,
 )
-from maskrcnn_repro.tables.paper.numbers import Row, Table
+from maskrcnn_repro.tables.paper.numbers import Table
 from maskrcnn_repro.utils.provenance import code_origin, machine
 
 from tabulate import tabulate
 
 NONE = "–"  # noqa: RUF001 (a dash in a table)
-Trial = Callable[[Experiment], str]
-"""Trains an experiment briefly and says ``ok``, or what is wrong."""
+TrainingCheck = Callable[[Experiment], str]
+"""Trains an experiment briefly; returns ``ok`` or the error."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table, or an RPN that rows need.
+    """A row of a table, or an RPN whose proposals rows need.
 
     Attributes:
-        table: its id, or ``RPN``.
+        table: id of the table, or ``RPN``.
         row: id of the row; empty for an RPN.
         experiment: id; empty where ``remark`` is the reason why there is none.
-        config: below ``configs/``.
-        stages: ids of the experiments that come before it.
-        parameters: number of them.
-        multiply_adds: of one image.
-        trained: ``ok``, what went wrong, or empty if it was not tried.
+        config: path below ``configs/``.
+        stages: ids of the experiments that must run before it.
+        parameters: their number in the model.
+        multiply_adds: their number for one image.
+        trained: ``ok``, the error, or empty if training was not checked.
         remark: why there is no experiment, or in what it departs from the paper.
     """
 
@@ -55,92 +55,89 @@ class Line:
 
 @functools.cache
 def size_of_experiment(name: str) -> Size:
-    """Return the size of an experiment's model."""
+    """Return the size of an experiment's model, by the experiment's id."""
     return size_of(experiment_config(find_experiment(name)))
 
 
-def lines(tables: Iterable[Table], trial: Trial | None = None) -> list[Line]:
-    """Return a line for each own row of ``tables``, then one for each RPN that they need.
+def lines(tables: Iterable[Table], check: TrainingCheck | None = None) -> list[Line]:
+    """Return a line for each row that is a model of the paper, then one for each RPN that these need.
 
     Args:
-        tables: of the paper.
-        trial: what trains an experiment; it is asked once for each.
+        tables: tables of the paper.
+        check: called once for each trained experiment; None: training is not checked.
     """
-    tried: dict[str, str] = {}
+    outcomes: dict[str, str] = {}
 
     def line(table: str, row: str, experiment: Experiment, remark: str = "") -> Line:
         trained = experiment.evaluates or experiment.id
-        if trial is not None and trained not in tried:
-            tried[trained] = trial(find_experiment(trained))
+        if check is not None and trained not in outcomes:
+            outcomes[trained] = check(find_experiment(trained))
         size = size_of_experiment(experiment.id)
         return Line(
             table=table,
             row=row,
             experiment=experiment.id,
             config=experiment.config,
-            stages=tuple(one.id for one in stages(experiment)[:-1]),
+            stages=tuple(earlier.id for earlier in stages(experiment)[:-1]),
             parameters=size.total_parameters,
             multiply_adds=size.total_multiply_adds,
-            trained=tried.get(trained, ""),
+            trained=outcomes.get(trained, ""),
             remark=remark,
         )
 
-    made = []
+    listed = []
     for table in tables:
-        for row in _own(table):
+        for row in table.rows.values():
+            if not row.ours or row.gap_of is not None:
+                continue
             if row.experiment is None:
-                made.append(Line(table.id, row.id, remark=f"none: {row.why_not}"))
+                listed.append(Line(table.id, row.id, remark=f"none: {row.why_not}"))
             else:
-                one = find_experiment(row.experiment)
-                made.append(line(table.id, row.id, one, row.departs or ""))
-    needed = {name for one in made for name in one.stages}
-    rpns = {one.proposals for one in experiments().values()} & needed
-    made += [line("RPN", "", one) for name, one in experiments().items() if name in rpns]
-    return made
+                experiment = find_experiment(row.experiment)
+                listed.append(line(table.id, row.id, experiment, row.departs or ""))
+    needed = {name for item in listed for name in item.stages}
+    rpns = [rpn for rpn in experiments().values() if rpn.is_rpn and rpn.id in needed]
+    return [*listed, *(line("RPN", "", rpn) for rpn in rpns)]
 
 
 def try_training(experiment: Experiment) -> str:
     """Train two iterations; return ``ok`` or the error."""
     try:
         train_briefly(experiment)
-    except Exception as error:  # noqa: BLE001 (the other lines are wanted, too)
+    except Exception as error:  # noqa: BLE001 (one failure must not end the listing)
         return f"{type(error).__name__}: {error}"
     return "ok"
 
 
-def as_table(found: Sequence[Line], style: str = "simple") -> str:
-    """Return the lines as text; ``style`` is one of tabulate's."""
-    tried = any(line.trained for line in found)
+def as_table(listed: Sequence[Line], style: str = "simple") -> str:
+    """Return lines as a text table; ``style`` is one of tabulate's."""
+    checked = any(line.trained for line in listed)
     headers = ["table", "row", "experiment", "config", "stages before it"]
-    headers += ["parameters (M)", "multiply-adds (G)", *(["2 iterations"] if tried else [])]
-    cells = [_cells(line)[: len(headers)] for line in found]
+    headers += ["parameters (M)", "multiply-adds (G)", *(["2 iterations"] if checked else [])]
+    cells = [_cells(line)[: len(headers)] for line in listed]
     align = ("left",) * 5 + ("right",) * 2 + ("left",) * (len(headers) - 7)
     return tabulate(cells, headers, style, colalign=align, disable_numparse=True)
 
 
-def remarks(found: Iterable[Line]) -> list[str]:
+def remarks(listed: Iterable[Line]) -> list[str]:
     """Return one sentence for each row that has no experiment or departs from the paper."""
-    return [f"{line.row}: {line.remark}" for line in found if line.remark]
+    return [f"{line.row}: {line.remark}" for line in listed if line.remark]
 
 
-def as_json(found: Sequence[Line]) -> dict[str, Any]:
-    """Return lines, sizes by part, and where all of it comes from, as plain values."""
-    names = sorted({line.experiment for line in found} - {""})
+def as_json(listed: Sequence[Line]) -> dict[str, Any]:
+    """Return lines, sizes by part, and the code and machine that they come from, as plain values."""
+    names = sorted({line.experiment for line in listed} - {""})
     return {
         "counting": COUNTING,
-        "lines": [asdict(line) for line in found],
+        "lines": [asdict(line) for line in listed],
         "sizes": {name: _parts(size_of_experiment(name)) for name in names},
         "origin": origin(),
     }
 
 
 def origin() -> dict[str, Any]:
-    """Return backend, versions, commit and machine."""
+    """Return backend, versions, commit and machine that a listing comes from."""
     return {"code": code_origin(), "machine": machine("cpu")}
-
-
-def _own(table: Table) -> list[Row]:
-    return [row for row in table.rows.values() if row.ours and row.gap_of is None]
 
 
 def _cells(line: Line) -> list[str]:
@@ -159,12 +156,12 @@ def _cells(line: Line) -> list[str]:
 
 
 def millions(number: int | None) -> str:
-    """Return a number of parameters for a table."""
+    """Return a number in millions, or a dash for None, as a table's cell."""
     return NONE if number is None else f"{number / 1e6:.2f}"
 
 
 def billions(number: int | None) -> str:
-    """Return a number of multiply-adds for a table."""
+    """Return a number in billions, or a dash for None, as a table's cell."""
     return NONE if number is None else f"{number / 1e9:.1f}"
 
 

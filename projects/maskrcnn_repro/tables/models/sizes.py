@@ -1,9 +1,7 @@
-"""How large a model is: its parameters, and the multiply-adds of one image.
+"""Size of a model: its number of parameters, and the multiply-adds of one image.
 
-Everything happens on PyTorch's meta device, without memory or arithmetic: ResNeXt-152 takes a tenth of a
-second.
-
-Shape legend: R RoIs, C channels, P side of a pooled RoI in cells.
+Models are built and run on PyTorch's meta device, which neither allocates nor computes: ResNeXt-152 takes a
+tenth of a second.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 HEIGHT, WIDTH = 800, 1216
-"""The image that multiply-adds are counted for, pixels: shorter side of 800, longer one near COCO's mean."""
+"""Image size, in pixels, for which multiply-adds are counted: shorter side 800, longer one near COCO's mean."""
 COUNTING = (
     f"Parameters: all, frozen ones too; frozen batch norm has none. Multiply-adds: one image of "
     f"{HEIGHT}x{WIDTH} px; convolutions and linear layers of the backbone and the RPN, of the box branch on as "
@@ -31,12 +29,13 @@ COUNTING = (
 
 @dataclass(frozen=True)
 class Size:
-    """Of one model.
+    """Parameters and multiply-adds of one model, by part.
 
     Attributes:
-        parameters: number of them in each part: ``backbone``, ``proposal_generator`` and the branches of
-            ``roi_heads`` (``roi_heads.box_head`` ...).
-        multiply_adds: for each of ``backbone``, ``rpn``, ``boxes``, ``masks``, ``keypoints`` that there is.
+        parameters: number in each of ``backbone``, ``proposal_generator`` and the branches of ``roi_heads``
+            (``roi_heads.box_head`` ...).
+        multiply_adds: number in each of ``backbone``, ``rpn``, ``boxes``, ``masks``, ``keypoints`` that the
+            model has.
     """
 
     parameters: Mapping[str, int]
@@ -44,17 +43,17 @@ class Size:
 
     @property
     def total_parameters(self) -> int:
-        """All parts together."""
+        """Number of parameters of all parts."""
         return sum(self.parameters.values())
 
     @property
     def total_multiply_adds(self) -> int:
-        """All parts together."""
+        """Number of multiply-adds of all parts."""
         return sum(self.multiply_adds.values())
 
 
 def build_on_meta(cfg: CfgNode) -> Any:
-    """Return the model of a config, without memory for its weights, in evaluation mode."""
+    """Return the model of a config on the meta device, in evaluation mode."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "meta"
@@ -63,12 +62,12 @@ def build_on_meta(cfg: CfgNode) -> Any:
 
 
 def size_of(cfg: CfgNode) -> Size:
-    """Return the size of the model of a config, which is one of :mod:`maskrcnn_repro.modeling` or D2's."""
+    """Return the size of a config's model, which may be one of this project or Detectron2's."""
     model = build_on_meta(cfg)
-    return Size(_parameters(model), _multiply_adds(model, cfg))
+    return Size(_count_parameters(model), _count_multiply_adds(model, cfg))
 
 
-def _parameters(model: nn.Module) -> dict[str, int]:
+def _count_parameters(model: nn.Module) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name, value in model.named_parameters():
         first, second, *_ = name.split(".")
@@ -77,7 +76,7 @@ def _parameters(model: nn.Module) -> dict[str, int]:
     return counts
 
 
-def _multiply_adds(model: Any, cfg: CfgNode) -> dict[str, int]:
+def _count_multiply_adds(model: Any, cfg: CfgNode) -> dict[str, int]:
     image = torch.empty(1, 3, HEIGHT, WIDTH, device="meta")
     counts = {}
     with torch.no_grad():
@@ -91,12 +90,12 @@ def _multiply_adds(model: Any, cfg: CfgNode) -> dict[str, int]:
             counts["rpn"] = counter.multiply_adds
         heads = getattr(model, "roi_heads", None)
         if heads is not None:
-            counts.update(_of_heads(heads, cfg, model.backbone.output_shape()))
+            counts.update(_count_of_heads(heads, cfg, model.backbone.output_shape()))
     return counts
 
 
 def roi_counts(cfg: CfgNode) -> dict[str, tuple[int, int]]:
-    """Return for each branch how many RoIs it sees at test, and P."""
+    """Return the number of RoIs and the side of their pooled features, in cells, for each branch at test."""
     model, detections = cfg.MODEL, cfg.TEST.DETECTIONS_PER_IMAGE
     stored = cfg.DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST
     proposals = stored if model.LOAD_PROPOSALS else model.RPN.POST_NMS_TOPK_TEST
@@ -111,7 +110,7 @@ def roi_counts(cfg: CfgNode) -> dict[str, tuple[int, int]]:
     return counts
 
 
-def _of_heads(heads: Any, cfg: CfgNode, shapes: Mapping[str, ShapeSpec]) -> dict[str, int]:
+def _count_of_heads(heads: Any, cfg: CfgNode, shapes: Mapping[str, ShapeSpec]) -> dict[str, int]:
     channels = shapes[cfg.MODEL.ROI_HEADS.IN_FEATURES[0]].channels
     res5 = getattr(heads, "res5", nn.Identity())
     counts = {}

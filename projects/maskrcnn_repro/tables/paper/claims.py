@@ -1,4 +1,4 @@
-"""The paper's findings as data: what is compared, in which direction, and by how much in the paper."""
+"""The paper's findings as data: which rows are compared, in which direction, and the gap that the paper prints."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIRECTIONS = (">", "≥", "≈")
 
 @dataclass(frozen=True)
 class Claim:
-    """A finding of the paper.
+    """A finding of the paper: a difference between rows of its tables.
 
     Attributes:
         id: its name.
@@ -40,10 +40,10 @@ class Claim:
     paper_gap: float
 
     def gap(self, value: Callable[[str, str], Any]) -> Any:
-        """Return the gap that the claim is about, of numbers or of arrays of them.
+        """Return the gap that the claim is about.
 
         Args:
-            value: takes a row's id and the name of a metric.
+            value: returns the number, or an array of draws, for a row's id and the name of a metric.
         """
         return gap(self.rows, self.quantity, value)
 
@@ -55,25 +55,21 @@ class Claim:
 def gap(rows: tuple[tuple[str, str], ...], quantity: str, value: Callable[[str, str], Any]) -> Any:
     """Return ``a - b`` of the one pair, or ``(a - b) - (c - d)`` of two, see :class:`Claim`."""
 
-    def of_row(row: str) -> Any:
+    def row_value(row: str) -> Any:
         first, *second = (value(row, metric) for metric in terms(quantity))
         return first - second[0] if second else first
 
-    gaps = [of_row(a) - of_row(b) for a, b in rows]
+    gaps = [row_value(a) - row_value(b) for a, b in rows]
     return gaps[0] - gaps[1] if len(gaps) == 2 else gaps[0]
 
 
+@functools.cache
 def claims() -> Mapping[str, Claim]:
     """Return all claims by id.
 
     Raises:
-        TableError: the data are wrong.
+        TableError: ``claims.yaml`` has a mistake.
     """
-    return _read()
-
-
-@functools.cache
-def _read() -> Mapping[str, Claim]:
     top = read_data(FOLDER / "claims.yaml")
     return MappingProxyType({name: parse_claim(name, node) for name, node in top.nodes()})
 
@@ -84,7 +80,7 @@ def parse_claim(name: str, node: Node) -> Claim:
     Raises:
         TableError: a row, metric or direction that does not exist, or one without a printed number.
     """
-    rows = tuple(_pair(pair, node) for pair in node.take("rows", list))
+    rows = tuple(_parse_pair(pair, node) for pair in node.take("rows", list))
     quantity, direction = node.take("quantity", str), node.take("direction", str)
     if len(rows) not in (1, 2):
         raise TableError(f"{node.place}: rows needs one or two pairs, not {len(rows)}.")
@@ -95,21 +91,21 @@ def parse_claim(name: str, node: Node) -> Claim:
         raise TableError(
             f"{node.place}: direction {direction!r} is none of {', '.join(DIRECTIONS)}."
         )
-    made = Claim(
+    claim = Claim(
         id=name,
         statement=node.take("statement", str),
         rows=rows,
         quantity=quantity,
         direction=direction,
         margin=node.take("margin", float) if direction == "≈" else 0.0,
-        # Printed numbers have one decimal; more in their difference is rounding of the machine.
-        paper_gap=round(gap(rows, quantity, functools.partial(_printed, node.place)), 1),
+        # The paper prints one decimal; further ones of a difference are floating-point error.
+        paper_gap=round(gap(rows, quantity, functools.partial(_printed_value, node.place)), 1),
     )
     node.end()
-    return made
+    return claim
 
 
-def _pair(pair: object, node: Node) -> tuple[str, str]:
+def _parse_pair(pair: object, node: Node) -> tuple[str, str]:
     if not isinstance(pair, list) or len(pair) != 2:
         raise TableError(f"{node.place}: rows has {pair!r}, which is no pair of row ids.")
     return str(pair[0]), str(pair[1])
@@ -120,7 +116,7 @@ def terms(quantity: str) -> list[str]:
     return re.split(r"\s+-\s+", quantity.strip())
 
 
-def _printed(place: str, row: str, metric: str) -> float:
+def _printed_value(place: str, row: str, metric: str) -> float:
     value = find_row(row).metrics.get(metric)
     if value is None:
         raise TableError(f"{place}: the paper has no {metric} for row {row}.")

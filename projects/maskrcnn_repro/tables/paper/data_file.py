@@ -1,4 +1,4 @@
-"""YAML data of this package, read key by key: whatever is wrong is named with its place."""
+"""The YAML files of this package, read key by key, so that each error message names the file and the key."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FOLDER = Path(__file__).parent / "data"
 
 
 class Node:
-    """A mapping in a data file.
+    """A mapping in a YAML file whose keys are taken one by one; :meth:`end` refuses those that nobody took.
 
     Args:
-        value: what the file has there.
-        place: file and keys that lead to it, for messages.
+        value: the parsed YAML.
+        place: the file and the keys that lead to it, for error messages.
 
     Raises:
         TableError: ``value`` is no mapping.
@@ -29,67 +29,67 @@ class Node:
     def __init__(self, value: Any, place: str) -> None:
         if not isinstance(value, dict):
             raise TableError(f"{place} must be a mapping, not {value!r}.")
-        self._left: dict[str, Any] = dict(value)
+        self._unread: dict[str, Any] = dict(value)
         self.place = place
 
     def __contains__(self, key: str) -> bool:
-        """Tell whether a key is there and has not been read."""
-        return key in self._left
+        """Return whether a key is there and has not been taken."""
+        return key in self._unread
 
     def take(self, key: str, kind: type[T]) -> T:
-        """Return the value of a key that must be there, of this type.
+        """Return the value of a required key.
 
         Raises:
-            TableError: it is missing or of another type.
+            TableError: the key is missing, or its value is not of type ``kind``.
         """
-        if key not in self._left:
+        if key not in self._unread:
             raise TableError(f"{self.place} lacks {key!r}.")
-        value = self._left.pop(key)
+        value = self._unread.pop(key)
         if not isinstance(value, kind):
             raise TableError(
-                f"{self.place}: {key} must be {_article(kind)}, not {value!r} ({type(value).__name__})."
+                f"{self.place}: {key} must be {_describe_type(kind)}, not {value!r} ({type(value).__name__})."
             )
         return value
 
     def maybe(self, key: str, kind: type[T]) -> T | None:
         """Return the value of a key, or None without it."""
-        return self.take(key, kind) if key in self._left else None
+        return self.take(key, kind) if key in self._unread else None
 
     def names(self, key: str) -> tuple[str, ...]:
         """Return a list of strings, empty without the key."""
-        found = self.maybe(key, list) or []
-        for one in found:
-            if not isinstance(one, str):
-                raise TableError(f"{self.place}: {key} has {one!r}, which is no string.")
-        return tuple(found)
+        names = self.maybe(key, list) or []
+        for name in names:
+            if not isinstance(name, str):
+                raise TableError(f"{self.place}: {key} has {name!r}, which is no string.")
+        return tuple(names)
 
     def node(self, key: str) -> Node:
-        """Return the mapping at a key."""
+        """Return the mapping at a required key."""
         return Node(self.take(key, dict), f"{self.place}: {key}")
 
     def nodes(self) -> Iterator[tuple[str, Node]]:
-        """Yield all keys that are left with their mappings."""
-        for key in list(self._left):
+        """Yield each key that has not been taken, with its mapping."""
+        for key in list(self._unread):
             if not isinstance(key, str):
                 raise TableError(f"{self.place}: the name {key!r} must be a string; quote it.")
             yield key, self.node(key)
 
     def end(self) -> None:
-        """Raise TableError if a key was not read."""
-        if self._left:
-            raise TableError(f"{self.place} has an unknown key {next(iter(self._left))!r}.")
+        """Raise TableError if a key has not been taken."""
+        if self._unread:
+            raise TableError(f"{self.place} has an unknown key {next(iter(self._unread))!r}.")
 
     def rest(self) -> dict[str, Any]:
-        """Return what is left as a plain dict."""
-        left, self._left = self._left, {}
-        return left
+        """Take all keys that are left, as a plain dict."""
+        rest, self._unread = self._unread, {}
+        return rest
 
 
 def read_data(path: Path) -> Node:
-    """Return the top of a YAML file.
+    """Return the top-level mapping of a YAML file.
 
     Raises:
-        TableError: the file is missing, no YAML, no mapping, or has a key twice.
+        TableError: the file cannot be read, is no YAML or no mapping, or has a key twice.
     """
     try:
         return Node(yaml.load(path.read_text(encoding="utf-8"), _Loader), path.name)
@@ -99,24 +99,29 @@ def read_data(path: Path) -> Node:
         raise TableError(f"{path} is no YAML: {error}") from error
 
 
-def look_up(known: Mapping[str, T], name: str, what: str) -> T:
-    """Return ``known[name]``.
+def look_up(entries: Mapping[str, T], name: str, what: str) -> T:
+    """Return ``entries[name]``.
+
+    Args:
+        entries: by name.
+        name: the one to find.
+        what: noun for such an entry, which begins the error message.
 
     Raises:
-        TableError: it does not exist; the message lists what there is.
+        TableError: there is no such entry; the message lists all names.
     """
-    if name not in known:
-        raise TableError(f"{missing(known, name, what)} There are {', '.join(known)}.")
-    return known[name]
+    if name not in entries:
+        raise TableError(f"{missing(entries, name, what)} There are {', '.join(entries)}.")
+    return entries[name]
 
 
-def missing(known: Iterable[str], name: str, what: str) -> str:
-    """Return one sentence that ``name`` does not exist, with the nearest names that do."""
-    return f"{what} {name!r} does not exist.{did_you_mean(name, known)}"
+def missing(names: Iterable[str], name: str, what: str) -> str:
+    """Return the error sentence that ``name`` does not exist, with the nearest of ``names``."""
+    return f"{what} {name!r} does not exist.{did_you_mean(name, names)}"
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, which YAML's own loader overwrites in silence."""
+    """Refuses a duplicate key; PyYAML's own loader silently keeps the last value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
@@ -130,6 +135,6 @@ class _Loader(yaml.SafeLoader):
         return dict(super().construct_mapping(node, deep=deep))
 
 
-def _article(kind: type) -> str:
+def _describe_type(kind: type) -> str:
     words = {str: "a string", list: "a list", dict: "a mapping", bool: "true or false"}
     return words.get(kind, f"a {kind.__name__}")

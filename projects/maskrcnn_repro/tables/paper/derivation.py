@@ -1,4 +1,4 @@
-"""What follows from an experiment's name and from the ``_BASE_`` chain of its config."""
+"""Config file, family, baseline and varied keys of an experiment, from its name and its config's ``_BASE_`` files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from maskrcnn_repro.errors import TableError
 FAMILIES = ("c4", "c5", "fpn", "keypoints", "cityscapes")
 """Files of ``configs/base/``: the last of them in a chain is the family of an experiment."""
 NOT_COMPARED = frozenset({"OUTPUT_DIR", "VERSION"})
-"""Keys that say nothing about a model."""
+"""Keys that do not describe a model."""
 
 
 def config_of(name: str) -> str:
-    """Return the config below ``configs/`` of an experiment that is trained.
+    """Return the path, below ``configs/``, of the config of a trained experiment.
 
-    ``rpn_r50_c4`` has ``rpn/r50_c4.yaml``; a name that begins with no folder's lies in ``coco``: ``r50_c4``
-    has ``coco/r50_c4.yaml``.
+    ``rpn_r50_c4`` has ``rpn/r50_c4.yaml``; a name without a folder's in front lies in ``coco``: ``r50_c4`` has
+    ``coco/r50_c4.yaml``.
 
     Raises:
-        TableError: there is no such file.
+        TableError: neither file exists.
     """
     folder, _, stem = name.partition("_")
     candidates = [f"{folder}/{stem}.yaml", f"coco/{name}.yaml"]
@@ -38,7 +38,7 @@ def family_of(config: str) -> str:
     """Return which of :data:`FAMILIES` a config belongs to.
 
     Raises:
-        TableError: none of them is in its chain.
+        TableError: it builds on no family's base.
         ConfigError: a file is missing or no YAML.
     """
     bases = [path.stem for path, _ in config_chain(config) if path.parent.name == "base"]
@@ -51,11 +51,11 @@ def family_of(config: str) -> str:
 
 
 def base_of(config: str, complete: Container[str]) -> str | None:
-    """Return the config that another one builds on; None if it builds on parts alone.
+    """Return the nearest experiment's config in the ``_BASE_`` chain of a config; None if there is none.
 
     Args:
-        config: below ``configs/``.
-        complete: the configs that are no parts, such as those of experiments.
+        config: path below ``configs/``.
+        complete: configs of experiments; the others in a chain, such as ``base/c4.yaml``, are only parts of one.
 
     Raises:
         ConfigError: a file is missing or no YAML.
@@ -67,10 +67,10 @@ def base_of(config: str, complete: Container[str]) -> str | None:
 
 
 def header_of(config: str) -> str:
-    """Return the comment at the head of a config in one line: purpose, assumptions and cost.
+    """Return the comment at the head of a config as one line: purpose, assumptions and cost.
 
     Raises:
-        ConfigError: there is no such file.
+        ConfigError: the config does not exist.
     """
     lines = find_config(config).read_text(encoding="utf-8").splitlines()
     comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
@@ -78,17 +78,18 @@ def header_of(config: str) -> str:
 
 
 def varied_keys(config: str, baseline: str) -> tuple[str, ...]:
-    """Return the keys in which two configs differ, those that the first one sets in order, then the others.
+    """Return the keys in which two configs differ: first those that ``config`` sets, in its order.
 
     Raises:
         ConfigError: a file is missing or no YAML.
     """
-    own, other = _values(config), _values(baseline)
-    differing = (key for key in {**own, **other} if own.get(key) != other.get(key))
+    values, others = _values_set_in(config), _values_set_in(baseline)
+    differing = (key for key in {**values, **others} if values.get(key) != others.get(key))
     return tuple(key for key in differing if key not in NOT_COMPARED)
 
 
-def _values(config: str) -> dict[str, Any]:
+def _values_set_in(config: str) -> dict[str, Any]:
+    """Return the values that a config and its bases set, by dotted key."""
     values: dict[str, Any] = {}
     for _, tree in config_chain(config):
         values.update(leaves(tree))

@@ -1,4 +1,4 @@
-"""All that is known of an experiment, for people: from the data, from its config and from the config's header."""
+"""Descriptions of experiments for people, from ``experiments.yaml`` and from their configs and config headers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tabulate import tabulate
 
 @dataclass(frozen=True)
 class Description:
-    """An experiment in words.
+    """An experiment as ``maskrcnn list --experiments`` prints it.
 
     Attributes:
         name: its id.
-        header: purpose, assumptions and cost, as its config's header has them.
-        config: below ``configs/``.
-        rows: ids of the rows that it measures, parted by commas; empty for none.
-        against: its baseline and the keys that differ; empty for a root.
-        stages: what must run for it, in order, itself last.
-        command: what runs them at the paper's sizes.
+        header: purpose, assumptions and cost, from the comment at the head of its config.
+        config: path below ``configs/``.
+        rows: ids of the rows that it measures, comma-separated; empty for none.
+        against: its baseline and the keys that differ; empty without a baseline.
+        stages: ids of the experiments that must run for it, in order, itself last, comma-separated.
+        command: runs them at the paper's sizes.
     """
 
     name: str
@@ -56,12 +56,12 @@ def describe(experiment: Experiment) -> Description:
 
 
 def as_text(descriptions: Iterable[Description]) -> str:
-    """Return descriptions for a console, one paragraph each."""
+    """Return descriptions as plain text, one paragraph each."""
     return "\n\n".join(map(_paragraph, descriptions))
 
 
 def as_markdown(descriptions: Iterable[Description]) -> str:
-    """Return descriptions as a table in Markdown."""
+    """Return descriptions as a Markdown table."""
     headers = ["experiment", "rows", "against, and in what", "stages", "purpose and cost"]
     cells = [[d.name, d.rows, d.against, d.stages, d.header] for d in descriptions]
     return tabulate(cells, headers, "pipe", disable_numparse=True)

@@ -1,7 +1,7 @@
-"""Experiments: what is trained or evaluated, and the stages that lead there.
+"""Experiments: which models are trained or evaluated, on what they build, and their configs at each level.
 
-A row of the paper's tables points to an experiment; several rows may be one experiment. The data lie in
-``data/experiments.yaml``; what an experiment's config says is derived from that (:mod:`derivation`).
+A row of the paper's tables names an experiment; several rows may share one. ``data/experiments.yaml`` lists them;
+what a config already says is read from it (:mod:`derivation`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ from maskrcnn_repro.tables.paper.derivation import (
 from detectron2.config import CfgNode
 
 LEVELS = ("paper", "mini")
-"""Sizes at which experiments run: the paper's, or minutes on a CPU with generated data."""
-
-# What may change between training and an experiment that only evaluates (`evaluates`).
+"""Sizes at which experiments run: ``paper`` as printed, ``mini`` in minutes on a CPU with generated data."""
 TEST_TIME_KEYS = (
     "TEST.",
     "INPUT.MIN_SIZE_TEST",
@@ -40,26 +38,27 @@ TEST_TIME_KEYS = (
     "DATASETS.TEST",
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST",
 )
+"""Beginnings of the keys that an experiment that only evaluates may override."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One thing that is trained, or evaluated in another way.
+    """A model to train, or another evaluation of a trained one.
 
     Attributes:
         id: its name, also of its output folder: ``FOLDER_STEM`` of its config, without the folder for
             ``coco``; with ``evaluates``, the name of what it evaluates and a suffix.
         config: path below ``configs/``.
-        family: which overlay of a level fits it: one of :data:`~derivation.FAMILIES`.
-        baseline: id of the experiment that it is compared with; None for a root.
-        varies: config keys in which it differs from the baseline, and no others.
+        family: one of :data:`~derivation.FAMILIES`; a level has an overlay for each.
+        baseline: id of the experiment that it is compared with; None without one.
+        varies: all config keys in which it differs from the baseline.
         proposals: id of the RPN experiment whose stored proposals it is trained and tested on; None for an
             RPN and for joint training.
         init: id of the experiment whose weights it starts from; None for the config's ``MODEL.WEIGHTS``.
         evaluates: id of the experiment whose trained model this one evaluates, without training.
-        overrides: config keys and values in turn, as on the command line; only with ``evaluates``, and
-            only of what matters at test time.
-        cost: what its training takes at the paper's sizes, in words; empty if that is not known.
+        overrides: ``KEY VALUE`` pairs, as on the command line; only with ``evaluates``, and only
+            :data:`TEST_TIME_KEYS`.
+        cost: how long its training takes at the paper's sizes, in words; empty if unknown.
     """
 
     id: str
@@ -75,45 +74,46 @@ class Experiment:
 
     @property
     def is_rpn(self) -> bool:
-        """Whether it is a region proposal network alone: its config lies in a folder ``rpn``."""
+        """Whether it trains a region proposal network alone: its config lies in a folder ``rpn``."""
         return Path(self.config).parent.name == "rpn"
 
 
+@functools.cache
 def experiments() -> Mapping[str, Experiment]:
-    """Return all experiments by id, each behind those that it refers to.
+    """Return all experiments by id, each after those that it refers to.
 
     Raises:
-        TableError: the data are wrong.
+        TableError: ``experiments.yaml`` has a mistake.
     """
-    return _read()
+    return parse_experiments(read_data(FOLDER / "experiments.yaml"))
 
 
 def find_experiment(name: str) -> Experiment:
     """Return an experiment by id, or by a former one.
 
     Raises:
-        TableError: there is none of that id.
+        TableError: there is no such experiment.
     """
     return look_up(experiments(), current_experiment(name), "Experiment")
 
 
 def stages(experiment: Experiment) -> tuple[Experiment, ...]:
     """Return what must run for ``experiment``, in order, itself last."""
-    found: dict[str, Experiment] = {}
+    required: dict[str, Experiment] = {}
     for name in (experiment.proposals, experiment.init, experiment.evaluates):
         if name is not None:
-            found.update((one.id, one) for one in stages(find_experiment(name)))
-    return (*found.values(), experiment)
+            required.update((item.id, item) for item in stages(find_experiment(name)))
+    return (*required.values(), experiment)
 
 
 def experiment_config(experiment: Experiment, level: str = "paper") -> CfgNode:
     """Return the config of an experiment at a level.
 
-    Stored proposals and the weights of other stages are not in it: their place depends on the run.
+    Paths of stored proposals and of other experiments' weights are not set: they depend on the run.
 
     Raises:
-        TableError: the level does not exist, or not for this family.
-        ConfigError: the config is wrong.
+        TableError: the level does not exist, or has no overlay for this family.
+        ConfigError: the config has a mistake.
     """
     return load_config(
         experiment.config, experiment.overrides, overlays=overlays(experiment, level)
@@ -121,14 +121,14 @@ def experiment_config(experiment: Experiment, level: str = "paper") -> CfgNode:
 
 
 def overlays(experiment: Experiment, level: str) -> list[Path]:
-    """Return the YAML files that a level lays over the config of an experiment.
+    """Return the YAML files that a level merges over the config of an experiment, in order.
 
-    First that of its family, ``configs/mini/level/c4.yaml``; for a region proposal network then ``rpn.yaml``; then,
-    where the experiment varies what the family's overlay sets (depth, schedule), one of its own name,
+    That of its family, ``configs/mini/level/c4.yaml``; ``rpn.yaml`` for a region proposal network; and, where the
+    experiment varies what the family's overlay sets (depth, schedule), one of its own name,
     ``configs/mini/level/x101_fpn_180k.yaml``.
 
     Raises:
-        TableError: the level does not exist, or not for this family.
+        TableError: the level does not exist, or has no overlay for this family.
     """
     if level not in LEVELS:
         raise TableError(f"{missing(LEVELS, level, 'Level')} There are {', '.join(LEVELS)}.")
@@ -137,32 +137,27 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
     folder = configs_folder() / level / "level"
     path = folder / f"{experiment.family}.yaml"
     if not path.is_file():
-        there = [name for name in FAMILIES if (folder / f"{name}.yaml").is_file()]
+        families = [name for name in FAMILIES if (folder / f"{name}.yaml").is_file()]
         raise TableError(
             f"Level {level!r} has no overlay for experiments of family {experiment.family!r} ({path.name} is "
-            f"missing). It has {', '.join(there) or 'none at all'}."
+            f"missing). It has {', '.join(families) or 'none at all'}."
         )
     names = [*(["rpn"] if experiment.is_rpn else []), experiment.evaluates or experiment.id]
-    others = [folder / f"{name}.yaml" for name in names]
-    return [path, *(other for other in others if other.is_file())]
-
-
-@functools.cache
-def _read() -> Mapping[str, Experiment]:
-    return parse_experiments(read_data(FOLDER / "experiments.yaml"))
+    optional = [folder / f"{name}.yaml" for name in names]
+    return [path, *(file for file in optional if file.is_file())]
 
 
 def parse_experiments(top: Node) -> Mapping[str, Experiment]:
     """Return the experiments of a file like ``experiments.yaml``.
 
     Raises:
-        TableError: a key or type is wrong, one refers to an experiment that does not stand above it, or an
-            evaluation overrides what matters in training.
+        TableError: a key or type is wrong, an experiment refers to one that does not stand above it, or an
+            evaluation overrides a key that matters in training.
     """
     parsed: dict[str, Experiment] = {}
     costs = top.maybe("costs", dict) or {}
     for name, node in top.node("experiments").nodes():
-        parse = _evaluation if "evaluates" in node else _training
+        parse = _parse_evaluation if "evaluates" in node else _parse_training
         parsed[name] = replace(parse(name, node, parsed), cost=str(costs.pop(name, "")))
         node.end()
     if costs:
@@ -170,33 +165,33 @@ def parse_experiments(top: Node) -> Mapping[str, Experiment]:
     return MappingProxyType(parsed)
 
 
-def _training(name: str, node: Node, before: Mapping[str, Experiment]) -> Experiment:
+def _parse_training(name: str, node: Node, earlier: Mapping[str, Experiment]) -> Experiment:
     config = config_of(name)
-    named = {key: node.maybe(key, str) for key in ("baseline", "proposals", "init")}
-    for other in named.values():
-        if other is not None:
-            _earlier(before, other, node)
-    trained = {other.config: other.id for other in before.values() if not other.evaluates}
+    references = {key: node.maybe(key, str) for key in ("baseline", "proposals", "init")}
+    for reference in references.values():
+        if reference is not None:
+            _find_earlier(earlier, reference, node)
+    trained = {other.config: other.id for other in earlier.values() if not other.evaluates}
     base = base_of(config, trained)
-    baseline = named["baseline"] or (trained[base] if base else None)
+    baseline = references["baseline"] or (trained[base] if base else None)
     return Experiment(
         id=name,
         config=config,
         family=family_of(config),
         baseline=baseline,
-        varies=varied_keys(config, before[baseline].config) if baseline else (),
-        proposals=named["proposals"],
-        init=named["init"],
+        varies=varied_keys(config, earlier[baseline].config) if baseline else (),
+        proposals=references["proposals"],
+        init=references["init"],
     )
 
 
-def _evaluation(name: str, node: Node, before: Mapping[str, Experiment]) -> Experiment:
-    trained = _earlier(before, node.take("evaluates", str), node)
+def _parse_evaluation(name: str, node: Node, earlier: Mapping[str, Experiment]) -> Experiment:
+    trained = _find_earlier(earlier, node.take("evaluates", str), node)
     if not name.startswith(f"{trained.id}_"):
         raise TableError(
             f"{node.place} evaluates {trained.id}; its name must be that with a suffix, {trained.id}_SUFFIX."
         )
-    overrides = _overrides(node)
+    overrides = _parse_overrides(node)
     return replace(
         trained,
         id=name,
@@ -208,15 +203,15 @@ def _evaluation(name: str, node: Node, before: Mapping[str, Experiment]) -> Expe
     )
 
 
-def _earlier(before: Mapping[str, Experiment], name: str, node: Node) -> Experiment:
-    if name not in before:
+def _find_earlier(earlier: Mapping[str, Experiment], name: str, node: Node) -> Experiment:
+    if name not in earlier:
         raise TableError(
-            f"{node.place}: {missing(before, name, 'experiment')} It must stand above."
+            f"{node.place}: {missing(earlier, name, 'experiment')} It must stand above."
         )
-    return before[name]
+    return earlier[name]
 
 
-def _overrides(node: Node) -> tuple[str, ...]:
+def _parse_overrides(node: Node) -> tuple[str, ...]:
     pairs: list[str] = []
     for key, value in node.node("overrides").rest().items():
         if not str(key).startswith(TEST_TIME_KEYS):

@@ -1,6 +1,6 @@
-"""The paper's tables as data: what each row is, what the paper prints for it, which experiment it is.
+"""The paper's tables as data: the printed numbers of each row, and the experiment that reproduces it.
 
-The printed numbers lie in ``data/paper.yaml``, what we make of the rows in ``data/experiments.yaml``. Our own
+The numbers are in ``data/paper.yaml``, the experiments of the rows in ``data/experiments.yaml``; our own
 measurements are in neither. APs are in points, 0 to 100.
 """
 
@@ -21,8 +21,8 @@ class Metric:
     """A column of a table.
 
     Attributes:
-        name: as in the data: AP is mask AP, bbAP box AP, kpAP keypoint AP.
-        title: heading.
+        name: as in ``paper.yaml``: AP is mask AP, bbAP box AP, kpAP keypoint AP.
+        title: heading of the column.
         task: ``segm``, ``bbox`` or ``keypoints``, as in an evaluator's results.
         key: name within the task, such as ``AP50`` or ``AP-person``.
     """
@@ -40,15 +40,15 @@ class Row:
     Attributes:
         id: unique over all tables.
         name: as printed.
-        metrics: what the paper has, by column; None for a dash. Empty for an extra row.
-        ours: a model of the paper; False for another method.
+        metrics: the printed numbers by column; None for a dash. Empty for an extra row.
+        ours: whether it is a model of the paper; False for another method.
         experiment: id of the experiment that measures it; None for other methods, for gap rows, and where
-            ``why_not`` says why there is none.
+            ``why_not`` is set.
         why_not: the reason why it cannot be run.
-        departs: in what the experiment falls short of the row.
-        gap_of: of a gap row: the rows whose difference, first minus second, the paper prints.
-        derived: the metrics are arithmetic on printed numbers, not printed.
-        extra: a row of ours, which the paper does not have.
+        departs: in what the experiment differs from the paper's row.
+        gap_of: for a gap row, the two rows whose difference, first minus second, the paper prints.
+        derived: whether the metrics are computed from printed numbers, not printed themselves.
+        extra: whether it is an additional row of this project, which the paper does not have.
         note: for the reader.
     """
 
@@ -76,8 +76,8 @@ class Table:
         columns: names of metrics, in order.
         rows: by id, in order, extra ones last.
         baseline_row: id of the row that gaps are counted from.
-        held_out: columns that the paper measured on images without public annotations: what we measure
-            on val stands beside it, not under it.
+        held_out: columns that the paper measured on images without public annotations; our numbers on
+            val are shown beside them, but not compared with them.
     """
 
     id: str
@@ -91,7 +91,7 @@ class Table:
 
 @dataclass(frozen=True)
 class _Use:
-    """What ``experiments.yaml`` says of a row."""
+    """How ``experiments.yaml`` reproduces a row; the attributes are those of :class:`Row`."""
 
     experiment: str | None
     why_not: str | None
@@ -107,7 +107,7 @@ def tables() -> Mapping[str, Table]:
     """Return all tables by id, in the paper's order.
 
     Raises:
-        TableError: the data are wrong.
+        TableError: ``paper.yaml`` or ``experiments.yaml`` has a mistake.
     """
     return _read()[1]
 
@@ -116,7 +116,7 @@ def find_table(name: str) -> Table:
     """Return a table by id.
 
     Raises:
-        TableError: there is none of that id.
+        TableError: there is no such table.
     """
     return look_up(tables(), name, "Table")
 
@@ -125,14 +125,15 @@ def find_row(name: str, table: Table | None = None) -> Row:
     """Return a row by id, of one table or of all.
 
     Raises:
-        TableError: there is none of that id.
+        TableError: there is no such row.
     """
     if table is not None:
         return look_up(table.rows, name, f"Row of table {table.id}")
-    every = {key: row for one in tables().values() for key, row in one.rows.items()}
-    if name not in every:
-        raise TableError(missing(every, name, "Row"))
-    return every[name]
+    rows = {key: row for table in tables().values() for key, row in table.rows.items()}
+    if name not in rows:
+        # Without the list of all names that look_up adds, too long for the rows of all tables.
+        raise TableError(missing(rows, name, "Row"))
+    return rows[name]
 
 
 @functools.cache
@@ -147,39 +148,39 @@ def parse(
     """Return metrics and tables of a file like ``paper.yaml``.
 
     Args:
-        top: the file.
-        uses: what is made of each row.
-        extras: rows of ours by table.
+        top: the file's top-level mapping.
+        uses: how each row is reproduced, by its id.
+        extras: additional rows by table.
 
     Raises:
         TableError: an unknown metric or key, a wrong type, something missing, a row twice.
     """
-    known = {}
+    columns = {}
     for name, node in top.node("metrics").nodes():
-        known[name] = Metric(name, *(node.take(key, str) for key in ("title", "task", "key")))
+        columns[name] = Metric(name, *(node.take(key, str) for key in ("title", "task", "key")))
         node.end()
-    made = {}
+    parsed = {}
     unused = dict(uses)
     for name, node in top.node("tables").nodes():
-        made[name] = _table(name, node, known, unused, extras.get(name, []))
+        parsed[name] = _parse_table(name, node, columns, unused, extras.get(name, []))
     top.end()
     if unused:
-        rows = [row for table in made.values() for row in table.rows]
+        rows = [row for table in parsed.values() for row in table.rows]
         raise TableError(f"experiments.yaml: {missing(rows, next(iter(unused)), 'row')}")
-    return MappingProxyType(known), MappingProxyType(made)
+    return MappingProxyType(columns), MappingProxyType(parsed)
 
 
-def _table(
-    name: str, node: Node, known: Mapping[str, Metric], uses: dict[str, _Use], extras: list[Row]
+def _parse_table(
+    name: str, node: Node, metrics: Mapping[str, Metric], uses: dict[str, _Use], extras: list[Row]
 ) -> Table:
     columns = node.names("columns")
     for column in columns:
-        if column not in known:
-            raise TableError(f"{node.place}: columns: {missing(known, column, 'metric')}")
+        if column not in metrics:
+            raise TableError(f"{node.place}: columns: {missing(metrics, column, 'metric')}")
     held_out = node.names("held_out")
-    rows = {key: _row(key, one, columns, uses) for key, one in node.node("rows").nodes()}
+    rows = {key: _parse_row(key, row, columns, uses) for key, row in node.node("rows").nodes()}
     rows.update((row.id, row) for row in extras)
-    made = Table(
+    table = Table(
         id=name,
         title=node.take("title", str),
         split=node.take("split", str),
@@ -189,20 +190,21 @@ def _table(
         held_out=frozenset(columns if held_out == ("all",) else held_out),
     )
     node.end()
-    for other in (made.baseline_row, *(one for row in rows.values() for one in row.gap_of or ())):
+    in_gaps = [other for row in rows.values() for other in row.gap_of or ()]
+    for other in (table.baseline_row, *in_gaps):
         if other not in rows:
             raise TableError(f"{node.place}: {missing(rows, other, 'row')}")
-    return made
+    return table
 
 
-def _row(key: str, node: Node, columns: tuple[str, ...], uses: dict[str, _Use]) -> Row:
-    gap = _gap_of(node)
+def _parse_row(key: str, node: Node, columns: tuple[str, ...], uses: dict[str, _Use]) -> Row:
+    gap = _parse_gap(node)
     use = uses.pop(key, _Use(None, None, None))
     ours = node.maybe("ours", bool)
-    made = Row(
+    row = Row(
         id=key,
         name=node.take("name", str),
-        metrics=_values(node.node("metrics"), columns),
+        metrics=_parse_values(node.node("metrics"), columns),
         ours=True if ours is None else ours,
         experiment=use.experiment,
         why_not=use.why_not,
@@ -212,32 +214,32 @@ def _row(key: str, node: Node, columns: tuple[str, ...], uses: dict[str, _Use]) 
         note=node.maybe("note", str),
     )
     node.end()
-    return made
+    return row
 
 
-def _gap_of(node: Node) -> tuple[str, str] | None:
+def _parse_gap(node: Node) -> tuple[str, str] | None:
     gap = node.names("gap_of")
     if len(gap) not in (0, 2):
         raise TableError(f"{node.place}: gap_of needs two rows, not {len(gap)}.")
     return (gap[0], gap[1]) if gap else None
 
 
-def _values(node: Node, columns: tuple[str, ...]) -> Mapping[str, float | None]:
-    given = node.rest()
-    for name in given:
+def _parse_values(node: Node, columns: tuple[str, ...]) -> Mapping[str, float | None]:
+    values = node.rest()
+    for name in values:
         if name not in columns:
             raise TableError(f"{node.place}: {missing(columns, str(name), 'metric')}")
     for name in columns:
-        if name not in given:
+        if name not in values:
             raise TableError(f"{node.place} lacks {name!r}; a dash is null.")
-        value = given[name]
+        value = values[name]
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise TableError(f"{node.place}: {name} must be a number or null, not {value!r}.")
-    return MappingProxyType({name: given[name] for name in columns})
+    return MappingProxyType({name: values[name] for name in columns})
 
 
 def parse_uses(top: Node) -> tuple[dict[str, _Use], dict[str, list[Row]]]:
-    """Return what a file like ``experiments.yaml`` makes of each row, and the extra rows by table.
+    """Return how a file like ``experiments.yaml`` reproduces each row, by id, and the extra rows by table.
 
     Raises:
         TableError: a row has neither experiment nor reason, or an experiment that does not exist.
@@ -250,7 +252,7 @@ def parse_uses(top: Node) -> tuple[dict[str, _Use], dict[str, list[Row]]]:
         uses[key] = use
     extras: dict[str, list[Row]] = {}
     for key, node in top.node("extra_rows").nodes():
-        experiment, gap = node.maybe("experiment", str), _gap_of(node)
+        experiment, gap = node.maybe("experiment", str), _parse_gap(node)
         row = Row(
             id=key,
             name=node.take("name", str),

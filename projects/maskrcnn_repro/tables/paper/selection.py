@@ -1,4 +1,4 @@
-"""Tables and rows as a command line names them."""
+"""Rows of the paper's tables as a command line selects them."""
 
 from __future__ import annotations
 
@@ -13,44 +13,42 @@ from maskrcnn_repro.tables.paper.numbers import Row, Table
 
 @dataclass(frozen=True)
 class Selection:
-    """A table with the rows of it that were asked for."""
+    """A table and those of its rows that were selected."""
 
     table: Table
     rows: tuple[Row, ...]
 
     def experiments(self) -> list[str]:
-        """Return the ids of their experiments, each once, in order."""
+        """Return the ids of the selected rows' experiments, each once, in order."""
         return list(dict.fromkeys(row.experiment for row in self.rows if row.experiment))
 
 
 def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
-    """Return the tables with the rows that were named, or with all of them.
+    """Return the tables with the named rows, or with all rows if none is named; tables without any are left out.
 
     Args:
         chosen: the tables.
-        rows: ids (``T2c.pool``), their last part (``pool``) or experiments, also by a former name.
+        rows: ids (``T2c.pool``), their last part (``pool``) or experiments, also under a former name.
 
     Raises:
-        TableError: no table has such a row.
+        TableError: none of the tables has such a row.
     """
     if not rows:
         return [Selection(table, tuple(table.rows.values())) for table in chosen]
-    found: dict[str, list[Row]] = {table.id: [] for table in chosen}
+    selected: set[str] = set()
     for name in rows:
         names = {name, current_experiment(name)}
-        hits = [(t, row) for t in chosen for row in t.rows.values() if names & _names(row)]
+        hits = [row.id for t in chosen for row in t.rows.values() if names & _names(row)]
         if not hits:
-            known = [row.id for table in chosen for row in table.rows.values()]
-            short = [row.id.partition(".")[2] for table in chosen for row in table.rows.values()]
+            ids = [row.id for table in chosen for row in table.rows.values()]
+            short = [row_id.partition(".")[2] for row_id in ids]
             raise TableError(
-                f"{missing([*known, *short], name, 'Row')} Rows of table "
-                f"{', '.join(table.id for table in chosen)}: {', '.join(known)}."
+                f"{missing([*ids, *short], name, 'Row')} Rows of table "
+                f"{', '.join(table.id for table in chosen)}: {', '.join(ids)}."
             )
-        for table, row in hits:
-            if row not in found[table.id]:
-                found[table.id].append(row)
-    picked = [Selection(t, tuple(r for r in t.rows.values() if r in found[t.id])) for t in chosen]
-    return [one for one in picked if one.rows]
+        selected.update(hits)
+    picked = [Selection(t, tuple(r for r in t.rows.values() if r.id in selected)) for t in chosen]
+    return [selection for selection in picked if selection.rows]
 
 
 def _names(row: Row) -> set[str | None]:

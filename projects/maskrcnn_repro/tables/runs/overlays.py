@@ -1,6 +1,6 @@
-"""Overlays of the user's own: YAML files over a level's, such as data of their own, for all stages of a plan.
+"""Checks of a user's overlays: YAML files, such as their own data, that are merged over a level in all stages.
 
-Their names tell the runs made with them from all others: ``output/mini-nucleus`` for ``nucleus.yaml``.
+Their names become part of the folder of the runs: ``output/mini-nucleus`` for ``nucleus.yaml``.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.tables.paper.experiments import LEVELS, Experiment, experiment_config
 
 TAKEN = (*LEVELS, "trial")
-"""Words that stand in the names of runs' folders already."""
-_PLAIN = re.compile(r"[A-Za-z0-9_]+")
+"""Words that names of folders already use."""
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_]+")
 
 
 def check_names(files: Iterable[Path]) -> None:
-    """Check that runs can be told by the names of the overlays that they were made with.
+    """Check that the overlays' names tell their runs from all others.
 
     Raises:
-        ConfigError: a name, without its ending, is no plain word, is taken, or is that of two files.
+        ConfigError: a file name, without its suffix, is no plain word, is one of :data:`TAKEN` or that of two files.
     """
-    known: dict[str, Path] = {}
+    file_of: dict[str, Path] = {}
     for file in files:
         name = file.stem
-        if not _PLAIN.fullmatch(name):
+        if not _PLAIN_WORD.fullmatch(name):
             raise ConfigError(
                 f"--overlay {file}: {name!r} becomes part of a folder's name; give the file a name of letters, "
                 "digits and underscores."
@@ -37,32 +37,34 @@ def check_names(files: Iterable[Path]) -> None:
                 f"--overlay {file}: the name {name!r} is taken; give the file another one than "
                 f"{', '.join(TAKEN)}."
             )
-        if name in known:
+        if name in file_of:
             raise ConfigError(
-                f"--overlay {file} has the name of {known[name]}, {name!r}; rename one of them."
+                f"--overlay {file} has the name of {file_of[name]}, {name!r}; rename one of them."
             )
-        known[name] = file
+        file_of[name] = file
 
 
 def check_keys(files: Iterable[Path], compared: Sequence[Experiment], level: str) -> None:
-    """Check that experiments still differ in what they vary when overlays lie over all of them.
+    """Check that overlays leave the experiments of a table different in the keys that they vary.
 
     Args:
         files: the overlays.
-        compared: the experiments of one table; the level has them.
+        compared: the experiments of one table; all exist at the level.
         level: one of :data:`LEVELS`.
 
     Raises:
-        ConfigError: a file sets a key in which some of them differ on purpose.
+        ConfigError: an overlay sets a key in which two of the experiments differ on purpose.
     """
-    # What an evaluation varies is laid over everything.
-    varied = tuple({key for one in compared if not one.evaluates for key in one.varies})
+    # The overrides of an experiment that only evaluates come after overlays, so no overlay can undo them.
+    trained = [experiment for experiment in compared if not experiment.evaluates]
+    varied = tuple({key for experiment in trained for key in experiment.varies})
     for file in files:
         for key in keys_in(file):
             if not key.startswith(varied):
                 continue
             values = {
-                one.id: dict(leaves(experiment_config(one, level))).get(key) for one in compared
+                experiment.id: dict(leaves(experiment_config(experiment, level))).get(key)
+                for experiment in compared
             }
             first, *others = values
             for other in others:

@@ -1,7 +1,7 @@
-"""What has to be run for some experiments, in which order, and how far each stage is.
+"""The plan of a set of experiments: their stages in the order of running, and the status of each.
 
-An experiment's stages: the RPN of its backbone is trained and its proposals are stored, once for all
-experiments and seeds that use it; what it starts from is trained; then the experiment itself.
+An experiment's stages: training the RPN of its backbone and storing its proposals, once for all experiments and
+seeds that use them; training the model that it starts from; then the experiment itself.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from maskrcnn_repro.tables.runs.records import State, Status
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, Setting, Stage, StoreStage
 
 SHARED_SEED = 1
-"""All seeds of an experiment train on the proposals of one RPN."""
+"""Seed of every RPN: all seeds of an experiment train on the same proposals."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages in the order of running: each stands behind those that it needs."""
+    """Stages in the order of running: each comes after those that it needs."""
 
     stages: tuple[Stage, ...]
-    wanted: frozenset[str]
-    """Keys of the stages that were asked for; the others are there for their sake."""
+    requested: frozenset[str]
+    """Keys of the stages that were asked for; the others are what these need."""
 
     @cached_property
     def statuses(self) -> dict[str, Status]:
-        """How far each stage was when this was first asked."""
+        """Status of each stage by key, read once, at the first access."""
         return {stage.key: stage.status() for stage in self.stages}
 
     def missing(self) -> list[Stage]:
-        """Return what has to be run: what is wanted and not done, and what that needs and is not done.
+        """Return the stages that have to be run: requested ones that are not done, and what these need.
 
-        The RPN of experiments that are all done may be gone.
+        What only finished stages need may be missing: the RPN of finished experiments can be deleted.
 
         Raises:
-            TableError: a folder among them holds something else; all such are named, and why.
+            TableError: the folder of such a stage holds another run; the message names all of them, and why.
         """
-        needed = set(self.wanted)
-        found = []
+        needed = set(self.requested)
+        missing = []
         for stage in reversed(self.stages):
             if stage.key in needed and self.statuses[stage.key].state is not State.DONE:
                 needed |= {need.key for need in stage.needs}
-                found.append(stage)
+                missing.append(stage)
         stale = [
             stage
-            for stage in found
-            if self.statuses[stage.key].state is State.STALE and not stage.replaces
+            for stage in missing
+            if self.statuses[stage.key].state is State.STALE and not stage.overwrites
         ]
         if stale:
             texts = [describe_stale(stage, self.statuses[stage.key]) for stage in reversed(stale)]
@@ -57,49 +57,52 @@ class Plan:
                 f"{'; '.join(texts)}. Nothing was started: move such a folder away, or choose another "
                 "place with --output FOLDER."
             )
-        return found[::-1]
+        return missing[::-1]
 
 
 def plan(
-    wanted: Iterable[str], seeds: Iterable[int], setting: Setting, known: Mapping[str, Experiment]
+    requested: Iterable[str],
+    seeds: Iterable[int],
+    setting: Setting,
+    experiments: Mapping[str, Experiment],
 ) -> Plan:
-    """Return all stages of the experiments ``wanted`` for each of ``seeds``, each one once.
+    """Return the plan of experiments for each of some seeds, without duplicate stages.
 
     Args:
-        wanted: ids of experiments.
+        requested: ids of experiments.
         seeds: training seeds; an RPN is trained with :data:`SHARED_SEED` alone.
         setting: level, overrides, folder.
-        known: all experiments by id.
+        experiments: all experiments by id.
     """
     stages: dict[str, Stage] = {}
 
-    def training(name: str, seed: int) -> Stage:
-        experiment = known[name]
+    def add(name: str, seed: int) -> Stage:
+        experiment = experiments[name]
         needs: list[Stage] = []
         if experiment.proposals:
-            rpn = training(experiment.proposals, SHARED_SEED)
+            rpn = add(experiment.proposals, SHARED_SEED)
             store = StoreStage(rpn.experiment, SHARED_SEED, setting, (rpn,))
             needs.append(stages.setdefault(store.key, store))
         for other in (experiment.init, experiment.evaluates):
             if other:
-                needs.append(training(other, seed))
+                needs.append(add(other, seed))
         kind = EvaluationStage if experiment.evaluates else Stage
         stage = kind(experiment, seed, setting, tuple(needs))
         return stages.setdefault(stage.key, stage)
 
-    names = list(wanted)
+    names = list(requested)
     keys = [
-        training(name, SHARED_SEED if known[name].is_rpn else seed).key
+        add(name, SHARED_SEED if experiments[name].is_rpn else seed).key
         for seed in seeds
         for name in names
     ]
-    # RPNs first, with their proposals: others wait for them.
+    # RPNs and their proposals first, since most stages wait for them; the sort keeps the order otherwise.
     ordered = sorted(stages.values(), key=lambda stage: not stage.experiment.is_rpn)
     return Plan(tuple(ordered), frozenset(keys))
 
 
 def not_at_level(experiment: Experiment, level: str) -> str:
-    """Return why an experiment cannot be run at a level; empty if it can."""
+    """Return the reason why an experiment cannot be run at a level; empty if it can."""
     try:
         overlays(experiment, level)
     except TableError as error:
@@ -108,5 +111,5 @@ def not_at_level(experiment: Experiment, level: str) -> str:
 
 
 def describe_stale(stage: Stage, status: Status) -> str:
-    """Return which folder holds something else than its stage, and why."""
+    """Return the error text for a stage whose folder holds another run: which folder, and what differs."""
     return f"{stage.folder} holds another run than {stage.title} ({status.note})"

@@ -1,4 +1,4 @@
-"""One child process per stage: its console in a file, its last words, its end."""
+"""Child processes, one per stage: their environment, their output in a file, their progress, and stopping them."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ from maskrcnn_repro._location import SEARCH_PATH
 import torch
 
 CONSOLE = "console.txt"
-"""What a child prints, appended over resumptions."""
+"""File with a child's output; a resumed run appends to it."""
 TAIL_BYTES = 8192
+"""How much of that file is read for the last lines."""
 GRACE_SECONDS = 10.0
-"""Between the request to stop and the end by force."""
+"""Between SIGTERM and SIGKILL."""
 
 # Detectron2's line of training: "eta: 0:03:57  iter: 239  total_loss: 2.912 ..."
 _ITER = re.compile(r"\biter: (\d+)")
 _LOSS = re.compile(r"\btotal_loss: (\S+)")
 _ETA = re.compile(r"\b(?:eta: |ETA=)((?:(\d+) days?, )?(\d+):(\d+):(\d+))")
-# Of an evaluation: "Inference done 41/1000. 0.1598 s / iter ... ETA=0:02:33"
-_TEST = re.compile(r"\bInference done (\d+/\d+)")
-_WORDS = ("iter", "loss", "inference", "eta")
-_STAMP = re.compile(r"^\[[^\]]*\] ")
+# Detectron2's line of evaluation: "Inference done 41/1000. 0.1598 s / iter ... ETA=0:02:33"
+_INFERENCE = re.compile(r"\bInference done (\d+/\d+)")
+_LABELS = ("iter", "loss", "inference", "eta")
+_TIMESTAMP = re.compile(r"^\[[^\]]*\] ")
 
 
 class Child:
-    """A running command, in a process group of its own, so that its workers end with it.
+    """A running command in its own process group, so that signals reach its workers, too.
 
     Args:
         command: program and arguments.
-        folder: gets ``console.txt``; made if missing.
-        environment: variables beyond this process's own.
+        folder: gets ``console.txt``; created if missing.
+        environment: variables to add to this process's own.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Child:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.console = folder / CONSOLE
-        self.began = time.monotonic()
+        self._start_time = time.monotonic()
         with self.console.open("ab") as file:
             self._first_byte = file.tell()
             self._process = subprocess.Popen(
@@ -54,21 +55,21 @@ class Child:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
-                # A Ctrl-C reaches this process alone, which then stops its children in order.
+                # Keeps Ctrl-C from the child: it reaches this process alone, which then stops all children.
                 start_new_session=True,
             )
 
     def poll(self) -> int | None:
-        """Return the exit status, or None while it runs; negative: the signal that ended it."""
+        """Return the exit status, None while it runs, or minus the number of the signal that ended it."""
         return self._process.poll()
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
-        return time.monotonic() - self.began
+        """Seconds since the start."""
+        return time.monotonic() - self._start_time
 
     def tail(self, count: int) -> list[str]:
-        """Return the last ``count`` lines that it printed that are not empty."""
+        """Return its last ``count`` lines of output that are not empty."""
         try:
             with self.console.open("rb") as file:
                 end = file.seek(0, os.SEEK_END)
@@ -79,14 +80,14 @@ class Child:
         return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
     def ask_to_stop(self) -> None:
-        """Send it and its workers a request to end."""
+        """Send SIGTERM to it and its workers."""
         self._signal(signal.SIGTERM)
 
     def end(self, deadline: float) -> None:
-        """Wait for its end until ``deadline`` (``time.monotonic()``), then end it by force."""
+        """Wait for its end until ``deadline`` (of ``time.monotonic()``), then kill it and its workers."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, deadline - time.monotonic()))
-        # Also after a willing end: its workers may live on.
+        # Also if it ended by itself: its workers may still run.
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         self._process.wait()
 
@@ -104,19 +105,19 @@ def cores() -> int:
 
 
 def environments(jobs: int, threads: int | None, gpus: int) -> list[dict[str, str]]:
-    """Return variables for the child in each of ``jobs`` places.
+    """Return environment variables for each of ``jobs`` children that run at the same time.
 
     Args:
-        jobs: children side by side.
-        threads: CPU threads of each; None: as this process has it.
-        gpus: processes of each child; with several places, each is given GPUs of its own in turn.
+        jobs: number of children.
+        threads: CPU threads of each; None leaves that to the environment.
+        gpus: processes of each child; several children get different GPUs, as far as there are enough.
     """
-    package = str(SEARCH_PATH)
-    common = {"PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))}
+    paths = [str(SEARCH_PATH), os.environ.get("PYTHONPATH")]
+    common = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     if threads:
         common["OMP_NUM_THREADS"] = str(threads)
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = given.split(",") if given else [str(i) for i in range(torch.cuda.device_count())]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
     if jobs == 1 or not torch.cuda.is_available():
         return [common] * jobs
     return [
@@ -131,7 +132,7 @@ def environments(jobs: int, threads: int | None, gpus: int) -> list[dict[str, st
 
 
 def stop_all(children: Sequence[Child]) -> None:
-    """End all ``children``, which share one time of grace."""
+    """Stop all children within one common time of :data:`GRACE_SECONDS`."""
     for child in children:
         child.ask_to_stop()
     deadline = time.monotonic() + GRACE_SECONDS
@@ -139,19 +140,20 @@ def stop_all(children: Sequence[Child]) -> None:
         child.end(deadline)
 
 
-def last_words(lines: Sequence[str]) -> tuple[str, float | None]:
-    """Return what a child is at, in short, and the seconds that it says it still needs."""
+def parse_progress(lines: Sequence[str]) -> tuple[str, float | None]:
+    """Return a child's progress from its last lines of output, and the seconds left by its own estimate.
+
+    ``("iter 239, loss 2.912, eta 0:03:57", 237.0)`` of a training. Without a line of progress: the last line, None.
+    """
     for line in reversed(lines):
-        step, loss, test, eta = (one.search(line) for one in (_ITER, _LOSS, _TEST, _ETA))
-        if not (step or test):
+        matches = [pattern.search(line) for pattern in (_ITER, _LOSS, _INFERENCE, _ETA)]
+        step, _, inference, eta = matches
+        if not (step or inference):
             continue
-        parts = [
-            f"{word} {found.group(1)}"
-            for word, found in zip(_WORDS, (step, loss, test, eta), strict=True)
-            if found
-        ]
+        labelled = zip(_LABELS, matches, strict=True)
+        parts = [f"{label} {match.group(1)}" for label, match in labelled if match]
         return ", ".join(parts), _seconds(eta) if eta else None
-    return (_STAMP.sub("", lines[-1]).strip() if lines else "starting"), None
+    return (_TIMESTAMP.sub("", lines[-1]).strip() if lines else "starting"), None
 
 
 def _seconds(eta: re.Match[str]) -> float:

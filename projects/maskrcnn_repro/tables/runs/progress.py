@@ -1,4 +1,4 @@
-"""What a person sees while a plan runs, and how long it will still take."""
+"""The console output of a running plan, and the estimate of the time left."""
 
 from __future__ import annotations
 
@@ -16,63 +16,64 @@ from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.evaluation.table import summary
 from maskrcnn_repro.old_names import former_experiments
 from maskrcnn_repro.tables.runs.plan import Plan
-from maskrcnn_repro.tables.runs.processes import Child, last_words
+from maskrcnn_repro.tables.runs.processes import Child, parse_progress
 from maskrcnn_repro.tables.runs.records import RESULTS, State, Status, read_record
 from maskrcnn_repro.tables.runs.runner import Failure
-from maskrcnn_repro.tables.runs.stage import EvaluationStage, Stage, StoreStage, shown
+from maskrcnn_repro.tables.runs.stage import EvaluationStage, Stage, StoreStage, shell_command
 
 from tqdm import tqdm
 
 LINE_SECONDS = 60.0
-"""Between two lines on a console that cannot be redrawn, such as a file."""
+"""Between two lines of progress where the output is no terminal."""
 REDRAW_SECONDS = 1.0
 
 
 class Costs:
-    """Seconds that a stage takes: what it took, or other seeds, else the mean of similar stages at this level.
+    """Estimates of how long stages take.
 
-    Where nothing like it has run here: what a running stage expects, else what the records kept in ``results/``
-    say, which are another machine's.
+    The mean of what the stage or other seeds of it took, otherwise the mean of similar stages at this level. Where
+    none has run here: the estimate of a similar stage that is running, otherwise the records in ``results/``,
+    which are from another machine.
 
     Args:
-        plan: the stages; what other runs of the same experiments took is read from their results.
+        plan: the stages; times of earlier runs are read from the results in their folders.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._measured: dict[str, list[float]] = {}
-        self._guessed: dict[str, float] = {}
-        self._kept: dict[str, list[float]] = {}
+        self._estimated: dict[str, list[float]] = {}
+        self._archived: dict[str, list[float]] = {}
         for stage in plan.stages:
-            for seconds in _recorded(stage, plan.statuses[stage.key]):
+            for seconds in _measured_seconds(stage, plan.statuses[stage.key]):
                 self.add(stage, seconds)
             if not isinstance(stage, StoreStage):
-                self._kept[_kin(stage)[0]] = _seconds(_kept_records(stage))
+                self._archived[_groups(stage)[0]] = _seconds(_archived_records(stage))
 
     def add(self, stage: Stage, seconds: float) -> None:
-        """Learn from a stage that was run."""
-        for kin in _kin(stage):
-            self._measured.setdefault(kin, []).append(seconds)
+        """Add the time that a stage took."""
+        for group in _groups(stage):
+            self._measured.setdefault(group, []).append(seconds)
 
-    def guess(self, stage: Stage, seconds: float) -> None:
-        """Take what a running stage says it will take, for as long as none of its kin is done."""
-        self._guessed.update(dict.fromkeys(_kin(stage), seconds))
+    def add_estimate(self, stage: Stage, seconds: float) -> None:
+        """Set the time that a running stage expects; it counts as long as no similar stage is done."""
+        self._estimated |= {group: [seconds] for group in _groups(stage)}
 
     def of(self, stage: Stage) -> float | None:
-        """Return the mean of the nearest kin that has been run, else a guess; None if there is none."""
-        for times in (self._measured, {k: [v] for k, v in self._guessed.items()}, self._kept):
-            for kin in _kin(stage):
-                if times.get(kin):
-                    return statistics.fmean(times[kin])
+        """Return the estimate for a stage, in seconds; None if nothing is known of similar ones."""
+        for times in (self._measured, self._estimated, self._archived):
+            for group in _groups(stage):
+                if times.get(group):
+                    return statistics.fmean(times[group])
         return None
 
 
 class Console:
-    """Tells what a runner does: one line per event, and on a terminal a line per child that is redrawn.
+    """A :class:`Watcher` that prints a line per event and, on a terminal, a redrawn line per child.
 
     Args:
         plan: the stages.
-        jobs: children side by side.
-        out: where to.
+        jobs: children that run at the same time.
+        out: stream to print to.
     """
 
     def __init__(self, plan: Plan, jobs: int, out: TextIO = sys.stdout) -> None:
@@ -85,12 +86,12 @@ class Console:
         self._last = time.monotonic()
 
     def started(self, stage: Stage, console: Path) -> None:
-        """Say that a stage was started and where its output goes."""
+        """Print that a stage was started, and where its output goes."""
         self._numbers[stage.key] = len(self._numbers) + 1
         self._say(f"{self._head(stage)} started; its console: {console}")
 
     def finished(self, stage: Stage, status: Status, seconds: float) -> None:
-        """Say that a stage is done, with its headline numbers."""
+        """Print that a stage is done, with its main metrics."""
         if seconds:
             self.costs.add(stage, seconds)
             how = f"done in {clock(seconds)}"
@@ -102,29 +103,30 @@ class Console:
         self._say(" · ".join([f"{self._head(stage)} {how}", *figures]))
 
     def failed(self, failure: Failure) -> None:
-        """Say that a stage failed."""
+        """Print that a stage failed, and why."""
         self._say(f"{self._head(failure.stage)} FAILED: {failure.reason}")
 
     def waiting(self, stage: Stage, holder: str) -> None:
-        """Say that another process has a stage."""
+        """Print that another process runs a stage."""
         self._say(f"{self._head(stage)} is run by another process; going on without it. {holder}")
 
     def tick(self, running: Sequence[tuple[Stage, Child]], left: Sequence[Stage]) -> None:
-        """Redraw, or on a plain console say how things stand once a minute."""
+        """Redraw the lines of progress on a terminal; elsewhere print them as one line a minute."""
         now = time.monotonic()
         terminal = self.out.isatty()
         if not running or now - self._last < (REDRAW_SECONDS if terminal else LINE_SECONDS):
             return
         self._last = now
-        lines, needs = [], []
+        lines, times = [], []
         for stage, child in running:
-            words, own = last_words(child.tail(40))
-            if own is not None:
-                self.costs.guess(stage, child.seconds + own)
+            progress, eta = parse_progress(child.tail(40))
+            if eta is not None:
+                self.costs.add_estimate(stage, child.seconds + eta)
             expected = self.costs.of(stage)
-            needs.append(own if expected is None else max(own or 0.0, expected - child.seconds))
-            lines.append(f"{self._head(stage)} {clock(child.seconds)}: {words}")
-        rest = remaining(needs, [self.costs.of(stage) for stage in left], self.jobs)
+            # A training's own estimate leaves out the evaluation at its end.
+            times.append(eta if expected is None else max(eta or 0.0, expected - child.seconds))
+            lines.append(f"{self._head(stage)} {clock(child.seconds)}: {progress}")
+        rest = remaining(times, [self.costs.of(stage) for stage in left], self.jobs)
         time_left = "time left unknown yet" if rest is None else f"about {clock(rest)} left"
         lines.append(f"all: {time_left}")
         if terminal:
@@ -133,7 +135,7 @@ class Console:
             self._say(" | ".join(lines))
 
     def close(self) -> None:
-        """Take the lines of the children off the terminal."""
+        """Clear the lines of progress from the terminal."""
         while self._bars:
             self._bars.pop().close()
 
@@ -141,7 +143,7 @@ class Console:
         return f"[{self._numbers.get(stage.key, '-')}/{self.total}] {stage.title}"
 
     def _say(self, text: str) -> None:
-        # Between the redrawn lines, if there are any.
+        # Unlike print, tqdm's writes above the redrawn lines.
         tqdm.write(f"{time.strftime('%H:%M:%S')} {text}", file=self.out)
         self.out.flush()
 
@@ -162,7 +164,7 @@ class Console:
 
 
 def describe(plan: Plan, jobs: int) -> str:
-    """Return all stages in the order of running: how far each is, its cost, its folder, its command."""
+    """Return the text of ``--plan``: for each stage its state, estimated time, folder and command."""
     costs = Costs(plan)
     todo = {stage.key for stage in plan.missing()}
     lines = []
@@ -177,7 +179,7 @@ def describe(plan: Plan, jobs: int) -> str:
         lines += [
             f"{number:>3}  {stage.title}: {state}{note}, {took}",
             f"     {stage.folder}",
-            f"     {shown(stage.command_line(resume=status.state is State.INTERRUPTED))}",
+            f"     {shell_command(stage.command_line(resume=status.state is State.INTERRUPTED))}",
         ]
     rest = remaining([], [costs.of(stage) for stage in plan.missing()], jobs)
     about = "time unknown before the first run" if rest is None else f"about {clock(rest)}"
@@ -192,7 +194,7 @@ def headline(plan: Plan, jobs: int) -> str:
 
 
 def paper_cost(stage: Stage) -> str:
-    """Return what a training takes at the paper's sizes, if that is known; else that nothing is."""
+    """Return what a training at the paper's sizes takes, in words; ``time unknown`` if that is not known."""
     trains = not isinstance(stage, StoreStage | EvaluationStage)
     cost = stage.experiment.cost if trains and stage.setting.level == "paper" else ""
     return cost or "time unknown"
@@ -201,9 +203,14 @@ def paper_cost(stage: Stage) -> str:
 def remaining(
     running: Iterable[float | None], left: Iterable[float | None], jobs: int
 ) -> float | None:
-    """Return seconds until all is done, from each stage's own; None if one of them is unknown.
+    """Return the seconds until all stages are done; None if the time of one is unknown.
 
-    The sum spread over the jobs, but no less than the longest: which one waits for which is left out.
+    A lower bound, the sum divided by the jobs or the longest stage: it ignores which stages wait for others.
+
+    Args:
+        running: seconds left of each running stage.
+        left: seconds of each stage that has not been started.
+        jobs: stages that run at the same time.
     """
     times = [*running, *left]
     seconds = [time for time in times if time is not None]
@@ -217,8 +224,8 @@ def clock(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
 
 
-def _kin(stage: Stage) -> tuple[str, str, str]:
-    """Return names of groups of like stages, nearest first."""
+def _groups(stage: Stage) -> tuple[str, str, str]:
+    """Return the names of the groups of similar stages that a stage belongs to, the most similar first."""
     experiment = stage.experiment
     step = "RPN" if experiment.is_rpn else "training"
     if isinstance(stage, StoreStage):
@@ -226,8 +233,8 @@ def _kin(stage: Stage) -> tuple[str, str, str]:
     return f"{experiment.id} {step}", f"family {experiment.family} {step}", step
 
 
-def _recorded(stage: Stage, status: Status) -> list[float]:
-    """Return what this stage, or other seeds of its experiment, took."""
+def _measured_seconds(stage: Stage, status: Status) -> list[float]:
+    """Return how long this stage took, or else other seeds of its experiment."""
     if status.state is State.DONE and status.seconds is not None:
         return [status.seconds]
     if isinstance(stage, StoreStage):
@@ -235,15 +242,15 @@ def _recorded(stage: Stage, status: Status) -> list[float]:
     return _seconds(stage.folder.parent.glob(f"seed*/{RESULTS}"))
 
 
-def _kept_records(stage: Stage) -> list[Path]:
-    """Return the records that are kept of a stage's experiment, under its name or a former one."""
+def _archived_records(stage: Stage) -> list[Path]:
+    """Return the records in ``results/`` of a stage's experiment, under its name or a former one."""
     folder = KEPT / stage.setting.label / BACKEND.name
     names = (stage.experiment.id, *former_experiments(stage.experiment.id))
     return [path for name in names for path in (folder / name).glob("seed*.json")]
 
 
 def _seconds(files: Iterable[Path]) -> list[float]:
-    """Return what the runs of some records took, as far as they can be read and say it."""
+    """Return how long the runs of some records took; unreadable and incomplete records are left out."""
     times = []
     for path in sorted(files):
         try:

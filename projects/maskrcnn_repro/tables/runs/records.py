@@ -1,8 +1,7 @@
-"""What a run left in its folder, and whether it is what a plan asks for.
+"""Records of runs: what is read from a run's folder, and whether it is the run that a plan expects.
 
-A run's ``results.json`` names its origin; ``config.yaml`` beside it is the config that made it. A record
-counts only for the config, backend and inputs that it was made with: numbers of different recipes never
-stand in one table.
+``results.json`` has the metrics and their origin, ``config.yaml`` beside it the config of the run. A record counts
+only for the same config, backend and inputs, so that numbers of different recipes never stand in one table.
 """
 
 from __future__ import annotations
@@ -28,18 +27,18 @@ import yaml
 from detectron2.config import CfgNode
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float | None]]]
-"""Data set, task (``bbox``, ``segm``, ``keypoints``), metric: points, 0 to 100; None: nothing to measure."""
+"""Data set to task (``bbox``, ``segm``, ``keypoints``) to metric, in points, 0 to 100; None without ground truth."""
 
 RESULTS = "results.json"
 CONFIG = "config.yaml"
 RECALL = "recall.json"
 NOTE = "stage.json"
-"""The runner's own note in a folder: which experiment, what it was made from."""
+"""Written by the runner: which stage the folder is of, and the hashes of its inputs."""
 
 UNRELATED = frozenset(
     {
         "OUTPUT_DIR",
-        # Resolved at start; `results.json` names the machine.
+        # `auto` is resolved at the start of a run; `results.json` names the machine.
         "MODEL.DEVICE",
         "DATALOADER.NUM_WORKERS",
         "DATALOADER.CACHE_IMAGES",
@@ -49,23 +48,22 @@ UNRELATED = frozenset(
         "TEST.SHEET_SCORE_THRESH",
     }
 )
-"""Keys that do not change what is learnt or measured."""
+"""Keys that change neither the trained model nor its metrics."""
 
-
-# A value that is too long for its line goes on in indented ones.
+# PyYAML continues a long value on indented lines.
 _OUTPUT_DIR = re.compile(r"^OUTPUT_DIR: .*(?:\n +.*)*$", re.MULTILINE)
-# Of C where PyYAML has it: a plan reads some hundred configs.
+# The loader in C, where PyYAML has it, since a plan may read a config for every stage.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class State(enum.Enum):
-    """How far a stage is."""
+    """State of a stage."""
 
     DONE = "done"
     INTERRUPTED = "interrupted"
     MISSING = "missing"
     STALE = "stale"
-    """The folder holds something else than the plan asks for; nothing is written there."""
+    """Its folder holds another run than the plan expects."""
 
 
 @dataclass(frozen=True)
@@ -78,55 +76,58 @@ class Record:
     metrics: Metrics
     iterations: int
     seconds: float | None
-    """Training, over all resumptions, and the last evaluation."""
+    """Of the training, over all resumptions, and the last evaluation; None if not recorded."""
     backend: str
     commit: str | None
     data: Mapping[str, str | None]
     """Data set to the SHA-256 of its JSON."""
     machine: str
     weights: str
-    """MODEL.WEIGHTS, as given."""
+    """MODEL.WEIGHTS as the run's config has it."""
     written: str
-    """ISO 8601, UTC."""
+    """Time of writing, ISO 8601, UTC."""
     config_sha256: str
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a stage is, and why."""
+    """State of a stage, with the reason and, if it is done, its record."""
 
     state: State
     note: str = ""
+    """Why it is stale or interrupted; empty otherwise."""
     record: Record | None = None
     seconds: float | None = None
-    """What it took, if it is done and that is known."""
+    """How long it took, if it is done and that is known."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a stage's folder should have been made with."""
+    """The run that the folder of a stage should hold."""
 
     config: CfgNode
-    """As a run resolves it at its start."""
+    """The config that a run resolves at its start."""
     note: Mapping[str, Any]
-    """What :func:`write_note` would write now."""
+    """What ``stage.json`` would contain now."""
     inputs: frozenset[str] = frozenset()
-    """Keys that name files of earlier stages: a note vouches for these, without one they must agree."""
+    """Input-path keys; if ``stage.json`` exists its input hashes are compared instead."""
     iterations: int | None = None
-    """How many the model was trained for; None if that does not matter."""
+    """Of the training; None if any number will do."""
     since: str = ""
-    """Older evaluations do not count (ISO 8601, UTC)."""
+    """Evaluations before this time do not count (ISO 8601, UTC)."""
 
 
 def read_record(path: Path) -> Record:
     """Return the record in a ``results.json``.
 
     Raises:
-        TableError: it cannot be read or lacks something.
+        TableError: the file cannot be read or is incomplete.
     """
     tree = _read_json(path)
     try:
-        data = {one["name"]: one["sha256"] for sets in tree["datasets"].values() for one in sets}
+        data = {
+            item["name"]: item["sha256"] for split in tree["datasets"].values() for item in split
+        }
         times = [tree["train_seconds"], tree["eval_seconds"]]
         return Record(
             path=path,
@@ -154,13 +155,13 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def training_status(folder: Path, expected: Expected) -> Status:
-    """Tell how far the training with OUTPUT_DIR ``folder`` is."""
+    """Return the status of the training with OUTPUT_DIR ``folder``."""
     last = folder / "last_checkpoint"
     if not (folder / RESULTS).is_file() and not last.is_file():
         return Status(State.MISSING)
-    wrong = mismatch(folder / CONFIG, folder, expected)
-    if wrong:
-        return Status(State.STALE, wrong)
+    difference = mismatch(folder / CONFIG, folder, expected)
+    if difference:
+        return Status(State.STALE, difference)
     reached = last.read_text(encoding="utf-8").strip() if last.is_file() else "no checkpoint"
     if not (folder / RESULTS).is_file():
         return Status(State.INTERRUPTED, f"at {reached}")
@@ -168,26 +169,26 @@ def training_status(folder: Path, expected: Expected) -> Status:
 
 
 def evaluation_status(folder: Path, expected: Expected) -> Status:
-    """Tell whether the evaluation with OUTPUT_DIR ``folder`` is done; it is never interrupted."""
+    """Return the status of the evaluation with OUTPUT_DIR ``folder``; it is never interrupted."""
     results = folder / "inference"
     if not (results / RESULTS).is_file():
         return Status(State.MISSING)
-    wrong = mismatch(results / CONFIG, folder, expected)
-    if wrong:
-        return Status(State.STALE, wrong)
+    difference = mismatch(results / CONFIG, folder, expected)
+    if difference:
+        return Status(State.STALE, difference)
     return _with_record(results, expected, State.MISSING, "")
 
 
 def _with_record(folder: Path, expected: Expected, otherwise: State, note: str) -> Status:
-    """Return DONE if the results in ``folder`` are whole, of its config and of the last iteration."""
+    """Return DONE if the results in ``folder`` are complete, of its config and of the last iteration."""
     try:
         record = read_record(folder / RESULTS)
-        own = record.config_sha256 in hashes_of_file(folder / CONFIG)
+        of_config = record.config_sha256 in hashes_of_file(folder / CONFIG)
     except TableError as error:
         return Status(otherwise, f"{note}; {error}".removeprefix("; "))
     if record.backend != expected.note["backend"]:
         return Status(State.STALE, _other_backend(record.backend, expected.note["backend"]))
-    if not own:
+    if not of_config:
         return Status(otherwise, f"{note}; results.json is of another config".removeprefix("; "))
     if expected.iterations not in (None, record.iterations) or record.written < expected.since:
         return Status(otherwise, note)
@@ -195,100 +196,101 @@ def _with_record(folder: Path, expected: Expected, otherwise: State, note: str) 
 
 
 def stores_status(folder: Path, stores: Sequence[Path], note: Mapping[str, Any]) -> Status:
-    """Tell how far the storing of an RPN's proposals is.
+    """Return the status of storing an RPN's proposals.
 
     Args:
-        folder: holds the stores and the runner's note.
-        stores: one folder for each data set.
-        note: what :func:`write_note` would write now.
+        folder: contains the stores and ``stage.json``.
+        stores: the store of each data set.
+        note: what ``stage.json`` would contain now.
     """
-    there = [store for store in stores if store.exists()]
-    if not there:
+    existing = [store for store in stores if store.exists()]
+    if not existing:
         return Status(State.MISSING)
     try:
-        for store in there:
+        for store in existing:
+            # Raises for an incomplete store.
             ProposalStore(store)
-        made = read_note(folder) or {}
-        wrong = _mismatched_note(made or None, note)
+        recorded = read_note(folder)
     except UserError as error:
         return Status(State.STALE, str(error))
-    if wrong:
-        return Status(State.STALE, wrong)
-    if len(there) < len(stores) or not (folder / RECALL).is_file():
-        return Status(State.INTERRUPTED, f"{len(there)} of {len(stores)} data sets")
-    return Status(State.DONE, seconds=made.get("seconds"))
+    difference = _mismatched_note(recorded, note)
+    if difference:
+        return Status(State.STALE, difference)
+    if len(existing) < len(stores) or not (folder / RECALL).is_file():
+        return Status(State.INTERRUPTED, f"{len(existing)} of {len(stores)} data sets")
+    return Status(State.DONE, seconds=(recorded or {}).get("seconds"))
 
 
 def newest_record(folder: Path, record: Record, expected: Expected) -> Record:
-    """Return the record of a later evaluation of the same training, if there is one, else ``record``."""
-    again = evaluation_status(folder, expected).record
-    return again if again and again.written > record.written else record
+    """Return the record of a later evaluation of the same training, or ``record`` if there is none."""
+    repeated = evaluation_status(folder, expected).record
+    return repeated if repeated and repeated.written > record.written else record
 
 
 def mismatch(config: Path, folder: Path, expected: Expected) -> str:
-    """Return why a run is not what is expected; empty if it is.
+    """Return how a run differs from the expected one; empty if it does not.
 
     Args:
-        config: the ``config.yaml`` that made it.
-        folder: where the runner's note may lie.
-        expected: what it should have been made with.
+        config: the ``config.yaml`` of the run.
+        folder: may contain ``stage.json``.
+        expected: the run that should be there.
     """
     try:
-        recorded, there = read_config(config), read_note(folder)
+        recorded, note = read_config(config), read_note(folder)
     except TableError as error:
         return str(error)
-    found = differences(expected.config, recorded, expected.inputs if there else ())
-    if found:
-        more = f" and {len(found) - 2} more" if len(found) > 2 else ""
-        return f"{'; '.join(found[:2])}{more}"
-    return _mismatched_note(there, expected.note)
+    texts = differences(expected.config, recorded, expected.inputs if note else ())
+    if texts:
+        more = f" and {len(texts) - 2} more" if len(texts) > 2 else ""
+        return f"{'; '.join(texts[:2])}{more}"
+    return _mismatched_note(note, expected.note)
 
 
 def differences(
     planned: CfgNode, recorded: Mapping[str, Any], ignored: Iterable[str] = ()
 ) -> list[str]:
-    """Return one text for each key that matters and differs, sorted by key.
+    """Return a text for each key with different values, sorted by key, without :data:`UNRELATED` keys.
 
     Args:
-        planned: the config of today.
-        recorded: values by dotted key, as :func:`read_config` returns them; a key that is younger than the
-            record has its default.
-        ignored: further keys that do not matter.
+        planned: the planned config.
+        recorded: values by dotted key, as :func:`read_config` returns them; a key added to the config since then
+            has its default.
+        ignored: further keys that are not compared.
     """
-    wanted = dict(leaves(spelled_today(planned)))
-    if not wanted.keys() <= recorded.keys():
+    values = dict(leaves(spelled_today(planned)))
+    if not values.keys() <= recorded.keys():
         recorded = {**dict(leaves(spelled_today(get_config(planned.PLUGINS)))), **recorded}
     texts = []
-    for key in sorted({*wanted, *recorded} - UNRELATED - set(ignored)):
-        there, here = recorded.get(key, "absent"), wanted.get(key, "absent")
-        if there != here:
-            texts.append(f"{key} is {there!r}, planned {here!r}")
+    for key in sorted({*values, *recorded} - UNRELATED - set(ignored)):
+        before, now = recorded.get(key, "absent"), values.get(key, "absent")
+        if before != now:
+            texts.append(f"{key} is {before!r}, planned {now!r}")
     return texts
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Return the values of a ``config.yaml`` of any version by dotted key, in today's spelling.
+    """Return the values of a ``config.yaml`` by dotted key; keys of earlier versions are translated to today's.
 
     Raises:
-        TableError: it cannot be read.
+        TableError: the file cannot be read.
     """
     return dict(leaves(spelled_today(_read_yaml(path))))
 
 
 def hashes_of_file(path: Path) -> tuple[str, str]:
-    """Return the hashes that a run with this ``config.yaml`` may have written into its results.
+    """Return the hashes that a run with this ``config.yaml`` may have written into its ``results.json``.
 
-    First that of today, :func:`config_hash`; then that of the text, which runs of the first version wrote.
+    The first is :func:`config_hash`; the second that of the file's text, which runs of the first version wrote.
 
     Raises:
-        TableError: it cannot be read.
+        TableError: the file cannot be read.
     """
     text = _OUTPUT_DIR.sub("OUTPUT_DIR: ''", _read_text(path))
     return config_hash(_read_yaml(path)), hashlib.sha256(text.encode()).hexdigest()
 
 
 def identity(results: Path) -> str | None:
-    """Return what tells this file's run from any other; None if there is no file."""
+    """Return a hash of a results file, which identifies its run; None if there is no such file."""
     try:
         return hashlib.sha256(results.read_bytes()).hexdigest()[:16]
     except OSError:
@@ -296,15 +298,15 @@ def identity(results: Path) -> str | None:
 
 
 def write_note(folder: Path, note: Mapping[str, Any]) -> None:
-    """Write the runner's note into ``folder``."""
+    """Write ``stage.json`` into ``folder``."""
     write_text(folder / NOTE, json.dumps(dict(note), indent=2) + "\n")
 
 
 def read_note(folder: Path) -> dict[str, Any] | None:
-    """Return the runner's note in ``folder``, with today's names of experiments; None if the runner did not make it.
+    """Return ``stage.json`` of ``folder``, with today's names of experiments; None if no runner wrote it.
 
     Raises:
-        TableError: it cannot be read.
+        TableError: the file cannot be read.
     """
     if not (folder / NOTE).is_file():
         return None
@@ -322,20 +324,21 @@ def _current_key(key: str) -> str:
     return f"{current_experiment(experiment)}{slash}{rest}"
 
 
-def _mismatched_note(there: Mapping[str, Any] | None, note: Mapping[str, Any]) -> str:
-    if there is None:
+def _mismatched_note(recorded: Mapping[str, Any] | None, note: Mapping[str, Any]) -> str:
+    """Return how the recorded ``stage.json``, if there is any, differs from today's; empty if it does not."""
+    if recorded is None:
         return ""
-    if there.get("backend") != note["backend"]:
-        return _other_backend(there.get("backend"), note["backend"])
+    if recorded.get("backend") != note["backend"]:
+        return _other_backend(recorded.get("backend"), note["backend"])
     for name, source in note["inputs"].items():
-        # None: the input is gone, which does not change what was made from it.
-        if source is not None and there.get("inputs", {}).get(name) != source:
+        # None: the input was deleted, which does not make the run stale.
+        if source is not None and recorded.get("inputs", {}).get(name) != source:
             return f"it was made from another run of {name} than the one there is now"
     return ""
 
 
-def _other_backend(there: Any, here: Any) -> str:
-    return f"made on the {there} Detectron2, this is the {here} one"
+def _other_backend(recorded: Any, current: Any) -> str:
+    return f"made on the {recorded} Detectron2, this is the {current} one"
 
 
 def _read_text(path: Path) -> str:

@@ -1,7 +1,7 @@
-"""Runs the stages of a plan: each in a process of its own, what is done never twice.
+"""Runs the missing stages of a plan, each in a process of its own.
 
-A stage may be shared by rows, tables and other runners on the same folder: whoever holds its claim runs it,
-the others go on with what else there is and wait for it at the end.
+Several runners may share a folder, and with it stages: the one that holds a stage's lock runs it; the others go on
+with other stages and wait for it at the end.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from maskrcnn_repro.utils.lock import locked
 
 POLL_SECONDS = 0.2
 SHOWN_LINES = 12
-"""Of a failed child's console."""
+"""Last lines of a failed child's output that are shown."""
 
 
 class Watcher(Protocol):
-    """Is told what happens; see :class:`maskrcnn_repro.tables.runs.progress.Console`."""
+    """Receives the events of a runner; see :class:`maskrcnn_repro.tables.runs.progress.Console`."""
 
     def started(self, stage: Stage, console: Path) -> None:
-        """A child was started."""
+        """A stage's process was started; its output goes to the file ``console``."""
 
     def finished(self, stage: Stage, status: Status, seconds: float) -> None:
         """A stage is done; ``seconds`` is 0.0 if another runner did it."""
@@ -41,38 +41,42 @@ class Watcher(Protocol):
         """A stage failed, or cannot run because another one failed."""
 
     def waiting(self, stage: Stage, holder: str) -> None:
-        """Another process has the stage; told once."""
+        """Another process runs the stage; called once. ``holder`` is a sentence about that process."""
 
     def tick(self, running: Sequence[tuple[Stage, Child]], left: Sequence[Stage]) -> None:
-        """Time goes by; ``left`` has not been started."""
+        """Called every :data:`POLL_SECONDS`; the stages ``left`` have not been started."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A stage that did not get done."""
+    """A stage that failed or could not be started."""
 
     stage: Stage
     reason: str
     console: Path | None = None
+    """File with its output, if it was started."""
     lines: Sequence[str] = ()
+    """The last ones of that file."""
 
 
 @dataclass
-class _Work:
+class _Job:
+    """A running stage, with the lock that keeps it from other runners."""
+
     stage: Stage
     child: Child
-    claim: ExitStack
+    lock: ExitStack
 
 
 @dataclass
 class Runner:
-    """Runs stages, at most ``jobs`` at once.
+    """Runs the missing stages of a plan, at most ``jobs`` at the same time.
 
     Args:
-        plan: what is wanted.
-        watcher: is told what happens.
-        jobs: children side by side.
-        environments: variables for the child in each of the ``jobs`` places.
+        plan: the stages.
+        watcher: receives the events.
+        jobs: processes that run at the same time.
+        environments: environment variables for each of these processes.
     """
 
     plan: Plan
@@ -82,91 +86,95 @@ class Runner:
     failures: list[Failure] = field(default_factory=list)
     _done: set[str] = field(default_factory=set)
     _failed: set[str] = field(default_factory=set)
-    _told: set[str] = field(default_factory=set)
-    _places: dict[int, _Work] = field(default_factory=dict)
+    _reported: set[str] = field(default_factory=set)
+    _running: dict[int, _Job] = field(default_factory=dict)
 
     def run(self) -> list[Failure]:
-        """Run what is missing and return what failed.
+        """Run the missing stages and return those that failed.
 
         Raises:
-            TableError: a folder holds something else than what is planned; nothing has been started.
-            KeyboardInterrupt: after Ctrl-C or a request to end; all children have been stopped.
+            TableError: the folder of a stage holds another run; nothing has been started.
+            KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP; all children have been stopped.
         """
         left = self.plan.missing()
-        # What is not in the plan was seen to by who made it.
-        inside = {stage.key for stage in left}
-        self._done = {need.key for stage in left for need in stage.needs} - inside
-        with _ends_as_interrupts():
+        # Dependencies outside the plan count as done.
+        planned = {stage.key for stage in left}
+        self._done = {need.key for stage in left for need in stage.needs} - planned
+        with _interrupt_on_signals():
             try:
-                while left or self._places:
-                    left = self._start(self._drop_hopeless(left))
+                while left or self._running:
+                    left = self._start(self._fail_dependents(left))
                     time.sleep(POLL_SECONDS)
                     self._reap()
-                    self.watcher.tick([(w.stage, w.child) for w in self._places.values()], left)
+                    self.watcher.tick(
+                        [(job.stage, job.child) for job in self._running.values()], left
+                    )
             except BaseException:
-                stop_all([work.child for work in self._places.values()])
+                stop_all([job.child for job in self._running.values()])
                 raise
             finally:
-                for work in self._places.values():
-                    work.claim.close()
+                for job in self._running.values():
+                    job.lock.close()
         return self.failures
 
     def _start(self, left: list[Stage]) -> list[Stage]:
-        """Start what can start; return what could not."""
-        rest = []
+        """Start the stages that can start; return the others."""
+        waiting = []
         for stage in left:
             ready = all(need.key in self._done for need in stage.needs)
-            if len(self._places) >= self.jobs or not ready or not self._begin(stage):
-                rest.append(stage)
-        return [stage for stage in rest if stage.key not in self._done | self._failed]
+            if len(self._running) >= self.jobs or not ready or not self._begin(stage):
+                waiting.append(stage)
+        return [stage for stage in waiting if stage.key not in self._done | self._failed]
 
     def _begin(self, stage: Stage) -> bool:
-        """Start ``stage`` or see that it is done; False if another process has it."""
-        claim = ExitStack()
+        """Start ``stage``, or note that it is done or stale; return False if another process runs it."""
+        lock = ExitStack()
         try:
-            claim.enter_context(locked(stage.claim))
-            # A child may outlive a runner that was killed.
+            lock.enter_context(locked(stage.lock_folder))
+            # Processes lock their folder, too, and may outlive a runner that was killed.
             with locked(stage.folder):
                 pass
         except InUseError as error:
-            claim.close()
-            if stage.key not in self._told:
-                self._told.add(stage.key)
+            lock.close()
+            if stage.key not in self._reported:
+                self._reported.add(stage.key)
                 self.watcher.waiting(stage, str(error))
             return False
         status = stage.status()
         if status.state is State.DONE:
-            claim.close()
+            lock.close()
             self._finish(stage, status, 0.0)
             return True
-        if status.state is State.STALE and not stage.replaces:
-            claim.close()
+        if status.state is State.STALE and not stage.overwrites:
+            lock.close()
             self._fail(Failure(stage, describe_stale(stage, status)))
             return True
         stage.write_note()
-        place = next(i for i in range(self.jobs) if i not in self._places)
-        environment = self.environments[place] if self.environments else {}
+        slot = next(i for i in range(self.jobs) if i not in self._running)
+        environment = self.environments[slot] if self.environments else {}
         resume = status.state is State.INTERRUPTED
         child = Child(stage.command_line(resume=resume), stage.folder, environment)
-        self._places[place] = _Work(stage, child, claim)
+        self._running[slot] = _Job(stage, child, lock)
         self.watcher.started(stage, child.console)
         return True
 
     def _reap(self) -> None:
-        for place, work in list(self._places.items()):
-            code = work.child.poll()
+        for slot, job in list(self._running.items()):
+            code = job.child.poll()
             if code is None:
                 continue
-            del self._places[place]
-            status = work.stage.status()
-            work.claim.close()
+            del self._running[slot]
+            status = job.stage.status()
+            job.lock.close()
             if code == 0 and status.state is State.DONE:
-                self._finish(work.stage, status, work.child.seconds)
+                self._finish(job.stage, status, job.child.seconds)
                 continue
-            reason = _why(code) if code else f"ended, but is {status.state.value}: {status.note}"
-            self._fail(
-                Failure(work.stage, reason, work.child.console, work.child.tail(SHOWN_LINES))
+            reason = (
+                _describe_exit(code)
+                if code
+                else f"ended, but is {status.state.value}: {status.note}"
             )
+            self._fail(Failure(job.stage, reason, job.child.console, job.child.tail(SHOWN_LINES)))
 
     def _finish(self, stage: Stage, status: Status, seconds: float) -> None:
         if seconds:
@@ -179,16 +187,16 @@ class Runner:
         self.failures.append(failure)
         self.watcher.failed(failure)
 
-    def _drop_hopeless(self, left: list[Stage]) -> list[Stage]:
-        """Fail the stages whose inputs will never be; return the others."""
+    def _fail_dependents(self, left: list[Stage]) -> list[Stage]:
+        """Fail the stages that need a failed one; return the others."""
         for stage in left:
-            lost = [need.title for need in stage.needs if need.key in self._failed]
-            if lost:
-                self._fail(Failure(stage, f"needs {lost[0]}, which failed"))
+            failed = [need.title for need in stage.needs if need.key in self._failed]
+            if failed:
+                self._fail(Failure(stage, f"needs {failed[0]}, which failed"))
         return [stage for stage in left if stage.key not in self._failed]
 
 
-def _why(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code > 0:
         return f"exit status {code}"
     with contextlib.suppress(ValueError):
@@ -197,8 +205,8 @@ def _why(code: int) -> str:
 
 
 @contextlib.contextmanager
-def _ends_as_interrupts() -> Iterator[None]:
-    """Let a request to end (SIGTERM, a closed terminal) stop the children as Ctrl-C does."""
+def _interrupt_on_signals() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP (a closed terminal) too, so that the children are stopped."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -207,7 +215,7 @@ def _ends_as_interrupts() -> Iterator[None]:
     before = {
         number: signal.signal(number, interrupt)
         for number in numbers
-        # nohup ignores one of them on purpose.
+        # nohup ignores SIGHUP on purpose; a handler would undo that.
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:

@@ -1,7 +1,7 @@
-"""Stages: the steps of an experiment, each one process with a folder, a command and a state.
+"""Stages: the steps of an experiment, each with a config, a command, an output folder and a status.
 
-A stage trains, stores an RPN's proposals, or evaluates; its folder is ``output/LEVEL/EXPERIMENT/seedK`` or lies
-in it.
+A stage trains a model, stores an RPN's proposals, or evaluates. Its folder is ``output/LEVEL/EXPERIMENT/seedK`` or
+lies in it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,8 @@ from maskrcnn_repro.tables.runs.records import (
 from detectron2.config import CfgNode
 
 WEIGHTS = "model_final.pth"
-
-
 MASKRCNN = [sys.executable, "-m", "maskrcnn_cli"]
-"""``maskrcnn`` of this very copy, which need not be the one on ``PATH``."""
+"""The command ``maskrcnn`` of this copy of the package; the one on ``PATH`` may be another's."""
 _SCRIPT = CHECKOUT / "train_net.py"
 TRAIN_NET = [sys.executable, str(_SCRIPT)] if _SCRIPT.is_file() else [*MASKRCNN, "train"]
 STORE_PROPOSALS = [*MASKRCNN, "proposals"]
@@ -49,15 +47,15 @@ STORE_PROPOSALS = [*MASKRCNN, "proposals"]
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs of a plan have in common."""
+    """What all stages of a plan have in common: level, overrides, overlays, output folder and number of GPUs."""
 
     level: str
     overrides: tuple[str, ...] = ()
-    """``KEY VALUE`` pairs of a trial; its runs have folders of their own."""
+    """``KEY VALUE`` pairs, which make it a trial; its runs have a folder of their own."""
     root: Path = Path("output")
     num_gpus: int = 1
     overlays: tuple[Path, ...] = ()
-    """YAML files over the level's, below ``overrides``; runs made with them have folders of their own."""
+    """The user's YAML files, merged between the level's and ``overrides``; their runs have a folder of their own."""
 
     def __post_init__(self) -> None:
         look_up(dict.fromkeys(LEVELS), self.level, "Level")
@@ -65,7 +63,7 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """The level, then the names of overlays, then for trials a hash of what they override."""
+        """Name of the folder: the level, the names of overlays, and for a trial a hash of its overrides."""
         parts = [self.level, *(file.stem for file in self.overlays)]
         if self.overrides:
             digest = hashlib.sha256("\0".join(self.overrides).encode()).hexdigest()
@@ -74,20 +72,20 @@ class Setting:
 
     @property
     def folder(self) -> Path:
-        """Where all runs and reports go."""
+        """Folder of all runs and reports."""
         return self.root / self.label
 
     def experiment_folders(self, experiment: str) -> list[Path]:
-        """Return where the runs of an experiment lie: under its name, then under former ones."""
+        """Return the folders where runs of an experiment may lie: under its name, then under former ones."""
         return [self.folder / name for name in (experiment, *former_experiments(experiment))]
 
     def run_folder(self, experiment: str, seed: int) -> Path:
-        """OUTPUT_DIR of a training; a run that was made under a former name stays where it is."""
+        """Return the OUTPUT_DIR of a training: an existing folder, also under a former name, or a new one."""
         folders = [folder / f"seed{seed}" for folder in self.experiment_folders(experiment)]
         return next((folder for folder in folders if folder.is_dir()), folders[0])
 
     def seeds_there(self, experiment: str) -> list[int]:
-        """Return the seeds of which there are run folders of an experiment, in order."""
+        """Return the seeds for which an experiment has run folders, in increasing order."""
         paths = [path for f in self.experiment_folders(experiment) for path in f.glob("seed*")]
         names = {path.name.removeprefix("seed") for path in paths}
         return sorted(int(name) for name in names if name.isdecimal())
@@ -95,7 +93,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A training, or the storing of an RPN's proposals."""
+    """A training; subclasses are evaluations and the storing of proposals."""
 
     experiment: Experiment
     seed: int
@@ -109,22 +107,22 @@ class Stage:
 
     @property
     def title(self) -> str:
-        """For people: ``r50_c4 seed 1``."""
+        """Name in messages: ``r50_c4 seed 1``."""
         return f"{self.experiment.id} seed {self.seed}"
 
     @property
     def folder(self) -> Path:
-        """What it writes into."""
+        """Its OUTPUT_DIR."""
         return self.setting.run_folder(self.experiment.id, self.seed)
 
     @property
-    def claim(self) -> Path:
-        """Folder whose lock says that a runner has the stage."""
+    def lock_folder(self) -> Path:
+        """Folder that a runner locks while it runs the stage."""
         return self.setting.folder / ".claims" / self.key.replace("/", "-")
 
     @property
     def stored(self) -> StoreStage | None:
-        """The stage whose proposals it trains on."""
+        """The stage whose stored proposals it trains on, if any."""
         return next((need for need in self.needs if isinstance(need, StoreStage)), None)
 
     @property
@@ -133,8 +131,8 @@ class Stage:
         return self.folder / RESULTS
 
     @property
-    def replaces(self) -> bool:
-        """Whether it may be run over a folder that holds something else."""
+    def overwrites(self) -> bool:
+        """Whether it may overwrite what another run left in its folder."""
         return False
 
     @cached_property
@@ -154,10 +152,10 @@ class Stage:
 
     @cached_property
     def config(self) -> CfgNode:
-        """The config as a run resolves it at its start.
+        """The config that a run resolves at its start.
 
         Raises:
-            UserError: of the config or of the data.
+            UserError: the config or its data have a mistake.
         """
         cfg = self._configured(self.options)
         prepare_data(cfg)
@@ -170,17 +168,17 @@ class Stage:
 
     def arguments(self, *, resume: bool = False, eval_only: bool = False) -> list[str]:
         """Return the arguments of ``train_net.py``."""
-        words = ["--config-file", str(find_config(self.experiment.config))]
+        arguments = ["--config-file", str(find_config(self.experiment.config))]
         for overlay in self._overlays:
-            words += ["--overlay", str(overlay)]
+            arguments += ["--overlay", str(overlay)]
         if self.setting.num_gpus != 1:
-            words += ["--num-gpus", str(self.setting.num_gpus)]
-        words += ["--eval-only"] if eval_only else []
-        words += ["--resume"] if resume else []
-        return [*words, *self.options]
+            arguments += ["--num-gpus", str(self.setting.num_gpus)]
+        arguments += ["--eval-only"] if eval_only else []
+        arguments += ["--resume"] if resume else []
+        return [*arguments, *self.options]
 
     def note(self) -> dict[str, Any]:
-        """Return what :func:`write_note` keeps in the folder."""
+        """Return the contents of its ``stage.json``: what it is, and the hashes of its inputs."""
         return {
             "experiment": self.experiment.id,
             "seed": self.seed,
@@ -192,23 +190,23 @@ class Stage:
         }
 
     def write_note(self, **more: Any) -> None:
-        """Write the note: before the stage is run, and again, with what it took, after it."""
+        """Write ``stage.json``, with ``more`` entries; before the stage runs, and after it with its seconds."""
         write_note(self.folder, {**self.note(), **more})
 
     def identity(self) -> str | None:
-        """Return what tells this run from another of the same config; None if it is not done."""
+        """Return a hash of its results, which tells it from other runs of the same config; None if it is not done."""
         return identity(self.results)
 
     def status(self) -> Status:
-        """Look how far it is.
+        """Return its status, from the files in its folder.
 
         Raises:
-            UserError: of the config or of the data.
+            UserError: the config or its data have a mistake.
         """
         return training_status(self.folder, self.expected())
 
     def expected(self) -> Expected:
-        """Return what its folder should have been made with."""
+        """Return the run that its folder should hold."""
         keys = {f"DATASETS.PROPOSAL_FILES_{split}" for split in ("TRAIN", "TEST") if self.stored}
         if any(not isinstance(need, StoreStage) for need in self.needs):
             keys.add("MODEL.WEIGHTS")
@@ -225,10 +223,10 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationStage(Stage):
-    """Another evaluation of the model of the training among its needs.
+    """An evaluation of the model that the training among its needs made.
 
     Attributes:
-        since: older results do not count (ISO 8601, UTC).
+        since: results written before this time do not count (ISO 8601, UTC).
     """
 
     since: str = ""
@@ -239,8 +237,8 @@ class EvaluationStage(Stage):
         return self.folder / "inference" / RESULTS
 
     @property
-    def replaces(self) -> bool:
-        """An evaluation is soon made again."""
+    def overwrites(self) -> bool:
+        """Evaluations are cheap, so stale ones are overwritten."""
         return True
 
     def command_line(self, *, resume: bool = False) -> list[str]:
@@ -248,17 +246,17 @@ class EvaluationStage(Stage):
         return [*TRAIN_NET, *self.arguments(eval_only=True)]
 
     def status(self) -> Status:
-        """Look how far it is."""
+        """Return its status: done, stale or missing; an evaluation is never interrupted."""
         return evaluation_status(self.folder, replace(self.expected(), since=self.since))
 
 
 @dataclass(frozen=True, eq=False)
 class RepeatedEvaluation(EvaluationStage):
-    """The evaluation of a finished training once more, in the training's folder."""
+    """A repeated evaluation of a finished training, in the training's folder."""
 
     @classmethod
     def of(cls, trained: Stage, since: str) -> RepeatedEvaluation:
-        """Return the repetition for a training, or for an evaluation of one."""
+        """Return the repetition of a training's last evaluation, or of a stage that only evaluates."""
         return cls(trained.experiment, trained.seed, trained.setting, trained.needs, since)
 
     @property
@@ -267,17 +265,18 @@ class RepeatedEvaluation(EvaluationStage):
         return f"{super().key}/again"
 
     def command_line(self, *, resume: bool = False) -> list[str]:
-        """Return program and arguments: the last checkpoint of the folder, or the weights evaluated."""
-        own = not self.experiment.evaluates
-        return [*TRAIN_NET, *self.arguments(eval_only=True, resume=own)]
+        """Return program and arguments; ``resume`` is ignored."""
+        # A training resumes, to load the last checkpoint of its folder; an evaluation is given MODEL.WEIGHTS.
+        trained = not self.experiment.evaluates
+        return [*TRAIN_NET, *self.arguments(eval_only=True, resume=trained)]
 
     def write_note(self, **more: Any) -> None:
-        """Leave the training's note as it is."""
+        """Do nothing: the folder's ``stage.json`` is the training's."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoreStage(Stage):
-    """Storing the proposals of the RPN that is its one need."""
+    """The storing of an RPN's proposals; the RPN's training is its only need."""
 
     @property
     def key(self) -> str:
@@ -286,55 +285,54 @@ class StoreStage(Stage):
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Name in messages: ``rpn_r50_c4 proposals``."""
         return f"{self.experiment.id} proposals"
 
     @property
     def folder(self) -> Path:
-        """Holds one store for each data set."""
+        """Folder with a proposal store for each data set."""
         return super().folder / "proposals"
 
     @cached_property
     def options(self) -> list[str]:
         """``KEY VALUE`` pairs of the command line."""
         rpn = self.needs[0]
-        weights = ["MODEL.WEIGHTS", str(rpn.folder / WEIGHTS)]
-        return [*rpn.options, *weights]
+        return [*rpn.options, "MODEL.WEIGHTS", str(rpn.folder / WEIGHTS)]
 
     @cached_property
     def config(self) -> CfgNode:
-        """The RPN's config."""
+        """The config of the RPN's training."""
         return self.needs[0].config
 
     def store(self, dataset: str) -> Path:
-        """Return where the proposals for a data set lie."""
+        """Return the proposal store of a data set."""
         return self.folder / f"{dataset}.proposals"
 
     def command_line(self, *, resume: bool = False) -> list[str]:
-        """Return program and arguments; finished stores are skipped by the program."""
+        """Return program and arguments; ``resume`` is ignored, since the program skips finished stores."""
         return [*STORE_PROPOSALS, *self.arguments()]
 
     def identity(self) -> str | None:
-        """Return the RPN's: its proposals follow from it."""
+        """Return that of the RPN's training, which determines its proposals."""
         return self.needs[0].identity()
 
     def status(self) -> Status:
-        """Look how far it is."""
+        """Return its status, from the stores in its folder."""
         names = [*self.config.DATASETS.TRAIN, *self.config.DATASETS.TEST]
         return stores_status(self.folder, [self.store(name) for name in names], self.note())
 
 
-def shown(words: Sequence[str]) -> str:
-    """Return a command as a person types it: paths below the current folder are relative."""
+def shell_command(words: Sequence[str]) -> str:
+    """Return a command line to be typed in a shell, with paths relative to the current folder."""
     here = os.getcwd() + os.sep
     if list(words[: len(MASKRCNN)]) == MASKRCNN:
         words = ["maskrcnn", *words[len(MASKRCNN) :]]
     elif words[0] == sys.executable:
         words = ["python", *words[1:]]
-    return " ".join(_quoted(word.removeprefix(here)) for word in words)
+    return " ".join(_quote(word.removeprefix(here)) for word in words)
 
 
-def _quoted(word: str) -> str:
-    # Tuples of names hold single quotes, which shlex would take apart.
+def _quote(word: str) -> str:
+    # Tuples of names hold single quotes, which shlex.quote would make hard to read.
     plain = "'" in word and not set(word) & set('"$`\\!')
     return f'"{word}"' if plain else shlex.quote(word)

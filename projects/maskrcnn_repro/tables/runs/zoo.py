@@ -1,8 +1,8 @@
-"""Detectron2's published weights beside ours in Table 2a, each under the config it was trained with.
+"""Evaluation of Detectron2's published weights, for a column of Table 2a, each under the config it was trained with.
 
-Their C4 head reads 14x14 RoI features at stride 2 and fits the paper's head tensor by tensor: under the
-paper's config the numbers would be wrong without a sign. So they have configs, folders and a column of
-their own.
+Detectron2's C4 head pools 14x14 RoI features and has stride 2, but its tensors have the shapes of the paper's head:
+under the paper's config its weights would load and give wrong numbers without an error. So these evaluations have
+configs, folders and a column of their own.
 """
 
 from __future__ import annotations
@@ -28,38 +28,38 @@ CONFIGS = {
     "r101_fpn": "detectron2/r101_fpn.yaml",
     "x101_fpn": "detectron2/x101_fpn.yaml",
 }
-"""Experiment to the config of Detectron2's model of that backbone; it names the published file."""
+"""Experiment to the config of Detectron2's model of that backbone, which sets the published ``MODEL.WEIGHTS``."""
 
 
 @dataclass(frozen=True, eq=False)
 class ZooStage(EvaluationStage):
-    """The evaluation of a model of Detectron2's."""
+    """The evaluation of one of Detectron2's published models."""
 
     def expected(self) -> Expected:
-        """Return what its folder should have been made with; weights may be any."""
+        """Return the run that its folder should hold; its ``MODEL.WEIGHTS`` may be any."""
         return Expected(self.config, self.note(), frozenset({"MODEL.WEIGHTS"}), iterations=None)
 
 
 def zoo_stage(experiment: str, setting: Setting, weights: str = "", since: str = "") -> ZooStage:
     """Return the stage that evaluates ``weights``, by default the published ones."""
-    own = Experiment(
+    zoo_experiment = Experiment(
         id=f"detectron2/{experiment}",
         config=CONFIGS[experiment],
         family="detectron2",
         overrides=("MODEL.WEIGHTS", weights) if weights else (),
     )
-    return ZooStage(own, seed=1, setting=setting, since=since)
+    return ZooStage(zoo_experiment, seed=1, setting=setting, since=since)
 
 
 def zoo_stages(
-    given: Sequence[str], rows: Sequence[Row], setting: Setting, since: str
+    arguments: Sequence[str], rows: Sequence[Row], setting: Setting, since: str
 ) -> list[ZooStage]:
-    """Return the stages of ``--weights``.
+    """Return the evaluations that ``--weights`` asks for.
 
     Args:
-        given: ``ROW=PATH`` each, a path or address; ``ROW`` alone means the published file. A row is named
-            by its id or its experiment.
-        rows: of Table 2a.
+        arguments: each ``ROW=PATH``, with a path or URL, or ``ROW`` for the published file; ``ROW`` is the id of
+            a row or of its experiment.
+        rows: rows of Table 2a.
         setting: level, overrides, folder.
         since: see :class:`EvaluationStage`.
 
@@ -67,19 +67,19 @@ def zoo_stages(
         TableError: the row does not exist, or the level has other data.
         CheckpointError: the file does not exist.
     """
-    if given and setting.level != LEVEL:
+    if arguments and setting.level != LEVEL:
         raise TableError(
-            f"--weights {given[0]}: Detectron2's weights are COCO's; give --level {LEVEL}, not "
+            f"--weights {arguments[0]}: Detectron2's weights are COCO's; give --level {LEVEL}, not "
             f"{setting.level}."
         )
-    return [_parse(word, rows, setting, since) for word in given]
+    return [_parse(argument, rows, setting, since) for argument in arguments]
 
 
 def zoo_record(row: Row, setting: Setting) -> Record | None:
-    """Return the last evaluation of Detectron2's weights for a row of Table 2a, if there is one.
+    """Return the record of the last evaluation of Detectron2's weights for a row of Table 2a; None without one.
 
     Raises:
-        TableError: there is something else in its folder.
+        TableError: its folder holds another run.
     """
     if row.experiment not in CONFIGS or not row.id.startswith(f"T{TABLE}."):
         return None
@@ -92,16 +92,16 @@ def zoo_record(row: Row, setting: Setting) -> Record | None:
     return status.record
 
 
-def _parse(word: str, rows: Sequence[Row], setting: Setting, since: str) -> ZooStage:
-    name, _, weights = word.partition("=")
-    named = {row.id: row.experiment for row in rows} | {r.experiment: r.experiment for r in rows}
-    experiment = named.get(current_experiment(name))
+def _parse(argument: str, rows: Sequence[Row], setting: Setting, since: str) -> ZooStage:
+    name, _, weights = argument.partition("=")
+    by_name = {key: row.experiment for row in rows for key in (row.id, row.experiment)}
+    experiment = by_name.get(current_experiment(name))
     if experiment not in CONFIGS:
-        known = [row.id for row in rows if row.experiment in CONFIGS]
+        ids = [row.id for row in rows if row.experiment in CONFIGS]
         raise TableError(
-            f"--weights {word}: {missing([*known, *CONFIGS], name, 'Row')} Rows of Table {TABLE}: "
-            f"{', '.join(known)}."
+            f"--weights {argument}: {missing([*ids, *CONFIGS], name, 'Row')} Rows of Table {TABLE}: "
+            f"{', '.join(ids)}."
         )
     if weights and "://" not in weights and not Path(weights).is_file():
-        raise CheckpointError(f"--weights {word}: the file {weights!r} does not exist.")
+        raise CheckpointError(f"--weights {argument}: the file {weights!r} does not exist.")
     return zoo_stage(experiment, setting, weights, since)

@@ -1,7 +1,4 @@
-"""A few tiny images in COCO format, with any number of classes, and stored proposals for them.
-
-They let a full-size model train for seconds, from files, by the same loaders as COCO.
-"""
+"""A tiny generated data set in COCO format, with stored proposals, for training a full-size model for seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 SIDE = 96
-"""Height and width of an image, pixels."""
+"""Height and width of an image, in pixels."""
 IMAGES = 4
 OBJECTS = 3
 """Per image."""
@@ -24,18 +21,18 @@ PROPOSALS = 12
 """Per image."""
 
 
-def write_trial_data(
+def write_tiny_data(
     folder: Path, classes: int, keypoints: Sequence[str]
 ) -> tuple[Path, Path, Path]:
     """Write images, annotations and proposals.
 
     Args:
-        folder: gets ``instances.json``, ``images/`` and ``trial.proposals/``.
-        classes: number of categories; the objects have the first ones.
+        folder: gets ``instances.json``, ``images/`` and ``tiny.proposals/``.
+        classes: number of categories; the objects are of the first ones.
         keypoints: names of the keypoints of every object; may be empty.
 
     Returns:
-        The JSON, the folder of the images, the store.
+        Paths of the JSON, of the folder of images and of the proposal store.
     """
     random = np.random.default_rng(0)
     pictures = folder / "images"
@@ -44,13 +41,15 @@ def write_trial_data(
         {"id": number, "name": f"class {number}"} for number in range(1, classes + 1)
     ]
     if keypoints:
-        categories = [one | {"keypoints": list(keypoints), "skeleton": []} for one in categories]
+        categories = [
+            category | {"keypoints": list(keypoints), "skeleton": []} for category in categories
+        ]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    store = StoreWriter(folder / "trial.proposals")
+    store = StoreWriter(folder / "tiny.proposals")
     for image in range(1, IMAGES + 1):
         pixels = random.integers(0, 60, (SIDE, SIDE, 3), dtype=np.uint8)
-        boxes = _boxes(random, OBJECTS)
+        boxes = _draw_boxes(random, OBJECTS)
         for number, box in enumerate(boxes):
             category = number % classes + 1
             x, y, width, height = box
@@ -60,18 +59,19 @@ def write_trial_data(
             )
         Image.fromarray(pixels).save(pictures / f"{image}.png")
         images.append({"id": image, "file_name": f"{image}.png", "height": SIDE, "width": SIDE})
-        found = np.concatenate([boxes, _boxes(random, PROPOSALS - OBJECTS)]).astype(np.float32)
-        found[:, 2:] += found[:, :2]
-        store.add(image, found, np.linspace(3, -3, PROPOSALS))
-    store.finish(dataset=None, images_sha256=None, origin={"made_by": "trial data"})
+        proposals = np.concatenate([boxes, _draw_boxes(random, PROPOSALS - OBJECTS)])
+        proposals = proposals.astype(np.float32)
+        proposals[:, 2:] += proposals[:, :2]
+        store.add(image, proposals, np.linspace(3, -3, PROPOSALS))
+    store.finish(dataset=None, images_sha256=None, origin={"made_by": "tiny data"})
     json_file = folder / "instances.json"
     tree = {"images": images, "annotations": annotations, "categories": categories}
     json_file.write_text(json.dumps(tree), encoding="utf-8")
     return json_file, pictures, store.path
 
 
-def _boxes(random: np.random.Generator, number: int) -> np.ndarray:
-    """Return (number, 4) boxes inside the image: x, y, width, height, whole pixels."""
+def _draw_boxes(random: np.random.Generator, number: int) -> np.ndarray:
+    """Return (number, 4) integer boxes inside the image: x, y, width, height in pixels."""
     sizes = random.integers(24, SIDE // 2, (number, 2))
     corners = random.integers(0, SIDE - sizes)
     return np.concatenate([corners, sizes], axis=1)
@@ -81,7 +81,7 @@ def _annotation(
     number: int, image: int, category: int, box: np.ndarray, keypoints: int
 ) -> dict[str, Any]:
     x, y, width, height = box.tolist()
-    # On the box's diagonal; 2: visible.
+    # On the box's diagonal, each with COCO's visibility flag 2, visible.
     steps = [(i + 1) / (keypoints + 1) for i in range(keypoints)]
     points = [value for step in steps for value in (x + step * width, y + step * height, 2)]
     return {

@@ -1,4 +1,4 @@
-"""Two training steps of an experiment at full size, on tiny images: does all of it fit together?"""
+"""A smoke test of an experiment: two training steps of its full-size model, on tiny images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from maskrcnn_repro.data import keypoint_names
 from maskrcnn_repro.data.loader import build_train_loader
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.resolve import resolve_config
-from maskrcnn_repro.tables.models.trial_data import SIDE, write_trial_data
+from maskrcnn_repro.tables.models.tiny_data import SIDE, write_tiny_data
 from maskrcnn_repro.tables.paper.experiments import Experiment, experiment_config
 
 import torch
@@ -23,22 +23,22 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 ITERATIONS = 2
-DATASET = "two_step_trial"
+DATASET = "short_training"
 GAIN = 0.25
-"""Of frozen batch norms."""
+"""Weight of frozen batch norms; it keeps the sum over all residual blocks near unit variance."""
 
 
 def train_briefly(experiment: Experiment, device: str = "cpu") -> list[dict[str, float]]:
-    """Train an experiment for two iterations of two images, and return the losses of each.
+    """Train an experiment for two iterations of two images; return the losses of each, by name.
 
-    Its config is used as it is, but for data, image size, number of images and weights: those of ImageNet
-    are not fetched. Nothing is left on the disk.
+    Data, image size, batch size and the initial weights (random, so that nothing is downloaded) replace those of
+    its config. All files are temporary.
 
     Raises:
         FloatingPointError: a loss is not finite.
     """
     with tempfile.TemporaryDirectory() as folder:
-        cfg = resolve_config(_on_tiny_images(experiment, Path(folder), device), training=True)
+        cfg = resolve_config(_tiny_config(experiment, Path(folder), device), training=True)
         try:
             return _train(cfg)
         finally:
@@ -46,10 +46,10 @@ def train_briefly(experiment: Experiment, device: str = "cpu") -> list[dict[str,
             MetadataCatalog.remove(DATASET)
 
 
-def _on_tiny_images(experiment: Experiment, folder: Path, device: str) -> CfgNode:
+def _tiny_config(experiment: Experiment, folder: Path, device: str) -> CfgNode:
     cfg = experiment_config(experiment)
     cfg.defrost()
-    json_file, images, store = write_trial_data(
+    json_file, images, store = write_tiny_data(
         folder, cfg.MODEL.ROI_HEADS.NUM_CLASSES, keypoint_names(cfg.DATASETS.TRAIN[0])
     )
     cfg.DATASETS.CUSTOM = ((DATASET, str(json_file), str(images)),)
@@ -69,15 +69,15 @@ def _train(cfg: CfgNode) -> list[dict[str, float]]:
     torch.manual_seed(0)
     model = build_model(cfg)
     optimizer = build_optimizer(cfg, model)
-    # Its warm-up sets the rate of the first steps.
+    # Unused, but building it sets the optimizer's learning rate to the start of the warm-up.
     build_lr_scheduler(cfg, optimizer)
     batches = itertools.islice(iter(build_train_loader(cfg)), 1 + ITERATIONS)
     with EventStorage():
-        _settle_norms(model, next(batches))
-        return [_step(model, optimizer, batch) for batch in batches]
+        _fit_norms(model, next(batches))
+        return [_train_step(model, optimizer, batch) for batch in batches]
 
 
-def _step(
+def _train_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, batch: list[dict[str, object]]
 ) -> dict[str, float]:
     losses = model(batch)
@@ -90,11 +90,10 @@ def _step(
     return values
 
 
-def _settle_norms(model: nn.Module, batch: list[dict[str, object]]) -> None:
-    """Give frozen batch norms the statistics of a batch, as ImageNet's weights would bring them.
+def _fit_norms(model: nn.Module, batch: list[dict[str, object]]) -> None:
+    """Set frozen batch norms to the statistics of a batch, in place of those that come with ImageNet weights.
 
-    Without them each of 50 blocks doubles the variance of its input. The small gain keeps the sum of all
-    blocks near one, too.
+    With random weights and identity norms, each of 50 blocks would double the variance of its input.
     """
 
     def measure(norm: FrozenBatchNorm2d, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -103,7 +102,7 @@ def _settle_norms(model: nn.Module, batch: list[dict[str, object]]) -> None:
         norm.running_var.copy_(variance)
         norm.weight.fill_(GAIN)
 
-    norms = [one for one in model.modules() if isinstance(one, FrozenBatchNorm2d)]
+    norms = [module for module in model.modules() if isinstance(module, FrozenBatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
     with torch.no_grad():
         model(batch)
