@@ -11,7 +11,7 @@ from pathlib import Path
 from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables.paper.experiments import experiments
 from maskrcnn_repro.tables.paper.numbers import find_table, metrics
-from maskrcnn_repro.tables.report.gather import Found
+from maskrcnn_repro.tables.report.gather import Gathered
 from maskrcnn_repro.tables.report.kept import json_text, read_json, read_report
 from maskrcnn_repro.tables.report.model import to_json
 from maskrcnn_repro.tables.report.report import report
@@ -51,7 +51,7 @@ def kept_report(name):
         stored.level.partition("-")[0], stored.overrides, overlays=tuple(map(Path, stored.overlays))
     )
     records = _records(kept, [run.results for run in stored.origin])
-    numbers = report(find_table(stored.table), setting, experiments(), metrics(), found=records)
+    numbers = report(find_table(stored.table), setting, experiments(), metrics(), gathered=records)
     pairs = zip(numbers.rows, stored.rows, strict=True)
     origin = [
         replace(run, record=read_json(kept / run.results)["record"]) for run in numbers.origin
@@ -66,7 +66,7 @@ def kept_report(name):
 
 
 def _records(kept, names):
-    gathered = Found()
+    gathered = Gathered()
     for name in names:
         record = replace(read_record(kept / name), path=Path(name))
         experiment = current_experiment(Path(name).parent.as_posix())

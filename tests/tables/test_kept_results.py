@@ -7,7 +7,13 @@ import shutil
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.report.kept import Kept, json_text, kept_report, read_json, read_report
+from maskrcnn_repro.tables.report.kept import (
+    KeptReports,
+    json_text,
+    kept_report,
+    read_json,
+    read_report,
+)
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
 from maskrcnn_repro.tables.report.statistics import METHOD
 from maskrcnn_repro.tables.report.text import as_markdown
@@ -52,7 +58,7 @@ def test_claims_are_those_of_the_tables(folder):
     if not (folder / "claims.json").is_file():
         return
     claims = [from_json(Verdict, tree) for tree in read_json(folder / "claims.json")["claims"]]
-    tables = Kept(folder).tables.values()
+    tables = KeptReports(folder).tables.values()
     assert sorted(claims, key=str) == sorted((v for one in tables for v in one.claims), key=str)
 
 

@@ -26,7 +26,7 @@ from maskrcnn_repro.tables.paper.selection import Selection, select
 from maskrcnn_repro.tables.report.kept import kept_report, save_reports, write_report
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
 from maskrcnn_repro.tables.report.readme import BEGIN, update_readme
-from maskrcnn_repro.tables.report.report import Known, reports
+from maskrcnn_repro.tables.report.report import PaperData, reports
 from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.report.text import as_text, claim_lines, explained, judged_on, tally
 from maskrcnn_repro.tables.runs.overlays import check_keys
@@ -65,7 +65,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     if args.weights and (not args.eval_only or TABLE not in names):
         raise ConfigError(f"--weights needs table {TABLE} and --eval-only.")
     failures: list[Failure] = []
-    paper = Known(tables(), metrics(), experiments(), claims())
+    paper = PaperData(tables(), metrics(), experiments(), claims())
     for selection in selected:
         compared = [paper.experiments[name] for name in selection.experiments()]
         compared = [item for item in compared if not not_at_level(item, setting.level)]
@@ -216,7 +216,7 @@ def _run(planned: Plan, args: argparse.Namespace, setting: Setting) -> list[Fail
         console.close()
 
 
-def _print_reports(views: Sequence[_View], setting: Setting, paper: Known) -> int:
+def _print_reports(views: Sequence[_View], setting: Setting, paper: PaperData) -> int:
     """Print tables and claims and write the tables' files; return how many could not be written."""
     unwritten = 0
     for view in views:
@@ -271,7 +271,7 @@ def _page(views: Sequence[_View], path: Path) -> int:
     return 0
 
 
-def _save(measured: Sequence[Report], setting: Setting, paper: Known, folder: Path) -> None:
+def _save(measured: Sequence[Report], setting: Setting, paper: PaperData, folder: Path) -> None:
     """Write reports and their records into ``folder``, and update the results in the README beside it."""
     print(f"Kept: {save_reports(measured, setting, paper, folder)}", flush=True)
     readme = folder.resolve().parent / "README.md"

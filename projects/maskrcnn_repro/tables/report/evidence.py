@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from maskrcnn_repro.tables.paper.numbers import Metric, Row
-from maskrcnn_repro.tables.report.gather import Found, value_of
+from maskrcnn_repro.tables.report.gather import Gathered, value_of
 from maskrcnn_repro.tables.report.model import Interval
 from maskrcnn_repro.tables.report.resampled import Resampled, Resampler, dataset_of
 from maskrcnn_repro.tables.report.statistics import interval
@@ -52,27 +52,27 @@ class Evidence:
     """The records that rows are compared by.
 
     Attributes:
-        found: records by experiment and seed.
+        gathered: records by experiment and seed.
         columns: all metrics by name.
         resampler: draws images again; without it there are no intervals.
     """
 
-    found: Found
+    gathered: Gathered
     columns: Mapping[str, Metric]
     resampler: Resampler | None = None
 
-    def prepare(self, wanted: Iterable[tuple[Row, str]]) -> None:
+    def prepare(self, pairs: Iterable[tuple[Row, str]]) -> None:
         """Draw again the images of all records of some rows, each with the name of a metric."""
         if self.resampler:
             self.resampler.prepare(
                 (record, self.columns[metric])
-                for row, metric in wanted
+                for row, metric in pairs
                 for record in self.records(row).values()
             )
 
     def records(self, row: Row) -> Mapping[int, Record]:
         """Return the records of a row by seed."""
-        return self.found.records.get(row.experiment or "", {})
+        return self.gathered.records.get(row.experiment or "", {})
 
     def values(
         self, rows: Sequence[Row], metrics: Sequence[str], formula: Formula
@@ -134,7 +134,7 @@ class Evidence:
     def _paired(self, rows: Sequence[Row]) -> bool:
         """Tell whether all records of rows were measured on the same images."""
         records = [record for row in rows for record in self.records(row).values()]
-        return len({(dataset_of(one), one.data.get(dataset_of(one))) for one in records}) == 1
+        return len({(dataset_of(r), r.data.get(dataset_of(r))) for r in records}) == 1
 
     def _arrays(self, cells: Mapping[tuple[str, str], Resampled]) -> dict[tuple[str, str], Any]:
         return {

@@ -17,7 +17,7 @@ from maskrcnn_repro.utils.provenance import data_origin
 
 
 @dataclass
-class Found:
+class Gathered:
     """Records of some experiments, by experiment and seed, and what was refused."""
 
     records: dict[str, dict[int, Record]] = field(default_factory=dict)
@@ -33,30 +33,30 @@ class Found:
 
 
 def gather(
-    wanted: Iterable[str],
+    names: Iterable[str],
     setting: Setting,
-    known: Mapping[str, Experiment],
+    experiments: Mapping[str, Experiment],
     seeds: int | None = None,
-) -> Found:
+) -> Gathered:
     """Read the records of experiments, of all seeds or of seeds 1 to ``seeds``.
 
     All that are returned are of the recipe, backend and level asked for, of one version of each data set, and
     made from the same runs of earlier stages.
     """
-    found = Found()
-    for name in wanted:
+    gathered = Gathered()
+    for name in names:
         for seed in setting.seeds_there(name):
             if seeds is None or seed <= seeds:
-                stage = plan([name], [seed], setting, known).stages[-1]
+                stage = plan([name], [seed], setting, experiments).stages[-1]
                 try:
-                    _read(stage, found)
+                    _read(stage, gathered)
                 except (
                     UserError
                 ) as error:  # of its config or data; the others are read all the same
-                    found.refuse(name, stage.folder, str(error))
-    _refuse_other_data(found)
-    _refuse_other_inputs(found)
-    return found
+                    gathered.refuse(name, stage.folder, str(error))
+    _refuse_other_data(gathered)
+    _refuse_other_inputs(gathered)
+    return gathered
 
 
 def value_of(record: Record, metric: Metric) -> float | None:
@@ -65,20 +65,20 @@ def value_of(record: Record, metric: Metric) -> float | None:
     return tasks.get(metric.task, {}).get(metric.key)
 
 
-def _read(stage: Stage, found: Found) -> None:
+def _read(stage: Stage, gathered: Gathered) -> None:
     name, seed = stage.experiment.id, stage.seed
     status = stage.status()
     if status.state is State.STALE or (status.state is State.MISSING and status.note):
-        found.refuse(name, stage.folder, status.note)
+        gathered.refuse(name, stage.folder, status.note)
     elif status.state is State.INTERRUPTED:
-        found.unfinished.setdefault(name, []).append(f"seed {seed} {status.note}")
+        gathered.unfinished.setdefault(name, []).append(f"seed {seed} {status.note}")
     elif status.record is not None:
         record = newest_record(stage.folder, status.record, stage.expected())
-        found.records.setdefault(name, {})[seed] = record
-        found.inputs[record.path] = (read_note(stage.folder) or {}).get("inputs", {})
+        gathered.records.setdefault(name, {})[seed] = record
+        gathered.inputs[record.path] = (read_note(stage.folder) or {}).get("inputs", {})
 
 
-def _refuse_other_data(found: Found) -> None:
+def _refuse_other_data(gathered: Gathered) -> None:
     """Drop records of another version of a data set than the one that is there, or that most have."""
 
     def why(name: str, there: str | None, right: str | None) -> str:
@@ -88,38 +88,38 @@ def _refuse_other_data(found: Found) -> None:
         )
 
     _refuse_others(
-        found, lambda record: record.data, why, right=lambda name: data_origin(name)["sha256"]
+        gathered, lambda record: record.data, why, right=lambda name: data_origin(name)["sha256"]
     )
 
 
-def _refuse_other_inputs(found: Found) -> None:
+def _refuse_other_inputs(gathered: Gathered) -> None:
     """Drop records made from another run than most: without the run itself nothing else tells."""
     _refuse_others(
-        found,
-        lambda record: {k: v for k, v in found.inputs.get(record.path, {}).items() if v},
+        gathered,
+        lambda record: {k: v for k, v in gathered.inputs.get(record.path, {}).items() if v},
         lambda name, there, right: f"made from another run of {name} than most",
     )
 
 
 def _refuse_others(
-    found: Found,
+    gathered: Gathered,
     versions_of: Callable[[Record], Mapping[str, str | None]],
     why: Callable[[str, str | None, str | None], str],
     right: Callable[[str], str | None] = lambda name: None,
 ) -> None:
     versions: dict[str, Counter[str | None]] = {}
-    for records in found.records.values():
+    for records in gathered.records.values():
         for record in records.values():
             for name, version in versions_of(record).items():
                 versions.setdefault(name, Counter())[version] += 1
     for name, counts in versions.items():
-        wanted = right(name) or counts.most_common(1)[0][0]
-        for experiment, records in found.records.items():
+        expected = right(name) or counts.most_common(1)[0][0]
+        for experiment, records in gathered.records.items():
             for seed, record in list(records.items()):
-                there = versions_of(record).get(name, wanted)
-                if there != wanted:
+                there = versions_of(record).get(name, expected)
+                if there != expected:
                     del records[seed]
-                    found.refuse(experiment, record.path.parent, why(name, there, wanted))
+                    gathered.refuse(experiment, record.path.parent, why(name, there, expected))
 
 
 def short_digest(digest: str | None) -> str:

@@ -22,7 +22,7 @@ from maskrcnn_repro.errors import OutputError, TableError
 from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.model import Report, from_json, to_json, verdicts_in
-from maskrcnn_repro.tables.report.report import Known, table_columns
+from maskrcnn_repro.tables.report.report import PaperData, table_columns
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import State, identity, read_note
@@ -36,7 +36,7 @@ _ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:[\w.@%+~-]+/)*([\w.@%+~-]+)")
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptReports:
     """What is kept of one level on one backend.
 
     Attributes:
@@ -106,7 +106,7 @@ def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | 
     """
     others = sorted(path for path in (results / level).glob("*") if path.name != BACKEND.name)
     for folder in (results / level / BACKEND.name, *others):
-        report = Kept(folder).shown(table)
+        report = KeptReports(folder).shown(table)
         if report:
             return report, folder
     return None
@@ -183,7 +183,9 @@ def write_report(report: Report, folder: Path) -> str:
     return ", ".join(map(str, files))
 
 
-def save_reports(reports: Sequence[Report], setting: Setting, known: Known, place: Path) -> Path:
+def save_reports(
+    reports: Sequence[Report], setting: Setting, paper: PaperData, place: Path
+) -> Path:
     """Save the records of reports, the tables and their claims; a table with neither is left out.
 
     What an earlier report saved of the same experiments is replaced: other seeds of them go.
@@ -191,7 +193,7 @@ def save_reports(reports: Sequence[Report], setting: Setting, known: Known, plac
     Args:
         reports: the reports, whole.
         setting: that they were made with.
-        known: all experiments and claims.
+        paper: all experiments and claims.
         place: the folder ``results``.
 
     Returns:
@@ -206,7 +208,7 @@ def save_reports(reports: Sequence[Report], setting: Setting, known: Known, plac
     for report in reports:
         if not report.origin and not report.claims:
             continue
-        _add_records(report, setting, known, saved)
+        _add_records(report, setting, paper, saved)
         origin = [
             replace(run, results=_name(path, setting).as_posix(), record=identity(path))
             for run in report.origin
@@ -222,7 +224,7 @@ def save_reports(reports: Sequence[Report], setting: Setting, known: Known, plac
         for file in (folder / experiment).glob("seed*.json"):
             if file.relative_to(folder) not in saved:
                 file.unlink()
-    claims = verdicts_in(Kept(folder).tables.values(), known.claims)
+    claims = verdicts_in(KeptReports(folder).tables.values(), paper.claims)
     write(folder / CLAIMS, json_text({"claims": to_json(claims)}))
     return folder
 
@@ -243,23 +245,25 @@ def scrubbed(value: Any, root: str) -> Any:
     return _ABSOLUTE.sub(r"\1", value.replace(f"{root}/", ""))
 
 
-def _add_records(report: Report, setting: Setting, known: Known, saved: dict[Path, str]) -> None:
+def _add_records(
+    report: Report, setting: Setting, paper: PaperData, saved: dict[Path, str]
+) -> None:
     """Add each record of a table, and those of the trainings that it was made from."""
     for path in (Path(run.results) for run in report.origin):
         name = _name(path, setting)
-        saved[name] = _record_text(path, setting, known)
-        for stage in _earlier(name, setting, known):
+        saved[name] = _record_text(path, setting, paper)
+        for stage in _earlier(name, setting, paper):
             other = _name(stage.results, setting)
             if other not in saved and stage.status().state is State.DONE:
-                saved[other] = _record_text(stage.results, setting, known)
+                saved[other] = _record_text(stage.results, setting, paper)
 
 
-def _earlier(name: Path, setting: Setting, known: Known) -> list[Stage]:
+def _earlier(name: Path, setting: Setting, paper: PaperData) -> list[Stage]:
     """Return the trainings before the one whose record has this name."""
     experiment, seed = name.parent.as_posix(), int(name.stem.removeprefix("seed"))
-    if experiment not in known.experiments:  # weights of Detectron2's
+    if experiment not in paper.experiments:  # weights of Detectron2's
         return []
-    stages = plan([experiment], [seed], setting, known.experiments).stages[:-1]
+    stages = plan([experiment], [seed], setting, paper.experiments).stages[:-1]
     return [stage for stage in stages if not isinstance(stage, StoreStage)]
 
 
@@ -273,7 +277,7 @@ def _name(results: Path, setting: Setting) -> Path:
     return Path(current_experiment(folder.parent.as_posix()), f"{folder.name}.json")
 
 
-def _record_text(results: Path, setting: Setting, known: Known) -> str:
+def _record_text(results: Path, setting: Setting, paper: PaperData) -> str:
     tree = read_json(results)
     for sets in tree["datasets"].values():
         for dataset in sets:
@@ -282,7 +286,7 @@ def _record_text(results: Path, setting: Setting, known: Known) -> str:
     # Of a kernel's release only its kind: "Linux".
     tree["machine"]["system"] = str(tree["machine"].get("system", "")).split("-")[0]
     experiment = _name(results, setting).parent.as_posix()
-    trains = experiment in known.experiments and not known.experiments[experiment].evaluates
+    trains = experiment in paper.experiments and not paper.experiments[experiment].evaluates
     head = {
         "experiment": experiment,
         "kind": "training" if trains else "evaluation",

@@ -266,13 +266,13 @@ class Report:
 
     def only(self, rows: Container[str]) -> Report:
         """Return the report of some of its rows, given by id, for a look at these alone."""
-        kept = tuple(row for row in self.rows if row.id in rows)
-        if len(kept) == len(self.rows):
+        chosen = tuple(row for row in self.rows if row.id in rows)
+        if len(chosen) == len(self.rows):
             return self
-        names = {f"{head}{row.experiment}" for row in kept for head in ("", DETECTRON2)}
+        names = {f"{head}{row.experiment}" for row in chosen for head in ("", DETECTRON2)}
         origin = tuple(run for run in self.origin if run.experiment in names)
         splits = tuple(sorted({run.split for run in origin if run.split})) or self.our_splits
-        return replace(self, rows=kept, origin=origin, our_splits=splits if origin else ())
+        return replace(self, rows=chosen, origin=origin, our_splits=splits if origin else ())
 
 
 DETECTRON2 = "detectron2/"
@@ -283,9 +283,9 @@ def to_json(value: Any) -> Any:
     """Return a report, or a part of one, as plain values."""
     if is_dataclass(value):
         return {
-            one.name: to_json(getattr(value, one.name))
-            for one in fields(value)
-            if not (one.metadata.get("added") and getattr(value, one.name) == one.default)
+            item.name: to_json(getattr(value, item.name))
+            for item in fields(value)
+            if not (item.metadata.get("added") and getattr(value, item.name) == item.default)
         }
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}
@@ -303,11 +303,11 @@ def from_json(kind: type[T], tree: Any) -> T:
         raise TypeError(f"{kind.__name__} must be a mapping, not {tree!r}")
     hints = get_type_hints(kind)
     values = {}
-    for one in fields(kind):  # type: ignore[arg-type]
-        if one.name in tree:
-            values[one.name] = _converted(hints[one.name], tree[one.name])
-        elif one.default is MISSING and one.default_factory is MISSING:
-            raise ValueError(f"{kind.__name__} lacks {one.name!r}")
+    for item in fields(kind):  # type: ignore[arg-type]
+        if item.name in tree:
+            values[item.name] = _converted(hints[item.name], tree[item.name])
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"{kind.__name__} lacks {item.name!r}")
     return kind(**values)
 
 
@@ -315,7 +315,7 @@ def _converted(hint: Any, value: Any) -> Any:
     """Return a plain value as the type of a field: optional, a tuple, a mapping, a part or a plain one."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        (hint,) = (one for one in inner if one is not types.NoneType)
+        (hint,) = (part for part in inner if part is not types.NoneType)
         return None if value is None else _converted(hint, value)
     if origin is tuple:
         return tuple(_converted(inner[0], item) for item in value)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, Kept, read_json, write
+from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, KeptReports, read_json, write
 from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Verdict, from_json
 from maskrcnn_repro.tables.report.text import (
     claims_markdown,
@@ -47,7 +47,9 @@ def readme_block(results: Path) -> str:
     Raises:
         TableError: a file cannot be read.
     """
-    kept = next((kept for kept in map(Kept, _folders(results)) if SHOWN in kept.tables), None)
+    kept = next(
+        (kept for kept in map(KeptReports, _folders(results)) if SHOWN in kept.tables), None
+    )
     if kept is None:
         return NOTHING
     report = kept.tables[SHOWN]
@@ -84,7 +86,9 @@ def results_block(results: Path) -> str:
     environment.filters["minutes"] = _mean_minutes
     template = environment.get_template("readme.md.j2")
     sections = [
-        template.render(_section(Kept(folder), Path("..", folder.relative_to(results.parent))))
+        template.render(
+            _section(KeptReports(folder), Path("..", folder.relative_to(results.parent)))
+        )
         for folder in _folders(results)
     ]
     return "\n\n".join(sections) or NOTHING
@@ -131,7 +135,7 @@ def split_readme(readme: Path) -> tuple[str, str, str]:
     return head, block.strip("\n"), tail
 
 
-def _section(kept: Kept, link: Path) -> dict[str, Any]:
+def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
     """Return what the template says of one level on one backend."""
     by_table = {name: kept.records_of(name) for name in kept.tables}
     own = {record["record"]: record for records in by_table.values() for record in records}
@@ -220,4 +224,6 @@ def _mean_minutes(records: Sequence[Record]) -> str:
 
 
 def _duration(records: Sequence[Record]) -> str:
-    return f"{sum(_minutes(one) for one in records if one['kind'] == 'training'):.0f} minutes"
+    return (
+        f"{sum(_minutes(record) for record in records if record['kind'] == 'training'):.0f} minutes"
+    )

@@ -15,7 +15,7 @@ from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
 from maskrcnn_repro.tables.report.evidence import Evidence
-from maskrcnn_repro.tables.report.gather import Found, gather, value_of
+from maskrcnn_repro.tables.report.gather import Gathered, gather, value_of
 from maskrcnn_repro.tables.report.model import (
     DETECTRON2,
     Cell,
@@ -37,7 +37,7 @@ CONFIDENCE = 95.0
 
 
 @dataclass(frozen=True)
-class Known:
+class PaperData:
     """What the paper has: all of it, whatever is reported.
 
     Attributes:
@@ -56,7 +56,7 @@ class Known:
 def reports(
     chosen: Sequence[Table],
     setting: Setting,
-    known: Known,
+    paper: PaperData,
     resampler: Resampler,
     *,
     seeds: int | None = None,
@@ -68,29 +68,39 @@ def reports(
     Args:
         chosen: the tables.
         setting: level, overrides, folder.
-        known: all tables, claims and so on.
+        paper: all tables, claims and so on.
         resampler: draws images again.
         seeds: use seeds 1 to this number; all by default.
     """
-    rows = {row.id: row for table in known.tables.values() for row in table.rows.values()}
+    rows = {row.id: row for table in paper.tables.values() for row in table.rows.values()}
     claims = {
-        table.id: [one for one in known.claims.values() if one.rows[0][0] in table.rows]
+        table.id: [claim for claim in paper.claims.values() if claim.rows[0][0] in table.rows]
         for table in chosen
     }
     every = [claim for own in claims.values() for claim in own]
-    wanted = [
+    pairs = [
         *((row, name) for table in chosen for row in table.rows.values() for name in table.columns),
-        *((rows[row], name) for one in every for row in claim_rows(one) for name in one.metrics()),
+        *(
+            (rows[row], name)
+            for claim in every
+            for row in claim_rows(claim)
+            for name in claim.metrics()
+        ),
     ]
-    names = [row.experiment for row, _ in wanted if row.experiment]
-    found = _gathered(names, setting, known.experiments, seeds)
-    evidence = Evidence(found, known.columns, resampler)
+    names = [row.experiment for row, _ in pairs if row.experiment]
+    gathered = _gathered(names, setting, paper.experiments, seeds)
+    evidence = Evidence(gathered, paper.columns, resampler)
     # All that is asked for below, at once: this takes long, and tells how long.
-    evidence.prepare(wanted)
+    evidence.prepare(pairs)
     return [
         replace(
             report(
-                table, setting, known.experiments, known.columns, found=found, resampler=resampler
+                table,
+                setting,
+                paper.experiments,
+                paper.columns,
+                gathered=gathered,
+                resampler=resampler,
             ),
             claims=verdicts(claims[table.id], evidence, rows, setting.label),
         )
@@ -101,11 +111,11 @@ def reports(
 def report(
     table: Table,
     setting: Setting,
-    known: Mapping[str, Experiment],
+    experiments: Mapping[str, Experiment],
     columns: Mapping[str, Metric],
     *,
     seeds: int | None = None,
-    found: Found | None = None,
+    gathered: Gathered | None = None,
     resampler: Resampler | None = None,
 ) -> Report:
     """Put a table together, without its claims.
@@ -113,23 +123,23 @@ def report(
     Args:
         table: the table.
         setting: level, overrides, folder.
-        known: all experiments.
+        experiments: all experiments.
         columns: all metrics.
         seeds: use seeds 1 to this number; all by default.
-        found: the records, where they were gathered already.
+        gathered: the records, where they were gathered already.
         resampler: draws images again for the intervals of gaps; without it there are none.
     """
     names = sorted({row.experiment for row in table.rows.values() if row.experiment})
-    if found is None:
-        found = _gathered(names, setting, known, seeds)
-    evidence = Evidence(found, columns, resampler)
-    refused = [text for name in names for text in found.refused.get(name, ())]
+    if gathered is None:
+        gathered = _gathered(names, setting, experiments, seeds)
+    evidence = Evidence(gathered, columns, resampler)
+    refused = [text for name in names for text in gathered.refused.get(name, ())]
     zoo, wrong = _zoo_records(table, setting)
     rows = [_row(table, row, evidence, zoo.get(row.id)) for row in table.rows.values()]
     records = [r for row in table.rows.values() for r in evidence.records(row).values()]
     if resampler:
         refused += resampler.problems_of(records)
-    reasons = {name: not_at_level(known[name], setting.level) or None for name in names}
+    reasons = {name: not_at_level(experiments[name], setting.level) or None for name in names}
     return Report(
         table=table.id,
         title=table.title,
@@ -159,11 +169,13 @@ def table_columns(table: Table, metrics: Mapping[str, Metric]) -> tuple[ReportCo
 
 
 def _gathered(
-    names: Iterable[str], setting: Setting, known: Mapping[str, Experiment], seeds: int | None
-) -> Found:
+    names: Iterable[str], setting: Setting, experiments: Mapping[str, Experiment], seeds: int | None
+) -> Gathered:
     """Read the records of those experiments that the level has."""
-    here = [name for name in dict.fromkeys(names) if not not_at_level(known[name], setting.level)]
-    return gather(here, setting, known, seeds)
+    here = [
+        name for name in dict.fromkeys(names) if not not_at_level(experiments[name], setting.level)
+    ]
+    return gather(here, setting, experiments, seeds)
 
 
 def _zoo_records(table: Table, setting: Setting) -> tuple[dict[str, Record], list[str]]:
@@ -189,7 +201,7 @@ def _row(table: Table, row: Row, evidence: Evidence, zoo: Record | None) -> Repo
         extra=row.extra,
         why_not=row.why_not,
         departs=row.departs,
-        unfinished=tuple(evidence.found.unfinished.get(row.experiment or "", ())),
+        unfinished=tuple(evidence.gathered.unfinished.get(row.experiment or "", ())),
         cells={name: _cell(table, row, name, evidence, zoo) for name in table.columns},
         gap_of=row.gap_of,
         derived=row.derived,
@@ -201,7 +213,7 @@ def _cell(table: Table, row: Row, name: str, evidence: Evidence, zoo: Record | N
     base = table.rows[table.baseline_row]
     paper, paper_base = row.metrics.get(name), base.metrics.get(name)
     is_compared = row.gap_of is None and row.id != base.id
-    first, second = (table.rows[one] for one in row.gap_of or (row.id, base.id))
+    first, second = (table.rows[name] for name in row.gap_of or (row.id, base.id))
     comparison = None
     if first.id != second.id:
         comparison = evidence.compare(

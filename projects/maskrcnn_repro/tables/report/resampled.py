@@ -65,62 +65,62 @@ class Resampler:
         self.problems: dict[Path, str] = {}
         self._draws = draws
         self._say = say
-        self._known: dict[tuple[Path, str], Resampled | None] = {}
+        self._resampled: dict[tuple[Path, str], Resampled | None] = {}
 
-    def prepare(self, wanted: Iterable[tuple[Record, Metric]]) -> None:
+    def prepare(self, pairs: Iterable[tuple[Record, Metric]]) -> None:
         """Do what :meth:`of` will be asked for, and tell how far it is."""
         missing = {}
-        for record, metric in wanted:
+        for record, metric in pairs:
             place = (record.path, metric.task)
-            if place not in self._known and _has_draws(record, metric):
+            if place not in self._resampled and _has_draws(record, metric):
                 there = _read(_cache(record, metric.task), self._key(record, metric.task))
                 if there is None:
                     missing[place] = record
                 else:
-                    self._known[place] = there
+                    self._resampled[place] = there
         if not missing:
             return
         self._say(f"Drawing test images again, for intervals: {len(missing)} evaluations.")
         # A bar on a terminal alone.
         for (path, task), record in tqdm(missing.items(), unit="evaluation", disable=None):
-            self._known[path, task] = self._made(record, task)
+            self._resampled[path, task] = self._resample(record, task)
 
     def of(self, record: Record, metric: Metric) -> Resampled | None:
         """Return the draws of a record; None if the metric has none, or if :attr:`problems` says why not."""
         self.prepare([(record, metric)])
-        return self._known.get((record.path, metric.task)) if metric.key in METRICS else None
+        return self._resampled.get((record.path, metric.task)) if metric.key in METRICS else None
 
     def problems_of(self, records: Iterable[Record]) -> list[str]:
         """Return what :attr:`problems` says of some records, each once."""
         return list(
             dict.fromkeys(
-                f"{one.path.parent}: {self.problems[one.path]}"
-                for one in records
-                if one.path in self.problems
+                f"{record.path.parent}: {self.problems[record.path]}"
+                for record in records
+                if record.path in self.problems
             )
         )
 
-    def _made(self, record: Record, task: str) -> Resampled | None:
+    def _resample(self, record: Record, task: str) -> Resampled | None:
         try:
             matches = matches_of(record, task)
         except UserError as error:
             self.problems[record.path] = f"no interval: {str(error).rstrip('.')}"
             return None
         images = len(matches.image_ids)
-        made = Resampled(images, matches.resampled(draw_images(images, self._draws, SEED)))
-        if np.isnan(made.values["AP"]).mean() > 0.5:
+        draws = Resampled(images, matches.resampled(draw_images(images, self._draws, SEED)))
+        if np.isnan(draws.values["AP"]).mean() > 0.5:
             self.problems[record.path] = (
                 f"no interval: most draws of {images} images hold no object"
             )
             return None
         file = _cache(record, task)
         try:
-            _write(file, self._key(record, task), made)
+            _write(file, self._key(record, task), draws)
         except OSError as error:
             self._say(
                 f"{file} cannot be written ({error.strerror or error}); the next report draws again."
             )
-        return made
+        return draws
 
     def _key(self, record: Record, task: str) -> str:
         name = dataset_of(record)
@@ -156,15 +156,15 @@ def matches_of(record: Record, task: str) -> Matches:
     sigmas = (
         read_config(at / CONFIG).get("TEST.KEYPOINT_OKS_SIGMAS", ()) if task == "keypoints" else ()
     )
-    made = match(truth["json"], file, task, sigmas)
-    there, own = made.average_precision()["AP"], record.metrics[name][task].get("AP")
+    matches = match(truth["json"], file, task, sigmas)
+    there, own = matches.average_precision()["AP"], record.metrics[name][task].get("AP")
     own = math.nan if own is None else own
     if not abs(there - own) <= AP_TOLERANCE:  # NaN, too
         raise TableError(
             f"{file} is of another evaluation than {record.path.name}: its {TASKS[task]} AP is "
             f"{there:.2f}, the record's {own:.2f}"
         )
-    return made
+    return matches
 
 
 def dataset_of(record: Record) -> str:
@@ -182,14 +182,14 @@ def _cache(record: Record, task: str) -> Path:
     return record.path.with_name(f"resampled_{task}.npz")
 
 
-def _write(file: Path, key: str, made: Resampled) -> None:
+def _write(file: Path, key: str, draws: Resampled) -> None:
     with replaced(file) as beside:
-        content: dict[str, Any] = {"key": key, "images": made.images, **made.values}
+        content: dict[str, Any] = {"key": key, "images": draws.images, **draws.values}
         np.savez(beside, **content)
 
 
 def _read(file: Path, key: str) -> Resampled | None:
-    """Return what a file holds; None if it is of something else or cannot be read: it is made again."""
+    """Return what a file holds; None if it is of something else or cannot be read: it is drawn again."""
     try:
         with np.load(file, allow_pickle=False) as content:
             if content["key"].item() != key:

@@ -85,7 +85,7 @@ def _verdict(claim: Claim, evidence: Evidence, rows: Mapping[str, Row], level: s
 def _why_missing(claim: Claim, absent: list[Row], evidence: Evidence) -> str:
     if not absent:
         return f"no seed with {claim.quantity} of all its rows"
-    refused = sum(len(evidence.found.refused.get(row.experiment or "", ())) for row in absent)
+    refused = sum(len(evidence.gathered.refused.get(row.experiment or "", ())) for row in absent)
     left_out = f"; left out: {refused}" if refused else ""
     return f"no record of {', '.join(row.id for row in absent)}{left_out}"
 

@@ -38,7 +38,8 @@ def compared(
 
 
 def _pair(first: str, second: str, names: Mapping[str, tuple[str, str]]) -> str:
-    (one, here), (other, there) = (names.get(row, (row, "")) for row in (first, second))
-    if here == there:
-        return f"{one} against {other}{f' ({here})' if here else ''}"
-    return f"{one}{f' ({here})' if here else ''} against {other}{f' ({there})' if there else ''}"
+    (name, table), (other, other_table) = (names.get(row, (row, "")) for row in (first, second))
+    if table == other_table:
+        return f"{name} against {other}{f' ({table})' if table else ''}"
+    sides = ((name, table), (other, other_table))
+    return " against ".join(f"{row}{f' ({number})' if number else ''}" for row, number in sides)

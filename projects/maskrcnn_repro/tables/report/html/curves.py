@@ -88,10 +88,10 @@ def curves(report: Report, read: Callable[[Path], tuple[Mapping[str, Points], st
         if runs:
             lines.append(Line(row.name, len(lines), runs))
     prefix = f"curve-{report.table}"
-    wanted = [("Total loss", "total_loss"), LOSSES.get(metric.task)]
+    losses = [("Total loss", "total_loss"), LOSSES.get(metric.task)]
     plots = [
         (title, _plot(lines, title, key, f"{prefix}-{number}"))
-        for number, (title, key) in enumerate(loss for loss in wanted if loss)
+        for number, (title, key) in enumerate(loss for loss in losses if loss)
         if any(run.get(key) for line in lines for run in line.runs)
     ]
     title, key = f"{metric.title} while training", f"{metric.task}/{metric.key}"

@@ -39,13 +39,13 @@ class Shown:
 
     Attributes:
         report: its numbers.
-        kept: the folder where the report is kept with the code; empty if its runs are here.
+        kept_in: the folder where the report is kept with the code; empty if its runs are here.
         pictured: the report of the runs that curves and pictures are of, where these are not the runs behind
             the numbers.
     """
 
     report: Report
-    kept: str = ""
+    kept_in: str = ""
     pictured: Report | None = None
 
 
@@ -125,12 +125,12 @@ def _table(shown: Shown, read: Any, gallery: Gallery) -> dict[str, Any]:
     gaps = {row.id: _row_gap(row, column) for row in report.rows}
     ends = scale(gaps.values())
     has_gaps = any(gap.numbers() for gap in gaps.values())
-    pictured = shown.pictured if shown.kept else report
+    pictured = shown.pictured if shown.kept_in else report
     drawn = curves(pictured, read) if pictured else None
     sheet = gallery.sheet(pictured) if pictured else None
     return {
         "report": report,
-        "kept": shown.kept,
+        "kept": shown.kept_in,
         "pictured": shown.pictured,
         "columns": report.columns,
         "measured": ", ".join(report.our_splits),

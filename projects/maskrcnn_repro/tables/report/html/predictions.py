@@ -151,8 +151,8 @@ class Gallery:
             if not path.is_file():
                 raise Unreadable(f"there is no {path}")
             try:
-                found = by_image(path, THRESHOLD)
-                objects = [predicted(found[r["image_id"]], scene.to_class) for r in scene.records]
+                entries = by_image(path, THRESHOLD)
+                objects = [predicted(entries[r["image_id"]], scene.to_class) for r in scene.records]
                 self._drawn[path] = _pictures(scene, objects)
             except Exception as error:  # cut off, or of another program: wrong in any way
                 raise Unreadable(f"{path} cannot be read: {error!r}") from error
@@ -187,13 +187,13 @@ def _scene(dataset: str, count: int) -> _Scene:
 
 
 def _pictures(scene: _Scene, objects: Sequence[Objects]) -> tuple[Picture, ...]:
-    made = []
+    pictures = []
     for record, image, some in zip(scene.records, scene.images, objects, strict=True):
         drawn = draw(image, some, scene.style, SIDE / max(image.shape[:2]))
         height, width = drawn.shape[:2]
         name = Path(record["file_name"]).name
-        made.append(Picture(_data_uri(drawn), width, height, len(some), name))
-    return tuple(made)
+        pictures.append(Picture(_data_uri(drawn), width, height, len(some), name))
+    return tuple(pictures)
 
 
 def _data_uri(pixels: np.ndarray) -> str:

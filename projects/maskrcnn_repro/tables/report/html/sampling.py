@@ -67,9 +67,9 @@ class Panel:
 
 
 def _operation(name: str, half_pixel: bool) -> RoIOperation:
-    made = build_roi_op(name, (BINS, BINS), 1 / STRIDE, half_pixel=half_pixel)
-    assert isinstance(made, RoIOperation)
-    return made
+    operation = build_roi_op(name, (BINS, BINS), 1 / STRIDE, half_pixel=half_pixel)
+    assert isinstance(operation, RoIOperation)
+    return operation
 
 
 PANELS = (
@@ -125,7 +125,7 @@ def _spacing(values: np.ndarray) -> float:
 @functools.cache
 def svg_panels() -> list[tuple[Panel, Markup]]:
     """Return each panel with its picture for a page: always the same."""
-    made = []
+    panels = []
     for number, panel in enumerate(PANELS):
         with style():
             figure = new_figure(SIDE, SIDE * CELLS[1] / CELLS[0])
@@ -133,8 +133,8 @@ def svg_panels() -> list[tuple[Panel, Markup]]:
             label = (
                 f"{panel.title}: the RoI, the bins and the points that are read. {panel.caption}"
             )
-            made.append((panel, inline_svg(figure, f"roi{number}", label)))
-    return made
+            panels.append((panel, inline_svg(figure, f"roi{number}", label)))
+    return panels
 
 
 def draw_panel(axes: Axes, points: np.ndarray) -> None:
