@@ -11,7 +11,7 @@ from maskrcnn_repro.tables.paper.experiments import (
     experiments,
     find_experiment,
     parse_experiments,
-    stages,
+    required_experiments,
 )
 from maskrcnn_repro.tables.paper.numbers import tables
 
@@ -69,7 +69,7 @@ def test_level_mini_overlays_nothing_that_an_experiment_varies():
     ],
 )
 def test_stages_come_before_what_needs_them(name, order):
-    assert [one.id for one in stages(find_experiment(name))] == order
+    assert [one.id for one in required_experiments(find_experiment(name))] == order
 
 
 def test_joint_training_alone_has_no_stored_proposals():

@@ -12,7 +12,7 @@ from maskrcnn_repro.tables.paper.experiments import (
     experiment_config,
     find_experiment,
     overlays,
-    stages,
+    required_experiments,
 )
 from maskrcnn_repro.tables.paper.numbers import find_table
 from maskrcnn_repro.tables.runs.overlays import check_keys
@@ -147,7 +147,7 @@ def test_a_table_is_run_and_reported_apart_from_the_level(fake, write, capsys, m
 # --- the real tables
 
 
-KNOWN = {one.id: one for one in stages(find_experiment("r50_c4"))}
+KNOWN = {one.id: one for one in required_experiments(find_experiment("r50_c4"))}
 
 
 @pytest.mark.parametrize(("run", "name"), [(main_table, "2c"), (main_experiment, "r50_c4")])

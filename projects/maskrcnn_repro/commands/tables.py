@@ -85,7 +85,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     chosen = [selection.table for selection in selected]
     measured = reports(chosen, setting, paper, resampler, seeds=args.seeds)
     views = [
-        _View(report, {row.id for row in selection.rows}, *_find_archived(report, args, setting))
+        _choose_view(report, {row.id for row in selection.rows}, args, setting)
         for report, selection in zip(measured, selected, strict=True)
     ]
     unwritten = _print_reports(views, setting, paper)
@@ -115,16 +115,13 @@ class _View:
         return self.archived or self.own
 
 
-def _find_archived(
-    report: Report, args: argparse.Namespace, setting: Setting
-) -> tuple[Report | None, str]:
-    """Return the report in ``results/`` and its folder, if it is to be shown: without runs, or with ``--kept``."""
-    if not args.report or (report.origin and not args.kept):
-        return None, ""
-    archived = kept_report(report.table, setting.label, RESULTS)
+def _choose_view(own: Report, rows: set[str], args: argparse.Namespace, setting: Setting) -> _View:
+    """Return the view of a table: with ``--report``, of ``results/`` if there are no runs or with ``--kept``."""
+    prefers_archived = args.report and (args.kept or not own.origin)
+    archived = kept_report(own.table, setting.label, RESULTS) if prefers_archived else None
     if archived is None:
-        return None, ""
-    return archived[0], archived[1].relative_to(CHECKOUT).as_posix()
+        return _View(own, rows)
+    return _View(own, rows, archived[0], archived[1].relative_to(CHECKOUT).as_posix())
 
 
 def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from maskrcnn_repro.tables.paper.experiments import (
     experiment_config,
     experiments,
     find_experiment,
-    stages,
+    required_experiments,
 )
 from maskrcnn_repro.tables.paper.numbers import Table
 from maskrcnn_repro.utils.provenance import code_origin, machine
@@ -78,7 +78,7 @@ def lines(tables: Iterable[Table], check: TrainingCheck | None = None) -> list[L
             row=row,
             experiment=experiment.id,
             config=experiment.config,
-            stages=tuple(earlier.id for earlier in stages(experiment)[:-1]),
+            stages=tuple(earlier.id for earlier in required_experiments(experiment)[:-1]),
             parameters=size.total_parameters,
             multiply_adds=size.total_multiply_adds,
             trained=outcomes.get(trained, ""),
@@ -130,7 +130,7 @@ def as_json(listed: Sequence[Line]) -> dict[str, Any]:
     return {
         "counting": COUNTING,
         "lines": [asdict(line) for line in listed],
-        "sizes": {name: _parts(size_of_experiment(name)) for name in names},
+        "sizes": {name: asdict(size_of_experiment(name)) for name in names},
         "origin": origin(),
     }
 
@@ -163,7 +163,3 @@ def millions(number: int | None) -> str:
 def billions(number: int | None) -> str:
     """Return a number in billions, or a dash for None, as a table's cell."""
     return NONE if number is None else f"{number / 1e9:.1f}"
-
-
-def _parts(size: Size) -> dict[str, Mapping[str, int]]:
-    return {"parameters": dict(size.parameters), "multiply_adds": dict(size.multiply_adds)}

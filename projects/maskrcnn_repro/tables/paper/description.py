@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from maskrcnn_repro.tables.paper.derivation import header_of
-from maskrcnn_repro.tables.paper.experiments import Experiment, stages
+from maskrcnn_repro.tables.paper.experiments import Experiment, required_experiments
 from maskrcnn_repro.tables.paper.numbers import tables
 
 from tabulate import tabulate
@@ -50,7 +50,7 @@ def describe(experiment: Experiment) -> Description:
         config=experiment.config,
         rows=", ".join(rows),
         against=f"{experiment.baseline}: {varies}" if experiment.baseline else "",
-        stages=", ".join(stage.id for stage in stages(experiment)),
+        stages=", ".join(item.id for item in required_experiments(experiment)),
         command=f"maskrcnn experiment {name} --level paper --num-gpus 8",
     )
 
@@ -68,12 +68,7 @@ def as_markdown(descriptions: Iterable[Description]) -> str:
 
 
 def _paragraph(description: Description) -> str:
-    facts = {
-        "config": description.config,
-        "rows": description.rows,
-        "against": description.against,
-        "stages": description.stages,
-        "command": description.command,
-    }
-    lines = [f"    {title:<9}{value}" for title, value in facts.items() if value]
+    values = asdict(description)
+    titles = ("config", "rows", "against", "stages", "command")
+    lines = [f"    {title:<9}{values[title]}" for title in titles if values[title]]
     return "\n".join([f"{description.name}: {description.header}", *lines])

@@ -97,12 +97,12 @@ def find_experiment(name: str) -> Experiment:
     return look_up(experiments(), current_experiment(name), "Experiment")
 
 
-def stages(experiment: Experiment) -> tuple[Experiment, ...]:
-    """Return what must run for ``experiment``, in order, itself last."""
+def required_experiments(experiment: Experiment) -> tuple[Experiment, ...]:
+    """Return the experiments that must run for ``experiment``, in order, itself last."""
     required: dict[str, Experiment] = {}
     for name in (experiment.proposals, experiment.init, experiment.evaluates):
         if name is not None:
-            required.update((item.id, item) for item in stages(find_experiment(name)))
+            required.update((item.id, item) for item in required_experiments(find_experiment(name)))
     return (*required.values(), experiment)
 
 

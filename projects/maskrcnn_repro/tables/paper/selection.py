@@ -35,21 +35,17 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
     """
     if not rows:
         return [Selection(table, tuple(table.rows.values())) for table in chosen]
+    candidates = [row for table in chosen for row in table.rows.values()]
+    last_part = {row.id: row.id.partition(".")[2] for row in candidates}
     selected: set[str] = set()
     for name in rows:
         names = {name, current_experiment(name)}
-        hits = [row.id for t in chosen for row in t.rows.values() if names & _names(row)]
+        hits = [row.id for row in candidates if names & {row.id, last_part[row.id], row.experiment}]
         if not hits:
-            ids = [row.id for table in chosen for row in table.rows.values()]
-            short = [row_id.partition(".")[2] for row_id in ids]
             raise TableError(
-                f"{missing([*ids, *short], name, 'Row')} Rows of table "
-                f"{', '.join(table.id for table in chosen)}: {', '.join(ids)}."
+                f"{missing([*last_part, *last_part.values()], name, 'Row')} Rows of table "
+                f"{', '.join(table.id for table in chosen)}: {', '.join(last_part)}."
             )
         selected.update(hits)
     picked = [Selection(t, tuple(r for r in t.rows.values() if r.id in selected)) for t in chosen]
     return [selection for selection in picked if selection.rows]
-
-
-def _names(row: Row) -> set[str | None]:
-    return {row.id, row.id.partition(".")[2], row.experiment}

@@ -61,23 +61,20 @@ class Plan:
 
 
 def plan(
-    requested: Iterable[str],
-    seeds: Iterable[int],
-    setting: Setting,
-    experiments: Mapping[str, Experiment],
+    names: Iterable[str], seeds: Iterable[int], setting: Setting, by_id: Mapping[str, Experiment]
 ) -> Plan:
     """Return the plan of experiments for each of some seeds, without duplicate stages.
 
     Args:
-        requested: ids of experiments.
+        names: ids of experiments.
         seeds: training seeds; an RPN is trained with :data:`SHARED_SEED` alone.
         setting: level, overrides, folder.
-        experiments: all experiments by id.
+        by_id: all experiments.
     """
     stages: dict[str, Stage] = {}
 
     def add(name: str, seed: int) -> Stage:
-        experiment = experiments[name]
+        experiment = by_id[name]
         needs: list[Stage] = []
         if experiment.proposals:
             rpn = add(experiment.proposals, SHARED_SEED)
@@ -90,9 +87,9 @@ def plan(
         stage = kind(experiment, seed, setting, tuple(needs))
         return stages.setdefault(stage.key, stage)
 
-    names = list(requested)
+    names = list(names)
     keys = [
-        add(name, SHARED_SEED if experiments[name].is_rpn else seed).key
+        add(name, SHARED_SEED if by_id[name].is_rpn else seed).key
         for seed in seeds
         for name in names
     ]

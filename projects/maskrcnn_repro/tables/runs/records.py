@@ -10,7 +10,7 @@ import enum
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -349,22 +349,20 @@ def _read_text(path: Path) -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.load(_read_text(path), _Loader)
-    except yaml.YAMLError as error:
-        raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
-    if not isinstance(tree, dict):
-        raise TableError(f"{path} holds no config.")
-    return tree
+    return _read_mapping(path, lambda text: yaml.load(text, _Loader), "config")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    return _read_mapping(path, json.loads, "results")
+
+
+def _read_mapping(path: Path, parse: Callable[[str], Any], contents: str) -> dict[str, Any]:
     try:
-        tree = json.loads(_read_text(path))
-    except ValueError as error:
+        tree = parse(_read_text(path))
+    except (ValueError, yaml.YAMLError) as error:
         raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
     if not isinstance(tree, dict):
-        raise TableError(f"{path} holds no results.")
+        raise TableError(f"{path} holds no {contents}.")
     return tree
 
 
