@@ -141,14 +141,12 @@ def config_keys() -> str:
     """Return our config keys with their meaning, then Detectron2's with their defaults."""
     own = yaml.safe_load((ROOT / "projects/maskrcnn_repro/config_keys.yaml").read_text("utf-8"))
     parts = ["# Config keys", "", "## This project's", ""]
-    parts += [
-        "| key | default | unit | in the paper | meaning |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    parts += ["| key and default | meaning |", "| --- | --- |"]
     for name, key in own.items():
-        meaning = " ".join(key["meaning"].split())
-        cells = [f"`{name}`", f"`{key['default']!r}`", key.get("unit", ""), key.get("section", "")]
-        parts.append(f"| {' | '.join([*cells, meaning])} |")
+        notes = [f"Unit: {key['unit']}."] if "unit" in key else []
+        notes += [f"Paper: {key['section']}."] if "section" in key else []
+        meaning = " ".join([*key["meaning"].split(), *notes])
+        parts.append(f"| `{name}` `{key['default']!r}` | {meaning} |")
     parts += ["", "## Detectron2's", "", DETECTRON2_KEYS, ""]
     parts += ["| key | default |", "| --- | --- |"]
     defaults = yaml.safe_load((ROOT / "compat/detectron2/config/defaults.yaml").read_text("utf-8"))
