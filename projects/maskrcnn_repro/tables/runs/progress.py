@@ -73,13 +73,13 @@ class Console:
     Args:
         plan: the stages.
         jobs: children that run at the same time.
-        out: stream to print to.
+        out: stream to print to; by default stdout.
     """
 
-    def __init__(self, plan: Plan, jobs: int, out: TextIO = sys.stdout) -> None:
+    def __init__(self, plan: Plan, jobs: int, out: TextIO | None = None) -> None:
         self.costs = Costs(plan)
         self.jobs = jobs
-        self.out = out
+        self.out = sys.stdout if out is None else out
         self.total = len(plan.missing())
         self._numbers: dict[str, int] = {}
         self._bars: list[tqdm] = []
