@@ -247,3 +247,10 @@ def test_a_wrong_name_is_one_sentence_before_anything_is_written(
     assert main(command_line(data, tmp_path / "run", opts=["TRAINER", name])) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_trainers_module_that_ends_the_process_is_named(tmp_path, monkeypatch):
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"'leaving' cannot be imported \(SystemExit: 0\)"):
+        trainer_of(load_config("", ["TRAINER", "leaving:Mine"]))

@@ -270,7 +270,7 @@ def trainer_of(cfg: CfgNode) -> type[Trainer]:
     module_name, _, class_name = cfg.TRAINER.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the module raises
+    except (Exception, SystemExit) as error:  # whatever the module raises, an exit included
         hint = did_you_mean(module_name, [plugin.module for plugin in loaded_plugins()])
         raise ConfigError(
             f"TRAINER {cfg.TRAINER!r}: module {module_name!r} cannot be imported "
