@@ -97,6 +97,8 @@ def test_two_backbones_are_not_joined(steps, tmp_path, capsys):
         join(detector4 / "model_final.pth", rpn3 / "model_final.pth", tmp_path / "out.pth")
     with pytest.raises(CheckpointError, match=r"do not exist"):
         join(tmp_path / "none.pth", rpn3 / "model_final.pth", tmp_path / "out.pth")
+    with pytest.raises(CheckpointError, match=r"out\.safetensors' .* end in \.pth"):
+        join(rpn3 / "model_final.pth", detector4 / "model_final.pth", tmp_path / "out.safetensors")
     assert not (tmp_path / "out.pth").exists()
 
 

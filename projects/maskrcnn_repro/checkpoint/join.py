@@ -30,9 +30,13 @@ def join(rpn: Path, detector: Path, out: Path) -> None:
         out: where to write.
 
     Raises:
-        CheckpointError: a file cannot be read or lacks its part, or the backbones differ: then RPN and heads
-            were trained on different features.
+        CheckpointError: ``out`` has another ending than ``.pth``, a file cannot be read or lacks its part, or
+            the backbones differ: then RPN and heads were trained on different features.
     """
+    if out.suffix != ".pth":
+        raise CheckpointError(
+            f"{str(out)!r} would be written as a checkpoint; let its name end in .pth."
+        )
     first, second = _weights(rpn, RPN), _weights(detector, HEADS)
     backbones = _part(first, BACKBONE), _part(second, BACKBONE)
     names = backbones[0].keys() | backbones[1].keys()
