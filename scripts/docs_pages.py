@@ -23,7 +23,9 @@ DETECTRON2_KEYS = (
     "With their defaults; [Detectron2's documentation](https://detectron2.readthedocs.io/en/latest/modules/config.html) "
     "says what they mean."
 )
-REPOSITORY_FILES = {"README.md": "index.md", "DEVIATIONS.md": "deviations.md"} | {
+REPOSITORY_FILES = {
+    "README.md": "index.md",
+    "DEVIATIONS.md": "deviations.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
 }
@@ -139,7 +141,9 @@ def help_of(command: Any) -> str:
 
 def config_keys() -> str:
     """Return our config keys with their meaning, then Detectron2's with their defaults."""
-    own = yaml.safe_load((ROOT / "projects/maskrcnn_repro/config_keys.yaml").read_text("utf-8"))
+    from maskrcnn_repro.config import KEYS, leaves
+
+    own = yaml.safe_load(KEYS.read_text("utf-8"))
     parts = ["# Config keys", "", "## This project's", ""]
     parts += ["| key and default | meaning |", "| --- | --- |"]
     for name, key in own.items():
@@ -152,12 +156,3 @@ def config_keys() -> str:
     defaults = yaml.safe_load((ROOT / "compat/detectron2/config/defaults.yaml").read_text("utf-8"))
     parts += [f"| `{name}` | `{value!r}` |" for name, value in leaves(defaults)]
     return "\n".join(parts) + "\n"
-
-
-def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and the value of every leaf of nested mappings."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

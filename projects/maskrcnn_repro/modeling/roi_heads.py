@@ -58,7 +58,9 @@ class PaperRes5ROIHeads(Res5ROIHeads):
         """
         check_res5(cfg, cls)
         stride, blocks = cfg.MODEL.ROI_HEADS.RES5_STRIDE, cfg.MODEL.ROI_HEADS.RES5_BLOCKS
-        parts = super().from_config(_with_pooler_types(_without_masks(cfg)), input_shape)
+        without_masks = _with_pooler_types(cfg)
+        without_masks.MODEL.MASK_ON = False
+        parts = super().from_config(without_masks, input_shape)
         if operation_of(cfg.MODEL, "ROI_BOX_HEAD"):
             parts["pooler"] = build_pooler(cfg, "ROI_BOX_HEAD", input_shape)
         parts["res5"] = parts["res5"][:blocks]
@@ -113,13 +115,6 @@ def _with_pooler_types(cfg: CfgNode) -> CfgNode:
     for head in HEADS:
         if operation_of(cfg.MODEL, head):
             cfg.MODEL[head].POOLER_TYPE = "ROIAlign"
-    return cfg
-
-
-def _without_masks(cfg: CfgNode) -> CfgNode:
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.MASK_ON = False
     return cfg
 
 

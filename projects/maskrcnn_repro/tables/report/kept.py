@@ -211,8 +211,7 @@ def save_reports(
         _add_records(report, setting, paper, saved)
         origin = [
             replace(run, results=_name(path, setting).as_posix(), record=identity(path))
-            for run in report.origin
-            if (path := Path(run.results))
+            for run, path in ((run, Path(run.results)) for run in report.origin)
         ]
         tree = to_json(replace(report, origin=tuple(origin)))
         saved[Path(TABLES, f"{report.table}.json")] = json_text(scrubbed(tree, root))

@@ -161,10 +161,10 @@ def report(
 
 def table_columns(table: Table, metrics: Mapping[str, Metric]) -> tuple[ReportColumn, ...]:
     """Return the metrics of a table's columns."""
+    named = [(name, metrics[name]) for name in table.columns]
     return tuple(
         ReportColumn(name, metric.title, metric.task, metric.key, name in table.held_out)
-        for name in table.columns
-        if (metric := metrics[name])
+        for name, metric in named
     )
 
 
