@@ -16,13 +16,12 @@ from typing import Any, TypeVar
 
 from maskrcnn_repro._version import __version__
 from maskrcnn_repro.errors import CheckpointError
-from maskrcnn_repro.utils.files import replaced, write_text
+from maskrcnn_repro.utils.files import local_copy, replaced, write_text
 from maskrcnn_repro.utils.pickles import InertUnpickler, as_array, entries, plain
 
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.utils.file_io import PathManager
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -190,14 +189,7 @@ def local_file(path: str) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    name = path.partition("?")[0]
-    try:
-        local = Path(PathManager.get_local_path(name))
-    except Exception as error:  # whatever a download raises
-        raise CheckpointError(f"Weights {path!r} could not be fetched: {error}") from error
-    if not local.is_file():
-        raise CheckpointError(f"Weights {path!r} do not exist.")
-    return local
+    return local_copy(path.partition("?")[0], f"Weights {path!r}", CheckpointError)
 
 
 def read_shapes(path: Path) -> Shapes:

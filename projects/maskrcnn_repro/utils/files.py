@@ -1,4 +1,4 @@
-"""Atomic writing of files: to a temporary name in the same folder, then renamed."""
+"""Files: written to a temporary name and then renamed, so that they are whole; and fetched by address."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from maskrcnn_repro.errors import UserError
+
+from detectron2.utils.file_io import PathManager
 
 
 @contextmanager
@@ -32,3 +36,20 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically (see :func:`replaced`)."""
     with replaced(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def local_copy(address: str, label: str, error: type[UserError]) -> Path:
+    """Return the local copy of a file given by path or by URL, Detectron2's prefixes among them.
+
+    Args:
+        address: of the file.
+        label: what it is, in the plural, which begins the error message.
+        error: class of the error that is raised without such a file.
+    """
+    try:
+        local = Path(PathManager.get_local_path(address))
+    except Exception as reason:  # whatever a download raises
+        raise error(f"{label} could not be fetched: {reason}") from reason
+    if not local.is_file():
+        raise error(f"{label} do not exist.")
+    return local

@@ -9,11 +9,11 @@ from maskrcnn_repro.data.proposals.detectron2_format import imported, keep_impor
 from maskrcnn_repro.data.proposals.mapper import placed
 from maskrcnn_repro.data.proposals.store import ProposalStore, digest_of
 from maskrcnn_repro.errors import ConfigError, DataError
+from maskrcnn_repro.utils.files import local_copy
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
 logger = logging.getLogger(__name__)
 PRECOMPUTED = "PrecomputedProposals"
@@ -115,13 +115,7 @@ def _import(file: str) -> None:
 
 def _local(file: str) -> Path:
     """Return the local copy of a file given by path or URL, such as Detectron2's own."""
-    try:
-        local = Path(PathManager.get_local_path(file))
-    except Exception as error:  # whatever a download raises
-        raise DataError(f"Proposals {file!r} could not be fetched: {error}") from error
-    if not local.is_file():
-        raise DataError(f"Proposals {file!r} do not exist.")
-    return local
+    return local_copy(file, f"Proposals {file!r}", DataError)
 
 
 def _splits(cfg: CfgNode, *, training: bool) -> list[str]:
