@@ -9,7 +9,6 @@ from maskrcnn_repro.errors import OutputError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.html import Shown, predictions, write_page
-from maskrcnn_repro.tables.report.html.claims import band, compared
 from maskrcnn_repro.tables.report.kept import kept_report
 from maskrcnn_repro.tables.report.model import Cell, ReportRow
 from maskrcnn_repro.tables.report.report import table_columns
@@ -295,25 +294,6 @@ def test_curves_and_pictures_of_other_runs_are_said_to_be_theirs(runs, truth):
     # Numbers are those of the kept report, pictures those of the runs.
     assert page.text_of("td", class_="ours")[2] == "45.5 ± 0.7+4.0 [+3.0, +6.0]"
     assert len(page.attributes("img")) == 4 * 2
-
-
-# --- claims in words
-
-
-def test_a_claim_names_its_rows_by_their_tables():
-    names = {"T.a": ("A", "1"), "T.b": ("B", "1"), "T.c": ("C", "2")}
-    pairs = (("T.a", "T.b"), ("T.c", "T.x"))
-    one = replace(VERDICTS[0], rows=pairs, quantity="AP - bbAP")
-    said = compared(one, names, {"AP": "AP", "bbAP": "AP bb"})
-    assert said == (
-        f"AP {MINUS} AP bb: A against B (1); this gap against that of C (2) against T.x"
-    )
-
-
-def test_the_gaps_for_which_a_claim_holds():
-    one = VERDICTS[0]
-    assert band(one) == (0.0, float("inf"))
-    assert band(replace(one, direction="≈", margin=1.5)) == (-1.5, 1.5)
 
 
 # --- what cannot be read
