@@ -112,16 +112,9 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(words)
     args.overrides = tuple(overrides)
     if not args.tables:
-        options: list[object] = [
-            args.rows,
-            args.weights,
-            args.overlay,
-            args.seeds,
-            args.save_records,
-            overrides,
-        ]
-        options += [args.plan, args.report, args.eval_only, args.kept, args.html]
-        if any(options):
+        options = (args.rows, args.weights, args.overlay, args.seeds, args.save_records, args.html)
+        modes = (args.plan, args.report, args.eval_only, args.kept)
+        if any(options) or any(modes) or overrides:
             raise UsageError(f"Name a table first: {parser.prog} TABLE [--rows ROW …]; or all.")
         args.runs = LISTING
     if args.kept and not args.report:
