@@ -4,10 +4,10 @@ P = proposals of one image.
 """
 
 import logging
-import pickle
 
 import torch
 
+from detectron2.checkpoint._pickle import load_arrays
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.file_io import PathManager
 
@@ -34,11 +34,11 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
 
     Raises:
         KeyError: the file has nothing for one of the images.
+        pickle.UnpicklingError: the file holds more than arrays and plain containers.
     """
     logging.getLogger(__name__).info(f"Loading proposals from {proposal_file}")
     with PathManager.open(proposal_file, "rb") as stream:
-        # latin1: pickles of Python 2 hold NumPy arrays as byte strings.
-        content = pickle.load(stream, encoding="latin1").items()
+        content = load_arrays(stream).items()
     stored = {_OLD_NAMES.get(name, name): value for name, value in content}
     row_of = {str(image_id): row for row, image_id in enumerate(stored["ids"])}
     for image in dataset_dicts:

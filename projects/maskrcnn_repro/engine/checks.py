@@ -6,13 +6,13 @@ A check of what one module alone reads stands in that module and is called from 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from pathlib import Path
 
+from maskrcnn_repro.checkpoint.weight_file import local_file
 from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.data.cached_images import CHANNELS
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
-from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, check_choice
+from maskrcnn_repro.errors import ConfigError, DataError, check_choice
 from maskrcnn_repro.modeling.mask_head import build_mask_loss
 from maskrcnn_repro.modeling.meta_arch import check_inference
 from maskrcnn_repro.modeling.roi_heads import check_res5
@@ -101,7 +101,7 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     Raises:
         ConfigError: a name or number that cannot work.
         DataError: no data set to train or evaluate on.
-        CheckpointError: the weights file does not exist.
+        CheckpointError: there is no file of that name.
     """
     for key, registry in REGISTRIES.items():
         names = [name for name, _ in registry]
@@ -126,7 +126,7 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     if not cfg.DATASETS[needed]:
         raise DataError(f"DATASETS.{needed} names no data set; give it as ('NAME',).")
     check_proposal_keys(cfg, training=training)
-    _check_weights(cfg.MODEL.WEIGHTS)
+    _check_weights(cfg)
     if training:
         _check_schedule(cfg, world_size)
 
@@ -163,10 +163,13 @@ def _is_detectron2s(entry: Callable) -> bool:
     return entry.__module__.partition(".")[0] == "detectron2"
 
 
-def _check_weights(weights: str) -> None:
+def _check_weights(cfg: CfgNode) -> None:
     # Detectron2's own prefixes (detectron2://, https://) are fetched, not looked for.
-    if weights and "://" not in weights and not Path(weights.partition("?")[0]).is_file():
-        raise CheckpointError(f"MODEL.WEIGHTS {weights!r} does not exist.")
+    if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS:
+        local_file(cfg.MODEL.WEIGHTS)
+    least = cfg.MODEL.WEIGHTS_MIN_COVERAGE
+    if not 0 <= least <= 100:
+        raise ConfigError(f"MODEL.WEIGHTS_MIN_COVERAGE {least!r} is a percentage, 0 to 100.")
 
 
 def _check_schedule(cfg: CfgNode, world_size: int) -> None:

@@ -86,7 +86,12 @@ class Trainer(TrainerBase):
         loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         self._step = loop(self.model, (), self.optimizer)
         self._step.after_backward = self.after_backward
-        self.checkpointer = Checkpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = Checkpointer(
+            self.model,
+            cfg.OUTPUT_DIR,
+            least=cfg.MODEL.WEIGHTS_MIN_COVERAGE,
+            trainer=weakref.proxy(self),
+        )
         self.clock = Clock()
         self.register_hooks(self._all_hooks())
 
