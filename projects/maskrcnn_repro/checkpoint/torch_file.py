@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
-from maskrcnn_repro.utils.pickle_scan import check_pickle
+from maskrcnn_repro.utils.pickle_scan import ExcessError, check_pickle
 from maskrcnn_repro.utils.pickles import InertUnpickler, Stand
 
 LIMIT = 1 << 24
@@ -74,23 +74,21 @@ class _Storage:
     def add(self, begin: int, shape: tuple[int, ...], steps: tuple[int, ...]) -> None:
         """Check a tensor that lies in the storage."""
         if len(shape) != len(steps):
-            raise pickle.UnpicklingError(
-                f"a tensor has {len(shape)} dimensions and {len(steps)} strides"
-            )
+            raise ExcessError(f"a tensor has {len(shape)} dimensions and {len(steps)} strides")
         count, reach = math.prod(shape), 1
         for step, length in sorted((s, n) for s, n in zip(steps, shape, strict=True) if n > 1):
             if count and step < reach:
-                raise pickle.UnpicklingError(
+                raise ExcessError(
                     f"a tensor of shape {shape} is expanded: it uses the same numbers again and again"
                 )
             reach += step * (length - 1)
         if count and begin + reach > self.numbers:
-            raise pickle.UnpicklingError(
+            raise ExcessError(
                 f"a tensor of shape {shape} reaches beyond its storage of {self.numbers} numbers"
             )
         self.views[begin, shape, steps] = count
         if sum(self.views.values()) > self.numbers:
-            raise pickle.UnpicklingError("several tensors overlap in one storage")
+            raise ExcessError("several tensors overlap in one storage")
 
 
 class TensorStand(Stand):
@@ -140,20 +138,22 @@ class _TensorUnpickler(InertUnpickler):
             return _Parameter
         if full in PLAIN or (module == "torch" and name in SIZES):
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it holds {KINDS.get(name, full)}, which is no plain weight")
+        raise ExcessError(
+            f"it holds {KINDS.get(name, full)}, which is no plain weight; save a model's state_dict() alone"
+        )
 
     def persistent_load(self, pid: Any) -> _Storage:
         """Return the storage that the file refers to."""
         if len(pid) not in (5, 6) or pid[0] != "storage" or (len(pid) == 6 and pid[5] is not None):
-            raise pickle.UnpicklingError("it refers to something that is no storage of numbers")
+            raise ExcessError("it refers to something that is no storage of numbers")
         _, kind, key, _, numbers = pid[:5]
         storage = _Storage(int(numbers), SIZES[kind.name.removeprefix("torch.")])
         known = self.storages.setdefault(str(key), storage)
         if (known.numbers, known.width) != (storage.numbers, storage.width):
-            raise pickle.UnpicklingError(f"it gives storage {key!s:.20} two sizes")
+            raise ExcessError(f"it gives storage {key!s:.20} two sizes")
         size = storage.numbers * storage.width
         if self.sizes is not None and self.sizes.get(str(key)) != size:
-            raise pickle.UnpicklingError(
+            raise ExcessError(
                 f"its storage {key!s:.20} has {self.sizes.get(str(key), 'no')} bytes, not {size}"
             )
         return known
@@ -162,7 +162,7 @@ class _TensorUnpickler(InertUnpickler):
 def _numbers(values: Any) -> tuple[int, ...]:
     numbers = tuple(values.arguments[0] if isinstance(values, Stand) else values)
     if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
-        raise pickle.UnpicklingError("a shape, stride or offset is no natural number")
+        raise ExcessError("a shape, stride or offset is no natural number")
     return numbers
 
 
@@ -173,7 +173,8 @@ def outline(path: Path) -> Any:
         path: a regular file.
 
     Raises:
-        ValueError: it is truncated, or no file of ``torch.save``, or its tensors are not plainly there.
+        ExcessError: its tensors are not plainly there, or it names code.
+        ValueError: it is truncated, or no file of ``torch.save``.
         pickle.UnpicklingError: the same.
         zipfile.BadZipFile: the same.
     """
@@ -195,9 +196,11 @@ def _outline_of_archive(file: IO[bytes]) -> Any:
         members = archive.infolist()
         _check_members(members)
         root = members[0].filename.split("/", 1)[0]
+        if f"{root}/data.pkl" not in archive.namelist():
+            raise ValueError("it is an archive, but none of torch.save")
         description = archive.getinfo(f"{root}/data.pkl")
         if description.file_size > LIMIT:
-            raise ValueError(f"its description of the tensors has {description.file_size} bytes")
+            raise ExcessError(f"its description of the tensors has {description.file_size} bytes")
         data = archive.read(description)
         prefix = f"{root}/data/"
         sizes = {
@@ -224,22 +227,24 @@ def _check_directory(file: IO[bytes], size: int) -> None:
             raise ValueError("the end of the archive is damaged")
         (listing,) = struct.unpack_from("<Q", head, 40)
     if listing > LIMIT:
-        raise ValueError(f"the archive's list of members has {listing} bytes")
+        raise ExcessError(f"the archive's list of members has {listing} bytes")
 
 
 def _check_members(members: list[zipfile.ZipInfo]) -> None:
     """Check that the members of an archive are stored as they are, each once and at its own place."""
     if not members:
         raise ValueError("the archive is empty")
+    if any(m.filename.endswith("/constants.pkl") for m in members):
+        raise ExcessError("it is a program of TorchScript; save the model's state_dict() instead")
     packed = next((m for m in members if m.compress_type != zipfile.ZIP_STORED), None)
     if packed or any(m.file_size != m.compress_size or m.flag_bits & 1 for m in members):
-        raise ValueError("the archive is compressed or encrypted, and torch.save does neither")
+        raise ExcessError("the archive is compressed or encrypted, and torch.save does neither")
     if len({m.filename.lower() for m in members}) < len(members):
-        raise ValueError("the archive has two members of one name")
+        raise ExcessError("the archive has two members of one name")
     end = 0
     for member in sorted(members, key=lambda m: m.header_offset):
         if member.header_offset < end:
-            raise ValueError("the archive's members overlap")
+            raise ExcessError("the archive's members overlap")
         end = member.header_offset + 30 + member.file_size
 
 
@@ -261,7 +266,7 @@ def _outline_of_stream(content: mmap.mmap) -> Any:
         raise ValueError("its list of storages is damaged")
     needed = sum(8 + storage.numbers * storage.width for storage in storages.values())
     if needed > len(content) - content.tell():
-        raise ValueError(
+        raise ExcessError(
             f"its tensors need {needed} bytes, and {len(content) - content.tell()} are there"
         )
     return result
@@ -272,5 +277,5 @@ def _part(content: mmap.mmap, sizes: Mapping[str, int] | None) -> _TensorUnpickl
     begin = content.tell()
     check_pickle(content, min(len(content), LIMIT))
     if content.tell() - begin > LIMIT:
-        raise ValueError(f"its description of the tensors has {content.tell() - begin} bytes")
+        raise ExcessError(f"its description of the tensors has {content.tell() - begin} bytes")
     return _TensorUnpickler(io.BytesIO(content[begin : content.tell()]), sizes)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from maskrcnn_repro.checkpoint import torch_file
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import local_copy
+from maskrcnn_repro.utils.pickle_scan import ExcessError
 from maskrcnn_repro.utils.pickles import Allowance, Stand, as_array, entries, plain
 
 import numpy as np
@@ -210,6 +211,8 @@ def _reason(path: Path, error: Exception) -> str:
     told = next((what for begin, what in STARTS.items() if start.startswith(begin)), "")
     if told:
         return told
+    if isinstance(error, ExcessError):
+        return str(error)
     # PyTorch explains itself over many lines.
     reason = str(error).split("\n", 1)[0].split(". ", 1)[0].rstrip(".")[:200]
     return f"{reason or type(error).__name__} (perhaps it is truncated; take another one)"
@@ -219,13 +222,13 @@ def _outline_of_safetensors(path: Path) -> dict[str, Shaped]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
     if length > torch_file.LIMIT:
-        raise ValueError(f"its description of the tensors is said to have {length} bytes")
+        raise ExcessError(f"its description of the tensors is said to have {length} bytes")
     tensors = {}
     with safe_open(path, framework="pt") as file:
         for name in file.offset_keys():
             tensor = file.get_slice(name)
             if tensor.get_dtype() not in REAL:
-                raise ValueError(f"{name!r} is of type {tensor.get_dtype()}, not of real numbers")
+                raise ExcessError(f"{name!r} is of type {tensor.get_dtype()}, not of real numbers")
             tensors[name] = Shaped(tuple(tensor.get_shape()))
     return tensors
 
@@ -267,7 +270,7 @@ def _each(convert: Callable[[Any], T], content: Any) -> dict[str, T]:
         try:
             converted[name] = convert(value)
         except ValueError as error:
-            raise ValueError(
+            raise ExcessError(
                 f"{name[:80]!r} is {error}; a pickle can run any code, so nothing else is read"
             ) from error
     return converted

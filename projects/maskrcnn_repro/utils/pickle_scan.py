@@ -26,6 +26,10 @@ _STORING = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _READING = frozenset({"GET", "BINGET", "LONG_BINGET"})
 
 
+class ExcessError(ValueError):
+    """A file asks for code, memory or time that the data in it do not need."""
+
+
 class _Extent(NamedTuple):
     """How deep a value's containers lie, and how many objects it would hold if none were shared."""
 
@@ -44,14 +48,15 @@ def check_pickle(file: IO[bytes] | mmap.mmap, size: int) -> None:
         size: of the pickle, or of the file that it is in, in bytes.
 
     Raises:
-        ValueError: it is truncated or no pickle, or would take much more memory or time than its size.
+        ExcessError: it would take much more memory or time than its size.
+        ValueError: it is truncated or no pickle.
     """
     machine = _Machine()
     instructions = pickletools.genops(cast(IO[bytes], file))  # a map has read and readline
     allowed = OBJECTS + size // BYTES_PER_OBJECT
     for number, (instruction, argument, _) in enumerate(instructions):
         if number > allowed:
-            raise ValueError(f"it makes more than {allowed} objects of {size} bytes")
+            raise ExcessError(f"it makes more than {allowed} objects of {size} bytes")
         machine.step(instruction, argument)
 
 
@@ -67,7 +72,7 @@ class _Machine:
         self.steps += 1
         name = instruction.name
         if name in REFUSED:
-            raise ValueError(f"it needs objects from outside the file ({name})")
+            raise ExcessError(f"it needs objects from outside the file ({name})")
         if name == "MARK":
             self.stack.append(None)
         elif name in _STORING and isinstance(argument, int):
@@ -84,7 +89,7 @@ class _Machine:
     def _store(self, place: int) -> None:
         # The unpickler makes its memo twice as long as the highest place.
         if place > self.steps:
-            raise ValueError(f"it stores a value at place {place} of {self.steps} in use")
+            raise ExcessError(f"it stores a value at place {place} of {self.steps} in use")
         self.memo[place] = self._top()
 
     def _top(self) -> _Extent:
@@ -122,7 +127,7 @@ class _Machine:
             depth = deepest + 1
         objects = 1 + sum(part.objects for part in parts)
         if depth > DEPTH:
-            raise ValueError(f"its containers are nested more than {DEPTH} deep")
+            raise ExcessError(f"its containers are nested more than {DEPTH} deep")
         if objects > SHARING * (self.steps + SHARING):
-            raise ValueError("its containers hold each other again and again")
+            raise ExcessError("its containers hold each other again and again")
         self.stack.append(_Extent(depth, objects))

@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Mapping
 from typing import IO, Any, Self
 
-from maskrcnn_repro.utils.pickle_scan import check_pickle
+from maskrcnn_repro.utils.pickle_scan import ExcessError, check_pickle
 
 import numpy as np
 
@@ -107,11 +107,11 @@ class Allowance:
         """Return the array.
 
         Raises:
-            ValueError: the file is too small for this one and those before.
+            ExcessError: the file is too small for this one and those before.
         """
         self.left -= array.nbytes
         if self.left < 0:
-            raise ValueError("one of arrays that have more numbers than the file")
+            raise ExcessError("one of arrays that have more numbers than the file")
         return array
 
 
@@ -185,6 +185,8 @@ def entries(file: IO[bytes]) -> Mapping[Any, Any]:
             loaded = InertUnpickler(content).load()
         if not isinstance(loaded, dict):
             raise TypeError(f"it holds a {type(loaded).__name__}, no dict")
+    except ExcessError:
+        raise
     except UNREADABLE as error:
         raise ValueError(str(error).split("\n", 1)[0] or type(error).__name__) from error
     return loaded
