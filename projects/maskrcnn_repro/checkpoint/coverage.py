@@ -23,17 +23,18 @@ OPTIONAL = frozenset({"pixel_mean", "pixel_std", "num_batches_tracked"})
 LEAST = 50.0
 """Default of ``MODEL.WEIGHTS_MIN_COVERAGE``, in percent."""
 SHOWN = 3
+STATISTICS = ("running_mean", "running_var")
 BACKBONE = "backbone."
 WORDY = ("fvcore.common.checkpoint", "detectron2.checkpoint")
-"""Loggers that write a line for each tensor of a file."""
+"""Loggers that write a line for each tensor of a file, as warnings."""
 
 
 @dataclass(frozen=True)
 class Fit:
     """How the weights of a file fit a model, by names of the model's ``state_dict``.
 
-    Statistics of a frozen batch norm that old files lack, because they are merged into its scale, are
-    neither loaded nor missing.
+    Where a file has no statistics of frozen batch norm at all, because they are merged into its scale, these
+    are neither loaded nor missing.
     """
 
     loaded: list[str]
@@ -80,17 +81,22 @@ class Fit:
             raise CheckpointError(f"{fits}; missing: {_few(self.missing)}; {hint}.")
 
     def report(self, path: str) -> None:
-        """Log how many tensors were loaded, in a line, and all names of the others for debugging."""
+        """Log how many tensors were loaded, in a line, and for debugging all names of the others."""
         total = len(self.loaded) + len(self.missing)
         text = f"Weights {path}: {len(self.loaded)} of {total} tensors"
         if self._part() == "backbone" and self.missing:
             text += " (backbone: {} of {})".format(*self._counts("backbone"))
         if self.missing:
-            text += f"; not in the file: {_few(self.missing)}"
+            text += f"; not loaded: {_few(self.missing)}"
         if self.unexpected:
             text += f"; not used: {_few(self.unexpected)}"
-        logger.info(text)
-        logger.debug("Not in the file: %s", ", ".join(self.missing) or "none")
+        origin = likely_origin(self.names, [*self.loaded, *self.missing], path)
+        if origin and self.missing:
+            logger.warning("%s; %s", text, origin)
+        else:
+            logger.info(text)
+        names = [f"{name} {self.reshaped.get(name, '')}".rstrip() for name in self.missing]
+        logger.debug("Not loaded: %s", ", ".join(names) or "none")
         logger.debug("Not used: %s", ", ".join(self.unexpected) or "none")
 
     def _part(self) -> str:
@@ -138,7 +144,7 @@ class Watch:
         )
         for handle in handles:
             self._stack.callback(handle.remove)
-        for name in () if logger.isEnabledFor(logging.DEBUG) else WORDY:
+        for name in WORDY:
             wordy = logging.getLogger(name)
             self._stack.callback(wordy.setLevel, wordy.level)
             wordy.setLevel(logging.ERROR)
@@ -168,8 +174,11 @@ def fit(model: nn.Module, incompatible: Any, given: Iterable[str], shapes: Shape
         for name, tensor in model.state_dict().items()
         if name.rpartition(".")[2] not in OPTIONAL
     }
-    missing = [name for name in incompatible.missing_keys if name in own]
-    absent, there = set(missing), set(given)
+    there = set(given)
+    absent = set(incompatible.missing_keys)
+    if any(name.endswith(STATISTICS) for name in own.keys() & there):
+        absent |= {name for name in own.keys() - there if name.endswith(STATISTICS)}
+    missing = [name for name in own if name in absent]
     return Fit(
         loaded=[name for name in own if name in there and name not in absent],
         missing=missing,
