@@ -18,6 +18,7 @@ GROUPS = {
         training.PROPOSALS,
         conversion.CONVERT_PROPOSALS,
         conversion.CONVERT_CITYSCAPES,
+        conversion.CONVERT_WEIGHTS,
         conversion.JOIN_WEIGHTS,
     ),
     "look": (looking.DRAW_SAMPLING, looking.BENCHMARK),

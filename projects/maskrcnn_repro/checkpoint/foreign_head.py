@@ -27,7 +27,8 @@ def refuse_other_head(cfg: CfgNode, path: str) -> None:
         return
     if (heads.NAME, heads.RES5_STRIDE) != ("PaperRes5ROIHeads", 1):
         return
-    owner = foreign_owner(read_outline(local_file(path)), is_pickle=path.endswith(".pkl"))
+    file = local_file(path)
+    owner = foreign_owner(read_outline(file), is_pickle=file.suffix == ".pkl")
     if owner:
         raise CheckpointError(
             f"Weights {path!r} were trained by {owner}: their C4 head reads 14x14 RoI features at stride "
