@@ -37,7 +37,8 @@ def test_it_is_refused_in_a_sentence(tmp_path, name):
 @pytest.mark.slow
 def test_none_takes_more_memory_than_a_small_file(tmp_path):
     root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": f"{root / 'projects'}{os.pathsep}{root}"}
+    paths = [str(root / "projects"), str(root), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "tests.helpers.peak_memory", str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     peaks = json.loads(done.stdout.splitlines()[-1])
