@@ -144,6 +144,17 @@ def test_another_depth_or_head_is_named(given, config, words, load):
         load(meta_model(f"coco/{config}.yaml"), file)
 
 
+def test_tensors_under_another_librarys_key_are_looked_into(tmp_path):
+    state = {"backbone.layer1.0.conv1.weight": torch.zeros(4, 3), "neck.a": torch.zeros(1)}
+    torch.save({"state_dict": state, "meta": {"epoch": 3}}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="fit 0 of .* a model of MMDetection"):
+        Checkpointer(nn.ModuleDict({"backbone": nn.Linear(3, 4)}), "").load(str(tmp_path / "a.pth"))
+    torch.save({"state_dict": {"backbone.weight": torch.ones(4, 3)}}, tmp_path / "b.pth")
+    model = nn.ModuleDict({"backbone": nn.Linear(3, 4)})
+    Checkpointer(model, "").load(str(tmp_path / "b.pth"))
+    assert (model["backbone"].weight == 1).all()
+
+
 def test_a_half_filled_backbone_is_enough_and_less_is_not(tmp_path):
     model = nn.ModuleDict({"backbone": nn.Linear(3, 4), "head": nn.Linear(4, 2)})
     torch.save({"backbone.weight": torch.zeros(4, 3)}, tmp_path / "a.pth")

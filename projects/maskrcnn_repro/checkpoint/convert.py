@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.origin import depth_of
-from maskrcnn_repro.checkpoint.weight_file import read_content
+from maskrcnn_repro.checkpoint.weight_file import read_content, state_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import local_copy, replaced
 
 import torch
 
 Weights = Mapping[str, torch.Tensor]
-WRAPPERS = ("model", "state_dict", "model_state")
-"""Under which names other libraries keep the tensors."""
 _CAFFE2 = re.compile(r"(conv1|res_conv1|res\d_\d+_branch)")
 _FIRST = re.compile(r"(?P<prefix>.*?)layer1\.0\.conv1\.weight")
 _RULES = (
@@ -83,6 +81,5 @@ def _renamed(name: str) -> str | None:
 
 
 def _tensors(path: Path) -> Weights:
-    content = read_content(path)
-    state = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content)
+    state = state_of(read_content(path))
     return {str(n): t for n, t in state.items() if isinstance(t, torch.Tensor)}

@@ -43,6 +43,8 @@ UNREADABLE = (
     SafetensorError,
 )
 """What reading a truncated or malformed file, or one of another kind, raises."""
+WRAPPERS = ("model", "state_dict", "model_state")
+"""Under which names Detectron2, MMDetection and pycls keep the tensors."""
 REAL = frozenset({"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"})
 """Safetensors' names of the types that weights have."""
 ARRAYS = frozenset({"f8", "f4", "f2", "i8", "i4", "i2", "i1", "u1", "b1"})
@@ -112,16 +114,19 @@ def read_shapes(path: Path) -> Shapes:
     Raises:
         CheckpointError: see :func:`read_outline`.
     """
-    content = read_outline(path)
-    state = content.get("model", content)
-    if not isinstance(state, dict):
-        return {}
+    state = state_of(read_outline(path))
     prefix = "module." if state and all(str(n).startswith("module.") for n in state) else ""
     return {
         str(name).removeprefix(prefix): tuple(value.shape)
         for name, value in state.items()
         if hasattr(value, "shape")
     }
+
+
+def state_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the tensors by name of what a file holds, under whichever key its library keeps them."""
+    states = (content.get(key) for key in WRAPPERS)
+    return next((state for state in states if isinstance(state, dict)), content)
 
 
 def read_content(path: Path) -> dict[str, Any]:
@@ -159,7 +164,7 @@ def read_weights(path: Path, *, by_endings: bool = False) -> dict[str, Any]:
         state = {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")}
         return {"model": state, "__author__": "pycls", "matching_heuristics": True}
     if "model" not in content:
-        content = {"model": content}
+        content = {"model": state_of(content)}
     content["model"] = _part(content, "model", path)
     return content | ({"matching_heuristics": True} if by_endings else {})
 
