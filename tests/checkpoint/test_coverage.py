@@ -1,6 +1,7 @@
 """How much of a model a file fills: counted over what it has, refused below a share, and its kind named."""
 
 import logging
+from functools import cache
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint import checkpointer as checkpointer_module
@@ -42,6 +43,7 @@ def starting_points():
             seen.add(network)
 
 
+@cache
 def meta_model(config):
     """The model of a config, with shapes and without numbers."""
     cfg = load_config(config)
@@ -147,7 +149,7 @@ def test_another_depth_or_head_is_named(given, config, words, load):
 def test_tensors_under_another_librarys_key_are_looked_into(tmp_path):
     state = {"backbone.layer1.0.conv1.weight": torch.zeros(4, 3), "neck.a": torch.zeros(1)}
     torch.save({"state_dict": state, "meta": {"epoch": 3}}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="fit 0 of .* a model of MMDetection"):
+    with pytest.raises(CheckpointError, match=r"fit 0 of .* a model of MMDetection"):
         Checkpointer(nn.ModuleDict({"backbone": nn.Linear(3, 4)}), "").load(str(tmp_path / "a.pth"))
     torch.save({"state_dict": {"backbone.weight": torch.ones(4, 3)}}, tmp_path / "b.pth")
     model = nn.ModuleDict({"backbone": nn.Linear(3, 4)})

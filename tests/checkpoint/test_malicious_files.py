@@ -23,7 +23,12 @@ def linear():
     return nn.ModuleDict({"body": nn.Linear(3, 4), "predictor": nn.Linear(4, 2)})
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = {"pth: million lists", "pkl: million lists"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in CASES]
+)
 def test_it_is_refused_in_a_sentence(tmp_path, name):
     path = CASES[name](tmp_path)
     with pytest.raises(CheckpointError) as caught:
