@@ -42,6 +42,7 @@ ADDED = (
         Added(f"MODEL.{head}.ROI_OP", "", "the branches of a model may pool differently")
         for head in HEADS
     ),
+    Added("SOLVER.ACCUMULATE", 1, "few devices train with the batch of many"),
 )
 _ROI_ALIGN = {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}
 _DEFAULT = {"POOLER_TYPE": "ROIAlignV2", "POOLER_SAMPLING_RATIO": 0}

@@ -17,6 +17,7 @@ from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.class_map import mapped_weights
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
+from maskrcnn_repro.engine.accumulation import AccumulatingModel
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
@@ -82,9 +83,8 @@ class Trainer(TrainerBase):
         self.optimizer = self.build_optimizer(cfg, self._bare_model)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         self.model = distributed(self._bare_model)
-        # What an iteration does is Detectron2's; its hooks and its loop are those of this class.
-        loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._step = loop(self.model, (), self.optimizer)
+        self._step_seed = StepSeed(cfg.SEED)
+        self._step = self._build_step(cfg)
         self._step.after_backward = self.after_backward
         self.checkpointer = Checkpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.clock = Clock()
@@ -231,6 +231,18 @@ class Trainer(TrainerBase):
         super().load_state_dict(state_dict)
         self._step.load_state_dict({k: v for k, v in state_dict.items() if k != "hooks"})
 
+    def _build_step(self, cfg: CfgNode) -> SimpleTrainer:
+        """Return what does an iteration: Detectron2's, with the hooks and the loop of this class."""
+        model, parts = self.model, cfg.SOLVER.ACCUMULATE
+        scaler = torch.amp.GradScaler("cuda", enabled=cfg.SOLVER.AMP.ENABLED)
+        if parts > 1:
+            seed_part = self._step_seed.seed_part
+            model = AccumulatingModel(model, parts, seed_part=seed_part, scale=scaler.scale)
+        options: dict[str, Any] = {"zero_grad_before_forward": parts > 1}
+        if cfg.SOLVER.AMP.ENABLED:
+            return AMPTrainer(model, (), self.optimizer, grad_scaler=scaler, **options)
+        return SimpleTrainer(model, (), self.optimizer, **options)
+
     def _all_hooks(self) -> list[HookBase | None]:
         """Return the hooks in their order.
 
@@ -243,7 +255,7 @@ class Trainer(TrainerBase):
             hooks.LRScheduler(self.optimizer, self.scheduler),
         ]
         after: list[HookBase | None] = [
-            StepSeed(self.cfg.SEED),
+            self._step_seed,
             hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD),
         ]
         if self.cfg.DATASETS.TEST:
