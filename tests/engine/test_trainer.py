@@ -239,6 +239,7 @@ def test_a_name_stands_for_its_class():
         (__name__, "has no subclass of Trainer with the name ''"),
         ("nowhere:Mine", r"'nowhere' cannot be imported \(ModuleNotFound.*written 'module:Class'"),
         ("nowhere.Mine", r"Did you mean 'nowhere:Mine'\?"),
+        ("__main__:Mine", "names the script that ran: write its file's name for '__main__'"),
         (":Mine", r"TRAINER ':Mine': module '' cannot be imported"),
     ],
 )

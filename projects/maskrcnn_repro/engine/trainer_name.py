@@ -71,6 +71,10 @@ def running_module() -> str:
 
 
 def _import(module_name: str, value: str) -> ModuleType:
+    if module_name == "__main__":
+        raise ConfigError(
+            f"TRAINER {value!r} names the script that ran: write its file's name for '__main__'."
+        )
     # The running script, a second time, would register its parts a second time.
     if module_name and module_name == running_module():
         return sys.modules["__main__"]
