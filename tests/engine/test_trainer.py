@@ -150,6 +150,15 @@ def test_the_state_of_a_hook_is_resumed(train):
     assert torch.load(folder / "model_final.pth")["trainer"]["hooks"]["Count"] == {"steps": 3}
 
 
+def test_the_log_says_what_was_asked_for_and_is_not_there_or_not_used(train, data, catalog):
+    idle = ["idle", *map(str, data)]
+    folder = train("run", NoHooks, "--resume", opts=["DATASETS.CUSTOM", f"[{idle}]"])
+    log = (folder / "log.txt").read_text()
+    assert f"No checkpoint in {folder}: starting at iteration 0" in log
+    assert "Data set 'idle' of DATASETS.CUSTOM is neither in DATASETS.TRAIN nor in TEST" in log
+    assert "'tiny' of DATASETS.CUSTOM" not in log
+
+
 def test_a_hook_that_draws_and_seeds_moves_no_number(train):
     ours, theirs = weights(train("plain")), weights(train("counting", Counting))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
