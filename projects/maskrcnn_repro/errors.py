@@ -47,6 +47,12 @@ class TableError(UserError, ValueError):
     """A table, row, experiment or level does not exist, or a record does not belong where it lies."""
 
 
+class Ended(SystemExit):
+    """A training that ended before its last iteration, on purpose; ``code`` is its exit status."""
+
+    code: int
+
+
 def did_you_mean(name: str, allowed: Iterable[str], limit: int = 3) -> str:
     """Return `` Did you mean 'A' or 'B'?`` for the names closest to ``name``, or an empty string."""
     close = closest(name, allowed, limit)
