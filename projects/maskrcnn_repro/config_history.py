@@ -43,6 +43,7 @@ ADDED = (
         for head in HEADS
     ),
     Added("MODEL.WEIGHTS_MIN_COVERAGE", 50.0, "weights that fill too little are refused"),
+    Added("SOLVER.ACCUMULATE", 1, "few devices train with the batch of many"),
 )
 _ROI_ALIGN = {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}
 _DEFAULT = {"POOLER_TYPE": "ROIAlignV2", "POOLER_SAMPLING_RATIO": 0}

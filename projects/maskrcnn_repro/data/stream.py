@@ -33,6 +33,7 @@ class SampleStream(IterableDataset):
             index of an order that n processes share.
         groups: of each record; all images of a batch are of the same group.
         batch_size: images per iteration in this process.
+        parts: of a batch, each of which is what a process of its own would have (SOLVER.ACCUMULATE).
         seed: of the augmentations, 0 or more.
         first: the iteration to start at.
     """
@@ -45,6 +46,7 @@ class SampleStream(IterableDataset):
         *,
         groups: Sequence[int],
         batch_size: int,
+        parts: int = 1,
         seed: int,
         first: int = 0,
     ) -> None:
@@ -53,7 +55,8 @@ class SampleStream(IterableDataset):
         self.mapper = mapper
         self.order = order
         self.groups = bytes(groups)
-        self.batch_size = batch_size
+        self.part_size = batch_size // parts
+        self.parts = parts
         self.seed = seed
         self.first = first
         # Read here: data-loader workers do not belong to the process group.
@@ -70,14 +73,21 @@ class SampleStream(IterableDataset):
                 yield sample
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the batch of each iteration, from iteration 0 on."""
+        """Yield the batch of each iteration, from iteration 0 on, its parts one after the other."""
+        parts = [self._part_batches(part) for part in range(self.parts)]
+        for batches in zip(*parts, strict=True):  # all are endless
+            yield list(itertools.chain.from_iterable(batches))
+
+    def _part_batches(self, part: int) -> Iterator[Batch]:
         waiting: dict[int, Batch] = {group: [] for group in self.groups}
-        numbers = itertools.count(self.rank, self.world_size)
+        step = self.world_size * self.parts
+        numbers = itertools.count(self.rank + part * self.world_size, step)
+        order = itertools.islice(self.order, part, None, self.parts)
         # `numbers` is endless, and so is the order of a training sampler.
-        for number, index in zip(numbers, self.order, strict=False):
+        for number, index in zip(numbers, order, strict=False):
             batch = waiting[group := self.groups[index]]
             batch.append((number, index))
-            if len(batch) == self.batch_size:
+            if len(batch) == self.part_size:
                 waiting[group] = []
                 yield batch
 
@@ -107,6 +117,7 @@ def build_sample_loader(
         parts.pop("sampler"),
         groups=[by_shape and record["width"] > record["height"] for record in records],
         batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
+        parts=cfg.SOLVER.ACCUMULATE,
         seed=seed,
         first=first,
     )

@@ -175,10 +175,14 @@ def _check_weights(cfg: CfgNode) -> None:
 def _check_schedule(cfg: CfgNode, world_size: int) -> None:
     for key in ("SOLVER.MAX_ITER", "SOLVER.IMS_PER_BATCH", "SOLVER.CHECKPOINT_PERIOD"):
         _check_at_least_one(cfg, key)
-    if cfg.SOLVER.IMS_PER_BATCH % world_size:
+    parts = cfg.SOLVER.ACCUMULATE
+    if cfg.SOLVER.IMS_PER_BATCH % (world_size * parts):
+        of_parts = (
+            f" times SOLVER.ACCUMULATE, {world_size} x {parts}" if parts > 1 else f", {world_size}"
+        )
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} is the number of images over all "
-            f"processes and must be a multiple of their number, {world_size}."
+            f"processes and must be a multiple of their number{of_parts}."
         )
     if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
         raise ConfigError(

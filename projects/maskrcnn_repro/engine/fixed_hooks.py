@@ -48,4 +48,9 @@ class StepSeed(HookBase):
 
     def before_step(self) -> None:
         """Seed this iteration; its images are seeded one by one in the loader."""
-        seed_everything(self.seed, Purpose.STEP, self.trainer.iter, comm.get_rank())
+        self.seed_part(0)
+
+    def seed_part(self, part: int) -> None:
+        """Seed a part of this iteration's batch (SOLVER.ACCUMULATE), as the process that it stands for."""
+        rank = comm.get_rank() + part * comm.get_world_size()
+        seed_everything(self.seed, Purpose.STEP, self.trainer.iter, rank)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from maskrcnn_repro.config import default_device
 from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.data.proposals.prepare import prepare_proposals
+from maskrcnn_repro.engine.accumulation import parts_of
 from maskrcnn_repro.engine.checks import check_config
-from maskrcnn_repro.engine.trainer import trainer_of
+from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.plugins import load_plugins
 
@@ -37,7 +38,9 @@ def resolve_config(cfg: CfgNode, *, training: bool) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
-    cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+    cfg.SOLVER.ACCUMULATE = parts_of(cfg, comm.get_world_size())
+    # A part of a batch stands for a process of its own.
+    cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size() * cfg.SOLVER.ACCUMULATE)
     check_config(cfg, comm.get_world_size(), training=training)
     prepare_data(cfg)
     prepare_proposals(cfg, training=training)

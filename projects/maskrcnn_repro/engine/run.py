@@ -8,11 +8,12 @@ from pathlib import Path
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
+from maskrcnn_repro.engine.accumulation import say_division
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.report import evaluation_folder, say_where
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.setup import enter_folder, start
-from maskrcnn_repro.engine.trainer import trainer_of
+from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.provenance import Progress
 
@@ -48,6 +49,7 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
             model, progress = load_trained(cfg, resume=resume)
             trainer.report(cfg, model, folder, progress)
         else:
+            say_division(cfg, comm.get_world_size())
             training = trainer(cfg)
             training.resume_or_load(resume=resume)
             training.train()

@@ -5,7 +5,6 @@ docs/trainer.md shows a subclass with a hook, a mapper and an evaluator of its o
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
 import weakref
@@ -17,13 +16,15 @@ from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.class_map import mapped_weights
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
+from maskrcnn_repro.engine.accumulation import AccumulatingModel
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
+from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
-from maskrcnn_repro.errors import ConfigError, did_you_mean
+from maskrcnn_repro.engine.step_end import StepEnd
+from maskrcnn_repro.errors import ConfigError, Ended
 from maskrcnn_repro.evaluation.coco import Metrics, build_evaluator, evaluate
 from maskrcnn_repro.modeling.freezing import freeze_backbone
-from maskrcnn_repro.plugins import loaded_plugins
 from maskrcnn_repro.utils.provenance import Progress
 
 import torch
@@ -64,6 +65,7 @@ class Trainer(TrainerBase):
         scheduler: of the learning rate.
         checkpointer: writes and reads ``OUTPUT_DIR``.
         clock: seconds spent in iterations.
+        step_end: decides at the end of a step; ask it to save, to stop or to fail.
 
     Raises:
         ConfigError: ``SEED`` is negative; a run draws one before it builds its trainer.
@@ -82,9 +84,8 @@ class Trainer(TrainerBase):
         self.optimizer = self.build_optimizer(cfg, self._bare_model)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         self.model = distributed(self._bare_model)
-        # What an iteration does is Detectron2's; its hooks and its loop are those of this class.
-        loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        self._step = loop(self.model, (), self.optimizer)
+        self._step_seed = StepSeed(cfg.SEED)
+        self._step = self._build_step(cfg)
         self._step.after_backward = self.after_backward
         self.checkpointer = Checkpointer(
             self.model,
@@ -93,6 +94,7 @@ class Trainer(TrainerBase):
             trainer=weakref.proxy(self),
         )
         self.clock = Clock()
+        self.step_end = StepEnd(cfg.MODEL.DEVICE)
         self.register_hooks(self._all_hooks())
 
     # --- parts to replace
@@ -176,17 +178,41 @@ class Trainer(TrainerBase):
         if resumes:
             self.start_iter = self.iter + 1
             logger.info("Resuming at iteration %d of %d", self.start_iter, self.max_iter)
+        elif resume:
+            logger.info("No checkpoint in %s: starting at iteration 0", self.cfg.OUTPUT_DIR)
 
     def train(self) -> None:
-        """Train up to ``SOLVER.MAX_ITER``; called in every process."""
+        """Train up to ``SOLVER.MAX_ITER``, or until ``step_end`` ends it; called in every process.
+
+        Raises:
+            Ended: it ended early with a status that is not 0.
+        """
         first = self.start_iter
         self._step.reset_data_loader(lambda: self.build_train_loader(self.cfg, first))
-        super().train(first, self.max_iter)
+        try:
+            super().train(first, self.max_iter)
+        except Ended as ended:
+            if ended.code:
+                raise
+
+    def save(self, name: str = "") -> None:
+        """Write a checkpoint, by default that of the current iteration; called in every process.
+
+        Raises:
+            AgreedError: in every process, if the main one cannot write it.
+        """
+        name = name or f"model_{self.iter:07d}"
+        agreed(lambda: self.checkpointer.save(name, iteration=self.iter))
 
     def run_step(self) -> None:
         """Do one iteration: a batch, losses, gradients, an update."""
         self._step.iter = self.iter
         self._step.run_step()
+
+    def finish(self) -> None:
+        """Make the current iteration the last one: what runs after a completed training runs after it."""
+        self.max_iter = self.iter + 1
+        self.save("model_final")
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> Metrics:
@@ -236,6 +262,18 @@ class Trainer(TrainerBase):
         super().load_state_dict(state_dict)
         self._step.load_state_dict({k: v for k, v in state_dict.items() if k != "hooks"})
 
+    def _build_step(self, cfg: CfgNode) -> SimpleTrainer:
+        """Return what does an iteration: Detectron2's, with the hooks and the loop of this class."""
+        model, parts = self.model, cfg.SOLVER.ACCUMULATE
+        scaler = torch.amp.GradScaler("cuda", enabled=cfg.SOLVER.AMP.ENABLED)
+        if parts > 1:
+            seed_part = self._step_seed.seed_part
+            model = AccumulatingModel(model, parts, seed_part=seed_part, scale=scaler.scale)
+        options: dict[str, Any] = {"zero_grad_before_forward": parts > 1}
+        if cfg.SOLVER.AMP.ENABLED:
+            return AMPTrainer(model, (), self.optimizer, grad_scaler=scaler, **options)
+        return SimpleTrainer(model, (), self.optimizer, **options)
+
     def _all_hooks(self) -> list[HookBase | None]:
         """Return the hooks in their order.
 
@@ -248,7 +286,8 @@ class Trainer(TrainerBase):
             hooks.LRScheduler(self.optimizer, self.scheduler),
         ]
         after: list[HookBase | None] = [
-            StepSeed(self.cfg.SEED),
+            self._step_seed,
+            self.step_end,
             hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD),
         ]
         if self.cfg.DATASETS.TEST:
@@ -262,43 +301,6 @@ class Trainer(TrainerBase):
         sync_buffers(self._bare_model)
         progress = Progress(min(self.iter + 1, self.max_iter), self.clock.seconds)
         return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
-
-
-def trainer_of(cfg: CfgNode) -> type[Trainer]:
-    """Return the class that ``cfg.TRAINER`` names: :class:`Trainer`, or a subclass as ``module:Class``.
-
-    Raises:
-        ConfigError: there is no such module or class, or it is no trainer.
-    """
-    if not cfg.TRAINER:
-        return Trainer
-    module_name, _, class_name = cfg.TRAINER.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever the module raises, an exit included
-        hint = did_you_mean(module_name, [plugin.module for plugin in loaded_plugins()])
-        raise ConfigError(
-            f"TRAINER {cfg.TRAINER!r}: module {module_name!r} cannot be imported "
-            f"({type(error).__name__}: {error}).{hint} It is written 'module:Class', and the module's folder "
-            "must be on PYTHONPATH."
-        ) from error
-    trainer: Any = getattr(module, class_name, None)
-    if not (isinstance(trainer, type) and issubclass(trainer, Trainer)):
-        names = [
-            name
-            for name, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, Trainer)
-        ]
-        raise ConfigError(
-            f"TRAINER {cfg.TRAINER!r}: module {module_name!r} has no subclass of Trainer with the name "
-            f"{class_name!r}.{did_you_mean(class_name, names)} It has {', '.join(names) or 'none'}."
-        )
-    return trainer
-
-
-def name_of(trainer: type[Trainer]) -> str:
-    """Return the value of ``cfg.TRAINER`` that names a class."""
-    return "" if trainer is Trainer else f"{trainer.__module__}:{trainer.__qualname__}"
 
 
 def distributed(model: nn.Module) -> nn.Module:
