@@ -36,7 +36,10 @@ def torchvision_resnet(depth):
 @pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("prefix", "wrap"),
-    [("", dict), ("backbone.", lambda state: {"state_dict": state, "meta": {"epoch": 1}})],
+    [
+        pytest.param("", dict, marks=pytest.mark.slow),
+        ("backbone.", lambda state: {"state_dict": state, "meta": {"epoch": 1}}),
+    ],
 )
 def test_features_are_those_of_torchvision(tmp_path, depth, prefix, wrap, capsys):
     source, target = torchvision_resnet(depth), detectron2_resnet(depth)

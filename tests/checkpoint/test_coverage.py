@@ -30,7 +30,7 @@ IMAGENET = {
 
 
 def starting_points():
-    """Shipped configs with MODEL.WEIGHTS; one of each network is checked in the fast tests."""
+    """Shipped configs with MODEL.WEIGHTS; one of each kind of file is checked in the fast tests."""
     seen = set()
     for path in sorted((ROOT / "configs").rglob("*.yaml")):
         name = path.relative_to(ROOT / "configs").as_posix()
@@ -38,7 +38,7 @@ def starting_points():
             continue
         cfg = load_config(name)
         if cfg.MODEL.WEIGHTS:
-            network = cfg.MODEL.WEIGHTS, cfg.MODEL.BACKBONE.NAME
+            network = cfg.MODEL.WEIGHTS if "ImageNet" in cfg.MODEL.WEIGHTS else "zoo"
             yield pytest.param(name, marks=[pytest.mark.slow] if network in seen else [])
             seen.add(network)
 
