@@ -46,6 +46,12 @@ class TableError(UserError, ValueError):
     """A table, row, experiment or level does not exist, or a record does not belong where it lies."""
 
 
+class Ended(SystemExit):
+    """A training that ended before its last iteration, on purpose; ``code`` is its exit status."""
+
+    code: int
+
+
 def did_you_mean(name: str, allowed: Iterable[str], limit: int = 3) -> str:
     """Return `` Did you mean 'A' or 'B'?`` for the names closest to ``name``, or an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=limit, cutoff=0.6)

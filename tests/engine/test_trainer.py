@@ -131,7 +131,7 @@ def test_the_engines_hooks_stand_around_those_of_a_subclass(data, tmp_path, trai
     assert fixed_hooks(built(data, tmp_path, trainer)) == [
         *("IterationTimer", "Clock", "LRScheduler"),
         *own,
-        *("StepSeed", "PeriodicCheckpointer", "EvalHook", "PeriodicWriter"),
+        *("StepSeed", "StepEnd", "PeriodicCheckpointer", "EvalHook", "PeriodicWriter"),
     ]
 
 

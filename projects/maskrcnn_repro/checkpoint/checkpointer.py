@@ -1,6 +1,7 @@
 """Checkpoints that survive being killed, and weights that must fit the model.
 
-Files and contents are Detectron2's: ``model_*.pth`` and ``last_checkpoint`` in the output folder. Weights
+Files and contents are Detectron2's: ``model_*.pth`` and ``last_checkpoint`` in the output folder; each has a
+manifest beside it (:mod:`maskrcnn_repro.checkpoint.manifest`), and ``last_checkpoint`` is a hint alone. Weights
 to start from may also be a ``.pkl`` of a model zoo or a ``.safetensors`` file with the model's names.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +17,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from maskrcnn_repro._version import __version__
-from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.checkpoint.folder import HINT, CheckpointFolder
+from maskrcnn_repro.checkpoint.manifest import manifest_of, read_manifest, sha256_of, write_manifest
+from maskrcnn_repro.errors import CheckpointError, OutputError
 from maskrcnn_repro.utils.files import local_copy, replaced, write_text
 from maskrcnn_repro.utils.pickles import InertUnpickler, as_array, entries, plain
 
@@ -34,6 +38,8 @@ PREDICTORS = frozenset({"cls_score", "bbox_pred", "predictor", "score_lowres"})
 OPTIONAL = frozenset({"pixel_mean", "pixel_std"})
 MARK = {"maskrcnn_repro": {"version": __version__}}
 """What a checkpoint holds that this project wrote."""
+IN_MANIFEST = ("config_sha256", "class_names", "backend")
+"""What of a checkpoint's facts its manifest repeats."""
 SHOWN = 3
 UNREADABLE = (
     RuntimeError,
@@ -88,44 +94,113 @@ class Fit:
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer with whole-or-nothing writing and a check of the fit.
+    """Detectron2's checkpointer with whole-or-nothing writing, manifests and a check of the fit.
 
     Args:
         model: the model, in DistributedDataParallel or not.
         save_dir: folder of the checkpoints.
         complete: see :meth:`Fit.complain`.
+        facts: plain values that each checkpoint holds beside the version; ``config_sha256``,
+            ``class_names`` and ``backend`` among them also stand in its manifest.
         **checkpointables: what is stored beside the model.
+
+    Attributes:
+        run: id of the run, which its files bear; after :meth:`resume_or_load` that of the earlier run.
     """
 
     def __init__(
-        self, model: nn.Module, save_dir: str, *, complete: bool = False, **checkpointables: Any
+        self,
+        model: nn.Module,
+        save_dir: str,
+        *,
+        complete: bool = False,
+        facts: Mapping[str, Any] | None = None,
+        **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.complete = complete
+        self.facts = dict(facts or {})
+        self.folder = CheckpointFolder(Path(save_dir), read_content)
+        self.run = uuid.uuid4().hex
+        self._continues = False
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``<name>.pth``, then name it in ``last_checkpoint``."""
-        if not (self.save_dir and self.save_to_disk):
-            return
-        states = {key: value.state_dict() for key, value in self.checkpointables.items()}
-        path = Path(self.save_dir) / f"{name}.pth"
-        with replaced(path) as beside:
-            torch.save({"model": self.model.state_dict(), **MARK, **states, **kwargs}, beside)
-        self.tag_last_checkpoint(path.name)
-        logger.info("Checkpoint %s", path)
-
-    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Make a file of the folder the one that ``--resume`` takes."""
-        write_text(Path(self.save_dir) / "last_checkpoint", last_filename_basename)
-
-    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """Load the last checkpoint, which must fit whole, or without one (or ``resume``) the file ``path``.
+        """Write ``<name>.pth`` and its manifest, then name it in ``last_checkpoint``.
 
         Raises:
-            CheckpointError: see :meth:`load`.
+            OutputError: the file cannot be written, or is another run's; what was there stays whole.
         """
-        self.complete = self.complete or (resume and self.has_checkpoint())
-        return super().resume_or_load(path, resume=resume)
+        if not (self.save_dir and self.save_to_disk):
+            return
+        path = Path(self.save_dir) / f"{name}.pth"
+        self._refuse_others(path)
+        states = {key: value.state_dict() for key, value in self.checkpointables.items()}
+        mark = {"maskrcnn_repro": {**MARK["maskrcnn_repro"], "run": self.run, **self.facts}}
+        content = {"model": self.model.state_dict(), **mark, **states, **kwargs}
+        try:
+            self._write(path, content)
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # PyTorch's writer raises the latter, also on a full disk
+            raise OutputError(
+                f"Checkpoint {path} cannot be written ({_first_clause(error)}); earlier ones are intact: make "
+                "room, then continue with --resume."
+            ) from error
+        logger.info("Checkpoint %s", path)
+
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        with replaced(path) as beside:
+            torch.save(content, beside)
+            size, sha256 = beside.stat().st_size, sha256_of(beside)
+            # An old one would call the new file damaged, if the run were killed now.
+            manifest_of(path).unlink(missing_ok=True)
+        shown = {name: self.facts[name] for name in IN_MANIFEST if name in self.facts}
+        facts = {"iteration": content.get("iteration"), "run": self.run, **shown}
+        write_manifest(path, size, sha256, facts)
+        self.tag_last_checkpoint(path.name)
+
+    def _refuse_others(self, path: Path) -> None:
+        owner = read_manifest(path).get("run")
+        if path.exists() and owner != self.run and not (owner is None and self._continues):
+            raise OutputError(
+                f"{path} was written by another run and is not overwritten; move it away, or choose another "
+                "folder with OUTPUT_DIR FOLDER."
+            )
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name a file of the folder as the last one that was written."""
+        write_text(Path(self.save_dir) / HINT, last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        """Tell whether the folder holds a checkpoint, intact or not."""
+        return bool(self.save_dir) and bool(self.folder.files())
+
+    def get_checkpoint_file(self, *, resumable: bool = False) -> str:
+        """Return the newest intact checkpoint of the folder; empty if it holds none.
+
+        Args:
+            resumable: a training shall go on from it, so its state must be there, too.
+
+        Raises:
+            CheckpointError: there are checkpoints, and none is intact.
+        """
+        return str(self.folder.newest(resumable=resumable) or "")
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Load the newest intact checkpoint, which must fit whole, or without one the file ``path``.
+
+        Raises:
+            CheckpointError: see :meth:`load`; or there are checkpoints, and none is intact.
+        """
+        last = self.get_checkpoint_file(resumable=bool(self.checkpointables)) if resume else ""
+        if not last:
+            return self.load(path, checkpointables=[])
+        self.complete = True
+        rest = self.load(last)
+        self._continues = True
+        self.run = dict(rest.get("maskrcnn_repro", {})).get("run", self.run)
+        return rest
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a file and return what of it was not used.
@@ -225,7 +300,7 @@ def read_content(path: Path) -> dict[str, Any]:
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except UNREADABLE as error:
-        reason = str(error).split("\n", 1)[0].split(". ", 1)[0]
+        reason = _first_clause(error)
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint, perhaps it is truncated ({reason}); take another "
             "one, for --resume by writing its name into last_checkpoint."
@@ -272,6 +347,10 @@ def _each(convert: Callable[[Any], T], content: Mapping[str, Any]) -> dict[str, 
                 f"{name!r} is {error}; a pickle can run any code, so nothing else is read"
             ) from error
     return converted
+
+
+def _first_clause(error: Exception) -> str:
+    return str(error).split("\n", 1)[0].split(". ", 1)[0]
 
 
 def _few(names: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from maskrcnn_repro.errors import AgreedError, ConfigError, UserError
+from maskrcnn_repro.errors import AgreedError, ConfigError, Ended, UserError
 
 import torch
 import torch.distributed as dist
@@ -27,6 +27,8 @@ from torch.multiprocessing.spawn import (
 
 T = TypeVar("T")
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+ENDED = "ended.txt"
+"""Name of the note that holds the status of a training that ended early."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
 
     Raises:
         UserError: the one of the first process that met one; the others are ended.
+        Ended: the training ended before its last iteration, in all processes.
     """
     if under_torchrun():
         _run_under_torchrun(function, processes, args)
@@ -110,6 +113,8 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
             if note.is_file():
                 raise UserError(note.read_text(encoding="utf-8")) from None
             raise
+        if (ended := note.with_name(ENDED)).is_file():
+            raise Ended(int(ended.read_text(encoding="utf-8")))
 
 
 def agreed(step: Callable[..., T], *args: Any) -> T:
@@ -140,6 +145,10 @@ def _noting_errors(note: Path, function: Callable[..., None], args: tuple[Any, .
         beside.write_text(str(error), encoding="utf-8")
         os.replace(beside, note)
         raise SystemExit(2) from None
+    except Ended as ended:
+        # A status of the process itself would make the parent end the others, in the middle of what they do.
+        if comm.is_main_process():
+            note.with_name(ENDED).write_text(str(ended.code), encoding="utf-8")
     dist.destroy_process_group()
 
 

@@ -19,9 +19,11 @@ from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_lo
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.accumulation import AccumulatingModel
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
+from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
-from maskrcnn_repro.errors import ConfigError, did_you_mean
+from maskrcnn_repro.engine.step_end import StepEnd
+from maskrcnn_repro.errors import ConfigError, Ended, did_you_mean
 from maskrcnn_repro.evaluation.coco import Metrics, build_evaluator, evaluate
 from maskrcnn_repro.modeling.freezing import freeze_backbone
 from maskrcnn_repro.plugins import loaded_plugins
@@ -65,6 +67,7 @@ class Trainer(TrainerBase):
         scheduler: of the learning rate.
         checkpointer: writes and reads ``OUTPUT_DIR``.
         clock: seconds spent in iterations.
+        step_end: decides at the end of a step; ask it to save, to stop or to fail.
 
     Raises:
         ConfigError: ``SEED`` is negative; a run draws one before it builds its trainer.
@@ -88,6 +91,7 @@ class Trainer(TrainerBase):
         self._step.after_backward = self.after_backward
         self.checkpointer = Checkpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.clock = Clock()
+        self.step_end = StepEnd(cfg.MODEL.DEVICE)
         self.register_hooks(self._all_hooks())
 
     # --- parts to replace
@@ -173,15 +177,37 @@ class Trainer(TrainerBase):
             logger.info("Resuming at iteration %d of %d", self.start_iter, self.max_iter)
 
     def train(self) -> None:
-        """Train up to ``SOLVER.MAX_ITER``; called in every process."""
+        """Train up to ``SOLVER.MAX_ITER``, or until ``step_end`` ends it; called in every process.
+
+        Raises:
+            Ended: it ended early with a status that is not 0.
+        """
         first = self.start_iter
         self._step.reset_data_loader(lambda: self.build_train_loader(self.cfg, first))
-        super().train(first, self.max_iter)
+        try:
+            super().train(first, self.max_iter)
+        except Ended as ended:
+            if ended.code:
+                raise
+
+    def save(self, name: str = "") -> None:
+        """Write a checkpoint, by default that of the current iteration; called in every process.
+
+        Raises:
+            AgreedError: in every process, if the main one cannot write it.
+        """
+        name = name or f"model_{self.iter:07d}"
+        agreed(lambda: self.checkpointer.save(name, iteration=self.iter))
 
     def run_step(self) -> None:
         """Do one iteration: a batch, losses, gradients, an update."""
         self._step.iter = self.iter
         self._step.run_step()
+
+    def finish(self) -> None:
+        """Make the current iteration the last one: what runs after a completed training runs after it."""
+        self.max_iter = self.iter + 1
+        self.save("model_final")
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> Metrics:
@@ -256,6 +282,7 @@ class Trainer(TrainerBase):
         ]
         after: list[HookBase | None] = [
             self._step_seed,
+            self.step_end,
             hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD),
         ]
         if self.cfg.DATASETS.TEST:

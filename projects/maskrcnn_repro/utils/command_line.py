@@ -6,16 +6,19 @@ import os
 import sys
 from collections.abc import Callable
 
-from maskrcnn_repro.errors import AgreedError, UserError
+from maskrcnn_repro.errors import AgreedError, Ended, UserError
 
 
 def exit_status(start: Callable[[], int | None]) -> int:
     """Run a command and return its exit status: what ``start`` returns, 0 for None.
 
-    A :class:`~maskrcnn_repro.errors.UserError` is printed to stderr in one sentence and gives 2.
+    A :class:`~maskrcnn_repro.errors.UserError` is printed to stderr in one sentence and gives 2; a training
+    that :class:`~maskrcnn_repro.errors.Ended` gives its own status.
     """
     try:
         return start() or 0
+    except Ended as ended:
+        return ended.code
     except UserError as error:
         # All ranks raise an AgreedError: one of them prints it.
         if not isinstance(error, AgreedError) or os.environ.get("RANK", "0") == "0":
