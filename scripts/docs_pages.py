@@ -1,12 +1,11 @@
 """MkDocs hook: pages of the documentation that are generated from code, data and files at the root.
 
-The start page is the README, with links into ``docs/`` made relative; commands, experiments, config keys and the
-figure of the floors come from the parsers, the data of the tables, the keys' table and the floors test.
+The start page is the README, with links into ``docs/`` made relative; commands, experiments and config keys
+come from the parsers, the data of the tables and the keys' table.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import io
 import re
@@ -50,7 +49,6 @@ def pages() -> Iterator[tuple[str, str]]:
     """Yield the name and the content of each generated page."""
     for source, page in REPOSITORY_FILES.items():
         yield page, relink((ROOT / source).read_text(encoding="utf-8"))
-    yield "floors.svg", floors_figure(floors())
     yield "commands.md", commands()
     yield "config_keys.md", config_keys()
     yield "experiments.md", experiments()
@@ -75,39 +73,6 @@ def relink(text: str) -> str:
         return label if mark else f"{label} (`{path}`)"
 
     return re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", replace, text)
-
-
-def floors() -> list[tuple[str, ...]]:
-    """Return the rooms of each floor, from the ground up, as the floors test has them."""
-    tree = ast.parse((ROOT / "tests" / "test_floors.py").read_text(encoding="utf-8"))
-    values = (
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "FLOORS"
-    )
-    return list(ast.literal_eval(next(values)))
-
-
-def floors_figure(floors: list[tuple[str, ...]]) -> str:
-    """Return an SVG with one row per floor, the ground at the bottom."""
-    width, height, gap = 640, 34, 8
-    rows = []
-    for number, rooms in enumerate(reversed(floors)):
-        room_width = (width - gap * (len(rooms) - 1)) / len(rooms)
-        for place, room in enumerate(rooms):
-            x, y = place * (room_width + gap), number * (height + gap)
-            rows.append(
-                f'<rect x="{x:.1f}" y="{y}" width="{room_width:.1f}" height="{height}" rx="4"/>'
-                f'<text x="{x + room_width / 2:.1f}" y="{y + 22}">{room}</text>'
-            )
-    bottom = len(floors) * (height + gap) - gap
-    style = (
-        "rect{fill:#e8eefb;stroke:#3f63b5}text{font:14px monospace;text-anchor:middle;fill:#1b2a4d}"
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 {width + 2} {bottom + 2}" '
-        f'role="img"><title>Floors of the package</title><style>{style}</style>{"".join(rows)}</svg>'
-    )
 
 
 def commands() -> str:

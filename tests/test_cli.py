@@ -167,6 +167,28 @@ def test_what_parsers_offer_is_what_there_is():
         (["benchmark"], "required: BENCHMARK"),
         (["benchmark", "speed"], "invalid choice: 'speed'"),
         (["table", "2c", "--seeds", "0"], "'0' is no number from 1 upwards"),
+        (["--verson"], "Option '--verson' does not exist. Did you mean '--version'?"),
+        (["Train"], "Did you mean 'train'?"),
+        (["list", "2C"], "Table '2C' does not exist. Did you mean '2c'?"),
+        (["list", "all", "2C"], "Table '2C' does not exist. Did you mean '2c'?"),
+        (["train", "--rezume"], "--rezume; did you mean --resume? (see maskrcnn train --help)."),
+        (["train"], "--config-file is missing; a small one is maskrcnn train --config-file mini/"),
+        (["eval", "SEED", "3"], "--config-file is missing"),
+        (["experiment"], "required: EXPERIMENT (see maskrcnn experiment --help)."),
+        (["table", "--jobs", "2"], "Name a table first"),
+        (
+            ["table", "2c", "--plan", "--html", "a.html"],
+            "--plan writes nothing, so that --html would be ig",
+        ),
+        (["table", "2c", "--plan", "--save-records"], "so that --save-records would be ignored"),
+        (
+            ["table", "2c", "--report", "--num-gpus", "2"],
+            "--report runs nothing, so that --num-gpus",
+        ),
+        (["table", "2c", "--report", "--kept", "--seeds", "2"], "so that --seeds would be ignored"),
+        (["list", "2c", "--experiments", "r50_c4"], "that TABLE would be ignored"),
+        (["list", "--experiments", "r50_c4", "--sizes"], "so that --sizes would be ignored"),
+        (["list", "--compare", "--train"], "so that --train would be ignored"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_2(words, text, capsys):
@@ -178,8 +200,21 @@ def test_a_mistake_is_one_sentence_and_status_2(words, text, capsys):
     assert printed.err.count("\n") == 1
 
 
+def test_help_may_be_asked_for_with_a_word(capsys):
+    assert main(["help"]) == 0
+    with pytest.raises(SystemExit):
+        main(["help", "table"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: maskrcnn SUBCOMMAND")
+    assert "usage: maskrcnn table" in printed
+
+
+def test_all_tables_are_listed_once_whatever_stands_beside_the_word():
+    assert list(lines(["2c", "all"])) == list(lines([]))
+
+
 def test_a_backend_that_does_not_exist_is_one_sentence():
-    done = run(ROOT / "train_net.py", MASKRCNN_REPRO_BACKEND="embeded")
+    done = run(ROOT / "train_net.py", "--config-file", "a.yaml", MASKRCNN_REPRO_BACKEND="embeded")
     assert done.returncode == 2
     assert done.stderr == (
         "Error: MASKRCNN_REPRO_BACKEND='embeded' is not one of auto, installed, embedded. "

@@ -132,17 +132,23 @@ def test_a_mistake_in_a_base_names_the_base(config):
         load_config(config("_BASE_: base.yaml"))
 
 
+@pytest.mark.parametrize("name", ["mini", str(configs_folder())])
+def test_a_folder_is_no_config(name):
+    with pytest.raises(ConfigError, match=f"'{name}' is a folder: name a .yaml file in it"):
+        find_config(name)
+
+
 @pytest.mark.parametrize(
     ("opts", "words"),
     [
-        (
-            ["SOLVER.MAX_ITER"],
-            "KEY VALUE pairs, but 1 words were given; the last one is 'SOLVER.MAX_ITER'",
-        ),
+        (["SEED", "1", "SOLVER.MAX_ITER"], "but the last word, 'SOLVER.MAX_ITER', is alone"),
+        (["SOLVER.MAX_ITER=5"], r"write SOLVER.MAX_ITER 5 in the place of SOLVER.MAX_ITER=5\.$"),
+        (["SEED", "a=b", "A.B=c=d", "1"], r"write A.B c=d in the place of A.B=c=d\.$"),
         (["SOLVER.MAXITER", "1"], "command line.*Did you mean 'SOLVER.MAX_ITER'"),
         (["NUM_CLASSES", "1"], "Did you mean"),
         (["SOLVER.MAX_ITER", "many"], "command line: .*MAX_ITER|command line: .*many"),
         (["SOLVER", "1"], "command line"),
+        (["Solver.max_iter", "1"], "Did you mean 'SOLVER.MAX_ITER'"),
     ],
 )
 def test_mistakes_on_the_command_line(opts, words):

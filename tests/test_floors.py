@@ -20,6 +20,8 @@ from maskrcnn_cli.tables import LISTING
 
 import pytest
 
+from tests.helpers.paths import ROOT
+
 PACKAGE = Path(maskrcnn_repro.__file__).resolve().parent
 GROUND = Path(maskrcnn_cli.__file__).resolve().parent
 FLOORS = (
@@ -131,6 +133,12 @@ def test_no_import_points_up():
 def test_no_import_of_the_tables_points_up():
     root, package = PACKAGE / "tables", "maskrcnn_repro.tables"
     assert not sorted(upward(root, package, TABLE_FLOORS))
+
+
+def test_the_page_shows_the_floors_with_the_ground_at_the_bottom():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    shown = page.partition("```text\n")[2].partition("\n```")[0].splitlines()
+    assert [tuple(line.split()) for line in reversed(shown)] == list(FLOORS)
 
 
 @pytest.mark.parametrize(

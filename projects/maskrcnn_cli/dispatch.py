@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: the subcommand's, or 2 after a user's error, which is one sentence on stderr.
     """
     words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     if not words or words[0] in ("-h", "--help"):
         print(overview())
         return 0
@@ -58,6 +60,9 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
     """
     words = sys.argv[1:] if argv is None else argv
     try:
+        if name.startswith("-"):
+            error = unknown("Option", name, ("-h", "--help", "--version"))
+            raise UsageError(f"{error} Those of a subcommand stand behind its name.")
         if name not in COMMANDS:
             raise unknown("Subcommand", name, COMMANDS)
         args = COMMANDS[name].arguments(words, prog)

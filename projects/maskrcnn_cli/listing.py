@@ -28,7 +28,7 @@ def lines(names: list[str]) -> Iterator[str]:
     """Yield the lines of tables and their rows, with each row's experiment, or the reason for having none.
 
     Args:
-        names: ids of tables; empty for all tables and the experiments without a row.
+        names: ids of tables; empty or with ``all`` for all tables and the experiments without a row.
 
     Raises:
         UsageError: a table does not exist.
@@ -36,8 +36,9 @@ def lines(names: list[str]) -> Iterator[str]:
     paper, ours = _read("paper.yaml"), _read("experiments.yaml")
     tables: Mapping[str, Any] = paper["tables"]
     for name in names:
-        if name not in tables:
+        if name not in (*tables, "all"):
             raise unknown("Table", name, tables)
+    names = [] if "all" in names else names
     rows: dict[str, dict[str, Any]] = {name: dict(table["rows"]) for name, table in tables.items()}
     for key, row in ours["extra_rows"].items():
         rows[row["table"]][key] = row

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -17,8 +18,11 @@ class Parser(argparse.ArgumentParser):
     """An ArgumentParser that raises UsageError instead of printing its usage and ending the process."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError."""
-        raise UsageError(f"{message} (see {self.prog} --help).")
+        """Raise UsageError; for an option that does not exist, with the nearest that does."""
+        option = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        near = closest(option[1], self._option_string_actions) if option else []
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{message}{hint} (see {self.prog} --help).")
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,36 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(words[:index]), list(words[index + 1 :])
 
 
-def unknown(what: str, name: str, allowed: Iterable[str]) -> UsageError:
+def refuse(args: argparse.Namespace, names: Iterable[str], reason: str) -> None:
+    """Raise UsageError if one of these options was given: beside another it would be ignored.
+
+    Args:
+        args: the parsed arguments.
+        names: of options or arguments that are empty, False or None by default.
+        reason: beginning of the sentence, which names the other option.
+    """
+    for name in names:
+        if getattr(args, name) not in (None, False, []):
+            word = "TABLE" if name == "tables" else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{reason}, so that {word} would be ignored: leave one of them out.")
+
+
+def unknown(what: str, name: str, allowed: Collection[str]) -> UsageError:
     """Return the error for a name that does not exist; it suggests the most similar one."""
-    near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    near = closest(name, allowed, limit=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UsageError(f"{what} {name!r} does not exist.{hint} There are {', '.join(allowed)}.")
+
+
+def closest(name: str, allowed: Iterable[str], limit: int = 3, cutoff: float = 0.6) -> list[str]:
+    """Return the names most similar to ``name``, the best first; upper and lower case count as equal.
+
+    Args:
+        name: that does not exist.
+        allowed: names that do.
+        limit: of names to return.
+        cutoff: the least similarity, 0 to 1, as :func:`difflib.get_close_matches` has it.
+    """
+    by_lower = {other.lower(): other for other in allowed}
+    near = difflib.get_close_matches(name.lower(), by_lower, limit, cutoff)
+    return [by_lower[lower] for lower in near]

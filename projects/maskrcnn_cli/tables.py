@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskrcnn_cli.parsing import Command, Parser, UsageError, count, split_overrides
+from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse, split_overrides
 
 LEVELS = ("mini", "paper")
 LISTING = "maskrcnn_cli.listing:run"
@@ -108,17 +108,21 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: options without a table, or wrong arguments.
     """
-    words, overrides = split_overrides(words)
-    args = parser.parse_args(words)
+    options, overrides = split_overrides(words)
+    args = parser.parse_args(options)
     args.overrides = tuple(overrides)
     if not args.tables:
-        options = (args.rows, args.weights, args.overlay, args.seeds, args.save_records, args.html)
-        modes = (args.plan, args.report, args.eval_only, args.kept)
-        if any(options) or any(modes) or overrides:
+        if words:
             raise UsageError(f"Name a table first: {parser.prog} TABLE [--rows ROW …]; or all.")
         args.runs = LISTING
     if args.kept and not args.report:
         raise UsageError("--kept shows reports that were made before; it needs --report.")
+    if args.plan:
+        refuse(args, ("html", "save_records"), "--plan writes nothing")
+    if args.report:
+        refuse(args, ("jobs", "threads", "num_gpus"), "--report runs nothing")
+    if args.kept:
+        refuse(args, ("seeds", "save_records"), "--kept shows whole reports that were kept before")
     return args
 
 
@@ -127,8 +131,13 @@ def add_experiment_options(parser: Parser) -> None:
     parser.add_argument("experiment", metavar="EXPERIMENT", help="its id, such as r50_c4")
     parser.add_argument("--seed", type=count, default=1, metavar="K", help="training seed (1)")
     parser.add_argument("--plan", action="store_true", help="say what would be run")
+    # A default, as Python before 3.13 calls the argument a required one without.
     parser.add_argument(
-        "opts", nargs="*", metavar="KEY VALUE", help="config keys and values make it a trial"
+        "opts",
+        nargs="*",
+        default=[],
+        metavar="KEY VALUE",
+        help="config keys and values make it a trial",
     )
     _add_run_options(parser)
 
@@ -147,7 +156,7 @@ def parse_experiment(parser: Parser, words: Sequence[str]) -> argparse.Namespace
 
 def add_list_options(parser: Parser) -> None:
     """Add the options of ``maskrcnn list``."""
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help="such as 2c; by default all")
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help="such as 2c (all)")
     parser.add_argument(
         "--experiments",
         nargs="*",
@@ -185,6 +194,11 @@ def parse_list(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     needs_models = args.sizes or args.train or args.output or args.compare is not None
     if not needs_models and args.experiments is None:
         args.runs = LISTING
+    if args.experiments is not None:
+        others = ("tables", "sizes", "train", "compare", "output")
+        refuse(args, others, "--experiments describes experiments alone")
+    if args.compare is not None:
+        refuse(args, ("tables", "train"), "--compare shows the models of all tables, untrained")
     return args
 
 

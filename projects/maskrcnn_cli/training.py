@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from maskrcnn_cli.parsing import Command, Parser, UsageError
 
+DATA_KEYS = {"DATASETS.TRAIN", "DATASETS.TEST"}
+"""One of them makes Detectron2's defaults alone a config that can be used."""
+
 TRAIN_EXAMPLES = """
   Train, and draw predictions beside ground truth at the end:
     %(prog)s --config-file mini/mask_rcnn_fpn.yaml
@@ -82,13 +85,17 @@ def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace
     """Parse options and the ``KEY VALUE`` pairs after them.
 
     Raises:
-        UsageError: an option after the first pair, or wrong arguments.
+        UsageError: no config, an option after the first pair, or wrong arguments.
     """
     args = parser.parse_args(words)
     # `argparse.REMAINDER` takes such an option for a config key.
     late = next((word for word in args.opts if word.startswith("--")), None)
     if late:
         raise UsageError(f"{late} must stand before the first KEY VALUE pair ({args.opts[0]} …).")
+    if not (args.config_file or args.overlay or DATA_KEYS & set(args.opts)):
+        raise UsageError(
+            f"--config-file is missing; a small one is {parser.prog} --config-file mini/mask_rcnn_fpn.yaml."
+        )
     return args
 
 

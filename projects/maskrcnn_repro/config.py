@@ -10,6 +10,7 @@ import contextlib
 import copy
 import functools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -106,11 +107,7 @@ def load_config(
             keys name different RoI operations.
         PluginError: a plug-in cannot be loaded.
     """
-    if len(opts) % 2:
-        raise ConfigError(
-            f"Overrides come as KEY VALUE pairs, but {len(opts)} words were given; "
-            f"the last one is {opts[-1]!r}."
-        )
+    check_pairs(opts)
     names = (*([config_file] if config_file else []), *overlays)
     trees = [entry for name in names for entry in _chain(find_config(name))]
     cfg = get_config(_named_plugins(trees, opts))
@@ -128,6 +125,19 @@ def load_config(
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = default_device()
     return cfg
+
+
+def check_pairs(words: Sequence[str]) -> None:
+    """Raise ConfigError unless the words are alternately keys and values."""
+    joined = next((word for word in words[::2] if re.match(r"[A-Z][\w.]*=", word)), None)
+    if joined:
+        raise ConfigError(
+            f"Overrides come as KEY VALUE pairs: write {' '.join(joined.split('=', 1))} in the place of {joined}."
+        )
+    if len(words) % 2:
+        raise ConfigError(
+            f"Overrides come as KEY VALUE pairs, but the last word, {words[-1]!r}, is alone."
+        )
 
 
 def config_chain(name: str | os.PathLike[str]) -> list[tuple[Path, dict[str, Any]]]:
@@ -170,6 +180,8 @@ def find_config(name: str | os.PathLike[str]) -> Path:
     for path in (Path(name), own):
         if path.is_file():
             return path
+    if any(path.is_dir() for path in (Path(name), own)):
+        raise ConfigError(f"Config file {str(name)!r} is a folder: name a .yaml file in it.")
     names = sorted(str(p.relative_to(configs_folder())) for p in configs_folder().rglob("*.yaml"))
     close = did_you_mean(os.path.relpath(own, configs_folder()), names)
     raise ConfigError(

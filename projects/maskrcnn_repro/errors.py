@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
+
+from maskrcnn_cli.parsing import closest
 
 
 class UserError(Exception):
@@ -54,7 +55,7 @@ class Ended(SystemExit):
 
 def did_you_mean(name: str, allowed: Iterable[str], limit: int = 3) -> str:
     """Return `` Did you mean 'A' or 'B'?`` for the names closest to ``name``, or an empty string."""
-    close = difflib.get_close_matches(name, list(allowed), n=limit, cutoff=0.6)
+    close = closest(name, allowed, limit)
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
 
 

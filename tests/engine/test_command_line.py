@@ -1,9 +1,12 @@
 """Command line, devices and processes: what is accepted, and one sentence for what is not."""
 
+from maskrcnn_cli.training import PROPOSALS
+from maskrcnn_repro.config import load_config
+from maskrcnn_repro.data.custom import unused
 from maskrcnn_repro.engine.launch import Processes, agreed, under_torchrun
 from maskrcnn_repro.engine.main import config_from, main, parse
 from maskrcnn_repro.engine.resolve import resolve_device
-from maskrcnn_repro.errors import ConfigError, UserError
+from maskrcnn_repro.errors import ConfigError, DataError, UserError
 
 import pytest
 import torch
@@ -11,7 +14,8 @@ import torch
 
 def test_options_and_overrides_are_parsed():
     words = "--num-gpus 2 --dataset a a.json img --dataset b b.json img SOLVER.MAX_ITER 3"
-    args = parse([*words.split(), "MODEL.DEVICE", "cpu"])
+    names = ["DATASETS.TRAIN", "('a',)", "DATASETS.TEST", "('b',)"]
+    args = parse([*words.split(), "MODEL.DEVICE", "cpu", *names])
     assert (args.num_gpus, args.dist_url, args.resume) == (2, "auto", False)
     cfg = config_from(args)
     assert cfg.SOLVER.MAX_ITER == 3
@@ -19,6 +23,33 @@ def test_options_and_overrides_are_parsed():
         ("a", "a.json", "img"),
         ("b", "b.json", "img"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("opts", "words"),
+    [
+        ([], r"--dataset cells would not be used: DATASETS.TRAIN is \('mini_coco_train',\) and"),
+        ([], r"""Write DATASETS.TRAIN "\('cells',\)", or TEST, behind the options\.$"""),
+        (["DATASETS.TRAIN", "('cell',)"], r"Did you mean 'cell'\?"),
+    ],
+)
+def test_data_that_would_not_be_used_is_refused(opts, words):
+    line = ["--config-file", "mini/mask_rcnn_fpn.yaml", "--dataset", "cells", "a.json", "img"]
+    with pytest.raises(DataError, match=words):
+        config_from(parse([*line, *opts]))
+
+
+def test_data_of_stored_proposals_alone_is_used():
+    line = ["--config-file", "rpn/r50_fpn.yaml", "--dataset", "cells", "a.json", "img"]
+    args = PROPOSALS.arguments([*line, "--datasets", "cells"])
+    assert config_from(args).DATASETS.CUSTOM == (("cells", "a.json", "img"),)
+
+
+def test_data_in_a_config_may_stand_by():
+    cfg = load_config("mini/mask_rcnn_fpn.yaml")
+    assert unused(["mini_coco_val", "cells", "mini_coco_train"], cfg) == ["cells"]
+    cfg.MODEL.WEIGHTS_DATASET = "cells"
+    assert unused(["cells"], cfg) == []
 
 
 def test_an_option_behind_the_overrides_is_told():
@@ -83,4 +114,4 @@ def test_other_errors_are_not_hidden(monkeypatch):
 
     monkeypatch.setattr("maskrcnn_repro.engine.main.launch", broken)
     with pytest.raises(RuntimeError, match="a bug"):
-        main([])
+        main(["--config-file", "mini/mask_rcnn_fpn.yaml"])

@@ -37,6 +37,13 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_folders_are_made_and_a_file_that_cannot_be_written_is_named(tmp_path):
+    write_text(tmp_path / "new/a.txt", "text")
+    with pytest.raises(OutputError, match=r"a.txt/b/c.txt cannot be written: Not a directory\.$"):
+        write_text(tmp_path / "new/a.txt/b/c.txt", "text")
+    assert (tmp_path / "new/a.txt").read_text() == "text"
+
+
 def test_a_folder_is_held_by_one_run_and_free_afterwards(tmp_path):
     refusal = pytest.raises(OutputError, match=rf"in use by another run \(process {os.getpid()}\)")
     with locked(tmp_path / "run"), refusal:

@@ -183,7 +183,9 @@ def test_names_of_data_sets_end_at_the_first_key():
     pair = ["MODEL.WEIGHTS", "d.pth"]
     args = PROPOSALS.arguments(["--config-file", "a.yaml", "--datasets", "b", "c", *pair])
     assert split_datasets(args.datasets) == (["b", "c"], pair)
-    args = PROPOSALS.arguments(["--datasets", "b", "--num-gpus", "2", "SEED", "3"])
+    args = PROPOSALS.arguments(
+        ["--config-file", "a.yaml", "--datasets", "b", "--num-gpus", "2", "SEED", "3"]
+    )
     assert split_datasets(args.datasets) == (["b"], [])
     assert (args.num_gpus, args.opts) == (2, ["SEED", "3"])
 

@@ -1,5 +1,6 @@
 """A trainer of the user's own: parts replaced, and what no subclass can lose."""
 
+import importlib.machinery
 import json
 import os
 import random
@@ -7,11 +8,12 @@ import re
 import runpy
 import subprocess
 import sys
+import types
 
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine import Trainer, resolve_config
 from maskrcnn_repro.engine.main import config_from, main, parse
-from maskrcnn_repro.engine.trainer import name_of, trainer_of
+from maskrcnn_repro.engine.trainer_name import name_of, trainer_of
 from maskrcnn_repro.errors import ConfigError
 
 import numpy as np
@@ -148,6 +150,15 @@ def test_the_state_of_a_hook_is_resumed(train):
     assert torch.load(folder / "model_final.pth")["trainer"]["hooks"]["Count"] == {"steps": 3}
 
 
+def test_the_log_says_what_was_asked_for_and_is_not_there_or_not_used(train, data, catalog):
+    idle = ["idle", *map(str, data)]
+    folder = train("run", NoHooks, "--resume", opts=["DATASETS.CUSTOM", f"[{idle}]"])
+    log = (folder / "log.txt").read_text()
+    assert f"No checkpoint in {folder}: starting at iteration 0" in log
+    assert "Data set 'idle' of DATASETS.CUSTOM is neither in DATASETS.TRAIN nor in TEST" in log
+    assert "'tiny' of DATASETS.CUSTOM" not in log
+
+
 def test_a_hook_that_draws_and_seeds_moves_no_number(train):
     ours, theirs = weights(train("plain")), weights(train("counting", Counting))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
@@ -212,7 +223,7 @@ def test_the_page_is_a_script_for_two_processes(data, tmp_path, my_trainer):
     )
     assert done.returncode == 0, done.stderr
     results = read(tmp_path / "run/results.json")
-    assert results["trainer"] == "__main__:MyTrainer"
+    assert results["trainer"] == "my_trainer:MyTrainer"
     assert results["machine"]["processes"] == 2
     assert set(results["metrics"]["tiny"]) == {"bbox", "segm", "objects"}
 
@@ -231,11 +242,13 @@ def test_a_name_stands_for_its_class():
     [
         (
             f"{__name__}:Countin",
-            r"'Countin'\. Did you mean 'Counting'\? It has Trainer, NoHooks, Co",
+            rf"'Countin'\. Did you mean 'Counting'\? .* there are '{__name__}:NoHooks', '{__name__}:Counting'\.$",
         ),
         (f"{__name__}:Count", "has no subclass of Trainer with the name 'Count'"),
         (__name__, "has no subclass of Trainer with the name ''"),
         ("nowhere:Mine", r"'nowhere' cannot be imported \(ModuleNotFound.*written 'module:Class'"),
+        ("nowhere.Mine", r"Did you mean 'nowhere:Mine'\?"),
+        ("__main__:Mine", "names the script that ran: write its file's name for '__main__'"),
         (":Mine", r"TRAINER ':Mine': module '' cannot be imported"),
     ],
 )
@@ -254,3 +267,51 @@ def test_a_trainers_module_that_ends_the_process_is_named(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=r"'leaving' cannot be imported \(SystemExit: 0\)"):
         trainer_of(load_config("", ["TRAINER", "leaving:Mine"]))
+
+
+# --- a trainer in the running script
+
+SCRIPT = """
+from maskrcnn_repro.engine import Trainer
+class Mine(Trainer): pass
+"""
+
+
+@pytest.fixture
+def running(tmp_path, monkeypatch):
+    """Let a script of a given name be the running one; returns its trainer, and says how it is imported."""
+
+    def run(name, code=SCRIPT):
+        file = tmp_path / name
+        file.write_text(code)
+        script = types.ModuleType("__main__")
+        vars(script).update(runpy.run_path(str(file), run_name="__main__"))
+        monkeypatch.setitem(sys.modules, "__main__", script)
+        return script.Mine
+
+    return run
+
+
+def test_a_running_scripts_trainer_is_named_by_its_file_and_not_imported_twice(
+    running, monkeypatch, tmp_path
+):
+    trainer = running("mine_alone.py", SCRIPT + "from tests.engine.test_trainer import NoHooks\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert name_of(trainer) == "mine_alone:Mine"
+    assert trainer_of(load_config("", ["TRAINER", "mine_alone:Mine"])) is trainer
+    with pytest.raises(ConfigError, match=r"there are 'mine_alone:Mine'\.$"):
+        trainer_of(load_config("", ["TRAINER", "mine_alone"]))
+    assert "mine_alone" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["mine_elsewhere.py", "json.py", "mine.v2.py"])
+def test_a_running_script_that_nobody_can_import_is_told(running, name):
+    with pytest.raises(ConfigError, match=rf"Trainer Mine is in .*{name}, which .* on PYTHONPATH"):
+        name_of(running(name))
+
+
+def test_a_module_run_by_its_name_keeps_it(running, monkeypatch):
+    trainer = running("tool.py")
+    spec = importlib.machinery.ModuleSpec("package.tool", None)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    assert name_of(trainer) == "package.tool:Mine"

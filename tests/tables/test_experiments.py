@@ -17,6 +17,8 @@ from maskrcnn_repro.tables.paper.numbers import tables
 
 import pytest
 
+from tests.helpers.paths import ROOT
+
 WITH_BASELINE = [one.id for one in experiments().values() if one.baseline]
 
 
@@ -156,6 +158,22 @@ def test_an_unknown_experiment_suggests_what_there_is():
         TableError, match=r"Experiment 'r50c4' does not exist\. Did you mean 'r50_c4'"
     ):
         find_experiment("r50c4")
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ("coco/r50_c4_roipool.yaml", "r50_c4_roipool"),
+        (str(ROOT / "configs/rpn/r50_c4.yaml"), "rpn_r50_c4"),
+    ],
+)
+def test_an_experiment_answers_to_its_config(config, name):
+    assert find_experiment(config).id == name
+
+
+def test_a_config_of_no_experiment_is_told():
+    with pytest.raises(TableError, match=r"'mini/own_data.yaml' is of no experiment"):
+        find_experiment("mini/own_data.yaml")
 
 
 def test_an_unknown_level_is_named():

@@ -154,7 +154,7 @@ def test_a_full_disk_costs_the_kept_draws_alone(fake, monkeypatch):
     assert one.of(record(fake), MASK_AP).values["AP"].std() > 5
     assert one.problems == {}
     (said,) = one.said[1:]
-    assert said.startswith(f"{folder / 'resampled_segm.npz'} cannot be written (No space left on")
+    assert said.startswith(f"{folder / 'resampled_segm.npz'} cannot be written: No space left on")
     assert list(folder.glob("*resampled*")) == list(folder.glob(".part*")) == []
 
 

@@ -46,7 +46,9 @@ def fake(tmp_path, monkeypatch):
 
 
 def command(fake, *words, overrides=()):
-    options = ["--level", "paper", "--output", str(fake.setting.root), "--num-gpus", "1"]
+    options = ["--level", "paper", "--output", str(fake.setting.root)]
+    if "--report" not in words:
+        options += ["--num-gpus", "1"]
     return [*words, *options, *(["--", *overrides] if overrides else [])]
 
 
@@ -128,6 +130,14 @@ def test_stored_checkpoints_are_evaluated_again(fake, capsys, monkeypatch):
     assert (trained.folder / "stage.json").read_bytes() == note
 
 
+def test_without_a_finished_training_there_is_nothing_to_evaluate_again(fake, capsys):
+    assert main_table(command(fake, "fake", "--eval-only")) == 2
+    printed = capsys.readouterr()
+    assert "a seed 1 is left out: missing." in printed.out
+    assert "--eval-only: no training of these rows is finished in" in printed.err
+    assert fake.calls() == []
+
+
 def test_one_experiment_is_run_with_its_stages(fake, capsys):
     fake.plan("a")
     assert main_experiment(command(fake, "a")) == 0
@@ -187,7 +197,7 @@ def test_without_arguments_the_tables_are_listed(capsys):
         (["--overlay", "examples/nucleus.yaml"], "Name a table first"),
         (["--seeds", "3"], "Name a table first"),
         (["2c", "--weights", "pool=a.pkl"], "--weights needs table 2a and --eval-only"),
-        (["2c", "--", "SOLVER.MAX_ITER"], "the last one, 'SOLVER.MAX_ITER', is alone"),
+        (["2c", "--", "SOLVER.MAX_ITER"], "the last word, 'SOLVER.MAX_ITER', is alone"),
         (["2c", "--", "SOLVER.MAX_ITERS", "5"], "Did you mean 'SOLVER.MAX_ITER'"),
         (
             ["2a", "--eval-only", "--level", "paper", "--weights", "r50_c=a.pkl"],
@@ -197,6 +207,11 @@ def test_without_arguments_the_tables_are_listed(capsys):
             ["2a", "--eval-only", "--level", "paper", "--weights", "T2a.r50c4=nowhere.pkl"],
             "the file 'nowhere.pkl' does not exist",
         ),
+        (["2C"], "Table '2C' does not exist. Did you mean '2c'?"),
+        (["all", "2x"], "Table '2x' does not exist."),
+        (["2c", "--", "SOLVER.MAX_ITER=20"], "write SOLVER.MAX_ITER 20 in the place of"),
+        (["2c", "--report", "--save-records"], "--save-records: there is no finished run in"),
+        (["2c", "--report", "--seeds", "2"], "its report kept in results/ is of all its seeds"),
         (["2a", "--eval-only", "--weights", "T2a.r50c4"], "give --level paper, not mini"),
     ],
 )

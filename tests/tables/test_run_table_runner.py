@@ -13,7 +13,7 @@ from maskrcnn_repro.tables.runs import progress
 from maskrcnn_repro.tables.runs import runner as runner_module
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.processes import parse_progress
-from maskrcnn_repro.tables.runs.progress import Console, clock, describe, remaining
+from maskrcnn_repro.tables.runs.progress import Console, clock, describe, time_left
 from maskrcnn_repro.tables.runs.records import State, read_note
 from maskrcnn_repro.tables.runs.runner import Runner
 from maskrcnn_repro.tables.runs.stage import Setting
@@ -284,10 +284,18 @@ def test_the_progress_of_a_training_is_iteration_loss_and_time():
 
 
 def test_the_time_left_is_spread_over_jobs_but_no_shorter_than_the_longest():
-    assert remaining([60.0], [100.0, 100.0], 1) == 260.0
-    assert remaining([60.0], [100.0, 100.0], 2) == 130.0
-    assert remaining([300.0], [100.0], 2) == 300.0
-    assert remaining([60.0, None], [], 2) is None
+    assert time_left([60.0], [100.0, 100.0], 1) == "about 0:04:20"
+    assert time_left([60.0], [100.0, 100.0], 2) == "about 0:02:10"
+    assert time_left([300.0], [100.0], 2) == "about 0:05:00"
+    assert time_left([], [], 2) == "about 0:00:00"
+
+
+def test_what_is_known_of_the_time_left_is_told_beside_how_much_is_not():
+    assert time_left([60.0, None], [], 2) == "about 0:01:00 and 1 stage of unknown time"
+    assert time_left([], [None, None], 2) == "2 stages of unknown time"
+
+
+def test_a_duration_is_a_clocks():
     assert clock(237.4) == "0:03:57"
 
 

@@ -89,7 +89,7 @@ def run(fake, seeds=(1, 2), **changed):
 
 
 def save(fake, *words):
-    options = ["--level", "paper", "--output", str(fake.setting.root), "--num-gpus", "1"]
+    options = ["--level", "paper", "--output", str(fake.setting.root)]
     return main_table(["2c", "--report", "--save-records", str(fake.results), *options, *words])
 
 

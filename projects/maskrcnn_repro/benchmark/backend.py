@@ -20,6 +20,7 @@ from maskrcnn_repro._backend import VARIABLE
 from maskrcnn_repro.benchmark.processes import BenchmarkError, environment
 from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 from maskrcnn_repro.benchmark.worker import Task
+from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.provenance import machine
 
 from tabulate import tabulate
@@ -83,8 +84,7 @@ def run(args: argparse.Namespace) -> None:
             "pairs": args.pairs,
             "models": results,
         }
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_text(args.output, json.dumps(report, indent=1) + "\n")
         print(f"Timings: {args.output}")
 
 

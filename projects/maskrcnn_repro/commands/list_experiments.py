@@ -47,7 +47,9 @@ def _describe(names: Sequence[str]) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    chosen = [find_table(name) for name in args.tables] or list(tables().values())
+    words = args.tables or ["all"]
+    names = [name for word in words for name in (tables() if word == "all" else [word])]
+    chosen = [find_table(name) for name in dict.fromkeys(names)]
     lines = listing.lines(chosen, _try_and_print if args.train else None)
     notes = [COUNTING, *listing.remarks(lines)]
     print(listing.as_table(lines), *notes, str(BACKEND), sep="\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from maskrcnn_cli.output import drop_stdout, while_read
 from maskrcnn_repro._location import CHECKOUT, RESULTS
-from maskrcnn_repro.config import find_config
+from maskrcnn_repro.config import check_pairs, find_config
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.experiments import (
@@ -59,7 +59,7 @@ def run_experiment(args: argparse.Namespace) -> int:
 
 
 def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
-    names = list(tables()) if args.tables == ["all"] else args.tables
+    names = [name for word in args.tables for name in (tables() if word == "all" else [word])]
     selected = select([find_table(name) for name in dict.fromkeys(names)], args.rows)
     setting = _setting(args, overrides)
     if args.weights and (not args.eval_only or TABLE not in names):
@@ -88,10 +88,12 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         _choose_view(report, {row.id for row in selection.rows}, args, setting)
         for report, selection in zip(measured, selected, strict=True)
     ]
+    if args.save_records and not failures and not any(view.own.origin for view in views):
+        raise TableError(f"--save-records: there is no finished run in {setting.folder} to keep.")
     unwritten = _print_reports(views, setting, paper)
     page = Path(args.html) if args.html else setting.folder / "report.html"
     unwritten += _page(views, page)
-    if args.save_records:
+    if args.save_records and any(view.own.origin for view in views):
         own = [view.own for view in views if not view.archived]
         _save(own, setting, paper, Path(args.save_records))
     return _print_failures(failures) or int(unwritten > 0)
@@ -121,6 +123,11 @@ def _choose_view(own: Report, rows: set[str], args: argparse.Namespace, setting:
     archived = kept_report(own.table, setting.label, RESULTS) if prefers_archived else None
     if archived is None:
         return _View(own, rows)
+    if args.seeds:
+        raise TableError(
+            f"--seeds {args.seeds}: table {own.table} has no such runs in {setting.folder}, and its report kept in "
+            f"{RESULTS.name}/ is of all its seeds; leave --seeds out."
+        )
     return _View(own, rows, archived[0], archived[1].relative_to(CHECKOUT).as_posix())
 
 
@@ -140,10 +147,7 @@ def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
 
 
 def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
-    if len(overrides) % 2:
-        raise ConfigError(
-            f"Overrides come as KEY VALUE pairs, but the last one, {overrides[-1]!r}, is alone."
-        )
+    check_pairs(overrides)
     # One process at level mini: its batches are small.
     count = torch.cuda.device_count() if args.level == "paper" else 1
     gpus = args.num_gpus or max(1, count)
@@ -179,7 +183,11 @@ def _names_at_level(
 def _plan_evaluations(
     names: Iterable[str], args: argparse.Namespace, setting: Setting, selected: Iterable[Selection]
 ) -> Plan:
-    """Return the plan of ``--eval-only``: Detectron2's weights, or else the finished trainings again."""
+    """Return the plan of ``--eval-only``: Detectron2's weights, or else the finished trainings again.
+
+    Raises:
+        TableError: no training is finished.
+    """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     rows = [row for s in selected if s.table.id == TABLE for row in s.rows]
     stages: list[EvaluationStage] = [*zoo_stages(args.weights, rows, setting, now)]
@@ -193,6 +201,10 @@ def _plan_evaluations(
                 else:
                     reason = f"{status.state.value} {status.note}".strip()
                     print(f"{trained.title} is left out: {reason}.", flush=True)
+    if not stages:
+        raise TableError(
+            f"--eval-only: no training of these rows is finished in {setting.folder}; run the table without it."
+        )
     return Plan(tuple(stages), frozenset(stage.key for stage in stages))
 
 

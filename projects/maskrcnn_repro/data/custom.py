@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from maskrcnn_repro.data.coco_file import read_coco
 from maskrcnn_repro.data.keypoints import flip_map, limbs
 from maskrcnn_repro.errors import DataError
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
@@ -35,6 +36,12 @@ def register_custom(entries: Sequence[Sequence[str]]) -> None:
         name, json_file, image_root = _unpack(entry)
         if not _is_registered(name, json_file, image_root):
             _register(name, json_file, image_root)
+
+
+def unused(names: Iterable[str], cfg: CfgNode) -> list[str]:
+    """Return those names of data sets with which ``cfg`` neither trains nor evaluates nor maps weights."""
+    used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, cfg.MODEL.WEIGHTS_DATASET)
+    return [name for name in names if name not in used]
 
 
 def _unpack(entry: Any) -> tuple[str, Path, Path]:

@@ -10,11 +10,13 @@ from pathlib import Path
 from maskrcnn_cli.parsing import UsageError
 from maskrcnn_cli.training import TRAIN
 from maskrcnn_repro.config import load_config
+from maskrcnn_repro.data.custom import unused
 from maskrcnn_repro.engine.launch import Processes, launch
 from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.run import run
-from maskrcnn_repro.engine.trainer import Trainer, name_of
-from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.engine.trainer import Trainer
+from maskrcnn_repro.engine.trainer_name import name_of
+from maskrcnn_repro.errors import ConfigError, DataError, did_you_mean
 from maskrcnn_repro.utils.command_line import exit_status
 
 from detectron2.config import CfgNode
@@ -70,9 +72,23 @@ def config_from(args: argparse.Namespace) -> CfgNode:
 
     Raises:
         ConfigError: see :func:`maskrcnn_repro.config.load_config`; or the device does not exist.
+        DataError: data of ``--dataset`` would not be used.
     """
     cfg = load_config(args.config_file, args.opts, overlays=args.overlay)
     own = [(name, str(Path(json)), str(Path(images))) for name, json, images in args.dataset]
+    _check_used([name for name, *_ in own], cfg, getattr(args, "datasets", []))
     cfg.DATASETS.CUSTOM = (*cfg.DATASETS.CUSTOM, *own)
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
     return cfg
+
+
+def _check_used(own: Sequence[str], cfg: CfgNode, others: Sequence[str]) -> None:
+    """Raise DataError if a name of ``--dataset`` is neither in the config's data sets nor in ``others``."""
+    for name in unused(own, cfg):
+        if name not in others:
+            now = {key: tuple(cfg.DATASETS[key]) for key in ("TRAIN", "TEST")}
+            hint = did_you_mean(name, [*now["TRAIN"], *now["TEST"], *others])
+            raise DataError(
+                f"--dataset {name} would not be used: DATASETS.TRAIN is {now['TRAIN']} and DATASETS.TEST "
+                f"{now['TEST']}.{hint} Write DATASETS.TRAIN \"('{name}',)\", or TEST, behind the options."
+            )

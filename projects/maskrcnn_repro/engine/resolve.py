@@ -7,7 +7,7 @@ from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.data.proposals.prepare import prepare_proposals
 from maskrcnn_repro.engine.accumulation import parts_of
 from maskrcnn_repro.engine.checks import check_config
-from maskrcnn_repro.engine.trainer import trainer_of
+from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.plugins import load_plugins
 

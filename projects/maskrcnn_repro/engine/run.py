@@ -13,7 +13,7 @@ from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.report import evaluation_folder, say_where
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.setup import enter_folder, start
-from maskrcnn_repro.engine.trainer import trainer_of
+from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.provenance import Progress
 

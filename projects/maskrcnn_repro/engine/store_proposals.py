@@ -22,7 +22,7 @@ from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.run import load_trained, weights_of
 from maskrcnn_repro.engine.setup import enter_folder, start
-from maskrcnn_repro.engine.trainer import trainer_of
+from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.evaluation.recall import proposal_recall
 from maskrcnn_repro.evaluation.table import PROPOSALS, metrics_table

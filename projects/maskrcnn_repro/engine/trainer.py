@@ -5,7 +5,6 @@ docs/trainer.md shows a subclass with a hook, a mapper and an evaluator of its o
 
 from __future__ import annotations
 
-import importlib
 import logging
 import time
 import weakref
@@ -24,10 +23,9 @@ from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
 from maskrcnn_repro.engine.step_end import StepEnd
-from maskrcnn_repro.errors import ConfigError, Ended, did_you_mean
+from maskrcnn_repro.errors import ConfigError, Ended
 from maskrcnn_repro.evaluation.coco import Metrics, build_evaluator, evaluate
 from maskrcnn_repro.modeling.freezing import freeze_backbone
-from maskrcnn_repro.plugins import loaded_plugins
 from maskrcnn_repro.utils.provenance import Progress
 
 import torch
@@ -184,6 +182,8 @@ class Trainer(TrainerBase):
         if resumes:
             self.start_iter = self.iter + 1
             logger.info("Resuming at iteration %d of %d", self.start_iter, self.max_iter)
+        elif resume:
+            logger.info("No checkpoint in %s: starting at iteration 0", self.cfg.OUTPUT_DIR)
 
     def train(self) -> None:
         """Train up to ``SOLVER.MAX_ITER``, or until ``step_end`` ends it; called in every process.
@@ -316,43 +316,6 @@ class Trainer(TrainerBase):
         sync_buffers(self._bare_model)
         progress = Progress(min(self.iter + 1, self.max_iter), self.clock.seconds)
         return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
-
-
-def trainer_of(cfg: CfgNode) -> type[Trainer]:
-    """Return the class that ``cfg.TRAINER`` names: :class:`Trainer`, or a subclass as ``module:Class``.
-
-    Raises:
-        ConfigError: there is no such module or class, or it is no trainer.
-    """
-    if not cfg.TRAINER:
-        return Trainer
-    module_name, _, class_name = cfg.TRAINER.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever the module raises, an exit included
-        hint = did_you_mean(module_name, [plugin.module for plugin in loaded_plugins()])
-        raise ConfigError(
-            f"TRAINER {cfg.TRAINER!r}: module {module_name!r} cannot be imported "
-            f"({type(error).__name__}: {error}).{hint} It is written 'module:Class', and the module's folder "
-            "must be on PYTHONPATH."
-        ) from error
-    trainer: Any = getattr(module, class_name, None)
-    if not (isinstance(trainer, type) and issubclass(trainer, Trainer)):
-        names = [
-            name
-            for name, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, Trainer)
-        ]
-        raise ConfigError(
-            f"TRAINER {cfg.TRAINER!r}: module {module_name!r} has no subclass of Trainer with the name "
-            f"{class_name!r}.{did_you_mean(class_name, names)} It has {', '.join(names) or 'none'}."
-        )
-    return trainer
-
-
-def name_of(trainer: type[Trainer]) -> str:
-    """Return the value of ``cfg.TRAINER`` that names a class."""
-    return "" if trainer is Trainer else f"{trainer.__module__}:{trainer.__qualname__}"
 
 
 def distributed(model: nn.Module) -> nn.Module:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.errors import OutputError, UserError
 
 from detectron2.utils.file_io import PathManager
 
@@ -16,21 +16,29 @@ from detectron2.utils.file_io import PathManager
 def replaced(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; on success the file replaces ``path`` in one step.
 
-    A process that is killed in between leaves ``path`` as it was.
+    A process that is killed in between leaves ``path`` as it was. Missing folders are made.
+
+    Raises:
+        OutputError: the file cannot be written, such as into a full disk or below a file.
     """
     # A fixed name, so that the next attempt overwrites what a killed process left; the suffix stays last,
     # because image libraries take the format from it.
     beside = path.with_name(f".part-{path.name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         with open(beside, "rb+") as file:
             # Without it a power cut may leave an empty file under the new name.
             os.fsync(file.fileno())
         os.replace(beside, path)
         _sync_folder(path.parent)
+    except UserError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -42,8 +42,9 @@ def cause_of(evidence: Evidence) -> Cause:
 
 
 def _weights_file(evidence: Evidence) -> Cause | None:
-    names = [*evidence.weights, *evidence.buffers] if evidence.first else []
-    if not names:
+    # Buffers do not tell: the first forward pass has moved them already.
+    names = evidence.weights
+    if not (names and evidence.first):
         return None
     source = evidence.cfg.MODEL.WEIGHTS or "the checkpoint"
     return Cause(
@@ -171,7 +172,8 @@ def _backward(evidence: Evidence) -> Cause | None:
 
 
 def _statistics(evidence: Evidence) -> Cause | None:
-    if not evidence.buffers or evidence.weights:
+    # Where losses or gradients are wrong, too, the statistics follow from the same activations.
+    if not evidence.buffers or evidence.weights or evidence.gradients or evidence.wrong_losses:
         return None
     return Cause(
         "statistics",
@@ -198,8 +200,8 @@ ASKED: Sequence[Callable[[Evidence], Cause | None]] = (
     _pixel_range,
     _precision,
     _weights_not_loaded,
-    _statistics,
     _rate,
+    _statistics,
     _single_loss,
     _backward,
     _unknown,

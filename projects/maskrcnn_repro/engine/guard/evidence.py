@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +46,13 @@ class Evidence:
     @property
     def wrong_losses(self) -> list[str]:
         """Names of the losses that are not finite."""
-        return [name for name, value in self.losses.items() if not _finite(value)]
+        return [name for name, value in self.losses.items() if not math.isfinite(value)]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all numbers of this process are finite: another one's are not."""
+        shown = [self.wrong_losses, self.gradients, self.weights, self.buffers]
+        return not any(shown) and math.isfinite(self.norm) and (self.scale is None or self.scale > 1)
 
 
 def wrong_fields(image: Image) -> Iterator[str]:
@@ -68,7 +75,3 @@ def classes_of(model: nn.Module) -> dict[str, str]:
         name: f"{type(module).__module__}.{type(module).__qualname__}"
         for name, module in model.named_modules()
     }
-
-
-def _finite(value: float) -> bool:
-    return abs(value) < float("inf")  # False for NaN

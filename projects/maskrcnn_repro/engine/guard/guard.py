@@ -77,11 +77,11 @@ class NumbersGuard(HookBase):
         loss, gradient = torch.stack([total, norm.to(total)]).tolist()
         if math.isfinite(loss) and math.isfinite(gradient) and not self._scale_is_lost():
             self._history.append(loss)
-            return
-        self.fail(gradient)
+        else:
+            self.fail(gradient)
 
     def fail(self, norm: float = 0.0) -> None:
-        """Ask for this step to fail, once, after it is written to a file.
+        """Ask for this step to fail, once; it is written to a file in the processes whose numbers are wrong.
 
         Args:
             norm: of all gradients, if it was computed.
@@ -90,6 +90,9 @@ class NumbersGuard(HookBase):
             return
         self._failed = True
         evidence = self._evidence(norm)
+        if evidence.is_empty:
+            self.trainer.step_end.ask(Request(Action.FAIL, STATUS))
+            return
         cause = cause_of(evidence)
         what = _what(evidence)
         file = self._write(evidence, what)

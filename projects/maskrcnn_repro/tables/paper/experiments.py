@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from maskrcnn_repro.config import configs_folder, load_config
+from maskrcnn_repro.config import configs_folder, find_config, load_config
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, look_up, missing, read_data
@@ -89,11 +89,19 @@ def experiments() -> Mapping[str, Experiment]:
 
 
 def find_experiment(name: str) -> Experiment:
-    """Return an experiment by id, or by a former one.
+    """Return an experiment by id, or by a former one, or by the path of its config.
 
     Raises:
         TableError: there is no such experiment.
+        ConfigError: the path leads to no config.
     """
+    if name.endswith(".yaml"):
+        file = find_config(name).resolve()
+        trained = [item for item in experiments().values() if not item.evaluates]
+        ids = [item.id for item in trained if (configs_folder() / item.config).resolve() == file]
+        if not ids:
+            raise TableError(f"Config {name!r} is of no experiment; maskrcnn list names them all.")
+        return experiments()[ids[0]]
     return look_up(experiments(), current_experiment(name), "Experiment")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
-from maskrcnn_repro.errors import OutputError, TableError
+from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.model import Report, from_json, to_json, verdicts_in
@@ -154,18 +154,6 @@ def json_text(tree: Any) -> str:
     return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write(file: Path, text: str) -> None:
-    """Write a text file in one step.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        write_text(file, text)
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written: {error.strerror or error}.") from error
-
-
 def write_report(report: Report, folder: Path) -> str:
     """Write a report as JSON and as Markdown, and return their places, for people.
 
@@ -179,7 +167,7 @@ def write_report(report: Report, folder: Path) -> str:
     texts = {".json": json_text(to_json(report)), ".md": as_markdown(report)}
     files = [folder / f"{report.table}{suffix}" for suffix in texts]
     for file, text in zip(files, texts.values(), strict=True):
-        write(file, text)
+        write_text(file, text)
     return ", ".join(map(str, files))
 
 
@@ -217,14 +205,14 @@ def save_reports(
         saved[Path(TABLES, f"{report.table}.json")] = json_text(scrubbed(tree, root))
         saved[Path(TABLES, f"{report.table}.md")] = scrubbed(as_markdown(report), root)
     for name, text in saved.items():
-        write(folder / name, text)
+        write_text(folder / name, text)
     current = {name.parent.as_posix() for name in saved if name.parts[0] != TABLES}
     for experiment in {*current, *(old for name in current for old in former_experiments(name))}:
         for file in (folder / experiment).glob("seed*.json"):
             if file.relative_to(folder) not in saved:
                 file.unlink()
     claims = verdicts_in(KeptReports(folder).tables.values(), paper.claims)
-    write(folder / CLAIMS, json_text({"claims": to_json(claims)}))
+    write_text(folder / CLAIMS, json_text({"claims": to_json(claims)}))
     return folder
 
 

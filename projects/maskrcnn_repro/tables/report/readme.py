@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, KeptReports, read_json, write
+from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, KeptReports, read_json
 from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Verdict, from_json
 from maskrcnn_repro.tables.report.text import (
     claims_markdown,
@@ -24,6 +24,7 @@ from maskrcnn_repro.tables.report.text import (
 )
 from maskrcnn_repro.tables.report.words import DASH, TEMPLATES, points, short_commit, signed, under
 from maskrcnn_repro.utils.command_line import exit_status
+from maskrcnn_repro.utils.files import write_text
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -106,7 +107,7 @@ def update_readme(readme: Path, results: Path) -> None:
         blocks[page] = results_block(results)
     for file, block in blocks.items():
         head, _, tail = split_readme(file)
-        write(file, f"{head}{BEGIN}\n{block}\n{END}{tail}")
+        write_text(file, f"{head}{BEGIN}\n{block}\n{END}{tail}")
 
 
 def main(root: Path) -> int:

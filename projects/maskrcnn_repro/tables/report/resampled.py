@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from maskrcnn_repro.errors import TableError, UserError
+from maskrcnn_repro.errors import OutputError, TableError, UserError
 from maskrcnn_repro.evaluation.coco import predictions_file
 from maskrcnn_repro.evaluation.resampling import METRICS, Matches, draw_images, match
 from maskrcnn_repro.evaluation.table import TASKS
@@ -116,10 +116,8 @@ class Resampler:
         file = _cache(record, task)
         try:
             _write(file, self._key(record, task), draws)
-        except OSError as error:
-            self._say(
-                f"{file} cannot be written ({error.strerror or error}); the next report draws again."
-            )
+        except OutputError as error:
+            self._say(f"{error} The next report draws again.")
         return draws
 
     def _key(self, record: Record, task: str) -> str:

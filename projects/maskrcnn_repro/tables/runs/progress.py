@@ -126,9 +126,9 @@ class Console:
             # A training's own estimate leaves out the evaluation at its end.
             times.append(eta if expected is None else max(eta or 0.0, expected - child.seconds))
             lines.append(f"{self._head(stage)} {clock(child.seconds)}: {progress}")
-        rest = remaining(times, [self.costs.of(stage) for stage in left], self.jobs)
-        time_left = "time left unknown yet" if rest is None else f"about {clock(rest)} left"
-        lines.append(f"all: {time_left}")
+        lines.append(
+            f"all: {time_left(times, [self.costs.of(stage) for stage in left], self.jobs)} left"
+        )
         if terminal:
             self._redraw(lines)
         else:
@@ -181,8 +181,7 @@ def describe(plan: Plan, jobs: int) -> str:
             f"     {stage.folder}",
             f"     {shell_command(stage.command_line(resume=status.state is State.INTERRUPTED))}",
         ]
-    rest = remaining([], [costs.of(stage) for stage in plan.missing()], jobs)
-    about = "time unknown before the first run" if rest is None else f"about {clock(rest)}"
+    about = time_left([], [costs.of(stage) for stage in plan.missing()], jobs)
     lines.append(f"{headline(plan, jobs)}: {about if todo else 'done'}.")
     return "\n".join(lines)
 
@@ -200,23 +199,25 @@ def paper_cost(stage: Stage) -> str:
     return cost or "time unknown"
 
 
-def remaining(
-    running: Iterable[float | None], left: Iterable[float | None], jobs: int
-) -> float | None:
-    """Return the seconds until all stages are done; None if the time of one is unknown.
+def time_left(running: Iterable[float | None], left: Iterable[float | None], jobs: int) -> str:
+    """Return the time until all stages are done: ``about 0:03:57 and 2 stages of unknown time``.
 
     A lower bound, the sum divided by the jobs or the longest stage: it ignores which stages wait for others.
 
     Args:
-        running: seconds left of each running stage.
+        running: seconds left of each running stage; None where that is unknown.
         left: seconds of each stage that has not been started.
         jobs: stages that run at the same time.
     """
     times = [*running, *left]
     seconds = [time for time in times if time is not None]
-    if len(seconds) < len(times):
-        return None
-    return max(sum(seconds) / jobs, max(seconds, default=0.0))
+    unknown = len(times) - len(seconds)
+    parts = []
+    if seconds or not unknown:
+        parts.append(f"about {clock(max(sum(seconds) / jobs, max(seconds, default=0.0)))}")
+    if unknown:
+        parts.append(f"{unknown} stage{'s' * (unknown != 1)} of unknown time")
+    return " and ".join(parts)
 
 
 def clock(seconds: float) -> str:

@@ -17,10 +17,10 @@ from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
 from maskrcnn_repro.tables.report.html.origin import origins
 from maskrcnn_repro.tables.report.html.predictions import THRESHOLD, Gallery
 from maskrcnn_repro.tables.report.html.sampling import svg_panels
-from maskrcnn_repro.tables.report.kept import write
 from maskrcnn_repro.tables.report.model import Report, ReportRow, Verdict, verdicts_in
 from maskrcnn_repro.tables.report.text import estimate_text, judged_on, remarks
 from maskrcnn_repro.tables.report.words import TEMPLATES, points, real_minus, short_commit
+from maskrcnn_repro.utils.files import write_text
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -63,7 +63,7 @@ def write_page(path: Path, shown: Sequence[Shown]) -> tuple[str, ...]:
         OutputError: the file cannot be written.
     """
     page = _page(path.parent, shown)
-    write(path, _environment().get_template("report.html.j2").render(page))
+    write_text(path, _environment().get_template("report.html.j2").render(page))
     return tuple(dict.fromkeys(text for table in page["tables"] for text in table["skipped"]))
 
 
