@@ -12,7 +12,7 @@ from typing import Any
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine.accumulation import AccumulatingModel
 from maskrcnn_repro.engine.guard.dump import read_step, set_generator_states
-from maskrcnn_repro.engine.trainer import trainer_of
+from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.utils.finite import not_finite
 from maskrcnn_repro.utils.randomness import Purpose, seed_everything
 
