@@ -21,7 +21,7 @@ GROUPS = {
         conversion.CONVERT_WEIGHTS,
         conversion.JOIN_WEIGHTS,
     ),
-    "look": (looking.DRAW_SAMPLING, looking.BENCHMARK),
+    "look": (looking.DRAW_SAMPLING, looking.REPLAY, looking.BENCHMARK),
 }
 """Heading in ``maskrcnn --help`` -> its subcommands."""
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}

@@ -17,7 +17,8 @@ from maskrcnn_repro.checkpoint.class_map import mapped_weights
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.accumulation import AccumulatingModel
-from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
+from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, PeriodicSave, StepSeed
+from maskrcnn_repro.engine.guard.guard import NumbersGuard
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
@@ -66,6 +67,7 @@ class Trainer(TrainerBase):
         checkpointer: writes and reads ``OUTPUT_DIR``.
         clock: seconds spent in iterations.
         step_end: decides at the end of a step; ask it to save, to stop or to fail.
+        guard: fails a step whose numbers are not finite.
 
     Raises:
         ConfigError: ``SEED`` is negative; a run draws one before it builds its trainer.
@@ -95,6 +97,13 @@ class Trainer(TrainerBase):
         )
         self.clock = Clock()
         self.step_end = StepEnd(cfg.MODEL.DEVICE)
+        self.guard = NumbersGuard(
+            self._step.model,
+            self._bare_model,
+            self.optimizer,
+            Path(cfg.OUTPUT_DIR),
+            self._step.grad_scaler if cfg.SOLVER.AMP.ENABLED else None,
+        )
         self.register_hooks(self._all_hooks())
 
     # --- parts to replace
@@ -188,7 +197,9 @@ class Trainer(TrainerBase):
             Ended: it ended early with a status that is not 0.
         """
         first = self.start_iter
-        self._step.reset_data_loader(lambda: self.build_train_loader(self.cfg, first))
+        self._step.reset_data_loader(
+            lambda: self.guard.watched(self.build_train_loader(self.cfg, first))
+        )
         try:
             super().train(first, self.max_iter)
         except Ended as ended:
@@ -199,15 +210,23 @@ class Trainer(TrainerBase):
         """Write a checkpoint, by default that of the current iteration; called in every process.
 
         Raises:
+            Ended: in every process, if the weights are not finite.
             AgreedError: in every process, if the main one cannot write it.
         """
+        self.guard.check_weights()
+        self.step_end.decide()
         name = name or f"model_{self.iter:07d}"
         agreed(lambda: self.checkpointer.save(name, iteration=self.iter))
 
     def run_step(self) -> None:
         """Do one iteration: a batch, losses, gradients, an update."""
         self._step.iter = self.iter
-        self._step.run_step()
+        try:
+            self._step.run_step()
+        except FloatingPointError as error:
+            # Of the main process alone, behind the last thing that processes do together: all end the step.
+            logger.debug("Failed: %s", error)
+            self.guard.fail()
 
     def finish(self) -> None:
         """Make the current iteration the last one: what runs after a completed training runs after it."""
@@ -287,8 +306,9 @@ class Trainer(TrainerBase):
         ]
         after: list[HookBase | None] = [
             self._step_seed,
+            self.guard,
             self.step_end,
-            hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD),
+            PeriodicSave(self.cfg.SOLVER.CHECKPOINT_PERIOD),
         ]
         if self.cfg.DATASETS.TEST:
             after.append(hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate))
