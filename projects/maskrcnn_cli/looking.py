@@ -91,7 +91,9 @@ def add_replay_options(parser: Parser) -> None:
     """Add the arguments of ``maskrcnn replay``."""
     parser.add_argument("file", type=Path, metavar="FILE", help="failure/rankN.pth of the training")
     parser.add_argument(
-        "--device", default="cpu", help="to compute on (default cpu); that of the training repeats its bits"
+        "--device",
+        default="cpu",
+        help="to compute on (default cpu); that of the training repeats its bits",
     )
 
 

@@ -5,6 +5,7 @@ import math
 import re
 from pathlib import Path
 
+from maskrcnn_cli.dispatch import run_command
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine import Trainer
@@ -22,7 +23,6 @@ import pytest
 import torch
 from detectron2.engine import HookBase
 from detectron2.structures import Boxes, Instances
-from maskrcnn_cli.dispatch import run_command
 from torch import nn
 
 from tests.helpers.tiny_coco import command_line, write_tiny_coco
@@ -98,7 +98,10 @@ def test_a_gradient_that_is_nan_stops_with_status_3_and_leaves_the_last_good_wei
 def test_a_buffer_that_is_infinite_is_in_no_file(data, tmp_path):
     folder = tmp_path / "out"
     assert train(data, folder, spoiled("after_backward", spoil_buffer)) == 3
-    assert sorted(f.name for f in folder.glob("*.pth")) == ["model_0000000.pth", "model_0000001.pth"]
+    assert sorted(f.name for f in folder.glob("*.pth")) == [
+        "model_0000000.pth",
+        "model_0000001.pth",
+    ]
     assert any("running statistics of batch norm" in line for line in log_of(folder))
 
 
@@ -108,10 +111,12 @@ def test_a_failed_step_is_done_again_to_the_last_bit(data, tmp_path, capsys):
     step = replay(folder / "failure/rank0.pth")
     assert step.equal
     assert step.module == "roi_heads.mask_head.predictor"
-    assert math.isnan(step.losses["loss_mask"]) and math.isfinite(step.losses["loss_rpn_cls"])
+    assert math.isnan(step.losses["loss_mask"])
+    assert math.isfinite(step.losses["loss_rpn_cls"])
     assert run_command("replay", [str(folder / "failure/rank0.pth")]) == 0
     out = capsys.readouterr().out
-    assert "equal to the last bit" in out and "'roi_heads.mask_head.predictor'" in out
+    assert "equal to the last bit" in out
+    assert "'roi_heads.mask_head.predictor'" in out
 
 
 def test_a_finite_step_is_done_again_to_the_last_bit_with_parts(data, tmp_path):
@@ -120,7 +125,9 @@ def test_a_finite_step_is_done_again_to_the_last_bit_with_parts(data, tmp_path):
     opts = ["SOLVER.ACCUMULATE", "2", "SOLVER.IMS_PER_BATCH", "4"]
     assert train(data, folder, spoiled("after_backward", spoil_gradient), opts=opts) == 3
     step = replay(folder / "failure/rank0.pth")
-    assert step.equal and step.module == "" and step.gradients == ()
+    assert step.equal
+    assert step.module == ""
+    assert step.gradients == ()
     assert all(math.isfinite(loss) for loss in step.losses.values())
 
 
@@ -188,31 +195,42 @@ FINE = {"loss_cls": 1.0, "loss_mask": 0.7}
 STEADY = [2.0, 1.9, 1.8]
 
 
-def evidence(*opts, images=(image(),), losses=FINE, history=STEADY, first=False, **values):
+def evidence(*opts, images=None, losses=FINE, history=STEADY, first=False, **values):
     opts = ["MODEL.WEIGHTS", "r50.pkl", *opts]
     cfg = load_config("configs/coco/r50_c4_roialign_max.yaml", opts)
     return Evidence(
-        cfg, 9, first, images=images, losses=losses, history=history, **values
+        cfg, 9, first, images=images or [image()], losses=losses, history=history, **values
     )
 
 
 BAD_MASK = {"loss_cls": 1.0, "loss_mask": NAN}
 BAD_ALL = {"loss_cls": INF, "loss_mask": NAN}
 CAUSES = {
-    "weights": (evidence(first=True, losses=BAD_ALL, weights=["stem.weight"]), "r50.pkl .*'stem.weight'"),
+    "weights": (
+        evidence(first=True, losses=BAD_ALL, weights=["stem.weight"]),
+        "r50.pkl .*'stem.weight'",
+    ),
     "pixel_std": (evidence("MODEL.PIXEL_STD", "[0.0, 1.0, 1.0]", losses=BAD_ALL), "PIXEL_STD"),
-    "pixels": (evidence(images=[image(), image("b.png", high=NAN)], losses=BAD_ALL), "'/data/b.png'"),
+    "pixels": (
+        evidence(images=[image(), image("b.png", high=NAN)], losses=BAD_ALL),
+        "'/data/b.png'",
+    ),
     "annotations": (
         evidence(images=[image("c.png", boxes=((5.0, 5.0, 5.0, 9.0),))], losses=BAD_ALL),
         "gt_boxes of '/data/c.png'",
     ),
-    "pixel_range": (evidence(images=[image("d.png", high=40000)], losses=BAD_ALL), "from 0 to 40000"),
+    "pixel_range": (
+        evidence(images=[image("d.png", high=40000)], losses=BAD_ALL),
+        "from 0 to 40000",
+    ),
     "precision": (evidence(losses=BAD_ALL, scale=1024.0), "float16"),
     "no_weights": (evidence("MODEL.WEIGHTS", "", losses=BAD_ALL), "MODEL.WEIGHTS is empty"),
     "statistics": (evidence(buffers=["bn.running_var"]), "'bn.running_var'"),
     "rate": (evidence(losses=BAD_ALL, history=[2.0, 3.0, 40.0]), "for a batch of 16 .* 0.02"),
     "loss": (
-        evidence(losses=BAD_MASK, classes={"roi_heads.mask_head": "my_head.Dice", "": "torch.nn.M"}),
+        evidence(
+            losses=BAD_MASK, classes={"roi_heads.mask_head": "my_head.Dice", "": "torch.nn.M"}
+        ),
         "loss_mask alone of 2 losses is .*my_head.Dice",
     ),
     "backward": (evidence(gradients=["stem.weight", "fc.weight"], norm=NAN), "'fc'"),
@@ -232,14 +250,16 @@ def test_a_batch_of_two_images_has_a_rate_of_its_own():
     """0.02 for 16 images is 0.0025 for 2 (Sec. 3.1): ten times as much is named, also without a course."""
     opts = ["SOLVER.IMS_PER_BATCH", "2", "SOLVER.BASE_LR", "0.02"]
     cause = cause_of(evidence(*opts, losses=BAD_ALL, history=[]))
-    assert cause.code == "rate" and "SOLVER.BASE_LR 0.002," in cause.remedy
+    assert cause.code == "rate"
+    assert "SOLVER.BASE_LR 0.002," in cause.remedy
 
 
 def test_states_of_the_generators_are_set_again():
     states = generator_states()
     drawn = torch.rand(3), np.random.rand(3)
     set_generator_states(states)
-    assert torch.equal(torch.rand(3), drawn[0]) and (np.random.rand(3) == drawn[1]).all()
+    assert torch.equal(torch.rand(3), drawn[0])
+    assert (np.random.rand(3) == drawn[1]).all()
 
 
 def test_other_files_are_no_failed_step(tmp_path, capsys):

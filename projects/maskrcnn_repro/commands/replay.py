@@ -18,6 +18,8 @@ def run(args: argparse.Namespace) -> None:
     if step.module:
         print(f"First output that is not finite: module {step.module!r} ({step.module_class})")
     if step.gradients:
-        print(f"Gradients that are not finite: {len(step.gradients)}, such as {step.gradients[-1]!r}")
+        print(
+            f"Gradients that are not finite: {len(step.gradients)}, such as {step.gradients[-1]!r}"
+        )
     if not step.module and not step.gradients:
         print("All outputs and gradients are finite.")

@@ -39,9 +39,7 @@ class GradientNorm:
         return norm
 
 
-_NORMS: weakref.WeakKeyDictionary[torch.optim.Optimizer, GradientNorm] = (
-    weakref.WeakKeyDictionary()
-)
+_NORMS: weakref.WeakKeyDictionary[torch.optim.Optimizer, GradientNorm] = weakref.WeakKeyDictionary()
 
 
 def share_norm(optimizer: torch.optim.Optimizer, norm_type: float) -> GradientNorm:

@@ -121,6 +121,4 @@ def _same(losses: Mapping[str, torch.Tensor], stored: Mapping[str, torch.Tensor]
     if losses.keys() != stored.keys():
         return False
     pairs = [(loss.detach().cpu(), stored[name]) for name, loss in losses.items()]
-    return all(
-        torch.equal(own, other) or bool(own.isnan() & other.isnan()) for own, other in pairs
-    )
+    return all(torch.equal(own, other) or bool(own.isnan() & other.isnan()) for own, other in pairs)

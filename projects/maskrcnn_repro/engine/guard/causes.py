@@ -14,7 +14,6 @@ from maskrcnn_repro.engine.guard.evidence import Evidence, Image, wrong_fields
 from maskrcnn_repro.errors import listing
 from maskrcnn_repro.utils.finite import not_finite
 
-
 PAPER_RATE, PAPER_BATCH = 0.02, 16
 """Sec. 3.1: the rate of SGD for a batch of 16 images; the rate of another batch is proportional."""
 ADAMW_RATE = 2e-3
@@ -57,7 +56,9 @@ def _weights_file(evidence: Evidence) -> Cause | None:
 def _pixel_std(evidence: Evidence) -> Cause | None:
     std = [float(value) for value in evidence.cfg.MODEL.PIXEL_STD]
     mean = [float(value) for value in evidence.cfg.MODEL.PIXEL_MEAN]
-    if all(math.isfinite(value) and value > 1e-6 for value in std) and all(map(math.isfinite, mean)):
+    if all(math.isfinite(value) and value > 1e-6 for value in std) and all(
+        map(math.isfinite, mean)
+    ):
         return None
     return Cause(
         "pixel_std",
@@ -78,7 +79,9 @@ def _pixels(evidence: Evidence) -> Cause | None:
 
 
 def _annotations(evidence: Evidence) -> Cause | None:
-    wrong = {str(_name(image)): fields for image in evidence.images if (fields := [*wrong_fields(image)])}
+    wrong = {
+        str(_name(image)): fields for image in evidence.images if (fields := [*wrong_fields(image)])
+    }
     if not wrong:
         return None
     fields = sorted({name for names in wrong.values() for name in names})

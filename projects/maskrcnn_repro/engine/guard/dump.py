@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.checkpoint.checkpointer import read_content
+from maskrcnn_repro.checkpoint.weight_file import read_content
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import replaced
 
@@ -32,7 +32,9 @@ def write_step(path: Path, step: Mapping[str, Any]) -> None:
         step: the values of :data:`NEEDED` and others; ``batch`` is the model's input.
     """
     with replaced(path) as beside:
-        torch.save({"kind": KIND, **step, "batch": [_plain(image) for image in step["batch"]]}, beside)
+        torch.save(
+            {"kind": KIND, **step, "batch": [_plain(image) for image in step["batch"]]}, beside
+        )
 
 
 def read_step(path: Path) -> dict[str, Any]:
@@ -84,7 +86,9 @@ def _plain_value(value: Any) -> Any:
         fields = {name: _plain_value(field) for name, field in value.get_fields().items()}
         return {"image_size": value.image_size, "fields": fields}
     if isinstance(value, PolygonMasks):
-        polygons = [[torch.from_numpy(np.asarray(p)) for p in outline] for outline in value.polygons]
+        polygons = [
+            [torch.from_numpy(np.asarray(p)) for p in outline] for outline in value.polygons
+        ]
         return {"PolygonMasks": polygons}
     for name, structure in FIELDS.items():
         if isinstance(value, structure):

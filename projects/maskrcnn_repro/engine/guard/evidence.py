@@ -52,7 +52,9 @@ class Evidence:
     def is_empty(self) -> bool:
         """Whether all numbers of this process are finite: another one's are not."""
         shown = [self.wrong_losses, self.gradients, self.weights, self.buffers]
-        return not any(shown) and math.isfinite(self.norm) and (self.scale is None or self.scale > 1)
+        return (
+            not any(shown) and math.isfinite(self.norm) and (self.scale is None or self.scale > 1)
+        )
 
 
 def wrong_fields(image: Image) -> Iterator[str]:
@@ -63,9 +65,9 @@ def wrong_fields(image: Image) -> Iterator[str]:
             continue
         for name, value in instances.get_fields().items():
             tensor = getattr(value, "tensor", value)
-            if isinstance(tensor, torch.Tensor) and not_finite([(name, tensor)]):
-                yield name
-            elif name == "gt_boxes" and not bool(value.nonempty().all()):
+            if (isinstance(tensor, torch.Tensor) and not_finite([(name, tensor)])) or (
+                name == "gt_boxes" and not bool(value.nonempty().all())
+            ):
                 yield name
 
 

@@ -152,7 +152,10 @@ class NumbersGuard(HookBase):
         }
         try:
             write_step(file, step)
-        except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter on a full disk
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # PyTorch's writer raises the latter on a full disk
             logger.warning("The failed step could not be kept in %s: %s", file, error)
         return file
 
@@ -161,7 +164,9 @@ def _what(evidence: Evidence) -> str:
     if wrong := evidence.wrong_losses:
         return ", ".join(f"{name} is {evidence.losses[name]}" for name in wrong)
     if evidence.gradients or not math.isfinite(evidence.norm):
-        return f"gradients of {listing(evidence.gradients, 3)} are not finite (norm {evidence.norm:g})"
+        return (
+            f"gradients of {listing(evidence.gradients, 3)} are not finite (norm {evidence.norm:g})"
+        )
     if names := [*evidence.weights, *evidence.buffers]:
         return f"weights {listing(names, 3)} are not finite and are not saved"
     return f"the losses' scale fell to {evidence.scale}"
