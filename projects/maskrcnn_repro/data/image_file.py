@@ -6,14 +6,20 @@ H, W = height and width in pixels, C = channels. "Upright" is an image turned as
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import logging
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.errors import ConfigError, DataError
 
+import numpy as np
+from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+logger = logging.getLogger(__name__)
 
 _DEEP = "the two values of INPUT.PIXEL_RANGE become 0 and 255; refused without that key"
 _NO_PROFILE = "converted without a colour profile"
@@ -82,6 +88,60 @@ def image_header(path: str | Path) -> ImageHeader:
         return _header(image)
 
 
+@dataclass(frozen=True)
+class ImageFiles:
+    """Reads image files by the rules of :data:`MODES`; training, evaluation and drawing all read with it."""
+
+    pixel_range: Sequence[float] = ()
+    """``INPUT.PIXEL_RANGE``: the values of :data:`DEEP` grey that are black and white; empty: refused."""
+
+    def read(
+        self, path: str | Path, image_format: str | None, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """Return the first picture of a file, upright, as an (H, W, C) uint8 array.
+
+        Args:
+            path: of the file.
+            image_format: ``BGR`` or a mode of Pillow's, as in Detectron2's ``read_image``.
+            size: (H, W) that its record says. A file of another number of pixels is not decoded.
+
+        Raises:
+            ImageError: the file is broken, of another size than its record says, or its mode is refused.
+        """
+        with _opened(path) as image:
+            header = _header(image)
+            _check_size(path, header.size, size, by_area=True)
+            if header.refusal and not (header.mode in DEEP and self.pixel_range):
+                raise ImageError(f"Image {path} {header.refusal}.")
+            _say_what_is_lost(path, image, header)
+            image.load()
+            # An orientation of broken EXIF is none.
+            with contextlib.suppress(Exception):
+                ImageOps.exif_transpose(image, in_place=True)
+            _check_size(path, image.size, size)
+            shown = self._in_8_bits(path, image) if header.mode in DEEP else image
+            pixels: np.ndarray = detection_utils.convert_PIL_to_numpy(shown, image_format)
+            return pixels
+
+    def _in_8_bits(self, path: str | Path, image: Image.Image) -> Image.Image:
+        black, white = self.pixel_range
+        values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ImageError(f"Image {path} has values that are not finite; {_CURE}.")
+        scaled = (values - black) * (255 / (white - black))
+        return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
+
+
+def check_pixel_range(pixel_range: Sequence[float]) -> None:
+    """Raise ConfigError unless ``INPUT.PIXEL_RANGE`` is empty or two finite numbers in ascending order."""
+    numbers = [v for v in pixel_range if isinstance(v, int | float) and math.isfinite(v)]
+    if pixel_range and not (len(numbers) == len(pixel_range) == 2 and numbers[0] < numbers[1]):
+        raise ConfigError(
+            f"INPUT.PIXEL_RANGE {tuple(pixel_range)} must be empty or (BLACK, WHITE), two numbers of which the "
+            "first is smaller, such as (0, 4095) for 12-bit images."
+        )
+
+
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """Open an image file; whatever Pillow raises within the block is an ImageError with its path."""
@@ -97,7 +157,7 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "it is no image file that Pillow knows, or it is empty"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
@@ -117,3 +177,37 @@ def _header(image: Image.Image) -> ImageHeader:
         width, height = height, width
     frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
     return ImageHeader((width, height), image.mode, orientation, frames)
+
+
+def _check_size(
+    path: str | Path,
+    size: tuple[int, int],
+    record_size: tuple[int, int] | None,
+    *,
+    by_area: bool = False,
+) -> None:
+    """Raise ImageError if (W, H) of a file is not (H, W) of its record; ``by_area``: for one of other area."""
+    if record_size is None:
+        return
+    expected = record_size[::-1]
+    if math.prod(size) != math.prod(expected) if by_area else size != expected:
+        raise ImageError(
+            f"Image {path} is {size[0]} x {size[1]} pixels (width x height, upright), but its record says "
+            f"{expected[0]} x {expected[1]}; correct the record, or the EXIF orientation of the file."
+        )
+
+
+def _say_what_is_lost(path: str | Path, image: Image.Image, header: ImageHeader) -> None:
+    if header.frames:
+        _say_once("has several pictures, of which the first is read", path)
+    if MODES[header.mode] is _NO_ALPHA or "transparency" in image.info:
+        _say_once("has transparency, which is dropped: colours under it are seen", path)
+
+
+def _say_once(fact: str, path: str | Path) -> None:
+    if fact not in _said:
+        _said.add(fact)
+        logger.warning("Image %s %s; so with all such files.", path, fact)
+
+
+_said: set[str] = set()

@@ -1,0 +1,40 @@
+"""Which image each data-loader worker is on: what is left of a worker that died."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container
+
+import torch
+from torch.utils.data import get_worker_info
+
+WIDTH = 1024
+"""Bytes of a note; a longer name loses its beginning."""
+
+
+class WorkerNotes:
+    """One line of shared memory for each worker of a loader.
+
+    Args:
+        workers: their number; 0: there is nothing to note.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._lines = torch.zeros(workers, WIDTH, dtype=torch.uint8)
+        if workers:
+            self._lines.share_memory_()
+
+    def write(self, file_name: str) -> None:
+        """Note the image that this worker is on; does nothing in the main process."""
+        worker = get_worker_info()
+        if worker is None or worker.id >= len(self._lines):
+            return
+        pid = f"{os.getpid()} ".encode()
+        text = (pid + file_name.encode()[len(pid) - WIDTH :]).ljust(WIDTH, b"\0")
+        self._lines[worker.id] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+    def read(self, pids: Container[int]) -> list[str]:
+        """Return the last images of the workers with these process ids."""
+        notes = [bytes(line.tolist()).rstrip(b"\0").decode() for line in self._lines]
+        pairs = [note.partition(" ") for note in notes if note]
+        return [file_name for pid, _, file_name in pairs if int(pid) in pids]
