@@ -88,6 +88,12 @@ def image_header(path: str | Path) -> ImageHeader:
         return _header(image)
 
 
+def verify_image(path: str | Path) -> None:
+    """Raise ImageError if a file is cut off, or of a PNG file a checksum is wrong; nothing is decoded."""
+    with _opened(path) as image:
+        image.verify()
+
+
 @dataclass(frozen=True)
 class ImageFiles:
     """Reads image files by the rules of :data:`MODES`; training, evaluation and drawing all read with it."""
