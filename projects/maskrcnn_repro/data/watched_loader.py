@@ -52,11 +52,12 @@ class WatchedLoader:
                 batch = next(batches)
             except StopIteration:
                 return
-            except UserError as error:
-                raise type(error)(_sentence(error)) from None
-            except RuntimeError as error:
-                if text := self._told(str(error)):
-                    raise DataError(text) from error
+            except Exception as error:
+                if self.notes.workers:
+                    # Let go of the iterator, which the error's frames hold too: left to the garbage collector,
+                    # each worker would take five seconds to end.
+                    error.__traceback__ = batches = None
+                self._tell(error)
                 raise
             if kept := self._without_broken(batch):
                 yield kept
@@ -78,8 +79,15 @@ class WatchedLoader:
                 f"DATALOADER.SKIP_BROKEN leaves out: {listing(sorted(self.broken), limit=3)}."
             )
 
-    def _told(self, text: str) -> str:
-        """Return the sentence for a RuntimeError of a worker; empty for other errors."""
+    def _tell(self, error: Exception) -> None:
+        """Raise in one sentence what a worker met; return for errors that no user can mend."""
+        if isinstance(error, UserError):
+            raise type(error)(_sentence(error)) from error.__cause__
+        if isinstance(error, RuntimeError) and (text := self._end_of_worker(str(error))):
+            raise DataError(text) from error
+
+    def _end_of_worker(self, text: str) -> str:
+        """Return the sentence for PyTorch's RuntimeError about a worker; empty for another one."""
         died = _OF_WORKER.search(text)
         no_room = any(sign in text for sign in _NO_ROOM)
         if not (died or no_room):

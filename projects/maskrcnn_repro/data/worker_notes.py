@@ -17,9 +17,13 @@ class WorkerNotes:
 
     Args:
         workers: their number; 0: there is nothing to note.
+
+    Attributes:
+        workers: their number.
     """
 
     def __init__(self, workers: int) -> None:
+        self.workers = workers
         self._lines = torch.zeros(workers, WIDTH, dtype=torch.uint8)
         if workers:
             self._lines.share_memory_()
@@ -27,7 +31,7 @@ class WorkerNotes:
     def write(self, file_name: str) -> None:
         """Note the image that this worker is on; does nothing in the main process."""
         worker = get_worker_info()
-        if worker is None or worker.id >= len(self._lines):
+        if worker is None or worker.id >= self.workers:
             return
         pid = f"{os.getpid()} ".encode()
         text = (pid + file_name.encode()[len(pid) - WIDTH :]).ljust(WIDTH, b"\0")
