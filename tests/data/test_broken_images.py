@@ -178,3 +178,12 @@ def test_a_cache_needs_shared_memory_for_workers_alone(tmp_path, monkeypatch):
     assert CachedImages(records, "BGR")[records[9]["file_name"]].shape == (64, 64, 3)
     with pytest.raises(ConfigError, match=r"needs 0 MB in /dev/shm for the 2 workers, .*shm-size"):
         CachedImages(records, "BGR", workers=2)
+
+
+def test_workers_without_any_shared_memory_are_refused(monkeypatch):
+    monkeypatch.setattr("maskrcnn_repro.data.worker_notes.free_shared_memory", lambda: 64 * 1024)
+    assert WorkerNotes(0).workers == 0
+    with pytest.raises(
+        ConfigError, match=r"NUM_WORKERS 2 needs room in /dev/shm, of which 0\.1 MB"
+    ):
+        WorkerNotes(2)

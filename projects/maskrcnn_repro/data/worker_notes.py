@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Container
 
+from maskrcnn_repro.data.shared_memory import free_shared_memory
+from maskrcnn_repro.errors import ConfigError
+
 import torch
 from torch.utils.data import get_worker_info
 
 WIDTH = 1024
 """Bytes of a note; a longer name loses its beginning."""
+LEAST = 1_000_000
+"""Bytes of shared memory for each worker without which none can hand over an image."""
 
 
 class WorkerNotes:
@@ -20,12 +25,16 @@ class WorkerNotes:
 
     Attributes:
         workers: their number.
+
+    Raises:
+        ConfigError: ``/dev/shm`` has no room for any image.
     """
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._lines = torch.zeros(workers, WIDTH, dtype=torch.uint8)
         if workers:
+            _check_room(workers)
             self._lines.share_memory_()
 
     def write(self, file_name: str) -> None:
@@ -42,3 +51,12 @@ class WorkerNotes:
         notes = [bytes(line.tolist()).rstrip(b"\0").decode() for line in self._lines]
         pairs = [note.partition(" ") for note in notes if note]
         return [file_name for pid, _, file_name in pairs if int(pid) in pids]
+
+
+def _check_room(workers: int) -> None:
+    free = free_shared_memory()
+    if free is not None and free < workers * LEAST:
+        raise ConfigError(
+            f"DATALOADER.NUM_WORKERS {workers} needs room in /dev/shm, of which {free / 1e6:.1f} MB are free; give "
+            "the container more (docker run --shm-size), or set DATALOADER.NUM_WORKERS 0."
+        )

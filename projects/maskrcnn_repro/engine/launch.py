@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -139,7 +140,9 @@ def _noting_errors(note: Path, function: Callable[..., None], args: tuple[Any, .
         beside = note.with_name(f"{os.getpid()}.txt")
         beside.write_text(str(error), encoding="utf-8")
         os.replace(beside, note)
-        raise SystemExit(2) from None
+        sys.stdout.flush()
+        # Not SystemExit: gloo's threads would wait at the end for processes that wait for this one.
+        os._exit(2)
     dist.destroy_process_group()
 
 
