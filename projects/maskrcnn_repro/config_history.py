@@ -38,6 +38,8 @@ class Silenced:
 
 ADDED = (
     Added("TRAINER", "", "the trainer may be a subclass"),
+    Added("DATALOADER.SKIP_BROKEN", False, "broken images may be left out"),
+    Added("INPUT.PIXEL_RANGE", (), "grey of more than 8 bits may be scaled"),
     *(
         Added(f"MODEL.{head}.ROI_OP", "", "the branches of a model may pool differently")
         for head in HEADS
@@ -98,7 +100,7 @@ def spelled_first(tree: Mapping[str, Any]) -> dict[str, Any]:
             if model[change.head].get("ROI_OP") == model.get("ROI_OP", {}).get("NAME"):
                 model[change.head]["ROI_OP"] = ""
     for added in ADDED:
-        _remove(first, added.key, added.default)
+        _remove(first, added.key, _plain(added.default))
     return first
 
 

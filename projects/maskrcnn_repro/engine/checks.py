@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from maskrcnn_repro.checkpoint.weight_file import local_file
 from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.data.cached_images import CHANNELS
+from maskrcnn_repro.data.image_file import check_pixel_range
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
 from maskrcnn_repro.errors import ConfigError, DataError, check_choice
@@ -118,6 +119,7 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     if cfg.MODEL.MASK_ON:
         build_mask_loss(cfg)
     check_inference(cfg)
+    check_pixel_range(cfg.INPUT.PIXEL_RANGE)
     check_res5(cfg, ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME))
     _check_channels(cfg)
     for key, (neutral, part) in READ_BY.items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -144,7 +145,9 @@ def _noting_errors(note: Path, function: Callable[..., None], args: tuple[Any, .
         beside = note.with_name(f"{os.getpid()}.txt")
         beside.write_text(str(error), encoding="utf-8")
         os.replace(beside, note)
-        raise SystemExit(2) from None
+        sys.stdout.flush()
+        # Not SystemExit: gloo's threads would wait at the end for processes that wait for this one.
+        os._exit(2)
     except Ended as ended:
         # A status of the process itself would make the parent end the others, in the middle of what they do.
         if comm.is_main_process():

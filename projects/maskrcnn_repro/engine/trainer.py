@@ -6,6 +6,7 @@ docs/trainer.md shows a subclass with a hook, a mapper and an evaluator of its o
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import weakref
 from collections.abc import Iterable
@@ -318,6 +319,9 @@ class Trainer(TrainerBase):
         return [*before, *self.build_hooks(), *after]
 
     def _evaluate(self) -> dict[str, Any]:
+        # Detectron2's hook also comes after a last iteration that failed, and waits for other processes.
+        if error := sys.exception():
+            raise error
         sync_buffers(self._bare_model)
         progress = Progress(min(self.iter + 1, self.max_iter), self.clock.seconds)
         return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from maskrcnn_repro.errors import UserError
+
 # Below a warning, records of these loggers go to the file only; the engine logs the same in short.
 DETAILS = (
     "detectron2.checkpoint",
@@ -64,5 +66,8 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
 def _worth_showing(record: logging.LogRecord) -> bool:
     # Detectron2 warns at every loading of a data set whose category ids are not 1 to K.
     if "We'll apply a mapping for you" in record.getMessage():
+        return False
+    # The command tells a user's error in one sentence; its traceback is in the file.
+    if record.exc_info and isinstance(record.exc_info[1], UserError):
         return False
     return record.levelno >= logging.WARNING or not record.name.startswith(DETAILS)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.evaluation.table import summary
 from maskrcnn_repro.utils.files import replaced
 from maskrcnn_repro.visualization.draw import (
@@ -27,7 +28,6 @@ from maskrcnn_repro.visualization.proposals import best_fitting, proposals_by_im
 
 import numpy as np
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
@@ -52,6 +52,8 @@ def write_sheet(
     threshold: float,
     metrics: Mapping[str, Mapping[str, float]],
     caption: str,
+    files: ImageFiles | None = None,
+    skip_broken: bool = False,
 ) -> None:
     """Draw a contact sheet and write it atomically.
 
@@ -64,6 +66,11 @@ def write_sheet(
         threshold: lowest score of a detection that is drawn; for proposals, lowest IoU with the object.
         metrics: by task and name, in points, for the header.
         caption: second line of the header.
+        files: reads the images; by default those that need no config key.
+        skip_broken: leave out those that cannot be read.
+
+    Raises:
+        ImageError: an image cannot be read.
     """
     records = pick(DatasetCatalog.get(dataset), images)
     metadata = MetadataCatalog.get(dataset)
@@ -73,7 +80,14 @@ def write_sheet(
     side = min(max(longest, CELL[0]), CELL[1])
     pairs = []
     for record in records:
-        image = read_image(record["file_name"], format="RGB")
+        try:
+            image = (files or ImageFiles()).read(
+                record["file_name"], "RGB", (record["height"], record["width"])
+            )
+        except ImageError:
+            if not skip_broken:
+                raise
+            continue
         scale = side / max(image.shape[:2])
         truth = ground_truth(record)
         instances = predictions_of(record["image_id"], truth)

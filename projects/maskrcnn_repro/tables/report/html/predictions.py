@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.evaluation.coco import predictions_file
 from maskrcnn_repro.tables.report.model import Origin, Report, ReportRow
@@ -17,7 +18,6 @@ from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, pre
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 IMAGES = 4
@@ -179,7 +179,7 @@ def _scene(dataset: str, count: int) -> _Scene:
         raise Unreadable(f"the images of {dataset} are not on this machine")
     try:
         records = pick(DatasetCatalog.get(dataset), count)
-        images = tuple(read_image(record["file_name"], format="RGB") for record in records)
+        images = tuple(ImageFiles().read(record["file_name"], "RGB") for record in records)
     except (OSError, ValueError, LookupError, UserError) as error:
         raise Unreadable(f"the images of {dataset} cannot be read: {error!r}") from error
     to_class = metadata.get("thing_dataset_id_to_contiguous_id")
