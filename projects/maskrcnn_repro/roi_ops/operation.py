@@ -106,10 +106,8 @@ class RoIOperation(nn.Module):
             return self._pool_by_kernel(features, regions)
         # torchvision has no 16-bit kernels on the CPU.
         pooled = self.torchvision(features.to(regions.dtype), regions).to(features.dtype)
-        # torchvision reads cells with the weight 0, so that 0 * NaN spreads.
-        if features.device.type == "cpu" and not traced:
-            if not _has_finite_sum(features if self.hides_nan else pooled):
-                return self._pool_by_kernel(features, regions)
+        if not traced and self._misreads(features, pooled):
+            return self._pool_by_kernel(features, regions)
         if is_channels_last(features):
             pooled = pooled.contiguous(memory_format=torch.channels_last)
         return pooled
@@ -177,6 +175,12 @@ class RoIOperation(nn.Module):
     def _quantized(self, corners: torch.Tensor) -> torch.Tensor:
         """Return corners in feature cells, (R, 4), shifted or rounded as the operation does first."""
         return corners
+
+    def _misreads(self, features: torch.Tensor, pooled: torch.Tensor) -> bool:
+        """Tell whether torchvision may have hidden or spread a number that is not finite."""
+        # It reads cells of weight 0, too, so that 0 * NaN spreads. On a GPU a sync would cost more.
+        suspect = features if self.hides_nan else pooled
+        return features.device.type == "cpu" and not _has_finite_sum(suspect)
 
     def _pool_by_kernel(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
         return pool(features, self.kernel(features, regions), len(regions), self.output_size)
