@@ -159,6 +159,13 @@ def test_sizes_without_an_object_have_a_dash(tmp_path, catalog):
     assert metrics_table(metrics).splitlines()[2].split()[-3:] == ["100.0", "-", "-"]
 
 
+def test_a_model_that_finds_nothing_has_an_ap_of_0(tmp_path, catalog):
+    tree = changed(images={"id": 5}, annotations={"image_id": 5})
+    metrics = evaluated(tmp_path, tree)
+    assert np.isnan(metrics["bbox"]["AP"])
+    assert metrics["bbox"]["AP (corrected)"] == 0.0
+
+
 @pytest.mark.parametrize("keypoints", [False, True])
 def test_a_set_whose_images_have_no_object_has_nothing_to_measure(tmp_path, catalog, keypoints):
     tree = with_keypoints(COCO_KEYPOINTS) | {"annotations": []}

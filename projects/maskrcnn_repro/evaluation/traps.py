@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -48,6 +49,8 @@ def correct(
     _warn_of_full_images(annotations, truth, kept)
     for task in metrics.keys() & TASKS.keys() if annotations else ():
         reasons = traps(annotations, task, kept)
+        if math.isnan(metrics[task].get("AP", 0.0)) and _finds_nothing(predictions, annotations):
+            reasons.append("nothing is found, which Detectron2 gives no number")
         if not reasons:
             continue
         matches = match(
@@ -91,6 +94,12 @@ def traps(annotations: Iterable[Mapping[str, Any]], task: str, kept: int) -> lis
             f"{limit} detections each"
         )
     return texts
+
+
+def _finds_nothing(predictions: Path, annotations: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether there are objects, and no detection."""
+    entries = json.loads(predictions.read_text(encoding="utf-8"))
+    return not entries and any(not a.get("iscrowd") for a in annotations)
 
 
 def _warn_of_full_images(annotations: Iterable[Mapping[str, Any]], truth: Path, kept: int) -> None:
