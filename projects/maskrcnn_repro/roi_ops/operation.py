@@ -197,7 +197,8 @@ class RoIOperation(nn.Module):
 
 def _has_finite_sum(numbers: torch.Tensor) -> bool:
     """Tell whether all are finite, in one pass; a sum that overflows says no, too."""
-    return math.isfinite(numbers.detach().sum(dtype=torch.float64).item())
+    wide = torch.promote_types(numbers.dtype, torch.float32)
+    return math.isfinite(numbers.detach().sum(dtype=wide).item())
 
 
 def _are_finite(rois: torch.Tensor, images: int) -> bool:
