@@ -62,6 +62,10 @@ def test_claims_are_those_of_the_tables(folder):
     assert sorted(claims, key=str) == sorted((v for one in tables for v in one.claims), key=str)
 
 
+# Kept reports stay as they were written.
+EARLIER_METHOD = "seeds and images drawn together, Student's t"
+
+
 def intervals(value):
     if isinstance(value, dict):
         if {"low", "high"} <= set(value):
@@ -73,7 +77,8 @@ def intervals(value):
 
 @pytest.mark.parametrize("file", [*FILES, *RESULTS.glob("*/*/claims.json")], ids=name_of)
 def test_every_kept_interval_names_its_method(file):
-    assert {one.get("method") for one in intervals(json.loads(file.read_text()))} <= {METHOD}
+    methods = {each.get("method") for each in intervals(json.loads(file.read_text()))}
+    assert methods <= {METHOD, EARLIER_METHOD}
 
 
 def first_version(value, key=""):

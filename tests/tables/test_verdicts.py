@@ -146,6 +146,25 @@ def test_one_seed_is_marked_and_seeds_that_all_rows_have_are_named_where_some_ha
     assert judged(fake, claim()).note == "on seeds 1, 2, which all rows have"
 
 
+@pytest.mark.parametrize("direction", [">", "≥", "≈"])
+def test_nothing_is_decided_before_a_row_has_learnt_something(fake, direction):
+    """AP75 is 0 in both rows, AP is 10: the first says nothing, the second does."""
+    for seed in (1, 2):
+        for name in ("a", "b"):
+            detect(fake, fake.truth, name, seed, FAR)
+    found = judged(fake, claim(direction, quantity="AP75", margin=1.5))
+    assert (found.outcome, found.gap) == ("undecided", 0.0)
+    assert found.note == "nothing learnt yet: no row reaches 1"
+    found = judged(fake, claim("≈", margin=1.5))
+    assert (found.outcome, found.note) == ("holds", "")
+
+
+def test_a_row_that_learnt_nothing_fails_against_one_that_did(fake):
+    detect(fake, fake.truth, "a", 1, [MISSED] * IMAGES)
+    detect(fake, fake.truth, "b", 1, FAR)
+    assert judged(fake, claim()).outcome == "fails"
+
+
 def test_rows_without_records_are_named(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
     found = judged(fake, claim())

@@ -11,6 +11,8 @@ TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints"}
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 PROPOSALS = "box_proposals"
 """Detectron2's name of the task of a region proposal network; its metrics are recalls."""
+CORRECTED = " (corrected)"
+"""Behind the name of a metric that leaves out what COCO's code miscounts, see ``traps``."""
 LIMITS = (100, 1000)
 RECALLS = ("AR", "ARs", "ARm", "ARl")
 
@@ -18,13 +20,16 @@ RECALLS = ("AR", "ARs", "ARm", "ARl")
 def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     """Return COCO's metrics in points, one line per task; of proposals their recall, one per limit.
 
-    A dash stands where there is nothing to measure (no object of that size; keypoints have no APs). Tasks of
-    a user's own evaluator have a line each.
+    A dash stands where there is nothing to measure (no object of that size; keypoints have no APs). Corrected
+    metrics have a line of their own, and so has each task of a user's own evaluator.
     """
+    if not tasks:
+        return "No metrics: the data set has no ground truth."
     precisions = [
-        [TASKS[task], *(_points(values.get(column)) for column in COLUMNS)]
+        [TASKS[task] + suffix, *(_points(values.get(f"{column}{suffix}")) for column in COLUMNS)]
         for task, values in tasks.items()
-        if task in TASKS
+        for suffix in ("", CORRECTED)
+        if task in TASKS and (not suffix or f"AP{suffix}" in values)
     ]
     values = tasks.get(PROPOSALS, {})
     recalls = [

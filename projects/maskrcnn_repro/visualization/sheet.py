@@ -20,9 +20,11 @@ from maskrcnn_repro.visualization.draw import (
     Style,
     chip_size,
     class_color,
+    colored_as,
     draw,
     draw_chip,
     font,
+    is_crowded,
 )
 from maskrcnn_repro.visualization.proposals import best_fitting, proposals_by_image
 
@@ -90,10 +92,11 @@ def write_sheet(
             continue
         scale = side / max(image.shape[:2])
         truth = ground_truth(record)
-        instances = predictions_of(record["image_id"], truth)
+        instances = colored_as(predictions_of(record["image_id"], truth), truth)
         counts = f"   {len(truth)} objects, {len(instances)} found"
         title = shorten(Path(record["file_name"]).name, counts, 2 * side)
-        pictures = [draw(image, objects, style, scale) for objects in (truth, instances)]
+        crowded = is_crowded(truth, instances)
+        pictures = [draw(image, s, style, scale, crowded=crowded) for s in (truth, instances)]
         pairs.append((title, [Image.fromarray(picture) for picture in pictures]))
     sheet = compose(
         pairs, side, summary(metrics), f"{caption} · {scores} from {threshold:.2f}", style

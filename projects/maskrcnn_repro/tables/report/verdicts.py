@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping
 
 from maskrcnn_repro.tables.paper.claims import Claim
@@ -15,6 +16,10 @@ LEVELS = {">": 95.0, "≥": 95.0, "≈": 90.0}
 """Direction of a claim to the confidence, per cent, of the interval that decides it. Two models are alike if both
 one-sided tests at 5 % say that neither is better by more than the margin: that is the 90 % interval."""
 ONE_SEED = "one seed: images alone"
+LEARNT = 1.0
+"""AP points that at least one compared row must reach in a claimed metric: models that have learnt nothing are
+alike, and none of them is better."""
+NOTHING_LEARNT = f"nothing learnt yet: no row reaches {LEARNT:g}"
 
 
 def judge(direction: str, margin: float, interval: Interval) -> Outcome:
@@ -60,10 +65,12 @@ def _verdict(claim: Claim, evidence: Evidence, rows: Mapping[str, Row], level: s
         comparison = evidence.compare(compared, claim.metrics(), claim.gap, LEVELS[claim.direction])
     interval = comparison.interval if comparison else None
     outcome: Outcome = "undecided" if comparison else "missing"
-    if interval:
+    learnt = not comparison or _has_learnt(claim, compared, evidence)
+    if interval and learnt:
         outcome = judge(claim.direction, claim.margin, interval)
     if comparison:
         note = _note(comparison, {s for row in compared for s in evidence.records(row)})
+        note = note if learnt else "; ".join(filter(None, (NOTHING_LEARNT, note)))
     else:
         note = _why_missing(claim, absent, evidence)
     return Verdict(
@@ -80,6 +87,16 @@ def _verdict(claim: Claim, evidence: Evidence, rows: Mapping[str, Row], level: s
         note=note,
         explanation=explanation(claim.id, outcome, level),
     )
+
+
+def _has_learnt(claim: Claim, rows: list[Row], evidence: Evidence) -> bool:
+    """Tell whether a row reaches :data:`LEARNT` in one of the claim's metrics, as a mean over its seeds."""
+
+    def mean(row: Row, metric: str) -> float:
+        values = evidence.values([row], [metric], lambda value: value(row.id, metric))
+        return statistics.fmean(values.values())
+
+    return any(mean(row, metric) >= LEARNT for row in rows for metric in claim.metrics())
 
 
 def _why_missing(claim: Claim, absent: list[Row], evidence: Evidence) -> str:

@@ -13,7 +13,7 @@ from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.evaluation.coco import predictions_file
 from maskrcnn_repro.tables.report.model import Origin, Report, ReportRow
-from maskrcnn_repro.visualization.draw import Objects, Style, draw
+from maskrcnn_repro.visualization.draw import Objects, Style, colored_as, draw, is_crowded
 from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, predicted, style_of
 
 import numpy as np
@@ -79,6 +79,7 @@ class _Scene:
     """The chosen images of a data set, with their objects."""
 
     records: tuple[dict[str, Any], ...]
+    truth: tuple[Objects, ...]
     images: tuple[np.ndarray, ...]
     style: Style
     to_class: dict[int, int] | None
@@ -141,8 +142,7 @@ class Gallery:
     def _truth(self, dataset: str) -> tuple[Picture, ...]:
         scene = self._scene(dataset)
         if dataset not in self._drawn:
-            truth = [ground_truth(record) for record in scene.records]
-            self._drawn[dataset] = _pictures(scene, truth)
+            self._drawn[dataset] = _pictures(scene, scene.truth)
         return self._drawn[dataset]
 
     def _predictions(self, path: Path, dataset: str) -> tuple[Picture, ...]:
@@ -183,13 +183,23 @@ def _scene(dataset: str, count: int) -> _Scene:
     except (OSError, ValueError, LookupError, UserError) as error:
         raise Unreadable(f"the images of {dataset} cannot be read: {error!r}") from error
     to_class = metadata.get("thing_dataset_id_to_contiguous_id")
-    return _Scene(tuple(records), images, style_of(metadata), to_class)
+    truth = tuple(map(ground_truth, records))
+    return _Scene(tuple(records), truth, images, style_of(metadata), to_class)
 
 
 def _pictures(scene: _Scene, objects: Sequence[Objects]) -> tuple[Picture, ...]:
     pictures = []
-    for record, image, some in zip(scene.records, scene.images, objects, strict=True):
-        drawn = draw(image, some, scene.style, SIDE / max(image.shape[:2]))
+    for record, truth, image, some in zip(
+        scene.records, scene.truth, scene.images, objects, strict=True
+    ):
+        # All columns of an image are drawn alike: as its ground truth is.
+        drawn = draw(
+            image,
+            colored_as(some, truth),
+            scene.style,
+            SIDE / max(image.shape[:2]),
+            crowded=is_crowded(truth),
+        )
         height, width = drawn.shape[:2]
         name = Path(record["file_name"]).name
         pictures.append(Picture(_data_uri(drawn), width, height, len(some), name))
