@@ -17,8 +17,8 @@ DIRECTIONS = (">", "≥", "≈")
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A finding of the paper: a difference between rows of its tables.
+class Finding:
+    """A difference between rows of the paper's tables that the paper draws a conclusion from.
 
     Attributes:
         id: its name.
@@ -39,6 +39,11 @@ class Claim:
     margin: float
     paper_gap: float
 
+
+@dataclass(frozen=True)
+class Claim(Finding):
+    """A finding as it is asked of numbers, the paper's or ours."""
+
     def gap(self, value: Callable[[str, str], Any]) -> Any:
         """Return the gap that the claim is about.
 
@@ -53,7 +58,7 @@ class Claim:
 
 
 def gap(rows: tuple[tuple[str, str], ...], quantity: str, value: Callable[[str, str], Any]) -> Any:
-    """Return ``a - b`` of the one pair, or ``(a - b) - (c - d)`` of two, see :class:`Claim`."""
+    """Return ``a - b`` of the one pair, or ``(a - b) - (c - d)`` of two, see :class:`Finding`."""
 
     def row_value(row: str) -> Any:
         first, *second = (value(row, metric) for metric in terms(quantity))

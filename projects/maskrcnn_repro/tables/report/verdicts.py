@@ -67,13 +67,7 @@ def _verdict(claim: Claim, evidence: Evidence, rows: Mapping[str, Row], level: s
     else:
         note = _why_missing(claim, absent, evidence)
     return Verdict(
-        id=claim.id,
-        statement=claim.statement,
-        rows=claim.rows,
-        quantity=claim.quantity,
-        direction=claim.direction,
-        margin=claim.margin,
-        paper_gap=claim.paper_gap,
+        **vars(claim),
         outcome=outcome,
         gap=comparison.gap if comparison else None,
         interval=interval,
