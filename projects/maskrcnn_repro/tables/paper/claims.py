@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, missing, read_data
+from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, read_data
 from maskrcnn_repro.tables.paper.numbers import find_row, metrics
 
 DIRECTIONS = (">", "≥", "≈")
@@ -86,19 +86,14 @@ def parse_claim(name: str, node: Node) -> Claim:
         TableError: a row, metric or direction that does not exist, or one without a printed number.
     """
     rows = tuple(_parse_pair(pair, node) for pair in node.take("rows", list))
-    quantity, direction = node.take("quantity", str), node.take("direction", str)
+    quantity = node.take("quantity", str)
     if len(rows) not in (1, 2):
         raise TableError(f"{node.place}: rows needs one or two pairs, not {len(rows)}.")
-    for metric in terms(quantity):
-        if metric not in metrics():
-            raise TableError(f"{node.place}: {missing(metrics(), metric, 'metric')}")
-    if direction not in DIRECTIONS:
-        raise TableError(
-            f"{node.place}: direction {direction!r} is none of {', '.join(DIRECTIONS)}."
-        )
-    claim = Claim(
+    node.check_names(terms(quantity), metrics(), "metric")
+    direction = node.choice("direction", DIRECTIONS)
+    return node.build(
+        Claim,
         id=name,
-        statement=node.take("statement", str),
         rows=rows,
         quantity=quantity,
         direction=direction,
@@ -106,8 +101,6 @@ def parse_claim(name: str, node: Node) -> Claim:
         # The paper prints one decimal; further ones of a difference are floating-point error.
         paper_gap=round(gap(rows, quantity, functools.partial(_printed_value, node.place)), 1),
     )
-    node.end()
-    return claim
 
 
 def _parse_pair(pair: object, node: Node) -> tuple[str, str]:
