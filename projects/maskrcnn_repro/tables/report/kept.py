@@ -25,7 +25,7 @@ from maskrcnn_repro.tables.report.model import Report, from_json, to_json, verdi
 from maskrcnn_repro.tables.report.report import PaperData, table_columns
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.records import State, identity, read_note
+from maskrcnn_repro.tables.runs.records import State, identity, read_json, read_note
 from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
 from maskrcnn_repro.utils.files import write_text
 
@@ -135,18 +135,6 @@ def read_report(file: Path) -> Report:
     return replace(
         report, rows=tuple(rows), origin=tuple(origin), columns=table_columns(table, metrics())
     )
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return what a JSON file holds.
-
-    Raises:
-        TableError: it cannot be read.
-    """
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise TableError(f"{file} cannot be read: {error}.") from error
 
 
 def json_text(tree: Any) -> str:

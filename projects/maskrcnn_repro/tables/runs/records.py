@@ -124,7 +124,7 @@ def read_record(path: Path) -> Record:
     Raises:
         TableError: the file cannot be read or is incomplete.
     """
-    tree = _read_json(path)
+    tree = read_json(path)
     try:
         data = {
             item["name"]: item["sha256"] for split in tree["datasets"].values() for item in split
@@ -300,6 +300,15 @@ def identity(results: Path) -> str | None:
         return None
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds.
+
+    Raises:
+        TableError: it cannot be read.
+    """
+    return _read_mapping(path, json.loads, "results")
+
+
 def write_note(folder: Path, note: Mapping[str, Any]) -> None:
     """Write ``stage.json`` into ``folder``."""
     write_text(folder / NOTE, json.dumps(dict(note), indent=2) + "\n")
@@ -313,7 +322,7 @@ def read_note(folder: Path) -> dict[str, Any] | None:
     """
     if not (folder / NOTE).is_file():
         return None
-    note = _read_json(folder / NOTE)
+    note = read_json(folder / NOTE)
     if "experiment" in note:
         note["experiment"] = current_experiment(note["experiment"])
     if "inputs" in note:
@@ -361,17 +370,13 @@ def _parse_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return _read_mapping(path, json.loads, "results")
-
-
 def _read_mapping(path: Path, parse: Callable[[str], Any], contents: str) -> dict[str, Any]:
     try:
         tree = parse(_read_text(path))
     except (ValueError, yaml.YAMLError) as error:
         raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
     if not isinstance(tree, dict):
-        raise TableError(f"{path} holds no {contents}.")
+        raise TableError(f"{path} cannot be read: it holds no {contents}.")
     return tree
 
 
