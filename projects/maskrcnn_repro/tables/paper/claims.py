@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -45,27 +46,22 @@ class Claim(Finding):
     """A finding as it is asked of numbers, the paper's or ours."""
 
     def gap(self, value: Callable[[str, str], Any]) -> Any:
-        """Return the gap that the claim is about.
+        """Return the gap that the claim is about: ``a - b`` of one pair, ``(a - b) - (c - d)`` of two.
 
         Args:
             value: returns the number, or an array of draws, for a row's id and the name of a metric.
         """
-        return gap(self.rows, self.quantity, value)
+
+        def row_value(row: str) -> Any:
+            first, *second = (value(row, metric) for metric in terms(self.quantity))
+            return first - second[0] if second else first
+
+        gaps = [row_value(a) - row_value(b) for a, b in self.rows]
+        return gaps[0] - gaps[1] if len(gaps) == 2 else gaps[0]
 
     def metrics(self) -> tuple[str, ...]:
         """Return the names of the metrics that :meth:`gap` asks for."""
         return tuple(terms(self.quantity))
-
-
-def gap(rows: tuple[tuple[str, str], ...], quantity: str, value: Callable[[str, str], Any]) -> Any:
-    """Return ``a - b`` of the one pair, or ``(a - b) - (c - d)`` of two, see :class:`Finding`."""
-
-    def row_value(row: str) -> Any:
-        first, *second = (value(row, metric) for metric in terms(quantity))
-        return first - second[0] if second else first
-
-    gaps = [row_value(a) - row_value(b) for a, b in rows]
-    return gaps[0] - gaps[1] if len(gaps) == 2 else gaps[0]
 
 
 @functools.cache
@@ -91,16 +87,18 @@ def parse_claim(name: str, node: Node) -> Claim:
         raise TableError(f"{node.place}: rows needs one or two pairs, not {len(rows)}.")
     node.check_names(terms(quantity), metrics(), "metric")
     direction = node.choice("direction", DIRECTIONS)
-    return node.build(
+    claim = node.build(
         Claim,
         id=name,
         rows=rows,
         quantity=quantity,
         direction=direction,
         margin=node.take("margin", float) if direction == "≈" else 0.0,
-        # The paper prints one decimal; further ones of a difference are floating-point error.
-        paper_gap=round(gap(rows, quantity, functools.partial(_printed_value, node.place)), 1),
+        paper_gap=math.nan,
     )
+    printed = claim.gap(functools.partial(_printed_value, node.place))
+    # The paper prints one decimal; further ones of a difference are floating-point error.
+    return replace(claim, paper_gap=round(printed, 1))
 
 
 def _parse_pair(pair: object, node: Node) -> tuple[str, str]:
