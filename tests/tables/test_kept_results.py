@@ -7,17 +7,12 @@ import shutil
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.report.kept import (
-    KeptReports,
-    json_text,
-    kept_report,
-    read_json,
-    read_report,
-)
+from maskrcnn_repro.tables.report.kept import KeptReports, json_text, kept_report, read_report
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
 from maskrcnn_repro.tables.report.statistics import METHOD
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.report.words import real_minus
+from maskrcnn_repro.tables.runs.records import read_json
 
 import pytest
 
@@ -119,7 +114,7 @@ def test_an_interval_is_read_as_it_was_written():
     [
         ("{}", "Report lacks 'table'"),
         ('{"table": "2c", "rows": 3}', "Report lacks 'title'"),
-        ("[]", "Report lacks 'table'"),
+        ("[]", "it holds no results"),
         ("{", "Expecting property name"),
     ],
 )

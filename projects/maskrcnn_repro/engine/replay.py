@@ -59,7 +59,7 @@ def replay(file: Path, device: str = "cpu") -> Replay:
     set_generator_states(step["generators"])
     with EventStorage(step["iteration"]):  # heads count their samples into it
         losses = _whole(cfg, model, step)(step["batch"])
-    sum(losses.values()).backward()  # type: ignore[union-attr]
+    sum(losses.values()).backward()
     gradients = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
     name, kind = next(iter(modules), ("", ""))
     return Replay(

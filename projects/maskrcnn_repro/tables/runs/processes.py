@@ -23,12 +23,13 @@ GRACE_SECONDS = 10.0
 """Between SIGTERM and SIGKILL."""
 
 # Detectron2's line of training: "eta: 0:03:57  iter: 239  total_loss: 2.912 ..."
-_ITER = re.compile(r"\biter: (\d+)")
-_LOSS = re.compile(r"\btotal_loss: (\S+)")
-_ETA = re.compile(r"\b(?:eta: |ETA=)((?:(\d+) days?, )?(\d+):(\d+):(\d+))")
 # Detectron2's line of evaluation: "Inference done 41/1000. 0.1598 s / iter ... ETA=0:02:33"
-_INFERENCE = re.compile(r"\bInference done (\d+/\d+)")
-_LABELS = ("iter", "loss", "inference", "eta")
+_PROGRESS = {
+    "iter": re.compile(r"\biter: (\d+)"),
+    "loss": re.compile(r"\btotal_loss: (\S+)"),
+    "inference": re.compile(r"\bInference done (\d+/\d+)"),
+    "eta": re.compile(r"\b(?:eta: |ETA=)((?:(\d+) days?, )?(\d+):(\d+):(\d+))"),
+}
 _TIMESTAMP = re.compile(r"^\[[^\]]*\] ")
 
 
@@ -146,13 +147,10 @@ def parse_progress(lines: Sequence[str]) -> tuple[str, float | None]:
     ``("iter 239, loss 2.912, eta 0:03:57", 237.0)`` of a training. Without a line of progress: the last line, None.
     """
     for line in reversed(lines):
-        matches = [pattern.search(line) for pattern in (_ITER, _LOSS, _INFERENCE, _ETA)]
-        step, _, inference, eta = matches
-        if not (step or inference):
-            continue
-        labelled = zip(_LABELS, matches, strict=True)
-        parts = [f"{label} {match.group(1)}" for label, match in labelled if match]
-        return ", ".join(parts), _seconds(eta) if eta else None
+        matches = {k: match for k, pattern in _PROGRESS.items() if (match := pattern.search(line))}
+        if "iter" in matches or "inference" in matches:
+            text = ", ".join(f"{label} {match.group(1)}" for label, match in matches.items())
+            return text, _seconds(matches["eta"]) if "eta" in matches else None
     return (_TIMESTAMP.sub("", lines[-1]).strip() if lines else "starting"), None
 
 

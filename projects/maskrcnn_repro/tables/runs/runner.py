@@ -128,35 +128,34 @@ class Runner:
 
     def _begin(self, stage: Stage) -> bool:
         """Start ``stage``, or note that it is done or stale; return False if another process runs it."""
-        lock = ExitStack()
-        try:
-            lock.enter_context(locked(stage.lock_folder))
-            # Processes lock their folder, too, and may outlive a runner that was killed.
-            with locked(stage.folder):
-                pass
-        except InUseError as error:
-            lock.close()
-            if stage.key not in self._reported:
-                self._reported.add(stage.key)
-                self.watcher.waiting(stage, str(error))
-            return False
-        status = stage.status()
-        if status.state is State.DONE:
-            lock.close()
-            self._finish(stage, status, 0.0)
-            return True
-        if status.state is State.STALE and not stage.overwrites:
-            lock.close()
-            self._fail(Failure(stage, describe_stale(stage, status)))
-            return True
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(locked(stage.lock_folder))
+                # Processes lock their folder, too, and may outlive a runner that was killed.
+                with locked(stage.folder):
+                    pass
+            except InUseError as error:
+                if stage.key not in self._reported:
+                    self._reported.add(stage.key)
+                    self.watcher.waiting(stage, str(error))
+                return False
+            status = stage.status()
+            if status.state is State.DONE:
+                self._finish(stage, status, 0.0)
+            elif status.state is State.STALE and not stage.overwrites:
+                self._fail(Failure(stage, describe_stale(stage, status)))
+            else:
+                self._launch(stage, status.state is State.INTERRUPTED, lock)
+        return True
+
+    def _launch(self, stage: Stage, resume: bool, lock: ExitStack) -> None:
+        """Start the process of a stage, which takes over ``lock``."""
         stage.write_note()
         slot = next(i for i in range(self.jobs) if i not in self._running)
         environment = self.environments[slot] if self.environments else {}
-        resume = status.state is State.INTERRUPTED
         child = Child(stage.command_line(resume=resume), stage.folder, environment)
-        self._running[slot] = _Job(stage, child, lock)
+        self._running[slot] = _Job(stage, child, lock.pop_all())
         self.watcher.started(stage, child.console)
-        return True
 
     def _reap(self) -> None:
         for slot, job in list(self._running.items()):

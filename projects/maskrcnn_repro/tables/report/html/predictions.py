@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 IMAGES = 4
+"""At most, of each data set."""
 THRESHOLD = 0.5
 """Lowest score drawn."""
 SIDE = 300
@@ -89,17 +91,16 @@ class Unreadable(Exception):
     """Images or predictions that cannot be drawn; the text says which and why."""
 
 
-@dataclass
 class Gallery:
-    """Draws pictures, each once, whatever the number of tables that it stands in.
+    """Draws pictures, each once, whatever the number of tables that it stands in."""
 
-    Attributes:
-        images: how many images of a data set, at most.
-    """
-
-    images: int = IMAGES
-    _scenes: dict[str, _Scene] = field(default_factory=dict)
-    _drawn: dict[Path | str, tuple[Picture, ...]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        # Of this gallery alone: the files may be others when the next page is made.
+        self._scene = functools.cache(_scene)
+        self._truth = functools.cache(lambda dataset: _truth(self._scene(dataset)))
+        self._predictions = functools.cache(
+            lambda path, dataset: _predictions(path, self._scene(dataset))
+        )
 
     def sheet(self, report: Report) -> Sheet:
         """Return the pictures of a table; what cannot be drawn is named and left out."""
@@ -139,29 +140,20 @@ class Gallery:
             return
         skipped.extend(f"{row.name}: {reason}" for reason in reasons[:1])
 
-    def _truth(self, dataset: str) -> tuple[Picture, ...]:
-        scene = self._scene(dataset)
-        if dataset not in self._drawn:
-            self._drawn[dataset] = _pictures(scene, scene.truth)
-        return self._drawn[dataset]
 
-    def _predictions(self, path: Path, dataset: str) -> tuple[Picture, ...]:
-        if path not in self._drawn:
-            scene = self._scene(dataset)
-            if not path.is_file():
-                raise Unreadable(f"there is no {path}")
-            try:
-                entries = by_image(path, THRESHOLD)
-                objects = [predicted(entries[r["image_id"]], scene.to_class) for r in scene.records]
-                self._drawn[path] = _pictures(scene, objects)
-            except Exception as error:  # cut off, or of another program: wrong in any way
-                raise Unreadable(f"{path} cannot be read: {error!r}") from error
-        return self._drawn[path]
+def _truth(scene: _Scene) -> tuple[Picture, ...]:
+    return _pictures(scene, [ground_truth(record) for record in scene.records])
 
-    def _scene(self, dataset: str) -> _Scene:
-        if dataset not in self._scenes:
-            self._scenes[dataset] = _scene(dataset, self.images)
-        return self._scenes[dataset]
+
+def _predictions(path: Path, scene: _Scene) -> tuple[Picture, ...]:
+    if not path.is_file():
+        raise Unreadable(f"there is no {path}")
+    try:
+        entries = by_image(path, THRESHOLD)
+        objects = [predicted(entries[r["image_id"]], scene.to_class) for r in scene.records]
+        return _pictures(scene, objects)
+    except Exception as error:  # cut off, or of another program: wrong in any way
+        raise Unreadable(f"{path} cannot be read: {error!r}") from error
 
 
 def predictions_of(run: Origin) -> Path:
@@ -171,14 +163,14 @@ def predictions_of(run: Origin) -> Path:
     return predictions_file(inference, run.split)
 
 
-def _scene(dataset: str, count: int) -> _Scene:
+def _scene(dataset: str) -> _Scene:
     metadata = MetadataCatalog.get(dataset) if dataset in DatasetCatalog else None
     file = metadata.get("json_file") if metadata else None
     # Without its file a generated data set would be drawn anew.
     if metadata is None or file is None or not Path(file).is_file():
         raise Unreadable(f"the images of {dataset} are not on this machine")
     try:
-        records = pick(DatasetCatalog.get(dataset), count)
+        records = pick(DatasetCatalog.get(dataset), IMAGES)
         images = tuple(ImageFiles().read(record["file_name"], "RGB") for record in records)
     except (OSError, ValueError, LookupError, UserError) as error:
         raise Unreadable(f"the images of {dataset} cannot be read: {error!r}") from error
