@@ -204,7 +204,7 @@ def paper(folder, monkeypatch):
         code=CODE,
         machine=MACHINE,
     )
-    return scene.report("all", "--level", "paper", "--num-gpus", "1")
+    return scene.report("all", "--level", "paper")
 
 
 def page(folder, monkeypatch):
