@@ -111,7 +111,7 @@ def test_values_are_python_literals():
     [
         ("SOLVER: {BASE_LRR: 1.0}", "'SOLVER.BASE_LRR' .* Did you mean 'SOLVER.BASE_LR'"),
         ("MODEL: {ROI_HEAD: {NUM_CLASSES: 3}}", "'MODEL.ROI_HEAD"),
-        ("SOLVER: {MAX_ITER: many}", "a.yaml: "),
+        ("SOLVER: {MAX_ITER: many}", "a.yaml:1: SOLVER.MAX_ITER 'many' must be a whole number"),
         ("a: [1", "a.yaml is no YAML"),
         ("- 1\n- 2", "holds no keys, but a list"),
         ("_BASE_: nowhere.yaml", "its _BASE_ 'nowhere.yaml' does not exist, neither .* nor below"),
@@ -135,10 +135,7 @@ def test_a_mistake_in_a_base_names_the_base(config):
 @pytest.mark.parametrize(
     ("opts", "words"),
     [
-        (
-            ["SOLVER.MAX_ITER"],
-            "KEY VALUE pairs, but 1 words were given; the last one is 'SOLVER.MAX_ITER'",
-        ),
+        (["SOLVER.MAX_ITER"], "'SOLVER.MAX_ITER' has no value: overrides come as KEY VALUE pairs"),
         (["SOLVER.MAXITER", "1"], "command line.*Did you mean 'SOLVER.MAX_ITER'"),
         (["NUM_CLASSES", "1"], "Did you mean"),
         (["SOLVER.MAX_ITER", "many"], "command line: .*MAX_ITER|command line: .*many"),
