@@ -79,11 +79,14 @@ def _number(value: Any, kind: str) -> Any:
 
 
 def _entries(name: str, value: Any, key: Key) -> Any:
-    """Return a list or tuple with each entry understood; a single text is the only one of several."""
+    """Return a list or tuple with each entry understood; a single text or flat list is the only one of several."""
     if isinstance(value, str) and key.items and key.items.type == "str" and value[:1] not in "([{":
         value = [value]
     if not isinstance(value, list | tuple):
         return value
+    flat = value and not any(isinstance(entry, list | tuple) for entry in value)
+    if flat and key.items and key.items.type in ("list", "tuple"):
+        value = [value]
     if key.items:
         value = [_entry(f"{name}[{place}]", entry, key.items) for place, entry in enumerate(value)]
     return tuple(value) if key.type == "tuple" else list(value)
