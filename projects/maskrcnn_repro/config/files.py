@@ -182,7 +182,7 @@ def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
             return {}, {}
         _unfolded(path, node, {})
         lines = dict(_lines(path, node)) if isinstance(node, yaml.MappingNode) else {}
-        tree = loader.construct_document(node)
+        tree = loader.construct_document(node) or {}
     except (yaml.YAMLError, ValueError, TypeError) as error:
         if isinstance(error, ConfigError):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import takewhile
 
 MOST = 5
 """Names suggested at most."""
@@ -39,6 +40,11 @@ def _unlikeness(name: str, key: str) -> float:
 
 def edits(first: str, second: str) -> int:
     """Return how many letters to change, add, leave out or swap with their neighbour make one text the other."""
+    # What both begin or end with, most of a dotted key, needs no table.
+    start = _common(first, second)
+    first, second = first[start:], second[start:]
+    end = _common(first[::-1], second[::-1])
+    first, second = first[: len(first) - end], second[: len(second) - end]
     before: list[int] = []
     row = list(range(len(second) + 1))
     for i, letter in enumerate(first):
@@ -49,3 +55,10 @@ def edits(first: str, second: str) -> int:
                 steps = min(steps, earlier[j - 1] + 1)
             row.append(steps)
     return row[-1]
+
+
+def _common(first: str, second: str) -> int:
+    """Return with how many letters both texts begin."""
+    return sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    )

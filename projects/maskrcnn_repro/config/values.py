@@ -39,8 +39,9 @@ def understood(name: str, raw: Any, key: Key) -> Any:
     value = literal(raw)
     if value is None and key.optional:
         return None
-    if key.type == "str" and isinstance(raw, str):
-        return value if isinstance(value, str) else raw
+    # A folder may be named 2024.
+    if key.type == "str" and isinstance(raw, str) and isinstance(value, int | float):
+        return raw
     if key.type in ("int", "float"):
         value = _number(value, key.type)
     elif key.type == "bool" and isinstance(value, str) and value.lower() in ("true", "false"):
