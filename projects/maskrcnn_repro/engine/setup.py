@@ -9,7 +9,6 @@ from pathlib import Path
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._version import __version__
-from maskrcnn_repro.engine.relations import remarks
 from maskrcnn_repro.plugins import loaded_plugins
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.lock import locked, refuse_used
@@ -66,8 +65,6 @@ def start(stack: ExitStack, cfg: CfgNode, folder: Path, *, resume: bool = False)
         torch.get_num_threads(),
         cfg.SEED,
     )
-    for remark in remarks(cfg):
-        logger.warning("%s", remark)
     logger.debug("Command: %s", sys.argv)
     logger.debug("Environment:\n%s", collect_env_info())
     logger.debug("Config:\n%s", cfg.dump())
