@@ -52,6 +52,21 @@ def test_an_interval_has_its_ends_or_not(text, inside, outside):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SOLVER.MAX_ITER", "int, at least 1"),
+        ("SOLVER.WEIGHT_DECAY_BIAS", "float, or `None`, at least 0"),
+        ("INPUT.MASK_FORMAT", "one of `'polygon'`, `'bitmask'`"),
+        ("MODEL.ROI_OP.NAME", "one of `''` or a name of the registry ROI_OP"),
+        ("DATASETS.TRAIN", "tuple, no entry twice; of str, not empty"),
+        ("MODEL.PIXEL_STD", "list, number of entries at least 1 and at most 3; of float, above 0"),
+    ],
+)
+def test_what_a_key_may_be_is_told_for_the_documentation(name, text):
+    assert str(key_table()[name]) == text
+
+
+@pytest.mark.parametrize(
     ("key", "text", "value"),
     [
         ("SOLVER.BASE_LR", "1", 1.0),
