@@ -52,6 +52,11 @@ def load(*opts):
             ("MODEL.ANCHOR_GENERATOR.SIZES", "[[8], [16]]"),
             "SIZES has 2 lists; give one, or one for each of the 3",
         ),
+        (
+            ("MODEL.NARROW_RESNET.CHANNELS", "[8, 8, 16, 32]"),
+            "CHANNELS is .* neighbours must differ",
+        ),
+        (("MODEL.NARROW_RESNET.CHANNELS", "[8, 16]"), "has 2 entries, but NUM_BLOCKS has 3 stages"),
         (("MODEL.RPN.CONV_DIMS", "[0]"), "has 0 channels"),
         (
             (*R50, "MODEL.RESNETS.DEPTH", "18"),
@@ -94,10 +99,20 @@ def test_contradictions_are_refused(opts, words):
         ("MODEL.ROI_OP.SAMPLES", "2", "MODEL.ROI_OP.NAME", "RoIPool"),
         ("TEST.EXPECTED_RESULTS", "['bbox', 'AP', 38, 0.2]"),
         (*COSINE, "SOLVER.BASE_LR_END", "0"),
+        ("MODEL.META_ARCHITECTURE", "ProposalNetwork", "MODEL.ROI_HEADS.IN_FEATURES", "['res4']"),
     ],
 )
 def test_what_goes_together_passes(opts):
     check_model(load(*opts))
+
+
+def test_values_set_by_a_program_are_checked_too():
+    cfg = load()
+    cfg.SOLVER.BASE_LR = 1
+    check_model(cfg)
+    cfg.SOLVER.MAX_ITER = "many"
+    with pytest.raises(ConfigError, match=r"SOLVER.MAX_ITER 'many' must be a whole number"):
+        check_model(cfg)
 
 
 @pytest.mark.embedded_only

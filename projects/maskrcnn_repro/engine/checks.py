@@ -16,6 +16,7 @@ from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, check
 from maskrcnn_repro.modeling.mask_head import build_mask_loss
 from maskrcnn_repro.modeling.mask_head.losses import MASK_LOSS_REGISTRY
 from maskrcnn_repro.modeling.meta_arch import check_inference
+from maskrcnn_repro.modeling.narrow_resnet import check_stages, group_width
 from maskrcnn_repro.modeling.roi_heads import check_res5
 from maskrcnn_repro.pooler_keys import HEADS
 from maskrcnn_repro.roi_ops import ROI_OP_REGISTRY
@@ -69,6 +70,9 @@ def check_model(cfg: CfgNode) -> None:
         build_mask_loss(cfg)
     check_inference(cfg)
     check_res5(cfg, ROI_HEADS_REGISTRY.get(cfg.MODEL.ROI_HEADS.NAME))
+    narrow = cfg.MODEL.NARROW_RESNET
+    if cfg.MODEL.BACKBONE.NAME.startswith("build_narrow_resnet"):
+        check_stages(narrow.NUM_BLOCKS, narrow.CHANNELS, group_width(cfg))
     check_relations(cfg)
     for key, (neutral, part) in READ_BY.items():
         _check_read(cfg, key, neutral, part)

@@ -123,7 +123,8 @@ def _features(cfg: CfgNode) -> Iterator[str]:
         maps = [f"p{level}" for level in levels]
     if model.PROPOSAL_GENERATOR.NAME == "RPN":
         yield from _absent("MODEL.RPN.IN_FEATURES", model.RPN.IN_FEATURES, maps)
-    yield from _absent("MODEL.ROI_HEADS.IN_FEATURES", model.ROI_HEADS.IN_FEATURES, maps)
+    if model.META_ARCHITECTURE != "ProposalNetwork":
+        yield from _absent("MODEL.ROI_HEADS.IN_FEATURES", model.ROI_HEADS.IN_FEATURES, maps)
 
 
 def _absent(key: str, names: Sequence[str], maps: Sequence[str]) -> Iterator[str]:
