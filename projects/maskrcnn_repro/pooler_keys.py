@@ -15,8 +15,6 @@ from detectron2.config import CfgNode
 
 HEADS = ("ROI_BOX_HEAD", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD")
 """Nodes of ``MODEL`` whose branch pools."""
-DEFAULT_SAMPLES = 2
-"""``MODEL.ROI_OP.SAMPLES`` of the paper, which shared bases set whatever the operation."""
 SILENT = {"POOLER_TYPE": "", "POOLER_SAMPLING_RATIO": 0}
 """Detectron2's keys of a head whose operation is one of ours."""
 SAME_OPERATION = {
@@ -46,33 +44,17 @@ def settle_poolers(cfg: CfgNode, sources: Mapping[str, str]) -> None:
         sources: dotted keys that a file or the command line sets, and which one, for messages.
 
     Raises:
-        ConfigError: such a key was set and names another operation, a number of samples that nothing reads was set, or
-            nothing names the box branch's operation.
+        ConfigError: such a key was set and names another operation, or nothing names the box branch's.
     """
     for head in HEADS:
         if operation_of(cfg.MODEL, head):
             _check_type(cfg, head, sources)
             _check_samples(cfg, head, sources)
             cfg.MODEL[head].update(SILENT)
-    _check_read(cfg, sources)
     if not operation_of(cfg.MODEL, "ROI_BOX_HEAD") and not cfg.MODEL.ROI_BOX_HEAD.POOLER_TYPE:
         raise ConfigError(
             "MODEL.ROI_OP.NAME and MODEL.ROI_BOX_HEAD.POOLER_TYPE are both empty; name an RoI operation, such "
             "as MODEL.ROI_OP.NAME RoIAlignAve."
-        )
-
-
-def _check_read(cfg: CfgNode, sources: Mapping[str, str]) -> None:
-    """Raise ConfigError for a number of samples that no branch of the model reads."""
-    key, samples = "MODEL.ROI_OP.SAMPLES", cfg.MODEL.ROI_OP.SAMPLES
-    on = (True, cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON)
-    operations = {
-        operation_of(cfg.MODEL, head) for head, is_on in zip(HEADS, on, strict=True) if is_on
-    }
-    if key in sources and samples != DEFAULT_SAMPLES and operations == {"RoIPool"}:
-        raise ConfigError(
-            f"{key} {samples} ({sources[key]}) would be ignored: RoIPool reads every cell of a bin; leave it out, or "
-            "choose another MODEL.ROI_OP.NAME."
         )
 
 

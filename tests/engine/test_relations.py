@@ -75,10 +75,6 @@ def load(*opts):
             "has 1 entries, but MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is 17",
         ),
         (
-            ("MODEL.ROI_OP.SAMPLES", "4", "MODEL.ROI_OP.NAME", "RoIPool"),
-            "SAMPLES 4 .command line. would be ignored",
-        ),
-        (
             ("TEST.PRECISE_BN.ENABLED", "True"),
             "PRECISE_BN.ENABLED True does not exist. It may be False",
         ),
@@ -95,8 +91,6 @@ def test_contradictions_are_refused(opts, words):
         (*CROP, "relative_range", "INPUT.CROP.SIZE", "[1.0, 0.5]"),
         (*CROP, "absolute_range", "INPUT.CROP.SIZE", "[7, 9]"),
         ("INPUT.MIN_SIZE_TRAIN", "(7, 9)", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "range"),
-        ("MODEL.ROI_OP.SAMPLES", "4", "MODEL.ROI_MASK_HEAD.ROI_OP", "RoIPool"),
-        ("MODEL.ROI_OP.SAMPLES", "2", "MODEL.ROI_OP.NAME", "RoIPool"),
         ("TEST.EXPECTED_RESULTS", "['bbox', 'AP', 38, 0.2]"),
         (*COSINE, "SOLVER.BASE_LR_END", "0"),
         ("MODEL.META_ARCHITECTURE", "ProposalNetwork", "MODEL.ROI_HEADS.IN_FEATURES", "['res4']"),
@@ -160,8 +154,15 @@ def test_what_the_subset_lacks_is_refused(opts):
         ),
         (
             ("SOLVER.STEPS", "()", "MODEL.ROI_KEYPOINT_HEAD.ROI_OP", "RoIPool"),
-            ["MODEL.ROI_KEYPOINT_HEAD.ROI_OP 'RoIPool' says nothing: MODEL.KEYPOINT_ON is False."],
+            [
+                "MODEL.ROI_KEYPOINT_HEAD.ROI_OP 'RoIPool' says nothing: the model has no such branch."
+            ],
         ),
+        (
+            ("MODEL.ROI_OP.SAMPLES", "4", "MODEL.ROI_OP.NAME", "RoIPool"),
+            ["MODEL.ROI_OP.SAMPLES 4 says nothing: RoIPool reads every cell of a bin."],
+        ),
+        (("MODEL.ROI_OP.SAMPLES", "4", "MODEL.ROI_MASK_HEAD.ROI_OP", "RoIPool"), []),
     ],
 )
 def test_keys_that_say_nothing_are_told(opts, words):

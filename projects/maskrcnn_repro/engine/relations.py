@@ -8,9 +8,12 @@ from typing import Any
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.data.cached_images import CHANNELS
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.pooler_keys import HEADS, operation_of
 
 from detectron2.config import CfgNode
 
+PAPERS_SAMPLES = 2
+"""``MODEL.ROI_OP.SAMPLES`` that shared bases set, whatever the operation."""
 PYRAMIDS = {
     "build_resnet_fpn_backbone": "build_resnet_backbone",
     "build_narrow_resnet_fpn_backbone": "build_narrow_resnet_backbone",
@@ -42,12 +45,26 @@ def remarks(cfg: CfgNode) -> list[str]:
             f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is longer than the training, SOLVER.MAX_ITER "
             f"{solver.MAX_ITER}: the rate never reaches SOLVER.BASE_LR."
         )
-    branches = (("ROI_MASK_HEAD", "MASK_ON"), ("ROI_KEYPOINT_HEAD", "KEYPOINT_ON"))
-    texts += [
-        f"MODEL.{head}.ROI_OP {cfg.MODEL[head].ROI_OP!r} says nothing: MODEL.{switch} is False."
-        for head, switch in branches
-        if cfg.MODEL[head].ROI_OP and not cfg.MODEL[switch]
+    return texts + _silent_pooling(cfg)
+
+
+def _silent_pooling(cfg: CfgNode) -> list[str]:
+    model = cfg.MODEL
+    on = {
+        "ROI_BOX_HEAD": True,
+        "ROI_MASK_HEAD": model.MASK_ON,
+        "ROI_KEYPOINT_HEAD": model.KEYPOINT_ON,
+    }
+    texts = [
+        f"MODEL.{head}.ROI_OP {model[head].ROI_OP!r} says nothing: the model has no such branch."
+        for head in HEADS
+        if model[head].ROI_OP and not on[head]
     ]
+    operations = {operation_of(model, head) for head in HEADS if on[head]}
+    if model.ROI_OP.SAMPLES != PAPERS_SAMPLES and operations == {"RoIPool"}:
+        texts.append(
+            f"MODEL.ROI_OP.SAMPLES {model.ROI_OP.SAMPLES} says nothing: RoIPool reads every cell of a bin."
+        )
     return texts
 
 
