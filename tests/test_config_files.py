@@ -1,9 +1,11 @@
 """Config files that no person means well with, or that are no config: one sentence each, in little time and memory."""
 
+import random
 import tracemalloc
 
-from maskrcnn_repro.config import config_chain, load_config
-from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.config import config_chain, find_config, load_config
+from maskrcnn_repro.engine.checks import check_model
+from maskrcnn_repro.errors import ConfigError, UserError
 
 import pytest
 
@@ -45,6 +47,8 @@ MERGE_BOMB = "a0: &a0 {X: 1}\n" + "\n".join(
         ("SOLVER: {MAX_ITER: {A: 1}}", "'SOLVER.MAX_ITER.A' .* does not exist"),
         ("SEED: !!python/object/apply:os.system ['true']", "is no YAML.*os.system"),
         ("SEED: !!timestamp 9999-99-99", "is no YAML"),
+        ("SEED: !!int ''", "is no YAML"),
+        ("MODEL: {MASK_ON: !!bool maybe}", "is no YAML"),
         ("SEED: 1\n---\nSEED: 2", "is no YAML"),
         ("SEED: *x", "is no YAML"),
         ("a: [1", "is no YAML"),
@@ -98,3 +102,56 @@ def test_merged_mappings_may_be_overridden(tmp_path):
         cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION,
     ) == (5, 6)
     assert cfg.MODEL.ROI_MASK_HEAD.NORM == "GN"
+
+
+def damaged(content, draw):
+    """Return bytes of a file with some removed, repeated, or replaced by those that mean something in YAML."""
+    content = bytearray(content)
+    for _ in range(draw.randrange(1, 6)):
+        place = draw.randrange(len(content))
+        length = draw.randrange(1, 12)
+        part = draw.choice(
+            [
+                b"",
+                content[place : place + length] * 2,
+                bytes([draw.randrange(256)]),
+                draw.choice(TOKENS),
+            ]
+        )
+        content[place : place + length] = part
+    return bytes(content)
+
+
+TOKENS = (
+    b"&a ",
+    b"*a",
+    b"<<: ",
+    b"!!int ",
+    b"? ",
+    b"- ",
+    b"[",
+    b"}",
+    b"\n",
+    b": ",
+    b"|\n",
+    b"'",
+    b"\t",
+    b"1e9",
+    b"~",
+    b"%",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_config_is_read_or_refused(tmp_path, seed):
+    draw = random.Random(seed)
+    whole = find_config("mini/mask_rcnn_fpn.yaml").read_bytes()
+    file, refused = tmp_path / "a.yaml", 0
+    for _ in range(400):
+        file.write_bytes(damaged(whole, draw))
+        try:
+            check_model(load_config(file))
+        except UserError as error:
+            refused += "\n" not in str(error)
+    assert refused > 100

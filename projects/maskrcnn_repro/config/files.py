@@ -183,12 +183,19 @@ def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
         _unfolded(path, node, {})
         lines = dict(_lines(path, node)) if isinstance(node, yaml.MappingNode) else {}
         tree = loader.construct_document(node) or {}
-    except (yaml.YAMLError, ValueError, TypeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(
-            f"Config file {path} is no YAML: {' '.join(str(error).split())}."
-        ) from None
+    except ConfigError:
+        raise
+    # PyYAML raises any of these for a value that its tag does not fit, such as !!int ''.
+    except (
+        yaml.YAMLError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"Config file {path} is no YAML: {text}.") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"Config file {path} holds no keys, but a {type(tree).__name__}.")
     return tree, lines
