@@ -10,6 +10,7 @@ from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
 from maskrcnn_repro.engine.accumulation import say_division
 from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.relations import remarks
 from maskrcnn_repro.engine.report import evaluation_folder, say_where
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.setup import enter_folder, start
@@ -50,6 +51,8 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
             trainer.report(cfg, model, folder, progress)
         else:
             say_division(cfg, comm.get_world_size())
+            for remark in remarks(cfg):
+                logger.warning("%s", remark)
             training = trainer(cfg)
             training.resume_or_load(resume=resume)
             training.train()
