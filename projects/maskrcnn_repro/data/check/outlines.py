@@ -102,7 +102,8 @@ def _check_numbers(polygon: list[Any]) -> None:
 
 
 def _strangeness(value: float) -> float:
-    return math.inf if value != value else abs(value)
+    # Of NaN no comparison holds.
+    return abs(value) if abs(value) <= math.inf else math.inf
 
 
 def _check_reach(bounds: Bounds, width: int, height: int) -> None:
