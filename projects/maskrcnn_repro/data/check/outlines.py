@@ -119,7 +119,7 @@ def _rle_bounds(rle: dict[str, Any], width: int, height: int) -> Bounds | None:
         if field not in rle:
             raise Defective("rle-keys", field=field)
     _check_size(rle["size"], width, height)
-    runs = _runs(rle["counts"])
+    runs = runs_of(rle["counts"])
     total = int(runs.sum())
     if total != width * height:
         raise Defective("rle-counts-sum", value=total, pixels=width * height)
@@ -138,7 +138,7 @@ def _check_size(size: Any, width: int, height: int) -> None:
     raise Defective(code, value=short(size), size=f"{width} x {height}")
 
 
-def _runs(counts: Any) -> np.ndarray:
+def runs_of(counts: Any) -> np.ndarray:
     """Return the lengths of the runs as (N,) int64, background first."""
     if not isinstance(counts, str | list):
         raise Defective("rle-counts-type", type=type(counts).__name__)

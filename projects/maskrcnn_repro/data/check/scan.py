@@ -76,12 +76,20 @@ def scan_coco(json_file: Path, root: Path, *, headers: bool = True) -> Scan:
         root: the folder to which ``file_name`` is relative.
         headers: whether to look for the images and to read the sizes in their headers.
     """
-    scan = Scan(json_file, root, Findings(json_file))
+    findings = Findings(json_file)
     with _no_collection():
-        scan.tree = parse(json_file, scan.findings)
-        content = None if scan.tree is None else lists(scan.tree, scan.findings)
-        if scan.tree is not None and content is not None:
-            _scan_lists(scan, scan.tree, content, headers=headers)
+        tree = parse(json_file, findings)
+        return scan_tree(tree, root, findings, headers=headers)
+
+
+def scan_tree(
+    tree: Record | None, root: Path, findings: Findings, *, headers: bool = True
+) -> Scan:
+    """Look for every defect of a COCO file's top level; see :func:`scan_coco`."""
+    scan = Scan(findings.file, root, findings, tree)
+    content = None if tree is None else lists(tree, findings)
+    if tree is not None and content is not None:
+        _scan_lists(scan, tree, content, headers=headers)
     return scan
 
 
