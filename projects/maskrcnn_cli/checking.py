@@ -21,16 +21,19 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("file", type=Path, metavar="JSON", help="a COCO file, to train on")
     parser.add_argument("images", type=Path, metavar="IMAGES", help="the folder of its images")
     parser.add_argument(
-        "--val", nargs=2, type=Path, metavar=("JSON", "IMAGES"), help="a set to test on; checked too"
+        "--val",
+        nargs=2,
+        type=Path,
+        metavar=("JSON", "IMAGES"),
+        help="a set to test on; checked too",
     )
-    parser.add_argument(
-        "--test",
-        action="store_true",
-        help="JSON is tested on, not trained on",
-    )
+    parser.add_argument("--test", action="store_true", help="JSON is tested on, not trained on")
     parser.add_argument("--full", action="store_true", help="decode every image; compare pixels")
     parser.add_argument(
-        "--fix", type=Path, metavar="OUT", help="write a copy of JSON that trains; JSON stays as it is"
+        "--fix",
+        type=Path,
+        metavar="OUT",
+        help="write a copy of JSON that trains; JSON stays as it is",
     )
     parser.add_argument("--json", type=Path, metavar="REPORT", help="write all findings as JSON")
     parser.add_argument(

@@ -50,7 +50,9 @@ def run(args: argparse.Namespace) -> None:
     """
     cfg = load_config(args.config_file)
     if args.fix is not None and args.fix.resolve() == args.file.resolve():
-        raise OutputError(f"--fix {args.fix} is the file itself, which stays as it is; name another.")
+        raise OutputError(
+            f"--fix {args.fix} is the file itself, which stays as it is; name another."
+        )
     checked = _checked(args, cfg)
     heads = heads_of(cfg)
     for item in checked:
@@ -135,7 +137,9 @@ def _report(item: Checked, heads: frozenset[str]) -> dict[str, Any]:
 def _write_fixed(item: Checked, target: Path) -> None:
     tree, counts = fixed(item.scan)
     write_text(target, json.dumps(tree))
-    print(f"Written: {target}, {len(tree['images'])} images, {len(tree['annotations'])} annotations")
+    print(
+        f"Written: {target}, {len(tree['images'])} images, {len(tree['annotations'])} annotations"
+    )
     for code, count in counts.items():
         print(f"  mended or left out: {code} ({count})")
 

@@ -12,6 +12,7 @@ COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 PROPOSALS = "box_proposals"
 """Detectron2's name of the task of a region proposal network; its metrics are recalls."""
 LIMITS = (100, 1000)
+NO_TRUTH = "no metrics: the data set has no annotations to compare the predictions with"
 RECALLS = ("AR", "ARs", "ARm", "ARl")
 
 
@@ -19,8 +20,10 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     """Return COCO's metrics in points, one line per task; of proposals their recall, one per limit.
 
     A dash stands where there is nothing to measure (no object of that size; keypoints have no APs). Tasks of
-    a user's own evaluator have a line each.
+    a user's own evaluator have a line each. Without any task the text says why that is.
     """
+    if not tasks:
+        return NO_TRUTH
     precisions = [
         [TASKS[task], *(_points(values.get(column)) for column in COLUMNS)]
         for task, values in tasks.items()
@@ -36,7 +39,7 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
         for task, numbers in tasks.items()
         if task not in TASKS and task != PROPOSALS
     ]
-    tables = [_table(precisions, COLUMNS)] if precisions or not (recalls or others) else []
+    tables = [_table(precisions, COLUMNS)] if precisions else []
     tables += [_table(recalls, RECALLS)] if recalls else []
     tables += ["\n".join(others)] if others else []
     return "\n\n".join(tables)

@@ -85,7 +85,9 @@ def _thumbnail(path: str, box: np.ndarray | None) -> str:
         return ""
     image.thumbnail((SIDE, SIDE))
     if box is not None and np.isfinite(box).all() and np.abs(box).max() < 1e6:
-        left, top, right, bottom = (np.concatenate((box[:2], box[:2] + box[2:]))) * image.width / width
+        left, top, right, bottom = (
+            (np.concatenate((box[:2], box[:2] + box[2:]))) * image.width / width
+        )
         corners = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
         ImageDraw.Draw(image).rectangle(corners, outline=(230, 30, 30), width=2)
     buffer = io.BytesIO()

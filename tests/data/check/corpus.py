@@ -77,7 +77,9 @@ def write(folder: Path, spoil: Callable | None = None, name: str = "a.json") -> 
     written = spoil(tree, images) if spoil else None
     path = folder / name
     path.write_bytes(
-        written if isinstance(written, bytes) else json.dumps(tree if written is None else written).encode()
+        written
+        if isinstance(written, bytes)
+        else json.dumps(tree if written is None else written).encode()
     )
     return path, images
 

@@ -9,6 +9,8 @@ from maskrcnn_repro.data.check.findings import Findings
 from maskrcnn_repro.data.check.table import SEVERITIES, USES, Defect
 from maskrcnn_repro.errors import DataError
 
+from detectron2.utils import comm
+
 logger = logging.getLogger(__name__)
 HEADS = frozenset({"masks", "keypoints"})
 
@@ -54,7 +56,7 @@ def judge(
     heads: frozenset[str] = HEADS,
     only: Callable[[Defect], bool] = any_defect,
 ) -> list[str]:
-    """Log warnings, and return notes as sentences; arguments as of :func:`by_severity`.
+    """Log warnings (in the main process), and return notes as sentences; arguments as of :func:`by_severity`.
 
     Raises:
         DataError: there is an error; one sentence about the first, and how many other kinds there are.
@@ -66,6 +68,6 @@ def judge(
             kinds = "kind" if more == 1 else "kinds"
             sentence = f"{sentence[:-1]} ({more} more {kinds} of error: maskrcnn check lists all)."
         raise DataError(sentence)
-    for row in rows["warning"]:
+    for row in rows["warning"] if comm.is_main_process() else ():
         logger.warning("%s", findings.sentence(row.code))
     return [findings.sentence(row.code) for row in rows["note"]]

@@ -103,7 +103,7 @@ def _check_numbers(polygon: list[Any]) -> None:
 
 def _strangeness(value: float) -> float:
     # Of NaN no comparison holds.
-    return abs(value) if abs(value) <= math.inf else math.inf
+    return min(abs(value), math.inf)
 
 
 def _check_reach(bounds: Bounds, width: int, height: int) -> None:

@@ -82,9 +82,7 @@ def scan_coco(json_file: Path, root: Path, *, headers: bool = True) -> Scan:
         return scan_tree(tree, root, findings, headers=headers)
 
 
-def scan_tree(
-    tree: Record | None, root: Path, findings: Findings, *, headers: bool = True
-) -> Scan:
+def scan_tree(tree: Record | None, root: Path, findings: Findings, *, headers: bool = True) -> Scan:
     """Look for every defect of a COCO file's top level; see :func:`scan_coco`."""
     scan = Scan(findings.file, root, findings, tree)
     content = None if tree is None else lists(tree, findings)
@@ -117,7 +115,8 @@ def _scan_lists(scan: Scan, tree: Record, content: dict[str, Any], *, headers: b
     names = keypoint_names(categories, findings)
     check_keypoints(annotations, images, names, findings)
     _note_objects(tree, objects, images, findings)
-    note_classes(categories, Counter(objects.categories[objects.single].tolist()), findings)
+    if len(annotations):
+        note_classes(categories, Counter(objects.categories[objects.single].tolist()), findings)
     scan.complete, scan.objects, scan.keypoint_names = True, objects, names
     scan.skeleton = skeleton(categories, names, findings)
     scan.has_rle_masks = any(
