@@ -87,7 +87,7 @@ def _checked(args: argparse.Namespace, cfg: CfgNode) -> list[Checked]:
         train, test = (item.scan for item in checked)
         check_pair(train, test, checked[0].findings[1])
         if pixels:
-            check_shared_pixels(*pixels, test, checked[0].findings[1])
+            check_shared_pixels(pixels[0], pixels[1], test, checked[0].findings[1])
     return checked
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.data.check.pixels import read_rgb
 from maskrcnn_repro.data.check.scan import Scan
 from maskrcnn_repro.data.check.table import Defect
 from maskrcnn_repro.utils.files import write_text
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
 SIDE = 200
 """Longer side of a thumbnail in pixels."""
@@ -51,45 +52,39 @@ def write_page(path: Path, files: Sequence[tuple[Scan, Sequence[Finding]]]) -> N
 
 def _thumbnails(scan: Scan, finding: Finding) -> list[tuple[str, str]]:
     """Return captions and data URLs of the first images that a finding is about."""
-    if scan.objects is None or finding.row.of not in ("image", "annotation"):
+    if scan.objects is None or scan.sizes is None or finding.row.of not in ("image", "annotation"):
         return []
-    pictures = []
-    for place in finding.places:
-        if len(pictures) == SHOWN:
-            break
-        row = _row_of(scan, finding.row.of, place)
-        if row is not None and (url := _thumbnail(*row)):
+    pictures: list[tuple[str, str]] = []
+    for place in finding.places[: 10 * SHOWN]:
+        index, box = _image_of(scan, finding.row.of, place)
+        if index < 0 or len(pictures) == SHOWN:
+            continue
+        if url := _thumbnail(scan.files[index], int(scan.sizes[index, 0]), box):
             pictures.append((f"{finding.row.of} {place}", url))
     return pictures
 
 
-def _row_of(scan: Scan, kind: str, place: Any) -> tuple[str, np.ndarray | None] | None:
-    """Return the path of the image and, for an annotation, its box."""
+def _image_of(scan: Scan, kind: str, place: Any) -> tuple[int, np.ndarray | None]:
+    """Return the index of an image, -1 for none, and for an annotation its box."""
     if kind == "image":
-        return (scan.files[scan.image_ids.index(place)], None) if place in scan.image_ids else None
-    assert scan.objects is not None
-    rows = np.flatnonzero(scan.objects.ids == place)
-    if not len(rows) or scan.objects.images[rows[0]] < 0:
-        return None
-    return scan.files[scan.objects.images[rows[0]]], scan.objects.boxes[rows[0]]
+        return (scan.image_ids.index(place) if place in scan.image_ids else -1), None
+    objects = scan.objects
+    rows = np.flatnonzero(objects.ids == place) if objects is not None else np.zeros(0, int)
+    if objects is None or not len(rows):
+        return -1, None
+    return int(objects.images[rows[0]]), objects.boxes[rows[0]]
 
 
-def _thumbnail(path: str, box: np.ndarray | None) -> str:
+def _thumbnail(path: str, width: int, box: np.ndarray | None) -> str:
     """Return an image as a data URL, with a box in red; an empty text if the file cannot be read."""
     try:
-        with Image.open(path) as file:
-            width = file.width
-            file.draft("RGB", (SIDE, SIDE))
-            image = file.convert("RGB")
-    except Exception:  # the finding says what is wrong with it
+        image = read_rgb(path, SIDE)
+    except ValueError:
         return ""
-    image.thumbnail((SIDE, SIDE))
     if box is not None and np.isfinite(box).all() and np.abs(box).max() < 1e6:
-        left, top, right, bottom = (
-            (np.concatenate((box[:2], box[:2] + box[2:]))) * image.width / width
-        )
-        corners = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
-        ImageDraw.Draw(image).rectangle(corners, outline=(230, 30, 30), width=2)
+        corners = np.array([*box[:2], *(box[:2] + box[2:])]) * image.width / width
+        low, high = np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])
+        ImageDraw.Draw(image).rectangle((*low, *high), outline=(230, 30, 30), width=2)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

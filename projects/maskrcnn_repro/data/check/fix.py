@@ -27,19 +27,19 @@ def fixed(scan: Scan) -> tuple[Record, dict[str, int]]:
     Raises:
         DataError: an error is left that only the user can mend.
     """
-    if scan.tree is None:
+    tree = scan.tree
+    if tree is None:
         raise DataError(_cannot(scan.findings, scan.findings.codes()[0]))
     counts: dict[str, int] = {}
     while (code := _next(scan.findings, counts)) is not None:
         counts[code] = scan.findings.count(code)
-        _fix(scan.tree, scan.root, code, scan.findings.places[code])
+        _fix(tree, scan.root, code, scan.findings.places[code])
         # Headers were read: what they showed is mended first.
         headers = defects()[code].of == "image" or not scan.complete
-        scan = scan_tree(scan.tree, scan.root, Findings(scan.file), headers=headers)
-        assert scan.tree is not None
+        scan = scan_tree(tree, scan.root, Findings(scan.file), headers=headers)
     for row in scan.findings.of_severity("error", "train", ("masks",)):
         raise DataError(_cannot(scan.findings, row.code))
-    return scan.tree, counts
+    return tree, counts
 
 
 def _cannot(findings: Findings, code: str) -> str:

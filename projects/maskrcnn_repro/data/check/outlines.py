@@ -101,9 +101,8 @@ def _check_numbers(polygon: list[Any]) -> None:
         raise Defective("outline-few-points")
 
 
-def _strangeness(value: float) -> float:
-    # Of NaN no comparison holds.
-    return min(abs(value), math.inf)
+def _strangeness(value: float) -> tuple[bool, float]:
+    return str(value) == "nan", abs(value)
 
 
 def _check_reach(bounds: Bounds, width: int, height: int) -> None:
