@@ -23,6 +23,8 @@ DETECTRON2_KEYS = (
     "With their defaults; [Detectron2's documentation](https://detectron2.readthedocs.io/en/latest/modules/config.html) "
     "says what they mean."
 )
+DEFECTS = "<!-- table of defects -->"
+"""Where a page has the table of defects."""
 REPOSITORY_FILES = {
     "README.md": "index.md",
     "DEVIATIONS.md": "deviations.md",
@@ -57,7 +59,9 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Return a page's Markdown, with links that leave ``docs/`` as text."""
+    """Return a page's Markdown, with links that leave ``docs/`` as text and the table of defects in its place."""
+    if DEFECTS in markdown:
+        markdown = markdown.replace(DEFECTS, defects())
     return re.sub(r"\[([^\]]*)\]\(\.\./([^)\s]+)\)", r"\1 (`\2`)", markdown)
 
 
@@ -156,3 +160,15 @@ def config_keys() -> str:
     defaults = yaml.safe_load((ROOT / "compat/detectron2/config/defaults.yaml").read_text("utf-8"))
     parts += [f"| `{name}` | `{value!r}` |" for name, value in leaves(defaults)]
     return "\n".join(parts) + "\n"
+
+
+def defects() -> str:
+    """Return the table of what the data check looks for."""
+    from maskrcnn_repro.data.check.table import defects as rows
+
+    head = ["| code | trained on | tested on | training | evaluation | cure |", "| --- " * 6 + "|"]
+    lines = [
+        f"| `{row.code}` | {row.train or '-'} | {row.test or '-'} | {row.training} | {row.evaluation} | {row.cure} |"
+        for row in rows().values()
+    ]
+    return "\n".join([*head, *lines])
