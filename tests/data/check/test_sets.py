@@ -53,7 +53,7 @@ def test_there_are_at_least_fifty_kinds_and_each_row_is_whole():
         assert row.train in ("", *SEVERITIES), code
         assert row.test in ("", *SEVERITIES), code
         assert row.train or row.test, code
-        assert row.of in ("file", "image", "annotation", "category", "keypoint"), code
+        assert row.of in ("file", "record", "image", "annotation", "category", "keypoint"), code
         assert not row.cure.endswith("."), code
 
 

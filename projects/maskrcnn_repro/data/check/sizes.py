@@ -28,7 +28,8 @@ def check_sizes(scan: Scan, cfg: CfgNode, use: str, findings: Findings) -> None:
         return
     rows = np.flatnonzero(objects.single)
     images = objects.images[rows]
-    _check_number(images, scan.image_ids, cfg, findings)
+    if use == "test":
+        _check_number(images, scan.image_ids, cfg, findings)
     short = cfg.INPUT.MIN_SIZE_TEST if use == "test" else min(cfg.INPUT.MIN_SIZE_TRAIN, default=0)
     longest = cfg.INPUT.MAX_SIZE_TEST if use == "test" else cfg.INPUT.MAX_SIZE_TRAIN
     sides = objects.boxes[rows, 2:] * _scales(sizes, short, longest)[images][:, None]
