@@ -24,6 +24,7 @@ def mended(tmp_path, name):
     return fixed(scan_coco(*write(tmp_path, CORPUS[name][0])))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORPUS)
 def test_a_mended_file_has_no_error(tmp_path, name):
     if CORPUS[name][1] in BEYOND_MENDING:

@@ -12,14 +12,12 @@ from maskrcnn_repro.data.check.images import header_of
 from maskrcnn_repro.data.check.mends import MENDS
 from maskrcnn_repro.data.check.records import FIELDS, Record, repeated
 from maskrcnn_repro.data.check.scan import Scan, scan_tree
-from maskrcnn_repro.data.check.table import USES, defects
+from maskrcnn_repro.data.check.table import defects
 from maskrcnn_repro.errors import DataError
-
-_SERIOUS = ("error", "warning")
 
 
 def fixed(scan: Scan) -> tuple[Record, dict[str, int]]:
-    """Return a tree without errors and warnings that can be mended, and how often each kind was.
+    """Return a tree without the defects that can be mended, and how often each kind was.
 
     Args:
         scan: of the file; its tree is changed.
@@ -49,8 +47,7 @@ def _cannot(findings: Findings, code: str) -> str:
 def _next(findings: Findings, done: dict[str, int]) -> str | None:
     """Return the first code that can be mended and was not."""
     for code in findings.codes():
-        row = defects()[code]
-        if row.fix and code not in done and any(getattr(row, use) in _SERIOUS for use in USES):
+        if defects()[code].fix and code not in done:
             return code
     return None
 
