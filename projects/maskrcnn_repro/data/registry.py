@@ -17,12 +17,16 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 logger = logging.getLogger(__name__)
 
 
-def prepare_data(cfg: CfgNode) -> None:
+def prepare_data(cfg: CfgNode, *, training: bool = True) -> None:
     """Register the data sets that ``cfg`` names, and fill in the keys that follow from them.
 
     Sets ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS``,
     ``TEST.KEYPOINT_OKS_SIGMAS`` and ``INPUT.MASK_FORMAT``; call it before ``cfg`` is frozen. The
     keypoints that a mirror swaps go into the metadata of the data sets, where Detectron2 reads them.
+
+    Args:
+        cfg: names data sets.
+        training: False for an evaluation alone.
 
     Raises:
         DataError: a name, a file, or a key that contradicts the data.
@@ -40,7 +44,7 @@ def prepare_data(cfg: CfgNode) -> None:
         set_flip_map(cfg)
     if cfg.MODEL.MASK_ON:
         cfg.INPUT.MASK_FORMAT = resolve_mask_format(cfg)
-    check_sets(cfg)
+    check_sets(cfg, training=training)
 
 
 def check_registered(cfg: CfgNode) -> None:

@@ -20,15 +20,19 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
 
-def check_sets(cfg: CfgNode) -> None:
+def check_sets(cfg: CfgNode, *, training: bool = True) -> None:
     """Check the COCO files of ``DATASETS.TRAIN`` and ``DATASETS.TEST``, each for what it is used for; log warnings.
 
     Generated sets are as they must be, and sets without a COCO file are left alone.
 
+    Args:
+        cfg: its sets are registered.
+        training: False for an evaluation alone, for which ``DATASETS.TRAIN`` is not looked at.
+
     Raises:
         DataError: training or evaluation would fail, or learn and measure something else.
     """
-    for name, uses in _uses(cfg).items():
+    for name, uses in _uses(cfg, training=training).items():
         if (scan := _scan_of(name)) is None:
             continue
         own = MetadataCatalog.get(name).get("is_custom")
@@ -43,10 +47,10 @@ def check_sets(cfg: CfgNode) -> None:
             judge(findings, uses)
 
 
-def notes_of(cfg: CfgNode) -> list[str]:
-    """Return one sentence for each fact that limits AP, of all checked sets that ``cfg`` names."""
+def notes_of(cfg: CfgNode, *, training: bool = True) -> list[str]:
+    """Return one sentence for each fact that limits AP; arguments as of :func:`check_sets`."""
     notes: dict[str, None] = {}
-    for name, uses in _uses(cfg).items():
+    for name, uses in _uses(cfg, training=training).items():
         if (scan := _scan_of(name)) is not None:
             for findings in (scan.findings, *_for_config(cfg, scan, uses)):
                 for row in by_severity(findings, uses, heads_of(cfg))["note"]:
@@ -60,9 +64,9 @@ def heads_of(cfg: CfgNode) -> frozenset[str]:
     return frozenset(head for head, on in heads.items() if on)
 
 
-def _uses(cfg: CfgNode) -> dict[str, list[str]]:
-    sets = {"train": cfg.DATASETS.TRAIN, "test": cfg.DATASETS.TEST}
-    names = dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+def _uses(cfg: CfgNode, *, training: bool = True) -> dict[str, list[str]]:
+    sets = {"train": cfg.DATASETS.TRAIN if training else (), "test": cfg.DATASETS.TEST}
+    names = dict.fromkeys(name for used in sets.values() for name in used)
     return {name: [use for use, used in sets.items() if name in used] for name in names}
 
 

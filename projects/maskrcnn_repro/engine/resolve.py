@@ -39,7 +39,7 @@ def resolve_config(cfg: CfgNode, *, training: bool) -> CfgNode:
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
     check_config(cfg, comm.get_world_size(), training=training)
-    prepare_data(cfg)
+    prepare_data(cfg, training=training)
     prepare_proposals(cfg, training=training)
     cfg.freeze()
     return cfg

@@ -45,7 +45,7 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
         agreed(lambda: enter_folder(stack, output, fresh=fresh))
         folder = evaluation_folder(cfg) if eval_only else output
         cfg = start(stack, cfg, folder, resume=resume and not eval_only)
-        for note in notes_of(cfg):
+        for note in notes_of(cfg, training=not eval_only):
             logger.info("%s", note)
         if eval_only:
             model, progress = load_trained(cfg, resume=resume)

@@ -153,6 +153,17 @@ def test_sets_that_others_registered_are_checked_too(tmp_path, catalog):
         prepare_data(cfg)
 
 
+def test_an_evaluation_asks_nothing_of_the_set_to_train_on(tmp_path, catalog):
+    path, images = write(tmp_path, CORPUS["no annotations"][0])
+    cfg = get_config()
+    cfg.DATASETS.CUSTOM = (("own", str(path), str(images)),)
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ("own",)
+    prepare_data(cfg, training=False)
+    assert any("has no 'annotations'" in note for note in notes_of(cfg, training=False))
+    with pytest.raises(DataError, match="has no 'annotations'"):
+        prepare_data(cfg)
+
+
 # --- sizes
 
 
