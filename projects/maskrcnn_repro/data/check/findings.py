@@ -56,6 +56,8 @@ class Findings:
         """Return the clause about the first case, and how many there are with their first ids."""
         places, row = self.places[code], defects()[code]
         clause = row.says.format_map(self.first[code])
+        # JSON may hold halves of characters, which no terminal takes.
+        clause = clause.encode("utf-8", "backslashreplace").decode()
         if len(places) == 1 or ("{count}" in row.says and "{total}" in row.says):
             return clause
         ids = ", ".join(str(place) for place in places[:SHOWN])

@@ -10,7 +10,7 @@ from typing import Any
 from maskrcnn_repro.data.check.findings import Findings
 from maskrcnn_repro.data.check.images import header_of
 from maskrcnn_repro.data.check.mends import MENDS
-from maskrcnn_repro.data.check.records import FIELDS, Record, repeated
+from maskrcnn_repro.data.check.records import FIELDS, LARGEST, Record, repeated
 from maskrcnn_repro.data.check.scan import Scan, scan_tree
 from maskrcnn_repro.data.check.table import defects
 from maskrcnn_repro.errors import DataError
@@ -103,7 +103,7 @@ def _typed(record: Record, field: str, kinds: tuple[type, ...]) -> bool:
     """Whether a field has one of these types, after a try to give it one."""
     value = record.get(field)
     if type(value) in kinds:
-        return True
+        return type(value) is not int or abs(value) <= LARGEST
     if field == "area" and isinstance(record.get("bbox"), list) and len(record["bbox"]) == 4:
         try:
             value = record["bbox"][2] * record["bbox"][3]

@@ -42,7 +42,7 @@ def check_image_files(images: list[Record], root: Path, findings: Findings) -> N
         return
     for image in repeated(images, lambda record: os.path.normpath(record["file_name"])):
         findings.add("image-file-twice", image["id"], path=image["file_name"])
-    listing = cache(lambda folder: set(os.listdir(folder)) if folder.is_dir() else set())
+    listing = cache(lambda folder: set(os.listdir(folder)) if os.path.isdir(folder) else set())
     missing = []
     for image in images:
         path = root / image["file_name"]

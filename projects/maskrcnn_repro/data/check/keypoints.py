@@ -46,7 +46,7 @@ def skeleton(
         return []
     try:
         ends = [(int(start), int(end)) for start, end in category["skeleton"]]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         ends = [(0, 0)]
     if any(not 1 <= end <= len(names) for edge in ends for end in edge):
         findings.add("skeleton-odd", category["id"], count=len(names))
@@ -100,9 +100,9 @@ def _check_pose(
     odd = ~np.isin(pose[:, 2], (0, 1, 2))
     if odd.any():
         findings.add("keypoints-visibility", place, value=f"{pose[odd.argmax(), 2]:g}")
-    told = annotation.get("num_keypoints", int(visible.sum()))
-    if told != visible.sum():
-        findings.add("keypoints-count", place, value=short(told), count=int(visible.sum()))
+    count = int(visible.sum())
+    if (told := annotation.get("num_keypoints", count)) != count:
+        findings.add("keypoints-count", place, value=short(told), count=count)
     points = pose[visible, :2]
     if size is not None:
         outside = ((points < -_BORDER) | (points > np.add(size, _BORDER))).any(axis=1)

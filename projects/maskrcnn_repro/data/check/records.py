@@ -13,6 +13,8 @@ from maskrcnn_repro.data.check.findings import Findings, hint, short
 Record = dict[str, Any]
 
 _NUMBER = (int, float)
+LARGEST = 2**53
+"""Beyond it programs that read numbers as float64 mix up ids."""
 # Fields that Detectron2's loader or COCO's evaluation reads without a check.
 FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "images": {"id": (int,), "file_name": (str,), "height": (int,), "width": (int,)},
@@ -58,7 +60,7 @@ def lists(tree: Record, findings: Findings) -> dict[str, list[Record]] | None:
         if isinstance(records, list):
             result[key] = records
             _check_records(key, records, findings)
-    wrong = {"list-absent", "list-type", "record-type", "field-absent", "field-type"}
+    wrong = {"list-absent", "list-type", "record-type", "field-absent", "field-type", "field-range"}
     return None if wrong & set(findings.places) else result
 
 
@@ -70,9 +72,13 @@ def _check_records(key: str, records: list[Record], findings: Findings) -> None:
             findings.add("record-type", where, where=where, type=type(record).__name__)
             continue
         for field, kinds in fields:
+            value = record.get(field)
             # By type(): in Python, bool is a subclass of int.
-            if type(record.get(field)) not in kinds:
+            if type(value) not in kinds:
                 _note_field(f"{key}[{index}]", record, field, kinds, findings)
+            elif type(value) is int and abs(value) > LARGEST:
+                where = f"{key}[{index}]"
+                findings.add("field-range", where, where=where, field=field, value=short(value))
 
 
 def _note_field(
