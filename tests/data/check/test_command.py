@@ -6,7 +6,8 @@ from maskrcnn_cli.dispatch import main
 
 import pytest
 
-from tests.data.check.corpus import CORPUS, write
+from tests.data.check.corpus import CORPUS
+from tests.data.check.spoiling import write
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from maskrcnn_repro.errors import DataError
 
 import pytest
 
-from tests.data.check.corpus import CORPUS, NAMES, SQUARE, sound, write
+from tests.data.check.corpus import CORPUS
+from tests.data.check.spoiling import NAMES, SQUARE, sound, write
 
 BEYOND_MENDING = (
     *("file-no-json", "file-no-object", "list-absent", "annotations-absent", "list-type"),

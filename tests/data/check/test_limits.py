@@ -8,7 +8,8 @@ from maskrcnn_repro.data.check.scan import scan_coco
 
 import pytest
 
-from tests.data.check.corpus import CORPUS, write
+from tests.data.check.corpus import CORPUS
+from tests.data.check.spoiling import write
 from tests.helpers.paths import ROOT
 
 HUNGRY = (
@@ -39,7 +40,8 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 from pathlib import Path
 from maskrcnn_repro.data.check.scan import scan_coco
-from tests.data.check.corpus import CORPUS, write
+from tests.data.check.corpus import CORPUS
+from tests.data.check.spoiling import write
 for number, (spoil, code) in enumerate(CORPUS.values()):
     folder = Path(sys.argv[1]) / str(number)
     folder.mkdir()

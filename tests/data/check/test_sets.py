@@ -20,7 +20,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
-from tests.data.check.corpus import CORPUS, again, drop, put, sound, write
+from tests.data.check.corpus import CORPUS
+from tests.data.check.spoiling import again, drop, put, sound, write
 
 
 @pytest.fixture

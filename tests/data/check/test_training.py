@@ -9,7 +9,8 @@ from maskrcnn_repro.errors import DataError
 
 import pytest
 
-from tests.data.check.corpus import CORPUS, write
+from tests.data.check.corpus import CORPUS
+from tests.data.check.spoiling import write
 from tests.helpers.tiny_coco import command_line
 
 pytestmark = pytest.mark.slow
