@@ -1,5 +1,6 @@
 """Outlines and images whose numbers ask for gigabytes, and files of many records: memory and time of the check."""
 
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -50,7 +51,7 @@ print(len(CORPUS), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
-        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'projects'}", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
         text=True,
         check=False,
