@@ -30,6 +30,8 @@ OTHER_KEYS = (
     "With their defaults; only their type is checked. "
     "[Detectron2's documentation](https://detectron2.readthedocs.io/en/latest/modules/config.html) says what they mean."
 )
+DEFECTS = "<!-- table of defects -->"
+"""Where a page has the table of defects."""
 REPOSITORY_FILES = {
     "README.md": "index.md",
     "DEVIATIONS.md": "deviations.md",
@@ -63,7 +65,9 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Return a page's Markdown, with links that leave ``docs/`` as text."""
+    """Return a page's Markdown, with links that leave ``docs/`` as text and the table of defects in its place."""
+    if DEFECTS in markdown:
+        markdown = markdown.replace(DEFECTS, defects())
     return re.sub(r"\[([^\]]*)\]\(\.\./([^)\s]+)\)", r"\1 (`\2`)", markdown)
 
 
@@ -149,3 +153,15 @@ def key_meaning(fields: Mapping[str, Any]) -> str:
     notes = [f"Unit: {fields['unit']}."] if "unit" in fields else []
     notes += [f"Paper: {fields['section']}."] if "section" in fields else []
     return " ".join([*fields["meaning"].split(), *notes])
+
+
+def defects() -> str:
+    """Return the table of what the data check looks for."""
+    from maskrcnn_repro.data.check.table import defects as rows
+
+    head = ["| code | trained on | tested on | training | evaluation | cure |", "| --- " * 6 + "|"]
+    lines = [
+        f"| `{row.code}` | {row.train or '-'} | {row.test or '-'} | {row.training} | {row.evaluation} | {row.cure} |"
+        for row in rows().values()
+    ]
+    return "\n".join([*head, *lines])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
+from maskrcnn_repro.data import notes_of
 from maskrcnn_repro.engine.accumulation import say_division
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.relations import remarks
@@ -46,6 +47,8 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
         agreed(lambda: enter_folder(stack, output, fresh=fresh))
         folder = evaluation_folder(cfg) if eval_only else output
         cfg = start(stack, cfg, folder, resume=resume and not eval_only)
+        for note in notes_of(cfg, training=not eval_only):
+            logger.info("%s", note)
         if eval_only:
             model, progress = load_trained(cfg, resume=resume)
             trainer.report(cfg, model, folder, progress)
