@@ -42,6 +42,10 @@ ADDED = (
         Added(f"MODEL.{head}.ROI_OP", "", "the branches of a model may pool differently")
         for head in HEADS
     ),
+    Added("ACCEPTED_CHANGES", (), "a resumed training may differ in keys that its user names"),
+    Added("SOLVER.CHECKPOINT_KEEP", 0, "old checkpoints may go"),
+    Added("TEST.BEST_METRIC", "", "the best weights may be kept"),
+    Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
 )
 _ROI_ALIGN = {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}
 _DEFAULT = {"POOLER_TYPE": "ROIAlignV2", "POOLER_SAMPLING_RATIO": 0}
@@ -96,7 +100,7 @@ def spelled_first(tree: Mapping[str, Any]) -> dict[str, Any]:
             if model[change.head].get("ROI_OP") == model.get("ROI_OP", {}).get("NAME"):
                 model[change.head]["ROI_OP"] = ""
     for added in ADDED:
-        _remove(first, added.key, added.default)
+        _remove(first, added.key, _plain(added.default))
     return first
 
 
