@@ -116,8 +116,9 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
             # A process that failed takes its peers' connections down: theirs are no news.
             if note.is_file():
                 raise UserError(note.read_text(encoding="utf-8")) from None
-            if getattr(error, "exit_code", None) in STATUSES.values():
-                raise Ended(error.exit_code) from None  # it left at once, with nothing to save
+            status = getattr(error, "exit_code", None)
+            if status in STATUSES.values():
+                raise Ended(status) from None  # it left at once, with nothing to save
             raise
         if (ended := note.with_name(ENDED)).is_file():
             raise Ended(int(ended.read_text(encoding="utf-8")))

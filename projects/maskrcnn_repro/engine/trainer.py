@@ -295,7 +295,8 @@ class Trainer(TrainerBase):
         super().load_state_dict(state)
         self._step.load_state_dict({k: v for k, v in state.items() if k != "hooks"})
         changed = any(key.startswith("SOLVER.") for key in accepted)
-        renew(self.optimizer, self.scheduler, configured if changed else None)
+        if self.iter + 1 < self.max_iter:  # behind its end a schedule has no rate
+            renew(self.optimizer, self.scheduler, configured if changed else None)
 
     def _complete(self) -> None:
         """Write ``model_final.pth``, unless a run that was killed after its last iteration did."""
