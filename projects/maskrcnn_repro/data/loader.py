@@ -15,6 +15,7 @@ from maskrcnn_repro.data.proposals.mapper import WithStoredProposals, placed
 from maskrcnn_repro.data.proposals.prepare import open_store, stores_of
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.data.stream import build_sample_loader
+from maskrcnn_repro.data.workers import standing_apart
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, build_detection_test_loader, get_detection_dataset_dicts
@@ -68,9 +69,8 @@ def build_test_loader(
         place = list(cfg.DATASETS.TEST).index(name)
         store = open_store(cfg.DATASETS.PROPOSAL_FILES_TEST[place])
         records, mapper = placed(records, store, 0), WithStoredProposals(mapper, [store])
-    return build_detection_test_loader(
-        records, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
-    )
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return standing_apart(build_detection_test_loader(records, mapper=mapper, num_workers=workers))
 
 
 def training_records(cfg: CfgNode, stores: Sequence[ProposalStore] = ()) -> list[dict[str, Any]]:

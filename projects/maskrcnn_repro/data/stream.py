@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from maskrcnn_repro.data.workers import standing_apart
 from maskrcnn_repro.utils.randomness import Purpose, seeded
 
 from detectron2.config import CfgNode
@@ -111,6 +112,8 @@ def build_sample_loader(
         first=first,
     )
     # Without this seed the loader would draw one from the generator that the model uses.
-    return build_detection_train_loader(
-        stream, mapper=None, aspect_ratio_grouping=False, seed=seed, **parts
+    return standing_apart(
+        build_detection_train_loader(
+            stream, mapper=None, aspect_ratio_grouping=False, seed=seed, **parts
+        )
     )
