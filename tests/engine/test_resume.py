@@ -1,6 +1,7 @@
 """A training goes on where it stopped, or says what stands against it."""
 
 import json
+import resource
 import shutil
 
 from maskrcnn_repro.checkpoint.manifest import manifest_of, read_manifest
@@ -158,6 +159,24 @@ def test_the_state_of_another_optimiser_is_one_sentence(resume, folder, edit, wo
     assert status == 2
     assert error.count("\n") == 1
     assert words in error
+
+
+def test_a_full_disk_is_one_sentence_and_the_old_files_are_intact(resume, folder):
+    """The limit on the size of a file stands for the end of the disk."""
+    before = {file: file.read_bytes() for file in folder.glob("model_*")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        status, error, said = resume(opts=["SOLVER.MAX_ITER", "3"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 2
+    assert error.count("\n") == 1
+    assert "model_0000002.pth cannot be written" in error
+    assert "make room, then continue with --resume" in error
+    assert "Traceback" not in said
+    assert before == {file: file.read_bytes() for file in folder.glob("model_*")}
+    assert resume(opts=["SOLVER.MAX_ITER", "3"])[0] == 0
 
 
 # --- what is compared

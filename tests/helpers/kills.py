@@ -68,7 +68,9 @@ def moments(total, asked):
     """Numbers of the operations to die at: the last third of those asked for are the training's last ones."""
     late = asked // 3
     early = total - late
-    return sorted({i * early // (asked - late) for i in range(asked - late)} | {*range(early, total)})
+    return sorted(
+        {i * early // (asked - late) for i in range(asked - late)} | {*range(early, total)}
+    )
 
 
 def state(folder):

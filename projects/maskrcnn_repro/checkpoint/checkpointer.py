@@ -143,9 +143,10 @@ class Checkpointer(DetectionCheckpointer):
             OSError,
             RuntimeError,
         ) as error:  # PyTorch's writer raises the latter, also on a full disk
+            reason = getattr(error, "strerror", None) or "no room for all of it"
             raise OutputError(
-                f"Checkpoint {path} cannot be written ({_first_clause(error)}); earlier ones are intact: make "
-                "room, then continue with --resume."
+                f"Checkpoint {path} cannot be written ({reason}); earlier ones are intact: make room, then "
+                "continue with --resume."
             ) from error
         logger.info("Checkpoint %s", path)
 

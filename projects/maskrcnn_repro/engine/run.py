@@ -16,6 +16,7 @@ from maskrcnn_repro.engine.setup import enter_folder, start
 from maskrcnn_repro.engine.signals import handling, leave
 from maskrcnn_repro.engine.trainer import trainer_of
 from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.utils.files import room_needed
 from maskrcnn_repro.utils.provenance import Progress
 
 from detectron2.config import CfgNode
@@ -40,7 +41,7 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
         UserError: something that the user can mend.
         Ended: a signal ended it, or :class:`maskrcnn_repro.engine.step_end.StepEnd` with a status that is not 0.
     """
-    with handling(leave):
+    with handling(leave), room_needed():
         _run(cfg, resume=resume, eval_only=eval_only)
 
 

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.errors import OutputError, UserError
 
 from detectron2.utils.file_io import PathManager
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a full disk, a full quota and a limit on the size of files."""
+
+
+@contextmanager
+def room_needed() -> Iterator[None]:
+    """Turn the error of a disk that fills up within the block into a sentence.
+
+    Raises:
+        OutputError: there was no room for a file.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise OutputError(
+            f"{error.filename or 'A file of the run'} cannot be written ({error.strerror}); checkpoints are "
+            "intact: make room, then continue with --resume."
+        ) from error
 
 
 @contextmanager
