@@ -12,6 +12,7 @@ from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.data.cached_images import CHANNELS
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
 from maskrcnn_repro.engine.optimizer import WHOLE_MODEL
+from maskrcnn_repro.engine.saving import check_saving
 from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError, check_choice
 from maskrcnn_repro.modeling.mask_head import build_mask_loss
 from maskrcnn_repro.modeling.meta_arch import check_inference
@@ -128,6 +129,7 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     check_proposal_keys(cfg, training=training)
     _check_weights(cfg.MODEL.WEIGHTS)
     if training:
+        check_saving(cfg)
         _check_schedule(cfg, world_size)
 
 
