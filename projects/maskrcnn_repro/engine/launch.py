@@ -99,8 +99,8 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         note = Path(folder) / "error.txt"
+        signals = stack.enter_context(passing_on())
         try:
-            stack.enter_context(passing_on())
             if processes.device.startswith("cuda"):
                 launch_on_gpus(
                     _noting_errors,
@@ -117,8 +117,8 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
             if note.is_file():
                 raise UserError(note.read_text(encoding="utf-8")) from None
             status = getattr(error, "exit_code", None)
-            if status in STATUSES.values():
-                raise Ended(status) from None  # it left at once, with nothing to save
+            if signals or status in STATUSES.values():  # it left at once, with nothing to save
+                raise Ended(STATUSES[signals[0]] if signals else status) from None
             raise
         if (ended := note.with_name(ENDED)).is_file():
             raise Ended(int(ended.read_text(encoding="utf-8")))

@@ -104,8 +104,12 @@ def leave(number: int) -> None:
 
 
 @contextmanager
-def passing_on() -> Iterator[None]:
-    """Pass signals on to the child processes within the block; a second INT kills them and leaves at once."""
+def passing_on() -> Iterator[list[int]]:
+    """Pass signals on to the child processes within the block; a second INT kills them and leaves at once.
+
+    Yields:
+        The signals that came.
+    """
     received: list[int] = []
 
     def pass_on(number: int) -> None:
@@ -119,7 +123,7 @@ def passing_on() -> Iterator[None]:
             os._exit(STATUSES[number])
 
     with handling(pass_on):
-        yield
+        yield received
 
 
 def _say(text: str) -> None:
