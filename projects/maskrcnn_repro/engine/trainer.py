@@ -286,7 +286,8 @@ class Trainer(TrainerBase):
         Raises:
             CheckpointError: its optimiser is another one, or of another model.
         """
-        state = {"grad_scaler": self._step.grad_scaler.state_dict(), **state_dict}
+        # A loss scale, where mixed precision is on, may be new: SOLVER.AMP.ENABLED can be accepted.
+        state = {"grad_scaler": self._step.state_dict().get("grad_scaler"), **state_dict}
         accepted = self.cfg.ACCEPTED_CHANGES
         if "SOLVER.OPTIMIZER" in accepted:
             state["optimizer"] = self.optimizer.state_dict()
