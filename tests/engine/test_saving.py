@@ -64,6 +64,7 @@ def names(folder):
     return sorted(file.name for file in folder.glob("*.pth"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "iteration"),
     [([1, 3, 2, 3, 0, 1], 1), ([1, 1, 1, 1, 1, 2], 5), ([float("nan"), 1, 0, 0, 0, 0], 1)],
@@ -76,6 +77,7 @@ def test_the_best_weights_and_the_last_ones_stay(train, values, iteration):
     ]
 
 
+@pytest.mark.slow
 def test_a_metric_that_no_evaluation_gives_is_told(train):
     folder, said = train([1] * 6, opts=["TEST.BEST_METRIC", "task/scor"])
     assert "TEST.BEST_METRIC task/scor is no number after 1 iterations" in said.out
@@ -91,12 +93,19 @@ def test_a_training_without_progress_ends(train):
     assert read_manifest(folder / "model_final.pth")["iteration"] == 3
     assert best(folder) == 1
     assert json.loads((folder / "results.json").read_text())["iterations"] == 4
-    folder, said = train([1, 3, 2, 3, 9, 9], "--resume", opts=["TEST.PATIENCE", "2"])
+
+
+@pytest.mark.slow
+def test_a_training_that_ended_goes_on_with_more_patience(train):
+    values = [1, 3, 2, 3, 9, 9]
+    train(values, opts=["TEST.PATIENCE", "2"])
+    folder, said = train(values, "--resume", opts=["TEST.PATIENCE", "2"])
     assert "4 iterations are done, so nothing is left to train" in said.out
-    folder, _ = train([1, 3, 2, 3, 9, 9], "--resume", opts=["TEST.PATIENCE", "9"])
+    folder, _ = train(values, "--resume", opts=["TEST.PATIENCE", "9"])
     assert (best(folder), read_manifest(folder / "model_final.pth")["iteration"]) == (4, 5)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_keeps_its_patience(train):
     values = [1, 3, 2, 2, 2, 2]
     train(values, opts=["SOLVER.MAX_ITER", "3", "TEST.PATIENCE", "3"])

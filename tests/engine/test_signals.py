@@ -64,7 +64,10 @@ def iterations(folder, name="model_0000001.pth"):
 # --- in one process
 
 
-@pytest.mark.parametrize("name", STATUSES)
+@pytest.mark.parametrize(
+    "name",
+    ["SIGTERM", *(pytest.param(n, marks=pytest.mark.slow) for n in STATUSES if n != "SIGTERM")],
+)
 def test_a_signal_saves_and_leaves_with_its_status(data, tmp_path, monkeypatch, capfd, name):
     monkeypatch.setenv("TEST_SIGNAL", name)
     before = [signal.getsignal(getattr(signal, other)) for other in STATUSES]

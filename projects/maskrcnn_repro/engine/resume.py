@@ -54,7 +54,7 @@ class Difference:
 def facts_of(cfg: CfgNode) -> dict[str, Any]:
     """Return what a checkpoint tells of its run, as plain values."""
     return {
-        "config": yaml.safe_load(cfg.dump()),
+        "config": spelled_today(cfg),
         "config_sha256": config_hash(cfg),
         "class_names": names_of(cfg.DATASETS.TRAIN),
         "backend": str(BACKEND),
@@ -206,7 +206,7 @@ def _judge(found: Sequence[Difference], source: str, accepted: Sequence[str]) ->
 
 def _values_before(before: Mapping[str, Any], facts: Mapping[str, Any], cfg: CfgNode) -> Values:
     """Return what is compared of a checkpoint; a key that is newer than it had its default."""
-    defaults = dict(leaves(yaml.safe_load(get_config(cfg.PLUGINS).dump())))
+    defaults = dict(leaves(spelled_today(get_config(cfg.PLUGINS))))
     return {**defaults, **dict(leaves(spelled_today(before))), **_beside(facts)}
 
 
