@@ -200,7 +200,7 @@ class Checkpointer(DetectionCheckpointer):
         self.complete = True
         rest = self.load(last)
         self._continues = True
-        self.run = dict(rest.get("maskrcnn_repro", {})).get("run", self.run)
+        self.run = facts_in(rest).get("run", self.run)
         return rest
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
@@ -282,6 +282,12 @@ def read_shapes(path: Path) -> Shapes:
         for name, value in state.items()
         if hasattr(value, "shape")
     }
+
+
+def facts_in(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a checkpoint tells of its run; empty if another program wrote it."""
+    facts = content.get("maskrcnn_repro")
+    return facts if isinstance(facts, Mapping) else {}
 
 
 def read_content(path: Path) -> dict[str, Any]:

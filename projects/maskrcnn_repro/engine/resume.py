@@ -15,7 +15,7 @@ from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import PACKAGE
-from maskrcnn_repro.checkpoint.checkpointer import local_file, read_content
+from maskrcnn_repro.checkpoint.checkpointer import facts_in, local_file, read_content
 from maskrcnn_repro.checkpoint.folder import CheckpointFolder
 from maskrcnn_repro.config import get_config, leaves
 from maskrcnn_repro.config_history import spelled_today
@@ -87,7 +87,7 @@ def settled(cfg: CfgNode, folder: Path | None) -> CfgNode:
     check_accepted(cfg)
     path = newest_in(folder) if folder else None
     content = read_content(path) if path else {}
-    facts = content.get("maskrcnn_repro", {})
+    facts = facts_in(content)
     before = facts.get("config") or (_config_in(folder) if folder else {})
     settled = cfg.clone()
     settled.defrost()
@@ -118,7 +118,7 @@ def refuse_other_classes(cfg: CfgNode, path: str) -> None:
         ConfigError: an accepted key does not exist.
     """
     check_accepted(cfg)
-    facts = read_content(local_file(path)).get("maskrcnn_repro", {})
+    facts = facts_in(read_content(local_file(path)))
     before, now = facts.get("class_names"), names_of(cfg.DATASETS.TEST)
     if not (before and now) or cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
         return

@@ -133,3 +133,11 @@ class BestModel(HookBase):
             return {int(k): -math.inf if v is None else float(v) for k, v in rows}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
+
+
+def best_model(cfg: CfgNode) -> BestModel | None:
+    """Return the hook that keeps the best weights; None without ``TEST.BEST_METRIC``."""
+    test = cfg.TEST
+    if not test.BEST_METRIC:
+        return None
+    return BestModel(test.BEST_METRIC, test.EVAL_PERIOD, test.PATIENCE, Path(cfg.OUTPUT_DIR))

@@ -16,7 +16,6 @@ from typing import Any
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.class_map import mapped_weights
 from maskrcnn_repro.checkpoint.folder import FINAL
-from maskrcnn_repro.checkpoint.manifest import damage, read_manifest
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
@@ -26,7 +25,7 @@ from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, 
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
 from maskrcnn_repro.engine.resume import facts_of
 from maskrcnn_repro.engine.run_log import cut_back
-from maskrcnn_repro.engine.saving import BestModel, PeriodicCheckpointer
+from maskrcnn_repro.engine.saving import PeriodicCheckpointer, best_model
 from maskrcnn_repro.engine.signals import SignalRequests
 from maskrcnn_repro.engine.step_end import StepEnd
 from maskrcnn_repro.errors import ConfigError, Ended, did_you_mean
@@ -103,7 +102,7 @@ class Trainer(TrainerBase):
         )
         self.clock = Clock()
         self.step_end = StepEnd(cfg.MODEL.DEVICE)
-        self.best = self._best_model()
+        self.best = best_model(cfg)
         self.evaluates = False
         self.register_hooks(self._all_hooks())
 
@@ -204,7 +203,9 @@ class Trainer(TrainerBase):
             cut_back(Path(self.cfg.OUTPUT_DIR), first, repeats=first >= self.max_iter)
         if first >= self.max_iter:
             logger.warning("%d iterations are done, so nothing is left to train", first)
-            self._complete()
+            # A run that was killed after its last iteration may lack it; the main process looks for all.
+            if not comm.all_gather(self.checkpointer.folder.holds(FINAL, self.iter))[0]:
+                self.save(FINAL)
         self._step.reset_data_loader(lambda: self.build_train_loader(self.cfg, first))
         try:
             super().train(first, self.max_iter)
@@ -298,20 +299,6 @@ class Trainer(TrainerBase):
         changed = any(key.startswith("SOLVER.") for key in accepted)
         if self.iter + 1 < self.max_iter:  # behind its end a schedule has no rate
             renew(self.optimizer, self.scheduler, configured if changed else None)
-
-    def _complete(self) -> None:
-        """Write ``model_final.pth``, unless a run that was killed after its last iteration did."""
-        file = Path(self.cfg.OUTPUT_DIR) / f"{FINAL}.pth"
-        whole = file.is_file() and not damage(file)
-        if not (whole and read_manifest(file).get("iteration", self.iter) == self.iter):
-            self.save(FINAL)
-
-    def _best_model(self) -> BestModel | None:
-        test = self.cfg.TEST
-        if not test.BEST_METRIC:
-            return None
-        folder = Path(self.cfg.OUTPUT_DIR)
-        return BestModel(test.BEST_METRIC, test.EVAL_PERIOD, test.PATIENCE, folder)
 
     def _all_hooks(self) -> list[HookBase | None]:
         """Return the hooks in their order.
