@@ -110,6 +110,14 @@ def test_a_damaged_newest_checkpoint_costs_one_period(resume, folder, trained):
     assert {read_manifest(file)["run"] for file in folder.glob("model_*.pth")} == {run}
 
 
+@pytest.mark.slow
+def test_an_evaluation_falls_back_too(data, folder, capsys):
+    (folder / LAST).write_bytes(b"x")
+    assert main(command_line(data, folder, "--eval-only")) == 0
+    assert "The newest intact checkpoint is model_0000000.pth" in capsys.readouterr().out
+    assert json.loads((folder / "inference/results.json").read_text())["iterations"] == 1
+
+
 def test_no_intact_checkpoint_is_one_sentence_and_nothing_is_overwritten(resume, folder):
     for file in folder.glob("*.pth"):
         file.write_bytes(b"x")
