@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from maskrcnn_repro._version import __version__
 from maskrcnn_repro.checkpoint.folder import HINT, CheckpointFolder
 from maskrcnn_repro.checkpoint.manifest import manifest_of, read_manifest, sha256_of, write_manifest
-from maskrcnn_repro.errors import CheckpointError, OutputError
+from maskrcnn_repro.errors import CheckpointError, OutputError, listing
 from maskrcnn_repro.utils.files import local_copy, replaced, write_text
 from maskrcnn_repro.utils.pickles import InertUnpickler, as_array, entries, plain
 
@@ -193,6 +193,7 @@ class Checkpointer(DetectionCheckpointer):
 
         Raises:
             CheckpointError: see :meth:`load`; or there are checkpoints, and none is intact.
+            OutputError: newer files, which are not intact, are of another run.
         """
         last = self.get_checkpoint_file(resumable=bool(self.checkpointables)) if resume else ""
         if not last:
@@ -200,8 +201,20 @@ class Checkpointer(DetectionCheckpointer):
         self.complete = True
         rest = self.load(last)
         self._continues = True
-        self.run = facts_in(rest).get("run", self.run)
+        if run := facts_in(rest).get("run"):
+            self.run = run
+            self._refuse_newer_of_others(Path(last))
         return rest
+
+    def _refuse_newer_of_others(self, last: Path) -> None:
+        """Refuse at once to go on where a later save would meet another run's file."""
+        newer = [f for f in self.folder.files() if self.folder.age(f) > self.folder.age(last)]
+        others = [f.name for f in newer if read_manifest(f).get("run", self.run) != self.run]
+        if others:
+            raise OutputError(
+                f"{self.save_dir} also holds newer checkpoints of another run, {listing(others)}: move them away, "
+                "or choose another folder with OUTPUT_DIR FOLDER."
+            )
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a file and return what of it was not used.
