@@ -27,7 +27,7 @@ from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, 
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
 from maskrcnn_repro.engine.resume import facts_of
 from maskrcnn_repro.engine.run_log import cut_back
-from maskrcnn_repro.engine.saving import best_model
+from maskrcnn_repro.engine.saving import PeriodicCheckpointer, best_model
 from maskrcnn_repro.engine.signals import SignalRequests
 from maskrcnn_repro.engine.step_end import StepEnd
 from maskrcnn_repro.errors import ConfigError, Ended
