@@ -210,7 +210,7 @@ CAUSES = {
         evidence(first=True, losses=BAD_ALL, weights=["stem.weight"]),
         "r50.pkl .*'stem.weight'",
     ),
-    "pixel_std": (evidence("MODEL.PIXEL_STD", "[0.0, 1.0, 1.0]", losses=BAD_ALL), "PIXEL_STD"),
+    "pixel_std": (evidence("MODEL.PIXEL_STD", "[1e-30, 1.0, 1.0]", losses=BAD_ALL), "PIXEL_STD"),
     "pixels": (
         evidence(images=[image(), image("b.png", high=NAN)], losses=BAD_ALL),
         "'/data/b.png'",
@@ -272,7 +272,7 @@ def test_other_files_are_no_failed_step(tmp_path, capsys):
 
 
 INJECTED = {
-    "pixel_std": (None, ["MODEL.PIXEL_STD", "[0.0,1.0,1.0]"]),
+    "pixel_std": (None, ["MODEL.PIXEL_STD", "[1e-38,1.0,1.0]"]),
     "rate": (None, ["SOLVER.BASE_LR", "1e12", "SOLVER.WARMUP_ITERS", "0", "SOLVER.MAX_ITER", "8"]),
     "statistics": (spoiled("after_backward", spoil_buffer), []),
     "backward": (spoiled("after_backward", spoil_gradient), []),
