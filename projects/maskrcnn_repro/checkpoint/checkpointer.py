@@ -180,7 +180,7 @@ class Checkpointer(DetectionCheckpointer):
         watch.fit.complain(path, complete=self.complete, least=self.least)
         if wrong := not_finite(self.model.state_dict().items()):
             raise CheckpointError(
-                f"Weights {path!r} hold NaN or infinity in {listing(wrong, SHOWN)}; take an earlier file."
+                f"Weights {path!r} hold NaN or infinity in {listing(wrong, 3)}; take an earlier file."
             )
         watch.fit.report(path)
         return rest
