@@ -43,6 +43,10 @@ ADDED = (
         for head in HEADS
     ),
     Added("SOLVER.ACCUMULATE", 1, "few devices train with the batch of many"),
+    Added("ACCEPTED_CHANGES", (), "a resumed training may differ in keys that its user names"),
+    Added("SOLVER.CHECKPOINT_KEEP", 0, "old checkpoints may go"),
+    Added("TEST.BEST_METRIC", "", "the best weights may be kept"),
+    Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
 )
 _ROI_ALIGN = {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}
 _DEFAULT = {"POOLER_TYPE": "ROIAlignV2", "POOLER_SAMPLING_RATIO": 0}
@@ -97,7 +101,7 @@ def spelled_first(tree: Mapping[str, Any]) -> dict[str, Any]:
             if model[change.head].get("ROI_OP") == model.get("ROI_OP", {}).get("NAME"):
                 model[change.head]["ROI_OP"] = ""
     for added in ADDED:
-        _remove(first, added.key, added.default)
+        _remove(first, added.key, _plain(added.default))
     return first
 
 

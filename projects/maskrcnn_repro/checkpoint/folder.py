@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from maskrcnn_repro.checkpoint.manifest import damage, read_manifest, remove
 from maskrcnn_repro.errors import CheckpointError
@@ -145,7 +145,7 @@ def _fault_of_state(content: Mapping[str, Any]) -> str:
     return ""
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 

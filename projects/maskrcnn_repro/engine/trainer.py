@@ -14,13 +14,20 @@ from typing import Any
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.class_map import mapped_weights
+from maskrcnn_repro.checkpoint.folder import FINAL
+from maskrcnn_repro.checkpoint.manifest import damage, read_manifest
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.accumulation import AccumulatingModel
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
+from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, renew
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
+from maskrcnn_repro.engine.resume import facts_of
+from maskrcnn_repro.engine.run_log import cut_back
+from maskrcnn_repro.engine.saving import BestModel, PeriodicCheckpointer
+from maskrcnn_repro.engine.signals import SignalRequests
 from maskrcnn_repro.engine.step_end import StepEnd
 from maskrcnn_repro.errors import ConfigError, Ended
 from maskrcnn_repro.evaluation.coco import Metrics, build_evaluator, evaluate
@@ -66,6 +73,8 @@ class Trainer(TrainerBase):
         checkpointer: writes and reads ``OUTPUT_DIR``.
         clock: seconds spent in iterations.
         step_end: decides at the end of a step; ask it to save, to stop or to fail.
+        best: keeps the best weights; None without ``TEST.BEST_METRIC``.
+        evaluates: whether an evaluation is under way.
 
     Raises:
         ConfigError: ``SEED`` is negative; a run draws one before it builds its trainer.
@@ -87,9 +96,13 @@ class Trainer(TrainerBase):
         self._step_seed = StepSeed(cfg.SEED)
         self._step = self._build_step(cfg)
         self._step.after_backward = self.after_backward
-        self.checkpointer = Checkpointer(self.model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        self.checkpointer = Checkpointer(
+            self.model, cfg.OUTPUT_DIR, facts=facts_of(cfg), trainer=weakref.proxy(self)
+        )
         self.clock = Clock()
         self.step_end = StepEnd(cfg.MODEL.DEVICE)
+        self.best = self._best_model()
+        self.evaluates = False
         self.register_hooks(self._all_hooks())
 
     # --- parts to replace
@@ -165,7 +178,7 @@ class Trainer(TrainerBase):
         Raises:
             CheckpointError: the weights cannot be read or do not fit.
         """
-        resumes = resume and self.checkpointer.has_checkpoint()
+        resumes = agreed(lambda: resume and self.checkpointer.has_checkpoint())
         if self.cfg.MODEL.WEIGHTS_DATASET and not resumes:
             self._bare_model.load_state_dict(mapped_weights(self.cfg))
         else:
@@ -183,6 +196,15 @@ class Trainer(TrainerBase):
             Ended: it ended early with a status that is not 0.
         """
         first = self.start_iter
+        if self.best:
+            self.best.resume(first)
+            if self.best.exhausted:
+                self.max_iter = min(self.max_iter, first)
+        if comm.is_main_process():
+            cut_back(Path(self.cfg.OUTPUT_DIR), first, repeats=first >= self.max_iter)
+        if first >= self.max_iter:
+            logger.warning("%d iterations are done, so nothing is left to train", first)
+            self._complete()
         self._step.reset_data_loader(lambda: self.build_train_loader(self.cfg, first))
         try:
             super().train(first, self.max_iter)
@@ -196,8 +218,14 @@ class Trainer(TrainerBase):
         Raises:
             AgreedError: in every process, if the main one cannot write it.
         """
-        name = name or f"model_{self.iter:07d}"
-        agreed(lambda: self.checkpointer.save(name, iteration=self.iter))
+        last = self.done - 1
+        agreed(lambda: self.checkpointer.save(name or f"model_{last:07d}", iteration=last))
+
+    @property
+    def done(self) -> int:
+        """Iterations that are done at the end of a step; before and after the training, all that are done."""
+        # Detectron2 counts on after the last iteration, also if there was none.
+        return min(self.iter + 1, max(self.max_iter, self.start_iter))
 
     def run_step(self) -> None:
         """Do one iteration: a batch, losses, gradients, an update."""
@@ -207,7 +235,7 @@ class Trainer(TrainerBase):
     def finish(self) -> None:
         """Make the current iteration the last one: what runs after a completed training runs after it."""
         self.max_iter = self.iter + 1
-        self.save("model_final")
+        self.save(FINAL)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> Metrics:
@@ -253,9 +281,36 @@ class Trainer(TrainerBase):
         return {**self._step.state_dict(), **super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Carry on where a checkpoint stopped."""
-        super().load_state_dict(state_dict)
-        self._step.load_state_dict({k: v for k, v in state_dict.items() if k != "hooks"})
+        """Carry on where a checkpoint stopped.
+
+        Raises:
+            CheckpointError: its optimiser is another one, or of another model.
+        """
+        state = {"grad_scaler": self._step.grad_scaler.state_dict(), **state_dict}
+        accepted = self.cfg.ACCEPTED_CHANGES
+        if "SOLVER.OPTIMIZER" in accepted:
+            state["optimizer"] = self.optimizer.state_dict()
+        check_state(self.optimizer, state["optimizer"])
+        configured = hyperparameters(self.optimizer)
+        super().load_state_dict(state)
+        self._step.load_state_dict({k: v for k, v in state.items() if k != "hooks"})
+        changed = any(key.startswith("SOLVER.") for key in accepted)
+        if self.iter + 1 < self.max_iter:  # behind its end a schedule has no rate
+            renew(self.optimizer, self.scheduler, configured if changed else None)
+
+    def _complete(self) -> None:
+        """Write ``model_final.pth``, unless a run that was killed after its last iteration did."""
+        file = Path(self.cfg.OUTPUT_DIR) / f"{FINAL}.pth"
+        whole = file.is_file() and not damage(file)
+        if not (whole and read_manifest(file).get("iteration", self.iter) == self.iter):
+            self.save(FINAL)
+
+    def _best_model(self) -> BestModel | None:
+        test = self.cfg.TEST
+        if not test.BEST_METRIC:
+            return None
+        folder = Path(self.cfg.OUTPUT_DIR)
+        return BestModel(test.BEST_METRIC, test.EVAL_PERIOD, test.PATIENCE, folder)
 
     def _build_step(self, cfg: CfgNode) -> SimpleTrainer:
         """Return what does an iteration: Detectron2's, with the hooks and the loop of this class."""
@@ -276,6 +331,7 @@ class Trainer(TrainerBase):
         last before a step, so that no hook moves the numbers that it draws.
         """
         before: list[HookBase | None] = [
+            SignalRequests(self.step_end),
             hooks.IterationTimer(),
             self.clock,
             hooks.LRScheduler(self.optimizer, self.scheduler),
@@ -283,10 +339,12 @@ class Trainer(TrainerBase):
         after: list[HookBase | None] = [
             self._step_seed,
             self.step_end,
-            hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD),
+            PeriodicCheckpointer(
+                self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.SOLVER.CHECKPOINT_KEEP
+            ),
         ]
         if self.cfg.DATASETS.TEST:
-            after.append(hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate))
+            after += [hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate), self.best]
         if comm.is_main_process():
             writers = default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
             after.append(hooks.PeriodicWriter(writers, WRITE_PERIOD))
@@ -294,8 +352,12 @@ class Trainer(TrainerBase):
 
     def _evaluate(self) -> dict[str, Any]:
         sync_buffers(self._bare_model)
-        progress = Progress(min(self.iter + 1, self.max_iter), self.clock.seconds)
-        return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
+        progress = Progress(self.done, self.clock.seconds)
+        self.evaluates = True
+        try:
+            return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
+        finally:
+            self.evaluates = False
 
 
 def distributed(model: nn.Module) -> nn.Module:

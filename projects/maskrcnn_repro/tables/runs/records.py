@@ -21,6 +21,7 @@ from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.lock import traces
 from maskrcnn_repro.utils.provenance import config_hash
 
 import yaml
@@ -157,12 +158,16 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
 def training_status(folder: Path, expected: Expected) -> Status:
     """Return the status of the training with OUTPUT_DIR ``folder``."""
     last = folder / "last_checkpoint"
-    if not (folder / RESULTS).is_file() and not last.is_file():
+    if not (folder / RESULTS).is_file() and not traces(folder):
         return Status(State.MISSING)
     difference = mismatch(folder / CONFIG, folder, expected)
     if difference:
         return Status(State.STALE, difference)
-    reached = last.read_text(encoding="utf-8").strip() if last.is_file() else "no checkpoint"
+    reached = (
+        last.read_text(encoding="utf-8", errors="replace").strip()
+        if last.is_file()
+        else "no checkpoint"
+    )
     if not (folder / RESULTS).is_file():
         return Status(State.INTERRUPTED, f"at {reached}")
     return _with_record(folder, expected, State.INTERRUPTED, f"at {reached}")
