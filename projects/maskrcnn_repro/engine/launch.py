@@ -7,30 +7,25 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from maskrcnn_repro.engine.signals import STATUSES, passing_on
-from maskrcnn_repro.errors import AgreedError, ConfigError, Ended, UserError
+from maskrcnn_repro.engine.parent import run_in_processes
+from maskrcnn_repro.errors import AgreedError, ConfigError, UserError
 
 import torch
 import torch.distributed as dist
-from detectron2.engine import launch as launch_on_gpus
 from detectron2.utils import comm
-from torch.multiprocessing.spawn import (
-    ProcessExitedException,
-    ProcessRaisedException,
-    start_processes,
-)
 
 T = TypeVar("T")
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-ENDED = "ended.txt"
-"""Name of the note that holds the status of a training that ended early."""
+LOCAL = "127.0.0.1"
+TIMEOUT = timedelta(hours=2)
+"""Longest wait of one process for another; NCCL's ten minutes are less than an evaluation can take."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +62,7 @@ class Processes:
                 f"--num-machines {self.machines} needs --dist-url tcp://HOST:PORT with the address of "
                 "machine 0, the same on every machine."
             )
+        check_address(self.dist_url, listens=self.world_size > 1 and self.machine_rank == 0)
         if self.device.startswith("cuda"):
             if self.per_machine > (count := torch.cuda.device_count()):
                 raise ConfigError(f"--num-gpus {self.per_machine}, but this machine has {count}.")
@@ -96,32 +92,11 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
     if processes.world_size == 1:
         function(*args)
         return
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        note = Path(folder) / "error.txt"
-        try:
-            stack.enter_context(passing_on())
-            if processes.device.startswith("cuda"):
-                launch_on_gpus(
-                    _noting_errors,
-                    processes.per_machine,
-                    num_machines=processes.machines,
-                    machine_rank=processes.machine_rank,
-                    dist_url=processes.dist_url,
-                    args=(note, function, args),
-                )
-            else:
-                _spawn_on_cpu(processes, note, function, args)
-        except (ProcessExitedException, ProcessRaisedException) as error:
-            # A process that failed takes its peers' connections down: theirs are no news.
-            if note.is_file():
-                raise UserError(note.read_text(encoding="utf-8")) from None
-            status = getattr(error, "exit_code", None)
-            if status in STATUSES.values():
-                raise Ended(status) from None  # it left at once, with nothing to save
-            raise
-        if (ended := note.with_name(ENDED)).is_file():
-            raise Ended(int(ended.read_text(encoding="utf-8")))
+    auto = processes.dist_url == "auto"
+    # It listens before any process starts, so that nobody can take its port in between.
+    store = dist.TCPStore(LOCAL, 0, is_master=True, wait_for_workers=False) if auto else None
+    join = partial(_join, processes, store.port if store else None)
+    run_in_processes(join, processes.per_machine, function, args)
 
 
 def agreed(step: Callable[..., T], *args: Any) -> T:
@@ -144,45 +119,41 @@ def agreed(step: Callable[..., T], *args: Any) -> T:
     return result
 
 
-def _noting_errors(note: Path, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+def _join(processes: Processes, port: int | None, number: int) -> None:
+    """Make this process, of that number on its machine, a member of the process group.
+
+    Args:
+        processes: of the run.
+        port: of the parent's store; None: they meet at ``dist_url``.
+        number: of the process.
+
+    Raises:
+        UserError: the processes cannot meet.
+    """
+    rank = processes.machine_rank * processes.per_machine + number
+    on_gpu = processes.device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(number)
+    else:
+        # Otherwise every process takes all cores and they get into each other's way.
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes.per_machine))
+    place: dict[str, Any] = {"init_method": processes.dist_url}
     try:
-        function(*args)
-    except UserError as error:
-        beside = note.with_name(f"{os.getpid()}.txt")
-        beside.write_text(str(error), encoding="utf-8")
-        os.replace(beside, note)
-        raise SystemExit(2) from None
-    except Ended as ended:
-        # A status of the process itself would make the parent end the others, in the middle of what they do.
-        if comm.is_main_process():
-            note.with_name(ENDED).write_text(str(ended.code), encoding="utf-8")
-    dist.destroy_process_group()
-
-
-def _spawn_on_cpu(
-    processes: Processes, note: Path, function: Callable[..., None], args: tuple[Any, ...]
-) -> None:
-    """Do what Detectron2's launch does on GPUs; its own needs CUDA."""
-    url = f"tcp://127.0.0.1:{free_port()}" if processes.dist_url == "auto" else processes.dist_url
-    start_processes(
-        _cpu_process, nprocs=processes.per_machine, args=(processes, url, note, function, args)
-    )
-
-
-def _cpu_process(
-    local_rank: int,
-    processes: Processes,
-    url: str,
-    note: Path,
-    function: Callable[..., None],
-    args: tuple[Any, ...],
-) -> None:
-    rank = processes.machine_rank * processes.per_machine + local_rank
-    # Otherwise every process takes all cores and they get into each other's way.
-    torch.set_num_threads(max(1, torch.get_num_threads() // processes.per_machine))
-    dist.init_process_group("gloo", init_method=url, world_size=processes.world_size, rank=rank)
+        if port:
+            place = {"store": dist.TCPStore(LOCAL, port, is_master=False)}
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            rank=rank,
+            world_size=processes.world_size,
+            timeout=TIMEOUT,
+            **place,
+        )
+    except dist.DistError as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"Process {rank} cannot meet the others at --dist-url {processes.dist_url}: {reason}"
+        ) from None
     comm.create_local_process_group(processes.per_machine)
-    _noting_errors(note, function, args)
 
 
 def _run_under_torchrun(
@@ -201,14 +172,46 @@ def _run_under_torchrun(
                 f"torchrun started {local_size} processes, but this machine has {count} GPUs."
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     comm.create_local_process_group(local_size)
     function(*args)
     dist.destroy_process_group()
 
 
-def free_port() -> int:
-    """Return a TCP port of this machine that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def check_address(url: str, *, listens: bool) -> None:
+    """Raise ConfigError if processes cannot meet at a ``--dist-url``.
+
+    Args:
+        url: ``auto``, ``tcp://HOST:PORT``, or another one that PyTorch reads, such as ``file:///PATH``.
+        listens: whether the process that listens there is on this machine.
+    """
+    if url == "auto":
+        return
+    scheme, host, port = _parts(url)
+    if scheme not in ("tcp", "file") or (scheme == "tcp" and not (host and port)):
+        raise ConfigError(
+            f"--dist-url {url!r} is no address: write tcp://HOST:PORT with a port of 1 to 65535, such as "
+            "tcp://127.0.0.1:29500, or auto on one machine."
+        )
+    if scheme == "file":
+        return
+    try:
+        socket.getaddrinfo(host, port)
+        if listens:
+            socket.create_server(("", port or 0)).close()
+    except socket.gaierror as error:
+        raise ConfigError(f"--dist-url {url}: no machine {host!r} ({error.strerror}).") from None
+    except OSError as error:
+        raise ConfigError(
+            f"--dist-url {url}: port {port} cannot be used ({error.strerror}); name another one, or auto on one "
+            "machine."
+        ) from None
+
+
+def _parts(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of an address; None for what it lacks."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return "", None, None

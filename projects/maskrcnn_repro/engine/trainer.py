@@ -23,6 +23,7 @@ from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, renew
+from maskrcnn_repro.engine.phases import Phase, Phases
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
 from maskrcnn_repro.engine.resume import facts_of
 from maskrcnn_repro.engine.run_log import cut_back
@@ -72,6 +73,7 @@ class Trainer(TrainerBase):
         scheduler: of the learning rate.
         checkpointer: writes and reads ``OUTPUT_DIR``.
         clock: seconds spent in iterations.
+        phases: what this process is doing.
         step_end: decides at the end of a step; ask it to save, to stop or to fail.
         best: keeps the best weights; None without ``TEST.BEST_METRIC``.
         evaluates: whether an evaluation is under way.
@@ -100,6 +102,7 @@ class Trainer(TrainerBase):
             self.model, cfg.OUTPUT_DIR, facts=facts_of(cfg), trainer=weakref.proxy(self)
         )
         self.clock = Clock()
+        self.phases = Phases(self._bare_model)
         self.step_end = StepEnd(cfg.MODEL.DEVICE)
         self.best = self._best_model()
         self.evaluates = False
@@ -218,6 +221,7 @@ class Trainer(TrainerBase):
         Raises:
             AgreedError: in every process, if the main one cannot write it.
         """
+        self.phases.enter(Phase.SAVE)
         last = self.done - 1
         agreed(lambda: self.checkpointer.save(name or f"model_{last:07d}", iteration=last))
 
@@ -331,6 +335,7 @@ class Trainer(TrainerBase):
         last before a step, so that no hook moves the numbers that it draws.
         """
         before: list[HookBase | None] = [
+            self.phases,
             SignalRequests(self.step_end),
             hooks.IterationTimer(),
             self.clock,
@@ -351,6 +356,7 @@ class Trainer(TrainerBase):
         return [*before, *self.build_hooks(), *after]
 
     def _evaluate(self) -> dict[str, Any]:
+        self.phases.enter(Phase.EVALUATION)
         sync_buffers(self._bare_model)
         progress = Progress(self.done, self.clock.seconds)
         self.evaluates = True
