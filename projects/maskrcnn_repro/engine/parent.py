@@ -7,8 +7,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -37,6 +38,10 @@ class Notes:
         with suppress(FileExistsError), (self.folder / kind).open("x", encoding="utf-8") as file:
             file.write(text)
 
+    def are_there(self, kind: str, count: int) -> bool:
+        """Tell whether each of ``count`` processes has left its note of a kind."""
+        return all((self.folder / f"{kind}{number}").exists() for number in range(count))
+
     def read(self, kind: str) -> str | None:
         """Return the text of a note; None if there is none."""
         file = self.folder / kind
@@ -59,8 +64,9 @@ def run_in_processes(
         Ended: the training ended before its last iteration, or a process left with a documented status.
         ProcessRaisedException: with the traceback of a process's error.
     """
-    with tempfile.TemporaryDirectory() as folder, passing_on():
-        notes = Notes(Path(folder))
+    with ExitStack() as stack:
+        notes = Notes(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        stack.enter_context(passing_on(partial(notes.are_there, "joined", count)))
         with _held_back():
             context = start_processes(
                 _process, args=(notes, join, function, args), nprocs=count, join=False
@@ -71,8 +77,9 @@ def run_in_processes(
             failed = _first_failure(processes, notes)
         finally:
             # Those that stalled have said what they can; a stopped one heeds nothing but KILL.
-            at_once = failed is not None and processes[failed].exitcode == STALLED
-            end_all(processes, 0.0 if at_once else GRACE)
+            stalled = failed is not None and processes[failed].exitcode == STALLED
+            saves = notes.are_there("joined", count) and not stalled
+            end_all(processes, GRACE if saves else 0.0)
         if failed is not None:
             raise _error(failed, processes[failed], notes)
         if (status := notes.read("ended")) is not None:
@@ -102,6 +109,7 @@ def _process(
         with handling(leave):
             _let_signals_in()
             join(number)
+            notes.write(f"joined{number}")
             function(*args)
     except UserError as error:
         notes.write("sentence", str(error))
@@ -112,7 +120,7 @@ def _process(
         # A status of the process itself would make the parent end the others, in the middle of what they do.
         if comm.is_main_process():
             notes.write("ended", str(ended.code))
-    except Exception:
+    except (Exception, SystemExit):
         notes.write("traceback", traceback.format_exc())
         raise SystemExit(1) from None
     dist.destroy_process_group()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from detectron2.engine import HookBase
 from torch import nn
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """A part of an iteration, or what comes before, between and after iterations."""
 
     START = "start"

@@ -110,11 +110,20 @@ def leave(number: int) -> None:
 
 
 @contextmanager
-def passing_on() -> Iterator[None]:
-    """Pass signals on to the child processes within the block; a second INT kills them and leaves at once."""
+def passing_on(have_begun: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Pass signals on to the child processes within the block; a second INT kills them and leaves at once.
+
+    Args:
+        have_begun: tells whether the children can have anything to save.
+
+    Raises:
+        Ended: a signal came before they have begun; the children are still there.
+    """
     received: list[int] = []
 
     def pass_on(number: int) -> None:
+        if not have_begun():
+            leave(number)
         again = number == signal.SIGINT and number in received
         received.append(number)
         for child in multiprocessing.active_children():

@@ -128,9 +128,7 @@ def allowed_seconds(states: Sequence[dict[str, Any]], limit: float, *, stopped: 
 
 
 @contextmanager
-def watching(
-    trainer: TrainerBase, phases: Phases, folder: Path, limit: float
-) -> Iterator[None]:
+def watching(trainer: TrainerBase, phases: Phases, folder: Path, limit: float) -> Iterator[None]:
     """Watch a training within the block; called in every process.
 
     Args:
@@ -226,7 +224,7 @@ def _report(running: Sequence[Peer], peers: Sequence[Peer], idle: float) -> str:
     while time.monotonic() < deadline and not all(map(_stacks, running)):
         time.sleep(0.1)
     lines = [
-        f"No process got on for {idle:.0f} s (SOLVER.STALL_SECONDS); ending all of them, without a checkpoint "
+        f"No process got on for {idle:.0f} s (SOLVER.STALL_SECONDS): ending all of them without a checkpoint",
         f"(status {STALLED}; --resume goes on from the last one)",
         *(peer.describe() for peer in peers),
     ]
