@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from maskrcnn_repro.engine.contracts import naming_exits
 from maskrcnn_repro.engine.parent import run_in_processes
 from maskrcnn_repro.errors import AgreedError, ConfigError, UserError
 
@@ -90,11 +91,12 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
         return
     processes.check()
     if processes.world_size == 1:
-        function(*args)
+        with naming_exits():
+            function(*args)
         return
     auto = processes.dist_url == "auto"
     # It listens before any process starts, so that nobody can take its port in between.
-    store = dist.TCPStore(LOCAL, 0, is_master=True, wait_for_workers=False) if auto else None
+    store = _store(0, listens=True) if auto else None
     join = partial(_join, processes, store.port if store else None)
     run_in_processes(join, processes.per_machine, function, args)
 
@@ -140,7 +142,7 @@ def _join(processes: Processes, port: int | None, number: int) -> None:
     place: dict[str, Any] = {"init_method": processes.dist_url}
     try:
         if port:
-            place = {"store": dist.TCPStore(LOCAL, port, is_master=False)}
+            place = {"store": _store(port, listens=False)}
         dist.init_process_group(
             "nccl" if on_gpu else "gloo",
             rank=rank,
@@ -154,6 +156,12 @@ def _join(processes: Processes, port: int | None, number: int) -> None:
             f"Process {rank} cannot meet the others at --dist-url {processes.dist_url}: {reason}"
         ) from None
     comm.create_local_process_group(processes.per_machine)
+
+
+def _store(port: int, *, listens: bool) -> Any:
+    """Return the store by which the processes of this machine meet."""
+    make: Any = dist.TCPStore  # type: ignore[attr-defined]
+    return make(LOCAL, port, is_master=listens, wait_for_workers=False)
 
 
 def _run_under_torchrun(
@@ -174,7 +182,8 @@ def _run_under_torchrun(
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     comm.create_local_process_group(local_size)
-    function(*args)
+    with naming_exits():
+        function(*args)
     dist.destroy_process_group()
 
 

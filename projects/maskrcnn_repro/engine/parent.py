@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.engine.contracts import naming_exits
 from maskrcnn_repro.engine.signals import STATUSES, handling, leave, passing_on
 from maskrcnn_repro.engine.stall import STALLED
 from maskrcnn_repro.errors import Ended, UserError
@@ -110,7 +111,8 @@ def _process(
             _let_signals_in()
             join(number)
             notes.write(f"joined{number}")
-            function(*args)
+            with naming_exits():
+                function(*args)
     except UserError as error:
         notes.write("sentence", str(error))
         raise SystemExit(2) from None
@@ -120,7 +122,7 @@ def _process(
         # A status of the process itself would make the parent end the others, in the middle of what they do.
         if comm.is_main_process():
             notes.write("ended", str(ended.code))
-    except (Exception, SystemExit):
+    except Exception:  # noqa: BLE001 (the parent tells it)
         notes.write("traceback", traceback.format_exc())
         raise SystemExit(1) from None
     dist.destroy_process_group()

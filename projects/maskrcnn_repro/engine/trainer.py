@@ -19,6 +19,7 @@ from maskrcnn_repro.checkpoint.manifest import damage, read_manifest
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.accumulation import AccumulatingModel
+from maskrcnn_repro.engine.contracts import check_model, check_returns
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
@@ -82,6 +83,10 @@ class Trainer(TrainerBase):
         ConfigError: ``SEED`` is negative; a run draws one before it builds its trainer.
     """
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        check_returns(cls)
+
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         if cfg.SEED < 0:
@@ -103,6 +108,7 @@ class Trainer(TrainerBase):
         )
         self.clock = Clock()
         self.phases = Phases(self._bare_model)
+        check_model(self._bare_model)
         self.step_end = StepEnd(cfg.MODEL.DEVICE)
         self.best = self._best_model()
         self.evaluates = False

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.data.loader import build_test_loader
+from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.evaluation.rle_evaluator import RLEEvaluator
 from maskrcnn_repro.evaluation.table import PROPOSALS
 from maskrcnn_repro.modeling.tta import TestTimeAugmentation
@@ -56,7 +58,21 @@ def evaluate(
         with contextlib.redirect_stdout(printed):  # the COCO code prints its tables
             metrics[name] = inference_on_dataset(detector_of(cfg, model, name), loader, evaluator)
         logger.debug("%s", printed.getvalue())
+        _check(metrics[name], evaluator)
     return {name: dict(tasks) for name, tasks in metrics.items()}
+
+
+def _check(metrics: Any, evaluator: DatasetEvaluator) -> None:
+    """Raise ConfigError if an evaluator returned something else than metrics."""
+    tasks = metrics.values() if isinstance(metrics, Mapping) else [None]
+    numbers = [
+        n for task in tasks for n in (task.values() if isinstance(task, Mapping) else [None])
+    ]
+    if not all(isinstance(number, Real) for number in numbers):
+        raise ConfigError(
+            f"{type(evaluator).__name__}.evaluate returns {metrics!r:.100}; it must return numbers as "
+            '{"task": {"metric": 12.3}}.'
+        )
 
 
 def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
