@@ -6,13 +6,17 @@ import socket
 import time
 
 from maskrcnn_repro.engine.launch import Processes, check_address, launch
+from maskrcnn_repro.engine.phases import Phase
+from maskrcnn_repro.engine.trainer import Trainer
 from maskrcnn_repro.errors import ConfigError, Ended, UserError
 
 import pytest
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from tests.helpers.paths import ROOT
 from tests.helpers.tiny_coco import write_tiny_coco
-from tests.helpers.training_process import TORCHRUN, ranks, training, trains, wait_for
+from tests.helpers.training_process import TORCHRUN, family, ranks, training, trains, wait_for
 
 TWO = ("--num-gpus", "2")
 
@@ -121,3 +125,94 @@ def test_a_stopped_process_ends_the_run_with_stacks_and_phases(data, tmp_path, l
     for words in ("iteration", "images 1", "Stacks of process 0:", "run_step"):
         assert words in told
     assert launcher or "Traceback" not in errors
+
+
+class SlowToEvaluate(DatasetEvaluator):
+    """Takes longer than a process may stall, in the main process alone."""
+
+    def evaluate(self):
+        if comm.is_main_process():
+            time.sleep(6)
+        return {"nothing": {"much": 1.0}}
+
+
+class Slow(Trainer):
+    @classmethod
+    def build_evaluator(cls, cfg, name, folder):
+        return SlowToEvaluate()
+
+    def save(self, name=""):
+        if comm.is_main_process():
+            self.phases.enter(Phase.SAVE)
+            time.sleep(6)
+        super().save(name)
+
+
+@pytest.mark.slow
+def test_a_slow_evaluation_or_save_is_no_stall(data, tmp_path):
+    opts = ["SOLVER.STALL_SECONDS", "2", "SOLVER.MAX_ITER", "12", "SOLVER.CHECKPOINT_PERIOD", "7"]
+    opts += ["DATASETS.TEST", "('tiny',)", "TEST.EVAL_PERIOD", "8", "TEST.SHEET_IMAGES", "0"]
+    trainer = ["TRAINER", "tests.engine.test_processes:Slow"]
+    path = f"{ROOT}:{ROOT / 'projects'}"
+    with training(data, tmp_path / "run", *TWO, opts=[*opts, *trainer], PYTHONPATH=path) as process:
+        assert process.wait(120) == 0, (tmp_path / "stderr").read_text()
+    assert (tmp_path / "run/model_final.pth").is_file()
+    assert not (tmp_path / "run/processes").exists()
+
+
+# --- interrupts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), TWO])
+@pytest.mark.parametrize("seconds", [0.1, 2.0, 5.0])
+def test_an_interrupt_while_it_starts_leaves_at_once(data, tmp_path, options, seconds):
+    with training(data, tmp_path / "run", *options) as process:
+        time.sleep(seconds)
+        assert process.poll() is None
+        pids = family(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 130
+        assert not left_over(pids)
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 75)])
+def test_a_signal_to_the_parent_lets_all_processes_save_and_end(data, tmp_path, name, status):
+    run = tmp_path / "run"
+    with training(data, run, *TWO, opts=["DATALOADER.NUM_WORKERS", "1"]) as process:
+        wait_for(lambda: trains(run), process)
+        pids = family(process.pid)
+        os.kill(process.pid, getattr(signal, name))
+        assert process.wait(60) == status
+        wait_for(lambda: not left_over(pids), seconds=10)
+    assert len(list(run.glob("model_*.pth"))) == 1
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_ends_processes_that_hang(data, tmp_path):
+    run = tmp_path / "run"
+    with training(data, run, *TWO, opts=["DATALOADER.NUM_WORKERS", "1"]) as process:
+        wait_for(lambda: trains(run), process)
+        pids = family(process.pid)
+        os.kill(ranks(process.pid)[1], signal.SIGSTOP)
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(1)
+        assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(10) == 130
+        wait_for(lambda: not left_over(pids), seconds=15)
+    assert "Traceback" not in (tmp_path / "stderr").read_text()
+
+
+@pytest.mark.slow
+def test_processes_whose_parent_is_killed_save_and_end(data, tmp_path):
+    run = tmp_path / "run"
+    with training(data, run, *TWO) as process:
+        wait_for(lambda: trains(run), process)
+        pids = ranks(process.pid)
+        process.kill()
+        wait_for(lambda: not left_over(pids), seconds=30)
+    assert len(list(run.glob("model_*.pth"))) == 1
