@@ -13,10 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "projects"))
+sys.path[:0] = [str(ROOT / "projects"), str(ROOT)]
 
 import maskrcnn_repro
-from maskrcnn_repro.benchmark.loss_curve import (
+from maskrcnn_repro.utils.provenance import cpu_name
+
+import torch
+
+from tests.helpers.loss_curve import (
     CONFIG,
     TOLERANCE,
     TOTAL,
@@ -25,9 +29,6 @@ from maskrcnn_repro.benchmark.loss_curve import (
     loss_curve,
     write_curve,
 )
-from maskrcnn_repro.utils.provenance import cpu_name
-
-import torch
 
 SEEDS = range(1, 9)
 DISTURBANCES = (1, 2)

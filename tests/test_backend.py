@@ -18,9 +18,10 @@ EMBEDDED = PROJECTS.parent / "compat"
 
 CHOOSE = f"""
 import sys, types
-package = types.ModuleType("maskrcnn_repro")
-package.__path__ = [{str(PROJECTS / "maskrcnn_repro")!r}]
-sys.modules["maskrcnn_repro"] = package
+for name in ("maskrcnn_repro", "maskrcnn_cli"):
+    package = types.ModuleType(name)
+    package.__path__ = [{str(PROJECTS)!r} + "/" + name]
+    sys.modules[name] = package
 # Stand-ins for what the embedded package imports at once: not there without site-packages.
 sys.modules["detectron2.utils.env"] = types.SimpleNamespace(setup_environment=lambda: None)
 from maskrcnn_repro import _backend

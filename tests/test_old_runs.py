@@ -8,7 +8,7 @@ import torch
 from tests.helpers.commands import table as main_table
 from tests.helpers.old_runs import contents, lay_out, read_json
 
-TABLE = ["2c", "--rows", "pool", "--level", "mini", "--overlay", "tiny.yaml", "--jobs", "1"]
+TABLE = ["2c", "--rows", "pool", "--level", "mini", "--overlay", "tiny.yaml"]
 RUN = "output/mini-tiny/r50-c4-roipool/seed1"
 
 # A record of another backend never counts.
@@ -40,7 +40,7 @@ def test_the_plan_of_an_old_table_says_done(table, capsys):
 def test_an_old_table_is_not_run_again(table, capsys):
     before = contents(table / "output/mini-tiny/rpn-r50-c4")
     weights = (table / RUN / "model_final.pth").read_bytes()
-    assert main_table(TABLE) == 0
+    assert main_table([*TABLE, "--jobs", "1"]) == 0
     assert "3 stages, 0 to run" in capsys.readouterr().out
     assert contents(table / "output/mini-tiny/rpn-r50-c4") == before
     assert (table / RUN / "model_final.pth").read_bytes() == weights
@@ -67,7 +67,7 @@ def test_an_old_run_without_results_is_interrupted(table, capsys):
 def test_an_old_run_of_another_recipe_is_refused(table, capsys):
     own = table / "tiny.yaml"
     own.write_text(own.read_text().replace("MAX_ITER: 300", "MAX_ITER: 301"))
-    assert main_table(TABLE) == 2
+    assert main_table([*TABLE, "--jobs", "1"]) == 2
     assert "SOLVER.MAX_ITER is 300, planned 301" in capsys.readouterr().err
 
 
@@ -80,7 +80,7 @@ def test_an_old_model_evaluates_to_its_stored_numbers(table):
 
 @pytest.mark.slow
 def test_the_table_evaluates_an_old_model_to_its_stored_numbers(table):
-    assert main_table([*TABLE, "--eval-only"]) == 0
+    assert main_table([*TABLE, "--jobs", "1", "--eval-only"]) == 0
     assert_same_metrics(table / RUN / "inference/results.json", table / RUN / "results.json")
 
 

@@ -1,4 +1,4 @@
-"""Subcommands that convert data and weights: ``convert-proposals``, ``convert-cityscapes``, ``join-weights``."""
+"""Subcommands that convert data and weights: ``convert-...`` and ``join-weights``."""
 
 from pathlib import Path
 
@@ -16,6 +16,11 @@ CITYSCAPES_EXAMPLES = """
 
 JOIN_EXAMPLES = """
   %(prog)s rpn/model_final.pth detector/model_final.pth shared.pth
+"""
+
+WEIGHTS_EXAMPLES = """
+  %(prog)s resnet50-11ad3fa6.pth r50.pth
+  %(prog)s faster_rcnn_r50_fpn_1x_coco.pth r50.pth
 """
 
 
@@ -54,6 +59,18 @@ def add_join_options(parser: Parser) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="the checkpoint to write")
 
 
+def add_weights_options(parser: Parser) -> None:
+    """Add the arguments of ``maskrcnn convert-weights``."""
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="IN",
+        help="a ResNet, or a detector with one, of torchvision, timm, MMDetection or Caffe2 Detectron "
+        "(.pth, .safetensors)",
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="the .pth to write: its backbone")
+
+
 CONVERT_PROPOSALS = Command(
     name="convert-proposals",
     summary="Convert proposals: Detectron2's .pkl to a .proposals folder, or back.",
@@ -77,4 +94,12 @@ JOIN_WEIGHTS = Command(
     runs="maskrcnn_repro.commands.join_weights:run",
     add_options=add_join_options,
     examples=JOIN_EXAMPLES,
+)
+CONVERT_WEIGHTS = Command(
+    name="convert-weights",
+    summary="Convert a ResNet of torchvision, timm, MMDetection or Caffe2 to weights to start from.",
+    example="resnet50-11ad3fa6.pth r50.pth",
+    runs="maskrcnn_repro.commands.convert_weights:run",
+    add_options=add_weights_options,
+    examples=WEIGHTS_EXAMPLES,
 )

@@ -1,4 +1,4 @@
-"""Subcommands for measurements and drawings: ``benchmark`` and ``draw-sampling``."""
+"""Subcommands to look into things: ``draw-sampling``, ``replay`` and ``benchmark``."""
 
 import sys
 from pathlib import Path
@@ -87,6 +87,16 @@ def add_draw_options(parser: Parser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="what to write: .svg or .png")
 
 
+def add_replay_options(parser: Parser) -> None:
+    """Add the arguments of ``maskrcnn replay``."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="failure/rankN.pth of the training")
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        help="to compute on (default cpu); that of the training repeats its bits",
+    )
+
+
 BENCHMARK = Command(
     name="benchmark",
     summary="Measure speed and memory; run it on a quiet machine.",
@@ -94,6 +104,14 @@ BENCHMARK = Command(
     runs="maskrcnn_repro.commands.benchmark:run",
     add_options=add_benchmark_options,
     examples=BENCHMARK_EXAMPLES,
+)
+REPLAY = Command(
+    name="replay",
+    summary="Do a training step again that failed with numbers that are not finite.",
+    example="output/mine/failure/rank0.pth",
+    runs="maskrcnn_repro.commands.replay:run",
+    add_options=add_replay_options,
+    examples="\n  %(prog)s output/mine/failure/rank0.pth\n",
 )
 DRAW_SAMPLING = Command(
     name="draw-sampling",

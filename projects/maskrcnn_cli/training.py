@@ -51,7 +51,6 @@ def add_train_options(parser: Parser) -> None:
     parser.add_argument("--eval-only", action="store_true", help="evaluate without training")
     _add_accept_change(parser)
     _add_process_options(parser)
-    _add_pairs(parser)
 
 
 def add_eval_options(parser: Parser) -> None:
@@ -66,7 +65,6 @@ def add_eval_options(parser: Parser) -> None:
     # One function runs `train` and `eval`.
     parser.set_defaults(eval_only=True)
     _add_process_options(parser)
-    _add_pairs(parser)
 
 
 def add_proposals_options(parser: Parser) -> None:
@@ -80,7 +78,6 @@ def add_proposals_options(parser: Parser) -> None:
         help="registered data sets; by default DATASETS.TRAIN and DATASETS.TEST",
     )
     _add_process_options(parser)
-    _add_pairs(parser)
 
 
 def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
@@ -137,6 +134,7 @@ def _add_accept_change(parser: Parser) -> None:
 
 
 def _add_process_options(parser: Parser) -> None:
+    """Add the number of processes and, behind all options, the pairs."""
     parser.add_argument(
         "--num-gpus",
         type=int,
@@ -157,9 +155,6 @@ def _add_process_options(parser: Parser) -> None:
         metavar="URL",
         help="where the processes meet: tcp://HOST:PORT of machine 0, or auto on one machine",
     )
-
-
-def _add_pairs(parser: Parser) -> None:
     parser.add_argument(
         "opts",
         nargs=argparse.REMAINDER,

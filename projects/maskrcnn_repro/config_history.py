@@ -38,10 +38,13 @@ class Silenced:
 
 ADDED = (
     Added("TRAINER", "", "the trainer may be a subclass"),
+    Added("DATALOADER.SKIP_BROKEN", False, "broken images may be left out"),
+    Added("INPUT.PIXEL_RANGE", (), "grey of more than 8 bits may be scaled"),
     *(
         Added(f"MODEL.{head}.ROI_OP", "", "the branches of a model may pool differently")
         for head in HEADS
     ),
+    Added("MODEL.WEIGHTS_MIN_COVERAGE", 50.0, "weights that fill too little are refused"),
     Added("SOLVER.ACCUMULATE", 1, "few devices train with the batch of many"),
     Added("ACCEPTED_CHANGES", (), "a resumed training may differ in keys that its user names"),
     Added("SOLVER.CHECKPOINT_KEEP", 0, "old checkpoints may go"),

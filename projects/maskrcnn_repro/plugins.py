@@ -15,7 +15,7 @@ import importlib.metadata
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -149,10 +149,15 @@ def _installed_on(path: tuple[str, ...]) -> tuple[Plugin, ...]:
 
 
 def _plugin_of(module: str) -> Plugin:
-    package = module.partition(".")[0]
-    owners = importlib.metadata.packages_distributions().get(package, [None])
+    owners = _owners_on(tuple(sys.path)).get(module.partition(".")[0], [None])
     version = owners[0] and importlib.metadata.version(owners[0])
     return Plugin(module, owners[0], version, announced=False)
+
+
+# Cached, as it reads the file list of every installed package.
+@cache
+def _owners_on(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
 
 
 def _is_switched_off() -> bool:

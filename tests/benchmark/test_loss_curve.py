@@ -4,7 +4,10 @@ A wanted change is recorded with ``scripts/record_loss_curve.py``, once with eac
 """
 
 import maskrcnn_repro
-from maskrcnn_repro.benchmark.loss_curve import (
+
+import pytest
+
+from tests.helpers.loss_curve import (
     ITERATIONS,
     TOLERANCE,
     TOTAL,
@@ -13,9 +16,6 @@ from maskrcnn_repro.benchmark.loss_curve import (
     read_curve,
     write_curve,
 )
-
-import pytest
-
 from tests.helpers.paths import STORED
 
 FOLDER = STORED

@@ -5,7 +5,9 @@ import pickle
 from pathlib import Path
 from types import SimpleNamespace
 
-from maskrcnn_repro.checkpoint.checkpointer import MARK, Checkpointer, fit, read_pickle, read_shapes
+from maskrcnn_repro.checkpoint.checkpointer import MARK, Checkpointer
+from maskrcnn_repro.checkpoint.coverage import fit
+from maskrcnn_repro.checkpoint.weight_file import read_pickle, read_shapes
 from maskrcnn_repro.errors import CheckpointError
 
 import numpy as np
@@ -96,7 +98,7 @@ def test_the_pixels_mean_and_deviation_may_be_missing_and_are_not_counted(tmp_pa
     assert (model.pixel_mean.item(), model.pixel_std.item()) == (103.5, 57.0)
     del state["body.bias"]
     torch.save({"model": state}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"fit 3 of .* 4 tensors; missing: body.bias\."):
+    with pytest.raises(CheckpointError, match=r"fit 3 of .* 4 tensors; missing: body.bias;"):
         Checkpointer(model, "", complete=True).load(str(tmp_path / "a.pth"))
 
 
@@ -155,7 +157,8 @@ def test_a_part_called_module_keeps_its_name(tmp_path):
 
 def test_fit_counts_what_is_loaded():
     keys = SimpleNamespace(missing_keys=["predictor.bias"], unexpected_keys=["x"])
-    result = fit(linear(), keys, {"predictor.bias": (9,)})
+    given = {"body.weight", "body.bias", "predictor.weight", "x"}
+    result = fit(linear(), keys, given, {"predictor.bias": (9,)})
     assert len(result.loaded) == 3
     assert result.reshaped == {"predictor.bias": "(9,) in the file, (2,) in the model"}
 

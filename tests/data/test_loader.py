@@ -6,7 +6,9 @@ import os
 import pickle
 from multiprocessing.reduction import ForkingPickler
 
-from maskrcnn_repro.data.cached_images import CachedImages, WithCachedImages
+from maskrcnn_repro.data.cached_images import CachedImages
+from maskrcnn_repro.data.image_file import ImageError
+from maskrcnn_repro.data.image_source import WithSource
 from maskrcnn_repro.data.loader import build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.errors import ConfigError
@@ -37,7 +39,7 @@ def records(tmp_path_factory):
 
 
 def cached(images, **parts):
-    return WithCachedImages(TrainMapper(is_train=True, **PARTS | parts), images)
+    return WithSource(TrainMapper(is_train=True, **PARTS | parts), images)
 
 
 class Halve(T.NoOpTransform):
@@ -66,14 +68,14 @@ def test_images_come_from_memory_and_others_from_their_files(tmp_path):
     os.remove(first["file_name"])
     assert torch.equal(kept(first)["image"], expected)
     assert torch.equal(kept(second)["image"], TrainMapper(is_train=True, **PARTS)(second)["image"])
-    with pytest.raises(OSError, match=first["file_name"]):
-        cached(kept.images, image_format="L")(first)
+    with pytest.raises(ImageError, match=first["file_name"]):
+        cached(kept.source, image_format="L")(first)
 
 
 def test_files_are_read_again_behind_a_mapper_that_fails(records):
     read_image = detection_utils.read_image
     with pytest.raises(ZeroDivisionError):
-        WithCachedImages(lambda record: 1 / 0, CachedImages(records, "BGR"))(records[0])
+        WithSource(lambda record: 1 / 0, CachedImages(records, "BGR"))(records[0])
     assert detection_utils.read_image is read_image
 
 

@@ -103,6 +103,28 @@ def test_object_arrays_are_refused(tmp_path):
         imported(tmp_path, [(np.array([[1, 2, 4, None]], object), ONE[0][1])])
 
 
+def test_images_that_share_numbers_do_not_fill_the_disk(tmp_path):
+    boxes, logits = np.zeros((100, 4), np.float32), np.zeros(100, np.float32)
+    with pytest.raises(DataError, match=r"entry \d+ holds one of arrays that have more numbers"):
+        imported(tmp_path, [(boxes, logits)] * 10, ids=range(10))
+
+
+@pytest.mark.parametrize(
+    ("instructions", "words"),
+    [
+        (b"r\xff\xff\xff\x7f", "stores a value at place 2147483647"),
+        (b")" + b"\x85" * 1000 + b"Ns", "nested more than 60 deep"),
+        (b")" + b"2\x86" * 60 + b"Ns", "hold each other again and again"),
+        (b"\x8e" + b"\x7f" * 8, "bytes in a bytes8, but only 1 remain"),
+    ],
+)
+def test_a_file_takes_no_more_than_its_size(tmp_path, instructions, words):
+    file = tmp_path / "a.pkl"
+    file.write_bytes(b"\x80\x02}" + instructions + b".")
+    with pytest.raises(DataError, match=words):
+        import_pickle(file, tmp_path / "a.proposals")
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [

@@ -182,3 +182,13 @@ def test_the_index_tells_sizes_in_json(store):
     index = json.loads((store.path / "store.json").read_text())
     assert index["files"]["logits.npy"]["bytes"] == 128 + 4 * 4
     assert (index["images"], index["version"]) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "7", '{"format": "maskrcnn-repro proposals", "version": 1}']
+)
+def test_an_index_of_other_content_is_told_in_one_sentence(store, text):
+    (store.path / "store.json").write_text(text)
+    with pytest.raises(DataError, match=r"store.json' (is no index|lacks counts)") as caught:
+        ProposalStore(store.path)
+    assert "\n" not in str(caught.value)

@@ -149,6 +149,18 @@ def test_proposals(tmp_path):
         load_proposals_into_dataset([{"image_id": 5}], str(path))
 
 
+def test_proposals_that_would_run_code_are_refused(tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return (tmp_path / "ran").mkdir, ()
+
+    path = tmp_path / "proposals.pkl"
+    path.write_bytes(pickle.dumps({"ids": [], "code": Malicious()}))
+    with pytest.raises(pickle.UnpicklingError, match="refused to load"):
+        load_proposals_into_dataset([], str(path))
+    assert not (tmp_path / "ran").exists()
+
+
 def test_train_loader_is_endless_and_test_loader_is_not():
     train = build_detection_train_loader(
         [{"width": 2, "height": 1, "i": i} for i in range(3)], mapper=None, total_batch_size=2

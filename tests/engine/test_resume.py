@@ -1,6 +1,7 @@
 """A training goes on where it stopped, or says what stands against it."""
 
 import json
+import resource
 import shutil
 
 from maskrcnn_repro.checkpoint.manifest import manifest_of, read_manifest
@@ -76,7 +77,7 @@ def change(file, edit):
 # --- nothing left to do
 
 
-@pytest.mark.parametrize("iterations", [2, 1])
+@pytest.mark.parametrize("iterations", [pytest.param(2, marks=pytest.mark.slow), 1])
 def test_a_resume_with_nothing_left_writes_the_last_model(resume, folder, trained, iterations):
     status, _, said = resume(opts=["SOLVER.MAX_ITER", str(iterations)])
     assert status == 0
@@ -87,6 +88,7 @@ def test_a_resume_with_nothing_left_writes_the_last_model(resume, folder, traine
     assert torch.load(folder / "model_final.pth")["iteration"] == 2
 
 
+@pytest.mark.slow
 def test_a_last_model_of_fewer_iterations_is_written_anew(resume, folder, trained):
     shutil.copy(trained / "model_0000000.pth", folder / "model_final.pth")
     note = json.loads(manifest_of(trained / "model_0000000.pth").read_text())
@@ -108,6 +110,14 @@ def test_a_damaged_newest_checkpoint_costs_one_period(resume, folder, trained):
     assert {read_manifest(file)["run"] for file in folder.glob("model_*.pth")} == {run}
 
 
+@pytest.mark.slow
+def test_an_evaluation_falls_back_too(data, folder, capsys):
+    (folder / LAST).write_bytes(b"x")
+    assert main(command_line(data, folder, "--eval-only")) == 0
+    assert "The newest intact checkpoint is model_0000000.pth" in capsys.readouterr().out
+    assert json.loads((folder / "inference/results.json").read_text())["iterations"] == 1
+
+
 def test_no_intact_checkpoint_is_one_sentence_and_nothing_is_overwritten(resume, folder):
     for file in folder.glob("*.pth"):
         file.write_bytes(b"x")
@@ -119,12 +129,14 @@ def test_no_intact_checkpoint_is_one_sentence_and_nothing_is_overwritten(resume,
     assert before == {file: file.read_bytes() for file in folder.glob("model_*")}
 
 
+@pytest.mark.slow
 def test_a_broken_config_of_the_folder_does_not_matter(resume, folder):
     (folder / "config.yaml").write_bytes(b"\xff: [")
     assert resume()[0] == 0
     assert yaml.safe_load((folder / "config.yaml").read_text())["SEED"] == 7
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_facts_is_compared_with_the_config_of_the_folder(resume, folder):
     for file in folder.glob("*.pth"):
         change(file, lambda content: content.pop("maskrcnn_repro"))
@@ -160,6 +172,24 @@ def test_the_state_of_another_optimiser_is_one_sentence(resume, folder, edit, wo
     assert words in error
 
 
+def test_a_full_disk_is_one_sentence_and_the_old_files_are_intact(resume, folder):
+    """The limit on the size of a file stands for the end of the disk."""
+    before = {file: file.read_bytes() for file in folder.glob("model_*")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        status, error, said = resume(opts=["SOLVER.MAX_ITER", "3"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 2
+    assert error.count("\n") == 1
+    assert "model_0000002.pth cannot be written" in error
+    assert "make room, then continue with --resume" in error
+    assert "Traceback" not in said
+    assert before == {file: file.read_bytes() for file in folder.glob("model_*")}
+    assert resume(opts=["SOLVER.MAX_ITER", "3"])[0] == 0
+
+
 # --- what is compared
 
 
@@ -168,10 +198,10 @@ def test_the_state_of_another_optimiser_is_one_sentence(resume, folder, edit, wo
     [
         ["SEED", "8"],
         ["SOLVER.BASE_LR", "0.5"],
-        ["SOLVER.OPTIMIZER", "SGD"],
-        ["SOLVER.STEPS", "(1,)"],
-        ["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16"],
-        ["INPUT.MIN_SIZE_TRAIN", "(32,)"],
+        pytest.param(["SOLVER.OPTIMIZER", "SGD"], marks=pytest.mark.slow),
+        pytest.param(["SOLVER.STEPS", "(1,)"], marks=pytest.mark.slow),
+        pytest.param(["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "16"], marks=pytest.mark.slow),
+        pytest.param(["INPUT.MIN_SIZE_TRAIN", "(32,)"], marks=pytest.mark.slow),
     ],
 )
 def test_another_meaning_is_refused_with_the_difference(resume, folder, opts):
@@ -188,8 +218,8 @@ def test_another_meaning_is_refused_with_the_difference(resume, folder, opts):
     "opts",
     [
         ["SOLVER.MAX_ITER", "3"],
-        ["DATALOADER.NUM_WORKERS", "1"],
-        ["SOLVER.STEPS", "(2,)", "SOLVER.MAX_ITER", "3"],
+        pytest.param(["DATALOADER.NUM_WORKERS", "1"], marks=pytest.mark.slow),
+        pytest.param(["SOLVER.STEPS", "(2,)", "SOLVER.MAX_ITER", "3"], marks=pytest.mark.slow),
         ["TEST.EVAL_PERIOD", "5"],
     ],
 )
@@ -222,6 +252,7 @@ def test_an_accepted_rate_is_used_and_recorded(resume, folder):
     assert content["maskrcnn_repro"]["accepted_changes"] == keys
 
 
+@pytest.mark.slow
 def test_an_accepted_optimiser_begins_anew(resume, folder):
     opts = ["SOLVER.OPTIMIZER", "SGD", "SOLVER.MAX_ITER", "3"]
     assert resume("--accept-change", "SOLVER.OPTIMIZER", opts=opts)[0] == 0
@@ -229,6 +260,7 @@ def test_an_accepted_optimiser_begins_anew(resume, folder):
     assert {name for entry in state.values() for name in entry} == {"momentum_buffer"}
 
 
+@pytest.mark.slow
 def test_a_drawn_seed_is_the_stored_one(resume, folder):
     assert resume(opts=["SEED", "-1"])[0] == 0
     assert yaml.safe_load((folder / "config.yaml").read_text())["SEED"] == 7
@@ -403,4 +435,5 @@ def test_a_rerun_into_the_folder_of_an_interrupted_run_is_refused(data, tmp_path
         in capsys.readouterr().err
     )
     assert main(command_line(data, tmp_path, "--resume", opts=OPTS)) == 0
-    assert (tmp_path / "metrics.json").read_text().count("19") == 0
+    kept = (tmp_path / "metrics.json").read_text().splitlines()
+    assert TRAINING[0] not in [json.loads(line) for line in kept]

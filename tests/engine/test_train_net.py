@@ -163,7 +163,7 @@ def test_truncated_weights_are_one_sentence(data, trained, tmp_path, capsys):
     [
         (("MODEL.ROI_HEADS.NAME", "StandardROIHead"), "Did you mean 'StandardROIHeads'"),
         (("SOLVER.OPTIMIZER", "Adam"), "Did you mean 'AdamW'"),
-        (("MODEL.WEIGHTS", "nowhere.pth"), "MODEL.WEIGHTS 'nowhere.pth' does not exist"),
+        (("MODEL.WEIGHTS", "nowhere.pth"), "Weights 'nowhere.pth' do not exist"),
         (("DATASETS.TRAIN", "('tiniest',)"), "'tiniest'"),
         (("SOLVER.AMP.ENABLED", "True"), "SOLVER.AMP.ENABLED False"),
         (("MODEL.DEVICE", "gpu"), "auto, cpu, cuda"),

@@ -3,7 +3,7 @@
 import json
 
 from maskrcnn_repro.data import register_custom
-from maskrcnn_repro.evaluation.rle_evaluator import RESULTS, RLEEvaluator
+from maskrcnn_repro.evaluation.rle_evaluator import METRICS, RESULTS, RLEEvaluator
 from maskrcnn_repro.modeling.rle import RLEMasks
 
 import numpy as np
@@ -13,6 +13,8 @@ from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, Instances
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from tests.helpers.tiny_coco import SIDE, write_tiny_coco
 
@@ -77,6 +79,26 @@ def test_metrics_and_file_are_those_of_bitmaps(records, tmp_path, img_ids):
         assert_equal_metrics(evaluated(evaluator, records, encoded, img_ids), expected)
         files = [tmp_path / name / RESULTS for name in (folder, "bitmaps")]
         assert json.loads(files[0].read_text()) == json.loads(files[1].read_text())
+
+
+@pytest.mark.parametrize("kind", [COCOEvaluator, RLEEvaluator])
+def test_all_six_numbers_are_cocos_own(records, tmp_path, kind):
+    """From the results file; of masks, without their boxes, by which COCO's code would size them."""
+    found = [with_rles(detections(record, shift)) for shift, record in enumerate(records)]
+    evaluator = kind("tiny", tasks=TASKS, output_dir=str(tmp_path / "out"), use_fast_impl=False)
+    metrics = evaluated(evaluator, records, found)
+    entries = json.loads((tmp_path / "out" / RESULTS).read_text())
+    for task in TASKS:
+        truth = COCO(str(tmp_path / "instances.json"))
+        left_out = {"bbox"} if task == "segm" else {"segmentation"}
+        results = [{k: v for k, v in entry.items() if k not in left_out} for entry in entries]
+        official = COCOeval(truth, truth.loadRes(results), task)
+        official.evaluate()
+        official.accumulate()
+        official.summarize()
+        expected = [100 * value if value > -1 else np.nan for value in official.stats[:6]]
+        ours = [metrics[task][name] for name in METRICS]
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12 * 100)
 
 
 def test_a_mask_is_as_large_as_its_pixels_not_as_its_box(tmp_path, catalog):

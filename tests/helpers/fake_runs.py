@@ -10,6 +10,7 @@ import maskrcnn_repro
 from maskrcnn_repro.data.proposals.writer import StoreWriter
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
+from maskrcnn_repro.tables.report.report import PaperData, reports
 from maskrcnn_repro.tables.runs import stage as stage_module
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import hashes_of_file
@@ -95,6 +96,13 @@ def row(name, experiment, ap=None, box=None, **more):
     return Row(
         f"T.{name}", f"Model {name}", MappingProxyType(metrics), experiment=experiment, **more
     )
+
+
+def report_of(shown, setting, experiments, columns, **options):
+    """Return the report of one table; ``options`` are those of ``reports``."""
+    paper = PaperData({shown.id: shown}, columns, experiments, {})
+    (report,) = reports([shown], setting, paper, **options)
+    return report
 
 
 def results_of(stage, config, metrics, **changed):

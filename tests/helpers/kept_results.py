@@ -11,12 +11,13 @@ from pathlib import Path
 from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables.paper.experiments import experiments
 from maskrcnn_repro.tables.paper.numbers import find_table, metrics
+from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import Gathered
-from maskrcnn_repro.tables.report.kept import json_text, read_json, read_report
+from maskrcnn_repro.tables.report.kept import json_text, read_report
 from maskrcnn_repro.tables.report.model import to_json
 from maskrcnn_repro.tables.report.report import report
 from maskrcnn_repro.tables.report.text import as_markdown
-from maskrcnn_repro.tables.runs.records import read_record
+from maskrcnn_repro.tables.runs.records import read_json, read_record
 from maskrcnn_repro.tables.runs.stage import Setting
 
 from tests.helpers.paths import ROOT
@@ -51,7 +52,7 @@ def kept_report(name):
         stored.level.partition("-")[0], stored.overrides, overlays=tuple(map(Path, stored.overlays))
     )
     records = _records(kept, [run.results for run in stored.origin])
-    numbers = report(find_table(stored.table), setting, experiments(), metrics(), gathered=records)
+    numbers = report(find_table(stored.table), setting, experiments(), Evidence(records, metrics()))
     pairs = zip(numbers.rows, stored.rows, strict=True)
     origin = [
         replace(run, record=read_json(kept / run.results)["record"]) for run in numbers.origin

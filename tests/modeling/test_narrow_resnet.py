@@ -11,6 +11,7 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
+from torch.testing import assert_close
 
 
 def small(**changes):
@@ -134,3 +135,29 @@ def test_fpn_is_built_from_the_config_and_learns(kernel):
 def test_messages(changes, message):
     with pytest.raises(ConfigError, match=message):
         small(**changes)
+
+
+def test_strided_1x1_convolutions_of_few_channels_step_before_they_multiply():
+    """As strided ones in channels-last memory they crash on maps of 64 x 64 cells; the numbers are the same."""
+    for group_width in (0, 2):
+        backbone = small(
+            channels=[4, 8, 12, 24],
+            num_blocks=[1, 1, 1],
+            group_width=group_width,
+            norm="",
+            out_features=["res4"],
+        )
+        convs = [m for m in backbone.modules() if isinstance(m, torch.nn.Conv2d)]
+        strided = [c for c in convs if c.kernel_size == (1, 1) and c.stride == (2, 2)]
+        assert [c for c in strided if c.in_channels < 16] == []
+        shortcut, x = backbone.res4[0].shortcut, torch.randn(2, 12, 7, 8)
+        expected = torch.nn.functional.conv2d(x, shortcut.weight, stride=2)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            assert_close(shortcut(x.contiguous(memory_format=layout)), expected)
+
+
+def test_channels_last_of_few_channels_trains_on_large_maps():
+    backbone = small(channels=[4, 8, 12]).to(memory_format=torch.channels_last)
+    x = torch.rand(2, 3, 256, 256).to(memory_format=torch.channels_last)
+    sum(out.sum() for out in backbone(x).values()).backward()
+    assert all(p.grad.isfinite().all() for p in backbone.parameters())

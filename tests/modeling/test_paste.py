@@ -132,6 +132,29 @@ def test_a_box_without_an_area_or_outside_has_an_empty_mask(box):
     assert found.rles == encoded(torch.zeros(1, 64, 80, dtype=torch.bool))
 
 
+INF = float("inf")
+
+
+@pytest.mark.usefixtures("_each_way")
+@pytest.mark.parametrize(
+    "box",
+    [
+        [0.0, 0, INF, 5],
+        [-INF, 0, 4, 4],
+        [1, 2, 4, INF],
+        [float("nan"), 0, 4, 4],
+        [-INF, -INF, INF, INF],
+        [INF, 0, INF, 4],
+        [-3e38, -3e38, 3e38, 3e38],
+        [-1e30, -1e30, 1e30, 1e30],
+    ],
+)
+def test_pixels_of_a_box_without_ends_are_those_of_the_bitmap(box):
+    masks, boxes = torch.ones(1, 14, 14), torch.tensor([box])
+    expected = encoded(paste_masks_in_image(masks, boxes, (64, 80)))
+    assert paste_to_rles(masks, boxes, (64, 80)).rles == expected
+
+
 def test_no_masks():
     found = paste_to_rles(torch.zeros(0, 28, 28), torch.zeros(0, 4), (64, 80))
     assert (len(found), found.to_bitmaps().shape) == (0, (0, 64, 80))

@@ -7,17 +7,12 @@ import shutil
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.report.kept import (
-    KeptReports,
-    json_text,
-    kept_report,
-    read_json,
-    read_report,
-)
+from maskrcnn_repro.tables.report.kept import KeptReports, json_text, kept_report, read_report
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
 from maskrcnn_repro.tables.report.statistics import METHOD
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.report.words import real_minus
+from maskrcnn_repro.tables.runs.records import read_json
 
 import pytest
 
@@ -62,6 +57,10 @@ def test_claims_are_those_of_the_tables(folder):
     assert sorted(claims, key=str) == sorted((v for one in tables for v in one.claims), key=str)
 
 
+# Kept reports stay as they were written.
+EARLIER_METHOD = "seeds and images drawn together, Student's t"
+
+
 def intervals(value):
     if isinstance(value, dict):
         if {"low", "high"} <= set(value):
@@ -73,7 +72,8 @@ def intervals(value):
 
 @pytest.mark.parametrize("file", [*FILES, *RESULTS.glob("*/*/claims.json")], ids=name_of)
 def test_every_kept_interval_names_its_method(file):
-    assert {one.get("method") for one in intervals(json.loads(file.read_text()))} <= {METHOD}
+    methods = {each.get("method") for each in intervals(json.loads(file.read_text()))}
+    assert methods <= {METHOD, EARLIER_METHOD}
 
 
 def first_version(value, key=""):
@@ -114,7 +114,7 @@ def test_an_interval_is_read_as_it_was_written():
     [
         ("{}", "Report lacks 'table'"),
         ('{"table": "2c", "rows": 3}', "Report lacks 'title'"),
-        ("[]", "Report lacks 'table'"),
+        ("[]", "it holds no results"),
         ("{", "Expecting property name"),
     ],
 )

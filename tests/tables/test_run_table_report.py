@@ -2,10 +2,10 @@
 
 import json
 import math
+from dataclasses import replace
 
 import maskrcnn_repro
 from maskrcnn_repro.tables.report.model import Estimate, Report, from_json, to_json
-from maskrcnn_repro.tables.report.report import report
 from maskrcnn_repro.tables.report.text import as_markdown, as_text
 from maskrcnn_repro.tables.report.words import DASH
 from maskrcnn_repro.tables.runs.plan import plan
@@ -14,7 +14,7 @@ from maskrcnn_repro.tables.runs.zoo import zoo_stage
 
 import pytest
 
-from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
+from tests.helpers.fake_runs import METRICS, Fake, report_of, row, table, write_run
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ ROWS = (
 
 def made(fake, *rows, **options):
     shown = table(*(rows or ROWS), **options)
-    return report(shown, fake.setting, fake.known, METRICS)
+    return report_of(shown, fake.setting, fake.known, METRICS)
 
 
 def cells(one, name):
@@ -87,7 +87,7 @@ def test_gaps_pair_only_the_seeds_that_both_rows_have(fake):
 def test_the_seeds_of_a_report_can_be_limited(fake):
     record(fake, "a", 1, 40.0, 50.0)
     record(fake, "a", 2, 44.0, 50.0)
-    one = report(table(*ROWS), fake.setting, fake.known, METRICS, seeds=1)
+    one = report_of(table(*ROWS), fake.setting, fake.known, METRICS, seeds=1)
     assert cells(one, "a")["AP"].ours == Estimate(40.0, None, (1,))
 
 
@@ -122,9 +122,9 @@ def test_text_shows_both_gaps_missing_cells_reasons_and_departures(fake):
 
 
 def test_wide_tables_are_broken_into_blocks_of_three_metrics(fake):
-    columns = {f"m{i}": METRICS["AP"] for i in range(5)}
+    columns = {f"m{i}": replace(METRICS["AP"], name=f"m{i}") for i in range(5)}
     rows = [row("a", "a")]
-    one = report(table(*rows, columns=tuple(columns)), fake.setting, fake.known, columns)
+    one = report_of(table(*rows, columns=tuple(columns)), fake.setting, fake.known, columns)
     assert as_text(one).count("Model a ") == 2
 
 
@@ -268,7 +268,7 @@ def test_detectron2s_weights_have_a_column_of_their_own(fake):
     rows = [row("r50c4", "r50_c4", ap=30.3)]
     rows = [type(r)(**{**vars(r), "id": "T2a.r50c4"}) for r in rows]
     known = {**fake.known, "r50_c4": fake.known["joint"]}
-    one = report(table(*rows, baseline="T2a.r50c4"), setting, known, METRICS)
+    one = report_of(table(*rows, baseline="T2a.r50c4"), setting, known, METRICS)
     assert one.rows[0].cells["AP"].detectron2_weights == 34.4
     assert one.rows[0].cells["AP"].ours is None
     text = as_text(one)

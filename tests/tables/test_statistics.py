@@ -2,7 +2,7 @@
 
 import math
 
-from maskrcnn_repro.tables.report.statistics import SEED, draw_seeds, interval, student_quantile
+from maskrcnn_repro.tables.report.statistics import interval, shared_variance, student_quantile
 
 import numpy as np
 import pytest
@@ -53,11 +53,19 @@ def test_two_seeds_by_hand():
     assert (high - low) / 2 == pytest.approx(12.706, rel=0.01)
 
 
-def test_two_seeds_have_one_degree_of_freedom_at_least():
-    # The squared error of the seeds' mean is 50 / 2 = 25 by their values, but the draws say 1: by Satterthwaite
-    # (1 / 25) ** 2 degrees, at which Student's quantile has no end.
-    low, high = ends({1: 0.0, 2: 10.0}, {1: np.full(4000, 4.0), 2: np.full(4000, 6.0)})
-    assert (high - low) / 2 == pytest.approx(12.706, rel=0.01)
+def test_seeds_and_images_by_hand():
+    # Seeds: 12.706 ** 2 * 50 / 2. Images: both seeds share draws of +-3, a variance of 9; what each has alone cancels.
+    shared = np.tile([3.0, -3.0, 3.0, -3.0], 1000)
+    alone = np.tile([5.0, 5.0, -5.0, -5.0], 1000)
+    low, high = ends({1: 0.0, 2: 10.0}, {1: shared + alone, 2: 10 + shared})
+    expected = math.sqrt(12.706**2 * 25 + 1.95996**2 * 9)
+    assert (high - low) / 2 == pytest.approx(expected, rel=1e-3)
+
+
+def test_seeds_whose_images_disagree_share_nothing():
+    drawn = np.array([[1.0, -1.0, 1.0, -1.0], [-1.0, 1.0, -1.0, 1.0]])
+    assert shared_variance(drawn) == 0.0
+    assert shared_variance(drawn[:1]) == pytest.approx(4 / 3)
 
 
 def test_one_seed_by_hand_rests_on_images_alone():
@@ -68,19 +76,6 @@ def test_one_seed_by_hand_rests_on_images_alone():
     assert (low + high) / 2 == pytest.approx(4.0)
     assert (high - low) / 2 == pytest.approx(1.96 * 0.2, rel=0.05)
     assert ends({7: 4.0}, {7: resampled}, level=90.0)[1] < high
-
-
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_drawn_means_have_the_variance_of_a_mean_of_so_many_seeds(seeds):
-    values = np.random.default_rng(seeds).normal(size=seeds)
-    means = values[draw_seeds(seeds, 50_000)].mean(axis=0)
-    assert means.var() == pytest.approx(values.var(ddof=1) / seeds, rel=0.03)
-
-
-def test_seeds_are_not_drawn_from_the_stream_of_the_images():
-    # What is drawn independently of three agrees in a third of the places.
-    of_images = np.random.default_rng(SEED).integers(3, size=(2, 2000))
-    assert (draw_seeds(3, 2000) == of_images).mean() == pytest.approx(1 / 3, abs=0.03)
 
 
 def test_the_other_difference_has_the_other_interval():
@@ -107,21 +102,47 @@ def test_draws_without_any_object_are_left_out():
     assert (found.high - 2.0) == pytest.approx(1.96 * np.std([1, 3, 1, 3], ddof=1), rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("of_seed", "of_image", "of_both"),
-    [(1.0, 0.1, 0.1), (0.01, 1.0, 0.1), (0.5, 4.0, 4.0)],
-    ids=["seeds", "images", "both"],
-)
-def test_intervals_hold_the_truth_as_often_as_they_say(of_seed, of_image, of_both):
-    """Three seeds, 50 images: the value of a seed and an image is a sum of three random parts."""
-    random = np.random.default_rng(0)
-    counts = drawn(50, 200)
+PARTS = {
+    # What the mean over images varies by, from seed to seed, image sample to image sample, and both together.
+    "seeds": (1.0, 0.1, 0.1),
+    "images": (0.1, 1.0, 0.1),
+    "interaction": (0.1, 0.1, 1.0),
+    "equal": (1.0, 1.0, 1.0),
+}
+
+
+def coverage(seeds, parts, level, trials, images=100):
+    """Return the share, per cent, of simulated experiments whose interval holds the true difference of 0."""
+    random = np.random.default_rng(seeds)
+    counts = drawn(images, 200)
+    of_seed, of_image, of_both = parts[0], *(part * math.sqrt(images) for part in parts[1:])
     held = 0
-    for _ in range(300):
-        values = of_seed * random.normal(size=(3, 1)) + of_image * random.normal(size=(1, 50))
-        values = values + of_both * random.normal(size=(3, 50))
+    for _ in range(trials):
+        values = of_seed * random.normal(size=(seeds, 1)) + of_image * random.normal(size=images)
+        values = values + of_both * random.normal(size=(seeds, images))
         means = dict(enumerate(values.mean(axis=1).tolist()))
-        low, high = ends(means, dict(enumerate((counts @ values.T / 50).T)))
+        low, high = ends(means, dict(enumerate((counts @ values.T / images).T)), level)
         held += low <= 0 <= high
-    # 95 %, give or take three standard errors of 300 trials; wider rather than narrower.
-    assert held / 300 > 0.91
+    return 100 * held / trials
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_intervals_hold_the_truth_as_often_as_they_say(name):
+    # Three standard errors of 300 trials are 4 %.
+    assert coverage(3, PARTS[name], 95.0, 300) > 91
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("name", PARTS)
+def test_coverage_is_neither_too_low_nor_too_high(name, seeds):
+    # 4,000 trials: a standard error of 0.3 %.
+    high = 99.0 if (name, seeds) == ("equal", 2) else 98.0
+    assert 93.0 <= coverage(seeds, PARTS[name], 95.0, 4000) <= high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("name", PARTS)
+def test_coverage_of_the_interval_that_says_alike(name, seeds):
+    assert 88.0 <= coverage(seeds, PARTS[name], 90.0, 4000) <= 97.0

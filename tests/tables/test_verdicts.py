@@ -8,7 +8,6 @@ from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather
 from maskrcnn_repro.tables.report.model import Interval, to_json
-from maskrcnn_repro.tables.report.report import report
 from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.report.statistics import METHOD
 from maskrcnn_repro.tables.report.text import claim_lines, tally
@@ -26,7 +25,7 @@ from tests.helpers.fake_detections import (
     use_truth,
     write_truth,
 )
-from tests.helpers.fake_runs import METRICS, Fake, row, table
+from tests.helpers.fake_runs import METRICS, Fake, report_of, row, table
 
 COLUMNS = {
     **METRICS,
@@ -144,6 +143,25 @@ def test_one_seed_is_marked_and_seeds_that_all_rows_have_are_named_where_some_ha
     detect(fake, fake.truth, "a", 2, NEAR)
     detect(fake, fake.truth, "b", 3, FAR)
     assert judged(fake, claim()).note == "on seeds 1, 2, which all rows have"
+
+
+@pytest.mark.parametrize("direction", [">", "≥", "≈"])
+def test_nothing_is_decided_before_a_row_has_learnt_something(fake, direction):
+    """AP75 is 0 in both rows, AP is 10: the first says nothing, the second does."""
+    for seed in (1, 2):
+        for name in ("a", "b"):
+            detect(fake, fake.truth, name, seed, FAR)
+    found = judged(fake, claim(direction, quantity="AP75", margin=1.5))
+    assert (found.outcome, found.gap) == ("undecided", 0.0)
+    assert found.note == "nothing learnt yet: no row reaches 1"
+    found = judged(fake, claim("≈", margin=1.5))
+    assert (found.outcome, found.note) == ("holds", "")
+
+
+def test_a_row_that_learnt_nothing_fails_against_one_that_did(fake):
+    detect(fake, fake.truth, "a", 1, [MISSED] * IMAGES)
+    detect(fake, fake.truth, "b", 1, FAR)
+    assert judged(fake, claim()).outcome == "fails"
 
 
 def test_rows_without_records_are_named(fake):
@@ -275,7 +293,7 @@ def test_every_row_of_a_table_has_the_interval_of_its_gap(fake):
         row("c", "joint"),
         baseline="T.a",
     )
-    made = report(shown, fake.setting, fake.known, COLUMNS, resampler=Resampler(50))
+    made = report_of(shown, fake.setting, fake.known, COLUMNS, resampler=Resampler(50))
     cells = {one.id: one.cells["AP"] for one in made.rows}
     assert cells["T.a"].ours_interval is None
     assert cells["T.b"].ours_gap.mean == pytest.approx(60.0)
@@ -292,7 +310,7 @@ def test_a_table_names_the_runs_whose_images_cannot_be_drawn_again(fake):
     detect(fake, fake.truth, "a", 2, FAR)
     (folder / "inference/mini_coco_val/coco_instances_results.json").unlink()
     shown = table(ROWS["T.a"], ROWS["T.b"])
-    made = report(shown, fake.setting, fake.known, COLUMNS, resampler=Resampler(50))
+    made = report_of(shown, fake.setting, fake.known, COLUMNS, resampler=Resampler(50))
     b = made.rows[1].cells["AP"]
     # The gap is of two seeds; an interval of one of them would not be its own.
     assert (b.ours_gap.seeds, b.ours_interval) == ((1, 2), None)

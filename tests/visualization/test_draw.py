@@ -4,7 +4,17 @@ import json
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.evaluation.table import metrics_table, summary
-from maskrcnn_repro.visualization.draw import PALETTE, TINT, Objects, Style, class_color, draw
+from maskrcnn_repro.tables.report.html import predictions as page
+from maskrcnn_repro.visualization import sheet
+from maskrcnn_repro.visualization.draw import (
+    PALETTE,
+    TINT,
+    Objects,
+    Style,
+    class_color,
+    colored_as,
+    draw,
+)
 from maskrcnn_repro.visualization.sheet import (
     by_image,
     decode,
@@ -154,8 +164,8 @@ def test_the_sheet_holds_both_sides_of_every_image(dataset, tmp_path):
         metrics={"bbox": {"AP": 12.34}},
         caption="7 iterations",
     )
-    sheet = cv2.imread(str(path))
-    grey = (sheet == 100).all(axis=2).sum()
+    picture = cv2.imread(str(path))
+    grey = (picture == 100).all(axis=2).sum()
     assert grey >= 4 * 320 * 213 * 0.99  # two pairs of 60 by 40 pixels, magnified to 320
     assert not list(path.parent.glob(".part-*"))
 
@@ -187,6 +197,58 @@ def test_a_crowded_image_shows_masks_without_boxes():
     out = draw(GREY, crowd, STYLE, 1.0)
     assert (out[2, 1:59] == 100).all()
     assert (out[12, 1:50] != 100).any()
+
+
+def test_a_prediction_has_the_colour_of_the_object_that_it_fits():
+    """The small object is found too large, so that by size the two change places."""
+    truth = Objects(np.array([[0.0, 0, 20, 20], [30.0, 0, 50, 19]]), np.array([0, 0]))
+    found = np.array([[30.0, 0, 51, 21], [100.0, 0, 110, 10], [1.0, 0, 20, 20], [0.0, 50, 9, 60]])
+    colors = colored_as(Objects(found, np.zeros(4, int)), truth).colors
+    assert colors.tolist() == [1, 2, 0, 3]
+    nothing = Objects(np.zeros((0, 4)), np.zeros(0, int))
+    assert colored_as(nothing, truth).colors.tolist() == []
+    assert colored_as(truth, nothing).colors.tolist() == [0, 1]
+    assert colored_as(truth, truth).colors.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("objects", "detections"), [(13, 1), (1, 13), (12, 12)])
+def test_both_sides_of_a_sheet_are_crowded_or_neither(
+    dataset, tmp_path, monkeypatch, objects, detections
+):
+    MetadataCatalog.get(dataset).set(thing_dataset_id_to_contiguous_id={1: 0})
+    shape = {"bbox": [5, 20, 8, 8], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    record = {**DatasetCatalog.get(dataset)[0], "annotations": [shape] * objects}
+    monkeypatch.setattr(sheet.DatasetCatalog, "get", lambda name: [record])
+    entry = {"image_id": 1, "bbox": [5, 20, 8, 8], "category_id": 1, "score": 0.9}
+    (tmp_path / "p.json").write_text(json.dumps([entry] * detections))
+    sides = []
+    monkeypatch.setattr(
+        sheet, "draw", lambda *_, crowded: sides.append(crowded) or np.zeros((9, 9, 3), np.uint8)
+    )
+    write_sheet(
+        tmp_path / "sheet.png",
+        dataset=dataset,
+        predictions=tmp_path / "p.json",
+        images=1,
+        threshold=0.5,
+        metrics={},
+        caption="",
+    )
+    assert sides == [max(objects, detections) > 12] * 2
+
+
+@pytest.mark.parametrize("objects", [12, 13])
+def test_all_columns_of_a_page_are_drawn_as_the_ground_truth_is(monkeypatch, objects):
+    truth = Objects(np.tile([1.0, 2, 9, 9], (objects, 1)), np.zeros(objects, int))
+    scene = page._Scene(({"file_name": "a.png"},), (truth,), (GREY,), STYLE, None)
+    columns = []
+    monkeypatch.setattr(
+        page, "draw", lambda image, *_, crowded: columns.append(crowded) or image.copy()
+    )
+    for count in (objects, 1, 30):
+        shown = Objects(np.tile([1.0, 2, 9, 9], (count, 1)), np.zeros(count, int))
+        page._pictures(scene, [shown])
+    assert columns == [objects > 12] * 3
 
 
 def test_long_names_are_shortened_in_the_middle():

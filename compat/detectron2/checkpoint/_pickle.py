@@ -74,19 +74,28 @@ for _core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
 
 
 class _ArrayUnpickler(pickle.Unpickler):
+    more: dict[tuple[str, str], Any]
+
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        allowed = _ALLOWED | self.more
+        if (module, name) not in allowed:
             raise pickle.UnpicklingError(
                 f"refused to load {module}.{name}: a checkpoint may hold NumPy arrays and plain "
                 "containers only. A pickle can run any code; convert this file where you trust it"
             )
-        return _ALLOWED[module, name]
+        return allowed[module, name]
 
 
-def load_arrays(file: IO[bytes]) -> Any:
+def load_arrays(file: IO[bytes], more: dict[tuple[str, str], Any] | None = None) -> Any:
     """Read a pickle of NumPy arrays and plain containers; strings of Python 2 are read as Latin-1.
+
+    Args:
+        file: the pickle.
+        more: further names that the file may use, by module and name.
 
     Raises:
         pickle.UnpicklingError: the file names anything else. Nothing of it has been called then.
     """
-    return _ArrayUnpickler(file, encoding="latin1").load()
+    unpickler = _ArrayUnpickler(file, encoding="latin1")
+    unpickler.more = more or {}
+    return unpickler.load()

@@ -4,10 +4,11 @@ P = proposals of one image.
 """
 
 import logging
-import pickle
 
+import numpy as np
 import torch
 
+from detectron2.checkpoint._pickle import load_arrays
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.file_io import PathManager
 
@@ -34,20 +35,20 @@ def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -
 
     Raises:
         KeyError: the file has nothing for one of the images.
+        pickle.UnpicklingError: the file holds more than arrays, plain containers and a `BoxMode`.
     """
     logging.getLogger(__name__).info(f"Loading proposals from {proposal_file}")
     with PathManager.open(proposal_file, "rb") as stream:
-        # latin1: pickles of Python 2 hold NumPy arrays as byte strings.
-        content = pickle.load(stream, encoding="latin1").items()
+        content = load_arrays(stream, {(BoxMode.__module__, BoxMode.__name__): BoxMode}).items()
     stored = {_OLD_NAMES.get(name, name): value for name, value in content}
     row_of = {str(image_id): row for row, image_id in enumerate(stored["ids"])}
     for image in dataset_dicts:
         row = row_of.get(str(image["image_id"]))
         if row is None:
             raise KeyError(f"{proposal_file} has no proposals for image {image['image_id']!r}")
-        logits = stored["objectness_logits"][row]
+        logits = np.asarray(stored["objectness_logits"][row])
         best_first = logits.argsort()[::-1]
-        image["proposal_boxes"] = stored["boxes"][row][best_first]
+        image["proposal_boxes"] = np.asarray(stored["boxes"][row])[best_first]
         image["proposal_objectness_logits"] = logits[best_first]
         image["proposal_bbox_mode"] = BoxMode(stored.get("bbox_mode", BoxMode.XYXY_ABS))
     return dataset_dicts

@@ -7,7 +7,6 @@ the machine affects all of them. The ratio of the two installed ones shows the m
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import statistics
 import subprocess
@@ -18,12 +17,10 @@ from typing import Any, TypeVar
 
 from maskrcnn_repro._backend import VARIABLE
 from maskrcnn_repro.benchmark.processes import BenchmarkError, environment
+from maskrcnn_repro.benchmark.report import grid, save
 from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 from maskrcnn_repro.benchmark.worker import Task
-from maskrcnn_repro.utils.files import write_text
-from maskrcnn_repro.utils.provenance import machine
 
-from tabulate import tabulate
 from tqdm import tqdm
 
 WORKERS = ("installed", "installed again", "embedded")
@@ -75,16 +72,9 @@ def run(args: argparse.Namespace) -> None:
     for model in args.models:
         results[model] = measure(Task(model, height, width, args.threads), pythons, args.pairs)
         print(table({model: results[model]}), flush=True)
+    facts = {"threads": args.threads, "processes": 1}
+    save(args.output, "backend", facts, size=args.size, pairs=args.pairs, models=results)
     if args.output:
-        report = {
-            "benchmark": "backend",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": machine("cpu") | {"threads": args.threads, "processes": 1},
-            "size": args.size,
-            "pairs": args.pairs,
-            "models": results,
-        }
-        write_text(args.output, json.dumps(report, indent=1) + "\n")
         print(f"Timings: {args.output}")
 
 
@@ -196,4 +186,4 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
             ]
         )
     headers = ["", "installed", "embedded", "embedded / installed", "installed / itself"]
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+    return grid(rows, headers)

@@ -7,7 +7,6 @@ ours: above 1 ours is faster.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import statistics
 import sys
@@ -18,17 +17,16 @@ from typing import Any
 
 from maskrcnn_repro.benchmark import roi_memory
 from maskrcnn_repro.benchmark.processes import BenchmarkError, run_module
+from maskrcnn_repro.benchmark.report import grid, save
 from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 from maskrcnn_repro.modeling.paste import paste_to_rles
 from maskrcnn_repro.modeling.rle import RLE
-from maskrcnn_repro.utils.files import write_text
-from maskrcnn_repro.utils.provenance import code_origin, machine
+from maskrcnn_repro.utils.provenance import code_origin
 
 import numpy as np
 import torch
 from detectron2.layers import paste_masks_in_image
 from pycocotools import mask as coco_mask
-from tabulate import tabulate
 from tqdm import tqdm
 
 SIZES = ((480, 640), (800, 1333), (3000, 4000))
@@ -51,17 +49,9 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     results = {f"{h} x {w}": measure((h, w), args.masks, args.rounds) for h, w in SIZES}
     print(table(results))
+    counts = {"masks": args.masks, "rounds": args.rounds}
+    save(args.output, "paste", {}, code=code_origin(), **counts, sizes=results)
     if args.output:
-        report = {
-            "benchmark": "paste",
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": machine("cpu"),
-            "code": code_origin(),
-            "masks": args.masks,
-            "rounds": args.rounds,
-            "sizes": results,
-        }
-        write_text(args.output, json.dumps(report, indent=1) + "\n")
         print(f"\nTimings: {args.output}")
 
 
@@ -138,7 +128,7 @@ def table(results: Mapping[str, Any]) -> str:
             ]
         )
     headers = ["image", "Detectron2", "ours", "ratio", "memory: Detectron2", "ours"]
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+    return grid(rows, headers)
 
 
 if __name__ == "__main__":

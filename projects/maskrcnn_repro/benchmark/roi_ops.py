@@ -8,8 +8,6 @@ with 95 % intervals: above 1 ours is faster. Ratios of memory are ours over torc
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
 import statistics
 import time
@@ -17,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from maskrcnn_repro.benchmark import roi_memory
+from maskrcnn_repro.benchmark import report, roi_memory
 from maskrcnn_repro.benchmark.backend import rotated
 from maskrcnn_repro.benchmark.processes import BenchmarkError, run_module
 from maskrcnn_repro.benchmark.roi_scenes import (
@@ -33,11 +31,9 @@ from maskrcnn_repro.benchmark.roi_scenes import (
     reference_of,
 )
 from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
-from maskrcnn_repro.utils.files import write_text
-from maskrcnn_repro.utils.provenance import code_origin, machine
+from maskrcnn_repro.utils.provenance import code_origin
 
 import torch
-from tabulate import tabulate
 from tqdm import tqdm
 
 MIN_ROUNDS = 2
@@ -90,9 +86,17 @@ def run(args: argparse.Namespace) -> None:
     memory: dict[str, Any] = {}
 
     def save() -> None:
-        if args.output:
-            text = json.dumps(report(args, results, counts, memory), indent=1)
-            write_text(args.output, text + "\n")
+        report.save(
+            args.output,
+            "roi-ops",
+            {"huge_pages": os.getenv(HUGE_PAGES)},
+            code=code_origin(),
+            image=IMAGE,
+            rounds=args.rounds,
+            scenes=results,
+            contiguous=counts,
+            peak_bytes=memory,
+        )
 
     # Saved after each scene: all of them take many minutes, and an interruption must not lose the results.
     for scene in scenes:
@@ -174,7 +178,7 @@ def table(results: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
         "memory\nch.-last",
         "\ncontig.",
     ]
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
+    return report.grid(rows, headers)
 
 
 def contiguous_table(results: Mapping[str, Any]) -> str:
@@ -191,27 +195,7 @@ def contiguous_table(results: Mapping[str, Any]) -> str:
         for scene, result in results.items()
     ]
     headers = ["maps and RoIs", *(f"{name}\n{kind}" for name in COUNTED for kind in KINDS)]
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True)
-
-
-def report(
-    args: argparse.Namespace,
-    results: Mapping[str, Any],
-    counts: Mapping[str, Any],
-    memory: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return all results with their origin, as the JSON file has them."""
-    return {
-        "benchmark": "roi-ops",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine("cpu") | {"huge_pages": os.getenv(HUGE_PAGES)},
-        "code": code_origin(),
-        "image": IMAGE,
-        "rounds": args.rounds,
-        "scenes": results,
-        "contiguous": counts,
-        "peak_bytes": memory,
-    }
+    return report.grid(rows, headers)
 
 
 def _seconds(function: Callable[[], None]) -> float:

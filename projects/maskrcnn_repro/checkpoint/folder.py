@@ -79,6 +79,12 @@ class CheckpointFolder:
             )
         return None
 
+    def holds(self, name: str, iteration: int) -> bool:
+        """Tell whether a file is there, intact, and not known to be of another iteration."""
+        file = self.path / f"{name}.pth"
+        there = file.is_file() and not damage(file)
+        return there and read_manifest(file).get("iteration", iteration) == iteration
+
     def prune(self, keep: int, run: str) -> None:
         """Remove the periodic checkpoints of a run but the newest ones, and never the newest intact one.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from maskrcnn_repro.checkpoint.checkpointer import MARK, local_file, read_content
+from maskrcnn_repro.checkpoint.checkpointer import MARK
+from maskrcnn_repro.checkpoint.weight_file import local_file, read_outline
 from maskrcnn_repro.errors import CheckpointError
 
 from detectron2.config import CfgNode
@@ -26,7 +27,8 @@ def refuse_other_head(cfg: CfgNode, path: str) -> None:
         return
     if (heads.NAME, heads.RES5_STRIDE) != ("PaperRes5ROIHeads", 1):
         return
-    owner = foreign_owner(read_content(local_file(path)), is_pickle=path.endswith(".pkl"))
+    file = local_file(path)
+    owner = foreign_owner(read_outline(file), is_pickle=file.suffix == ".pkl")
     if owner:
         raise CheckpointError(
             f"Weights {path!r} were trained by {owner}: their C4 head reads 14x14 RoI features at stride "

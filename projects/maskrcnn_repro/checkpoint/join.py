@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from maskrcnn_repro.checkpoint.checkpointer import read_content
+from maskrcnn_repro.checkpoint.weight_file import read_content
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import replaced
 from maskrcnn_repro.utils.provenance import file_hash

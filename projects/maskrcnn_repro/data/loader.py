@@ -9,12 +9,17 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from maskrcnn_repro.data.cached_images import CachedImages, WithCachedImages
+from maskrcnn_repro.data.cached_images import CachedImages
+from maskrcnn_repro.data.image_file import ImageFiles
+from maskrcnn_repro.data.image_source import LeavingOutBroken, Source, WithSource
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.data.proposals.mapper import WithStoredProposals, placed
 from maskrcnn_repro.data.proposals.prepare import open_store, stores_of
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.data.stream import build_sample_loader
+from maskrcnn_repro.data.watched_loader import WatchedLoader
+from maskrcnn_repro.data.worker_notes import WorkerNotes
+from maskrcnn_repro.data.workers import standing_apart
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, build_detection_test_loader, get_detection_dataset_dicts
@@ -37,12 +42,15 @@ def build_train_loader(
 
     Raises:
         ConfigError: ``DATALOADER.CACHE_IMAGES`` is set and the images do not fit into memory.
-        DataError: stored proposals cannot be read or miss images.
+        DataError: stored proposals cannot be read or miss images. While it is iterated: a broken image, or
+            with ``DATALOADER.SKIP_BROKEN`` too many of them; a worker died.
     """
     stores = stores_of(cfg, "TRAIN") if cfg.MODEL.LOAD_PROPOSALS else []
     records = training_records(cfg, stores)
-    mapper = with_sources(cfg, mapper or TrainMapper(cfg, True), records, stores)
-    return build_sample_loader(cfg, records, mapper, first=first)
+    notes = WorkerNotes(cfg.DATALOADER.NUM_WORKERS)
+    mapper = with_sources(cfg, mapper or TrainMapper(cfg, True), records, stores, notes)
+    loader = build_sample_loader(cfg, records, mapper, first=first)
+    return WatchedLoader(loader, notes, len(records))
 
 
 def build_test_loader(
@@ -60,17 +68,23 @@ def build_test_loader(
         mapper: makes the model's input of a dataset dict; by default Detectron2's.
 
     Raises:
-        DataError: stored proposals cannot be read or miss images.
+        DataError: stored proposals cannot be read or miss images. While it is iterated: a broken image, or
+            with ``DATALOADER.SKIP_BROKEN``, which leaves it out, too many of them; a worker died.
     """
     records = get_detection_dataset_dicts([name], filter_empty=False)
-    mapper = mapper or _test_mapper(cfg, name)
+    notes = WorkerNotes(cfg.DATALOADER.NUM_WORKERS)
+    mapper = WithSource(mapper or _test_mapper(cfg, name), image_files(cfg), notes)
     if cfg.MODEL.LOAD_PROPOSALS:
         place = list(cfg.DATASETS.TEST).index(name)
         store = open_store(cfg.DATASETS.PROPOSAL_FILES_TEST[place])
         records, mapper = placed(records, store, 0), WithStoredProposals(mapper, [store])
-    return build_detection_test_loader(
-        records, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+    if cfg.DATALOADER.SKIP_BROKEN:
+        mapper = LeavingOutBroken(mapper)
+    workers = cfg.DATALOADER.NUM_WORKERS
+    loader = standing_apart(
+        build_detection_test_loader(records, mapper=mapper, num_workers=workers)
     )
+    return WatchedLoader(loader, notes, len(loader))
 
 
 def training_records(cfg: CfgNode, stores: Sequence[ProposalStore] = ()) -> list[dict[str, Any]]:
@@ -101,18 +115,33 @@ def with_sources(
     mapper: Mapper,
     records: Sequence[dict[str, Any]],
     stores: Sequence[ProposalStore] = (),
+    notes: WorkerNotes | None = None,
 ) -> Mapper:
-    """Return ``mapper`` with what it reads beside or in place of files: cached images, stored proposals.
+    """Return ``mapper`` with what it reads: images from files or memory, stored proposals.
 
     Args:
         cfg: the config.
         mapper: makes the model's input of a dataset dict.
         records: all that it will be given, see :func:`training_records`.
         stores: as there.
+        notes: get the names of the images that workers are on.
     """
+    source: Source = image_files(cfg)
     if cfg.DATALOADER.CACHE_IMAGES:
-        mapper = WithCachedImages(mapper, CachedImages(records, cfg.INPUT.FORMAT))
+        source = CachedImages(
+            records,
+            cfg.INPUT.FORMAT,
+            image_files(cfg),
+            workers=cfg.DATALOADER.NUM_WORKERS,
+            skip_broken=cfg.DATALOADER.SKIP_BROKEN,
+        )
+    mapper = WithSource(mapper, source, notes)
     return WithStoredProposals(mapper, stores) if stores else mapper
+
+
+def image_files(cfg: CfgNode) -> ImageFiles:
+    """Return the reader of image files that training, evaluation and drawing share."""
+    return ImageFiles(tuple(cfg.INPUT.PIXEL_RANGE))
 
 
 def min_keypoints(cfg: CfgNode) -> int:

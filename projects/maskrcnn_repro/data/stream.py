@@ -11,14 +11,20 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from maskrcnn_repro.data.image_file import ImageError
+from maskrcnn_repro.data.image_source import BROKEN
+from maskrcnn_repro.data.workers import standing_apart
 from maskrcnn_repro.utils.randomness import Purpose, seeded
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList, build_detection_train_loader
 from detectron2.utils import comm
 from torch.utils.data import IterableDataset, get_worker_info
 
 Sample = dict[str, Any]
+SUBSTITUTES = 20
+"""Broken images in a row for which another one is drawn."""
 Batch = list[tuple[int, int]]
 """For each image its number in the order that all processes share, and the index of its record."""
 
@@ -36,6 +42,8 @@ class SampleStream(IterableDataset):
         parts: of a batch, each of which is what a process of its own would have (SOLVER.ACCUMULATE).
         seed: of the augmentations, 0 or more.
         first: the iteration to start at.
+        skip_broken: take another image of the group for a broken one, drawn from the seed; the sample names
+            the broken ones under :data:`BROKEN`.
     """
 
     def __init__(
@@ -49,6 +57,7 @@ class SampleStream(IterableDataset):
         parts: int = 1,
         seed: int,
         first: int = 0,
+        skip_broken: bool = False,
     ) -> None:
         # Items are deserialised on access: there is nothing to copy.
         self.records = DatasetFromList(records, copy=False)
@@ -59,6 +68,7 @@ class SampleStream(IterableDataset):
         self.parts = parts
         self.seed = seed
         self.first = first
+        self.skip_broken = skip_broken
         # Read here: data-loader workers do not belong to the process group.
         self.rank, self.world_size = comm.get_rank(), comm.get_world_size()
 
@@ -68,9 +78,29 @@ class SampleStream(IterableDataset):
         turn, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         for batch in itertools.islice(self.batches(), self.first + turn, None, workers):
             for number, index in batch:
+                yield self._sample(number, index)
+
+    def _sample(self, number: int, index: int) -> Sample:
+        broken: dict[str, str] = {}
+        attempt = 0
+        while True:
+            record = self.records[index]
+            try:
                 with seeded(self.seed, Purpose.SAMPLE, number):
-                    sample = self.mapper(self.records[index])
-                yield sample
+                    sample = self.mapper(record)
+                return {**sample, BROKEN: broken} if broken else sample
+            except ImageError as error:
+                if not self.skip_broken or attempt == SUBSTITUTES:
+                    raise
+                attempt += 1
+                broken[record["file_name"]] = str(error)
+                index = self._substitute(number, index, attempt)
+
+    def _substitute(self, number: int, index: int, attempt: int) -> int:
+        """Return an index of the group of ``index``, which may be that itself."""
+        group = np.flatnonzero(np.frombuffer(self.groups, np.uint8) == self.groups[index])
+        random = np.random.default_rng((self.seed, Purpose.SUBSTITUTE, number, attempt))
+        return int(random.choice(group))
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batch of each iteration, from iteration 0 on, its parts one after the other."""
@@ -120,8 +150,11 @@ def build_sample_loader(
         parts=cfg.SOLVER.ACCUMULATE,
         seed=seed,
         first=first,
+        skip_broken=cfg.DATALOADER.SKIP_BROKEN,
     )
     # Without this seed the loader would draw one from the generator that the model uses.
-    return build_detection_train_loader(
-        stream, mapper=None, aspect_ratio_grouping=False, seed=seed, **parts
+    return standing_apart(
+        build_detection_train_loader(
+            stream, mapper=None, aspect_ratio_grouping=False, seed=seed, **parts
+        )
     )

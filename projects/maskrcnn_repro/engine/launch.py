@@ -197,12 +197,12 @@ def check_address(url: str, *, listens: bool) -> None:
     if url == "auto":
         return
     scheme, host, port = _parts(url)
-    if scheme not in ("tcp", "file") or (scheme == "tcp" and not (host and port)):
+    if scheme not in ("tcp", "file", "env") or (scheme == "tcp" and not (host and port)):
         raise ConfigError(
             f"--dist-url {url!r} is no address: write tcp://HOST:PORT with a port of 1 to 65535, such as "
             "tcp://127.0.0.1:29500, or auto on one machine."
         )
-    if scheme == "file":
+    if scheme != "tcp":
         return
     try:
         socket.getaddrinfo(host, port)

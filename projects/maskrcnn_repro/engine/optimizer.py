@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from maskrcnn_repro.engine.gradient_norm import share_norm
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer as build_sgd
@@ -57,8 +59,13 @@ def _adamw(cfg: CfgNode, model: nn.Module, *, fused: bool) -> torch.optim.AdamW:
 
 
 def _clip_before_step(optimizer: torch.optim.Optimizer, bound: float, norm_type: float) -> None:
-    def clip(stepping: torch.optim.Optimizer, *_: Any) -> None:
-        parameters = [p for group in stepping.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, bound, norm_type)
+    norm = share_norm(optimizer, norm_type)
+
+    def clip(*_: Any) -> None:
+        total = norm.take()
+        if not torch.isfinite(total):
+            # Scaling by it would make every gradient NaN.
+            raise FloatingPointError(f"the gradients' norm is {total.item()} and cannot be clipped")
+        nn.utils.clip_grads_with_norm_(norm.parameters(), bound, total)
 
     optimizer.register_step_pre_hook(clip)

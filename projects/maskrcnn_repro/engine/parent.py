@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -13,7 +15,7 @@ from functools import partial
 from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from maskrcnn_repro.engine.contracts import naming_exits
 from maskrcnn_repro.engine.signals import STATUSES, handling, leave, passing_on
@@ -67,7 +69,7 @@ def run_in_processes(
     """
     with ExitStack() as stack:
         notes = Notes(Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        stack.enter_context(passing_on(partial(notes.are_there, "joined", count)))
+        signals = stack.enter_context(passing_on(partial(notes.are_there, "joined", count)))
         with _held_back():
             context = start_processes(
                 _process, args=(notes, join, function, args), nprocs=count, join=False
@@ -82,7 +84,7 @@ def run_in_processes(
             saves = notes.are_there("joined", count) and not stalled
             end_all(processes, GRACE if saves else 0.0)
         if failed is not None:
-            raise _error(failed, processes[failed], notes)
+            raise _error(failed, processes[failed], notes, signals)
         if (status := notes.read("ended")) is not None:
             raise Ended(int(status))
 
@@ -115,7 +117,7 @@ def _process(
                 function(*args)
     except UserError as error:
         notes.write("sentence", str(error))
-        raise SystemExit(2) from None
+        _leave(2)
     except Ended as ended:
         if not dist.is_initialized():
             raise
@@ -124,9 +126,16 @@ def _process(
             notes.write("ended", str(ended.code))
     except Exception:  # noqa: BLE001 (the parent tells it)
         notes.write("traceback", traceback.format_exc())
-        raise SystemExit(1) from None
+        _leave(1)
     dist.destroy_process_group()
     notes.write(f"done{number}")
+
+
+def _leave(status: int) -> NoReturn:
+    # Not SystemExit: gloo's threads would wait at the end for processes that wait for this one.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _first_failure(processes: Sequence[BaseProcess], notes: Notes) -> int | None:
@@ -143,7 +152,9 @@ def _first_failure(processes: Sequence[BaseProcess], notes: Notes) -> int | None
     return None
 
 
-def _error(number: int, process: BaseProcess, notes: Notes) -> BaseException:
+def _error(
+    number: int, process: BaseProcess, notes: Notes, signals: Sequence[int]
+) -> BaseException:
     """Return what a failed process is to be told by."""
     status = int(process.exitcode or 0)
     if text := notes.read("sentence"):
@@ -152,6 +163,8 @@ def _error(number: int, process: BaseProcess, notes: Notes) -> BaseException:
         return Ended(STATUSES[-status])
     if status == STALLED or status in STATUSES.values():
         return Ended(status)
+    if signals:
+        return Ended(STATUSES[signals[0]])
     name = f"Process {number} on this machine (pid {process.pid})"
     if status < 0:
         return UserError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
+from maskrcnn_repro.data.loader import image_files
 from maskrcnn_repro.evaluation.coco import Metrics, flat, predictions_file
 from maskrcnn_repro.evaluation.table import metrics_table
 from maskrcnn_repro.utils.provenance import Progress, write_results
@@ -72,6 +73,8 @@ def _draw(cfg: CfgNode, metrics: Metrics, folder: Path, progress: Progress) -> N
         dataset=name,
         predictions=predictions,
         images=cfg.TEST.SHEET_IMAGES,
+        files=image_files(cfg),
+        skip_broken=cfg.DATALOADER.SKIP_BROKEN,
         threshold=cfg.TEST.SHEET_SCORE_THRESH,
         metrics=metrics[name],
         caption=f"{progress.iterations} iterations · {BACKEND} · {name}",

@@ -15,8 +15,9 @@ from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import PACKAGE
-from maskrcnn_repro.checkpoint.checkpointer import local_file, read_content
+from maskrcnn_repro.checkpoint.checkpointer import facts_in
 from maskrcnn_repro.checkpoint.folder import CheckpointFolder
+from maskrcnn_repro.checkpoint.weight_file import local_file, read_content
 from maskrcnn_repro.config import get_config, leaves
 from maskrcnn_repro.config_history import spelled_today
 from maskrcnn_repro.errors import CheckpointError, ConfigError, did_you_mean, listing
@@ -54,7 +55,7 @@ class Difference:
 def facts_of(cfg: CfgNode) -> dict[str, Any]:
     """Return what a checkpoint tells of its run, as plain values."""
     return {
-        "config": yaml.safe_load(cfg.dump()),
+        "config": spelled_today(cfg),
         "config_sha256": config_hash(cfg),
         "class_names": names_of(cfg.DATASETS.TRAIN),
         "backend": str(BACKEND),
@@ -87,7 +88,7 @@ def settled(cfg: CfgNode, folder: Path | None) -> CfgNode:
     check_accepted(cfg)
     path = newest_in(folder) if folder else None
     content = read_content(path) if path else {}
-    facts = content.get("maskrcnn_repro", {})
+    facts = facts_in(content)
     before = facts.get("config") or (_config_in(folder) if folder else {})
     settled = cfg.clone()
     settled.defrost()
@@ -118,7 +119,7 @@ def refuse_other_classes(cfg: CfgNode, path: str) -> None:
         ConfigError: an accepted key does not exist.
     """
     check_accepted(cfg)
-    facts = read_content(local_file(path)).get("maskrcnn_repro", {})
+    facts = facts_in(read_content(local_file(path)))
     before, now = facts.get("class_names"), names_of(cfg.DATASETS.TEST)
     if not (before and now) or cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
         return
@@ -206,7 +207,7 @@ def _judge(found: Sequence[Difference], source: str, accepted: Sequence[str]) ->
 
 def _values_before(before: Mapping[str, Any], facts: Mapping[str, Any], cfg: CfgNode) -> Values:
     """Return what is compared of a checkpoint; a key that is newer than it had its default."""
-    defaults = dict(leaves(yaml.safe_load(get_config(cfg.PLUGINS).dump())))
+    defaults = dict(leaves(spelled_today(get_config(cfg.PLUGINS))))
     return {**defaults, **dict(leaves(spelled_today(before))), **_beside(facts)}
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
+from maskrcnn_repro.data import notes_of
 from maskrcnn_repro.engine.accumulation import say_division
 from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.relations import remarks
 from maskrcnn_repro.engine.report import evaluation_folder, say_where
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.resume import refuse_other_classes, settled
@@ -18,6 +20,7 @@ from maskrcnn_repro.engine.signals import handling, leave
 from maskrcnn_repro.engine.stall import watching
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.utils.files import room_needed
 from maskrcnn_repro.utils.provenance import Progress
 
 from detectron2.config import CfgNode
@@ -42,7 +45,7 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
         UserError: something that the user can mend.
         Ended: a signal ended it, or :class:`maskrcnn_repro.engine.step_end.StepEnd` with a status that is not 0.
     """
-    with handling(leave):
+    with handling(leave), room_needed():
         _run(cfg, resume=resume, eval_only=eval_only)
 
 
@@ -57,12 +60,16 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
         earlier = output if resume else None
         settle = None if eval_only else lambda cfg: agreed(settled, cfg, earlier)
         cfg = start(stack, cfg, folder, settle)
+        for note in notes_of(cfg, training=not eval_only):
+            logger.info("%s", note)
         if eval_only:
             agreed(lambda: refuse_other_classes(cfg, weights_of(cfg, resume=resume)))
             model, progress = load_trained(cfg, resume=resume)
             trainer.report(cfg, model, folder, progress)
         else:
             say_division(cfg, comm.get_world_size())
+            for remark in remarks(cfg):
+                logger.warning("%s", remark)
             training = trainer(cfg)
             training.resume_or_load(resume=resume)
             with watching(training, training.phases, output, cfg.SOLVER.STALL_SECONDS):

@@ -8,14 +8,30 @@ import math
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.folder import BEST, FINAL
+from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.engine.step_end import Action, Request
+from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.utils.files import write_text
 
+from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
 HISTORY = "best.json"
+
+
+def check_saving(cfg: CfgNode) -> None:
+    """Raise ConfigError if the keys that say which checkpoints are kept contradict each other."""
+    for key in ("SOLVER.CHECKPOINT_KEEP", "TEST.PATIENCE"):
+        if (value := value_of(cfg, key)) < 0:
+            raise ConfigError(f"{key} {value} must be at least 0.")
+    test = cfg.TEST
+    for key in ("BEST_METRIC", "EVAL_PERIOD"):
+        if test.PATIENCE and not test[key]:
+            raise ConfigError(
+                f"TEST.PATIENCE {test.PATIENCE} needs TEST.{key}, which says what is looked at, and how often."
+            )
 
 
 class PeriodicCheckpointer(HookBase):
@@ -117,3 +133,11 @@ class BestModel(HookBase):
             return {int(k): -math.inf if v is None else float(v) for k, v in rows}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
+
+
+def best_model(cfg: CfgNode) -> BestModel | None:
+    """Return the hook that keeps the best weights; None without ``TEST.BEST_METRIC``."""
+    test = cfg.TEST
+    if not test.BEST_METRIC:
+        return None
+    return BestModel(test.BEST_METRIC, test.EVAL_PERIOD, test.PATIENCE, Path(cfg.OUTPUT_DIR))

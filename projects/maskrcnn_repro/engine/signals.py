@@ -29,8 +29,6 @@ STATUSES = {
 }
 """Signal to the status of a process that it ended."""
 Handler = Callable[[int], None]
-_apart = False
-"""Whether children of this process get a process group of their own."""
 
 
 class SignalRequests(HookBase):
@@ -71,12 +69,10 @@ class SignalRequests(HookBase):
 def handling(handler: Handler) -> Iterator[None]:
     """Call ``handler`` with the number of each signal of :data:`STATUSES` within the block.
 
-    It does nothing outside of the main thread, and leaves alone what is ignored on purpose (``nohup``). Processes
-    that are forked within the block, data-loader workers, stand in a process group of their own: signals to the
-    whole group, as a terminal or a scheduler sends them, reach this process alone.
+    It does nothing outside of the main thread and in forked processes, and leaves alone what is ignored on purpose
+    (``nohup``).
     """
-    global _apart
-    owner, outer = os.getpid(), _apart
+    owner = os.getpid()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() == owner:
@@ -87,11 +83,9 @@ def handling(handler: Handler) -> Iterator[None]:
         for number in STATUSES:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handle)
-    _apart = bool(before)
     try:
         yield
     finally:
-        _apart = outer
         for number, former in before.items():
             signal.signal(number, former)
 
@@ -110,11 +104,14 @@ def leave(number: int) -> None:
 
 
 @contextmanager
-def passing_on(have_begun: Callable[[], bool] = lambda: True) -> Iterator[None]:
+def passing_on(have_begun: Callable[[], bool] = lambda: True) -> Iterator[list[int]]:
     """Pass signals on to the child processes within the block; a second INT kills them and leaves at once.
 
     Args:
         have_begun: tells whether the children can have anything to save.
+
+    Yields:
+        The signals that came.
 
     Raises:
         Ended: a signal came before they have begun; the children are still there.
@@ -134,23 +131,10 @@ def passing_on(have_begun: Callable[[], bool] = lambda: True) -> Iterator[None]:
             os._exit(STATUSES[number])
 
     with handling(pass_on):
-        yield
+        yield received
 
 
 def _say(text: str) -> None:
     """Write a line to stderr; logging holds a lock that the interrupted code may have."""
     with suppress(OSError):
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{text}\n".encode())
-
-
-def _stand_apart() -> None:
-    """Give a forked child of a training a process group of its own, and its signals their usual meaning."""
-    if _apart:
-        os.setpgid(0, 0)
-        for number in STATUSES:
-            if callable(signal.getsignal(number)):
-                signal.signal(number, signal.SIG_DFL)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_stand_apart)

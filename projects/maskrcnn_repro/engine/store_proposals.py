@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.checkpoint.checkpointer import local_file
+from maskrcnn_repro.checkpoint.weight_file import local_file
 from maskrcnn_repro.data.proposals.prepare import PRECOMPUTED
 from maskrcnn_repro.data.proposals.store import SUFFIX, ProposalStore, digest_of
 from maskrcnn_repro.data.proposals.writer import StoreWriter
@@ -105,6 +105,8 @@ def rpn_hash(cfg: CfgNode) -> str:
         if key not in OF_DETECTORS and not key.startswith("ROI_")
     }
     image = {key: cfg.INPUT[key] for key in ("FORMAT", "MIN_SIZE_TEST", "MAX_SIZE_TEST")}
+    if cfg.INPUT.PIXEL_RANGE:  # later than the first hashes
+        image["PIXEL_RANGE"] = cfg.INPUT.PIXEL_RANGE
     return hashlib.sha256(CfgNode({**model, **image}).dump().encode()).hexdigest()
 
 

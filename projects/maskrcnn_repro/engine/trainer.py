@@ -6,6 +6,7 @@ docs/trainer.md shows a subclass with a hook, a mapper and an evaluator of its o
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import weakref
 from collections.abc import Iterable
@@ -15,12 +16,13 @@ from typing import Any
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.class_map import mapped_weights
 from maskrcnn_repro.checkpoint.folder import FINAL
-from maskrcnn_repro.checkpoint.manifest import damage, read_manifest
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.accumulation import AccumulatingModel
+from maskrcnn_repro.engine.alike import distributed, sync_buffers
 from maskrcnn_repro.engine.contracts import check_model, check_returns
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
+from maskrcnn_repro.engine.guard.guard import NumbersGuard
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, renew
@@ -28,7 +30,7 @@ from maskrcnn_repro.engine.phases import Phase, Phases
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
 from maskrcnn_repro.engine.resume import facts_of
 from maskrcnn_repro.engine.run_log import cut_back
-from maskrcnn_repro.engine.saving import BestModel, PeriodicCheckpointer
+from maskrcnn_repro.engine.saving import PeriodicCheckpointer, best_model
 from maskrcnn_repro.engine.signals import SignalRequests
 from maskrcnn_repro.engine.step_end import StepEnd
 from maskrcnn_repro.errors import ConfigError, Ended
@@ -37,7 +39,6 @@ from maskrcnn_repro.modeling.freezing import freeze_backbone
 from maskrcnn_repro.utils.provenance import Progress
 
 import torch
-import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.engine import (
     AMPTrainer,
@@ -52,7 +53,6 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,7 @@ class Trainer(TrainerBase):
         clock: seconds spent in iterations.
         phases: what this process is doing.
         step_end: decides at the end of a step; ask it to save, to stop or to fail.
+        guard: fails a step whose numbers are not finite.
         best: keeps the best weights; None without ``TEST.BEST_METRIC``.
         evaluates: whether an evaluation is under way.
 
@@ -104,13 +105,24 @@ class Trainer(TrainerBase):
         self._step = self._build_step(cfg)
         self._step.after_backward = self.after_backward
         self.checkpointer = Checkpointer(
-            self.model, cfg.OUTPUT_DIR, facts=facts_of(cfg), trainer=weakref.proxy(self)
+            self.model,
+            cfg.OUTPUT_DIR,
+            facts=facts_of(cfg),
+            least=cfg.MODEL.WEIGHTS_MIN_COVERAGE,
+            trainer=weakref.proxy(self),
         )
         self.clock = Clock()
         self.phases = Phases(self._bare_model)
         check_model(self._bare_model)
         self.step_end = StepEnd(cfg.MODEL.DEVICE)
-        self.best = self._best_model()
+        self.guard = NumbersGuard(
+            self._step.model,
+            self._bare_model,
+            self.optimizer,
+            Path(cfg.OUTPUT_DIR),
+            self._step.grad_scaler if cfg.SOLVER.AMP.ENABLED else None,
+        )
+        self.best = best_model(cfg)
         self.evaluates = False
         self.register_hooks(self._all_hooks())
 
@@ -213,8 +225,12 @@ class Trainer(TrainerBase):
             cut_back(Path(self.cfg.OUTPUT_DIR), first, repeats=first >= self.max_iter)
         if first >= self.max_iter:
             logger.warning("%d iterations are done, so nothing is left to train", first)
-            self._complete()
-        self._step.reset_data_loader(lambda: self.build_train_loader(self.cfg, first))
+            # A run that was killed after its last iteration may lack it; the main process looks for all.
+            if not comm.all_gather(self.checkpointer.folder.holds(FINAL, self.iter))[0]:
+                self.save(FINAL)
+        self._step.reset_data_loader(
+            lambda: self.guard.watched(self.build_train_loader(self.cfg, first))
+        )
         try:
             super().train(first, self.max_iter)
         except Ended as ended:
@@ -225,8 +241,11 @@ class Trainer(TrainerBase):
         """Write a checkpoint, by default that of the current iteration; called in every process.
 
         Raises:
+            Ended: in every process, if the weights are not finite.
             AgreedError: in every process, if the main one cannot write it.
         """
+        self.guard.check_weights()
+        self.step_end.decide()
         self.phases.enter(Phase.SAVE)
         last = self.done - 1
         agreed(lambda: self.checkpointer.save(name or f"model_{last:07d}", iteration=last))
@@ -240,7 +259,12 @@ class Trainer(TrainerBase):
     def run_step(self) -> None:
         """Do one iteration: a batch, losses, gradients, an update."""
         self._step.iter = self.iter
-        self._step.run_step()
+        try:
+            self._step.run_step()
+        except FloatingPointError as error:
+            # Of the main process alone, behind the last thing that processes do together: all end the step.
+            logger.debug("Failed: %s", error)
+            self.guard.fail()
 
     def finish(self) -> None:
         """Make the current iteration the last one: what runs after a completed training runs after it."""
@@ -296,7 +320,8 @@ class Trainer(TrainerBase):
         Raises:
             CheckpointError: its optimiser is another one, or of another model.
         """
-        state = {"grad_scaler": self._step.grad_scaler.state_dict(), **state_dict}
+        # A loss scale, where mixed precision is on, may be new: SOLVER.AMP.ENABLED can be accepted.
+        state = {"grad_scaler": self._step.state_dict().get("grad_scaler"), **state_dict}
         accepted = self.cfg.ACCEPTED_CHANGES
         if "SOLVER.OPTIMIZER" in accepted:
             state["optimizer"] = self.optimizer.state_dict()
@@ -307,20 +332,6 @@ class Trainer(TrainerBase):
         changed = any(key.startswith("SOLVER.") for key in accepted)
         if self.iter + 1 < self.max_iter:  # behind its end a schedule has no rate
             renew(self.optimizer, self.scheduler, configured if changed else None)
-
-    def _complete(self) -> None:
-        """Write ``model_final.pth``, unless a run that was killed after its last iteration did."""
-        file = Path(self.cfg.OUTPUT_DIR) / f"{FINAL}.pth"
-        whole = file.is_file() and not damage(file)
-        if not (whole and read_manifest(file).get("iteration", self.iter) == self.iter):
-            self.save(FINAL)
-
-    def _best_model(self) -> BestModel | None:
-        test = self.cfg.TEST
-        if not test.BEST_METRIC:
-            return None
-        folder = Path(self.cfg.OUTPUT_DIR)
-        return BestModel(test.BEST_METRIC, test.EVAL_PERIOD, test.PATIENCE, folder)
 
     def _build_step(self, cfg: CfgNode) -> SimpleTrainer:
         """Return what does an iteration: Detectron2's, with the hooks and the loop of this class."""
@@ -349,6 +360,7 @@ class Trainer(TrainerBase):
         ]
         after: list[HookBase | None] = [
             self._step_seed,
+            self.guard,
             self.step_end,
             PeriodicCheckpointer(
                 self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.SOLVER.CHECKPOINT_KEEP
@@ -362,6 +374,9 @@ class Trainer(TrainerBase):
         return [*before, *self.build_hooks(), *after]
 
     def _evaluate(self) -> dict[str, Any]:
+        # Detectron2's hook also comes after a last iteration that failed, and waits for other processes.
+        if error := sys.exception():
+            raise error
         self.phases.enter(Phase.EVALUATION)
         sync_buffers(self._bare_model)
         progress = Progress(self.done, self.clock.seconds)
@@ -370,21 +385,3 @@ class Trainer(TrainerBase):
             return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
         finally:
             self.evaluates = False
-
-
-def distributed(model: nn.Module) -> nn.Module:
-    """Wrap ``model`` if there are several processes; Detectron2's own wrapper cannot use the CPU."""
-    if comm.get_world_size() == 1:
-        return model
-    device = next(model.parameters()).device
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
-
-
-def sync_buffers(model: nn.Module) -> None:
-    """Give all processes the main one's buffers (batch-norm statistics), which a checkpoint holds.
-
-    Each has gathered its own since the last step began, and an evaluation by several would mix them.
-    """
-    if comm.get_world_size() > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)

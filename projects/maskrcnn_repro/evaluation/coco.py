@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
@@ -14,9 +15,11 @@ from maskrcnn_repro.data.loader import build_test_loader
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.evaluation.rle_evaluator import RLEEvaluator
 from maskrcnn_repro.evaluation.table import PROPOSALS
+from maskrcnn_repro.evaluation.traps import correct
 from maskrcnn_repro.modeling.tta import TestTimeAugmentation
 
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, inference_on_dataset
 from torch import nn
 
@@ -57,8 +60,9 @@ def evaluate(
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):  # the COCO code prints its tables
             metrics[name] = inference_on_dataset(detector_of(cfg, model, name), loader, evaluator)
+            _check(metrics[name], evaluator)
+            _correct(cfg, metrics[name], name, folder)
         logger.debug("%s", printed.getvalue())
-        _check(metrics[name], evaluator)
     return {name: dict(tasks) for name, tasks in metrics.items()}
 
 
@@ -75,6 +79,20 @@ def _check(metrics: Any, evaluator: DatasetEvaluator) -> None:
         )
 
 
+def _correct(cfg: CfgNode, metrics: dict[str, Any], name: str, folder: Path) -> None:
+    """In the main process, put corrected metrics beside those of COCO's code, where a trap touches them."""
+    predictions = predictions_file(folder, name, metrics)
+    # Other processes have no metrics; an evaluator of the user's own need not write predictions.
+    if metrics and PROPOSALS not in metrics and predictions.is_file():
+        correct(
+            metrics,
+            Path(MetadataCatalog.get(name).json_file),
+            predictions,
+            kept=cfg.TEST.DETECTIONS_PER_IMAGE,
+            oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        )
+
+
 def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
     """Return Detectron2's evaluator of what the model predicts on a data set, or the one of RLE masks.
 
@@ -86,12 +104,18 @@ def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
     encoded = cfg.MODEL.MASK_ON and cfg.MODEL.INFERENCE.MASK_OUTPUT == "rle"
     return (RLEEvaluator if encoded else COCOEvaluator)(
         name,
-        tasks=tasks_of(cfg),
+        # Detectron2 counts keypoints by the first object: without any there is nothing to measure.
+        tasks=tuple(t for t in tasks_of(cfg) if t != "keypoints" or _has_objects(name)),
         output_dir=str(folder),
         # The official code on every backend: an installed Detectron2 may have a compiled variant.
         use_fast_impl=False,
         kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
     )
+
+
+def _has_objects(name: str) -> bool:
+    file = MetadataCatalog.get(name).get("json_file")
+    return file is None or bool(json.loads(Path(file).read_text("utf-8")).get("annotations"))
 
 
 def detector_of(cfg: CfgNode, model: nn.Module, dataset: str) -> nn.Module:

@@ -150,6 +150,9 @@ def match(
     predictions: str | os.PathLike[str],
     task: str,
     oks_sigmas: Iterable[float] = (),
+    *,
+    kind: type[COCOeval] = COCOeval,
+    limit: int | None = None,
 ) -> Matches:
     """Match the detections of a COCO results file with the objects of a COCO data set.
 
@@ -158,16 +161,20 @@ def match(
         predictions: path of the results JSON.
         task: ``bbox``, ``segm`` or ``keypoints``.
         oks_sigmas: one per keypoint; empty for COCO's own 17.
+        kind: the evaluation that matches.
+        limit: detections of a class in an image that count; by default COCO's own 100, 20 with keypoints.
 
     Raises:
         DataError: the results cannot be read, or name images that the data set lacks.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(os.fspath(truth))
-        evaluation = COCOeval(coco, _load_results(coco, Path(predictions), task), task)
+        evaluation = kind(coco, _load_results(coco, Path(predictions), task), task)
         sigmas = np.array(list(oks_sigmas))
         if len(sigmas):
             evaluation.params.kpt_oks_sigmas = sigmas
+        if limit:
+            evaluation.params.maxDets = [limit]
         # Only the first of COCO's four ranges of area, "all", is needed.
         evaluation.params.areaRng = evaluation.params.areaRng[:1]
         evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]

@@ -11,20 +11,27 @@ TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints"}
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 PROPOSALS = "box_proposals"
 """Detectron2's name of the task of a region proposal network; its metrics are recalls."""
+CORRECTED = " (corrected)"
+"""Behind the name of a metric that leaves out what COCO's code miscounts, see ``traps``."""
 LIMITS = (100, 1000)
+NO_TRUTH = "no metrics: the data set has no annotations to compare the predictions with"
 RECALLS = ("AR", "ARs", "ARm", "ARl")
 
 
 def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     """Return COCO's metrics in points, one line per task; of proposals their recall, one per limit.
 
-    A dash stands where there is nothing to measure (no object of that size; keypoints have no APs). Tasks of
-    a user's own evaluator have a line each.
+    A dash stands where there is nothing to measure (no object of that size; keypoints have no APs). Corrected
+    metrics have a line of their own, and so has each task of a user's own evaluator. Without any task the text
+    says why that is.
     """
+    if not tasks:
+        return NO_TRUTH
     precisions = [
-        [TASKS[task], *(_points(values.get(column)) for column in COLUMNS)]
+        [TASKS[task] + suffix, *(_points(values.get(f"{column}{suffix}")) for column in COLUMNS)]
         for task, values in tasks.items()
-        if task in TASKS
+        for suffix in ("", CORRECTED)
+        if task in TASKS and (not suffix or f"AP{suffix}" in values)
     ]
     values = tasks.get(PROPOSALS, {})
     recalls = [
@@ -36,7 +43,7 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
         for task, numbers in tasks.items()
         if task not in TASKS and task != PROPOSALS
     ]
-    tables = [_table(precisions, COLUMNS)] if precisions or not (recalls or others) else []
+    tables = [_table(precisions, COLUMNS)] if precisions else []
     tables += [_table(recalls, RECALLS)] if recalls else []
     tables += ["\n".join(others)] if others else []
     return "\n\n".join(tables)

@@ -11,6 +11,7 @@ Shape legend: N images, C channels, H and W pixels of the network's input.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -24,6 +25,9 @@ from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from fvcore.nn import weight_init
 from torch import nn
+
+SAFE_CHANNELS = 16
+"""Strided 1x1 convolutions of fewer channels are stepped before: see :func:`_step_before_narrow_convs`."""
 
 
 class ConvStem(CNNBlockBase):
@@ -96,25 +100,46 @@ def narrow_resnet(
             cannot be split into groups.
     """
     _check_stem(stem_stride, stem_kernel)
-    _check_stages(num_blocks, channels, group_width)
+    check_stages(num_blocks, channels, group_width)
     stem = ConvStem(in_channels, channels[0], kernel=stem_kernel, stride=stem_stride, norm=norm)
     stages = []
     for index, (blocks, (ins, outs)) in enumerate(zip(num_blocks, pairwise(channels), strict=True)):
         first_stride = 4 // stem_stride if index == 0 else 2
         # No narrowing inside the bottleneck, as in the first stage of ResNeXt-101-64x4d.
         grouped = {"bottleneck_channels": outs, "num_groups": outs // (group_width or 1)}
-        stages.append(
-            ResNet.make_stage(
-                BottleneckBlock if group_width else BasicBlock,
-                blocks,
-                stride_per_block=[first_stride] + [1] * (blocks - 1),
-                in_channels=ins,
-                out_channels=outs,
-                norm=norm,
-                **(grouped if group_width else {}),
-            )
+        stage = ResNet.make_stage(
+            BottleneckBlock if group_width else BasicBlock,
+            blocks,
+            stride_per_block=[first_stride] + [1] * (blocks - 1),
+            in_channels=ins,
+            out_channels=outs,
+            norm=norm,
+            **(grouped if group_width else {}),
         )
+        for block in stage:
+            _step_before_narrow_convs(block)
+        stages.append(stage)
     return ResNet(stem, stages, out_features=list(out_features))
+
+
+def _step_before_narrow_convs(block: nn.Module) -> None:
+    """Let 1x1 convolutions of few channels leave out rows and columns before they multiply, not by a stride.
+
+    The numbers are the same. PyTorch 2.14's backward of such a convolution, with a stride, in channels-last
+    memory and on a map of 64 x 64 cells or more, writes outside of its memory on some CPUs.
+    """
+    for conv in block.modules():
+        if not isinstance(conv, nn.Conv2d) or conv.kernel_size != (1, 1):
+            continue
+        if conv.in_channels < SAFE_CHANNELS and conv.stride != (1, 1):
+            conv.register_forward_pre_hook(functools.partial(_skip_cells, conv.stride))
+            conv.stride = (1, 1)
+
+
+def _skip_cells(
+    stride: tuple[int, ...], conv: nn.Module, inputs: tuple[torch.Tensor]
+) -> torch.Tensor:
+    return inputs[0][:, :, :: stride[0], :: stride[1]]
 
 
 def _check_stem(stride: int, kernel: int) -> None:
@@ -124,7 +149,8 @@ def _check_stem(stride: int, kernel: int) -> None:
         raise ConfigError(f"MODEL.NARROW_RESNET.STEM_KERNEL is {kernel}; it must be 3 or 7.")
 
 
-def _check_stages(num_blocks: Sequence[int], channels: Sequence[int], group_width: int) -> None:
+def check_stages(num_blocks: Sequence[int], channels: Sequence[int], group_width: int) -> None:
+    """Raise ConfigError if the stages of a :func:`narrow_resnet` do not fit together."""
     if len(channels) != len(num_blocks) + 1:
         raise ConfigError(
             f"MODEL.NARROW_RESNET.CHANNELS has {len(channels)} entries, but NUM_BLOCKS has "
@@ -142,6 +168,12 @@ def _check_stages(num_blocks: Sequence[int], channels: Sequence[int], group_widt
         )
 
 
+def group_width(cfg: CfgNode) -> int:
+    """Return the channels of each group of a ResNeXt's 3x3 convolutions; 0 for basic blocks."""
+    keys = cfg.MODEL.RESNETS
+    return int(keys.WIDTH_PER_GROUP) if keys.NUM_GROUPS > 1 else 0
+
+
 @BACKBONE_REGISTRY.register()
 def build_narrow_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """Build :func:`narrow_resnet` from ``MODEL.NARROW_RESNET`` and ``MODEL.RESNETS``."""
@@ -155,7 +187,7 @@ def build_narrow_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet
         norm=full.NORM,
         out_features=full.OUT_FEATURES,
         stem_kernel=narrow.STEM_KERNEL,
-        group_width=full.WIDTH_PER_GROUP if full.NUM_GROUPS > 1 else 0,
+        group_width=group_width(cfg),
     )
 
 

@@ -42,7 +42,8 @@ def paste_to_rles(
 
     Args:
         masks: (R, m, m), float in [0, 1].
-        boxes: (R, 4), xyxy in pixels of the image; a box without an area has an empty mask.
+        boxes: (R, 4), xyxy in pixels of the image; a box without an area, or that begins at minus infinity,
+            has an empty mask, as in Detectron2's bitmap.
         image_size: H, W.
         threshold: in (0, 1); a pixel of at least this value belongs to the object.
 
@@ -73,8 +74,8 @@ class _Axis:
     def of(start: np.float32, end: np.float32, pixels: int, side: int) -> _Axis:
         """Return the pixels from one before ``start`` to one after ``end``."""
         # numpy's float32 throughout: the same operations as Detectron2's give the same last bits.
-        first = max(int(np.floor(start)) - 1, 0)
-        stop = max(min(int(np.ceil(end)) + 1, pixels), first)
+        first = int(np.clip(np.floor(start) - 1, 0, pixels))
+        stop = max(int(np.clip(np.ceil(end) + 1, 0, pixels)), first)
         centres = np.arange(first, stop, dtype=np.float32) + np.float32(0.5)
         with np.errstate(over="ignore"):  # a box of a tiny fraction of a pixel
             positions = (centres - start) / (end - start) * np.float32(2) - np.float32(1)
@@ -104,7 +105,7 @@ def _changes(
     height, width = size
     x1, y1, x2, y2 = box.numpy()
     # Negated, so that a box with NaN has no area either.
-    if not (x2 > x1 and y2 > y1):
+    if not (x2 > x1 > -np.inf and y2 > y1 > -np.inf):
         return np.zeros(0, np.int64)
     columns, rows = _Axis.of(x1, x2, width, len(mask)), _Axis.of(y1, y2, height, len(mask))
     find = _runs_of_pixels if len(columns) * len(rows) < FEW else _runs_of_strips

@@ -120,7 +120,5 @@ def cross_points(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def _nearest(corners: torch.Tensor) -> torch.Tensor:
     """Round halves away from zero, as C's ``round`` does in torchvision's RoIPool."""
-    # Coordinates far outside of any map would overflow as integers.
-    corners = corners.clamp(-1e6, 1e6)
     whole = corners.trunc()
     return whole + ((corners - whole) * 2.0).trunc()

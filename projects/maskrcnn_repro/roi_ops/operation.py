@@ -26,8 +26,8 @@ from maskrcnn_repro.roi_ops.pooling import is_channels_last, is_traced, pool
 import torch
 from torch import nn
 
-FAR = -1e6
-"""A coordinate in feature cells, outside of any map: an RoI there pools to zero."""
+FAR = 1e6
+"""Feature cells, more than any map has: coordinates beyond are moved to it, where float32 still counts cells."""
 
 MAX_SAMPLES = 15
 """Per side of an output cell: the index of the winner of a maximum, at most 15 * 15, then fits in a uint8."""
@@ -38,7 +38,9 @@ class RoIOperation(nn.Module):
 
     Runs a kernel of :mod:`maskrcnn_repro.roi_ops.kernels` where that is faster (on the CPU), and
     torchvision's operation elsewhere; both give the same numbers. An RoI with a coordinate that is not
-    finite pools to zeros. No gradient flows to the RoIs.
+    finite, and any RoI on a map without cells, pools to zeros. A NaN of the map is NaN in every maximum and
+    average that reads its cell, and only there (a cell with the weight 0 is not read); on a GPU and in an
+    exported model torchvision's operations decide that. No gradient flows to the RoIs.
 
     Args:
         output_size: rows and columns of the output, cells.
@@ -70,6 +72,9 @@ class RoIOperation(nn.Module):
         self.samples = samples
         self.half_pixel = half_pixel
 
+    hides_nan = False
+    """Whether torchvision's operation leaves out numbers of the map that are not finite."""
+
     def forward(self, features: torch.Tensor, rois: torch.Tensor) -> torch.Tensor:
         """Pool the features of each RoI.
 
@@ -91,12 +96,18 @@ class RoIOperation(nn.Module):
         traced = is_traced()
         # Skip this check on a GPU: it would force a device sync.
         finite = rois.device.type == "cpu" and not traced and _are_finite(rois, len(features))
+        # torchvision would read memory outside of a map that has no cell. The sum keeps the graph.
+        if not traced and not features.numel():
+            size = (len(rois), features.shape[1], *self.output_size)
+            return features.new_zeros(size) + features.sum()
         regions = self.regions(rois, features.dtype, finite=finite)
         # An exported model has to contain torchvision's operation, which other runtimes implement.
         if not traced and self._uses_kernel(features, regions):
-            return pool(features, self.kernel(features, regions), len(rois), self.output_size)
+            return self._pool_by_kernel(features, regions)
         # torchvision has no 16-bit kernels on the CPU.
         pooled = self.torchvision(features.to(regions.dtype), regions).to(features.dtype)
+        if not traced and self._misreads(features, pooled):
+            return self._pool_by_kernel(features, regions)
         if is_channels_last(features):
             pooled = pooled.contiguous(memory_format=torch.channels_last)
         return pooled
@@ -106,7 +117,8 @@ class RoIOperation(nn.Module):
     ) -> torch.Tensor:
         """Return the RoIs in feature cells, (R, 5), shifted or rounded as the operation does first.
 
-        An RoI with a number that is not finite is moved far outside the map.
+        An RoI with a number that is not finite is moved far outside the map, and no coordinate lies beyond
+        :data:`FAR`.
 
         Args:
             rois: (R, 5), as for :meth:`forward`.
@@ -116,8 +128,9 @@ class RoIOperation(nn.Module):
         # Coordinates of hundreds of pixels lose their fractions in 16 bits.
         rois = rois.detach().to(torch.promote_types(dtype, torch.float32))
         image, corners = rois[:, :1], self._quantized(rois[:, 1:] * self.spatial_scale)
+        corners = corners.clamp(-FAR, FAR)
         if not finite:
-            corners = corners.where(rois.isfinite().all(dim=1, keepdim=True), FAR)
+            corners = corners.where(rois.isfinite().all(dim=1, keepdim=True), -FAR)
             image = image.nan_to_num(0.0, 0.0, 0.0)
         return torch.cat([image, corners], dim=1)
 
@@ -163,6 +176,15 @@ class RoIOperation(nn.Module):
         """Return corners in feature cells, (R, 4), shifted or rounded as the operation does first."""
         return corners
 
+    def _misreads(self, features: torch.Tensor, pooled: torch.Tensor) -> bool:
+        """Tell whether torchvision may have hidden or spread a number that is not finite."""
+        # It reads cells of weight 0, too, so that 0 * NaN spreads. On a GPU a sync would cost more.
+        suspect = features if self.hides_nan else pooled
+        return features.device.type == "cpu" and not _has_finite_sum(suspect)
+
+    def _pool_by_kernel(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
+        return pool(features, self.kernel(features, regions), len(regions), self.output_size)
+
     def _uses_kernel(self, features: torch.Tensor, regions: torch.Tensor) -> bool:
         if features.device.type != "cpu":
             return False
@@ -171,6 +193,12 @@ class RoIOperation(nn.Module):
         trains = torch.is_grad_enabled() and features.requires_grad
         # The kernel reads rows of channels: contiguous features have to be copied first.
         return self.rows_pay(features, len(regions), trains)
+
+
+def _has_finite_sum(numbers: torch.Tensor) -> bool:
+    """Tell whether all are finite, in one pass; a sum that overflows says no, too."""
+    wide = torch.promote_types(numbers.dtype, torch.float32)
+    return math.isfinite(numbers.detach().sum(dtype=wide).item())
 
 
 def _are_finite(rois: torch.Tensor, images: int) -> bool:

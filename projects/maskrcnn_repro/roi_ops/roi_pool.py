@@ -24,6 +24,8 @@ class RoIPool(RoIOperation):
     rounding, so that an RoI covers the cells in whose area its corners lie.
     """
 
+    hides_nan = True
+
     def kernel(self, features: torch.Tensor, regions: torch.Tensor) -> Kernel:
         """See :class:`RoIOperation`."""
         images, _, height, width = features.shape

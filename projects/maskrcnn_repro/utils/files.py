@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from maskrcnn_repro.errors import OutputError, UserError
+from maskrcnn_repro.utils.download import WholeDownloads
 
 from detectron2.utils.file_io import PathManager
+
+PathManager.register_handler(WholeDownloads(), allow_override=True)
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a full disk, a full quota and a limit on the size of files."""
+
+
+@contextmanager
+def room_needed() -> Iterator[None]:
+    """Turn the error of a disk that fills up within the block into a sentence.
+
+    Raises:
+        OutputError: there was no room for a file.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise OutputError(
+            f"{error.filename or 'A file of the run'} cannot be written ({error.strerror}); checkpoints are "
+            "intact: make room, then continue with --resume."
+        ) from error
 
 
 @contextmanager
@@ -63,12 +90,28 @@ def local_copy(address: str, label: str, error: type[UserError]) -> Path:
     Args:
         address: of the file.
         label: what it is, in the plural, which begins the error message.
-        error: class of the error that is raised without such a file.
+        error: class of the error that is raised without such a file, or for a folder, pipe or device.
     """
     try:
         local = Path(PathManager.get_local_path(address))
     except Exception as reason:  # whatever a download raises
         raise error(f"{label} could not be fetched: {reason}") from reason
-    if not local.is_file():
-        raise error(f"{label} do not exist.")
+    problem = _unreadable(local)
+    if problem:
+        raise error(f"{label} {problem}.")
     return local
+
+
+def _unreadable(path: Path) -> str:
+    """Return why a path is no file that can be read to its end; empty if it is one."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "do not exist"
+    except (OSError, ValueError) as error:  # a loop of links, a name too long or with a zero byte
+        return f"cannot be opened: {getattr(error, 'strerror', None) or error}"
+    if stat.S_ISDIR(mode):
+        return "are a folder; name a file in it"
+    if not stat.S_ISREG(mode):
+        return "are a pipe or a device, no file"
+    return "" if os.access(path, os.R_OK) else "may not be read"

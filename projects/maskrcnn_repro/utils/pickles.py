@@ -1,14 +1,18 @@
 """Safe reading of pickle files: nothing that they name is imported or called.
 
 Every object except plain containers, numbers and strings becomes a :class:`Stand`, which holds the arguments
-of the call that the pickle asked for. :func:`as_array` builds a NumPy array from it.
+of the call that the pickle asked for. :func:`as_array` builds a NumPy array from it. What the file may make
+Python build is bounded by its size (:mod:`maskrcnn_repro.utils.pickle_scan`).
 """
 
 from __future__ import annotations
 
+import mmap
 import pickle
 from collections.abc import Mapping
 from typing import IO, Any, Self
+
+from maskrcnn_repro.utils.pickle_scan import ExcessError, check_pickle
 
 import numpy as np
 
@@ -21,7 +25,9 @@ UNREADABLE = (
     EOFError,
     IndexError,
     KeyError,
+    MemoryError,
     OverflowError,
+    RecursionError,
     TypeError,
     ValueError,
 )
@@ -60,22 +66,53 @@ class Stand:
         return _array_parts(self)[0]
 
 
+class Ordered(dict[Any, Any]):
+    """Stand-in for an OrderedDict, without the attributes that PyTorch gives it."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Ignore the attributes."""
+
+
 class InertUnpickler(pickle.Unpickler):
     """Unpickler for Python 2 and 3 that returns a :class:`Stand` for each class or function it meets."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes] | mmap.mmap) -> None:
         # Python 2 pickled the bytes of arrays as str: only latin1 decodes every byte.
         super().__init__(file, encoding="latin1")
         self._stands: dict[str, type[Stand]] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a stand-in class, or ``dict`` for OrderedDict, the only other container in checkpoints."""
+        """Return a stand-in class; that of OrderedDict, the only other container in checkpoints, is a dict."""
         if (module, name) == ("collections", "OrderedDict"):
-            return dict
+            return Ordered
         full = f"{module}.{name}"
         if full not in self._stands:
             self._stands[full] = type("Stand", (Stand,), {"name": full})
         return self._stands[full]
+
+
+class Allowance:
+    """Bytes that the arrays of a file may have together: those of the file.
+
+    Arrays of a pickle may share their numbers, so that a copy of each takes many times the file's size.
+
+    Args:
+        size: of the file in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+    def spend(self, array: np.ndarray) -> np.ndarray:
+        """Return the array.
+
+        Raises:
+            ExcessError: the file is too small for this one and those before.
+        """
+        self.left -= array.nbytes
+        if self.left < 0:
+            raise ExcessError("one of arrays that have more numbers than the file")
+        return array
 
 
 def as_array(value: Any) -> np.ndarray:
@@ -134,15 +171,22 @@ def plain(value: Any) -> Any:
 
 
 def entries(file: IO[bytes]) -> Mapping[Any, Any]:
-    """Read a pickled dict.
+    """Read a pickled dict from a file on disk.
 
     Raises:
-        ValueError: the file is truncated, no pickle, or holds something else.
+        ValueError: the file is truncated, no pickle, holds something else, or would take much more memory than
+            its size.
     """
     try:
-        content = InertUnpickler(file).load()
-        if not isinstance(content, dict):
-            raise TypeError(f"it holds a {type(content).__name__}, no dict")
+        # A mapped file gives what it has, however much the pickle asks for.
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            check_pickle(content, len(content))
+            content.seek(0)
+            loaded = InertUnpickler(content).load()
+        if not isinstance(loaded, dict):
+            raise TypeError(f"it holds a {type(loaded).__name__}, no dict")
+    except ExcessError:
+        raise
     except UNREADABLE as error:
         raise ValueError(str(error).split("\n", 1)[0] or type(error).__name__) from error
-    return content
+    return loaded

@@ -25,6 +25,8 @@ class Purpose(IntEnum):
     """Augmentation of one image; its number is the position in the order that all processes share."""
     STEP = 2
     """One iteration of one process, such as the sampling of RoIs; its numbers are iteration and rank."""
+    SUBSTITUTE = 3
+    """The image in place of a broken one; its numbers are the position of that one and the attempt."""
 
 
 def seed_everything(seed: int, purpose: Purpose, *numbers: int) -> None:

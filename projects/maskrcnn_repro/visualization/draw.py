@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
+import torch
+from detectron2.structures import Boxes, pairwise_iou
 from PIL import Image, ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
@@ -26,6 +28,8 @@ TINT = 0.42
 FONT_SIZE = 13
 CROWDED = 12
 """Images with more objects are drawn without labels and (if there are masks) boxes, which would hide them."""
+SAME_OBJECT = 0.5
+"""IoU of boxes from which on a prediction has the colour of an object."""
 KEYPOINT_SCORE = 0.05
 """Keypoints up to this score are drawn smaller; Detectron2 omits them in pictures, but COCO's AP counts them."""
 
@@ -45,8 +49,20 @@ class Objects:
     keypoints: np.ndarray | None = None
     """(N, K, 3) x, y and score, or COCO's visibility, where 0 is "not labelled"."""
 
+    colors: np.ndarray | None = None
+    """(N,) int, numbers of colours where there is a single class; None numbers by size, the largest first."""
+
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def by_size(self) -> np.ndarray:
+        """Return the numbers of the objects, the largest box first, (N,) int."""
+        areas = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1)
+        return np.argsort(-areas, kind="stable")
+
+    def color_numbers(self) -> np.ndarray:
+        """Return ``colors``, or the place of each object by size, (N,) int."""
+        return np.argsort(self.by_size()) if self.colors is None else self.colors
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,31 @@ def class_color(index: int) -> Color:
     return red, green, blue
 
 
-def draw(image: np.ndarray, objects: Objects, style: Style, magnification: float) -> np.ndarray:
+def colored_as(objects: Objects, truth: Objects) -> Objects:
+    """Return predictions with the colours of the objects that they fit, and other colours where they fit none."""
+    taken = truth.color_numbers()
+    iou = pairwise_iou(*(Boxes(torch.as_tensor(each.boxes.copy())) for each in (objects, truth)))
+    best, index = iou.max(dim=1) if len(truth) else (iou.new_zeros(len(objects)), None)
+    fits = best.numpy() >= SAME_OBJECT
+    colors = len(truth) + np.cumsum(~fits) - 1
+    if index is not None:
+        colors = np.where(fits, taken[index.numpy()], colors)
+    return replace(objects, colors=colors)
+
+
+def is_crowded(*sides: Objects) -> bool:
+    """Tell whether one of the pictures of an image, which are all drawn alike, has too many objects."""
+    return any(len(side) > CROWDED for side in sides)
+
+
+def draw(
+    image: np.ndarray,
+    objects: Objects,
+    style: Style,
+    magnification: float,
+    *,
+    crowded: bool | None = None,
+) -> np.ndarray:
     """Return the resized image with the objects drawn on it.
 
     Args:
@@ -73,6 +113,7 @@ def draw(image: np.ndarray, objects: Objects, style: Style, magnification: float
         objects: ground truth or predictions.
         style: class names and skeleton.
         magnification: s; lines and letters have the same size at any magnification.
+        crowded: leave out labels and, if there are masks, boxes; by default of these objects alone.
 
     Returns:
         (sH, sW, 3) RGB uint8, at least 1 pixel each way.
@@ -81,13 +122,13 @@ def draw(image: np.ndarray, objects: Objects, style: Style, magnification: float
     # INTER_AREA averages pixels where it shrinks the image, which avoids aliasing.
     method = cv2.INTER_AREA if magnification < 1 else cv2.INTER_CUBIC
     canvas = cv2.resize(image, (width, height), interpolation=method)
-    areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1)
     # Large objects first: they would cover small ones.
-    order = np.argsort(-areas, kind="stable")
-    crowded = len(objects) > CROWDED
-    for rank, index in enumerate(order):
-        # With a single class, colours distinguish touching objects instead of classes.
-        color = class_color(rank % len(PALETTE) if _single(style) else int(objects.classes[index]))
+    order = objects.by_size()
+    crowded = is_crowded(objects) if crowded is None else crowded
+    # With a single class, colours distinguish touching objects instead of classes.
+    numbers = objects.color_numbers() % len(PALETTE) if _single(style) else objects.classes
+    for index in order:
+        color = class_color(int(numbers[index]))
         if len(objects.masks):
             _draw_mask(canvas, objects.masks[index], color, rim=not crowded)
         if not (crowded and len(objects.masks)):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.evaluation.table import summary
 from maskrcnn_repro.utils.files import replaced
 from maskrcnn_repro.visualization.draw import (
@@ -19,15 +20,16 @@ from maskrcnn_repro.visualization.draw import (
     Style,
     chip_size,
     class_color,
+    colored_as,
     draw,
     draw_chip,
     font,
+    is_crowded,
 )
 from maskrcnn_repro.visualization.proposals import best_fitting, proposals_by_image
 
 import numpy as np
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import BoxMode
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
@@ -52,6 +54,8 @@ def write_sheet(
     threshold: float,
     metrics: Mapping[str, Mapping[str, float]],
     caption: str,
+    files: ImageFiles | None = None,
+    skip_broken: bool = False,
 ) -> None:
     """Draw a contact sheet and write it atomically.
 
@@ -64,6 +68,11 @@ def write_sheet(
         threshold: lowest score of a detection that is drawn; for proposals, lowest IoU with the object.
         metrics: by task and name, in points, for the header.
         caption: second line of the header.
+        files: reads the images; by default those that need no config key.
+        skip_broken: leave out those that cannot be read.
+
+    Raises:
+        ImageError: an image cannot be read.
     """
     records = pick(DatasetCatalog.get(dataset), images)
     metadata = MetadataCatalog.get(dataset)
@@ -73,13 +82,21 @@ def write_sheet(
     side = min(max(longest, CELL[0]), CELL[1])
     pairs = []
     for record in records:
-        image = read_image(record["file_name"], format="RGB")
+        try:
+            image = (files or ImageFiles()).read(
+                record["file_name"], "RGB", (record["height"], record["width"])
+            )
+        except ImageError:
+            if not skip_broken:
+                raise
+            continue
         scale = side / max(image.shape[:2])
         truth = ground_truth(record)
-        instances = predictions_of(record["image_id"], truth)
+        instances = colored_as(predictions_of(record["image_id"], truth), truth)
         counts = f"   {len(truth)} objects, {len(instances)} found"
         title = shorten(Path(record["file_name"]).name, counts, 2 * side)
-        pictures = [draw(image, objects, style, scale) for objects in (truth, instances)]
+        crowded = is_crowded(truth, instances)
+        pictures = [draw(image, s, style, scale, crowded=crowded) for s in (truth, instances)]
         pairs.append((title, [Image.fromarray(picture) for picture in pictures]))
     sheet = compose(
         pairs, side, summary(metrics), f"{caption} · {scores} from {threshold:.2f}", style

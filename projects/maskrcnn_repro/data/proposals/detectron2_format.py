@@ -18,7 +18,7 @@ from maskrcnn_repro.data.proposals.store import SUFFIX, ProposalStore
 from maskrcnn_repro.data.proposals.writer import StoreWriter
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.utils.files import replaced
-from maskrcnn_repro.utils.pickles import Stand, as_array, entries, plain
+from maskrcnn_repro.utils.pickles import Allowance, Stand, as_array, entries, plain
 from maskrcnn_repro.utils.provenance import code_origin
 
 import numpy as np
@@ -45,11 +45,11 @@ def import_pickle(file: Path, path: Path) -> ProposalStore:
             f"{str(file)!r}: {len(ids)} ids, {len(boxes)} boxes and {len(logits)} objectness_logits; "
             "there must be one of each per image."
         )
-    mode = _mode(file, content)
+    mode, allowance = _mode(file, content), Allowance(file.stat().st_size)
     writer = StoreWriter(path)
     for number, entry in enumerate(zip(ids, boxes, logits, strict=True)):
         try:
-            writer.add(*_image(*entry, mode))
+            writer.add(*_image(*entry, mode, allowance))
         except (ValueError, IndexError) as error:
             raise DataError(f"{str(file)!r}: entry {number} holds {error}.") from error
     writer.finish(
@@ -142,10 +142,12 @@ def _list(file: Path, content: Mapping[str, Any], key: str) -> Any:
 
 
 def _image(
-    image_id: Any, boxes: Any, logits: Any, mode: BoxMode
+    image_id: Any, boxes: Any, logits: Any, mode: BoxMode, allowance: Allowance
 ) -> tuple[int | str, np.ndarray, np.ndarray]:
     """Return the id of an image, its boxes as xyxy and its logits, sorted as Detectron2 does it."""
     image_id, boxes, logits = plain(image_id), as_array(boxes), as_array(logits)
+    for array in (boxes, logits):
+        allowance.spend(array)
     if not isinstance(image_id, int | str):
         raise ValueError(f"an image id that is neither integer nor text, {image_id!r}")  # noqa: TRY004
     if boxes.shape != (*logits.shape, 4):

@@ -84,7 +84,11 @@ class ProposalStore:
             DataError: the file of ids has been changed.
         """
         self._check_sum(IDS)
-        return json.loads((self.path / IDS).read_text(encoding="utf-8"))
+        try:
+            ids: list[int | str] = json.loads((self.path / IDS).read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise self._altered(IDS, f"it is no list of ids: {error!r:.80}") from error
+        return ids
 
     def rows(self, image_ids: Sequence[int | str]) -> list[int | None]:
         """Return the row of each image, or None if the store lacks it; ids are compared as text."""
@@ -142,11 +146,22 @@ def _read_index(path: Path) -> Mapping[str, Any]:
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
         kind, version = index["format"], index["version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{str(file)!r} is no index of a store of proposals: {error!r}.") from error
     if (kind, version) != (FORMAT, VERSION):
         raise DataError(
             f"{str(file)!r} says format {kind!r} {version}, but this is read: {FORMAT!r} {VERSION}."
+        )
+    counts = [index.get(name) for name in ("images", "proposals")]
+    files = index.get("files")
+    sizes = [(files.get(name) if isinstance(files, dict) else None) for name in (*ARRAYS, IDS)]
+    if not (
+        all(type(count) is int and count >= 0 for count in counts)
+        and all(isinstance(size, dict) and {"bytes", "crc32"} <= size.keys() for size in sizes)
+        and {"dataset", "images_sha256", "origin"} <= index.keys()
+    ):
+        raise DataError(
+            f"{str(file)!r} lacks counts, sizes or checksums; write the store again with `maskrcnn proposals`."
         )
     return index
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from maskrcnn_repro.data.synthetic.draws import Draws
-from maskrcnn_repro.data.synthetic.writing import cache_root, write_once
+from maskrcnn_repro.data.synthetic.writing import cache_root, check_images, damaged, write_once
 from maskrcnn_repro.errors import DataError, did_you_mean
 
 import numpy as np
@@ -79,7 +79,7 @@ class GeneratedSet:
             The folder with ``instances.json`` and ``images/``.
 
         Raises:
-            DataError: an argument is out of range, or the folder cannot be written.
+            DataError: an argument is out of range, the folder cannot be written, or it has a damaged image.
         """
         if split not in SPLITS:
             raise DataError(
@@ -93,6 +93,7 @@ class GeneratedSet:
         target = self.folder(Path(root), split, seed, num_images)
         contents = {"version": self.version, "seed": seed, "split": split, "num_images": num_images}
         write_once(target, contents, self._draw_all)
+        check_images(target, tuple(map(_file_name, range(1, num_images + 1))))
         return target
 
     def register(self, seed: int) -> None:
@@ -120,7 +121,10 @@ class GeneratedSet:
     def _load(self, root: Path, split: str, seed: int) -> list[dict[str, Any]]:
         data = self.generate(root, split, seed)
         name = self.dataset_name(split, seed)
-        return load_coco_json(str(data / "instances.json"), str(data / "images"), name)
+        try:
+            return load_coco_json(str(data / "instances.json"), str(data / "images"), name)
+        except ValueError as error:
+            raise damaged(data, f"instances.json cannot be read: {error}") from error
 
     def _draw_all(self, images: Path, contents: dict[str, Any]) -> dict[str, Any]:
         """Write the PNG files and return the COCO JSON."""
@@ -131,7 +135,7 @@ class GeneratedSet:
             # A stream per image, so that it does not depend on the images before it.
             drawing = self.draw(Draws(contents["seed"], stream, image_id))
             height, width, _ = drawing.image.shape
-            name = f"{image_id:06d}.png"
+            name = _file_name(image_id)
             # Level 1 is five times faster than the default, and the file a tenth larger.
             Image.fromarray(drawing.image).save(images / name, compress_level=1)
             records.append({"id": image_id, "file_name": name, "height": height, "width": width})
@@ -143,3 +147,7 @@ class GeneratedSet:
             "annotations": annotations,
             "categories": [dict(category) for category in self.categories],
         }
+
+
+def _file_name(image_id: int) -> str:
+    return f"{image_id:06d}.png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.data.image_file import ImageError, verify_image
 from maskrcnn_repro.errors import DataError
 
 import numpy as np
@@ -71,6 +73,23 @@ def write_once(
             f"Generated data cannot be written to {target}: {error}; set MASKRCNN_REPRO_CACHE to a "
             "folder that can be written."
         ) from error
+
+
+@functools.cache
+def check_images(data: Path, names: tuple[str, ...]) -> None:
+    """Raise DataError if an image of a data set is missing or damaged; asked once in a process."""
+    for name in names:
+        try:
+            verify_image(data / "images" / name)
+        except ImageError as error:
+            raise damaged(data, str(error).rstrip(".")) from error
+
+
+def damaged(data: Path, reason: str) -> DataError:
+    """Return the error of a data set that something else than :func:`write_once` has changed."""
+    return DataError(
+        f"Generated data in {data} are damaged ({reason}); remove that folder, and it is drawn again."
+    )
 
 
 def digest(data: Path) -> str:

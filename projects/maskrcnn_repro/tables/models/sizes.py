@@ -6,13 +6,14 @@ tenth of a second.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -68,30 +69,42 @@ def size_of(cfg: CfgNode) -> Size:
 
 
 def _count_parameters(model: nn.Module) -> dict[str, int]:
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for name, value in model.named_parameters():
         first, second, *_ = name.split(".")
-        part = f"{first}.{second}" if first == "roi_heads" else first
-        counts[part] = counts.get(part, 0) + value.numel()
-    return counts
+        counts[f"{first}.{second}" if first == "roi_heads" else first] += value.numel()
+    return dict(counts)
 
 
 def _count_multiply_adds(model: Any, cfg: CfgNode) -> dict[str, int]:
-    image = torch.empty(1, 3, HEIGHT, WIDTH, device="meta")
     counts = {}
-    with torch.no_grad():
-        with _Counter() as counter:
-            features = model.backbone(image)
-        counts["backbone"] = counter.multiply_adds
-        if model.proposal_generator is not None:
-            rpn = model.proposal_generator
-            with _Counter() as counter:
-                rpn.rpn_head([features[name] for name in rpn.in_features])
-            counts["rpn"] = counter.multiply_adds
-        heads = getattr(model, "roi_heads", None)
-        if heads is not None:
-            counts.update(_count_of_heads(heads, cfg, model.backbone.output_shape()))
+
+    def run(part: str, function: Callable[[Any], Any], inputs: Any) -> Any:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            outputs = function(inputs)
+        # PyTorch counts an addition and a multiplication as two.
+        counts[part] = counter.get_total_flops() // 2
+        return outputs
+
+    features = run("backbone", model.backbone, torch.empty(1, 3, HEIGHT, WIDTH, device="meta"))
+    rpn, heads = model.proposal_generator, getattr(model, "roi_heads", None)
+    if rpn is not None:
+        run("rpn", rpn.rpn_head, [features[name] for name in rpn.in_features])
+    if heads is not None:
+        channels = model.backbone.output_shape()[cfg.MODEL.ROI_HEADS.IN_FEATURES[0]].channels
+        for branch, (number, side) in roi_counts(cfg).items():
+            pooled = torch.empty(number, channels, side, side, device="meta")
+            run(branch, functools.partial(_run_branch, heads, branch), pooled)
     return counts
+
+
+def _run_branch(heads: Any, branch: str, pooled: torch.Tensor) -> Any:
+    is_c4 = hasattr(heads, "res5")
+    x = heads.res5(pooled) if is_c4 else pooled
+    if branch == "boxes":
+        return heads.box_predictor(x.mean(dim=(2, 3)) if is_c4 else heads.box_head(x))
+    head = heads.mask_head if branch == "masks" else heads.keypoint_head
+    return head.layers(x)
 
 
 def roi_counts(cfg: CfgNode) -> dict[str, tuple[int, int]]:
@@ -108,34 +121,3 @@ def roi_counts(cfg: CfgNode) -> dict[str, tuple[int, int]]:
         keypoint = model.ROI_KEYPOINT_HEAD
         counts["keypoints"] = (int(detections), int(keypoint.POOLER_RESOLUTION))
     return counts
-
-
-def _count_of_heads(heads: Any, cfg: CfgNode, shapes: Mapping[str, ShapeSpec]) -> dict[str, int]:
-    channels = shapes[cfg.MODEL.ROI_HEADS.IN_FEATURES[0]].channels
-    res5 = getattr(heads, "res5", nn.Identity())
-    counts = {}
-    for branch, (number, side) in roi_counts(cfg).items():
-        pooled = torch.empty(number, channels, side, side, device="meta")
-        with _Counter() as counter:
-            x = res5(pooled)
-            if branch == "masks":
-                heads.mask_head.layers(x)
-            elif branch == "keypoints":
-                heads.keypoint_head.layers(x)
-            else:
-                vectors = x.mean(dim=(2, 3)) if hasattr(heads, "res5") else heads.box_head(x)
-                heads.box_predictor(vectors)
-        counts[branch] = counter.multiply_adds
-    return counts
-
-
-class _Counter(FlopCounterMode):
-    """Counts the multiply-adds of convolutions and matrix products."""
-
-    def __init__(self) -> None:
-        super().__init__(display=False)
-
-    @property
-    def multiply_adds(self) -> int:
-        # PyTorch counts an addition and a multiplication as two.
-        return int(self.get_total_flops()) // 2

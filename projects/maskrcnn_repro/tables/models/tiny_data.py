@@ -37,13 +37,10 @@ def write_tiny_data(
     random = np.random.default_rng(0)
     pictures = folder / "images"
     pictures.mkdir(parents=True)
-    categories: list[dict[str, Any]] = [
-        {"id": number, "name": f"class {number}"} for number in range(1, classes + 1)
+    points = {"keypoints": list(keypoints), "skeleton": []} if keypoints else {}
+    categories = [
+        {"id": number, "name": f"class {number}"} | points for number in range(1, classes + 1)
     ]
-    if keypoints:
-        categories = [
-            category | {"keypoints": list(keypoints), "skeleton": []} for category in categories
-        ]
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     store = StoreWriter(folder / "tiny.proposals")

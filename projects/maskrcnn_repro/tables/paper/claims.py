@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, missing, read_data
+from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, read_data
 from maskrcnn_repro.tables.paper.numbers import find_row, metrics
 
 DIRECTIONS = (">", "≥", "≈")
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A finding of the paper: a difference between rows of its tables.
+class Finding:
+    """A difference between rows of the paper's tables that the paper draws a conclusion from.
 
     Attributes:
         id: its name.
@@ -39,28 +40,28 @@ class Claim:
     margin: float
     paper_gap: float
 
+
+@dataclass(frozen=True)
+class Claim(Finding):
+    """A finding as it is asked of numbers, the paper's or ours."""
+
     def gap(self, value: Callable[[str, str], Any]) -> Any:
-        """Return the gap that the claim is about.
+        """Return the gap that the claim is about: ``a - b`` of one pair, ``(a - b) - (c - d)`` of two.
 
         Args:
             value: returns the number, or an array of draws, for a row's id and the name of a metric.
         """
-        return gap(self.rows, self.quantity, value)
+
+        def row_value(row: str) -> Any:
+            first, *second = (value(row, metric) for metric in terms(self.quantity))
+            return first - second[0] if second else first
+
+        gaps = [row_value(a) - row_value(b) for a, b in self.rows]
+        return gaps[0] - gaps[1] if len(gaps) == 2 else gaps[0]
 
     def metrics(self) -> tuple[str, ...]:
         """Return the names of the metrics that :meth:`gap` asks for."""
         return tuple(terms(self.quantity))
-
-
-def gap(rows: tuple[tuple[str, str], ...], quantity: str, value: Callable[[str, str], Any]) -> Any:
-    """Return ``a - b`` of the one pair, or ``(a - b) - (c - d)`` of two, see :class:`Claim`."""
-
-    def row_value(row: str) -> Any:
-        first, *second = (value(row, metric) for metric in terms(quantity))
-        return first - second[0] if second else first
-
-    gaps = [row_value(a) - row_value(b) for a, b in rows]
-    return gaps[0] - gaps[1] if len(gaps) == 2 else gaps[0]
 
 
 @functools.cache
@@ -81,28 +82,23 @@ def parse_claim(name: str, node: Node) -> Claim:
         TableError: a row, metric or direction that does not exist, or one without a printed number.
     """
     rows = tuple(_parse_pair(pair, node) for pair in node.take("rows", list))
-    quantity, direction = node.take("quantity", str), node.take("direction", str)
+    quantity = node.take("quantity", str)
     if len(rows) not in (1, 2):
         raise TableError(f"{node.place}: rows needs one or two pairs, not {len(rows)}.")
-    for metric in terms(quantity):
-        if metric not in metrics():
-            raise TableError(f"{node.place}: {missing(metrics(), metric, 'metric')}")
-    if direction not in DIRECTIONS:
-        raise TableError(
-            f"{node.place}: direction {direction!r} is none of {', '.join(DIRECTIONS)}."
-        )
-    claim = Claim(
+    node.check_names(terms(quantity), metrics(), "metric")
+    direction = node.choice("direction", DIRECTIONS)
+    claim = node.build(
+        Claim,
         id=name,
-        statement=node.take("statement", str),
         rows=rows,
         quantity=quantity,
         direction=direction,
         margin=node.take("margin", float) if direction == "≈" else 0.0,
-        # The paper prints one decimal; further ones of a difference are floating-point error.
-        paper_gap=round(gap(rows, quantity, functools.partial(_printed_value, node.place)), 1),
+        paper_gap=math.nan,
     )
-    node.end()
-    return claim
+    printed = claim.gap(functools.partial(_printed_value, node.place))
+    # The paper prints one decimal; further ones of a difference are floating-point error.
+    return replace(claim, paper_gap=round(printed, 1))
 
 
 def _parse_pair(pair: object, node: Node) -> tuple[str, str]:

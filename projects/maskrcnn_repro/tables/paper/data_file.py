@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from maskrcnn_repro.errors import TableError, did_you_mean
 
@@ -73,6 +74,35 @@ class Node:
             if not isinstance(key, str):
                 raise TableError(f"{self.place}: the name {key!r} must be a string; quote it.")
             yield key, self.node(key)
+
+    def build(self, kind: type[T], **values: Any) -> T:
+        """Return a dataclass: fields that ``values`` lacks are taken from the keys of their names.
+
+        Raises:
+            TableError: a key is missing, of another type than its field, or unknown.
+        """
+        hints = get_type_hints(kind)
+        for item in fields(kind):  # type: ignore[arg-type]
+            if item.name in values:
+                continue
+            if item.name in self or item.default is MISSING:
+                hint = hints[item.name]
+                values[item.name] = self.take(item.name, next(iter(get_args(hint)), hint))
+        self.end()
+        return kind(**values)
+
+    def choice(self, key: str, allowed: Iterable[str]) -> str:
+        """Return the string of a required key, one of those ``allowed``."""
+        value = self.take(key, str)
+        if value not in allowed:
+            raise TableError(f"{self.place}: {key} {value!r} is none of {', '.join(allowed)}.")
+        return value
+
+    def check_names(self, names: Iterable[str], existing: Iterable[str], what: str) -> None:
+        """Raise TableError if one of ``names`` does not exist; ``what``: noun for one of them."""
+        for name in names:
+            if name not in existing:
+                raise TableError(f"{self.place}: {missing(existing, name, what)}")
 
     def end(self) -> None:
         """Raise TableError if a key has not been taken."""

@@ -90,7 +90,4 @@ def varied_keys(config: str, baseline: str) -> tuple[str, ...]:
 
 def _values_set_in(config: str) -> dict[str, Any]:
     """Return the values that a config and its bases set, by dotted key."""
-    values: dict[str, Any] = {}
-    for _, tree in config_chain(config):
-        values.update(leaves(tree))
-    return values
+    return {key: value for _, tree in config_chain(config) for key, value in leaves(tree)}

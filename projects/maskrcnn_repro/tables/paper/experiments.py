@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from maskrcnn_repro.config import configs_folder, find_config, load_config
 from maskrcnn_repro.errors import TableError
@@ -175,22 +176,17 @@ def parse_experiments(top: Node) -> Mapping[str, Experiment]:
 
 def _parse_training(name: str, node: Node, earlier: Mapping[str, Experiment]) -> Experiment:
     config = config_of(name)
-    references = {key: node.maybe(key, str) for key in ("baseline", "proposals", "init")}
-    for reference in references.values():
-        if reference is not None:
-            _find_earlier(earlier, reference, node)
+    references: dict[str, Any] = {
+        key: node.maybe(key, str) for key in ("baseline", "proposals", "init")
+    }
+    for reference in filter(None, references.values()):
+        _find_earlier(earlier, reference, node)
     trained = {other.config: other.id for other in earlier.values() if not other.evaluates}
     base = base_of(config, trained)
     baseline = references["baseline"] or (trained[base] if base else None)
-    return Experiment(
-        id=name,
-        config=config,
-        family=family_of(config),
-        baseline=baseline,
-        varies=varied_keys(config, earlier[baseline].config) if baseline else (),
-        proposals=references["proposals"],
-        init=references["init"],
-    )
+    varies = varied_keys(config, earlier[baseline].config) if baseline else ()
+    references |= {"baseline": baseline}
+    return Experiment(name, config, family_of(config), varies=varies, **references)
 
 
 def _parse_evaluation(name: str, node: Node, earlier: Mapping[str, Experiment]) -> Experiment:

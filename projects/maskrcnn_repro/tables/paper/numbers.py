@@ -10,6 +10,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, look_up, missing, read_data
@@ -89,13 +90,9 @@ class Table:
     held_out: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True)
-class _Use:
-    """How ``experiments.yaml`` reproduces a row; the attributes are those of :class:`Row`."""
-
-    experiment: str | None
-    why_not: str | None
-    departs: str | None
+Use = dict[str, Any]
+"""How ``experiments.yaml`` reproduces a row: the attributes :data:`USE` of :class:`Row`."""
+USE = ("experiment", "why_not", "departs")
 
 
 def metrics() -> Mapping[str, Metric]:
@@ -143,7 +140,7 @@ def _read() -> tuple[Mapping[str, Metric], Mapping[str, Table]]:
 
 
 def parse(
-    top: Node, uses: Mapping[str, _Use], extras: Mapping[str, list[Row]]
+    top: Node, uses: Mapping[str, Use], extras: Mapping[str, list[Row]]
 ) -> tuple[Mapping[str, Metric], Mapping[str, Table]]:
     """Return metrics and tables of a file like ``paper.yaml``.
 
@@ -157,8 +154,7 @@ def parse(
     """
     columns = {}
     for name, node in top.node("metrics").nodes():
-        columns[name] = Metric(name, *(node.take(key, str) for key in ("title", "task", "key")))
-        node.end()
+        columns[name] = node.build(Metric, name=name)
     parsed = {}
     unused = dict(uses)
     for name, node in top.node("tables").nodes():
@@ -171,50 +167,31 @@ def parse(
 
 
 def _parse_table(
-    name: str, node: Node, metrics: Mapping[str, Metric], uses: dict[str, _Use], extras: list[Row]
+    name: str, node: Node, metrics: Mapping[str, Metric], uses: dict[str, Use], extras: list[Row]
 ) -> Table:
     columns = node.names("columns")
-    for column in columns:
-        if column not in metrics:
-            raise TableError(f"{node.place}: columns: {missing(metrics, column, 'metric')}")
+    node.check_names(columns, metrics, "columns: metric")
     held_out = node.names("held_out")
     rows = {key: _parse_row(key, row, columns, uses) for key, row in node.node("rows").nodes()}
     rows.update((row.id, row) for row in extras)
-    table = Table(
+    table = node.build(
+        Table,
         id=name,
-        title=node.take("title", str),
-        split=node.take("split", str),
         columns=columns,
         rows=MappingProxyType(rows),
         baseline_row=node.take("baseline", str),
         held_out=frozenset(columns if held_out == ("all",) else held_out),
     )
-    node.end()
     in_gaps = [other for row in rows.values() for other in row.gap_of or ()]
-    for other in (table.baseline_row, *in_gaps):
-        if other not in rows:
-            raise TableError(f"{node.place}: {missing(rows, other, 'row')}")
+    node.check_names([table.baseline_row, *in_gaps], rows, "row")
     return table
 
 
-def _parse_row(key: str, node: Node, columns: tuple[str, ...], uses: dict[str, _Use]) -> Row:
+def _parse_row(key: str, node: Node, columns: tuple[str, ...], uses: dict[str, Use]) -> Row:
+    use = uses.pop(key, dict.fromkeys(USE))
+    values = _parse_values(node.node("metrics"), columns)
     gap = _parse_gap(node)
-    use = uses.pop(key, _Use(None, None, None))
-    ours = node.maybe("ours", bool)
-    row = Row(
-        id=key,
-        name=node.take("name", str),
-        metrics=_parse_values(node.node("metrics"), columns),
-        ours=True if ours is None else ours,
-        experiment=use.experiment,
-        why_not=use.why_not,
-        departs=use.departs,
-        gap_of=gap,
-        derived=node.maybe("derived", bool) or False,
-        note=node.maybe("note", str),
-    )
-    node.end()
-    return row
+    return node.build(Row, id=key, metrics=values, gap_of=gap, extra=False, **use)
 
 
 def _parse_gap(node: Node) -> tuple[str, str] | None:
@@ -226,9 +203,7 @@ def _parse_gap(node: Node) -> tuple[str, str] | None:
 
 def _parse_values(node: Node, columns: tuple[str, ...]) -> Mapping[str, float | None]:
     values = node.rest()
-    for name in values:
-        if name not in columns:
-            raise TableError(f"{node.place}: {missing(columns, str(name), 'metric')}")
+    node.check_names(map(str, values), columns, "metric")
     for name in columns:
         if name not in values:
             raise TableError(f"{node.place} lacks {name!r}; a dash is null.")
@@ -238,7 +213,7 @@ def _parse_values(node: Node, columns: tuple[str, ...]) -> Mapping[str, float | 
     return MappingProxyType({name: values[name] for name in columns})
 
 
-def parse_uses(top: Node) -> tuple[dict[str, _Use], dict[str, list[Row]]]:
+def parse_uses(top: Node) -> tuple[dict[str, Use], dict[str, list[Row]]]:
     """Return how a file like ``experiments.yaml`` reproduces each row, by id, and the extra rows by table.
 
     Raises:
@@ -246,33 +221,27 @@ def parse_uses(top: Node) -> tuple[dict[str, _Use], dict[str, list[Row]]]:
     """
     uses = {}
     for key, node in top.node("rows").nodes():
-        use = _Use(*(node.maybe(name, str) for name in ("experiment", "why_not", "departs")))
+        uses[key] = {name: node.maybe(name, str) for name in USE}
         node.end()
-        _check_use(use, node)
-        uses[key] = use
+        _check_use(node, **uses[key])
     extras: dict[str, list[Row]] = {}
     for key, node in top.node("extra_rows").nodes():
-        experiment, gap = node.maybe("experiment", str), _parse_gap(node)
-        row = Row(
-            id=key,
-            name=node.take("name", str),
-            metrics=MappingProxyType({}),
-            experiment=experiment,
-            gap_of=gap,
-            extra=True,
-            note=node.take("note", str),
+        table, note, gap = node.take("table", str), node.take("note", str), _parse_gap(node)
+        row = node.build(
+            Row, id=key, metrics=MappingProxyType({}), gap_of=gap, extra=True, note=note
         )
         if gap is None:
-            _check_use(_Use(experiment, None, None), node)
-        elif experiment is not None:
+            _check_use(node, row.experiment, row.why_not)
+        elif row.experiment is not None:
             raise TableError(f"{node.place} is either an experiment or the gap of two rows.")
-        extras.setdefault(node.take("table", str), []).append(row)
-        node.end()
+        extras.setdefault(table, []).append(row)
     return uses, extras
 
 
-def _check_use(use: _Use, node: Node) -> None:
-    if (use.experiment is None) == (use.why_not is None):
+def _check_use(
+    node: Node, experiment: str | None, why_not: str | None, departs: str | None = None
+) -> None:
+    if (experiment is None) == (why_not is None):
         raise TableError(f"{node.place} needs either an experiment or the reason why_not.")
-    if use.experiment is not None and use.experiment not in experiments():
-        raise TableError(f"{node.place}: {missing(experiments(), use.experiment, 'experiment')}")
+    if experiment is not None:
+        node.check_names([experiment], experiments(), "experiment")

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Mapping
 from typing import get_args
 
-from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, look_up, read_data
 from maskrcnn_repro.tables.report.model import Explanation
@@ -45,11 +44,5 @@ def parse_explanations(top: Node) -> Explanations:
 
 def _explanation(name: str, node: Node) -> tuple[Outcome, Explanation]:
     look_up(claims(), name, "Claim")
-    outcome = node.take("outcome", str)
-    if outcome not in get_args(Outcome):
-        raise TableError(
-            f"{node.place}: outcome {outcome!r} is none of {', '.join(get_args(Outcome))}."
-        )
-    texts = node.take("because", str), node.take("would_tell", str), node.maybe("told", str)
-    node.end()
-    return outcome, Explanation(*texts)  # type: ignore[return-value]
+    outcome = node.choice("outcome", get_args(Outcome))
+    return outcome, node.build(Explanation)  # type: ignore[return-value]

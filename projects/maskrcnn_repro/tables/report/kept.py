@@ -25,7 +25,7 @@ from maskrcnn_repro.tables.report.model import Report, from_json, to_json, verdi
 from maskrcnn_repro.tables.report.report import PaperData, table_columns
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.records import State, identity, read_note
+from maskrcnn_repro.tables.runs.records import State, identity, read_json, read_note
 from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
 from maskrcnn_repro.utils.files import write_text
 
@@ -83,18 +83,11 @@ class KeptReports:
             records.append(record)
         return records
 
-    def shown(self, table: str) -> Report | None:
-        """Return a table with the places of its records in full; None if it is not kept."""
-        file = self.folder / TABLES / f"{table}.json"
-        if not file.is_file():
-            return None
-        report = read_report(file)
-        origin = [replace(run, results=str(self.folder / run.results)) for run in report.origin]
-        return replace(report, origin=tuple(origin))
-
 
 def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | None:
     """Return a kept table and its folder: of this backend, else of another one; None if there is none.
+
+    Its records are given by their places in full.
 
     Args:
         table: id.
@@ -106,9 +99,11 @@ def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | 
     """
     others = sorted(path for path in (results / level).glob("*") if path.name != BACKEND.name)
     for folder in (results / level / BACKEND.name, *others):
-        report = KeptReports(folder).shown(table)
-        if report:
-            return report, folder
+        file = folder / TABLES / f"{table}.json"
+        if file.is_file():
+            report = read_report(file)
+            runs = [replace(run, results=str(folder / run.results)) for run in report.origin]
+            return replace(report, origin=tuple(runs)), folder
     return None
 
 
@@ -135,18 +130,6 @@ def read_report(file: Path) -> Report:
     return replace(
         report, rows=tuple(rows), origin=tuple(origin), columns=table_columns(table, metrics())
     )
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return what a JSON file holds.
-
-    Raises:
-        TableError: it cannot be read.
-    """
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise TableError(f"{file} cannot be read: {error}.") from error
 
 
 def json_text(tree: Any) -> str:

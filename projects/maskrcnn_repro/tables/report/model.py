@@ -12,6 +12,8 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from maskrcnn_repro.tables.paper.claims import Finding
+from maskrcnn_repro.tables.paper.numbers import Metric, Row
 from maskrcnn_repro.tables.report.words import Outcome
 
 T = TypeVar("T")
@@ -114,6 +116,12 @@ class ReportRow:
     derived: bool = _added(False)
     note: str | None = _added(None)
 
+    @classmethod
+    def of(cls, row: Row, **measured: Any) -> ReportRow:
+        """Return a row of the paper with what was measured: the fields that :class:`Row` lacks."""
+        names = {item.name for item in fields(cls)} - measured.keys()
+        return cls(**{name: getattr(row, name) for name in names}, **measured)
+
     @property
     def was_run(self) -> bool:
         """Whether there is a number of ours."""
@@ -136,8 +144,8 @@ class Explanation:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A claim of the paper, and what the records say of it.
+class Verdict(Finding):
+    """A finding of the paper, and what the records say of it.
 
     Attributes:
         outcome: ``holds``; ``fails``: the opposite holds; ``undecided``: the records cannot tell;
@@ -146,17 +154,8 @@ class Verdict:
         interval: the one that decides; None without a gap, or if the images cannot be drawn again.
         note: what a reader should know beside it; may be empty.
         explanation: why it does not hold, where that is known.
-
-    The others are those of :class:`maskrcnn_repro.tables.paper.claims.Claim`.
     """
 
-    id: str
-    statement: str
-    rows: tuple[tuple[str, str], ...]
-    quantity: str
-    direction: str
-    margin: float
-    paper_gap: float
     outcome: Outcome
     gap: float | None = None
     interval: Interval | None = None
@@ -194,17 +193,13 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class ReportColumn:
-    """A metric of a table; see :class:`maskrcnn_repro.tables.paper.numbers.Metric`.
+class ReportColumn(Metric):
+    """A metric of a table.
 
     Attributes:
         held_out: whether the paper measured it on images without public annotations.
     """
 
-    name: str
-    title: str
-    task: str
-    key: str
     held_out: bool
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, KeptReports, read_json
+from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, KeptReports
 from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Verdict, from_json
 from maskrcnn_repro.tables.report.text import (
     claims_markdown,
@@ -23,6 +23,7 @@ from maskrcnn_repro.tables.report.text import (
     tally,
 )
 from maskrcnn_repro.tables.report.words import DASH, TEMPLATES, points, short_commit, signed, under
+from maskrcnn_repro.tables.runs.records import read_json
 from maskrcnn_repro.utils.command_line import exit_status
 from maskrcnn_repro.utils.files import write_text
 

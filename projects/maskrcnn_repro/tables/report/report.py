@@ -6,7 +6,8 @@ seeds that both rows have, so that what they share (proposals, order of images) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from maskrcnn_repro._backend import BACKEND
@@ -15,7 +16,7 @@ from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
 from maskrcnn_repro.tables.report.evidence import Evidence
-from maskrcnn_repro.tables.report.gather import Gathered, gather, value_of
+from maskrcnn_repro.tables.report.gather import gather, value_of
 from maskrcnn_repro.tables.report.model import (
     DETECTRON2,
     Cell,
@@ -57,7 +58,7 @@ def reports(
     chosen: Sequence[Table],
     setting: Setting,
     paper: PaperData,
-    resampler: Resampler,
+    resampler: Resampler | None = None,
     *,
     seeds: int | None = None,
 ) -> list[Report]:
@@ -69,7 +70,7 @@ def reports(
         chosen: the tables.
         setting: level, overrides, folder.
         paper: all tables, claims and so on.
-        resampler: draws images again.
+        resampler: draws images again for the intervals of gaps; without it there are none.
         seeds: use seeds 1 to this number; all by default.
     """
     rows = {row.id: row for table in paper.tables.values() for row in table.rows.values()}
@@ -77,31 +78,20 @@ def reports(
         table.id: [claim for claim in paper.claims.values() if claim.rows[0][0] in table.rows]
         for table in chosen
     }
-    every = [claim for own in claims.values() for claim in own]
     pairs = [
-        *((row, name) for table in chosen for row in table.rows.values() for name in table.columns),
-        *(
-            (rows[row], name)
-            for claim in every
-            for row in claim_rows(claim)
-            for name in claim.metrics()
-        ),
+        (row, name) for table in chosen for row in table.rows.values() for name in table.columns
     ]
-    names = [row.experiment for row, _ in pairs if row.experiment]
-    gathered = _gathered(names, setting, paper.experiments, seeds)
+    for claim in itertools.chain.from_iterable(claims.values()):
+        pairs += [(rows[row], name) for row in claim_rows(claim) for name in claim.metrics()]
+    names = dict.fromkeys(row.experiment for row, _ in pairs if row.experiment)
+    here = [name for name in names if not not_at_level(paper.experiments[name], setting.level)]
+    gathered = gather(here, setting, paper.experiments, seeds)
     evidence = Evidence(gathered, paper.columns, resampler)
     # All that is asked for below, at once: this takes long, and tells how long.
     evidence.prepare(pairs)
     return [
         replace(
-            report(
-                table,
-                setting,
-                paper.experiments,
-                paper.columns,
-                gathered=gathered,
-                resampler=resampler,
-            ),
+            report(table, setting, paper.experiments, evidence),
             claims=verdicts(claims[table.id], evidence, rows, setting.label),
         )
         for table in chosen
@@ -109,14 +99,7 @@ def reports(
 
 
 def report(
-    table: Table,
-    setting: Setting,
-    experiments: Mapping[str, Experiment],
-    columns: Mapping[str, Metric],
-    *,
-    seeds: int | None = None,
-    gathered: Gathered | None = None,
-    resampler: Resampler | None = None,
+    table: Table, setting: Setting, experiments: Mapping[str, Experiment], evidence: Evidence
 ) -> Report:
     """Put a table together, without its claims.
 
@@ -124,22 +107,25 @@ def report(
         table: the table.
         setting: level, overrides, folder.
         experiments: all experiments.
-        columns: all metrics.
-        seeds: use seeds 1 to this number; all by default.
-        gathered: the records, where they were gathered already.
-        resampler: draws images again for the intervals of gaps; without it there are none.
+        evidence: with the records of those of its rows that the level has.
     """
     names = sorted({row.experiment for row in table.rows.values() if row.experiment})
-    if gathered is None:
-        gathered = _gathered(names, setting, experiments, seeds)
-    evidence = Evidence(gathered, columns, resampler)
-    refused = [text for name in names for text in gathered.refused.get(name, ())]
-    zoo, wrong = _zoo_records(table, setting)
-    rows = [_row(table, row, evidence, zoo.get(row.id)) for row in table.rows.values()]
-    records = [r for row in table.rows.values() for r in evidence.records(row).values()]
-    if resampler:
-        refused += resampler.problems_of(records)
     reasons = {name: not_at_level(experiments[name], setting.level) or None for name in names}
+    zoo, wrong = _zoo_records(table, setting)
+    rows = [
+        ReportRow.of(
+            row,
+            unfinished=tuple(evidence.gathered.unfinished.get(row.experiment or "", ())),
+            not_at_level=reasons.get(row.experiment or ""),
+            cells={n: _cell(table, row, n, evidence, zoo.get(row.id)) for n in table.columns},
+        )
+        for row in table.rows.values()
+    ]
+    records = [r for row in table.rows.values() for r in evidence.records(row).values()]
+    refused = [text for name in names for text in evidence.gathered.refused.get(name, ())]
+    # After the cells: problems with drawing images show while their intervals are computed.
+    problems = evidence.resampler.problems_of(records) if evidence.resampler else []
+    splits = {dataset_of(record) for record in (*records, *zoo.values())}
     return Report(
         table=table.id,
         title=table.title,
@@ -148,34 +134,21 @@ def report(
         overlays=tuple(file.name for file in setting.overlays),
         backend=str(BACKEND),
         paper_split=table.split,
-        our_splits=tuple(
-            sorted({dataset_of(record) for record in (*records, *zoo.values())} - {""})
-        ),
+        our_splits=tuple(sorted(splits - {""})),
         baseline_row=table.baseline_row,
-        rows=tuple(replace(row, not_at_level=reasons.get(row.experiment or "")) for row in rows),
-        refused=(*refused, *wrong),
+        rows=tuple(rows),
+        refused=(*refused, *problems, *wrong),
         origin=_origins(table, evidence, zoo),
-        columns=table_columns(table, columns),
+        columns=table_columns(table, evidence.columns),
     )
 
 
 def table_columns(table: Table, metrics: Mapping[str, Metric]) -> tuple[ReportColumn, ...]:
     """Return the metrics of a table's columns."""
-    named = [(name, metrics[name]) for name in table.columns]
     return tuple(
-        ReportColumn(name, metric.title, metric.task, metric.key, name in table.held_out)
-        for name, metric in named
+        ReportColumn(**vars(metrics[name]), held_out=name in table.held_out)
+        for name in table.columns
     )
-
-
-def _gathered(
-    names: Iterable[str], setting: Setting, experiments: Mapping[str, Experiment], seeds: int | None
-) -> Gathered:
-    """Read the records of those experiments that the level has."""
-    here = [
-        name for name in dict.fromkeys(names) if not not_at_level(experiments[name], setting.level)
-    ]
-    return gather(here, setting, experiments, seeds)
 
 
 def _zoo_records(table: Table, setting: Setting) -> tuple[dict[str, Record], list[str]]:
@@ -190,23 +163,6 @@ def _zoo_records(table: Table, setting: Setting) -> tuple[dict[str, Record], lis
         if record:
             records[row.id] = record
     return records, wrong
-
-
-def _row(table: Table, row: Row, evidence: Evidence, zoo: Record | None) -> ReportRow:
-    return ReportRow(
-        id=row.id,
-        name=row.name,
-        experiment=row.experiment,
-        ours=row.ours,
-        extra=row.extra,
-        why_not=row.why_not,
-        departs=row.departs,
-        unfinished=tuple(evidence.gathered.unfinished.get(row.experiment or "", ())),
-        cells={name: _cell(table, row, name, evidence, zoo) for name in table.columns},
-        gap_of=row.gap_of,
-        derived=row.derived,
-        note=row.note,
-    )
 
 
 def _cell(table: Table, row: Row, name: str, evidence: Evidence, zoo: Record | None) -> Cell:

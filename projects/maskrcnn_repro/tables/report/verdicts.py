@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping
 
 from maskrcnn_repro.tables.paper.claims import Claim
@@ -15,6 +16,10 @@ LEVELS = {">": 95.0, "≥": 95.0, "≈": 90.0}
 """Direction of a claim to the confidence, per cent, of the interval that decides it. Two models are alike if both
 one-sided tests at 5 % say that neither is better by more than the margin: that is the 90 % interval."""
 ONE_SEED = "one seed: images alone"
+LEARNT = 1.0
+"""AP points that at least one compared row must reach in a claimed metric: models that have learnt nothing are
+alike, and none of them is better."""
+NOTHING_LEARNT = f"nothing learnt yet: no row reaches {LEARNT:g}"
 
 
 def judge(direction: str, margin: float, interval: Interval) -> Outcome:
@@ -54,35 +59,37 @@ def claim_rows(claim: Claim) -> list[str]:
 
 def _verdict(claim: Claim, evidence: Evidence, rows: Mapping[str, Row], level: str) -> Verdict:
     compared = [rows[row] for row in claim_rows(claim)]
-    absent = [row for row in compared if not evidence.records(row)]
-    comparison = None
-    if not absent:
-        comparison = evidence.compare(compared, claim.metrics(), claim.gap, LEVELS[claim.direction])
-    interval = comparison.interval if comparison else None
+    comparison = evidence.compare(compared, claim.metrics(), claim.gap, LEVELS[claim.direction])
     outcome: Outcome = "undecided" if comparison else "missing"
-    if interval:
-        outcome = judge(claim.direction, claim.margin, interval)
+    note = _why_missing(claim, compared, evidence) if comparison is None else ""
     if comparison:
-        note = _note(comparison, {s for row in compared for s in evidence.records(row)})
-    else:
-        note = _why_missing(claim, absent, evidence)
+        learnt = _has_learnt(claim, compared, evidence)
+        if comparison.interval and learnt:
+            outcome = judge(claim.direction, claim.margin, comparison.interval)
+        notes = ("" if learnt else NOTHING_LEARNT, _note(comparison, compared, evidence))
+        note = "; ".join(filter(None, notes))
     return Verdict(
-        id=claim.id,
-        statement=claim.statement,
-        rows=claim.rows,
-        quantity=claim.quantity,
-        direction=claim.direction,
-        margin=claim.margin,
-        paper_gap=claim.paper_gap,
+        **vars(claim),
         outcome=outcome,
         gap=comparison.gap if comparison else None,
-        interval=interval,
+        interval=comparison.interval if comparison else None,
         note=note,
         explanation=explanation(claim.id, outcome, level),
     )
 
 
-def _why_missing(claim: Claim, absent: list[Row], evidence: Evidence) -> str:
+def _has_learnt(claim: Claim, rows: list[Row], evidence: Evidence) -> bool:
+    """Tell whether a row reaches :data:`LEARNT` in one of the claim's metrics, as a mean over its seeds."""
+
+    def mean(row: Row, metric: str) -> float:
+        values = evidence.values([row], [metric], lambda value: value(row.id, metric))
+        return statistics.fmean(values.values())
+
+    return any(mean(row, metric) >= LEARNT for row in rows for metric in claim.metrics())
+
+
+def _why_missing(claim: Claim, compared: list[Row], evidence: Evidence) -> str:
+    absent = [row for row in compared if not evidence.records(row)]
     if not absent:
         return f"no seed with {claim.quantity} of all its rows"
     refused = sum(len(evidence.gathered.refused.get(row.experiment or "", ())) for row in absent)
@@ -90,13 +97,13 @@ def _why_missing(claim: Claim, absent: list[Row], evidence: Evidence) -> str:
     return f"no record of {', '.join(row.id for row in absent)}{left_out}"
 
 
-def _note(comparison: Comparison, every_seed: set[int]) -> str:
-    """Return what a reader should know of a gap; ``every_seed``: those that any of its rows has."""
+def _note(comparison: Comparison, compared: list[Row], evidence: Evidence) -> str:
+    """Return what a reader should know of a gap between rows."""
     seeds, left_out = comparison.seeds, comparison.left_out
     texts = [comparison.note]
     if comparison.interval and len(seeds) == 1:
         texts.append(ONE_SEED)
-    if every_seed - set(comparison.values):
+    if {seed for row in compared for seed in evidence.records(row)} - comparison.values.keys():
         numbers = ", ".join(map(str, seeds))
         texts.append(f"on seed{'s' * (len(seeds) > 1)} {numbers}, which all rows have")
     if left_out:

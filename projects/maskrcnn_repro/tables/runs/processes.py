@@ -19,21 +19,24 @@ CONSOLE = "console.txt"
 """File with a child's output; a resumed run appends to it."""
 TAIL_BYTES = 8192
 """How much of that file is read for the last lines."""
-GRACE_SECONDS = 10.0
-"""Between SIGTERM and SIGKILL."""
+GRACE_SECONDS = 120.0
+"""Between SIGTERM and SIGKILL: a training finishes its iteration, or its evaluation, and saves."""
 
 # Detectron2's line of training: "eta: 0:03:57  iter: 239  total_loss: 2.912 ..."
-_ITER = re.compile(r"\biter: (\d+)")
-_LOSS = re.compile(r"\btotal_loss: (\S+)")
-_ETA = re.compile(r"\b(?:eta: |ETA=)((?:(\d+) days?, )?(\d+):(\d+):(\d+))")
 # Detectron2's line of evaluation: "Inference done 41/1000. 0.1598 s / iter ... ETA=0:02:33"
-_INFERENCE = re.compile(r"\bInference done (\d+/\d+)")
-_LABELS = ("iter", "loss", "inference", "eta")
+_PROGRESS = {
+    "iter": re.compile(r"\biter: (\d+)"),
+    "loss": re.compile(r"\btotal_loss: (\S+)"),
+    "inference": re.compile(r"\bInference done (\d+/\d+)"),
+    "eta": re.compile(r"\b(?:eta: |ETA=)((?:(\d+) days?, )?(\d+):(\d+):(\d+))"),
+}
 _TIMESTAMP = re.compile(r"^\[[^\]]*\] ")
 
 
 class Child:
-    """A running command in its own process group, so that signals reach its workers, too.
+    """A running command in its own process group, so that signals reach all of its processes.
+
+    Data-loader workers stand apart and end by themselves, some seconds after their training.
 
     Args:
         command: program and arguments.
@@ -80,14 +83,14 @@ class Child:
         return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM to it and its workers."""
+        """Send SIGTERM to it and its processes."""
         self._signal(signal.SIGTERM)
 
     def end(self, deadline: float) -> None:
-        """Wait for its end until ``deadline`` (of ``time.monotonic()``), then kill it and its workers."""
+        """Wait for its end until ``deadline`` (of ``time.monotonic()``), then kill it and its processes."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, deadline - time.monotonic()))
-        # Also if it ended by itself: its workers may still run.
+        # Also if it ended by itself: its processes may still run.
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         self._process.wait()
 
@@ -132,12 +135,21 @@ def environments(jobs: int, threads: int | None, gpus: int) -> list[dict[str, st
 
 
 def stop_all(children: Sequence[Child]) -> None:
-    """Stop all children within one common time of :data:`GRACE_SECONDS`."""
+    """Stop all children within one common time of :data:`GRACE_SECONDS`; a second interrupt kills them.
+
+    Raises:
+        KeyboardInterrupt: the second one.
+    """
     for child in children:
         child.ask_to_stop()
     deadline = time.monotonic() + GRACE_SECONDS
-    for child in children:
-        child.end(deadline)
+    try:
+        for child in children:
+            child.end(deadline)
+    except KeyboardInterrupt:
+        for child in children:
+            child.end(time.monotonic())
+        raise
 
 
 def parse_progress(lines: Sequence[str]) -> tuple[str, float | None]:
@@ -146,13 +158,10 @@ def parse_progress(lines: Sequence[str]) -> tuple[str, float | None]:
     ``("iter 239, loss 2.912, eta 0:03:57", 237.0)`` of a training. Without a line of progress: the last line, None.
     """
     for line in reversed(lines):
-        matches = [pattern.search(line) for pattern in (_ITER, _LOSS, _INFERENCE, _ETA)]
-        step, _, inference, eta = matches
-        if not (step or inference):
-            continue
-        labelled = zip(_LABELS, matches, strict=True)
-        parts = [f"{label} {match.group(1)}" for label, match in labelled if match]
-        return ", ".join(parts), _seconds(eta) if eta else None
+        matches = {k: match for k, pattern in _PROGRESS.items() if (match := pattern.search(line))}
+        if "iter" in matches or "inference" in matches:
+            text = ", ".join(f"{label} {match.group(1)}" for label, match in matches.items())
+            return text, _seconds(matches["eta"]) if "eta" in matches else None
     return (_TIMESTAMP.sub("", lines[-1]).strip() if lines else "starting"), None
 
 

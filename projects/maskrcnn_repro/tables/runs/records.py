@@ -7,11 +7,12 @@ only for the same config, backend and inputs, so that numbers of different recip
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def read_record(path: Path) -> Record:
     Raises:
         TableError: the file cannot be read or is incomplete.
     """
-    tree = _read_json(path)
+    tree = read_json(path)
     try:
         data = {
             item["name"]: item["sha256"] for split in tree["datasets"].values() for item in split
@@ -160,43 +161,43 @@ def training_status(folder: Path, expected: Expected) -> Status:
     last = folder / "last_checkpoint"
     if not (folder / RESULTS).is_file() and not traces(folder):
         return Status(State.MISSING)
-    difference = mismatch(folder / CONFIG, folder, expected)
-    if difference:
-        return Status(State.STALE, difference)
-    reached = (
-        last.read_text(encoding="utf-8", errors="replace").strip()
-        if last.is_file()
-        else "no checkpoint"
-    )
-    if not (folder / RESULTS).is_file():
-        return Status(State.INTERRUPTED, f"at {reached}")
-    return _with_record(folder, expected, State.INTERRUPTED, f"at {reached}")
+    reached = "no checkpoint"
+    if last.is_file():
+        reached = last.read_text(encoding="utf-8", errors="replace").strip()
+    return _status(folder, folder, expected, Status(State.INTERRUPTED, f"at {reached}"))
 
 
 def evaluation_status(folder: Path, expected: Expected) -> Status:
     """Return the status of the evaluation with OUTPUT_DIR ``folder``; it is never interrupted."""
-    results = folder / "inference"
-    if not (results / RESULTS).is_file():
+    if not (folder / "inference" / RESULTS).is_file():
         return Status(State.MISSING)
-    difference = mismatch(results / CONFIG, folder, expected)
+    return _status(folder / "inference", folder, expected, Status(State.MISSING))
+
+
+def _status(place: Path, folder: Path, expected: Expected, undone: Status) -> Status:
+    """Return DONE if the results in ``place`` are complete, of its config and of the last iteration.
+
+    Args:
+        place: may contain the results.
+        folder: of the run.
+        expected: the run that should be there.
+        undone: status of this run without such results.
+    """
+    difference = mismatch(place / CONFIG, folder, expected)
     if difference:
         return Status(State.STALE, difference)
-    return _with_record(results, expected, State.MISSING, "")
-
-
-def _with_record(folder: Path, expected: Expected, otherwise: State, note: str) -> Status:
-    """Return DONE if the results in ``folder`` are complete, of its config and of the last iteration."""
+    if not (place / RESULTS).is_file():
+        return undone
     try:
-        record = read_record(folder / RESULTS)
-        of_config = record.config_sha256 in hashes_of_file(folder / CONFIG)
+        record = read_record(place / RESULTS)
+        if record.backend != expected.note["backend"]:
+            return Status(State.STALE, _other_backend(record.backend, expected.note["backend"]))
+        if record.config_sha256 not in hashes_of_file(place / CONFIG):
+            raise TableError("results.json is of another config")
     except TableError as error:
-        return Status(otherwise, f"{note}; {error}".removeprefix("; "))
-    if record.backend != expected.note["backend"]:
-        return Status(State.STALE, _other_backend(record.backend, expected.note["backend"]))
-    if not of_config:
-        return Status(otherwise, f"{note}; results.json is of another config".removeprefix("; "))
+        return replace(undone, note="; ".join(filter(None, (undone.note, str(error)))))
     if expected.iterations not in (None, record.iterations) or record.written < expected.since:
-        return Status(otherwise, note)
+        return undone
     return Status(State.DONE, record=record, seconds=record.seconds)
 
 
@@ -302,6 +303,15 @@ def identity(results: Path) -> str | None:
         return None
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds.
+
+    Raises:
+        TableError: it cannot be read.
+    """
+    return _read_mapping(path, json.loads, "results")
+
+
 def write_note(folder: Path, note: Mapping[str, Any]) -> None:
     """Write ``stage.json`` into ``folder``."""
     write_text(folder / NOTE, json.dumps(dict(note), indent=2) + "\n")
@@ -315,7 +325,7 @@ def read_note(folder: Path) -> dict[str, Any] | None:
     """
     if not (folder / NOTE).is_file():
         return None
-    note = _read_json(folder / NOTE)
+    note = read_json(folder / NOTE)
     if "experiment" in note:
         note["experiment"] = current_experiment(note["experiment"])
     if "inputs" in note:
@@ -354,11 +364,13 @@ def _read_text(path: Path) -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    return _read_mapping(path, lambda text: yaml.load(text, _Loader), "config")
+    return _read_mapping(path, _parse_yaml, "config")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return _read_mapping(path, json.loads, "results")
+# A status asks twice for one config: for its values and for its hash. No caller changes the values.
+@functools.lru_cache(maxsize=1)
+def _parse_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
 
 
 def _read_mapping(path: Path, parse: Callable[[str], Any], contents: str) -> dict[str, Any]:
@@ -367,7 +379,7 @@ def _read_mapping(path: Path, parse: Callable[[str], Any], contents: str) -> dic
     except (ValueError, yaml.YAMLError) as error:
         raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
     if not isinstance(tree, dict):
-        raise TableError(f"{path} holds no {contents}.")
+        raise TableError(f"{path} cannot be read: it holds no {contents}.")
     return tree
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from maskrcnn_repro.engine.signals import STATUSES
 from maskrcnn_repro.errors import InUseError
 from maskrcnn_repro.tables.runs.plan import Plan, describe_stale
 from maskrcnn_repro.tables.runs.processes import Child, stop_all
@@ -24,6 +25,7 @@ from maskrcnn_repro.tables.runs.stage import Stage
 from maskrcnn_repro.utils.lock import locked
 
 POLL_SECONDS = 0.2
+_STOPPED = {status: signal.Signals(number).name for number, status in STATUSES.items()}
 SHOWN_LINES = 12
 """Last lines of a failed child's output that are shown."""
 
@@ -94,7 +96,7 @@ class Runner:
 
         Raises:
             TableError: the folder of a stage holds another run; nothing has been started.
-            KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP; all children have been stopped.
+            KeyboardInterrupt: after Ctrl-C, SIGTERM, SIGHUP or SIGUSR1; all children have been stopped.
         """
         left = self.plan.missing()
         # Dependencies outside the plan count as done.
@@ -128,35 +130,34 @@ class Runner:
 
     def _begin(self, stage: Stage) -> bool:
         """Start ``stage``, or note that it is done or stale; return False if another process runs it."""
-        lock = ExitStack()
-        try:
-            lock.enter_context(locked(stage.lock_folder))
-            # Processes lock their folder, too, and may outlive a runner that was killed.
-            with locked(stage.folder):
-                pass
-        except InUseError as error:
-            lock.close()
-            if stage.key not in self._reported:
-                self._reported.add(stage.key)
-                self.watcher.waiting(stage, str(error))
-            return False
-        status = stage.status()
-        if status.state is State.DONE:
-            lock.close()
-            self._finish(stage, status, 0.0)
-            return True
-        if status.state is State.STALE and not stage.overwrites:
-            lock.close()
-            self._fail(Failure(stage, describe_stale(stage, status)))
-            return True
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(locked(stage.lock_folder))
+                # Processes lock their folder, too, and may outlive a runner that was killed.
+                with locked(stage.folder):
+                    pass
+            except InUseError as error:
+                if stage.key not in self._reported:
+                    self._reported.add(stage.key)
+                    self.watcher.waiting(stage, str(error))
+                return False
+            status = stage.status()
+            if status.state is State.DONE:
+                self._finish(stage, status, 0.0)
+            elif status.state is State.STALE and not stage.overwrites:
+                self._fail(Failure(stage, describe_stale(stage, status)))
+            else:
+                self._launch(stage, status.state is State.INTERRUPTED, lock)
+        return True
+
+    def _launch(self, stage: Stage, resume: bool, lock: ExitStack) -> None:
+        """Start the process of a stage, which takes over ``lock``."""
         stage.write_note()
         slot = next(i for i in range(self.jobs) if i not in self._running)
         environment = self.environments[slot] if self.environments else {}
-        resume = status.state is State.INTERRUPTED
         child = Child(stage.command_line(resume=resume), stage.folder, environment)
-        self._running[slot] = _Job(stage, child, lock)
+        self._running[slot] = _Job(stage, child, lock.pop_all())
         self.watcher.started(stage, child.console)
-        return True
 
     def _reap(self) -> None:
         for slot, job in list(self._running.items()):
@@ -197,6 +198,8 @@ class Runner:
 
 
 def _describe_exit(code: int) -> str:
+    if name := _STOPPED.get(code):
+        return f"saved and stopped by {name}; the next call goes on with it"
     if code > 0:
         return f"exit status {code}"
     with contextlib.suppress(ValueError):
@@ -206,12 +209,12 @@ def _describe_exit(code: int) -> str:
 
 @contextlib.contextmanager
 def _interrupt_on_signals() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM and SIGHUP (a closed terminal) too, so that the children are stopped."""
+    """Raise KeyboardInterrupt on SIGTERM, SIGHUP (a closed terminal) and SIGUSR1 too: the children save."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in STATUSES if number != signal.SIGINT]
     before = {
         number: signal.signal(number, interrupt)
         for number in numbers

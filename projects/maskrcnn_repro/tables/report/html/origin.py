@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.model import DETECTRON2, Origin, Report
+from maskrcnn_repro.tables.runs.records import read_json
 
 NO_VERSIONS = frozenset({"commit", "backend", "plugins"})
 """What ``code`` of a results.json holds beside versions."""
@@ -90,7 +92,10 @@ def _title(run: Origin) -> str:
 
 
 def _run(run: Origin, uses: Iterable[str], beside: Path) -> Run:
-    tree = _tree(Path(run.results))
+    tree: dict[str, Any] = {}
+    # A file that is gone since, or no longer a record, leaves its facts out.
+    with contextlib.suppress(TableError):
+        tree = read_json(Path(run.results))
     code, machine = tree.get("code") or {}, tree.get("machine") or {}
     backend = code.get("backend") or {}
     times = [tree.get(key) for key in ("train_seconds", "eval_seconds")]
@@ -116,15 +121,6 @@ def _run(run: Origin, uses: Iterable[str], beside: Path) -> Run:
     }
     seconds = None if None in times else sum(time for time in times if time is not None)
     return Run(run.seed, seconds, {key: value for key, value in facts.items() if value})
-
-
-def _tree(path: Path) -> dict[str, Any]:
-    """Return what the file of a record says; nothing if it is gone since or no longer one."""
-    try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
 
 
 def _duration(seconds: float | None) -> str:

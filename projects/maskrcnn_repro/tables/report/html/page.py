@@ -12,10 +12,10 @@ from typing import Any
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.html.claims import claim_gap, compared
-from maskrcnn_repro.tables.report.html.curves import curves, read_metrics
+from maskrcnn_repro.tables.report.html.curves import Curves, curves, read_metrics
 from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
 from maskrcnn_repro.tables.report.html.origin import origins
-from maskrcnn_repro.tables.report.html.predictions import THRESHOLD, Gallery
+from maskrcnn_repro.tables.report.html.predictions import THRESHOLD, Gallery, Sheet
 from maskrcnn_repro.tables.report.html.sampling import svg_panels
 from maskrcnn_repro.tables.report.model import Report, ReportRow, Verdict, verdicts_in
 from maskrcnn_repro.tables.report.text import estimate_text, judged_on, remarks
@@ -126,8 +126,8 @@ def _table(shown: Shown, read: Any, gallery: Gallery) -> dict[str, Any]:
     ends = scale(gaps.values())
     has_gaps = any(gap.numbers() for gap in gaps.values())
     pictured = shown.pictured if shown.kept_in else report
-    drawn = curves(pictured, read) if pictured else None
-    sheet = gallery.sheet(pictured) if pictured else None
+    drawn = curves(pictured, read) if pictured else Curves()
+    sheet = gallery.sheet(pictured) if pictured else Sheet()
     return {
         "report": report,
         "kept": shown.kept_in,
@@ -147,7 +147,7 @@ def _table(shown: Shown, read: Any, gallery: Gallery) -> dict[str, Any]:
         "scale": axis(ends, f"gap-{report.table}-scale") if has_gaps else None,
         "curves": drawn,
         "sheet": sheet,
-        "skipped": [*(drawn.skipped if drawn else ()), *(sheet.skipped if sheet else ())],
+        "skipped": [*drawn.skipped, *sheet.skipped],
     }
 
 

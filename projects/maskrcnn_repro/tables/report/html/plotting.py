@@ -99,7 +99,10 @@ def inline_svg(figure: Figure, name: str, label: str) -> Markup:
         name: prefix of ids, unique within the page.
         label: what it shows, for those who do not see it.
     """
-    root = ElementTree.fromstring(standalone_svg(figure))
+    file = io.BytesIO()
+    # No date in it: the same figure gives the same bytes.
+    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+    root = ElementTree.fromstring(file.getvalue())
     for node in root.iter():
         for child in list(node):
             if child.tag in (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"):
@@ -115,17 +118,10 @@ def inline_svg(figure: Figure, name: str, label: str) -> Markup:
     root.set("height", height)
     root.set("role", "img")
     root.set("aria-label", label)
-    for prefix, space in (("", _SVG), ("xlink", "http://www.w3.org/1999/xlink")):
-        ElementTree.register_namespace(prefix, space)
+    ElementTree.register_namespace("", _SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     text = ElementTree.tostring(root, encoding="unicode")
     return Markup(re.sub(r">\s+<", "><", text))
-
-
-def standalone_svg(figure: Figure) -> bytes:
-    """Return the figure as an SVG file, the same bytes for the same figure."""
-    file = io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
-    return file.getvalue()
 
 
 def _rename_ids(root: ElementTree.Element, name: str) -> None:
@@ -133,7 +129,7 @@ def _rename_ids(root: ElementTree.Element, name: str) -> None:
     used = {
         match
         for node in root.iter()
-        for value in (*node.attrib.values(),)
+        for value in node.attrib.values()
         if "url(" in value or value.startswith("#")
         for match in _REFERENCE.findall(value)
     }

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.evaluation.coco import predictions_file
 from maskrcnn_repro.tables.report.model import Origin, Report, ReportRow
-from maskrcnn_repro.visualization.draw import Objects, Style, draw
+from maskrcnn_repro.visualization.draw import Objects, Style, colored_as, draw, is_crowded
 from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, predicted, style_of
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 IMAGES = 4
+"""At most, of each data set."""
 THRESHOLD = 0.5
 """Lowest score drawn."""
 SIDE = 300
@@ -79,6 +81,7 @@ class _Scene:
     """The chosen images of a data set, with their objects."""
 
     records: tuple[dict[str, Any], ...]
+    truth: tuple[Objects, ...]
     images: tuple[np.ndarray, ...]
     style: Style
     to_class: dict[int, int] | None
@@ -88,17 +91,16 @@ class Unreadable(Exception):
     """Images or predictions that cannot be drawn; the text says which and why."""
 
 
-@dataclass
 class Gallery:
-    """Draws pictures, each once, whatever the number of tables that it stands in.
+    """Draws pictures, each once, whatever the number of tables that it stands in."""
 
-    Attributes:
-        images: how many images of a data set, at most.
-    """
-
-    images: int = IMAGES
-    _scenes: dict[str, _Scene] = field(default_factory=dict)
-    _drawn: dict[Path | str, tuple[Picture, ...]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        # Of this gallery alone: the files may be others when the next page is made.
+        self._scene = functools.cache(_scene)
+        self._truth = functools.cache(lambda dataset: _truth(self._scene(dataset)))
+        self._predictions = functools.cache(
+            lambda path, dataset: _predictions(path, self._scene(dataset))
+        )
 
     def sheet(self, report: Report) -> Sheet:
         """Return the pictures of a table; what cannot be drawn is named and left out."""
@@ -138,30 +140,20 @@ class Gallery:
             return
         skipped.extend(f"{row.name}: {reason}" for reason in reasons[:1])
 
-    def _truth(self, dataset: str) -> tuple[Picture, ...]:
-        scene = self._scene(dataset)
-        if dataset not in self._drawn:
-            truth = [ground_truth(record) for record in scene.records]
-            self._drawn[dataset] = _pictures(scene, truth)
-        return self._drawn[dataset]
 
-    def _predictions(self, path: Path, dataset: str) -> tuple[Picture, ...]:
-        if path not in self._drawn:
-            scene = self._scene(dataset)
-            if not path.is_file():
-                raise Unreadable(f"there is no {path}")
-            try:
-                entries = by_image(path, THRESHOLD)
-                objects = [predicted(entries[r["image_id"]], scene.to_class) for r in scene.records]
-                self._drawn[path] = _pictures(scene, objects)
-            except Exception as error:  # cut off, or of another program: wrong in any way
-                raise Unreadable(f"{path} cannot be read: {error!r}") from error
-        return self._drawn[path]
+def _truth(scene: _Scene) -> tuple[Picture, ...]:
+    return _pictures(scene, [ground_truth(record) for record in scene.records])
 
-    def _scene(self, dataset: str) -> _Scene:
-        if dataset not in self._scenes:
-            self._scenes[dataset] = _scene(dataset, self.images)
-        return self._scenes[dataset]
+
+def _predictions(path: Path, scene: _Scene) -> tuple[Picture, ...]:
+    if not path.is_file():
+        raise Unreadable(f"there is no {path}")
+    try:
+        entries = by_image(path, THRESHOLD)
+        objects = [predicted(entries[r["image_id"]], scene.to_class) for r in scene.records]
+        return _pictures(scene, objects)
+    except Exception as error:  # cut off, or of another program: wrong in any way
+        raise Unreadable(f"{path} cannot be read: {error!r}") from error
 
 
 def predictions_of(run: Origin) -> Path:
@@ -171,25 +163,35 @@ def predictions_of(run: Origin) -> Path:
     return predictions_file(inference, run.split)
 
 
-def _scene(dataset: str, count: int) -> _Scene:
+def _scene(dataset: str) -> _Scene:
     metadata = MetadataCatalog.get(dataset) if dataset in DatasetCatalog else None
     file = metadata.get("json_file") if metadata else None
     # Without its file a generated data set would be drawn anew.
     if metadata is None or file is None or not Path(file).is_file():
         raise Unreadable(f"the images of {dataset} are not on this machine")
     try:
-        records = pick(DatasetCatalog.get(dataset), count)
-        images = tuple(read_image(record["file_name"], format="RGB") for record in records)
+        records = pick(DatasetCatalog.get(dataset), IMAGES)
+        images = tuple(ImageFiles().read(record["file_name"], "RGB") for record in records)
     except (OSError, ValueError, LookupError, UserError) as error:
         raise Unreadable(f"the images of {dataset} cannot be read: {error!r}") from error
     to_class = metadata.get("thing_dataset_id_to_contiguous_id")
-    return _Scene(tuple(records), images, style_of(metadata), to_class)
+    truth = tuple(map(ground_truth, records))
+    return _Scene(tuple(records), truth, images, style_of(metadata), to_class)
 
 
 def _pictures(scene: _Scene, objects: Sequence[Objects]) -> tuple[Picture, ...]:
     pictures = []
-    for record, image, some in zip(scene.records, scene.images, objects, strict=True):
-        drawn = draw(image, some, scene.style, SIDE / max(image.shape[:2]))
+    for record, truth, image, some in zip(
+        scene.records, scene.truth, scene.images, objects, strict=True
+    ):
+        # All columns of an image are drawn alike: as its ground truth is.
+        drawn = draw(
+            image,
+            colored_as(some, truth),
+            scene.style,
+            SIDE / max(image.shape[:2]),
+            crowded=is_crowded(truth),
+        )
         height, width = drawn.shape[:2]
         name = Path(record["file_name"]).name
         pictures.append(Picture(_data_uri(drawn), width, height, len(some), name))

@@ -1,0 +1,202 @@
+"""How much of a model a file of weights fills: counted, said in a line, and refused if it is too little."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from maskrcnn_repro.checkpoint.origin import likely_origin
+from maskrcnn_repro.checkpoint.weight_file import Shapes, read_shapes
+from maskrcnn_repro.errors import CheckpointError
+
+from torch import nn
+
+logger = logging.getLogger(__name__)
+# Last layers, whose size follows the number of classes (or keypoints) of the data.
+PREDICTORS = frozenset({"cls_score", "bbox_pred", "predictor", "score_lowres"})
+# Set from the config, or counted anew, when a checkpoint lacks them.
+OPTIONAL = frozenset({"pixel_mean", "pixel_std", "num_batches_tracked"})
+LEAST = 50.0
+"""Default of ``MODEL.WEIGHTS_MIN_COVERAGE``, in percent."""
+SHOWN = 3
+STATISTICS = ("running_mean", "running_var")
+BACKBONE = "backbone."
+WORDY = ("fvcore.common.checkpoint", "detectron2.checkpoint")
+"""Loggers that write a line for each tensor of a file, as warnings."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the weights of a file fit a model, by names of the model's ``state_dict``.
+
+    Where a file has no statistics of frozen batch norm at all, because they are merged into its scale, these
+    are neither loaded nor missing.
+    """
+
+    loaded: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: Mapping[str, str] = field(default_factory=dict)
+    """Name to "shape in the file, shape in the model"; these are among the missing, too."""
+    names: list[str] = field(default_factory=list)
+    """Names in the file as it has them."""
+
+    def complain(self, path: str, *, complete: bool, least: float = LEAST) -> None:
+        """Raise CheckpointError if the weights do not fit.
+
+        Args:
+            path: the file, for the message.
+            complete: every weight of the model must be there (evaluation). Otherwise (training) some
+                may be missing, and predictors may have another size: fine-tuning on other classes.
+            least: percentage of the backbone's tensors, or with ``complete`` of the model's, below which the
+                message says what the file may be.
+        """
+        part = "model" if complete else self._part()
+        loaded, total = self._counts(part)
+        fits = f"Weights {path!r} fit {loaded} of the {part}'s {total} tensors"
+        origin = likely_origin(self.names, [*self.loaded, *self.missing], path)
+        wrong = {
+            name: shapes
+            for name, shapes in self.reshaped.items()
+            if complete or not PREDICTORS & set(name.split("."))
+        }
+        if not self.loaded or 100 * loaded < least * total:
+            limit = (
+                ""
+                if complete or not self.loaded
+                else f", less than MODEL.WEIGHTS_MIN_COVERAGE {least:g} %"
+            )
+            raise CheckpointError(f"{fits}{limit}: {origin or self._names()}.")
+        if wrong:
+            shapes = _few(f"{name} {shapes}" for name, shapes in wrong.items())
+            raise CheckpointError(f"{fits}; other shapes: {shapes}{_after(origin)}.")
+        if complete and self.missing:
+            hint = origin or (
+                "to evaluate the last checkpoint of OUTPUT_DIR, add --resume or leave MODEL.WEIGHTS empty"
+            )
+            raise CheckpointError(f"{fits}; missing: {_few(self.missing)}; {hint}.")
+
+    def report(self, path: str) -> None:
+        """Log how many tensors were loaded, in a line, and for debugging all names of the others."""
+        total = len(self.loaded) + len(self.missing)
+        text = f"Weights {path}: {len(self.loaded)} of {total} tensors"
+        if self._part() == "backbone" and self.missing:
+            text += " (backbone: {} of {})".format(*self._counts("backbone"))
+        if self.missing:
+            text += f"; not loaded: {_few(self.missing)}"
+        if self.unexpected:
+            text += f"; not used: {_few(self.unexpected)}"
+        origin = likely_origin(self.names, [*self.loaded, *self.missing], path)
+        if origin and self.missing:
+            logger.warning("%s; %s", text, origin)
+        else:
+            logger.info(text)
+        names = [f"{name} {self.reshaped.get(name, '')}".rstrip() for name in self.missing]
+        logger.debug("Not loaded: %s", ", ".join(names) or "none")
+        logger.debug("Not used: %s", ", ".join(self.unexpected) or "none")
+
+    def _part(self) -> str:
+        """Return whose tensors a training needs: the backbone's, of a model that has one."""
+        has_one = any(name.startswith(BACKBONE) for name in (*self.loaded, *self.missing))
+        return "backbone" if has_one else "model"
+
+    def _counts(self, part: str) -> tuple[int, int]:
+        """Return how many tensors of a part were loaded, and how many it has."""
+        prefix = BACKBONE if part == "backbone" else ""
+        loaded, missing = (
+            sum(name.startswith(prefix) for name in names) for names in (self.loaded, self.missing)
+        )
+        return loaded, loaded + missing
+
+    def _names(self) -> str:
+        return f"the model has {_few(self.missing)}, the file {_few(self.names)}"
+
+
+class Watch:
+    """A context in which the weights of a file are loaded into a model, quietly; then ``fit`` is known.
+
+    Args:
+        model: not in DistributedDataParallel.
+        path: the file.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+
+    fit: Fit
+
+    def __init__(self, model: nn.Module, path: Path) -> None:
+        self.model = model
+        self.shapes = read_shapes(path)
+        self.given: set[str] = set()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        # fvcore drops tensors of another shape before PyTorch counts what is missing; and PyTorch counts as
+        # loaded what it fills in for old files.
+        handles = (
+            self.model.register_load_state_dict_pre_hook(self._before),
+            self.model.register_load_state_dict_post_hook(self._after),
+        )
+        for handle in handles:
+            self._stack.callback(handle.remove)
+        for name in WORDY:
+            wordy = logging.getLogger(name)
+            self._stack.callback(wordy.setLevel, wordy.level)
+            wordy.setLevel(logging.ERROR)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _before(self, _: nn.Module, state: Mapping[str, Any], *__: Any) -> None:
+        self.given = set(state)
+
+    def _after(self, model: nn.Module, incompatible: Any) -> None:
+        self.fit = fit(model, incompatible, self.given, self.shapes)
+
+
+def fit(model: nn.Module, incompatible: Any, given: Iterable[str], shapes: Shapes) -> Fit:
+    """Return the fit of weights that were just loaded.
+
+    Args:
+        model: the model.
+        incompatible: PyTorch's ``missing_keys`` and ``unexpected_keys``.
+        given: names of the tensors that PyTorch was given.
+        shapes: shapes in the file by the names in it.
+    """
+    own = {
+        name: tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if name.rpartition(".")[2] not in OPTIONAL
+    }
+    there = set(given)
+    absent = set(incompatible.missing_keys)
+    if any(name.endswith(STATISTICS) for name in own.keys() & there):
+        absent |= {name for name in own.keys() - there if name.endswith(STATISTICS)}
+    missing = [name for name in own if name in absent]
+    return Fit(
+        loaded=[name for name in own if name in there and name not in absent],
+        missing=missing,
+        unexpected=list(incompatible.unexpected_keys),
+        reshaped={
+            name: f"{shapes[name]} in the file, {own[name]} in the model"
+            for name in missing
+            if name in shapes and shapes[name] != own[name]
+        },
+        names=list(shapes),
+    )
+
+
+def _after(text: str) -> str:
+    return f"; {text}" if text else ""
+
+
+def _few(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = len(listed) - SHOWN
+    return (", ".join(listed[:SHOWN]) or "none") + (f" and {more} more" if more > 0 else "")

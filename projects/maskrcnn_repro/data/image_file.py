@@ -1,0 +1,219 @@
+"""Image files: what their header says, and their pixels by one rule for every mode, wherever images are read.
+
+H, W = height and width in pixels, C = channels. "Upright" is an image turned as its EXIF orientation asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskrcnn_repro.errors import ConfigError, DataError
+
+import numpy as np
+from detectron2.data import detection_utils
+from detectron2.utils.file_io import PathManager
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+logger = logging.getLogger(__name__)
+
+_DEEP = "the two values of INPUT.PIXEL_RANGE become 0 and 255; refused without that key"
+_NO_PROFILE = "converted without a colour profile"
+_NO_ALPHA = "the alpha channel is dropped: colours under transparent pixels are seen"
+MODES = {
+    "1": "black becomes 0, white 255",
+    "L": "as it is",
+    "P": "each index becomes its palette's colour; transparency is dropped",
+    "RGB": "as it is; of a 16-bit channel the upper 8 bits",
+    "LA": _NO_ALPHA,
+    "PA": _NO_ALPHA,
+    "RGBA": _NO_ALPHA,
+    "RGBX": "the fourth channel is dropped",
+    "CMYK": _NO_PROFILE,
+    "YCbCr": _NO_PROFILE,
+    "HSV": _NO_PROFILE,
+    **dict.fromkeys(("I;16", "I;16L", "I;16B", "I;16N", "I", "F"), _DEEP),
+}
+"""Pillow's mode of a file, to what becomes of its pixels; a mode that is not here is refused."""
+DEEP = tuple(mode for mode, rule in MODES.items() if rule is _DEEP)
+"""Grey of more than 8 bits, which has no agreed white."""
+_CURE = "convert the file to 8-bit grey or RGB"
+_SIDEWAYS = (5, 6, 7, 8)
+
+
+class ImageError(DataError):
+    """An image file that cannot be read, or cannot be shown faithfully."""
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the header of an image file says."""
+
+    size: tuple[int, int]
+    """Upright, (W, H)."""
+    mode: str
+    """Pillow's name; see :data:`MODES`."""
+    orientation: int
+    """Of EXIF, 1 to 8; 1 is upright."""
+    frames: bool
+    """Whether there are more pictures after the first, as in an animation."""
+
+    @property
+    def refusal(self) -> str:
+        """Why this mode is refused, empty if it is not; grey of :data:`DEEP` needs ``INPUT.PIXEL_RANGE``."""
+        if self.mode not in MODES:
+            return f"has Pillow's mode {self.mode!r}, for which there is no rule; {_CURE}"
+        if self.mode in DEEP:
+            return (
+                f"is grey of more than 8 bits (Pillow's mode {self.mode!r}), whose black and white no file "
+                f"tells; name them with INPUT.PIXEL_RANGE (BLACK, WHITE), or {_CURE}"
+            )
+        return ""
+
+
+def image_header(path: str | Path) -> ImageHeader:
+    """Return what the header of an image file says, without decoding it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ImageError: the file is missing, empty, no image, or larger than Pillow's limit on pixels.
+    """
+    with _opened(path) as image:
+        return _header(image)
+
+
+def verify_image(path: str | Path) -> None:
+    """Raise ImageError if a file is cut off, or of a PNG file a checksum is wrong; nothing is decoded."""
+    with _opened(path) as image:
+        image.verify()
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Reads image files by the rules of :data:`MODES`; training, evaluation and drawing all read with it."""
+
+    pixel_range: Sequence[float] = ()
+    """``INPUT.PIXEL_RANGE``: the values of :data:`DEEP` grey that are black and white; empty: refused."""
+
+    def read(
+        self, path: str | Path, image_format: str | None, size: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """Return the first picture of a file, upright, as an (H, W, C) uint8 array.
+
+        Args:
+            path: of the file.
+            image_format: ``BGR`` or a mode of Pillow's, as in Detectron2's ``read_image``.
+            size: (H, W) that its record says. A file of another number of pixels is not decoded.
+
+        Raises:
+            ImageError: the file is broken, of another size than its record says, or its mode is refused.
+        """
+        with _opened(path) as image:
+            header = _header(image)
+            _check_size(path, header.size, size, by_area=True)
+            if header.refusal and not (header.mode in DEEP and self.pixel_range):
+                raise ImageError(f"Image {path} {header.refusal}.")
+            _say_what_is_lost(path, image, header)
+            image.load()
+            # An orientation of broken EXIF is none.
+            with contextlib.suppress(Exception):
+                ImageOps.exif_transpose(image, in_place=True)
+            _check_size(path, image.size, size)
+            shown = self._in_8_bits(path, image) if header.mode in DEEP else image
+            pixels: np.ndarray = detection_utils.convert_PIL_to_numpy(shown, image_format)
+            return pixels
+
+    def _in_8_bits(self, path: str | Path, image: Image.Image) -> Image.Image:
+        black, white = self.pixel_range
+        values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ImageError(f"Image {path} has values that are not finite; {_CURE}.")
+        scaled = (values - black) * (255 / (white - black))
+        return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
+
+
+def check_pixel_range(pixel_range: Sequence[float]) -> None:
+    """Raise ConfigError unless ``INPUT.PIXEL_RANGE`` is empty or two finite numbers in ascending order."""
+    numbers = [v for v in pixel_range if isinstance(v, int | float) and math.isfinite(v)]
+    if pixel_range and not (len(numbers) == len(pixel_range) == 2 and numbers[0] < numbers[1]):
+        raise ConfigError(
+            f"INPUT.PIXEL_RANGE {tuple(pixel_range)} must be empty or (BLACK, WHITE), two numbers of which the "
+            "first is smaller, such as (0, 4095) for 12-bit images."
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image file; whatever Pillow raises within the block is an ImageError with its path."""
+    try:
+        with PathManager.open(str(path), "rb") as stream, Image.open(stream) as image:
+            yield image
+    except DataError:
+        raise
+    # Decoders raise OSError, SyntaxError, struct.error, ValueError, EOFError and others on broken bytes.
+    except Exception as error:
+        reason = _reason(error)
+        raise ImageError(f"Image {path} cannot be read: {reason}.") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image file that Pillow knows, or it is empty"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _header(image: Image.Image) -> ImageHeader:
+    orientation = 1
+    # Image.getexif and not image.getexif: that of a PNG file without EXIF before its pixels decodes them.
+    with contextlib.suppress(Exception):
+        orientation = int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+    if orientation not in range(1, 9):
+        orientation = 1
+    width, height = image.size
+    # Pillow gives the size of a TIFF file upright.
+    if orientation in _SIDEWAYS and image.format != "TIFF":
+        width, height = height, width
+    frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+    return ImageHeader((width, height), image.mode, orientation, frames)
+
+
+def _check_size(
+    path: str | Path,
+    size: tuple[int, int],
+    record_size: tuple[int, int] | None,
+    *,
+    by_area: bool = False,
+) -> None:
+    """Raise ImageError if (W, H) of a file is not (H, W) of its record; ``by_area``: for one of other area."""
+    if record_size is None:
+        return
+    expected = record_size[::-1]
+    if math.prod(size) != math.prod(expected) if by_area else size != expected:
+        raise ImageError(
+            f"Image {path} is {size[0]} x {size[1]} pixels (width x height, upright), but its record says "
+            f"{expected[0]} x {expected[1]}; correct the record, or the EXIF orientation of the file."
+        )
+
+
+def _say_what_is_lost(path: str | Path, image: Image.Image, header: ImageHeader) -> None:
+    if header.frames:
+        _say_once("has several pictures, of which the first is read", path)
+    if MODES[header.mode] is _NO_ALPHA or "transparency" in image.info:
+        _say_once("has transparency, which is dropped: colours under it are seen", path)
+
+
+def _say_once(fact: str, path: str | Path) -> None:
+    if fact not in _said:
+        _said.add(fact)
+        logger.warning("Image %s %s; so with all such files.", path, fact)
+
+
+_said: set[str] = set()

@@ -1,0 +1,79 @@
+"""Backbones of other libraries: the same features under Detectron2's names."""
+
+from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
+from maskrcnn_repro.checkpoint.convert import convert
+from maskrcnn_repro.config import get_config
+from maskrcnn_repro.errors import CheckpointError
+
+import pytest
+import torch
+import torchvision
+from detectron2.modeling import build_backbone
+from safetensors.torch import save_file
+from torch import nn
+
+from tests.helpers.commands import convert_weights
+from tests.helpers.weight_files import caffe2
+
+
+def detectron2_resnet(depth):
+    cfg = get_config()
+    cfg.MODEL.RESNETS.DEPTH, cfg.MODEL.RESNETS.STRIDE_IN_1X1 = depth, False
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 256 if depth > 34 else 64
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    return nn.ModuleDict({"backbone": build_backbone(cfg)}).eval()
+
+
+def torchvision_resnet(depth):
+    torch.manual_seed(1)
+    network = getattr(torchvision.models, f"resnet{depth}")().eval()
+    for name, statistics in network.named_buffers():
+        if "running" in name:
+            statistics.uniform_(0.5, 1.5)
+    return network
+
+
+@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("prefix", "wrap"),
+    [
+        pytest.param("", dict, marks=pytest.mark.slow),
+        ("backbone.", lambda state: {"state_dict": state, "meta": {"epoch": 1}}),
+    ],
+)
+def test_features_are_those_of_torchvision(tmp_path, depth, prefix, wrap, capsys):
+    source, target = torchvision_resnet(depth), detectron2_resnet(depth)
+    state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
+    torch.save(wrap(state), tmp_path / "a.pth")
+    assert convert_weights([str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]) == 0
+    counted = [name for name in state if "fc." not in name and "num_batches" not in name]
+    assert f"{len(counted)} of {len(state)} tensors" in capsys.readouterr().out
+    Checkpointer(target, "", complete=True).load(str(tmp_path / "b.pth"))
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        ours = target["backbone"](image)
+        x = source.maxpool(source.relu(source.bn1(source.conv1(image))))
+        for stage in range(1, 5):
+            x = getattr(source, f"layer{stage}")(x)
+            torch.testing.assert_close(ours[f"res{stage + 1}"], x, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_caffe2_names_in_another_container_fill_the_model(tmp_path):
+    shapes = {name: shape for name, shape in caffe2(50).items() if not name.startswith("fc")}
+    tensors = {name: torch.full(shape, 0.5) for name, shape in shapes.items()}
+    save_file(tensors | {"fc1000_b": torch.zeros(3)}, tmp_path / "a.safetensors")
+    convert(tmp_path / "a.safetensors", tmp_path / "b.pth")
+    target = detectron2_resnet(50)
+    Checkpointer(target, "", complete=True).load(str(tmp_path / "b.pth"))
+    assert all((p == 0.5).all() for p in target.parameters())
+
+
+def test_a_file_without_a_resnet_and_another_ending_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"have no ResNet of torchvision"):
+        convert(tmp_path / "a.pth", tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match=r"let its name end in \.pth"):
+        convert(tmp_path / "a.pth", tmp_path / "b.pkl")
+    with pytest.raises(CheckpointError, match="do not exist"):
+        convert(tmp_path / "c.pth", tmp_path / "b.pth")

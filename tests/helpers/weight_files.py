@@ -1,0 +1,52 @@
+"""What published weights hold: names and shapes of their tensors, which take no memory (device "meta")."""
+
+import torch
+
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+def blocks(depth, groups=1, width=64):
+    """Yield stage (2 to 5), block, and layer to shape of each bottleneck of a ResNet or ResNeXt."""
+    inputs = 64
+    for stage, count in enumerate(BLOCKS[depth]):
+        inner, outputs = groups * width << stage, 256 << stage
+        for block in range(count):
+            layers = {} if block else {0: (outputs, inputs, 1, 1)}
+            layers[1] = (inner, inputs, 1, 1)
+            layers[2] = (inner, inner // groups, 3, 3)
+            layers[3] = (outputs, inner, 1, 1)
+            yield stage + 2, block, layers
+            inputs = outputs
+
+
+def caffe2(depth, groups=1, width=64):
+    """Names and shapes of Detectron's ImageNet backbones, whose batch norm is merged to scale and offset."""
+    shapes = {"conv1_w": (64, 3, 7, 7), "res_conv1_bn_s": (64,), "res_conv1_bn_b": (64,)}
+    branches = ("branch1", "branch2a", "branch2b", "branch2c")
+    for stage, block, layers in blocks(depth, groups, width):
+        for layer, shape in layers.items():
+            name = f"res{stage}_{block}_{branches[layer]}"
+            shapes |= {f"{name}_w": shape, f"{name}_bn_s": shape[:1], f"{name}_bn_b": shape[:1]}
+    return shapes | {"fc1000_w": (1000, 2048), "fc1000_b": (1000,)}
+
+
+def torchvision(depth, prefix=""):
+    """Names and shapes of torchvision's ResNet, timm's and MMDetection's."""
+    shapes = {"conv1.weight": (64, 3, 7, 7)} | _norm("bn1", 64)
+    for stage, block, layers in blocks(depth):
+        place = f"layer{stage - 1}.{block}"
+        for layer, shape in layers.items():
+            names = (f"conv{layer}", f"bn{layer}") if layer else ("downsample.0", "downsample.1")
+            shapes[f"{place}.{names[0]}.weight"] = shape
+            shapes |= _norm(f"{place}.{names[1]}", shape[0])
+    shapes |= {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def _norm(name, channels):
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.{part}": (channels,) for part in parts} | {f"{name}.num_batches_tracked": ()}
+
+
+def meta(shapes):
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
