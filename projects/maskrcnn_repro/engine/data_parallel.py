@@ -1,4 +1,4 @@
-"""Models that are alike in all processes: their gradients in training, their buffers before an evaluation."""
+"""Data parallelism: gradients that all processes share in training, and buffers before an evaluation."""
 
 from __future__ import annotations
 
