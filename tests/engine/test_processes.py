@@ -34,10 +34,10 @@ def left_over(pids):
 
 
 @pytest.mark.parametrize(
-    "url", ["foo", "tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "tcp://:1", "http://a:1"]
+    "url", ["foo", "tcp://", "tcp://127.0.0.1:99999", "tcp://:1", "http://a:1", "tcp://[::1:1"]
 )
 def test_an_address_that_is_none_is_refused(url):
-    with pytest.raises(ConfigError, match="write tcp://HOST:PORT"):
+    with pytest.raises(ConfigError, match="is no address; write tcp://HOST:PORT"):
         check_address(url, listens=False)
 
 

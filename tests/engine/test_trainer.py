@@ -133,7 +133,14 @@ def test_the_engines_hooks_stand_around_those_of_a_subclass(data, tmp_path, trai
     assert fixed_hooks(built(data, tmp_path, trainer)) == [
         *("Phases", "SignalRequests", "IterationTimer", "Clock", "LRScheduler"),
         *own,
-        *("StepSeed", "StepEnd", "PeriodicCheckpointer", "EvalHook", "PeriodicWriter"),
+        *(
+            "StepSeed",
+            "NumbersGuard",
+            "StepEnd",
+            "PeriodicCheckpointer",
+            "EvalHook",
+            "PeriodicWriter",
+        ),
     ]
 
 

@@ -199,8 +199,7 @@ def check_address(url: str, *, listens: bool) -> None:
     scheme, host, port = _parts(url)
     if scheme not in ("tcp", "file", "env") or (scheme == "tcp" and not (host and port)):
         raise ConfigError(
-            f"--dist-url {url!r} is no address: write tcp://HOST:PORT with a port of 1 to 65535, such as "
-            "tcp://127.0.0.1:29500, or auto on one machine."
+            f"--dist-url {url!r} is no address; write tcp://HOST:PORT, or auto on one machine."
         )
     if scheme != "tcp":
         return
