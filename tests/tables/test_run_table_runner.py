@@ -13,7 +13,7 @@ from maskrcnn_repro.tables.runs import progress
 from maskrcnn_repro.tables.runs import runner as runner_module
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.processes import parse_progress, stop_all
-from maskrcnn_repro.tables.runs.progress import Console, clock, describe
+from maskrcnn_repro.tables.runs.progress import Console, clock, describe, time_left
 from maskrcnn_repro.tables.runs.records import State, read_note
 from maskrcnn_repro.tables.runs.runner import Runner
 from maskrcnn_repro.tables.runs.stage import Setting
