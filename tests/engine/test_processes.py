@@ -14,7 +14,6 @@ import pytest
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from tests.helpers.paths import ROOT
 from tests.helpers.tiny_coco import write_tiny_coco
 from tests.helpers.training_process import TORCHRUN, family, ranks, training, trains, wait_for
 
@@ -153,8 +152,7 @@ def test_a_slow_evaluation_or_save_is_no_stall(data, tmp_path):
     opts = ["SOLVER.STALL_SECONDS", "2", "SOLVER.MAX_ITER", "12", "SOLVER.CHECKPOINT_PERIOD", "7"]
     opts += ["DATASETS.TEST", "('tiny',)", "TEST.EVAL_PERIOD", "8", "TEST.SHEET_IMAGES", "0"]
     trainer = ["TRAINER", "tests.engine.test_processes:Slow"]
-    path = f"{ROOT}:{ROOT / 'projects'}"
-    with training(data, tmp_path / "run", *TWO, opts=[*opts, *trainer], PYTHONPATH=path) as process:
+    with training(data, tmp_path / "run", *TWO, opts=[*opts, *trainer]) as process:
         assert process.wait(120) == 0, (tmp_path / "stderr").read_text()
     assert (tmp_path / "run/model_final.pth").is_file()
     assert not (tmp_path / "run/processes").exists()

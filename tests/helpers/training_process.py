@@ -15,13 +15,14 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 
 @contextmanager
-def training(data, folder, *options, opts=(), launcher=(), **environment):
+def training(data, folder, *options, opts=(), launcher=()):
     """Start a training in a session of its own; what is left of it at the end of the block is killed.
 
     ``stderr`` and ``stdout`` of the process go into ``folder``'s neighbours of these names.
     """
     command = command_line(data, folder, *options, opts=[*LONG, *opts])
-    variables = {"PYTHONPATH": str(ROOT / "projects"), "OMP_NUM_THREADS": "1", **environment}
+    folders = [str(ROOT / "projects"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    variables = {"PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
     with (
         open(folder.with_name("stdout"), "w") as out,
         open(folder.with_name("stderr"), "w") as err,
