@@ -50,7 +50,7 @@ class _Held(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
 
-    def release(self) -> None:
+    def hand_over(self) -> None:
         """Give the records to the loggers' other handlers."""
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self)
@@ -71,7 +71,7 @@ def records_held() -> Iterator[None]:
     finally:
         for name in LOGGERS:
             logging.getLogger(name).propagate = True
-        held.release()
+        held.hand_over()
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
         for handler in handlers:
             logger.addHandler(handler)
     for held in {h for logger in loggers for h in logger.handlers if isinstance(h, _Held)}:
-        held.release()
+        held.hand_over()
     try:
         yield
     finally:
