@@ -20,7 +20,7 @@ from maskrcnn_repro.errors import ConfigError, DataError
 import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 logger = logging.getLogger(__name__)
 
@@ -227,7 +227,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 def _exif(image: Image.Image) -> Image.Exif:
     """Return the EXIF of an image that is not decoded."""
-    if image.format == "PNG" and "exif" not in image.info and image.fp is not None:
+    if isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info and image.fp:
         exif = Image.Exif()
         if content := _exif_behind_pixels(image.fp):
             exif.load(content)
