@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import maskrcnn_repro  # noqa: F401
+from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.errors import OutputError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
@@ -359,6 +360,17 @@ def test_images_that_are_not_here_are_named(runs, truth):
     page, _, problems = written(runs, replace(report, origin=(elsewhere,)))
     assert problems == ("the images of far_away are not on this machine",)
     assert page.attributes("img") == []
+
+
+def test_images_are_read_with_the_black_and_white_of_the_first_run(runs, truth, monkeypatch):
+    seen = []
+    monkeypatch.setattr(predictions, "ImageFiles", lambda grey: seen.append(grey) or ImageFiles())
+    report = whole_report(runs, truth)
+    written(runs, report)
+    (runs / "a/seed1/config.yaml").write_text("INPUT:\n  PIXEL_RANGE: [0, 4095]\n")
+    _, _, problems = written(runs, report)
+    assert problems == ()
+    assert seen == [(), (0, 4095)]
 
 
 def test_rows_of_other_images_are_left_out_of_the_pictures(runs, truth):
