@@ -10,18 +10,28 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-DETECTRON2_KEYS = (
-    "With their defaults; [Detectron2's documentation](https://detectron2.readthedocs.io/en/latest/modules/config.html) "
-    "says what they mean."
+CONFIG_KEYS = (
+    "A key is set in a YAML file or, behind all options, on the command line as `KEY VALUE` or `KEY=VALUE`. A value is what "
+    "its key's type makes of it: `1` is a learning rate, `1e3` a number of iterations, `true` a bool, and `tr` or `('tr')` the "
+    "only entry of a tuple of names; whatever else does not fit is refused with the file, the line and the spelling that "
+    "works. A wrong name is answered with the keys that may have been meant, a key that a file says twice, a file that "
+    "is its own `_BASE_` and one whose aliases never end with a sentence. Keys that contradict each other are found "
+    "before a model is built, for a table those of all its stages; keys that say nothing in a training, such as `STEPS` of "
+    "a cosine schedule, stand in its log."
 )
+OTHER_KEYS = (
+    "With their defaults; only their type is checked. "
+    "[Detectron2's documentation](https://detectron2.readthedocs.io/en/latest/modules/config.html) says what they mean."
+)
+DEFECTS = "<!-- table of defects -->"
+"""Where a page has the table of defects."""
 REPOSITORY_FILES = {
     "README.md": "index.md",
     "DEVIATIONS.md": "deviations.md",
@@ -55,7 +65,9 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Return a page's Markdown, with links that leave ``docs/`` as text."""
+    """Return a page's Markdown, with links that leave ``docs/`` as text and the table of defects in its place."""
+    if DEFECTS in markdown:
+        markdown = markdown.replace(DEFECTS, defects())
     return re.sub(r"\[([^\]]*)\]\(\.\./([^)\s]+)\)", r"\1 (`\2`)", markdown)
 
 
@@ -105,19 +117,51 @@ def help_of(command: Any) -> str:
 
 
 def config_keys() -> str:
-    """Return our config keys with their meaning, then Detectron2's with their defaults."""
-    from maskrcnn_repro.config import KEYS, leaves
+    """Return our config keys and those of Detectron2 that a run reads: default, values and meaning; then the others."""
+    from maskrcnn_repro.config import DETECTRON2_KEYS, KEYS, leaves, read_keys
 
-    own = yaml.safe_load(KEYS.read_text("utf-8"))
-    parts = ["# Config keys", "", "## This project's", ""]
-    parts += ["| key and default | meaning |", "| --- | --- |"]
-    for name, key in own.items():
-        notes = [f"Unit: {key['unit']}."] if "unit" in key else []
-        notes += [f"Paper: {key['section']}."] if "section" in key else []
-        meaning = " ".join([*key["meaning"].split(), *notes])
-        parts.append(f"| `{name}` `{key['default']!r}` | {meaning} |")
-    parts += ["", "## Detectron2's", "", DETECTRON2_KEYS, ""]
+    from detectron2.config import get_cfg
+
+    defaults = dict(leaves(get_cfg()))
+    parts = ["# Config keys", "", CONFIG_KEYS, ""]
+    for title, file in (("This project's", KEYS), ("Detectron2's", DETECTRON2_KEYS)):
+        parts += [
+            f"## {title}",
+            "",
+            "| key and default | values | meaning |",
+            "| --- | --- | --- |",
+        ]
+        for name, fields in read_keys(file).items():
+            default = fields["default"] if "default" in fields else defaults.pop(name)
+            parts.append(f"| `{name}` `{default!r}` | {key_values(name)} | {key_meaning(fields)} |")
+        parts.append("")
+    parts += ["## Detectron2's of other models", "", OTHER_KEYS, ""]
     parts += ["| key | default |", "| --- | --- |"]
-    defaults = yaml.safe_load((ROOT / "compat/detectron2/config/defaults.yaml").read_text("utf-8"))
-    parts += [f"| `{name}` | `{value!r}` |" for name, value in leaves(defaults)]
+    parts += [f"| `{name}` | `{value!r}` |" for name, value in defaults.items()]
     return "\n".join(parts) + "\n"
+
+
+def key_values(name: str) -> str:
+    """Return what a config key may be, as a cell of a table."""
+    from maskrcnn_repro.config import key_table
+
+    return str(key_table()[name]).replace("|", "\\|")
+
+
+def key_meaning(fields: Mapping[str, Any]) -> str:
+    """Return the meaning of a config key with unit and section, as a cell of a table."""
+    notes = [f"Unit: {fields['unit']}."] if "unit" in fields else []
+    notes += [f"Paper: {fields['section']}."] if "section" in fields else []
+    return " ".join([*fields["meaning"].split(), *notes])
+
+
+def defects() -> str:
+    """Return the table of what the data check looks for."""
+    from maskrcnn_repro.data.check.table import defects as rows
+
+    head = ["| code | trained on | tested on | training | evaluation | cure |", "| --- " * 6 + "|"]
+    lines = [
+        f"| `{row.code}` | {row.train or '-'} | {row.test or '-'} | {row.training} | {row.evaluation} | {row.cure} |"
+        for row in rows().values()
+    ]
+    return "\n".join([*head, *lines])

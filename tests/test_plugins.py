@@ -148,10 +148,18 @@ def test_a_name_that_cannot_be_found_is_answered_with_the_installed_ones(write):
         load_config("", ["PLUGINS", "['ocean_head']"])
 
 
-@pytest.mark.parametrize("value", ["waves", "3", "[3]"])
-def test_plugins_is_a_list_of_names(value):
-    with pytest.raises(ConfigError, match=r"PLUGINS .* \(command line\) is no list of modules"):
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("3", "PLUGINS '3' must be a tuple"), ("[3]", r"PLUGINS\[0\] 3 must be text")],
+)
+def test_plugins_is_a_list_of_names(value, words):
+    with pytest.raises(ConfigError, match=f"command line: {words}"):
         load_config("", ["PLUGINS", value])
+
+
+def test_one_plugin_needs_no_brackets(write):
+    write("waves", "def add_config(cfg):\n    cfg.MODEL.WAVES = 3\n")
+    assert load_config("", ["PLUGINS", "waves"]).MODEL.WAVES == 3
 
 
 def test_the_command_line_tells_of_a_broken_plugin_in_one_sentence(write, capsys):

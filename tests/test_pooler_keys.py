@@ -93,5 +93,5 @@ def test_a_message_names_the_file(tmp_path):
     file.write_text(
         "_BASE_: mini/mask_rcnn_fpn.yaml\nMODEL: {ROI_MASK_HEAD: {POOLER_TYPE: ROIPool}}\n"
     )
-    with pytest.raises(ConfigError, match=r"'ROIPool' \(.*own.yaml\) is another operation"):
+    with pytest.raises(ConfigError, match=r"'ROIPool' \(.*own.yaml:2\) is another operation"):
         load_config(file)

@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from maskrcnn_cli import conversion, looking, tables, training
+from maskrcnn_cli import checking, conversion, looking, tables, training
 from maskrcnn_cli.location import version
 from maskrcnn_cli.parsing import UsageError, unknown
 
@@ -15,6 +15,7 @@ GROUPS = {
     "train and evaluate": (training.TRAIN, training.EVAL),
     "tables": (tables.TABLE, tables.EXPERIMENT, tables.LIST),
     "data and weights": (
+        checking.CHECK,
         training.PROPOSALS,
         conversion.CONVERT_PROPOSALS,
         conversion.CONVERT_CITYSCAPES,

@@ -61,7 +61,7 @@ def test_entry_not_of_three_strings(entry):
 
 def test_missing_json_and_missing_folder(write, tmp_path):
     name, path, folder = write()
-    with pytest.raises(DataError, match=r"gone\.json cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"gone\.json: the COCO file cannot be read: No such file"):
         register_custom([[name, str(tmp_path / "gone.json"), folder]])
     with pytest.raises(DataError, match=r"Image folder .*gone \(for .*\) does not exist"):
         register_custom([[name, path, str(tmp_path / "gone")]])
@@ -83,6 +83,12 @@ def repeated(key, **fields):
     return tree
 
 
+def with_both_zebras():
+    tree = repeated("categories", id=8)
+    tree["annotations"].append({**tree["annotations"][0], "id": 2, "category_id": 8})
+    return tree
+
+
 def with_two_keypoint_sets():
     tree = with_keypoints(["a", "b"])
     tree["categories"].append({"id": 8, "name": "hand", "keypoints": ["c"]})
@@ -92,20 +98,20 @@ def with_two_keypoint_sets():
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ("{", r"own_train\.json is no JSON: "),
+        ("{", r"own_train\.json: it is no JSON: "),
         ("[]", r"no COCO file: its top level is of type list"),
-        (without("images"), r"no COCO file: it has no 'images'\."),
+        (without("images"), r"no COCO file: it has no 'images'; add"),
         (
             {**without("categories"), "categorys": []},
-            r"it has no 'categories'\. Did you mean 'categorys'",
+            r"it has no 'categories' \(did you mean 'categorys'\?\)",
         ),
         ({**VALID, "annotations": {}}, r"'annotations' is of type dict, not a list"),
         ({**VALID, "images": [3]}, r"images\[0\] is of type int, not an object"),
         ({**without("annotations"), "annotations": [], "categories": []}, r"'categories' is empty"),
-        (changed(annotations={"bbox": None}), r"annotations\[0\] has no 'bbox'\."),
+        (changed(annotations={"bbox": None}), r"annotations\[0\] has no 'bbox'; add"),
         (
             changed(images={"file_name": None, "filename": "a.png"}),
-            r"images\[0\] has no 'file_name'\. Did you mean 'filename'",
+            r"images\[0\] has no 'file_name' \(did you mean 'filename'\?\)",
         ),
         (changed(images={"id": "1"}), r"images\[0\]: 'id' is '1' of type str, not int"),
         (changed(images={"id": True}), r"images\[0\]: 'id' is True of type bool, not int"),
@@ -116,7 +122,7 @@ def with_two_keypoint_sets():
         (repeated("images"), r"two records have the image id 1"),
         (repeated("annotations"), r"two records have the annotation id 1"),
         (repeated("categories"), r"two records have the category id 7"),
-        (repeated("categories", id=8), r"two records have the category name 'zebra'"),
+        (with_both_zebras(), r"two records have the category name 'zebra'"),
         (changed(annotations={"bbox": [2, 2, 8, -1]}), r"bbox \[2, 2, 8, -1\] of annotation 1 .*negative"),
         (changed(annotations={"bbox": [2, 2, 8]}), r"is not four finite numbers"),
         (changed(annotations={"bbox": [2, 2, 8, float("nan")]}), r"is not four finite numbers"),
@@ -145,7 +151,7 @@ def test_id_zero_is_warned_of(write, caplog):
 def test_box_of_no_area_is_mentioned_as_coco_has_some(write, caplog):
     with caplog.at_level(logging.WARNING, logger="maskrcnn_repro"):
         register_custom([write(changed(annotations={"bbox": [2, 2, 0, 8]}))])
-    assert "1 boxes have no area" in caplog.text
+    assert "the bbox [2, 2, 0, 8] of annotation 1 has no area" in caplog.text
     assert "own_train" in DatasetCatalog
 
 

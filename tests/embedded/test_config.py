@@ -85,6 +85,38 @@ def test_files_for_other_versions_are_refused(tmp_path, version):
         get_cfg().merge_from_file(str(file))
 
 
+@pytest.mark.embedded_only
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            "OUTPUT_DIR: !!python/object/apply:os.mkdir [ran]",
+            "a.yaml: .*python/object/apply:os.mkdir",
+        ),
+        ("OUTPUT_DIR: !!python/name:os.mkdir", "python/name:os.mkdir"),
+        ("_BASE_: a.yaml", "a.yaml refers to itself"),
+        ("SOLVER: &s {MAX_ITER: *s}", "a.yaml refers to itself"),
+        ("a: [", "a.yaml: while parsing"),
+    ],
+)
+def test_a_file_that_runs_code_or_never_ends_is_refused(tmp_path, monkeypatch, content, words):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "a.yaml"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=words) as caught:
+        get_cfg().merge_from_file(str(file), allow_unsafe=True)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
+
+
+@pytest.mark.embedded_only
+def test_tuples_pass_as_tags(tmp_path):
+    (tmp_path / "a.yaml").write_text("VERSION: 2\nSOLVER: {STEPS: !!python/tuple [7, 8]}")
+    cfg = get_cfg()
+    cfg.merge_from_file(str(tmp_path / "a.yaml"), allow_unsafe=True)
+    assert cfg.SOLVER.STEPS == (7, 8)
+
+
 def test_a_frozen_configuration_does_not_change():
     cfg = get_cfg()
     cfg.freeze()

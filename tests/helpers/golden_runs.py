@@ -11,7 +11,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from maskrcnn_repro import config
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.numbers import Metric
@@ -104,7 +103,7 @@ class Scene:
         self.folder = folder.resolve()
         monkeypatch.chdir(folder)
         # The hash of a config is part of the identity of a record: it must not be this machine's.
-        monkeypatch.setattr(config, "default_device", lambda: "auto")
+        monkeypatch.setattr("maskrcnn_repro.config.load.default_device", lambda: "auto")
         self.fake = Fake(folder, monkeypatch)
         self.fake.setting = setting
         self.fake.known["r50_c4"] = self.fake.known["joint"]

@@ -6,10 +6,20 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import yaml
 from fvcore.common.config import CfgNode as _CfgNode
 
 from detectron2._absent import INSTALL_PAGE, module_getattr
 from detectron2.utils.file_io import PathManager
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without tags that run code; tuples pass."""
+
+
+_Loader.add_constructor(
+    "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node))
+)
 
 
 class CfgNode(_CfgNode):
@@ -23,22 +33,36 @@ class CfgNode(_CfgNode):
     def _open_cfg(cls, filename: str):
         return PathManager.open(filename, "r")
 
+    @classmethod
+    def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
+        """Return the keys of a YAML file over those of its bases; see :meth:`merge_from_file`."""
+        with cls._open_cfg(filename) as file:
+            try:
+                yaml.load(file, _Loader)
+            except yaml.YAMLError as error:
+                raise ValueError(f"{filename}: {' '.join(str(error).split())}") from None
+        return super().load_yaml_with_base(filename, allow_unsafe=allow_unsafe)
+
     def merge_from_file(self, cfg_filename: str, allow_unsafe: bool = True) -> None:
         """Merge a YAML file and its bases into this node.
 
         Args:
             cfg_filename: a path or URL.
-            allow_unsafe: accept YAML tags for Python objects, which can run code: then only open
-                files that you trust. Dumped configurations have such tags for tuples.
+            allow_unsafe: accept YAML tags for tuples. Unlike Detectron2's, tags for other Python
+                objects are refused in any case: they can run code.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is for another version of the keys.
+            ValueError: the file is for another version of the keys, is no YAML, has tags for Python
+                objects, or is its own base.
             KeyError: the file has a key that this node lacks.
         """
         if not PathManager.isfile(cfg_filename):
             raise FileNotFoundError(f"There is no config file {cfg_filename!r}.")
-        content = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
+        try:
+            content = type(self)(self.load_yaml_with_base(cfg_filename, allow_unsafe=allow_unsafe))
+        except RecursionError:
+            raise ValueError(f"{cfg_filename} refers to itself, or is nested too deeply.") from None
         version = content.get("VERSION")
         if version is None:
             logging.getLogger(__name__).warning("%s says no VERSION: not checked", cfg_filename)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from maskrcnn_cli.output import drop_stdout, while_read
 from maskrcnn_repro._location import CHECKOUT, RESULTS
-from maskrcnn_repro.config import check_pairs, find_config
+from maskrcnn_repro.config import find_config, pairs_of
+from maskrcnn_repro.engine.checks import check_model
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.experiments import (
@@ -77,6 +78,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         else:
             seeds = range(1, (args.seeds or 1) + 1)
             planned = plan(runnable, seeds, setting, paper.experiments)
+        _check_configs(planned)
         if args.plan:
             print(describe(planned, _jobs(args, setting)), flush=True)
             return 0
@@ -131,12 +133,22 @@ def _choose_view(own: Report, rows: set[str], args: argparse.Namespace, setting:
     return _View(own, rows, archived[0], archived[1].relative_to(CHECKOUT).as_posix())
 
 
+def _check_configs(planned: Plan) -> None:
+    """Raise ConfigError for the first config of a plan that cannot work: none of its stages is to start then."""
+    for stage in planned.stages:
+        try:
+            check_model(stage.config)
+        except ConfigError as error:
+            raise ConfigError(f"{stage.key}: {error}") from None
+
+
 def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     experiment = find_experiment(args.experiment)
     setting = _setting(args, overrides)
     # Raises where the level has no overlay for the experiment.
     overlays(experiment, setting.level)
     planned = plan([experiment.id], [args.seed], setting, experiments())
+    _check_configs(planned)
     if args.plan:
         print(describe(planned, _jobs(args, setting)), flush=True)
         return 0
@@ -147,12 +159,12 @@ def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
 
 
 def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
-    check_pairs(overrides)
+    words = tuple(word for pair in pairs_of(overrides) for word in pair)
     # One process at level mini: its batches are small.
     count = torch.cuda.device_count() if args.level == "paper" else 1
     gpus = args.num_gpus or max(1, count)
     files = tuple(find_config(name) for name in args.overlay)
-    return Setting(args.level, overrides, Path(args.output), gpus, files)
+    return Setting(args.level, words, Path(args.output), gpus, files)
 
 
 def _names_at_level(

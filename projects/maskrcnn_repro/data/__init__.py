@@ -3,7 +3,6 @@
 from maskrcnn_repro.data.cityscapes import default_root, register_cityscapes
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.registry import (
-    GENERATED,
     check_registered,
     class_names,
     keypoint_names,
@@ -13,6 +12,8 @@ from maskrcnn_repro.data.registry import (
     resolve_num_keypoints,
     resolve_oks_sigmas,
 )
+from maskrcnn_repro.data.sets import notes_of
+from maskrcnn_repro.data.synthetic.families import GENERATED
 
 register_cityscapes(default_root())
 for _data in GENERATED:
@@ -24,6 +25,7 @@ __all__ = [
     "check_registered",
     "class_names",
     "keypoint_names",
+    "notes_of",
     "prepare_data",
     "register_custom",
     "resolve_mask_format",

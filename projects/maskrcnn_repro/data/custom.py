@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import logging
+import atexit
+import json
+import shutil
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.data.coco_file import read_coco
+from maskrcnn_repro.data.check.judge import judge
+from maskrcnn_repro.data.check.scan import Scan, scan_coco
 from maskrcnn_repro.data.keypoints import flip_map, limbs
 from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.utils.files import write_text
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from detectron2.utils import comm
 
-logger = logging.getLogger(__name__)
+SCANS: dict[str, Scan] = {}
+"""Name of each registered set of the user's own -> what its check left."""
 
 _FORM = "DATASETS.CUSTOM is a list of [name, COCO JSON, image folder] entries"
 
@@ -64,7 +71,10 @@ def _is_registered(name: str, json_file: Path, image_root: Path) -> bool:
     if name not in DatasetCatalog:
         return False
     metadata = MetadataCatalog.get(name)
-    registered = (metadata.get("json_file"), metadata.get("image_root"))
+    registered = (
+        metadata.get("given_json_file", metadata.get("json_file")),
+        metadata.get("image_root"),
+    )
     if registered != (str(json_file), str(image_root)):
         raise DataError(
             f"DATASETS.CUSTOM: the name {name!r} is taken by the data set at {registered[0]} with images "
@@ -74,25 +84,32 @@ def _is_registered(name: str, json_file: Path, image_root: Path) -> bool:
 
 
 def _register(name: str, json_file: Path, image_root: Path) -> None:
-    facts = read_coco(json_file, image_root)
-    if facts.has_id_zero:
-        logger.warning(
-            "%s: an annotation has the id 0; COCO's evaluation takes a match with it for a miss. "
-            "Count from 1.",
-            json_file,
-        )
+    # The files are the same for all processes.
+    scan = scan_coco(json_file, image_root, headers=comm.is_main_process())
+    judge(scan.findings, only=lambda row: row.same_everywhere)
+    readable = _mended_copy(scan) if scan.mended else json_file
     extra: dict[str, Any] = {}
-    if facts.keypoint_names:
+    if scan.keypoint_names:
         # Tuples, as in Detectron2's own data sets: those of DATASETS.TRAIN must have equal metadata.
-        extra["keypoint_names"] = tuple(facts.keypoint_names)
-        extra["keypoint_flip_map"] = flip_map(facts.keypoint_names)
-        extra["keypoint_connection_rules"] = limbs(facts.skeleton)
-    register_coco_instances(name, extra, str(json_file), str(image_root))
+        extra["keypoint_names"] = tuple(scan.keypoint_names)
+        extra["keypoint_flip_map"] = flip_map(scan.keypoint_names)
+        extra["keypoint_connection_rules"] = limbs(scan.skeleton)
+    register_coco_instances(name, extra, str(readable), str(image_root))
     MetadataCatalog.get(name).set(
-        thing_classes=facts.class_names,
+        thing_classes=list(scan.class_names.values()),
         is_custom=True,
-        has_rle_masks=facts.has_rle_masks,
-        first_maskless=facts.first_maskless,
-        has_posed=facts.has_posed,
-        first_poseless=facts.first_poseless,
+        given_json_file=str(json_file),
+        has_rle_masks=scan.has_rle_masks,
+        has_posed="keypoints-none" not in scan.findings,
     )
+    scan.tree = None  # gigabytes
+    SCANS[name] = scan
+
+
+def _mended_copy(scan: Scan) -> Path:
+    """Write the file as it is understood, for Detectron2's loader and evaluation; it lives as long as the process."""
+    folder = Path(tempfile.mkdtemp(prefix="maskrcnn-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = folder / scan.file.name
+    write_text(copy, json.dumps(scan.tree))
+    return copy

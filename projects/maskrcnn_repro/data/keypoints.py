@@ -43,7 +43,7 @@ def flip_map(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
     A left or right name without a counterpart is not swapped; a warning names it.
     """
-    mirrored = {name: _SIDE.sub(lambda side: _OTHER_SIDE[side.group()], name) for name in names}
+    mirrored = _mirrored(names)
     unpaired = [name for name in names if mirrored[name] not in mirrored]
     if unpaired:
         logger.warning(
@@ -51,11 +51,21 @@ def flip_map(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
             "is mirrored; if that is wrong, rename them or set INPUT.RANDOM_FLIP none.",
             ", ".join(map(repr, unpaired)),
         )
+    return flip_pairs(names)
+
+
+def flip_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return the (left, right) pairs of :func:`flip_map`, without a word about the others."""
+    mirrored = _mirrored(names)
     return tuple(
         (name, mirrored[name])
         for name in names
         if _side(name) == "left" and mirrored[name] in mirrored
     )
+
+
+def _mirrored(names: Sequence[str]) -> dict[str, str]:
+    return {name: _SIDE.sub(lambda side: _OTHER_SIDE[side.group()], name) for name in names}
 
 
 def check_flip_pairs(pairs: Iterable[Any], names: Sequence[str]) -> tuple[tuple[str, str], ...]:

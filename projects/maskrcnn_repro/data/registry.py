@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
-from maskrcnn_repro.data.synthetic.mini_coco import MINI_COCO
-from maskrcnn_repro.data.synthetic.mini_people import MINI_PEOPLE
+from maskrcnn_repro.data.sets import check_sets
+from maskrcnn_repro.data.synthetic.families import GENERATED
 from maskrcnn_repro.errors import DataError, did_you_mean, listing
 
 from detectron2.config import CfgNode, get_cfg
@@ -16,16 +16,17 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 logger = logging.getLogger(__name__)
 
-GENERATED = (MINI_COCO, MINI_PEOPLE)
-"""Families of generated data sets."""
 
-
-def prepare_data(cfg: CfgNode) -> None:
+def prepare_data(cfg: CfgNode, *, training: bool = True) -> None:
     """Register the data sets that ``cfg`` names, and fill in the keys that follow from them.
 
     Sets ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS``,
     ``TEST.KEYPOINT_OKS_SIGMAS`` and ``INPUT.MASK_FORMAT``; call it before ``cfg`` is frozen. The
     keypoints that a mirror swaps go into the metadata of the data sets, where Detectron2 reads them.
+
+    Args:
+        cfg: names data sets.
+        training: False for an evaluation alone.
 
     Raises:
         DataError: a name, a file, or a key that contradicts the data.
@@ -43,6 +44,7 @@ def prepare_data(cfg: CfgNode) -> None:
         set_flip_map(cfg)
     if cfg.MODEL.MASK_ON:
         cfg.INPUT.MASK_FORMAT = resolve_mask_format(cfg)
+    check_sets(cfg, training=training)
 
 
 def check_registered(cfg: CfgNode) -> None:
@@ -124,17 +126,9 @@ def resolve_num_keypoints(cfg: CfgNode) -> int:
     """Return the number of keypoints, which is that of the data.
 
     Raises:
-        DataError: an object has none, the data sets have different ones, or the config has neither
-            their number nor Detectron2's default.
+        DataError: the data sets have different ones, or the config has neither their number nor
+            Detectron2's default.
     """
-    for name in _used(cfg):
-        poseless = MetadataCatalog.get(name).get("first_poseless")
-        if poseless is not None:
-            raise DataError(
-                f"Data set {name!r}: annotation {poseless} has no 'keypoints' or no 'num_keypoints', which "
-                "a keypoint head needs of every object (zeros where none is known); set MODEL.KEYPOINT_ON "
-                "False to do without."
-            )
     return _resolve_count(cfg, "ROI_KEYPOINT_HEAD", "NUM_KEYPOINTS", keypoint_names)
 
 
@@ -186,19 +180,10 @@ def resolve_mask_format(cfg: CfgNode) -> str:
 
     Polygons become bitmasks without harm, while RLE cannot become polygons: Detectron2's loader would
     stop in the middle of training.
-
-    Raises:
-        DataError: a training set has annotations without any mask.
     """
     chosen = str(cfg.INPUT.MASK_FORMAT)
     for name in cfg.DATASETS.TRAIN:
-        metadata = MetadataCatalog.get(name)
-        if metadata.get("first_maskless") is not None:
-            raise DataError(
-                f"Data set {name!r}: annotation {metadata.first_maskless} has no 'segmentation', which "
-                "a mask head needs; set MODEL.MASK_ON False to train on boxes alone."
-            )
-        if chosen == "polygon" and metadata.get("has_rle_masks"):
+        if chosen == "polygon" and MetadataCatalog.get(name).get("has_rle_masks"):
             logger.warning("Data set %r has RLE masks: INPUT.MASK_FORMAT becomes bitmask.", name)
             chosen = "bitmask"
     return chosen

@@ -82,12 +82,10 @@ def parts_of(cfg: CfgNode, world_size: int) -> int:
         world_size: number of processes.
 
     Raises:
-        ConfigError: the number is negative; or it is 0, and the reference is not set or no multiple of
+        ConfigError: the number is 0, and the reference is not set or no multiple of
             ``world_size``.
     """
     parts, reference = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.REFERENCE_WORLD_SIZE
-    if parts < 0:
-        raise ConfigError(f"SOLVER.ACCUMULATE {parts} must be at least 1, or 0 to be deduced.")
     if parts:
         return int(parts)
     if not reference or reference % world_size:

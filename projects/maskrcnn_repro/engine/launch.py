@@ -6,6 +6,7 @@ The main process is the one of global rank 0; local ranks count within a machine
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -27,6 +28,8 @@ from torch.multiprocessing.spawn import (
 )
 
 T = TypeVar("T")
+DIST_URL = r"tcp://\S+:\d{1,5}|file:///.+|env://"
+"""Addresses at which PyTorch lets processes meet."""
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 ENDED = "ended.txt"
 """Name of the note that holds the status of a training that ended early."""
@@ -60,6 +63,10 @@ class Processes:
             raise ConfigError(
                 f"--machine-rank {self.machine_rank} must lie between 0 and {self.machines - 1} "
                 f"for --num-machines {self.machines}."
+            )
+        if self.dist_url != "auto" and not re.fullmatch(DIST_URL, self.dist_url):
+            raise ConfigError(
+                f"--dist-url {self.dist_url!r} is no address; write tcp://HOST:PORT, or auto on one machine."
             )
         if self.machines > 1 and self.dist_url == "auto":
             raise ConfigError(

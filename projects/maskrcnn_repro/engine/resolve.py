@@ -42,7 +42,7 @@ def resolve_config(cfg: CfgNode, *, training: bool) -> CfgNode:
     # A part of a batch stands for a process of its own.
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size() * cfg.SOLVER.ACCUMULATE)
     check_config(cfg, comm.get_world_size(), training=training)
-    prepare_data(cfg)
+    prepare_data(cfg, training=training)
     prepare_proposals(cfg, training=training)
     cfg.freeze()
     return cfg

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
+from maskrcnn_repro.data import notes_of
 from maskrcnn_repro.engine.accumulation import say_division
 from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.relations import remarks
 from maskrcnn_repro.engine.report import evaluation_folder, say_where
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.setup import enter_folder, start
@@ -45,11 +47,15 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
         agreed(lambda: enter_folder(stack, output, fresh=fresh))
         folder = evaluation_folder(cfg) if eval_only else output
         cfg = start(stack, cfg, folder, resume=resume and not eval_only)
+        for note in notes_of(cfg, training=not eval_only):
+            logger.info("%s", note)
         if eval_only:
             model, progress = load_trained(cfg, resume=resume)
             trainer.report(cfg, model, folder, progress)
         else:
             say_division(cfg, comm.get_world_size())
+            for remark in remarks(cfg):
+                logger.warning("%s", remark)
             training = trainer(cfg)
             training.resume_or_load(resume=resume)
             training.train()

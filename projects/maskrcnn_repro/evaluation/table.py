@@ -14,6 +14,7 @@ PROPOSALS = "box_proposals"
 CORRECTED = " (corrected)"
 """Behind the name of a metric that leaves out what COCO's code miscounts, see ``traps``."""
 LIMITS = (100, 1000)
+NO_TRUTH = "no metrics: the data set has no annotations to compare the predictions with"
 RECALLS = ("AR", "ARs", "ARm", "ARl")
 
 
@@ -21,10 +22,11 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     """Return COCO's metrics in points, one line per task; of proposals their recall, one per limit.
 
     A dash stands where there is nothing to measure (no object of that size; keypoints have no APs). Corrected
-    metrics have a line of their own, and so has each task of a user's own evaluator.
+    metrics have a line of their own, and so has each task of a user's own evaluator. Without any task the text
+    says why that is.
     """
     if not tasks:
-        return "No metrics: the data set has no ground truth."
+        return NO_TRUTH
     precisions = [
         [TASKS[task] + suffix, *(_points(values.get(f"{column}{suffix}")) for column in COLUMNS)]
         for task, values in tasks.items()
@@ -41,7 +43,7 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
         for task, numbers in tasks.items()
         if task not in TASKS and task != PROPOSALS
     ]
-    tables = [_table(precisions, COLUMNS)] if precisions or not (recalls or others) else []
+    tables = [_table(precisions, COLUMNS)] if precisions else []
     tables += [_table(recalls, RECALLS)] if recalls else []
     tables += ["\n".join(others)] if others else []
     return "\n\n".join(tables)

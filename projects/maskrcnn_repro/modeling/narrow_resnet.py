@@ -100,7 +100,7 @@ def narrow_resnet(
             cannot be split into groups.
     """
     _check_stem(stem_stride, stem_kernel)
-    _check_stages(num_blocks, channels, group_width)
+    check_stages(num_blocks, channels, group_width)
     stem = ConvStem(in_channels, channels[0], kernel=stem_kernel, stride=stem_stride, norm=norm)
     stages = []
     for index, (blocks, (ins, outs)) in enumerate(zip(num_blocks, pairwise(channels), strict=True)):
@@ -149,7 +149,8 @@ def _check_stem(stride: int, kernel: int) -> None:
         raise ConfigError(f"MODEL.NARROW_RESNET.STEM_KERNEL is {kernel}; it must be 3 or 7.")
 
 
-def _check_stages(num_blocks: Sequence[int], channels: Sequence[int], group_width: int) -> None:
+def check_stages(num_blocks: Sequence[int], channels: Sequence[int], group_width: int) -> None:
+    """Raise ConfigError if the stages of a :func:`narrow_resnet` do not fit together."""
     if len(channels) != len(num_blocks) + 1:
         raise ConfigError(
             f"MODEL.NARROW_RESNET.CHANNELS has {len(channels)} entries, but NUM_BLOCKS has "
@@ -167,6 +168,12 @@ def _check_stages(num_blocks: Sequence[int], channels: Sequence[int], group_widt
         )
 
 
+def group_width(cfg: CfgNode) -> int:
+    """Return the channels of each group of a ResNeXt's 3x3 convolutions; 0 for basic blocks."""
+    keys = cfg.MODEL.RESNETS
+    return int(keys.WIDTH_PER_GROUP) if keys.NUM_GROUPS > 1 else 0
+
+
 @BACKBONE_REGISTRY.register()
 def build_narrow_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """Build :func:`narrow_resnet` from ``MODEL.NARROW_RESNET`` and ``MODEL.RESNETS``."""
@@ -180,7 +187,7 @@ def build_narrow_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet
         norm=full.NORM,
         out_features=full.OUT_FEATURES,
         stem_kernel=narrow.STEM_KERNEL,
-        group_width=full.WIDTH_PER_GROUP if full.NUM_GROUPS > 1 else 0,
+        group_width=group_width(cfg),
     )
 
 

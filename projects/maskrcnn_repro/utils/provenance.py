@@ -88,7 +88,8 @@ def config_hash(cfg: Mapping[str, Any]) -> str:
 
 def data_origin(name: str) -> dict[str, str | None]:
     """Return a data set's name, its JSON file and the file's SHA-256 (None if it has no file)."""
-    file = MetadataCatalog.get(name).get("json_file")
+    metadata = MetadataCatalog.get(name)
+    file = metadata.get("given_json_file", metadata.get("json_file"))
     there = file is not None and Path(file).is_file()
     return {"name": name, "json": file, "sha256": file_hash(file) if there else None}
 

@@ -1,0 +1,126 @@
+"""Mends of single annotations: each takes one and its image, changes it, and says whether it is worth keeping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from maskrcnn_repro.data.check.outlines import NUMBERS, Defective, bounds_of, runs_of
+from maskrcnn_repro.data.check.records import Record
+
+Mend = Callable[[Record, Record], bool]
+
+
+def mend_crowd(annotation: Record, image: Record) -> bool:
+    """``"0"`` becomes 0; everything else that is no 0 becomes 1."""
+    annotation["iscrowd"] = int(annotation["iscrowd"] not in ("0", "", 0))
+    return True
+
+
+def mend_ignore(annotation: Record, image: Record) -> bool:
+    """An ignored object becomes a crowd, which COCO's evaluation leaves out as well."""
+    annotation["iscrowd"] = 1
+    return bool(annotation.pop("ignore"))
+
+
+def mend_box(annotation: Record, image: Record) -> bool:
+    """The box becomes the bounds of the outline, else it is cut at the border of the image."""
+    bounds = _bounds(annotation, image)
+    if bounds is None:
+        box = annotation["bbox"]
+        if len(box) != 4 or not set(map(type, box)) <= NUMBERS or not abs(sum(box)) < 1e9:
+            return False
+        bounds = (box[0], box[1], box[0] + box[2], box[1] + box[3])
+    left, right = (min(max(x, 0), image["width"]) for x in bounds[0::2])
+    top, bottom = (min(max(y, 0), image["height"]) for y in bounds[1::2])
+    annotation["bbox"] = [left, top, right - left, bottom - top]
+    return right > left and bottom > top
+
+
+def mend_area(annotation: Record, image: Record) -> bool:
+    """The area becomes that of the outline, else of the box."""
+    width, height = annotation["bbox"][2:]
+    annotation["area"] = width * height
+    if _bounds(annotation, image) is not None:
+        outline = annotation["segmentation"]
+        if isinstance(outline, dict):
+            annotation["area"] = int(runs_of(outline["counts"])[1::2].sum())
+        else:
+            annotation["area"] = sum(map(_area, outline))
+    return bool(annotation["area"] > 0)
+
+
+def mend_outline(annotation: Record, image: Record) -> bool:
+    """Polygons become flat lists of numbers within the image; those of fewer than three points go."""
+    outline: Any = annotation["segmentation"]
+    if set(map(type, outline)) <= NUMBERS:
+        outline = [outline]
+    polygons = [_flat(polygon) for polygon in outline if isinstance(polygon, list)]
+    if [annotation["bbox"]] == polygons:
+        left, top, width, height = annotation["bbox"]
+        right, bottom = left + width, top + height
+        polygons = [[left, top, right, top, right, bottom, left, bottom]]
+    sides = (image["width"], image["height"])
+    annotation["segmentation"] = [
+        [min(max(value, 0), sides[index % 2]) for index, value in enumerate(polygon)]
+        for polygon in polygons
+        if len(polygon) >= 6 and len(polygon) % 2 == 0 and set(map(type, polygon)) <= NUMBERS
+    ]
+    return bool(annotation["segmentation"])
+
+
+def mend_rle_size(annotation: Record, image: Record) -> bool:
+    """The size becomes the image's, where the mask then lies in its box."""
+    annotation["segmentation"]["size"] = [image["height"], image["width"]]
+    bounds = _bounds(annotation, image)
+    if bounds is None:
+        return False
+    left, top, width, height = annotation["bbox"]
+    box = (left, top, left + width, top + height)
+    return all(abs(a - b) <= 2 for a, b in zip(bounds, box, strict=True))
+
+
+def mend_keypoints(annotation: Record, image: Record) -> bool:
+    """Points outside of the image become unknown, odd visibilities 2, and the points are counted."""
+    values = annotation["keypoints"]
+    for index in range(0, len(values), 3):
+        x, y, visibility = values[index : index + 3]
+        inside = -1 <= x <= image["width"] + 1 and -1 <= y <= image["height"] + 1
+        if visibility not in (0, 1, 2):
+            values[index + 2] = 2 if visibility > 0 else 0
+        if values[index + 2] and not inside:
+            values[index : index + 3] = [0, 0, 0]
+    annotation["num_keypoints"] = sum(visibility > 0 for visibility in values[2::3])
+    return True
+
+
+MENDS: dict[str, Mend] = {
+    "crowd": mend_crowd,
+    "ignore": mend_ignore,
+    "box": mend_box,
+    "area": mend_area,
+    "outline": mend_outline,
+    "rle size": mend_rle_size,
+    "keypoints": mend_keypoints,
+}
+"""Name in the column ``fix`` of the table -> mend."""
+
+
+def _bounds(annotation: Record, image: Record) -> tuple[float, ...] | None:
+    outline = annotation.get("segmentation")
+    try:
+        return bounds_of(outline, image["width"], image["height"]) if outline else None
+    except Defective:
+        return None
+
+
+def _flat(polygon: list[Any]) -> list[Any]:
+    if set(map(type, polygon)) == {list}:
+        return [value for point in polygon for value in point]
+    return polygon
+
+
+def _area(polygon: list[float]) -> float:
+    """Return the area that a polygon encloses."""
+    xs, ys = polygon[0::2], polygon[1::2]
+    return abs(sum(xs[i - 1] * ys[i] - xs[i] * ys[i - 1] for i in range(len(xs)))) / 2

@@ -1,0 +1,79 @@
+"""Polygons and run-length encodings without pycocotools, held against it where they are sound."""
+
+import math
+
+from maskrcnn_repro.data.check.outlines import Defective, bounds_of, run_bounds, runs_of
+
+import numpy as np
+import pycocotools.mask as coco_mask
+
+
+def test_bounds_by_hand():
+    assert bounds_of([[1, 2, 5, 2, 5, 7], [0.5, 3, 2, 3, 2, 4]], 10, 10) == (0.5, 2, 5, 7)
+    # Column 1: rows 2 and 3; the mask is 4 high.
+    assert run_bounds([6, 2, 4], 4) == (1, 2, 2, 4)
+    # From the last row of column 0 to the first of column 1.
+    assert run_bounds([3, 2, 7], 4) == (0, 0, 2, 4)
+    assert run_bounds([12], 4) is None
+
+
+ODD = (
+    0,
+    1,
+    5,
+    35,
+    -3,
+    2**32,
+    10**400,
+    2.5,
+    math.nan,
+    math.inf,
+    1e308,
+    True,
+    None,
+    "7",
+    [],
+    {},
+    "dP1",
+)
+
+
+def test_runs_and_bounds_are_those_of_pycocotools():
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        height, width = random.integers(1, 40, 2).tolist()
+        mask = (random.random((height, width)) < random.choice([0, 0.01, 0.5, 1])).astype(np.uint8)
+        counts = coco_mask.encode(np.asfortranarray(mask))["counts"].decode()
+        runs = runs_of(counts)
+        assert np.array_equal(np.repeat(np.arange(len(runs)) % 2, runs), mask.T.ravel())
+        bounds = bounds_of({"size": [height, width], "counts": counts}, width, height)
+        left, top, wide, high = coco_mask.toBbox({"size": [height, width], "counts": counts})
+        # pycocotools has a box of zeros for an empty mask.
+        assert bounds == ((left, top, left + wide, top + high) if mask.any() else None)
+        listed = {"size": [height, width], "counts": runs.tolist()}
+        assert bounds_of(listed, width, height) == bounds
+
+
+def drawn(random, depth):
+    """A random piece of JSON."""
+    if depth and random.random() < 0.7:
+        return [drawn(random, depth - 1) for _ in range(random.integers(0, 9))]
+    return ODD[random.integers(len(ODD))] if random.random() < 0.5 else float(random.random() * 9)
+
+
+def test_any_outline_gives_bounds_about_the_image_or_a_code():
+    random = np.random.default_rng(0)
+    codes = set()
+    for round_ in range(2000):
+        counts = "".join(chr(random.integers(40, 115)) for _ in range(random.integers(1, 9)))
+        rle = {"size": [5, 7], "counts": counts if round_ % 4 else drawn(random, 1)}
+        outline = rle if round_ % 2 else drawn(random, 2)
+        try:
+            bounds = bounds_of(outline, 7, 5)
+        except Defective as defect:
+            codes.add(defect.code)
+        else:
+            left, top, right, bottom = bounds or (0, 0, 1, 1)
+            assert -7 <= left < right <= 14
+            assert -7 <= top < bottom <= 12
+    assert len(codes) > 10
