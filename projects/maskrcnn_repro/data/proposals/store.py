@@ -121,8 +121,9 @@ class ProposalStore:
         file = self.path / name
         try:
             # A plain array: slicing an np.memmap is slow.
-            array = np.load(file, mmap_mode="r").view(np.ndarray)
-        except (ValueError, OSError) as error:
+            array = np.lib.format.open_memmap(file, mode="r").view(np.ndarray)
+        # Of a damaged header NumPy raises TypeError, TokenError, OverflowError and others, too.
+        except Exception as error:
             raise self._altered(name, str(error).split("\n", 1)[0]) from error
         if array.shape != shape or array.dtype != np.dtype(ARRAYS[name]):
             raise self._altered(name, f"it holds {array.dtype} {array.shape}, not {shape}")
