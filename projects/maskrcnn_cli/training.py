@@ -49,6 +49,7 @@ def add_train_options(parser: Parser) -> None:
         "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate without training")
+    _add_accept_change(parser)
     _add_process_options(parser)
 
 
@@ -60,6 +61,7 @@ def add_eval_options(parser: Parser) -> None:
         action="store_true",
         help="evaluate the last checkpoint in OUTPUT_DIR, whatever MODEL.WEIGHTS says",
     )
+    _add_accept_change(parser)
     # One function runs `train` and `eval`.
     parser.set_defaults(eval_only=True)
     _add_process_options(parser)
@@ -117,6 +119,17 @@ def _add_config_options(parser: Parser) -> None:
         default=[],
         metavar="FILE",
         help="lay this YAML over the config file, such as a level's sizes; may be given several times",
+    )
+
+
+def _add_accept_change(parser: Parser) -> None:
+    parser.add_argument(
+        "--accept-change",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="go on although this differs from the checkpoint: a config key, CLASS_NAMES, TRAIN_DATA or "
+        "BACKEND; may be given several times",
     )
 
 

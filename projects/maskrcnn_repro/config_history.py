@@ -46,6 +46,10 @@ ADDED = (
     ),
     Added("MODEL.WEIGHTS_MIN_COVERAGE", 50.0, "weights that fill too little are refused"),
     Added("SOLVER.ACCUMULATE", 1, "few devices train with the batch of many"),
+    Added("ACCEPTED_CHANGES", (), "a resumed training may differ in keys that its user names"),
+    Added("SOLVER.CHECKPOINT_KEEP", 0, "old checkpoints may go"),
+    Added("TEST.BEST_METRIC", "", "the best weights may be kept"),
+    Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
 )
 _ROI_ALIGN = {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}
 _DEFAULT = {"POOLER_TYPE": "ROIAlignV2", "POOLER_SAMPLING_RATIO": 0}

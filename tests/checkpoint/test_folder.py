@@ -202,6 +202,13 @@ def test_a_checkpoint_of_another_run_is_not_overwritten(folder):
     assert last(folder).read_bytes() == before
 
 
+def test_a_damaged_newer_file_of_another_run_is_refused_at_once(folder):
+    note = read_manifest(last(folder))
+    manifest_of(last(folder)).write_text(json.dumps(note | {"run": "another", "size": 1}))
+    with pytest.raises(OutputError, match=r"newer checkpoints of another run, 'model_0000002.pth'"):
+        resumed(folder)
+
+
 def test_a_resumed_run_keeps_its_id_and_writes_over_its_own(folder):
     manifest_of(last(folder)).unlink()
     saver = checkpointer(folder)

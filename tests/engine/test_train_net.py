@@ -99,7 +99,8 @@ def test_evaluation_alone_repeats_the_evaluation_of_training(data, used, capsys)
 
 def test_resume_continues_count_optimiser_and_schedule(data, used):
     opts = ["SOLVER.MAX_ITER", "3", "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR"]
-    assert main(command_line(data, used, "--resume", opts=opts)) == 0
+    options = ("--resume", "--accept-change", "SOLVER.LR_SCHEDULER_NAME")
+    assert main(command_line(data, used, *options, opts=opts)) == 0
     first, second = (torch.load(used / f"model_000000{i}.pth") for i in (1, 2))
     assert second["iteration"] == 2
     moments = second["trainer"]["optimizer"]["state"]

@@ -12,7 +12,7 @@ from maskrcnn_repro.tables.paper.experiments import experiments
 from maskrcnn_repro.tables.runs import progress
 from maskrcnn_repro.tables.runs import runner as runner_module
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.processes import parse_progress
+from maskrcnn_repro.tables.runs.processes import parse_progress, stop_all
 from maskrcnn_repro.tables.runs.progress import Console, clock, describe, time_left
 from maskrcnn_repro.tables.runs.records import State, read_note
 from maskrcnn_repro.tables.runs.runner import Runner
@@ -200,6 +200,45 @@ def test_ctrl_c_and_a_request_to_end_stop_the_children(fake, number):
     for stage in made.stages:  # claims and folders are free again
         with locked(stage.lock_folder), locked(stage.folder):
             pass
+
+
+class Saving:
+    """A child that is saving when its parent is interrupted again."""
+
+    def __init__(self):
+        self.deadlines = []
+
+    def ask_to_stop(self):
+        self.deadlines.append("asked")
+
+    def end(self, deadline):
+        self.deadlines.append(deadline)
+        if len(self.deadlines) == 2:
+            raise KeyboardInterrupt
+
+
+def test_children_have_time_to_save_and_a_second_interrupt_ends_them():
+    child = Saving()
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        stop_all([child])
+    asked, patient, at_once = child.deadlines
+    assert asked == "asked"
+    assert patient - before > 60
+    assert at_once - before < 1
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (143, "saved and stopped by SIGTERM; the next call goes on with it"),
+        (75, "saved and stopped by SIGUSR1; the next call goes on with it"),
+        (2, "exit status 2"),
+        (-9, "ended by SIGKILL"),
+    ],
+)
+def test_an_exit_status_is_told_in_words(code, words):
+    assert runner_module._describe_exit(code) == words
 
 
 def test_a_stage_that_another_runner_has_is_waited_for_and_not_run_twice(fake):

@@ -23,7 +23,7 @@ from maskrcnn_repro.checkpoint.weight_file import (
     read_outline,
     read_weights,
 )
-from maskrcnn_repro.errors import OutputError
+from maskrcnn_repro.errors import OutputError, listing
 from maskrcnn_repro.utils.files import replaced, write_text
 
 import torch
@@ -91,9 +91,10 @@ class Checkpointer(DetectionCheckpointer):
             OSError,
             RuntimeError,
         ) as error:  # PyTorch's writer raises the latter, also on a full disk
+            reason = getattr(error, "strerror", None) or "no room for all of it"
             raise OutputError(
-                f"Checkpoint {path} cannot be written ({_first_clause(error)}); earlier ones are intact: make "
-                "room, then continue with --resume."
+                f"Checkpoint {path} cannot be written ({reason}); earlier ones are intact: make room, then "
+                "continue with --resume."
             ) from error
         logger.info("Checkpoint %s", path)
 
@@ -140,6 +141,7 @@ class Checkpointer(DetectionCheckpointer):
 
         Raises:
             CheckpointError: see :meth:`load`; or there are checkpoints, and none is intact.
+            OutputError: newer files, which are not intact, are of another run.
         """
         last = self.get_checkpoint_file(resumable=bool(self.checkpointables)) if resume else ""
         if not last:
@@ -147,8 +149,20 @@ class Checkpointer(DetectionCheckpointer):
         self.complete = True
         rest = self.load(last)
         self._continues = True
-        self.run = dict(rest.get("maskrcnn_repro", {})).get("run", self.run)
+        if run := facts_in(rest).get("run"):
+            self.run = run
+            self._refuse_newer_of_others(Path(last))
         return rest
+
+    def _refuse_newer_of_others(self, last: Path) -> None:
+        """Refuse at once to go on where a later save would meet another run's file."""
+        newer = [f for f in self.folder.files() if self.folder.age(f) > self.folder.age(last)]
+        others = [f.name for f in newer if read_manifest(f).get("run", self.run) != self.run]
+        if others:
+            raise OutputError(
+                f"{self.save_dir} also holds newer checkpoints of another run, {listing(others)}: move them away, "
+                "or choose another folder with OUTPUT_DIR FOLDER."
+            )
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load a file and return what of it was not used.
@@ -169,6 +183,12 @@ class Checkpointer(DetectionCheckpointer):
     def _load_file(self, filename: str) -> dict[str, Any]:
         # fvcore's place for a format of one's own: Detectron2 would run what a pickle names.
         return read_weights(Path(filename), by_endings=self._by_endings)
+
+
+def facts_in(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a checkpoint tells of its run; empty if another program wrote it."""
+    facts = content.get("maskrcnn_repro")
+    return facts if isinstance(facts, Mapping) else {}
 
 
 def _first_clause(error: Exception) -> str:

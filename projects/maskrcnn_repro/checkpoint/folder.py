@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from maskrcnn_repro.checkpoint.manifest import damage, read_manifest, remove
 from maskrcnn_repro.errors import CheckpointError
@@ -79,6 +79,12 @@ class CheckpointFolder:
             )
         return None
 
+    def holds(self, name: str, iteration: int) -> bool:
+        """Tell whether a file is there, intact, and not known to be of another iteration."""
+        file = self.path / f"{name}.pth"
+        there = file.is_file() and not damage(file)
+        return there and read_manifest(file).get("iteration", iteration) == iteration
+
     def prune(self, keep: int, run: str) -> None:
         """Remove the periodic checkpoints of a run but the newest ones, and never the newest intact one.
 
@@ -145,7 +151,7 @@ def _fault_of_state(content: Mapping[str, Any]) -> str:
     return ""
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 

@@ -40,8 +40,8 @@ def read_manifest(file: Path) -> dict[str, Any]:
 
 def remove(file: Path) -> None:
     """Remove a checkpoint and its manifest."""
-    manifest_of(file).unlink(missing_ok=True)
     file.unlink(missing_ok=True)
+    manifest_of(file).unlink(missing_ok=True)
 
 
 def damage(file: Path) -> str:

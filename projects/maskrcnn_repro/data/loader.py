@@ -19,6 +19,7 @@ from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.data.stream import build_sample_loader
 from maskrcnn_repro.data.watched_loader import WatchedLoader
 from maskrcnn_repro.data.worker_notes import WorkerNotes
+from maskrcnn_repro.data.workers import standing_apart
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper, build_detection_test_loader, get_detection_dataset_dicts
@@ -79,8 +80,9 @@ def build_test_loader(
         records, mapper = placed(records, store, 0), WithStoredProposals(mapper, [store])
     if cfg.DATALOADER.SKIP_BROKEN:
         mapper = LeavingOutBroken(mapper)
-    loader = build_detection_test_loader(
-        records, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+    workers = cfg.DATALOADER.NUM_WORKERS
+    loader = standing_apart(
+        build_detection_test_loader(records, mapper=mapper, num_workers=workers)
     )
     return WatchedLoader(loader, notes, len(loader))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.data.image_source import BROKEN
+from maskrcnn_repro.data.workers import standing_apart
 from maskrcnn_repro.utils.randomness import Purpose, seeded
 
 import numpy as np
@@ -152,6 +153,8 @@ def build_sample_loader(
         skip_broken=cfg.DATALOADER.SKIP_BROKEN,
     )
     # Without this seed the loader would draw one from the generator that the model uses.
-    return build_detection_train_loader(
-        stream, mapper=None, aspect_ratio_grouping=False, seed=seed, **parts
+    return standing_apart(
+        build_detection_train_loader(
+            stream, mapper=None, aspect_ratio_grouping=False, seed=seed, **parts
+        )
     )

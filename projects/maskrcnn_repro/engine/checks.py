@@ -13,6 +13,7 @@ from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.data.image_file import check_pixel_range
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
 from maskrcnn_repro.engine.relations import check_relations
+from maskrcnn_repro.engine.saving import check_saving
 from maskrcnn_repro.errors import ConfigError, DataError, check_choice
 from maskrcnn_repro.modeling.mask_head import build_mask_loss
 from maskrcnn_repro.modeling.mask_head.losses import MASK_LOSS_REGISTRY
@@ -57,6 +58,7 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     check_proposal_keys(cfg, training=training)
     _check_weights(cfg)
     if training:
+        check_saving(cfg)
         _check_processes(cfg, world_size)
 
 

@@ -54,18 +54,3 @@ class StepSeed(HookBase):
         """Seed a part of this iteration's batch (SOLVER.ACCUMULATE), as the process that it stands for."""
         rank = comm.get_rank() + part * comm.get_world_size()
         seed_everything(self.seed, Purpose.STEP, self.trainer.iter, rank)
-
-
-class PeriodicSave(HookBase):
-    """Saves every so many iterations and after the last one."""
-
-    def __init__(self, period: int) -> None:
-        self.period = period
-
-    def after_step(self) -> None:
-        """Save, if it is time; called in every process."""
-        done = self.trainer.iter + 1
-        if done % self.period == 0:
-            self.trainer.save()
-        if done >= self.trainer.max_iter:
-            self.trainer.save("model_final")

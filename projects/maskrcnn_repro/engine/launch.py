@@ -11,10 +11,12 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from maskrcnn_repro.engine.signals import STATUSES, passing_on
 from maskrcnn_repro.errors import AgreedError, ConfigError, Ended, UserError
 
 import torch
@@ -102,8 +104,10 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
     if processes.world_size == 1:
         function(*args)
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         note = Path(folder) / "error.txt"
+        signals = stack.enter_context(passing_on())
         try:
             if processes.device.startswith("cuda"):
                 launch_on_gpus(
@@ -116,10 +120,13 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
                 )
             else:
                 _spawn_on_cpu(processes, note, function, args)
-        except (ProcessExitedException, ProcessRaisedException):
+        except (ProcessExitedException, ProcessRaisedException) as error:
             # A process that failed takes its peers' connections down: theirs are no news.
             if note.is_file():
                 raise UserError(note.read_text(encoding="utf-8")) from None
+            status = getattr(error, "exit_code", None)
+            if signals or status in STATUSES.values():  # it left at once, with nothing to save
+                raise Ended(STATUSES[signals[0]] if signals else status) from None
             raise
         if (ended := note.with_name(ENDED)).is_file():
             raise Ended(int(ended.read_text(encoding="utf-8")))

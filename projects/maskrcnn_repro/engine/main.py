@@ -38,6 +38,10 @@ def main(argv: Sequence[str] | None = None, trainer: type[Trainer] | None = None
 def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> None:
     """Train or evaluate in the processes that a parsed command line asks for; see :func:`main`."""
     cfg = config_from(args)
+    if args.accept_change:
+        if not (args.resume or args.eval_only):
+            raise ConfigError("--accept-change goes with --resume or --eval-only.")
+        cfg.ACCEPTED_CHANGES = tuple(args.accept_change)
     if trainer is not None:
         cfg.TRAINER = name_of(trainer)
     launch(run, processes_of(args, cfg), (cfg, args.resume, args.eval_only))

@@ -14,9 +14,12 @@ from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.relations import remarks
 from maskrcnn_repro.engine.report import evaluation_folder, say_where
 from maskrcnn_repro.engine.resolve import resolve_config
+from maskrcnn_repro.engine.resume import refuse_other_classes, settled
 from maskrcnn_repro.engine.setup import enter_folder, start
+from maskrcnn_repro.engine.signals import handling, leave
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.utils.files import room_needed
 from maskrcnn_repro.utils.provenance import Progress
 
 from detectron2.config import CfgNode
@@ -33,12 +36,19 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
 
     Args:
         cfg: as :func:`maskrcnn_repro.config.load_config` returns it; ``TRAINER`` names the trainer.
-        resume: continue from, or evaluate, the last checkpoint of OUTPUT_DIR.
+        resume: continue from, or evaluate, the last checkpoint of OUTPUT_DIR; ``ACCEPTED_CHANGES`` names keys
+            whose values may differ from the checkpoint's.
         eval_only: evaluate.
 
     Raises:
         UserError: something that the user can mend.
+        Ended: a signal ended it, or :class:`maskrcnn_repro.engine.step_end.StepEnd` with a status that is not 0.
     """
+    with handling(leave), room_needed():
+        _run(cfg, resume=resume, eval_only=eval_only)
+
+
+def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
     cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
     trainer = trainer_of(cfg)
     output = Path(cfg.OUTPUT_DIR)
@@ -46,10 +56,13 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
         fresh = not (resume or eval_only)
         agreed(lambda: enter_folder(stack, output, fresh=fresh))
         folder = evaluation_folder(cfg) if eval_only else output
-        cfg = start(stack, cfg, folder, resume=resume and not eval_only)
+        earlier = output if resume else None
+        settle = None if eval_only else lambda cfg: agreed(settled, cfg, earlier)
+        cfg = start(stack, cfg, folder, settle)
         for note in notes_of(cfg, training=not eval_only):
             logger.info("%s", note)
         if eval_only:
+            agreed(lambda: refuse_other_classes(cfg, weights_of(cfg, resume=resume)))
             model, progress = load_trained(cfg, resume=resume)
             trainer.report(cfg, model, folder, progress)
         else:

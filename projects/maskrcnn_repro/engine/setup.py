@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from maskrcnn_repro.utils.lock import locked, refuse_used
 from maskrcnn_repro.utils.logs import logging_to
 
 import torch
-import yaml
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
@@ -37,19 +37,27 @@ def enter_folder(stack: ExitStack, folder: Path, *, fresh: bool) -> None:
             refuse_used(folder)
 
 
-def start(stack: ExitStack, cfg: CfgNode, folder: Path, *, resume: bool = False) -> CfgNode:
+def start(
+    stack: ExitStack, cfg: CfgNode, folder: Path, settle: Callable[[CfgNode], CfgNode] | None = None
+) -> CfgNode:
     """Start logging to ``folder``, seed all generators, write ``config.yaml``; return the final config.
 
-    An unset seed (SEED -1) is drawn and put into the config, so that ``config.yaml`` repeats the run;
-    with ``resume`` it is taken from there.
+    An unset seed (SEED -1) is drawn and put into the config, so that ``config.yaml`` repeats the run.
+
+    Args:
+        stack: closes the log.
+        cfg: resolved.
+        folder: of the log and of ``config.yaml``.
+        settle: makes the final config of a resumed run, or raises; nothing is overwritten before.
     """
     rank = comm.get_rank()
     stack.enter_context(logging_to(folder, rank))
+    if settle:
+        cfg = settle(cfg)
     if cfg.SEED < 0:
         cfg = cfg.clone()
         cfg.defrost()
-        earlier = folder / "config.yaml"
-        cfg.SEED = _seed_in(earlier) if resume and earlier.is_file() else comm.shared_random_seed()
+        cfg.SEED = comm.shared_random_seed()
         cfg.freeze()
     seed_all_rng(cfg.SEED + rank)
     torch.backends.cudnn.benchmark = bool(cfg.CUDNN_BENCHMARK)
@@ -75,7 +83,3 @@ def start(stack: ExitStack, cfg: CfgNode, folder: Path, *, resume: bool = False)
         write_text(folder / "config.yaml", cfg.dump())
         logger.info("Output goes to %s (log.txt, config.yaml)", folder)
     return cfg
-
-
-def _seed_in(config: Path) -> int:
-    return int(yaml.safe_load(config.read_text(encoding="utf-8"))["SEED"])

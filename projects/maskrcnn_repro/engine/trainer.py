@@ -15,14 +15,20 @@ from typing import Any
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.class_map import mapped_weights
+from maskrcnn_repro.checkpoint.folder import FINAL
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.accumulation import AccumulatingModel
-from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, PeriodicSave, StepSeed
+from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
 from maskrcnn_repro.engine.guard.guard import NumbersGuard
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
+from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, renew
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
+from maskrcnn_repro.engine.resume import facts_of
+from maskrcnn_repro.engine.run_log import cut_back
+from maskrcnn_repro.engine.saving import PeriodicCheckpointer, best_model
+from maskrcnn_repro.engine.signals import SignalRequests
 from maskrcnn_repro.engine.step_end import StepEnd
 from maskrcnn_repro.errors import ConfigError, Ended
 from maskrcnn_repro.evaluation.coco import Metrics, build_evaluator, evaluate
@@ -69,6 +75,8 @@ class Trainer(TrainerBase):
         clock: seconds spent in iterations.
         step_end: decides at the end of a step; ask it to save, to stop or to fail.
         guard: fails a step whose numbers are not finite.
+        best: keeps the best weights; None without ``TEST.BEST_METRIC``.
+        evaluates: whether an evaluation is under way.
 
     Raises:
         ConfigError: ``SEED`` is negative; a run draws one before it builds its trainer.
@@ -93,6 +101,7 @@ class Trainer(TrainerBase):
         self.checkpointer = Checkpointer(
             self.model,
             cfg.OUTPUT_DIR,
+            facts=facts_of(cfg),
             least=cfg.MODEL.WEIGHTS_MIN_COVERAGE,
             trainer=weakref.proxy(self),
         )
@@ -105,6 +114,8 @@ class Trainer(TrainerBase):
             Path(cfg.OUTPUT_DIR),
             self._step.grad_scaler if cfg.SOLVER.AMP.ENABLED else None,
         )
+        self.best = best_model(cfg)
+        self.evaluates = False
         self.register_hooks(self._all_hooks())
 
     # --- parts to replace
@@ -180,7 +191,7 @@ class Trainer(TrainerBase):
         Raises:
             CheckpointError: the weights cannot be read or do not fit.
         """
-        resumes = resume and self.checkpointer.has_checkpoint()
+        resumes = agreed(lambda: resume and self.checkpointer.has_checkpoint())
         if self.cfg.MODEL.WEIGHTS_DATASET and not resumes:
             self._bare_model.load_state_dict(mapped_weights(self.cfg))
         else:
@@ -198,6 +209,17 @@ class Trainer(TrainerBase):
             Ended: it ended early with a status that is not 0.
         """
         first = self.start_iter
+        if self.best:
+            self.best.resume(first)
+            if self.best.exhausted:
+                self.max_iter = min(self.max_iter, first)
+        if comm.is_main_process():
+            cut_back(Path(self.cfg.OUTPUT_DIR), first, repeats=first >= self.max_iter)
+        if first >= self.max_iter:
+            logger.warning("%d iterations are done, so nothing is left to train", first)
+            # A run that was killed after its last iteration may lack it; the main process looks for all.
+            if not comm.all_gather(self.checkpointer.folder.holds(FINAL, self.iter))[0]:
+                self.save(FINAL)
         self._step.reset_data_loader(
             lambda: self.guard.watched(self.build_train_loader(self.cfg, first))
         )
@@ -216,8 +238,14 @@ class Trainer(TrainerBase):
         """
         self.guard.check_weights()
         self.step_end.decide()
-        name = name or f"model_{self.iter:07d}"
-        agreed(lambda: self.checkpointer.save(name, iteration=self.iter))
+        last = self.done - 1
+        agreed(lambda: self.checkpointer.save(name or f"model_{last:07d}", iteration=last))
+
+    @property
+    def done(self) -> int:
+        """Iterations that are done at the end of a step; before and after the training, all that are done."""
+        # Detectron2 counts on after the last iteration, also if there was none.
+        return min(self.iter + 1, max(self.max_iter, self.start_iter))
 
     def run_step(self) -> None:
         """Do one iteration: a batch, losses, gradients, an update."""
@@ -232,7 +260,7 @@ class Trainer(TrainerBase):
     def finish(self) -> None:
         """Make the current iteration the last one: what runs after a completed training runs after it."""
         self.max_iter = self.iter + 1
-        self.save("model_final")
+        self.save(FINAL)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> Metrics:
@@ -278,9 +306,23 @@ class Trainer(TrainerBase):
         return {**self._step.state_dict(), **super().state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Carry on where a checkpoint stopped."""
-        super().load_state_dict(state_dict)
-        self._step.load_state_dict({k: v for k, v in state_dict.items() if k != "hooks"})
+        """Carry on where a checkpoint stopped.
+
+        Raises:
+            CheckpointError: its optimiser is another one, or of another model.
+        """
+        # A loss scale, where mixed precision is on, may be new: SOLVER.AMP.ENABLED can be accepted.
+        state = {"grad_scaler": self._step.state_dict().get("grad_scaler"), **state_dict}
+        accepted = self.cfg.ACCEPTED_CHANGES
+        if "SOLVER.OPTIMIZER" in accepted:
+            state["optimizer"] = self.optimizer.state_dict()
+        check_state(self.optimizer, state["optimizer"])
+        configured = hyperparameters(self.optimizer)
+        super().load_state_dict(state)
+        self._step.load_state_dict({k: v for k, v in state.items() if k != "hooks"})
+        changed = any(key.startswith("SOLVER.") for key in accepted)
+        if self.iter + 1 < self.max_iter:  # behind its end a schedule has no rate
+            renew(self.optimizer, self.scheduler, configured if changed else None)
 
     def _build_step(self, cfg: CfgNode) -> SimpleTrainer:
         """Return what does an iteration: Detectron2's, with the hooks and the loop of this class."""
@@ -301,6 +343,7 @@ class Trainer(TrainerBase):
         last before a step, so that no hook moves the numbers that it draws.
         """
         before: list[HookBase | None] = [
+            SignalRequests(self.step_end),
             hooks.IterationTimer(),
             self.clock,
             hooks.LRScheduler(self.optimizer, self.scheduler),
@@ -309,10 +352,12 @@ class Trainer(TrainerBase):
             self._step_seed,
             self.guard,
             self.step_end,
-            PeriodicSave(self.cfg.SOLVER.CHECKPOINT_PERIOD),
+            PeriodicCheckpointer(
+                self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.SOLVER.CHECKPOINT_KEEP
+            ),
         ]
         if self.cfg.DATASETS.TEST:
-            after.append(hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate))
+            after += [hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate), self.best]
         if comm.is_main_process():
             writers = default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
             after.append(hooks.PeriodicWriter(writers, WRITE_PERIOD))
@@ -323,8 +368,12 @@ class Trainer(TrainerBase):
         if error := sys.exception():
             raise error
         sync_buffers(self._bare_model)
-        progress = Progress(min(self.iter + 1, self.max_iter), self.clock.seconds)
-        return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
+        progress = Progress(self.done, self.clock.seconds)
+        self.evaluates = True
+        try:
+            return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
+        finally:
+            self.evaluates = False
 
 
 def distributed(model: nn.Module) -> nn.Module:

@@ -13,12 +13,16 @@ def exit_status(start: Callable[[], int | None]) -> int:
     """Run a command and return its exit status: what ``start`` returns, 0 for None.
 
     A :class:`~maskrcnn_repro.errors.UserError` is printed to stderr in one sentence and gives 2; a training
-    that :class:`~maskrcnn_repro.errors.Ended` gives its own status.
+    that :class:`~maskrcnn_repro.errors.Ended` gives its own status, and an
+    interruption 130.
     """
     try:
         return start() or 0
     except Ended as ended:
         return ended.code
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr, flush=True)
+        return 130
     except UserError as error:
         # All ranks raise an AgreedError: one of them prints it.
         if not isinstance(error, AgreedError) or os.environ.get("RANK", "0") == "0":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -14,6 +15,28 @@ from maskrcnn_repro.utils.download import WholeDownloads
 from detectron2.utils.file_io import PathManager
 
 PathManager.register_handler(WholeDownloads(), allow_override=True)
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a full disk, a full quota and a limit on the size of files."""
+
+
+@contextmanager
+def room_needed() -> Iterator[None]:
+    """Turn the error of a disk that fills up within the block into a sentence.
+
+    Raises:
+        OutputError: there was no room for a file.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise OutputError(
+            f"{error.filename or 'A file of the run'} cannot be written ({error.strerror}); checkpoints are "
+            "intact: make room, then continue with --resume."
+        ) from error
 
 
 @contextmanager

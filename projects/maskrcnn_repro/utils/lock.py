@@ -66,19 +66,24 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def refuse_used(folder: Path) -> None:
-    """Refuse to start a new training where an earlier one left checkpoints.
+    """Refuse to start a new training where an earlier one left checkpoints or numbers.
 
     Raises:
-        OutputError: there is a checkpoint in ``folder``.
+        OutputError: there is a checkpoint in ``folder``, or a log of an interrupted training.
     """
-    checkpoints = [
-        p for p in (folder / "last_checkpoint", *sorted(folder.glob("model_*.pth"))) if p.is_file()
-    ]
-    if checkpoints:
+    if left := traces(folder):
         raise OutputError(
-            f"OUTPUT_DIR {str(folder)!r} already holds a training ({checkpoints[-1].name}): continue it with "
+            f"OUTPUT_DIR {str(folder)!r} already holds a training ({left[-1].name}): continue it with "
             "--resume, evaluate it with --eval-only, or choose another folder with OUTPUT_DIR FOLDER."
         )
+
+
+def traces(folder: Path) -> list[Path]:
+    """Return the files that a training, also one that was interrupted, left in ``folder``."""
+    log = folder / "metrics.json"
+    logs = [log] if log.is_file() and log.stat().st_size > 0 else []
+    checkpoints = [folder / "last_checkpoint", *sorted(folder.glob("model_*.pth"))]
+    return [*logs, *(file for file in checkpoints if file.is_file())]
 
 
 def _holder(path: Path) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.utils.files import NO_ROOM
 
 # Below a warning, records of these loggers go to the file only; the engine logs the same in short.
 DETAILS = (
@@ -27,6 +28,18 @@ FORMAT = logging.Formatter(
 CONSOLE_FORMAT = logging.Formatter("[%(asctime)s] %(message)s", datefmt="%H:%M:%S")
 
 
+class LogFile(logging.FileHandler):
+    """A log that stops, and says so once, where the disk is full: a line of it is worth no training."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Drop what cannot be written."""
+        if getattr(sys.exc_info()[1], "errno", None) not in NO_ROOM:
+            super().handleError(record)
+        elif not self.filters:
+            self.addFilter(lambda record: False)
+            print(f"{self.baseFilename} cannot be written: no room", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def logging_to(folder: Path, rank: int) -> Iterator[None]:
     """Log to ``folder/log.txt`` (other ranks: ``log.txt.rankN``) and, from rank 0, to stdout.
@@ -38,7 +51,7 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
         warnings.filterwarnings("ignore", message=message)
     folder.mkdir(parents=True, exist_ok=True)
     name = "log.txt" if rank == 0 else f"log.txt.rank{rank}"
-    file = logging.FileHandler(folder / name, encoding="utf-8")
+    file = LogFile(folder / name, encoding="utf-8")
     file.setFormatter(FORMAT)
     handlers: list[logging.Handler] = [file]
     if rank == 0:
@@ -67,7 +80,8 @@ def _worth_showing(record: logging.LogRecord) -> bool:
     # Detectron2 warns at every loading of a data set whose category ids are not 1 to K.
     if "We'll apply a mapping for you" in record.getMessage():
         return False
-    # The command tells a user's error in one sentence; its traceback is in the file.
-    if record.exc_info and isinstance(record.exc_info[1], UserError):
+    # Detectron2's loop logs what ended it with its traceback; a mistake's sentence is printed at the end.
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, UserError) or getattr(error, "errno", None) in NO_ROOM:
         return False
     return record.levelno >= logging.WARNING or not record.name.startswith(DETAILS)

@@ -66,6 +66,7 @@ def write_results(
         "trainer": cfg.TRAINER,
         "weights": cfg.MODEL.WEIGHTS,
         "config_sha256": config_hash(cfg),
+        "accepted_changes": list(cfg.ACCEPTED_CHANGES),
         "datasets": {key: [data_origin(n) for n in cfg.DATASETS[key]] for key in ("TRAIN", "TEST")},
         "code": code_origin(),
         "machine": machine(cfg.MODEL.DEVICE),

@@ -19,8 +19,8 @@ CONSOLE = "console.txt"
 """File with a child's output; a resumed run appends to it."""
 TAIL_BYTES = 8192
 """How much of that file is read for the last lines."""
-GRACE_SECONDS = 10.0
-"""Between SIGTERM and SIGKILL."""
+GRACE_SECONDS = 120.0
+"""Between SIGTERM and SIGKILL: a training finishes its iteration, or its evaluation, and saves."""
 
 # Detectron2's line of training: "eta: 0:03:57  iter: 239  total_loss: 2.912 ..."
 # Detectron2's line of evaluation: "Inference done 41/1000. 0.1598 s / iter ... ETA=0:02:33"
@@ -34,7 +34,9 @@ _TIMESTAMP = re.compile(r"^\[[^\]]*\] ")
 
 
 class Child:
-    """A running command in its own process group, so that signals reach its workers, too.
+    """A running command in its own process group, so that signals reach all of its processes.
+
+    Data-loader workers stand apart and end by themselves, some seconds after their training.
 
     Args:
         command: program and arguments.
@@ -81,14 +83,14 @@ class Child:
         return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM to it and its workers."""
+        """Send SIGTERM to it and its processes."""
         self._signal(signal.SIGTERM)
 
     def end(self, deadline: float) -> None:
-        """Wait for its end until ``deadline`` (of ``time.monotonic()``), then kill it and its workers."""
+        """Wait for its end until ``deadline`` (of ``time.monotonic()``), then kill it and its processes."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, deadline - time.monotonic()))
-        # Also if it ended by itself: its workers may still run.
+        # Also if it ended by itself: its processes may still run.
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         self._process.wait()
 
@@ -133,12 +135,21 @@ def environments(jobs: int, threads: int | None, gpus: int) -> list[dict[str, st
 
 
 def stop_all(children: Sequence[Child]) -> None:
-    """Stop all children within one common time of :data:`GRACE_SECONDS`."""
+    """Stop all children within one common time of :data:`GRACE_SECONDS`; a second interrupt kills them.
+
+    Raises:
+        KeyboardInterrupt: the second one.
+    """
     for child in children:
         child.ask_to_stop()
     deadline = time.monotonic() + GRACE_SECONDS
-    for child in children:
-        child.end(deadline)
+    try:
+        for child in children:
+            child.end(deadline)
+    except KeyboardInterrupt:
+        for child in children:
+            child.end(time.monotonic())
+        raise
 
 
 def parse_progress(lines: Sequence[str]) -> tuple[str, float | None]:

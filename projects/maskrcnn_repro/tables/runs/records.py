@@ -23,6 +23,7 @@ from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.lock import traces
 from maskrcnn_repro.utils.provenance import config_hash
 
 import yaml
@@ -174,9 +175,11 @@ def _text(value: Any) -> str:
 def training_status(folder: Path, expected: Expected) -> Status:
     """Return the status of the training with OUTPUT_DIR ``folder``."""
     last = folder / "last_checkpoint"
-    if not (folder / RESULTS).is_file() and not last.is_file():
+    if not (folder / RESULTS).is_file() and not traces(folder):
         return Status(State.MISSING)
-    reached = last.read_text(encoding="utf-8").strip() if last.is_file() else "no checkpoint"
+    reached = "no checkpoint"
+    if last.is_file():
+        reached = last.read_text(encoding="utf-8", errors="replace").strip()
     return _status(folder, folder, expected, Status(State.INTERRUPTED, f"at {reached}"))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from maskrcnn_repro.engine.signals import STATUSES
 from maskrcnn_repro.errors import InUseError
 from maskrcnn_repro.tables.runs.plan import Plan, describe_stale
 from maskrcnn_repro.tables.runs.processes import Child, stop_all
@@ -24,6 +25,7 @@ from maskrcnn_repro.tables.runs.stage import Stage
 from maskrcnn_repro.utils.lock import locked
 
 POLL_SECONDS = 0.2
+_STOPPED = {status: signal.Signals(number).name for number, status in STATUSES.items()}
 SHOWN_LINES = 12
 """Last lines of a failed child's output that are shown."""
 
@@ -94,7 +96,7 @@ class Runner:
 
         Raises:
             TableError: the folder of a stage holds another run; nothing has been started.
-            KeyboardInterrupt: after Ctrl-C, SIGTERM or SIGHUP; all children have been stopped.
+            KeyboardInterrupt: after Ctrl-C, SIGTERM, SIGHUP or SIGUSR1; all children have been stopped.
         """
         left = self.plan.missing()
         # Dependencies outside the plan count as done.
@@ -196,6 +198,8 @@ class Runner:
 
 
 def _describe_exit(code: int) -> str:
+    if name := _STOPPED.get(code):
+        return f"saved and stopped by {name}; the next call goes on with it"
     if code > 0:
         return f"exit status {code}"
     with contextlib.suppress(ValueError):
@@ -205,12 +209,12 @@ def _describe_exit(code: int) -> str:
 
 @contextlib.contextmanager
 def _interrupt_on_signals() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM and SIGHUP (a closed terminal) too, so that the children are stopped."""
+    """Raise KeyboardInterrupt on SIGTERM, SIGHUP (a closed terminal) and SIGUSR1 too: the children save."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in STATUSES if number != signal.SIGINT]
     before = {
         number: signal.signal(number, interrupt)
         for number in numbers
