@@ -137,7 +137,7 @@ def _addresses():
 
 
 def _forbid(event, arguments):
-    if event.startswith(FORBIDDEN):
+    if event.startswith(FORBIDDEN) and arguments[:1] != ("git",):  # tells the commit of the code
         raise AssertionError(f"a file made this process do {event} {arguments!r}"[:500])
 
 

@@ -25,7 +25,8 @@ def read_store(path, written_by_us=True):
     store.verify()
     ids = store.image_ids()
     assert len(ids) == len(store)
-    assert store.rows(IMAGES) == [ids.index(i) if i in ids else None for i in IMAGES]
+    for image, row in zip(IMAGES, store.rows(IMAGES), strict=True):
+        assert str(image) not in map(str, ids) if row is None else str(ids[row]) == str(image)
     for row in range(len(store)):
         boxes, logits = store[row]
         assert boxes.shape == (*logits.shape, 4)

@@ -85,9 +85,15 @@ class ProposalStore:
         """
         self._check_sum(IDS)
         try:
-            ids: list[int | str] = json.loads((self.path / IDS).read_text(encoding="utf-8"))
+            ids: Any = json.loads((self.path / IDS).read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise self._altered(IDS, f"it is no list of ids: {error!r:.80}") from error
+        if (
+            not isinstance(ids, list)
+            or len(ids) != len(self)
+            or not all(isinstance(i, int | str) for i in ids)
+        ):
+            raise self._altered(IDS, f"it is no list of {len(self)} ids")
         return ids
 
     def rows(self, image_ids: Sequence[int | str]) -> list[int | None]:
