@@ -9,7 +9,10 @@ import pytest
     ("text", "shown"),
     [
         ("a.json: 'größe' does not exist.", "a.json: 'größe' does not exist."),
-        ("is no YAML: while scanning\n    in a.yaml,\nline 1", "is no YAML: while scanning in a.yaml, line 1"),
+        (
+            "is no YAML: while scanning\n    in a.yaml,\nline 1",
+            "is no YAML: while scanning in a.yaml, line 1",
+        ),
         ("holds \x1b[2J\0", "holds \\x1b[2J\\x00"),
         ("a \ud800 \u2028 b", "a \\ud800 \\u2028 b"),
         ("", ""),

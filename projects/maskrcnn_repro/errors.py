@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable
 
 from maskrcnn_cli.parsing import closest
 
-
 LONGEST = 2000
 """Characters of an error's text; of a longer one, which a file's content makes, the middle is left out."""
 

@@ -10,11 +10,14 @@ import signal
 import sys
 import traceback
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 from maskrcnn_repro.errors import UserError
 
 import pytest
+
+from tests.helpers.malicious_files import RAN
 
 hypothesis = pytest.importorskip("hypothesis")
 
@@ -25,7 +28,15 @@ SECONDS = 10
 """Of a processor, that a reader may take for a small file."""
 LENGTH = 2000
 """Characters that a sentence may have, the path of its file apart."""
-FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.", "socket.", "ctypes.dlopen")
+FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.",
+    "socket.",
+    "ctypes.dlopen",
+)
 """Beginnings of the names of audit events that no file may cause."""
 
 
@@ -38,9 +49,43 @@ def fuzz(examples):
         database=None,
         deadline=None,
         suppress_health_check=[
-            *(checks.function_scoped_fixture, checks.too_slow, checks.data_too_large, checks.filter_too_much)
+            *(
+                checks.function_scoped_fixture,
+                checks.too_slow,
+                checks.data_too_large,
+                checks.filter_too_much,
+            )
         ],
     )
+
+
+def try_files(read, path, sound, contents, examples, places=()):
+    """Write files of one name, one after the other, and have each read by :class:`Reader`.
+
+    Args:
+        read: takes the path.
+        path: of the file.
+        sound: contents that must be accepted.
+        contents: strategy for others.
+        examples: how many of these.
+        places: see :meth:`Reader.check`.
+    """
+    counts = Counter()
+    with Reader(read) as reader:
+        for content in sound:
+            path.write_bytes(content)
+            assert reader.check(path) is None
+
+        @fuzz(examples)
+        @hypothesis.given(contents)
+        def run(content):
+            path.write_bytes(content)
+            refusal = reader.check(path, places)
+            counts["refused" if refusal else "accepted"] += 1
+            assert not (path.parent / RAN).exists(), "the file ran code"
+
+        run()
+    print(path.name, dict(counts))
 
 
 class Reader:
@@ -64,8 +109,13 @@ class Reader:
             os.waitpid(self.child, 0)
             self.child = None
 
-    def check(self, path):
-        """Return the sentence of the user's error, which names ``path``; None if the file is accepted."""
+    def check(self, path, places=()):
+        """Return the sentence of the user's error; None if the file is accepted.
+
+        Args:
+            path: of the file.
+            places: of which the sentence names one; by default the file's name.
+        """
         if not self.child:
             self._begin()
         self.requests.write(f"{path}\n")
@@ -80,7 +130,7 @@ class Reader:
         assert kind != "failure", text
         if kind == "accepted":
             return None
-        _check_sentence(text, Path(path))
+        _check_sentence(text, Path(path), places or [path.name])
         return text
 
     def _begin(self):
@@ -113,7 +163,7 @@ def _answer(read, path):
         read(path)
     except UserError as error:
         return "refused", str(error)
-    except BaseException:
+    except BaseException:  # noqa: BLE001, all others fail the test
         return "failure", traceback.format_exc()[-6000:]
     return "accepted", ""
 
@@ -141,8 +191,8 @@ def _forbid(event, arguments):
         raise AssertionError(f"a file made this process do {event} {arguments!r}"[:500])
 
 
-def _check_sentence(text, path):
-    assert path.name in text, f"names no file: {text[:500]}"
+def _check_sentence(text, path, places):
+    assert any(place in text for place in places), f"names none of {places}: {text[:500]}"
     assert len(text) - len(str(path)) < LENGTH, f"{len(text)} characters: {text[:500]}"
     controls = [c for c in text if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs")]
     assert not controls, f"{controls} in {text[:500]!r}"

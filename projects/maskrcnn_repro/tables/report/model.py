@@ -316,7 +316,11 @@ def _converted(hint: Any, value: Any) -> Any:
         return None if value is None else _converted(hint, value)
     if hint is not Any and is_dataclass(hint):
         return from_json(hint, value)  # type: ignore[arg-type]
-    if origin is tuple and isinstance(value, list) and (Ellipsis in inner or len(value) == len(inner)):
+    if (
+        origin is tuple
+        and isinstance(value, list)
+        and (Ellipsis in inner or len(value) == len(inner))
+    ):
         return tuple(_converted(inner[0], item) for item in value)
     if origin is Mapping and isinstance(value, Mapping):
         return {key: _converted(inner[1], item) for key, item in value.items()}

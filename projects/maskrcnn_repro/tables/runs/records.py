@@ -342,7 +342,9 @@ def read_note(folder: Path) -> dict[str, Any] | None:
     if not (folder / NOTE).is_file():
         return None
     note = read_json(folder / NOTE)
-    if not isinstance(note.get("experiment", ""), str) or not isinstance(note.get("inputs", {}), dict):
+    if not isinstance(note.get("experiment", ""), str) or not isinstance(
+        note.get("inputs", {}), dict
+    ):
         raise TableError(f"{folder / NOTE} names no experiment, or its inputs are no mapping.")
     if "experiment" in note:
         note["experiment"] = current_experiment(note["experiment"])
