@@ -72,6 +72,9 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
     except UsageError as error:
         print(f"Error: {error}", file=sys.stderr, flush=True)
         return 2
+    except KeyboardInterrupt:  # while the subcommand is imported
+        print("Interrupted.", file=sys.stderr, flush=True)
+        return 130
 
 
 def start(args: argparse.Namespace) -> int:

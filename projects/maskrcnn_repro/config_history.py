@@ -48,6 +48,7 @@ ADDED = (
     Added("SOLVER.ACCUMULATE", 1, "few devices train with the batch of many"),
     Added("ACCEPTED_CHANGES", (), "a resumed training may differ in keys that its user names"),
     Added("SOLVER.CHECKPOINT_KEEP", 0, "old checkpoints may go"),
+    Added("SOLVER.STALL_SECONDS", 600, "processes that hang are ended"),
     Added("TEST.BEST_METRIC", "", "the best weights may be kept"),
     Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
 )

@@ -129,8 +129,6 @@ def test_parts_make_the_reference_number_of_processes():
     assert parts_of(config(ACCUMULATE=0, REFERENCE_WORLD_SIZE=8), 2) == 4
     with pytest.raises(ConfigError, match=r"ACCUMULATE 0 .*REFERENCE_WORLD_SIZE 8 processes of 3"):
         parts_of(config(ACCUMULATE=0, REFERENCE_WORLD_SIZE=8), 3)
-    with pytest.raises(ConfigError, match=r"ACCUMULATE -1 must be"):
-        parts_of(config(ACCUMULATE=-1), 1)
 
 
 def test_a_batch_that_parts_do_not_divide_is_refused(tmp_path, capsys):

@@ -210,7 +210,7 @@ CAUSES = {
         evidence(first=True, losses=BAD_ALL, weights=["stem.weight"]),
         "r50.pkl .*'stem.weight'",
     ),
-    "pixel_std": (evidence("MODEL.PIXEL_STD", "[0.0, 1.0, 1.0]", losses=BAD_ALL), "PIXEL_STD"),
+    "pixel_std": (evidence("MODEL.PIXEL_STD", "[1e-30, 1.0, 1.0]", losses=BAD_ALL), "PIXEL_STD"),
     "pixels": (
         evidence(images=[image(), image("b.png", high=NAN)], losses=BAD_ALL),
         "'/data/b.png'",
@@ -262,6 +262,17 @@ def test_states_of_the_generators_are_set_again():
     assert (np.random.rand(3) == drawn[1]).all()
 
 
+def test_weights_that_are_not_finite_are_refused_on_loading(data, tmp_path, capsys):
+    folder = tmp_path / "out"
+    assert train(data, folder) == 0
+    content = torch.load(folder / "model_final.pth", weights_only=True)
+    content["model"]["roi_heads.mask_head.predictor.bias"][0] = NAN
+    torch.save(content, tmp_path / "nan.pth")
+    opts = ["MODEL.WEIGHTS", str(tmp_path / "nan.pth"), "DATASETS.TEST", "('tiny',)"]
+    assert train(data, folder, None, "--eval-only", opts=opts) == 2
+    assert "NaN or infinity in 'roi_heads.mask_head.predictor.bias'" in capsys.readouterr().err
+
+
 def test_other_files_are_no_failed_step(tmp_path, capsys):
     file = tmp_path / "model.pth"
     with pytest.raises(CheckpointError, match="does not exist"):
@@ -272,7 +283,7 @@ def test_other_files_are_no_failed_step(tmp_path, capsys):
 
 
 INJECTED = {
-    "pixel_std": (None, ["MODEL.PIXEL_STD", "[0.0,1.0,1.0]"]),
+    "pixel_std": (None, ["MODEL.PIXEL_STD", "[1e-38,1.0,1.0]"]),
     "rate": (None, ["SOLVER.BASE_LR", "1e12", "SOLVER.WARMUP_ITERS", "0", "SOLVER.MAX_ITER", "8"]),
     "statistics": (spoiled("after_backward", spoil_buffer), []),
     "backward": (spoiled("after_backward", spoil_gradient), []),

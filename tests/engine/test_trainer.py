@@ -131,9 +131,16 @@ def built(data, folder, trainer):
 @pytest.mark.parametrize(("trainer", "own"), [(Trainer, []), (NoHooks, []), (Counting, ["Count"])])
 def test_the_engines_hooks_stand_around_those_of_a_subclass(data, tmp_path, trainer, own, catalog):
     assert fixed_hooks(built(data, tmp_path, trainer)) == [
-        *("SignalRequests", "IterationTimer", "Clock", "LRScheduler"),
+        *("Phases", "SignalRequests", "IterationTimer", "Clock", "LRScheduler"),
         *own,
-        *("StepSeed", "StepEnd", "PeriodicCheckpointer", "EvalHook", "PeriodicWriter"),
+        *(
+            "StepSeed",
+            "NumbersGuard",
+            "StepEnd",
+            "PeriodicCheckpointer",
+            "EvalHook",
+            "PeriodicWriter",
+        ),
     ]
 
 

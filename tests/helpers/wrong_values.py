@@ -82,4 +82,4 @@ def right(key):
     if key.type in ("int", "float") and key.range:
         low = key.range.low if key.range.low > -math.inf else 0
         return low + 1 if key.type == "int" else low + 0.5 * min(1, key.range.high - low)
-    return {"bool": False, "str": "a"}[key.type]
+    return {"bool": False, "str": "a", "int": 1, "float": 0.5}[key.type]

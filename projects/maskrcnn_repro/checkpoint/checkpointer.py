@@ -23,8 +23,9 @@ from maskrcnn_repro.checkpoint.weight_file import (
     read_outline,
     read_weights,
 )
-from maskrcnn_repro.errors import OutputError, listing
+from maskrcnn_repro.errors import CheckpointError, OutputError, listing
 from maskrcnn_repro.utils.files import replaced, write_text
+from maskrcnn_repro.utils.finite import not_finite
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
@@ -168,7 +169,7 @@ class Checkpointer(DetectionCheckpointer):
         """Load a file and return what of it was not used.
 
         Raises:
-            CheckpointError: the file is missing or unreadable, or its weights do not fit.
+            CheckpointError: the file is missing or unreadable, or its weights do not fit or are not finite.
         """
         if not path:
             return super().load(path, checkpointables)
@@ -177,6 +178,10 @@ class Checkpointer(DetectionCheckpointer):
         with Watch(self.model, file) as watch:
             rest = super().load(str(file), checkpointables)
         watch.fit.complain(path, complete=self.complete, least=self.least)
+        if wrong := not_finite(self.model.state_dict().items()):
+            raise CheckpointError(
+                f"Weights {path!r} hold NaN or infinity in {listing(wrong, 3)}; take an earlier file."
+            )
         watch.fit.report(path)
         return rest
 

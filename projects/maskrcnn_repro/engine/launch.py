@@ -6,35 +6,27 @@ The main process is the one of global rank 0; local ranks count within a machine
 from __future__ import annotations
 
 import os
-import re
 import socket
-import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from maskrcnn_repro.engine.signals import STATUSES, passing_on
-from maskrcnn_repro.errors import AgreedError, ConfigError, Ended, UserError
+from maskrcnn_repro.engine.contracts import naming_exits
+from maskrcnn_repro.engine.parent import run_in_processes
+from maskrcnn_repro.errors import AgreedError, ConfigError, UserError
 
 import torch
 import torch.distributed as dist
-from detectron2.engine import launch as launch_on_gpus
 from detectron2.utils import comm
-from torch.multiprocessing.spawn import (
-    ProcessExitedException,
-    ProcessRaisedException,
-    start_processes,
-)
 
 T = TypeVar("T")
-DIST_URL = r"tcp://\S+:\d{1,5}|file:///.+|env://"
-"""Addresses at which PyTorch lets processes meet."""
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-ENDED = "ended.txt"
-"""Name of the note that holds the status of a training that ended early."""
+LOCAL = "127.0.0.1"
+TIMEOUT = timedelta(hours=2)
+"""Longest wait of one process for another; NCCL's ten minutes are less than an evaluation can take."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +58,12 @@ class Processes:
                 f"--machine-rank {self.machine_rank} must lie between 0 and {self.machines - 1} "
                 f"for --num-machines {self.machines}."
             )
-        if self.dist_url != "auto" and not re.fullmatch(DIST_URL, self.dist_url):
-            raise ConfigError(
-                f"--dist-url {self.dist_url!r} is no address; write tcp://HOST:PORT, or auto on one machine."
-            )
         if self.machines > 1 and self.dist_url == "auto":
             raise ConfigError(
                 f"--num-machines {self.machines} needs --dist-url tcp://HOST:PORT with the address of "
                 "machine 0, the same on every machine."
             )
+        check_address(self.dist_url, listens=self.world_size > 1 and self.machine_rank == 0)
         if self.device.startswith("cuda"):
             if self.per_machine > (count := torch.cuda.device_count()):
                 raise ConfigError(f"--num-gpus {self.per_machine}, but this machine has {count}.")
@@ -102,34 +91,14 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
         return
     processes.check()
     if processes.world_size == 1:
-        function(*args)
+        with naming_exits():
+            function(*args)
         return
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        note = Path(folder) / "error.txt"
-        signals = stack.enter_context(passing_on())
-        try:
-            if processes.device.startswith("cuda"):
-                launch_on_gpus(
-                    _noting_errors,
-                    processes.per_machine,
-                    num_machines=processes.machines,
-                    machine_rank=processes.machine_rank,
-                    dist_url=processes.dist_url,
-                    args=(note, function, args),
-                )
-            else:
-                _spawn_on_cpu(processes, note, function, args)
-        except (ProcessExitedException, ProcessRaisedException) as error:
-            # A process that failed takes its peers' connections down: theirs are no news.
-            if note.is_file():
-                raise UserError(note.read_text(encoding="utf-8")) from None
-            status = getattr(error, "exit_code", None)
-            if signals or status in STATUSES.values():  # it left at once, with nothing to save
-                raise Ended(STATUSES[signals[0]] if signals else status) from None
-            raise
-        if (ended := note.with_name(ENDED)).is_file():
-            raise Ended(int(ended.read_text(encoding="utf-8")))
+    auto = processes.dist_url == "auto"
+    # It listens before any process starts, so that nobody can take its port in between.
+    store = _store(0, listens=True) if auto else None
+    join = partial(_join, processes, store.port if store else None)
+    run_in_processes(join, processes.per_machine, function, args)
 
 
 def agreed(step: Callable[..., T], *args: Any) -> T:
@@ -152,47 +121,47 @@ def agreed(step: Callable[..., T], *args: Any) -> T:
     return result
 
 
-def _noting_errors(note: Path, function: Callable[..., None], args: tuple[Any, ...]) -> None:
+def _join(processes: Processes, port: int | None, number: int) -> None:
+    """Make this process, of that number on its machine, a member of the process group.
+
+    Args:
+        processes: of the run.
+        port: of the parent's store; None: they meet at ``dist_url``.
+        number: of the process.
+
+    Raises:
+        UserError: the processes cannot meet.
+    """
+    rank = processes.machine_rank * processes.per_machine + number
+    on_gpu = processes.device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(number)
+    else:
+        # Otherwise every process takes all cores and they get into each other's way.
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes.per_machine))
+    place: dict[str, Any] = {"init_method": processes.dist_url}
     try:
-        function(*args)
-    except UserError as error:
-        beside = note.with_name(f"{os.getpid()}.txt")
-        beside.write_text(str(error), encoding="utf-8")
-        os.replace(beside, note)
-        sys.stdout.flush()
-        # Not SystemExit: gloo's threads would wait at the end for processes that wait for this one.
-        os._exit(2)
-    except Ended as ended:
-        # A status of the process itself would make the parent end the others, in the middle of what they do.
-        if comm.is_main_process():
-            note.with_name(ENDED).write_text(str(ended.code), encoding="utf-8")
-    dist.destroy_process_group()
-
-
-def _spawn_on_cpu(
-    processes: Processes, note: Path, function: Callable[..., None], args: tuple[Any, ...]
-) -> None:
-    """Do what Detectron2's launch does on GPUs; its own needs CUDA."""
-    url = f"tcp://127.0.0.1:{free_port()}" if processes.dist_url == "auto" else processes.dist_url
-    start_processes(
-        _cpu_process, nprocs=processes.per_machine, args=(processes, url, note, function, args)
-    )
-
-
-def _cpu_process(
-    local_rank: int,
-    processes: Processes,
-    url: str,
-    note: Path,
-    function: Callable[..., None],
-    args: tuple[Any, ...],
-) -> None:
-    rank = processes.machine_rank * processes.per_machine + local_rank
-    # Otherwise every process takes all cores and they get into each other's way.
-    torch.set_num_threads(max(1, torch.get_num_threads() // processes.per_machine))
-    dist.init_process_group("gloo", init_method=url, world_size=processes.world_size, rank=rank)
+        if port:
+            place = {"store": _store(port, listens=False)}
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            rank=rank,
+            world_size=processes.world_size,
+            timeout=TIMEOUT,
+            **place,
+        )
+    except dist.DistError as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"Process {rank} cannot meet the others at --dist-url {processes.dist_url}: {reason}"
+        ) from None
     comm.create_local_process_group(processes.per_machine)
-    _noting_errors(note, function, args)
+
+
+def _store(port: int, *, listens: bool) -> Any:
+    """Return the store by which the processes of this machine meet."""
+    make: Any = dist.TCPStore  # type: ignore[attr-defined]
+    return make(LOCAL, port, is_master=listens, wait_for_workers=False)
 
 
 def _run_under_torchrun(
@@ -211,14 +180,46 @@ def _run_under_torchrun(
                 f"torchrun started {local_size} processes, but this machine has {count} GPUs."
             )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     comm.create_local_process_group(local_size)
-    function(*args)
+    with naming_exits():
+        function(*args)
     dist.destroy_process_group()
 
 
-def free_port() -> int:
-    """Return a TCP port of this machine that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def check_address(url: str, *, listens: bool) -> None:
+    """Raise ConfigError if processes cannot meet at a ``--dist-url``.
+
+    Args:
+        url: ``auto``, ``tcp://HOST:PORT``, or another one that PyTorch reads, such as ``file:///PATH``.
+        listens: whether the process that listens there is on this machine.
+    """
+    if url == "auto":
+        return
+    scheme, host, port = _parts(url)
+    if scheme not in ("tcp", "file", "env") or (scheme == "tcp" and not (host and port)):
+        raise ConfigError(
+            f"--dist-url {url!r} is no address; write tcp://HOST:PORT, or auto on one machine."
+        )
+    if scheme != "tcp":
+        return
+    try:
+        socket.getaddrinfo(host, port)
+        if listens:
+            socket.create_server(("", port or 0)).close()
+    except socket.gaierror as error:
+        raise ConfigError(f"--dist-url {url}: no machine {host!r} ({error.strerror}).") from None
+    except OSError as error:
+        raise ConfigError(
+            f"--dist-url {url}: port {port} cannot be used ({error.strerror}); name another one, or auto on one "
+            "machine."
+        ) from None
+
+
+def _parts(url: str) -> tuple[str, str | None, int | None]:
+    """Return scheme, host and port of an address; None for what it lacks."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return "", None, None

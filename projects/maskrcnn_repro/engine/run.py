@@ -17,6 +17,7 @@ from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.resume import refuse_other_classes, settled
 from maskrcnn_repro.engine.setup import enter_folder, start
 from maskrcnn_repro.engine.signals import handling, leave
+from maskrcnn_repro.engine.stall import watching
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import room_needed
@@ -71,7 +72,8 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
                 logger.warning("%s", remark)
             training = trainer(cfg)
             training.resume_or_load(resume=resume)
-            training.train()
+            with watching(training, training.phases, output, cfg.SOLVER.STALL_SECONDS):
+                training.train()
         if comm.is_main_process():
             say_where(cfg, folder)
 

@@ -104,15 +104,23 @@ def leave(number: int) -> None:
 
 
 @contextmanager
-def passing_on() -> Iterator[list[int]]:
+def passing_on(have_begun: Callable[[], bool] = lambda: True) -> Iterator[list[int]]:
     """Pass signals on to the child processes within the block; a second INT kills them and leaves at once.
+
+    Args:
+        have_begun: tells whether the children can have anything to save.
 
     Yields:
         The signals that came.
+
+    Raises:
+        Ended: a signal came before they have begun; the children are still there.
     """
     received: list[int] = []
 
     def pass_on(number: int) -> None:
+        if not have_begun():
+            leave(number)
         again = number == signal.SIGINT and number in received
         received.append(number)
         for child in multiprocessing.active_children():

@@ -1,7 +1,8 @@
 """The one place that decides, at the end of a step, whether a training goes on, saves, stops or fails.
 
-Whoever wants a say asks (:meth:`StepEnd.ask`); nobody else ends a training. Signals, the guard of numbers,
-the watch over stalled processes and early stopping differ in what they ask for alone.
+Whoever wants a say asks (:meth:`StepEnd.ask`); nobody else ends a training. Signals, the guard of numbers and
+early stopping differ in what they ask for alone. Only processes that hang, and never come to the end of a
+step, are ended elsewhere (:mod:`maskrcnn_repro.engine.stall`).
 """
 
 from __future__ import annotations

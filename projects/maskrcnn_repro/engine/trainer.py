@@ -19,11 +19,14 @@ from maskrcnn_repro.checkpoint.folder import FINAL
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.accumulation import AccumulatingModel
+from maskrcnn_repro.engine.contracts import check_model, check_returns
+from maskrcnn_repro.engine.data_parallel import distributed, sync_buffers
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
 from maskrcnn_repro.engine.guard.guard import NumbersGuard
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, renew
+from maskrcnn_repro.engine.phases import Phase, Phases
 from maskrcnn_repro.engine.report import evaluation_folder, write_report
 from maskrcnn_repro.engine.resume import facts_of
 from maskrcnn_repro.engine.run_log import cut_back
@@ -36,7 +39,6 @@ from maskrcnn_repro.modeling.freezing import freeze_backbone
 from maskrcnn_repro.utils.provenance import Progress
 
 import torch
-import torch.distributed as dist
 from detectron2.config import CfgNode
 from detectron2.engine import (
     AMPTrainer,
@@ -51,7 +53,6 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Trainer(TrainerBase):
         scheduler: of the learning rate.
         checkpointer: writes and reads ``OUTPUT_DIR``.
         clock: seconds spent in iterations.
+        phases: what this process is doing.
         step_end: decides at the end of a step; ask it to save, to stop or to fail.
         guard: fails a step whose numbers are not finite.
         best: keeps the best weights; None without ``TEST.BEST_METRIC``.
@@ -81,6 +83,10 @@ class Trainer(TrainerBase):
     Raises:
         ConfigError: ``SEED`` is negative; a run draws one before it builds its trainer.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        check_returns(cls)
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -106,6 +112,8 @@ class Trainer(TrainerBase):
             trainer=weakref.proxy(self),
         )
         self.clock = Clock()
+        self.phases = Phases(self._bare_model)
+        check_model(self._bare_model)
         self.step_end = StepEnd(cfg.MODEL.DEVICE)
         self.guard = NumbersGuard(
             self._step.model,
@@ -238,6 +246,7 @@ class Trainer(TrainerBase):
         """
         self.guard.check_weights()
         self.step_end.decide()
+        self.phases.enter(Phase.SAVE)
         last = self.done - 1
         agreed(lambda: self.checkpointer.save(name or f"model_{last:07d}", iteration=last))
 
@@ -343,6 +352,7 @@ class Trainer(TrainerBase):
         last before a step, so that no hook moves the numbers that it draws.
         """
         before: list[HookBase | None] = [
+            self.phases,
             SignalRequests(self.step_end),
             hooks.IterationTimer(),
             self.clock,
@@ -367,6 +377,7 @@ class Trainer(TrainerBase):
         # Detectron2's hook also comes after a last iteration that failed, and waits for other processes.
         if error := sys.exception():
             raise error
+        self.phases.enter(Phase.EVALUATION)
         sync_buffers(self._bare_model)
         progress = Progress(self.done, self.clock.seconds)
         self.evaluates = True
@@ -374,21 +385,3 @@ class Trainer(TrainerBase):
             return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
         finally:
             self.evaluates = False
-
-
-def distributed(model: nn.Module) -> nn.Module:
-    """Wrap ``model`` if there are several processes; Detectron2's own wrapper cannot use the CPU."""
-    if comm.get_world_size() == 1:
-        return model
-    device = next(model.parameters()).device
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
-
-
-def sync_buffers(model: nn.Module) -> None:
-    """Give all processes the main one's buffers (batch-norm statistics), which a checkpoint holds.
-
-    Each has gathered its own since the last step began, and an evaluation by several would mix them.
-    """
-    if comm.get_world_size() > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)

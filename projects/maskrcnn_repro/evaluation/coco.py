@@ -6,11 +6,13 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.data.loader import build_test_loader
+from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.evaluation.rle_evaluator import RLEEvaluator
 from maskrcnn_repro.evaluation.table import PROPOSALS
 from maskrcnn_repro.evaluation.traps import correct
@@ -58,9 +60,23 @@ def evaluate(
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):  # the COCO code prints its tables
             metrics[name] = inference_on_dataset(detector_of(cfg, model, name), loader, evaluator)
+            _check(metrics[name], evaluator)
             _correct(cfg, metrics[name], name, folder)
         logger.debug("%s", printed.getvalue())
     return {name: dict(tasks) for name, tasks in metrics.items()}
+
+
+def _check(metrics: Any, evaluator: DatasetEvaluator) -> None:
+    """Raise ConfigError if an evaluator returned something else than metrics."""
+    tasks = metrics.values() if isinstance(metrics, Mapping) else [None]
+    numbers = [
+        n for task in tasks for n in (task.values() if isinstance(task, Mapping) else [None])
+    ]
+    if not all(isinstance(number, Real) for number in numbers):
+        raise ConfigError(
+            f"{type(evaluator).__name__}.evaluate returns {metrics!r:.100}; it must return numbers as "
+            '{"task": {"metric": 12.3}}.'
+        )
 
 
 def _correct(cfg: CfgNode, metrics: dict[str, Any], name: str, folder: Path) -> None:

@@ -11,6 +11,7 @@ def not_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> list[str]:
     """Return the names of the tensors with a value that is NaN or infinite.
 
     Args:
-        tensors: names and tensors of any type and shape; integers are finite.
+        tensors: names and tensors of any type and shape; integers are finite, and meta tensors hold nothing.
     """
-    return [name for name, tensor in tensors if not bool(tensor.detach().isfinite().all())]
+    held = ((name, tensor.detach()) for name, tensor in tensors if not tensor.is_meta)
+    return [name for name, tensor in held if not bool(tensor.isfinite().all())]
