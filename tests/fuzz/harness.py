@@ -5,7 +5,6 @@
 
 import json
 import os
-import resource
 import signal
 import sys
 import traceback
@@ -20,6 +19,7 @@ import pytest
 from tests.helpers.malicious_files import RAN
 
 hypothesis = pytest.importorskip("hypothesis")
+resource = pytest.importorskip("resource", reason="only Unix limits a process")
 
 SCALE = float(os.environ.get("FUZZ_SCALE", "1"))
 MEMORY = 1 << 30
