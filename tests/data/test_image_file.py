@@ -163,7 +163,7 @@ def test_a_broken_file_is_named(tmp_path, kind, suffix):
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    for path, reason in ((tmp_path / "a.png", "No such file"), (tmp_path, "Is a directory")):
+    for path, reason in ((tmp_path / "a.png", "No such file"), (tmp_path, "it is a folder")):
         with pytest.raises(ImageError, match=f"^Image {re.escape(str(path))} .*: {reason}"):
             ImageFiles().read(path, "BGR")
 

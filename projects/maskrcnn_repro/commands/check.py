@@ -21,8 +21,8 @@ from maskrcnn_repro.data.check.table import SEVERITIES, USES
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.loader import image_files
 from maskrcnn_repro.data.sets import features_of
-from maskrcnn_repro.errors import DataError, OutputError
-from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.utils.files import check_output, write_text
 from maskrcnn_repro.visualization.findings import Finding, write_page
 
 from detectron2.config import CfgNode
@@ -49,12 +49,10 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         DataError: there is an error in the data (and no mended copy was asked for), or none can be mended.
+        OutputError: a file that is to be written is one that is read, or has another ending.
     """
     cfg = load_config(args.config_file)
-    if args.fix is not None and args.fix.resolve() == args.file.resolve():
-        raise OutputError(
-            f"--fix {args.fix} is the file itself, which stays as it is; name another."
-        )
+    _check_outputs(args)
     checked = _checked(args, cfg)
     features = features_of(cfg)
     for item in checked:
@@ -71,6 +69,15 @@ def run(args: argparse.Namespace) -> None:
         _write_fixed(checked[0], features, args.fix)
     else:
         _raise_first(checked, features)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    others = [args.file, *([args.val[0]] if args.val else [])]
+    for option, ending in (("fix", ".json"), ("json", ".json"), ("html", ".html")):
+        path = getattr(args, option)
+        if path is not None:
+            check_output(f"--{option}", path, ending, others)
+            others.append(path)
 
 
 def _checked(args: argparse.Namespace, cfg: CfgNode) -> list[Checked]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from maskrcnn_repro.errors import ConfigError, DataError
+from maskrcnn_repro.utils.files import other_than_file
 
 import numpy as np
 from detectron2.data import detection_utils
@@ -173,6 +174,8 @@ def check_pixel_range(pixel_range: Sequence[float]) -> None:
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """Open an image file; whatever Pillow raises within the block is an ImageError with its path."""
+    if kind := other_than_file(path):
+        raise ImageError(f"Image {path} cannot be read: it is {kind}.")
     try:
         with PathManager.open(str(path), "rb") as stream, Image.open(stream) as image:
             yield image

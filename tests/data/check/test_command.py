@@ -72,10 +72,31 @@ def test_a_mended_copy_a_report_and_a_page(check, tmp_path):
     assert main(["check", str(tmp_path / "b.json"), str(tmp_path / "images")]) == 0
 
 
-def test_a_copy_in_place_is_refused(check, tmp_path):
-    status, _, errors = check(None, "--fix", tmp_path / "a.json")
+@pytest.mark.parametrize("option", ["--fix", "--json"])
+@pytest.mark.parametrize("name", ["a.json", "val.json", "soft.json", "hard.json"])
+def test_what_is_read_is_not_overwritten(check, tmp_path, option, name):
+    original, val = write(tmp_path, None)[0].read_bytes(), tmp_path / "val.json"
+    val.write_bytes(original)
+    (tmp_path / "soft.json").symlink_to("a.json")
+    (tmp_path / "hard.json").hardlink_to(val)
+    status, _, errors = check(None, "--val", val, tmp_path / "images", option, tmp_path / name)
     assert status == 2
     assert "is the file itself" in errors
+    assert (tmp_path / "a.json").read_bytes() == val.read_bytes() == original
+
+
+@pytest.mark.parametrize("option", ["--fix", "--json", "--html"])
+@pytest.mark.parametrize("name", ["images/im2.png", ""])
+def test_an_output_of_another_ending_is_refused(check, tmp_path, option, name):
+    status, _, errors = check(None, option, name and tmp_path / name)
+    assert status == 2
+    assert "let its name end in ." in errors
+
+
+def test_two_outputs_in_one_file_are_refused(check, tmp_path):
+    status, _, errors = check(None, "--fix", tmp_path / "b.json", "--json", tmp_path / "b.json")
+    assert status == 2
+    assert f"read or written as '{tmp_path / 'b.json'}'" in errors
 
 
 def test_a_set_to_test_on_needs_no_annotations(check):

@@ -9,6 +9,7 @@ from typing import Any
 
 from maskrcnn_repro.data.check.findings import Findings, hint, short
 from maskrcnn_repro.data.check.json_file import read_json
+from maskrcnn_repro.utils.files import other_than_file
 
 Record = dict[str, Any]
 
@@ -31,6 +32,9 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
 
 def parse(json_file: Path, findings: Findings) -> Record | None:
     """Return the top level of a JSON file, or None after a note of why it cannot be had."""
+    if kind := other_than_file(json_file):
+        findings.add("file-unreadable", json_file.name, reason=f"it is {kind}")
+        return None
     try:
         tree = read_json(json_file)
     except OSError as error:
