@@ -106,8 +106,12 @@ def _pixels(item: Checked, files: ImageFiles) -> dict[bytes, tuple[int, str]]:
 
 def _listing(item: Checked, features: frozenset[str]) -> str:
     scan = item.scan
-    counts = f"{len(scan.image_ids)} images, {0 if scan.objects is None else len(scan.objects.ids)} annotations, "
-    head = f"{scan.file}, to {' and '.join(item.uses)}: {counts}{len(scan.class_names)} classes"
+    images, annotations, classes = (
+        len(records) if isinstance(records := (scan.tree or {}).get(key), list) else 0
+        for key in ("images", "annotations", "categories")
+    )
+    counts = f"{images} images, {annotations} annotations, {classes} classes"
+    head = f"{scan.file}, to {' and '.join(item.uses)}: {counts}"
     lines = [head]
     for finding in item.rows(features):
         row = finding.row
@@ -115,7 +119,9 @@ def _listing(item: Checked, features: frozenset[str]) -> str:
         lines.append(f"  {finding.severity} {row.code}: {finding.says}")
         lines += [f"      {use}: {effects[use]}" for use in item.uses]
         lines.append(f"      cure: {row.cure}")
-    return "\n".join([*lines] if len(lines) > 1 else [head, "  nothing found"])
+    if not scan.complete:
+        lines.append("  Nothing else was looked at: it needs these to be right.")
+    return "\n".join(lines if len(lines) > 1 else [head, "  nothing found"])
 
 
 def _report(item: Checked, features: frozenset[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from maskrcnn_cli.dispatch import main
 import pytest
 
 from tests.data.check.corpus import CORPUS
-from tests.data.check.spoiling import write
+from tests.data.check.spoiling import put, write
 
 
 @pytest.fixture
@@ -114,3 +114,37 @@ def test_val_is_checked_too_and_against_train(check, tmp_path):
     assert status == 0
     assert "warning area-not-finite" in printed
     assert "warning sets-same-pixels" in printed
+
+
+def test_records_are_counted_whatever_their_fields(check):
+    _, printed, _ = check(put("images", 0, "id", to="a"))
+    assert "2 images, 6 annotations, 2 classes" in printed
+    assert "Nothing else was looked at" in printed
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"shapes": [], "imagePath": "a.png"}, "it is of labelme: export it as COCO"),
+        ({"_via_img_metadata": {}}, "it is of VIA: export it as COCO"),
+        ([{"image_id": 2, "score": 0.5}], "these are predictions"),
+    ],
+)
+def test_a_file_of_another_format_is_named(check, content, told):
+    status, _, errors = check(lambda tree, images: content)
+    assert status == 2
+    assert told in errors
+    assert "2 files" not in errors
+
+
+def test_images_from_another_folder(check, tmp_path):
+    _, _, errors = check(put("images", 0, "file_name", to="images/im2.png"))
+    assert f"it lies where it should from {tmp_path}: give that folder" in errors
+    _, _, errors = check(put("images", 0, "file_name", to="D:\\scans\\im2.png"))
+    assert f"(there is {tmp_path / 'images' / 'im2.png'})" in errors
+
+
+@pytest.mark.parametrize(("value", "flag"), [(True, 1), (False, 0), (None, 0)])
+def test_how_a_crowd_is_understood(check, value, flag):
+    _, printed, _ = check(put("annotations", 0, "iscrowd", to=value))
+    assert f"'iscrowd' of annotation 4 is {json.dumps(value)}; it is taken as {flag}" in printed

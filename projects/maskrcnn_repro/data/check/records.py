@@ -44,8 +44,20 @@ def parse(json_file: Path, findings: Findings) -> Record | None:
     else:
         if isinstance(tree, dict):
             return tree
-        findings.add("file-no-object", json_file.name, type=type(tree).__name__)
+        findings.add(
+            "file-no-object", json_file.name, type=type(tree).__name__, hint=_foreign(tree)
+        )
     return None
+
+
+def _foreign(tree: Any) -> str:
+    """Return what a file of another format is, in brackets; empty if that cannot be told."""
+    if isinstance(tree, list):
+        predicted = bool(tree) and isinstance(tree[0], dict) and "score" in tree[0]
+        return " (these are predictions, which an evaluation writes)" if predicted else ""
+    names = {"shapes": "labelme", "_via_img_metadata": "VIA"}
+    told = next((names[name] for name in names if isinstance(tree, dict) and name in tree), "")
+    return f" (it is of {told}: export it as COCO, all images in one file)" if told else ""
 
 
 def lists(tree: Record, findings: Findings) -> dict[str, list[Record]] | None:
@@ -58,7 +70,8 @@ def lists(tree: Record, findings: Findings) -> dict[str, list[Record]] | None:
         records = tree.get(key, [] if key == "annotations" else None)
         if key not in tree:
             code = "annotations-absent" if key == "annotations" else "list-absent"
-            findings.add(code, findings.file.name, list=key, hint=hint(key, tree))
+            near = _foreign(tree) or hint(key, tree)
+            findings.add(code, findings.file.name, list=key, hint=near)
         elif not isinstance(records, list):
             findings.add("list-type", key, list=key, type=type(records).__name__)
         if isinstance(records, list):
