@@ -56,6 +56,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """Orientation of EXIF -> what turns an image upright."""
+DRAWINGS = ("EPS", "WMF")
+"""Pillow's names of formats that it lets other programs or the system draw; refused."""
 _SIDEWAYS = (5, 6, 7, 8)
 _TAIL = 1 << 17
 """Bytes at the end of a PNG file in which EXIF is looked for; it has at most half of that in other formats."""
@@ -178,6 +180,11 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise ImageError(f"Image {path} cannot be read: it is {kind}.")
     try:
         with PathManager.open(str(path), "rb") as stream, Image.open(stream) as image:
+            # Pillow would hand the file to Ghostscript, which runs programs.
+            if image.format in DRAWINGS:
+                raise ImageError(
+                    f"Image {path} is a drawing ({image.format}) without pixels; {_CURE}."
+                )
             yield image
     except DataError:
         raise
