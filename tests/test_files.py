@@ -45,6 +45,8 @@ def test_a_link_to_a_file_is_replaced_and_the_file_stays(tmp_path):
 def test_a_pipe_is_not_waited_for(pipe):
     with pytest.raises(ImageError, match="it is a pipe or a device"):
         image_header(pipe)
+    with pytest.raises(CheckpointError, match="it is a pipe or a device"):
+        read_content(pipe)
     findings = Findings(pipe)
     assert parse(pipe, findings) is None
     assert "it is a pipe or a device" in findings.sentence("file-unreadable")

@@ -63,10 +63,9 @@ def add_weights_options(parser: Parser) -> None:
     """Add the arguments of ``maskrcnn convert-weights``."""
     parser.add_argument(
         "source",
-        type=Path,
         metavar="IN",
         help="a ResNet, or a detector with one, of torchvision, timm, MMDetection or Caffe2 Detectron "
-        "(.pth, .safetensors)",
+        "(.pth, .safetensors), by path or by address",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="the .pth to write: its backbone")
 

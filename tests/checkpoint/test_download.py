@@ -10,6 +10,8 @@ from maskrcnn_repro.utils import download
 
 import pytest
 
+from tests.helpers.commands import convert_weights
+
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
@@ -47,6 +49,17 @@ def test_a_whole_file_is_kept(server, tmp_path, name):
     file = local_file(server + name)
     assert file.read_bytes() == CONTENT
     assert file.is_relative_to(tmp_path / "cache")
+
+
+def test_what_is_converted_may_be_an_address(server, tmp_path, capsys):
+    assert convert_weights([f"{server}/a.pth", str(tmp_path / "b.pth")]) == 2
+    assert "it is no file of torch.save" in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError, match=r"fetched: [^<>]*refused; check the address"):
+        local_file("http://127.0.0.1:9/a.pth")
 
 
 @pytest.mark.parametrize(

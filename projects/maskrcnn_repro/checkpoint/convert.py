@@ -32,14 +32,14 @@ PIXELS = (
 """What torchvision's weights were trained with."""
 
 
-def convert(source: Path, out: Path) -> None:
+def convert(source: str | Path, out: Path) -> None:
     """Write the backbone of ``source`` as a checkpoint to start a training from.
 
     Raises:
         OutputError: ``out`` has another ending than ``.pth``, or is ``source``.
         CheckpointError: ``source`` has no ResNet or cannot be read.
     """
-    check_output("OUT", out, ".pth", [source])
+    check_output("OUT", out, ".pth", [Path(source)])
     weights = _tensors(local_copy(str(source), f"Weights {str(source)!r}", CheckpointError))
     renamed, author, options = convert_names(weights)
     if not renamed:

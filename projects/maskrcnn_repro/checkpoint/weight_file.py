@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from maskrcnn_repro.checkpoint import torch_file
 from maskrcnn_repro.errors import CheckpointError
-from maskrcnn_repro.utils.files import local_copy
+from maskrcnn_repro.utils.files import local_copy, other_than_file
 from maskrcnn_repro.utils.pickle_scan import ExcessError
 from maskrcnn_repro.utils.pickles import Allowance, Stand, as_array, entries, plain
 
@@ -203,7 +203,9 @@ def read_pickle(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn what reading a bad file raises into one sentence."""
+    """Turn what reading a bad file raises into one sentence; a pipe, which may be waited for, is refused."""
+    if kind := other_than_file(path):
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: it is {kind}.")
     try:
         yield
     except CheckpointError:

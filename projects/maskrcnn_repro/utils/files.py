@@ -123,7 +123,12 @@ def local_copy(address: str, label: str, error: type[UserError]) -> Path:
     try:
         local = Path(PathManager.get_local_path(address))
     except Exception as reason:  # whatever a download raises
-        raise error(f"{label} could not be fetched: {reason}") from reason
+        # urllib wraps what the system says.
+        told = str(getattr(reason, "reason", reason)).rstrip(".")
+        raise error(
+            f"{label} could not be fetched: {told}; check the address and the network, or download the file and "
+            "name its path."
+        ) from reason
     problem = _unreadable(local)
     if problem:
         raise error(f"{label} {problem}.")

@@ -115,6 +115,21 @@ def test_a_number_becomes_a_name(tmp_path):
     assert len(tree["annotations"]) == len(sound()["annotations"])
 
 
+def test_ids_that_are_texts_become_numbers(tmp_path):
+    def spoil(tree, images):
+        for record in (*tree["images"], *tree["annotations"]):
+            record["id"] = f"id-{record['id']}"
+        for a in tree["annotations"]:
+            a["image_id"] = f"id-{a['image_id']}"
+
+    tree, _ = fixed(scan_coco(*write(tmp_path, spoil)))
+    assert [(image["id"], image["file_name"]) for image in tree["images"]] == [
+        (1, "im2.png"),
+        (2, "im3.png"),
+    ]
+    assert [a["image_id"] for a in tree["annotations"]] == [1, 1, 1, 1, 2, 2]
+
+
 def test_a_copy_without_images_tells_why(tmp_path):
     def spoil(tree, images):
         for file in images.iterdir():

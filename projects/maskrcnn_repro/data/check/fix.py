@@ -104,6 +104,8 @@ def _drop(tree: Record, key: str, places: list[Any], *, twice: bool = False) -> 
 
 def _fix_fields(tree: Record, root: Path, places: list[str]) -> None:
     """Numbers in quotes become numbers and names quoted; what a later mend finds out stands in; else the record goes."""
+    _number_texts(tree, "images", "image_id")
+    _number_texts(tree, "categories", "category_id")
     wrong: dict[str, set[int]] = {}
     for place in dict.fromkeys(places):
         match = re.fullmatch(r"(\w+)\[(\d+)\]", place)
@@ -115,6 +117,18 @@ def _fix_fields(tree: Record, root: Path, places: list[str]) -> None:
             wrong.setdefault(match[1], set()).add(int(match[2]))
     for key, indices in wrong.items():
         tree[key] = [record for index, record in enumerate(tree[key]) if index not in indices]
+
+
+def _number_texts(tree: Record, key: str, reference: str) -> None:
+    """Number records from 1 whose ids are all texts and not all digits, there and where annotations name them."""
+    ids = [record.get("id") for record in tree[key] if isinstance(record, dict)]
+    if {type(text) for text in ids} != {str} or all(str(text).isdigit() for text in ids):
+        return
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(ids), start=1)}
+    for records, field in ((tree[key], "id"), (tree["annotations"], reference)):
+        for record in records:
+            if isinstance(record, dict) and isinstance(record.get(field), str):
+                record[field] = numbers.get(record[field], record[field])
 
 
 def _typed(key: str, record: Record, field: str, kinds: tuple[type, ...]) -> bool:
