@@ -115,6 +115,53 @@ def test_a_number_becomes_a_name(tmp_path):
     assert len(tree["annotations"]) == len(sound()["annotations"])
 
 
+def test_a_box_and_an_outline_in_fractions_become_pixels(tmp_path):
+    def spoil(tree, images):
+        first = tree["annotations"][0]
+        first["bbox"] = [50 / 96, 32 / 80, 30 / 96, 30 / 80]
+        first["segmentation"] = [[v / (96, 80)[i % 2] for i, v in enumerate(SQUARE)]]
+
+    first = fixed(scan_coco(*write(tmp_path, spoil)))[0]["annotations"][0]
+    assert first["bbox"] == pytest.approx([50, 32, 30, 30])
+    assert first["segmentation"] == [pytest.approx(SQUARE)]
+
+
+def test_an_outline_in_fractions_leaves_its_box_in_pixels(tmp_path):
+    first = mended(tmp_path, "polygon in fractions")["annotations"][0]
+    assert first["segmentation"] == [pytest.approx([48, 32, 76.8, 32, 76.8, 56, 48, 56])]
+    assert first["bbox"] == [50, 32, 30, 30]
+
+
+def test_without_a_mask_head_no_outline_is_needed(tmp_path):
+    def spoil(tree, images):
+        tree["annotations"][0] |= {"bbox": [0.5, 0.25, 0.5, 0.5], "segmentation": []}
+
+    scan = scan_coco(*write(tmp_path, spoil))
+    tree, _ = fixed(scan, frozenset())
+    assert tree["annotations"][0]["bbox"] == [48, 20, 48, 40]
+
+
+def test_numbers_in_quotes_become_numbers(tmp_path):
+    def spoil(tree, images):
+        tree["annotations"][0] |= {
+            "bbox": ["50", "32", "30", "30"],
+            "segmentation": [list(map(str, SQUARE))],
+        }
+
+    first = fixed(scan_coco(*write(tmp_path, spoil)))[0]["annotations"][0]
+    assert (first["bbox"], first["segmentation"]) == ([50, 32, 30, 30], [SQUARE])
+
+
+def test_an_rle_in_a_list_is_the_outline_unless_polygons_stand_beside_it(tmp_path):
+    def spoil(tree, images):
+        first, second, *_ = tree["annotations"]
+        second["segmentation"] = [second["segmentation"]]
+        first["segmentation"].append(second["segmentation"][0])
+
+    first, *_ = fixed(scan_coco(*write(tmp_path, spoil)))[0]["annotations"]
+    assert (first["id"], first["segmentation"]) == (5, sound()["annotations"][1]["segmentation"])
+
+
 def test_ids_that_are_texts_become_numbers(tmp_path):
     def spoil(tree, images):
         for record in (*tree["images"], *tree["annotations"]):

@@ -134,16 +134,18 @@ def _read_outline(annotation: Record, image: Record, row: np.ndarray, findings: 
     if bounds is None:
         findings.add("rle-no-pixel", annotation["id"])
         return
-    row[:] = bounds
     left, top, right, bottom = bounds
     width, height = image["width"], image["height"]
+    if isinstance(outline, list) and max(right, bottom) <= 1 and min(width, height) > 2:
+        # No bounds, lest the box seem wrong.
+        findings.add("outline-fractions", annotation["id"])
+        return
+    row[:] = bounds
     size = f"{width} x {height}"
     beyond = max(-left, -top, right - width, bottom - height)
     if beyond > _BORDER:
         farthest = max(bounds, key=abs)
         findings.add("outline-beyond", annotation["id"], value=f"{farthest:.6g}", size=size)
-    if isinstance(outline, list) and max(right, bottom) <= 1 and min(width, height) > 2:
-        findings.add("outline-fractions", annotation["id"])
 
 
 def _check_ids(annotations: list[Record], findings: Findings) -> None:

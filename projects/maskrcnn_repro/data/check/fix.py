@@ -43,7 +43,7 @@ def fixed(
     if tree is None:
         raise DataError(_cannot(scan.findings, scan.findings.codes()[0]))
     counts: dict[str, int] = {}
-    while (code := _next(scan.findings, counts)) is not None:
+    while (code := _next(scan.findings, counts, features)) is not None:
         counts[code] = scan.findings.count(code)
         full = [key for key in FIELDS if tree.get(key)]
         _fix(tree, scan.root, code, scan.findings.places[code])
@@ -62,10 +62,12 @@ def _cannot(findings: Findings, code: str) -> str:
     return f"No copy can mend this. {findings.sentence(code)}"
 
 
-def _next(findings: Findings, done: dict[str, int]) -> str | None:
-    """Return the first code that can be mended and was not."""
+def _next(findings: Findings, done: dict[str, int], features: frozenset[str]) -> str | None:
+    """Return the first code that can be mended and was not; nothing is left out for a head that is not there."""
     for code in findings.codes():
-        if defects()[code].fix and code not in done:
+        row = defects()[code]
+        idle = row.fix.startswith("drop") and row.needs and row.needs not in features
+        if row.fix and not idle and code not in done:
             return code
     return None
 

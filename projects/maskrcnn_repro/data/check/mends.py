@@ -27,7 +27,7 @@ def mend_box(annotation: Record, image: Record) -> bool:
     """The box becomes the bounds of the outline, else it is cut at the border of the image."""
     bounds = _bounds(annotation, image)
     if bounds is None:
-        box = annotation["bbox"]
+        box = _numbers(annotation["bbox"])
         if len(box) != 4 or not set(map(type, box)) <= NUMBERS or not abs(sum(box)) < 1e9:
             return False
         bounds = (box[0], box[1], box[0] + box[2], box[1] + box[3])
@@ -35,6 +35,13 @@ def mend_box(annotation: Record, image: Record) -> bool:
     top, bottom = (min(max(y, 0), image["height"]) for y in bounds[1::2])
     annotation["bbox"] = [left, top, right - left, bottom - top]
     return right > left and bottom > top
+
+
+def mend_box_fractions(annotation: Record, image: Record) -> bool:
+    """The box becomes the bounds of the outline, unless that is in fractions too; else it is multiplied."""
+    annotation["bbox"] = _pixels(annotation["bbox"], image)
+    bounds = _bounds(annotation, image)
+    return (bounds is not None and max(bounds) <= 1) or mend_box(annotation, image)
 
 
 def mend_area(annotation: Record, image: Record) -> bool:
@@ -51,11 +58,19 @@ def mend_area(annotation: Record, image: Record) -> bool:
 
 
 def mend_outline(annotation: Record, image: Record) -> bool:
-    """Polygons become flat lists of numbers within the image; those of fewer than three points go."""
+    """Polygons become flat lists of numbers within the image; those of fewer than three points go.
+
+    An RLE in a list becomes the outline; beside polygons it would be lost, so that the annotation goes.
+    """
     outline: Any = annotation["segmentation"]
     if set(map(type, outline)) <= NUMBERS:
         outline = [outline]
-    polygons = [_flat(polygon) for polygon in outline if isinstance(polygon, list)]
+    if len(outline) == 1 and isinstance(outline[0], dict):
+        (annotation["segmentation"],) = outline
+        return _bounds(annotation, image) is not None
+    if not all(isinstance(polygon, list) for polygon in outline):
+        return False
+    polygons = [_flat(polygon) for polygon in outline]
     if [annotation["bbox"]] == polygons:
         left, top, width, height = annotation["bbox"]
         right, bottom = left + width, top + height
@@ -67,6 +82,18 @@ def mend_outline(annotation: Record, image: Record) -> bool:
         if len(polygon) >= 6 and len(polygon) % 2 == 0 and set(map(type, polygon)) <= NUMBERS
     ]
     return bool(annotation["segmentation"])
+
+
+def mend_outline_numbers(annotation: Record, image: Record) -> bool:
+    """Numbers in quotes become numbers."""
+    annotation["segmentation"] = [_numbers(polygon) for polygon in annotation["segmentation"]]
+    return _bounds(annotation, image) is not None
+
+
+def mend_outline_fractions(annotation: Record, image: Record) -> bool:
+    """Fractions of the image become pixels."""
+    annotation["segmentation"] = [_pixels(p, image) for p in annotation["segmentation"]]
+    return True
 
 
 def mend_rle_size(annotation: Record, image: Record) -> bool:
@@ -99,7 +126,10 @@ MENDS: dict[str, Mend] = {
     "ignore": mend_ignore,
     "box": mend_box,
     "area": mend_area,
+    "box fractions": mend_box_fractions,
     "outline": mend_outline,
+    "outline numbers": mend_outline_numbers,
+    "outline fractions": mend_outline_fractions,
     "rle size": mend_rle_size,
     "keypoints": mend_keypoints,
 }
@@ -112,6 +142,19 @@ def _bounds(annotation: Record, image: Record) -> tuple[float, ...] | None:
         return bounds_of(outline, image["width"], image["height"]) if outline else None
     except Defective:
         return None
+
+
+def _numbers(values: list[Any]) -> list[Any]:
+    """Return the values with numbers in quotes as numbers, or as they are where a text is none."""
+    try:
+        return [float(value) if isinstance(value, str) else value for value in values]
+    except ValueError:
+        return values
+
+
+def _pixels(fractions: list[float], image: Record) -> list[float]:
+    sides = (image["width"], image["height"])
+    return [value * sides[index % 2] for index, value in enumerate(fractions)]
 
 
 def _flat(polygon: list[Any]) -> list[Any]:
