@@ -180,6 +180,7 @@ def test_what_parsers_offer_is_what_there_is():
             ["table", "2c", "--plan", "--html", "a.html"],
             "--plan writes nothing, so that --html would be ig",
         ),
+        (["table", "2c", "--html", "a.png"], "--html 'a.png': let its name end in .html."),
         (["table", "2c", "--plan", "--save-records"], "so that --save-records would be ignored"),
         (
             ["table", "2c", "--report", "--num-gpus", "2"],

@@ -3,6 +3,7 @@
 import os
 import stat
 
+from maskrcnn_repro.checkpoint.folder import CheckpointFolder
 from maskrcnn_repro.checkpoint.weight_file import read_content, read_weights
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.data.check.findings import Findings
@@ -47,6 +48,8 @@ def test_a_pipe_is_not_waited_for(pipe):
         image_header(pipe)
     with pytest.raises(CheckpointError, match="it is a pipe or a device"):
         read_content(pipe)
+    pipe.with_name("last_checkpoint").hardlink_to(pipe)
+    assert CheckpointFolder(pipe.parent, read_content).hint() is None
     findings = Findings(pipe)
     assert parse(pipe, findings) is None
     assert "it is a pipe or a device" in findings.sentence("file-unreadable")

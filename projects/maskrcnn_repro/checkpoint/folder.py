@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 
 from maskrcnn_repro.checkpoint.manifest import damage, read_manifest, remove
 from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.utils.files import other_than_file
 
 logger = logging.getLogger(__name__)
 HINT = "last_checkpoint"
@@ -47,6 +48,8 @@ class CheckpointFolder:
 
     def hint(self) -> Path | None:
         """Return the file that ``last_checkpoint`` names; None if that names no file of the folder."""
+        if other_than_file(self.path / HINT):
+            return None
         try:
             file = self.path / (self.path / HINT).read_text(encoding="utf-8").strip()
             return file if file.parent == self.path and file.is_file() else None

@@ -38,6 +38,7 @@ from maskrcnn_repro.tables.runs.records import State
 from maskrcnn_repro.tables.runs.runner import Failure, Runner
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, RepeatedEvaluation, Setting
 from maskrcnn_repro.tables.runs.zoo import TABLE, zoo_stages
+from maskrcnn_repro.utils.files import check_output
 
 import torch
 
@@ -65,6 +66,8 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     setting = _setting(args, overrides)
     if args.weights and (not args.eval_only or TABLE not in names):
         raise ConfigError(f"--weights needs table {TABLE} and --eval-only.")
+    if args.html:
+        check_output("--html", Path(args.html), ".html", [])
     failures: list[Failure] = []
     paper = PaperData(tables(), metrics(), experiments(), claims())
     for selection in selected:
