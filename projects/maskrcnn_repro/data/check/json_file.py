@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-WINDOW = 1 << 24
+WINDOW = 1 << 18
 """Characters that are read at a time."""
 
 
