@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 
 from maskrcnn_cli.parsing import closest
 
+LONGEST = 2000
+"""Characters of an error's text; of a longer one, which a file's content makes, the middle is left out."""
+
 
 class UserError(Exception):
-    """Base of all errors that a user can mend; the command line prints its text and exits with 2."""
+    """Base of all errors that a user can mend; the command line prints its text and exits with 2.
+
+    Its text is one line that any terminal can show, whatever of a damaged file it quotes.
+    """
+
+    def __str__(self) -> str:
+        text = re.sub(r"\s*\n\s*", " ", super().__str__()).strip()
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 4 :]}"
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class AgreedError(UserError):

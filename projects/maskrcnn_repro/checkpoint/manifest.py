@@ -32,7 +32,7 @@ def read_manifest(file: Path) -> dict[str, Any]:
     """Return the manifest of a checkpoint; empty if it has none that can be read."""
     try:
         content = json.loads(manifest_of(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return {}
     whole = isinstance(content, dict) and isinstance(content.get("sha256"), str)
     return content if whole else {}

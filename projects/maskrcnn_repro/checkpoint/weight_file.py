@@ -119,7 +119,7 @@ def read_shapes(path: Path) -> Shapes:
     return {
         str(name).removeprefix(prefix): tuple(value.shape)
         for name, value in state.items()
-        if hasattr(value, "shape")
+        if hasattr(value, "shape") and not isinstance(value, type)  # a class that a pickle names
     }
 
 

@@ -14,14 +14,20 @@ from detectron2.solver import LRMultiplier
 Group = dict[str, Any]
 _TELLING = frozenset({"momentum", "betas"})
 """Entries of a parameter group that SGD alone has, or AdamW alone."""
+_NEEDED = frozenset({"lr", "initial_lr", "weight_decay"})
+_MOST = 1e30
 
 
 def check_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Raise CheckpointError if a state is that of another optimiser, or of another model.
+    """Raise CheckpointError if a state is damaged, or that of another optimiser, or of another model.
 
     PyTorch would load it, and fail in the next step, or read memory that is not there.
     """
     own, theirs = optimizer.param_groups, state["param_groups"]
+    if not isinstance(theirs, list) or not all(_is_group(group) for group in theirs):
+        raise CheckpointError(
+            "The checkpoint's optimiser is damaged: its groups are no parameter groups."
+        )
     sizes = [[len(group["params"]) for group in groups] for groups in (own, theirs)]
     if sizes[0] != sizes[1]:
         raise CheckpointError(
@@ -29,23 +35,66 @@ def check_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> N
             f"config {sum(sizes[0])} in {len(own)}: it is of another model."
         )
     for group, other in zip(own, theirs, strict=True):
-        kinds = [_TELLING & entries.keys() for entries in (group, other)]
-        if kinds[0] != kinds[1]:
-            raise CheckpointError(
-                f"The checkpoint's optimiser has {_names(kinds[1])}, that of SOLVER.OPTIMIZER "
-                f"{_names(kinds[0])}: give the optimiser of the checkpoint, or begin with a new one by "
-                "--accept-change SOLVER.OPTIMIZER."
-            )
+        _check_group(group, other)
     parameters = list(itertools.chain.from_iterable(group["params"] for group in own))
-    places = itertools.chain.from_iterable(group["params"] for group in theirs)
-    for parameter, place in zip(parameters, places, strict=True):
-        for name, value in state["state"].get(place, {}).items():
-            shape = tuple(getattr(value, "shape", ()))
-            if shape and shape != tuple(parameter.shape):
-                raise CheckpointError(
-                    f"The checkpoint's optimiser has {name} of shape {shape} for a parameter of shape "
-                    f"{tuple(parameter.shape)}: it is of another model."
-                )
+    places = list(itertools.chain.from_iterable(group["params"] for group in theirs))
+    entries = state["state"]
+    if places != list(range(len(places))) or not isinstance(entries, dict):
+        raise CheckpointError(
+            "The checkpoint's optimiser is damaged: its parameters are not in order."
+        )
+    names = {name for entry in entries.values() if isinstance(entry, dict) for name in entry}
+    for place, entry in entries.items():
+        if place not in places or not isinstance(entry, dict) or entry.keys() not in (set(), names):
+            raise CheckpointError(
+                f"The checkpoint's optimiser is damaged at its parameter {place!r}."
+            )
+        for name, value in entry.items():
+            _check_value(str(name), value, tuple(parameters[place].shape))
+
+
+def _is_group(group: Any) -> bool:
+    return isinstance(group, dict) and isinstance(group.get("params"), list)
+
+
+def _check_group(group: Group, other: Group) -> None:
+    kinds = [_TELLING & entries.keys() for entries in (group, other)]
+    if kinds[0] != kinds[1]:
+        raise CheckpointError(
+            f"The checkpoint's optimiser has {_names(kinds[1])}, that of SOLVER.OPTIMIZER "
+            f"{_names(kinds[0])}: give the optimiser of the checkpoint, or begin with a new one by "
+            "--accept-change SOLVER.OPTIMIZER."
+        )
+    # Releases of PyTorch add entries; it completes them.
+    for name in group.keys() & (_NEEDED | other.keys()) - {"params"}:
+        if not _is_like(group[name], other.get(name)):
+            raise CheckpointError(
+                f"The checkpoint's optimiser is damaged: its {name} is {other.get(name)!r:.80}."
+            )
+
+
+def _is_like(value: Any, other: Any) -> bool:
+    """Tell whether a value of a group is of the kind of another: numbers, tuples of them, or switches."""
+    if isinstance(value, tuple | list):
+        is_tuple = isinstance(other, tuple | list) and len(other) == len(value)
+        return is_tuple and all(map(_is_like, value, other))
+    if value is None or isinstance(value, bool):
+        return other is None or isinstance(other, bool)
+    return type(other) in (int, float) and abs(other) < _MOST
+
+
+def _check_value(name: str, value: Any, expected: tuple[int, ...]) -> None:
+    if not isinstance(value, torch.Tensor):
+        if value is None or _is_like(0, value):
+            return
+        raise CheckpointError(
+            f"The checkpoint's optimiser is damaged: its {name} is {value!r:.80}."
+        )
+    if value.shape and tuple(value.shape) != expected:
+        raise CheckpointError(
+            f"The checkpoint's optimiser has {name} of shape {tuple(value.shape)} for a parameter of shape "
+            f"{expected}: it is of another model."
+        )
 
 
 def hyperparameters(optimizer: torch.optim.Optimizer) -> list[Group]:

@@ -33,7 +33,7 @@ from maskrcnn_repro.engine.run_log import cut_back
 from maskrcnn_repro.engine.saving import PeriodicCheckpointer, best_model
 from maskrcnn_repro.engine.signals import SignalRequests
 from maskrcnn_repro.engine.step_end import StepEnd
-from maskrcnn_repro.errors import ConfigError, Ended
+from maskrcnn_repro.errors import CheckpointError, ConfigError, Ended
 from maskrcnn_repro.evaluation.coco import Metrics, build_evaluator, evaluate
 from maskrcnn_repro.modeling.freezing import freeze_backbone
 from maskrcnn_repro.utils.provenance import Progress
@@ -327,8 +327,20 @@ class Trainer(TrainerBase):
             state["optimizer"] = self.optimizer.state_dict()
         check_state(self.optimizer, state["optimizer"])
         configured = hyperparameters(self.optimizer)
-        super().load_state_dict(state)
-        self._step.load_state_dict({k: v for k, v in state.items() if k != "hooks"})
+        try:
+            super().load_state_dict(state)
+            self._step.load_state_dict({k: v for k, v in state.items() if k != "hooks"})
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise CheckpointError(
+                f"The checkpoint's state of the training is damaged: {error!r:.200}."
+            ) from error
         changed = any(key.startswith("SOLVER.") for key in accepted)
         if self.iter + 1 < self.max_iter:  # behind its end a schedule has no rate
             renew(self.optimizer, self.scheduler, configured if changed else None)

@@ -63,7 +63,10 @@ class Stand:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of a NumPy array; AttributeError for other objects, so that ``hasattr`` detects arrays."""
-        return _array_parts(self)[0]
+        shape = _array_parts(self)[0]
+        if not isinstance(shape, tuple) or not all(isinstance(length, int) for length in shape):
+            raise AttributeError(f"{shape!r} is no shape")
+        return shape
 
 
 class Ordered(dict[Any, Any]):
@@ -134,10 +137,10 @@ def as_array(value: Any) -> np.ndarray:
 def _array_parts(value: Any) -> tuple[tuple[int, ...], Any, Any, Any]:
     """Return shape, dtype, memory order and data as stored in the pickle."""
     name = getattr(value, "name", type(value).__name__)
-    if name.endswith("._reconstruct") and isinstance(value.state, tuple):
+    if name.endswith("._reconstruct") and isinstance(value.state, tuple) and len(value.state) == 5:
         _, shape, dtype, is_fortran, data = value.state
         return shape, dtype, "F" if is_fortran else "C", data
-    if name.endswith("._frombuffer"):  # protocol 5
+    if name.endswith("._frombuffer") and len(value.arguments) == 4:  # protocol 5
         data, dtype, shape, order = value.arguments
         return shape, dtype, order, data
     raise AttributeError(f"{name or 'an object'} is no NumPy array")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def import_pickle(file: Path, path: Path) -> ProposalStore:
         try:
             writer.add(*_image(*entry, mode, allowance))
         except (ValueError, IndexError) as error:
+            shutil.rmtree(writer.folder)
             raise DataError(f"{str(file)!r}: entry {number} holds {error}.") from error
     writer.finish(
         dataset=None,

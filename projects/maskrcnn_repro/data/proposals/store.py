@@ -85,9 +85,15 @@ class ProposalStore:
         """
         self._check_sum(IDS)
         try:
-            ids: list[int | str] = json.loads((self.path / IDS).read_text(encoding="utf-8"))
+            ids: Any = json.loads((self.path / IDS).read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise self._altered(IDS, f"it is no list of ids: {error!r:.80}") from error
+        if (
+            not isinstance(ids, list)
+            or len(ids) != len(self)
+            or not all(isinstance(i, int | str) for i in ids)
+        ):
+            raise self._altered(IDS, f"it is no list of {len(self)} ids")
         return ids
 
     def rows(self, image_ids: Sequence[int | str]) -> list[int | None]:
@@ -121,8 +127,9 @@ class ProposalStore:
         file = self.path / name
         try:
             # A plain array: slicing an np.memmap is slow.
-            array = np.load(file, mmap_mode="r").view(np.ndarray)
-        except (ValueError, OSError) as error:
+            array = np.lib.format.open_memmap(file, mode="r").view(np.ndarray)
+        # Of a damaged header NumPy raises TypeError, TokenError, OverflowError and others, too.
+        except Exception as error:
             raise self._altered(name, str(error).split("\n", 1)[0]) from error
         if array.shape != shape or array.dtype != np.dtype(ARRAYS[name]):
             raise self._altered(name, f"it holds {array.dtype} {array.shape}, not {shape}")

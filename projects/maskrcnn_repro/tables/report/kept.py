@@ -117,6 +117,14 @@ def read_report(file: Path) -> Report:
         report = from_json(Report, read_json(file))
     except (ValueError, TypeError) as error:
         raise TableError(f"{file} cannot be read: {error}.") from error
+    report = _completed(report)
+    for row in report.rows:
+        if not {column.name for column in report.columns} <= row.cells.keys():
+            raise TableError(f"{file} cannot be read: row {row.id!r} lacks cells of the columns.")
+    return report
+
+
+def _completed(report: Report) -> Report:
     table = tables().get(report.table)
     if report.columns or table is None:
         return report

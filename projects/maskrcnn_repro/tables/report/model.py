@@ -10,12 +10,14 @@ import statistics
 import types
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from maskrcnn_repro.tables.paper.claims import Finding
 from maskrcnn_repro.tables.paper.numbers import Metric, Row
 from maskrcnn_repro.tables.report.words import Outcome
 
+MOST = 1e12
+"""Numbers of a report are smaller."""
 T = TypeVar("T")
 
 
@@ -312,13 +314,26 @@ def _converted(hint: Any, value: Any) -> Any:
     if origin in (Union, types.UnionType):
         (hint,) = (part for part in inner if part is not types.NoneType)
         return None if value is None else _converted(hint, value)
-    if origin is tuple:
-        return tuple(_converted(inner[0], item) for item in value)
     if hint is not Any and is_dataclass(hint):
         return from_json(hint, value)  # type: ignore[arg-type]
-    if inner and isinstance(value, Mapping):
+    if (
+        origin is tuple
+        and isinstance(value, list)
+        and (Ellipsis in inner or len(value) == len(inner))
+    ):
+        return tuple(_converted(inner[0], item) for item in value)
+    if origin is Mapping and isinstance(value, Mapping):
         return {key: _converted(inner[1], item) for key, item in value.items()}
-    return value
+    if value in inner if origin is Literal else _is_plain(value, hint):
+        return value
+    raise TypeError(f"{value!r:.80} is no {getattr(hint, '__name__', hint)}")
+
+
+def _is_plain(value: Any, kind: Any) -> bool:
+    """Tell whether a value is a text, a truth value or a finite number as a field has it."""
+    if type(value) in (int, float) and kind in (int, float):
+        return (kind is float or type(value) is int) and abs(value) < MOST
+    return kind in (str, bool) and type(value) is kind
 
 
 def verdicts_in(reports: Iterable[Report], order: Iterable[str]) -> list[Verdict]:

@@ -10,6 +10,7 @@ import enum
 import functools
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -128,7 +129,9 @@ def read_record(path: Path) -> Record:
     tree = read_json(path)
     try:
         data = {
-            item["name"]: item["sha256"] for split in tree["datasets"].values() for item in split
+            _text(item["name"]): item["sha256"] and _text(item["sha256"])
+            for split in tree["datasets"].values()
+            for item in split
         }
         times = [tree["train_seconds"], tree["eval_seconds"]]
         return Record(
@@ -139,21 +142,34 @@ def read_record(path: Path) -> Record:
                 for name, tasks in tree["metrics"].items()
             },
             iterations=int(tree["iterations"]),
-            seconds=None if None in times else sum(times),
-            backend=tree["code"]["backend"]["name"],
-            commit=tree["code"]["commit"],
+            seconds=None if None in times else sum(map(_number, times)),
+            backend=_text(tree["code"]["backend"]["name"]),
+            commit=tree["code"]["commit"] and _text(tree["code"]["commit"]),
             data=data,
-            machine=tree["machine"]["gpu"] or tree["machine"]["cpu"],
-            weights=tree["weights"],
+            machine=_text(tree["machine"]["gpu"] or tree["machine"]["cpu"]),
+            weights=_text(tree["weights"]),
             written=str(tree["written"]),
-            config_sha256=tree["config_sha256"],
+            config_sha256=_text(tree["config_sha256"]),
         )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(f"{path} is no result of this project: {error!r}.") from error
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
-    return {key: None if value is None else float(value) for key, value in values.items()}
+    return {key: None if value is None else _number(value) for key, value in values.items()}
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no finite number")
+    return number
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def training_status(folder: Path, expected: Expected) -> Status:
@@ -326,6 +342,10 @@ def read_note(folder: Path) -> dict[str, Any] | None:
     if not (folder / NOTE).is_file():
         return None
     note = read_json(folder / NOTE)
+    if not isinstance(note.get("experiment", ""), str) or not isinstance(
+        note.get("inputs", {}), dict
+    ):
+        raise TableError(f"{folder / NOTE} names no experiment, or its inputs are no mapping.")
     if "experiment" in note:
         note["experiment"] = current_experiment(note["experiment"])
     if "inputs" in note:
@@ -376,7 +396,7 @@ def _parse_yaml(text: str) -> Any:
 def _read_mapping(path: Path, parse: Callable[[str], Any], contents: str) -> dict[str, Any]:
     try:
         tree = parse(_read_text(path))
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
     if not isinstance(tree, dict):
         raise TableError(f"{path} cannot be read: it holds no {contents}.")

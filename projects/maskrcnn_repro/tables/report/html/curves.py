@@ -123,7 +123,14 @@ def read_metrics(path: Path) -> tuple[Mapping[str, Points], str]:
             entry = json.loads(line)
             iteration = int(entry["iteration"])
             pairs = [(name, float(value)) for name, value in entry.items()]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):
             broken += 1
             continue
         for name, value in pairs:
