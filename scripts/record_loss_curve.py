@@ -53,7 +53,7 @@ def main() -> None:
 
 def stable_curve(folder: Path, config: str, seeds: Sequence[int]) -> tuple[int, Curve]:
     """Return the seed whose curve is moved least by rounding, and the curve."""
-    found = []
+    curves = []
     for seed in seeds:
         curve = loss_curve(folder, seed, config)
         worst = max(
@@ -61,8 +61,8 @@ def stable_curve(folder: Path, config: str, seeds: Sequence[int]) -> tuple[int, 
             for disturbance in DISTURBANCES
         )
         print(f"seed {seed}: rounding moves a loss by up to {worst:.4f} of the total", flush=True)
-        found.append((worst, seed, curve))
-    worst, seed, curve = min(found, key=lambda one: one[0])
+        curves.append((worst, seed, curve))
+    worst, seed, curve = min(curves, key=lambda candidate: candidate[0])
     if worst >= TOLERANCE:
         sys.exit(
             f"With every seed, rounding moves a loss by {TOLERANCE} or more; nothing was stored."

@@ -75,8 +75,8 @@ def test_none_installed_the_embedded_one_answers(tmp_path):
 
 @pytest.mark.parametrize("forced", ["", "auto", "installed", None])
 def test_an_installed_one_wins(installed, tmp_path, forced):
-    found = chosen(installed, cwd=tmp_path, forced=forced)
-    assert found == ["installed", "9.9", str(installed / "detectron2")]
+    backend = chosen(installed, cwd=tmp_path, forced=forced)
+    assert backend == ["installed", "9.9", str(installed / "detectron2")]
 
 
 def test_an_installed_one_wins_though_the_embedded_path_is_set_before_it(installed, tmp_path):

@@ -73,8 +73,8 @@ def test_overlays_come_in_order_between_the_file_and_the_command_line(config):
     first = config("SOLVER: {BASE_LR: 0.25, GAMMA: 0.25, MOMENTUM: 0.25}\nVERSION: 2", "b.yaml")
     second = config("SOLVER: {GAMMA: 0.125, MOMENTUM: 0.125}\nVERSION: 2", "c.yaml")
     cfg = load_config(base, ["SOLVER.MOMENTUM", "0.0"], overlays=[first, second])
-    found = (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SOLVER.GAMMA, cfg.SOLVER.MOMENTUM)
-    assert found == (5, 0.25, 0.125, 0.0)
+    values = (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR, cfg.SOLVER.GAMMA, cfg.SOLVER.MOMENTUM)
+    assert values == (5, 0.25, 0.125, 0.0)
 
 
 def test_a_base_may_be_a_config_of_the_project_named_from_anywhere(config):
@@ -155,9 +155,9 @@ def test_mistakes_on_the_command_line(opts, words):
 
 
 def test_a_missing_file_is_answered_with_the_ones_that_exist():
-    known = next(configs_folder().rglob("*.yaml")).relative_to(configs_folder())
-    with pytest.raises(ConfigError, match=f"does not exist.*Did you mean '{known}'"):
-        load_config(str(known).replace(".yaml", "x.yaml"))
+    config_name = next(configs_folder().rglob("*.yaml")).relative_to(configs_folder())
+    with pytest.raises(ConfigError, match=f"does not exist.*Did you mean '{config_name}'"):
+        load_config(str(config_name).replace(".yaml", "x.yaml"))
 
 
 def test_the_projects_configs_are_found_by_name_from_anywhere(tmp_path, monkeypatch):

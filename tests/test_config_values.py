@@ -93,9 +93,9 @@ def test_values_are_understood_from_the_command_line_and_from_yaml(tmp_path, key
         load_config("", [f"{key}={text}"]),
         load_config(tmp_path / "a.yaml"),
     ):
-        found = value_of(cfg, key)
-        assert found == value
-        assert type(found) is type(value)
+        parsed = value_of(cfg, key)
+        assert parsed == value
+        assert type(parsed) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_every_wrong_value_is_refused_or_has_a_reason():
 
 @pytest.mark.slow
 def test_every_wrong_value_in_a_file_is_refused_or_has_a_reason(tmp_path):
-    found = set()
+    accepted = set()
     for name, _, value in cases():
         tree = value if not isinstance(value, tuple) else list(value)
         for part in reversed(name.split(".")):
@@ -187,8 +187,8 @@ def test_every_wrong_value_in_a_file_is_refused_or_has_a_reason(tmp_path):
             yaml.safe_dump({"_BASE_": "mini/mask_rcnn_fpn.yaml", **tree})
         )
         if passes(name, lambda: load_config(tmp_path / "a.yaml")):
-            found.add((name, repr(value)))
-    assert found == set(RIGHT_AFTER_ALL)
+            accepted.add((name, repr(value)))
+    assert accepted == set(RIGHT_AFTER_ALL)
 
 
 def test_every_key_that_a_run_reads_stands_in_a_table_with_the_type_of_its_default():

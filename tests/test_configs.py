@@ -13,7 +13,9 @@ import yaml
 from detectron2.data import DatasetCatalog
 
 FOLDER = configs_folder()
-TRAINED = {one.id: one for one in experiments().values() if not one.evaluates}
+TRAINED = {
+    experiment.id: experiment for experiment in experiments().values() if not experiment.evaluates
+}
 # Others than one file per experiment: bases, Detectron2's models, level mini and the first steps of the README.
 SHARED = ("base", "detectron2", "mini")
 
@@ -43,7 +45,7 @@ def merge(into, tree):
 
 def test_every_file_is_the_config_of_one_experiment_or_shared():
     own = {name for name in files() if name.split("/")[0] not in SHARED}
-    assert own == {one.config for one in TRAINED.values()}
+    assert own == {experiment.config for experiment in TRAINED.values()}
     assert len(own) == len(TRAINED)
 
 
@@ -142,8 +144,8 @@ def cfg_of(name):
 def test_schedules_are_the_papers(name, schedule):
     cfg = cfg_of(name)
     solver = cfg.SOLVER
-    found = solver.MAX_ITER, solver.STEPS, solver.BASE_LR, solver.IMS_PER_BATCH
-    assert (*found, cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST) == schedule
+    schedule_of_file = solver.MAX_ITER, solver.STEPS, solver.BASE_LR, solver.IMS_PER_BATCH
+    assert (*schedule_of_file, cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST) == schedule
 
 
 @pytest.mark.parametrize(
@@ -168,8 +170,8 @@ def test_the_main_job_has_the_classes_of_its_data_and_own_data_those_of_their_js
 def test_all_data_sets_are_registered():
     for name in TRAINED:
         cfg = cfg_of(name)
-        for one in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, cfg.MODEL.WEIGHTS_DATASET):
-            assert one in DatasetCatalog or one == "", name
+        for dataset in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, cfg.MODEL.WEIGHTS_DATASET):
+            assert dataset in DatasetCatalog or dataset == "", name
 
 
 @pytest.mark.parametrize(
@@ -182,5 +184,5 @@ def test_all_data_sets_are_registered():
     ],
 )
 def test_image_scales_are_the_papers(name, sides):
-    found = cfg_of(name).INPUT
-    assert (found.MIN_SIZE_TRAIN, found.MIN_SIZE_TRAIN_SAMPLING, found.MIN_SIZE_TEST) == sides
+    inputs = cfg_of(name).INPUT
+    assert (inputs.MIN_SIZE_TRAIN, inputs.MIN_SIZE_TRAIN_SAMPLING, inputs.MIN_SIZE_TEST) == sides

@@ -102,7 +102,7 @@ def write_former(fake, *, finished=True):
     folder = fake.setting.folder
     for name in ("old-rpn", "old-a"):
         (folder / name / "seed1").mkdir(parents=True)
-    stages = plan(["a"], [1], fake.setting, fake.known).stages
+    stages = plan(["a"], [1], fake.setting, fake.experiments).stages
     for stage in stages:
         write_run(stage, finished=finished or stage is not stages[-1])
         note = stage.note()
@@ -114,20 +114,20 @@ def write_former(fake, *, finished=True):
 
 def test_runs_in_folders_of_former_names_are_done_and_reported(fake):
     write_former(fake)
-    again = plan(["a"], [1], fake.setting, fake.known)
-    assert [status.state for status in again.statuses.values()] == [State.DONE] * 3
-    assert not again.missing()
+    replanned = plan(["a"], [1], fake.setting, fake.experiments)
+    assert [status.state for status in replanned.statuses.values()] == [State.DONE] * 3
+    assert not replanned.missing()
     folder = fake.setting.folder
     assert [path.name for path in sorted(folder.iterdir())] == ["old-a", "old-rpn"]
     assert read_note(folder / "old-a/seed1")["inputs"].keys() == {"rpn/seed1/proposals"}
-    found = gather(["a"], fake.setting, fake.known)
-    assert list(found.records["a"]) == [1]
-    assert found.refused == {}
+    gathered = gather(["a"], fake.setting, fake.experiments)
+    assert list(gathered.records["a"]) == [1]
+    assert gathered.refused == {}
 
 
 def test_an_interrupted_run_goes_on_in_its_folder(fake):
     write_former(fake, finished=False)
-    again = plan(["a"], [1], fake.setting, fake.known)
+    again = plan(["a"], [1], fake.setting, fake.experiments)
     (stage,) = again.missing()
     assert stage.status().state is State.INTERRUPTED
     words = stage.command_line(resume=True)
@@ -138,7 +138,7 @@ def test_a_run_made_from_another_one_is_stale_under_a_former_name_too(fake):
     *_, stage = write_former(fake)
     rpn = fake.setting.folder / "old-rpn/seed1/results.json"
     rpn.write_text(rpn.read_text() + " ")
-    status = plan(["a"], [1], fake.setting, fake.known).statuses[stage.key]
+    status = plan(["a"], [1], fake.setting, fake.experiments).statuses[stage.key]
     assert status.state is State.STALE
     assert "another run of rpn/seed1/proposals" in status.note
 

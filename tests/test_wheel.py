@@ -125,8 +125,8 @@ def test_the_wheel_installs_no_detectron2(environment, tmp_path):
 def test_the_package_brings_its_own_detectron2(environment, tmp_path):
     programs, packages = environment
     code = "import maskrcnn_repro, detectron2.modeling; print(detectron2.__file__)"
-    found = succeed(programs / "python", "-c", code, cwd=tmp_path).strip()
-    assert Path(found) == packages / "maskrcnn_repro/_embedded/detectron2/__init__.py"
+    path = succeed(programs / "python", "-c", code, cwd=tmp_path).strip()
+    assert Path(path) == packages / "maskrcnn_repro/_embedded/detectron2/__init__.py"
 
 
 def test_the_command_trains_evaluates_and_draws(environment, tmp_path):

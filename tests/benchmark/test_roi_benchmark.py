@@ -21,10 +21,12 @@ def test_scenes_are_the_papers():
     assert names[0] == "C4 64 RoIs 7x7"
     assert names[-1] == "P2-5 100 RoIs 14x14"
     assert len(set(names)) == 6
-    assert [tuple(one.shape) for one in roi_scenes.random_maps(roi_scenes.C4[0])] == [
-        (1, 1024, 50, 84)
+    assert [
+        tuple(feature_map.shape) for feature_map in roi_scenes.random_maps(roi_scenes.C4[0])
+    ] == [(1, 1024, 50, 84)]
+    shapes = [
+        tuple(feature_map.shape[2:]) for feature_map in roi_scenes.random_maps(roi_scenes.FPN[0])
     ]
-    shapes = [tuple(one.shape[2:]) for one in roi_scenes.random_maps(roi_scenes.FPN[0])]
     assert shapes == [(200, 336), (100, 168), (50, 84), (25, 42)]
     assert {scene.rois for scene in roi_scenes.COUNTS} == {16, 64, 250, 1000}
     assert set(roi_scenes.QUICK) <= set(roi_scenes.PAPER)
@@ -45,12 +47,12 @@ def test_rois_lie_in_the_image_on_the_level_of_their_size():
 
 def test_all_contenders_pool_the_same_samples():
     ways = ("channels-last", "bfloat16", "contiguous")
-    found = roi_scenes.poolings(TINY, OPERATIONS, ways)
-    assert len(found) == 3 + 5 * 3
+    pooling_of = roi_scenes.poolings(TINY, OPERATIONS, ways)
+    assert len(pooling_of) == 3 + 5 * 3
     for operation in ("RoIAlignAve", "RoIAlignMax", "RoIPool"):
-        reference = found[roi_scenes.reference_of(operation)]
+        reference = pooling_of[roi_scenes.reference_of(operation)]
         for way in ways:
-            ours = found[f"{operation} {way}"]
+            ours = pooling_of[f"{operation} {way}"]
             for mine, theirs in zip(ours.work, reference.work, strict=True):
                 out, expected = mine[0](*mine[1:]), theirs[0](*theirs[1:])
                 tolerance = 2e-2 if way == "bfloat16" else 1e-4

@@ -82,9 +82,9 @@ def test_without_broken_images_leaving_them_out_changes_nothing(tmp_path, catalo
         next(iter(build_train_loader(config(files, "DATALOADER.SKIP_BROKEN", skip))))
         for skip in (False, True)
     )
-    for one, other in zip(first, second, strict=True):
-        assert one.keys() == other.keys()
-        assert torch.equal(one["image"], other["image"])
+    for kept, all_kept in zip(first, second, strict=True):
+        assert kept.keys() == all_kept.keys()
+        assert torch.equal(kept["image"], all_kept["image"])
 
 
 @NEEDED

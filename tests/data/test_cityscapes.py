@@ -69,11 +69,11 @@ def registered(root):
 
 def test_instances_by_hand():
     ids = street()
-    found = {(a["category_id"], a["iscrowd"], a["area"]): a for a in instances(ids)}
-    assert set(found) == {(CAR, 0, 32), (RIDER, 0, 4), (CAR, 0, 12), (CAR, 1, 5)}
-    assert found[CAR, 0, 32]["bbox"] == [1, 2, 6, 6]
-    assert found[RIDER, 0, 4]["bbox"] == [3, 4, 2, 2]
-    assert found[CAR, 1, 5]["bbox"] == [15, 0, 5, 1]
+    by_kind = {(a["category_id"], a["iscrowd"], a["area"]): a for a in instances(ids)}
+    assert set(by_kind) == {(CAR, 0, 32), (RIDER, 0, 4), (CAR, 0, 12), (CAR, 1, 5)}
+    assert by_kind[CAR, 0, 32]["bbox"] == [1, 2, 6, 6]
+    assert by_kind[RIDER, 0, 4]["bbox"] == [3, 4, 2, 2]
+    assert by_kind[CAR, 1, 5]["bbox"] == [15, 0, 5, 1]
 
 
 def test_converted_tree_is_coco_with_the_same_pixels(root):
@@ -107,9 +107,9 @@ def test_detectron2_reads_it_as_eight_classes(registered):
     prepare_data(cfg)
     assert cfg.INPUT.MASK_FORMAT == "bitmask"
     (record,) = DatasetCatalog.get(dataset_name("val"))
-    found = DatasetMapper(cfg, True)(record)["instances"]
-    assert found.gt_classes.tolist() == [1, 2, 2]  # the group is left out
-    np.testing.assert_array_equal(found.gt_masks.tensor[0], street() == RIDER * 1000 + 1)
+    mapped = DatasetMapper(cfg, True)(record)["instances"]
+    assert mapped.gt_classes.tolist() == [1, 2, 2]  # the group is left out
+    np.testing.assert_array_equal(mapped.gt_masks.tensor[0], street() == RIDER * 1000 + 1)
     assert MetadataCatalog.get(dataset_name("val")).thing_classes == list(CLASSES.values())
 
 

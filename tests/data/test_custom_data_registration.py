@@ -4,7 +4,7 @@ import copy
 import logging
 from functools import partial
 
-from maskrcnn_repro.data import check_registered, register_custom
+from maskrcnn_repro.data import check_registered, prepare_data, register_custom
 from maskrcnn_repro.errors import DataError
 
 import pytest
@@ -68,9 +68,10 @@ def test_missing_json_and_missing_folder(write, tmp_path):
 
 
 def test_missing_images_are_counted(write):
-    tree = changed(images={"file_name": "deep/c.png"})
+    cfg = config(["own_train"], [])
+    cfg.DATASETS.CUSTOM = (write(changed(images={"file_name": "deep/c.png"})),)
     with pytest.raises(DataError, match=r"1 of 2 images are missing, first .*deep/c\.png"):
-        register_custom([write(tree)])
+        prepare_data(cfg)
 
 
 def without(key):

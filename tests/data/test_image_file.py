@@ -1,6 +1,7 @@
 """Image files: every mode by one rule, headers without decoding, errors with the path."""
 
 import re
+import zlib
 from pathlib import Path
 
 from maskrcnn_repro.data.image_file import (
@@ -97,6 +98,25 @@ def test_an_exif_turn_is_in_the_header_and_in_the_pixels(tmp_path, suffix):
     assert read[-15:].min() > 235
     with pytest.raises(ImageError, match=r"is 20 x 40 pixels .* its record says 40 x 20; .*EXIF"):
         ImageFiles().read(tmp_path / f"a{suffix}", "L", (20, 40))
+
+
+def test_exif_behind_the_pixels_of_a_png_file_turns_them_too(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[274] = 8
+    pixels = np.zeros((20, 40), np.uint8)
+    pixels[:, 20:] = 255
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    size, crc = (len(chunk) - 4).to_bytes(4, "big"), zlib.crc32(chunk).to_bytes(4, "big")
+    content = path.read_bytes()
+    path.write_bytes(content[:-12] + size + chunk + crc + content[-12:])
+    # Turned by a quarter anticlockwise, dark is at the bottom.
+    assert ImageFiles().read(path, "L", (40, 20))[:, 0, 0].tolist() == [255] * 20 + [0] * 20
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
+    assert image_header(path).size == (20, 40)
+    path.write_bytes(content[:-12] + size + chunk + b"none" + content[-12:])
+    assert image_header(path).size == (40, 20)
 
 
 def test_of_an_animation_the_first_picture_is_read_and_it_is_said(tmp_path, log, monkeypatch):

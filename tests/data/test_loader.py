@@ -111,7 +111,9 @@ def test_crowds_of_cached_images_are_not_trained_on(records):
 def test_images_without_objects_are_evaluated(tmp_path, catalog):
     data = write_tiny_coco(tmp_path)
     tree = json.loads(data[0].read_text())
-    tree["annotations"] = [one for one in tree["annotations"] if one["image_id"] == 12]
+    tree["annotations"] = [
+        annotation for annotation in tree["annotations"] if annotation["image_id"] == 12
+    ]
     data[0].write_text(json.dumps(tree))
     batches = build_test_loader(tiny_config(data), "tiny")
     assert [image["image_id"] for batch in batches for image in batch] == [10, 11, 12, 13]

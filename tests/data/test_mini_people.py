@@ -188,10 +188,10 @@ def test_detectron2_maps_keypoints_to_pixel_centres(small):
     for record in dicts[:10]:
         truth = [a for a in draw_scene(Draws(0, 0, record["image_id"])).annotations()]
         points = [keypoints_of(a) for a in truth if not a["iscrowd"]]
-        found = mapper(record)["instances"]
-        assert len(found) == len(points)
+        mapped = mapper(record)["instances"]
+        assert len(mapped) == len(points)
         for ours, theirs in zip(
-            points, found.gt_keypoints.tensor.numpy() if points else (), strict=True
+            points, mapped.gt_keypoints.tensor.numpy() if points else (), strict=True
         ):
             shown = ours[:, 2] > 0
             np.testing.assert_allclose(theirs[shown, :2], ours[shown, :2] + 0.5)

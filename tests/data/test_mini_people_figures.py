@@ -118,8 +118,8 @@ def test_disc_has_the_pixels_whose_centres_it_covers(radius, seam):
     y, x = np.mgrid[-5:30, -5:30] * EIGHTHS + EIGHTHS // 2
     inside = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= (radius + seam) ** 2
     expected = {(int(a) - 5, int(b) - 5) for a, b in np.argwhere(inside)}
-    found = np.argwhere(raster.part) + np.array([raster.top, raster.left])
-    assert {(int(a), int(b)) for a, b in found} == expected
+    covered = np.argwhere(raster.part) + np.array([raster.top, raster.left])
+    assert {(int(a), int(b)) for a, b in covered} == expected
 
 
 def test_thick_line_is_as_wide_at_every_angle():

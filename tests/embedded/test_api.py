@@ -75,12 +75,12 @@ def test_every_promised_name_exists():
     for line in API.read_text().splitlines():
         module, name = line.split(":")
         try:
-            found = hasattr(importlib.import_module(module), name)
+            exists = hasattr(importlib.import_module(module), name)
         except ImportError as error:
             if "'_C'" not in str(error):  # a Detectron2 whose C++ part was not compiled
                 raise
         else:
-            missing += [] if found else [line]
+            missing += [] if exists else [line]
     assert missing == []
 
 

@@ -96,11 +96,11 @@ def fast(request):
 
 def test_perfect_boxes(register, fast):
     name = register([_annotation(1, (10, 10, 60, 60)), _annotation(2, (0, 0, 200, 100), 9)])
-    found = {
+    detections = {
         1: _instances([[10, 10, 60, 60]], [0.9], [0]),
         2: _instances([[0, 0, 200, 100]], [0.8], [1]),
     }
-    results = _detect(name, found, use_fast_impl=fast)
+    results = _detect(name, detections, use_fast_impl=fast)
     assert list(results) == ["bbox"]
     bbox = results["bbox"]
     assert math.isnan(bbox.pop("APs"))  # there are no small objects
@@ -111,8 +111,8 @@ def test_perfect_boxes(register, fast):
 def test_a_shifted_box_counts_up_to_its_overlap(register, fast):
     name = register([_annotation(1, (0, 0, 100, 100))])
     # Moved by 24 of 100: IoU 76 / 124 = 0.61, enough for the thresholds 0.5, 0.55 and 0.6 of ten.
-    found = {1: _instances([[24, 0, 124, 100]], [0.9], [0])}
-    bbox = _detect(name, found, use_fast_impl=fast)["bbox"]
+    detections = {1: _instances([[24, 0, 124, 100]], [0.9], [0])}
+    bbox = _detect(name, detections, use_fast_impl=fast)["bbox"]
     values = [bbox[metric] for metric in ("AP", "AP50", "AP75", "APl", "AP-cat")]
     assert values == pytest.approx([30, 100, 0, 30, 30])
     assert math.isnan(bbox["AP-dog"])
@@ -120,18 +120,18 @@ def test_a_shifted_box_counts_up_to_its_overlap(register, fast):
 
 def test_a_false_alarm_above_the_hit_halves_precision(register, fast):
     name = register([_annotation(1, (0, 0, 100, 100))])
-    found = {1: _instances([[150, 150, 250, 250], [0, 0, 100, 100]], [0.9, 0.8], [0, 0])}
-    assert _detect(name, found, use_fast_impl=fast)["bbox"]["AP"] == pytest.approx(50)
+    detections = {1: _instances([[150, 150, 250, 250], [0, 0, 100, 100]], [0.9, 0.8], [0, 0])}
+    assert _detect(name, detections, use_fast_impl=fast)["bbox"]["AP"] == pytest.approx(50)
 
 
 def test_a_missed_object_ends_the_recall(register, fast):
     # Half the objects found: precision 1 at the recalls 0, 0.01 ... 0.5, that is 51 of 101.
     name = register([_annotation(1, (0, 0, 100, 100)), _annotation(2, (0, 0, 100, 100))])
-    found = {1: _instances([[0, 0, 100, 100]], [0.9], [0])}
-    assert _detect(name, found, use_fast_impl=fast)["bbox"]["AP"] == pytest.approx(5100 / 101)
+    detections = {1: _instances([[0, 0, 100, 100]], [0.9], [0])}
+    assert _detect(name, detections, use_fast_impl=fast)["bbox"]["AP"] == pytest.approx(5100 / 101)
     only = COCOEvaluator(name, distributed=False, use_fast_impl=fast)
     only.reset()
-    only.process([{"image_id": 1}], [{"instances": found[1]}])
+    only.process([{"image_id": 1}], [{"instances": detections[1]}])
     assert only.evaluate(img_ids=[1])["bbox"]["AP"] == pytest.approx(100)
 
 
@@ -140,19 +140,19 @@ def test_a_limit_of_detections_cuts_the_low_scores(register, fast):
     # The hit is number 51. As COCO sorts its limits, 50 is the largest of [1, 10, 50].
     boxes = [[150, 150, 250, 250]] * 50 + [[0, 0, 100, 100]]
     scores = [1 - index / 100 for index in range(51)]
-    found = {1: _instances(boxes, scores, [0] * 51)}
-    default = _detect(name, found, use_fast_impl=fast)["bbox"]["AP"]
+    detections = {1: _instances(boxes, scores, [0] * 51)}
+    default = _detect(name, detections, use_fast_impl=fast)["bbox"]["AP"]
     assert default == pytest.approx(100 / 51)
-    limited = _detect(name, found, use_fast_impl=fast, max_dets_per_image=50)["bbox"]["AP"]
+    limited = _detect(name, detections, use_fast_impl=fast, max_dets_per_image=50)["bbox"]["AP"]
     assert limited == 0
-    raised = _detect(name, found, use_fast_impl=fast, max_dets_per_image=300)["bbox"]["AP"]
+    raised = _detect(name, detections, use_fast_impl=fast, max_dets_per_image=300)["bbox"]["AP"]
     assert raised == pytest.approx(100 / 51)
 
 
 def test_a_crowd_is_ignored(register, fast):
     name = register([_annotation(1, (0, 0, 100, 100)), _annotation(1, (0, 0, 250, 250), iscrowd=1)])
-    found = {1: _instances([[0, 0, 100, 100], [120, 120, 200, 200]], [0.8, 0.9], [0, 0])}
-    assert _detect(name, found, use_fast_impl=fast)["bbox"]["AP"] == pytest.approx(100)
+    detections = {1: _instances([[0, 0, 100, 100], [120, 120, 200, 200]], [0.8, 0.9], [0, 0])}
+    assert _detect(name, detections, use_fast_impl=fast)["bbox"]["AP"] == pytest.approx(100)
 
 
 # --- masks and keypoints -------------------------------------------------------------------------
@@ -163,8 +163,8 @@ def test_masks_by_their_overlap_and_their_own_area(register, fast):
     name = register([_annotation(1, (0, 0, 20, 20))])
     # Moved by 4 of 20: IoU 16 / 24 = 0.67, thresholds 0.5 to 0.65.
     masks = _rectangle(4, 0, 24, 20)[None]
-    found = {1: _instances([[0, 0, 250, 250]], [0.9], [0], pred_masks=masks)}
-    results = _detect(name, found, use_fast_impl=fast)
+    detections = {1: _instances([[0, 0, 250, 250]], [0.9], [0], pred_masks=masks)}
+    results = _detect(name, detections, use_fast_impl=fast)
     assert list(results) == ["bbox", "segm"]
     segm = results["segm"]
     assert [segm[metric] for metric in ("AP", "AP50", "AP75", "APs")] == pytest.approx(
@@ -188,8 +188,8 @@ def _keypoint_case(register, shift):
     [(0.0, 100), (8.0, 50)],
 )
 def test_keypoints_by_their_similarity(register, fast, shift, expected):
-    name, found = _keypoint_case(register, shift)
-    results = _detect(name, found, use_fast_impl=fast, kpt_oks_sigmas=[0.05])
+    name, detections = _keypoint_case(register, shift)
+    results = _detect(name, detections, use_fast_impl=fast, kpt_oks_sigmas=[0.05])
     keypoints = results["keypoints"]
     assert list(keypoints) == ["AP", "AP50", "AP75", "APm", "APl"]
     assert (keypoints["AP"], keypoints["APl"]) == pytest.approx((expected, expected))
@@ -197,9 +197,9 @@ def test_keypoints_by_their_similarity(register, fast, shift, expected):
 
 
 def test_keypoints_need_their_sigmas(register):
-    name, found = _keypoint_case(register, 0.0)
+    name, detections = _keypoint_case(register, 0.0)
     with pytest.raises(AssertionError, match="KEYPOINT_OKS_SIGMAS"):
-        _detect(name, found, kpt_oks_sigmas=[0.05, 0.05])
+        _detect(name, detections, kpt_oks_sigmas=[0.05, 0.05])
 
 
 def test_entries_in_cocos_format():
@@ -302,8 +302,8 @@ def test_a_test_set_without_annotations_is_written_not_scored(register, tmp_path
     with open(path, "w") as file:
         json.dump(content, file)
     out = tmp_path / "out"
-    found = {1: _instances([[0, 0, 1, 1]], [0.5], [1])}
-    assert _detect(name, found, output_dir=str(out)) == {}
+    detections = {1: _instances([[0, 0, 1, 1]], [0.5], [1])}
+    assert _detect(name, detections, output_dir=str(out)) == {}
     (entry,) = json.loads((out / "coco_instances_results.json").read_text())
     assert entry == {"image_id": 1, "category_id": 9, "bbox": [0, 0, 1, 1], "score": 0.5}
     (stored,) = torch.load(out / "instances_predictions.pth", weights_only=True)

@@ -24,9 +24,9 @@ def test_every_key_value_and_type_is_detectron2s():
 
 
 def test_each_configuration_is_a_copy():
-    one = get_cfg()
-    one.MODEL.PIXEL_MEAN[0] = -1.0
-    one.SOLVER.MAX_ITER = 7
+    changed = get_cfg()
+    changed.MODEL.PIXEL_MEAN[0] = -1.0
+    changed.SOLVER.MAX_ITER = 7
     assert get_cfg().MODEL.PIXEL_MEAN[0] == 103.53
     assert get_cfg().SOLVER.MAX_ITER == 40000
 

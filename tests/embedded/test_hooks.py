@@ -81,11 +81,11 @@ def test_lr_hook_takes_an_fvcore_schedule():
 
 
 def test_lr_hook_shows_the_rate_of_most_parameters():
-    one, two, three = (nn.Parameter(torch.zeros(1)) for _ in range(3))
+    first, second, third = (nn.Parameter(torch.zeros(1)) for _ in range(3))
     best = hooks.LRScheduler.get_best_param_group_id
-    large = [{"params": [one], "lr": 1.0}, {"params": [two, three], "lr": 2.0}]
+    large = [{"params": [first], "lr": 1.0}, {"params": [second, third], "lr": 2.0}]
     assert best(torch.optim.SGD(large)) == 1
-    single = [{"params": [p], "lr": lr} for p, lr in ((one, 1.0), (two, 2.0), (three, 2.0))]
+    single = [{"params": [p], "lr": lr} for p, lr in ((first, 1.0), (second, 2.0), (third, 2.0))]
     assert best(torch.optim.SGD(single)) == 1
 
 

@@ -63,12 +63,12 @@ def test_each_detection_gets_the_mask_of_its_class(agnostic):
     logits = torch.arange(3.0)[:, None, None, None] + torch.zeros(3, 1 if agnostic else 2, 2, 2)
     if not agnostic:
         logits[:, 1] += 10
-    found = [Instances((9, 9), pred_classes=torch.tensor(c)) for c in ([0, 1], [], [1])]
-    found[1].pred_classes = torch.zeros(0, dtype=torch.long)
-    mask_rcnn_inference(logits, found)
+    detections = [Instances((9, 9), pred_classes=torch.tensor(c)) for c in ([0, 1], [], [1])]
+    detections[1].pred_classes = torch.zeros(0, dtype=torch.long)
+    mask_rcnn_inference(logits, detections)
     expected = torch.tensor([0.0, 1, 2] if agnostic else [0.0, 11, 12]).sigmoid()
-    assert [len(one) for one in found] == [2, 0, 1]
-    masks = torch.cat([one.pred_masks for one in found])
+    assert [len(instances) for instances in detections] == [2, 0, 1]
+    masks = torch.cat([instances.pred_masks for instances in detections])
     assert_close(masks, expected[:, None, None, None].expand(3, 1, 2, 2))
 
 
@@ -142,24 +142,24 @@ def test_keypoints_are_found_at_the_peaks():
     logits[0, 0, 1, 2] = 8
     logits[1, 0, 3, 0] = 8
     boxes = torch.tensor([[10.0, 20, 14, 24], [0, 0, 4, 4]])
-    found = [Instances((50, 50), pred_boxes=Boxes(boxes[i : i + 1])) for i in range(2)]
-    found.insert(1, Instances((50, 50), pred_boxes=Boxes(torch.zeros(0, 4))))
-    keypoint_rcnn_inference(logits, found)
+    detections = [Instances((50, 50), pred_boxes=Boxes(boxes[i : i + 1])) for i in range(2)]
+    detections.insert(1, Instances((50, 50), pred_boxes=Boxes(torch.zeros(0, 4))))
+    keypoint_rcnn_inference(logits, detections)
     score = math.exp(8) / (math.exp(8) + 15)
-    assert_close(found[0].pred_keypoints, torch.tensor([[[12.5, 21.5, score]]]))
-    assert_close(found[2].pred_keypoints, torch.tensor([[[0.5, 3.5, score]]]))
-    assert found[1].pred_keypoints.shape == (0, 1, 3)
-    assert_close(found[2].pred_keypoint_heatmaps, logits[1:])
+    assert_close(detections[0].pred_keypoints, torch.tensor([[[12.5, 21.5, score]]]))
+    assert_close(detections[2].pred_keypoints, torch.tensor([[[0.5, 3.5, score]]]))
+    assert detections[1].pred_keypoints.shape == (0, 1, 3)
+    assert_close(detections[2].pred_keypoint_heatmaps, logits[1:])
 
 
 def test_a_box_below_a_pixel_counts_as_one_pixel():
     logits = torch.zeros(2, 1, 4, 4)
     logits[:, 0, 1, 2] = 8
     boxes = torch.tensor([[10.0, 20, 10.25, 20.5], [7, 7, 7, 7]])
-    found = [Instances((50, 50), pred_boxes=Boxes(boxes))]
-    keypoint_rcnn_inference(logits, found)
+    detections = [Instances((50, 50), pred_boxes=Boxes(boxes))]
+    keypoint_rcnn_inference(logits, detections)
     # In the middle of that pixel, whichever cell is the highest.
-    assert found[0].pred_keypoints[:, 0, :2].tolist() == [[10.5, 20.5], [7.5, 7.5]]
+    assert detections[0].pred_keypoints[:, 0, :2].tolist() == [[10.5, 20.5], [7.5, 7.5]]
 
 
 def test_keypoint_head_layers_and_normalizers(storage):
@@ -195,7 +195,7 @@ def test_proposals_without_a_visible_keypoint_inside_are_left_out(storage):
     batch = [posed_proposal(), posed_proposal((0, 0, 2)), Instances((9, 9))]
     batch[2].proposal_boxes = Boxes(torch.zeros(0, 4))
     kept = select_proposals_with_visible_keypoints(batch)
-    assert [len(one) for one in kept] == [1, 0, 0]
+    assert [len(proposals) for proposals in kept] == [1, 0, 0]
     assert latest(storage) == {"keypoint_head/num_fg_samples": 0.5}
 
 

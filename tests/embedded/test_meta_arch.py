@@ -112,17 +112,17 @@ def test_detection_of_images_of_several_sizes(kind):
     with torch.no_grad():
         outputs = model(batch)
     for output, (height, width) in zip(outputs, [(128, 160), (50, 40)], strict=True):
-        found = output["instances"]
-        assert found.image_size == (height, width)
-        assert 0 < len(found) <= 5
-        assert (found.pred_boxes.tensor <= torch.tensor([width, height] * 2)).all()
-        assert (found.scores.diff() <= 0).all()
+        detections = output["instances"]
+        assert detections.image_size == (height, width)
+        assert 0 < len(detections) <= 5
+        assert (detections.pred_boxes.tensor <= torch.tensor([width, height] * 2)).all()
+        assert (detections.scores.diff() <= 0).all()
         if kind == "keypoint":
-            assert found.pred_keypoints.shape == (len(found), 2, 3)
-            assert found.pred_keypoints.isfinite().all()
+            assert detections.pred_keypoints.shape == (len(detections), 2, 3)
+            assert detections.pred_keypoints.isfinite().all()
         else:
-            assert found.pred_masks.shape == (len(found), height, width)
-            assert found.pred_masks.dtype == torch.bool
+            assert detections.pred_masks.shape == (len(detections), height, width)
+            assert detections.pred_masks.dtype == torch.bool
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -134,12 +134,12 @@ def test_no_proposals_give_no_detections(kind):
     empty.objectness_logits = torch.zeros(0)
     with torch.no_grad():
         [output] = model([{"image": torch.rand(3, *SIZE), "proposals": empty}])
-    found = output["instances"]
-    assert len(found) == 0
+    detections = output["instances"]
+    assert len(detections) == 0
     if kind == "keypoint":
-        assert found.pred_keypoints.shape == (0, 2, 3)
+        assert detections.pred_keypoints.shape == (0, 2, 3)
     else:
-        assert found.pred_masks.shape == (0, *SIZE)
+        assert detections.pred_masks.shape == (0, *SIZE)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,12 +147,14 @@ def test_given_boxes_get_the_same_masks_or_keypoints(kind):
     model = build_model(tiny_cfg(kind)).eval()
     batch = [{"image": torch.rand(3, *SIZE) * 255}]
     with torch.no_grad():
-        [found] = model.inference(batch, do_postprocess=False)
-        known = Instances(SIZE, pred_boxes=found.pred_boxes, pred_classes=found.pred_classes)
-        [again] = model.inference(batch, detected_instances=[known], do_postprocess=False)
+        [detections] = model.inference(batch, do_postprocess=False)
+        given = Instances(
+            SIZE, pred_boxes=detections.pred_boxes, pred_classes=detections.pred_classes
+        )
+        [again] = model.inference(batch, detected_instances=[given], do_postprocess=False)
     field = "pred_keypoints" if kind == "keypoint" else "pred_masks"
-    assert len(found) > 0
-    assert_close(again.get(field), found.get(field))
+    assert len(detections) > 0
+    assert_close(again.get(field), detections.get(field))
 
 
 def test_padding_does_not_change_what_is_fed_to_the_network():
@@ -230,12 +232,12 @@ def test_errors_name_what_is_missing():
 
 
 def test_results_are_scaled_to_the_output_size():
-    found = Instances((10, 20))  # to 20 x 60: three times as wide, twice as high
-    found.pred_boxes = Boxes(torch.tensor([[1.0, 2, 3, 4], [21, 0, 25, 9], [5, 5, 30, 10]]))
-    found.pred_keypoints = torch.tensor([[[1.0, 2.0, 0.5]]] * 3)
-    found.pred_masks = torch.ones(3, 1, 4, 4)
-    found.scores = torch.tensor([0.9, 0.8, 0.7])
-    out = detector_postprocess(found, 20, 60)
+    detections = Instances((10, 20))  # to 20 x 60: three times as wide, twice as high
+    detections.pred_boxes = Boxes(torch.tensor([[1.0, 2, 3, 4], [21, 0, 25, 9], [5, 5, 30, 10]]))
+    detections.pred_keypoints = torch.tensor([[[1.0, 2.0, 0.5]]] * 3)
+    detections.pred_masks = torch.ones(3, 1, 4, 4)
+    detections.scores = torch.tensor([0.9, 0.8, 0.7])
+    out = detector_postprocess(detections, 20, 60)
     # The second lies outside of the image, the third is cut at its right edge.
     assert out.pred_boxes.tensor.tolist() == [[3, 4, 9, 8], [15, 10, 60, 20]]
     assert_close(out.scores, torch.tensor([0.9, 0.7]))
@@ -246,26 +248,26 @@ def test_results_are_scaled_to_the_output_size():
 
 
 def test_masks_are_cut_at_the_threshold():
-    found = Instances((8, 8), pred_boxes=Boxes(torch.tensor([[0.0, 0, 8, 8]])))
-    found.pred_masks = torch.full((1, 1, 4, 4), 0.6)
-    assert detector_postprocess(found, 8, 8, mask_threshold=0.5).pred_masks[0, 4, 4]
-    assert not detector_postprocess(found, 8, 8, mask_threshold=0.7).pred_masks.any()
+    detections = Instances((8, 8), pred_boxes=Boxes(torch.tensor([[0.0, 0, 8, 8]])))
+    detections.pred_masks = torch.full((1, 1, 4, 4), 0.6)
+    assert detector_postprocess(detections, 8, 8, mask_threshold=0.5).pred_masks[0, 4, 4]
+    assert not detector_postprocess(detections, 8, 8, mask_threshold=0.7).pred_masks.any()
 
 
 def test_proposals_are_scaled_too():
-    found = Instances((10, 10), proposal_boxes=Boxes(torch.tensor([[1.0, 2, 3, 4]])))
-    out = detector_postprocess(found, 5, 20)
+    proposals = Instances((10, 10), proposal_boxes=Boxes(torch.tensor([[1.0, 2, 3, 4]])))
+    out = detector_postprocess(proposals, 5, 20)
     assert out.proposal_boxes.tensor.tolist() == [[2, 1, 6, 2]]
     assert out.image_size == (5, 20)
 
 
 @pytest.mark.embedded_only
 def test_postprocessing_leaves_its_input_as_it_is():
-    found = Instances((10, 10), pred_boxes=Boxes(torch.tensor([[1.0, 2, 3, 4]])))
-    found.pred_keypoints = torch.ones(1, 1, 3)
-    detector_postprocess(found, 20, 20)
-    assert found.pred_boxes.tensor.tolist() == [[1, 2, 3, 4]]
-    assert found.pred_keypoints.tolist() == [[[1, 1, 1]]]
+    detections = Instances((10, 10), pred_boxes=Boxes(torch.tensor([[1.0, 2, 3, 4]])))
+    detections.pred_keypoints = torch.ones(1, 1, 3)
+    detector_postprocess(detections, 20, 20)
+    assert detections.pred_boxes.tensor.tolist() == [[1, 2, 3, 4]]
+    assert detections.pred_keypoints.tolist() == [[[1, 1, 1]]]
 
 
 @pytest.mark.embedded_only

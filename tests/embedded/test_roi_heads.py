@@ -144,22 +144,26 @@ def predictor(**changes):
 
 def proposals_with_truth():
     """Four RoIs, one foreground: its object is a tenth of its width to the right."""
-    one = Instances((40, 40))
-    one.proposal_boxes = squares(10, 20, 20, 20)
-    one.gt_boxes = Boxes(torch.tensor([[1.0, 0, 11, 10]] + [[0.0, 0, 1, 1]] * 3))
-    one.gt_classes = torch.tensor([1, 2, 2, -1])
-    return one
+    proposals = Instances((40, 40))
+    proposals.proposal_boxes = squares(10, 20, 20, 20)
+    proposals.gt_boxes = Boxes(torch.tensor([[1.0, 0, 11, 10]] + [[0.0, 0, 1, 1]] * 3))
+    proposals.gt_classes = torch.tensor([1, 2, 2, -1])
+    return proposals
 
 
 def test_score_threshold_nms_per_class_top_k_and_clipping():
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 40, 40]])
     scores = torch.tensor([[0.9, 0.1, 0.9], [0.8, 0.6, 0.9], [0.5, 0.7, 0.9]])
     # 0.5 is not above the threshold; (RoI 1, class 0) overlaps (RoI 0, class 0) by 0.9.
-    found, rows = fast_rcnn_inference_single_image(boxes, scores, (30, 35), 0.5, 0.5, -1)
+    detections, rows = fast_rcnn_inference_single_image(boxes, scores, (30, 35), 0.5, 0.5, -1)
     assert rows.tolist() == [0, 2, 1]
-    assert found.pred_classes.tolist() == [0, 1, 1]
-    assert_close(found.scores, torch.tensor([0.9, 0.7, 0.6]))
-    assert found.pred_boxes.tensor.tolist() == [[0, 0, 10, 10], [20, 20, 35, 30], [0, 0, 10, 9]]
+    assert detections.pred_classes.tolist() == [0, 1, 1]
+    assert_close(detections.scores, torch.tensor([0.9, 0.7, 0.6]))
+    assert detections.pred_boxes.tensor.tolist() == [
+        [0, 0, 10, 10],
+        [20, 20, 35, 30],
+        [0, 0, 10, 9],
+    ]
     [best], [rows] = fast_rcnn_inference([boxes], [scores], [(30, 35)], 0.5, 0.5, 2)
     assert rows.tolist() == [0, 2]
     assert best.image_size == (30, 35)
@@ -167,18 +171,18 @@ def test_score_threshold_nms_per_class_top_k_and_clipping():
 
 def test_each_class_has_its_own_box():
     boxes = torch.tensor([[0.0, 0, 1, 1, 2, 2, 4, 4]])
-    found, _ = fast_rcnn_inference_single_image(
+    detections, _ = fast_rcnn_inference_single_image(
         boxes, torch.tensor([[0.3, 0.6, 0.1]]), (9, 9), 0.1, 0.5, 10
     )
-    assert found.pred_classes.tolist() == [1, 0]
-    assert found.pred_boxes.tensor.tolist() == [[2, 2, 4, 4], [0, 0, 1, 1]]
+    assert detections.pred_classes.tolist() == [1, 0]
+    assert detections.pred_boxes.tensor.tolist() == [[2, 2, 4, 4], [0, 0, 1, 1]]
 
 
 def test_rois_that_are_not_finite_are_left_out():
     boxes = torch.tensor([[0.0, 0, math.inf, 1], [0, 0, 5, 5], [0, 0, 3, 3]])
     scores = torch.tensor([[0.9, 0.1], [0.8, math.nan], [0.7, 0.3]])
-    found, _ = fast_rcnn_inference_single_image(boxes, scores, (9, 9), 0.0, 0.5, 10)
-    assert found.pred_boxes.tensor.tolist() == [[0, 0, 3, 3]]
+    detections, _ = fast_rcnn_inference_single_image(boxes, scores, (9, 9), 0.0, 0.5, 10)
+    assert detections.pred_boxes.tensor.tolist() == [[0, 0, 3, 3]]
 
 
 @pytest.mark.embedded_only
@@ -192,9 +196,9 @@ def test_kept_rows_count_the_rois_that_were_left_out():
 def test_losses_by_hand(storage):
     deltas = torch.zeros(3, 8)
     deltas[:, :4] = 100  # class 0: no RoI is of it
-    one = proposals_with_truth()[torch.tensor([0, 1, 2])]
+    proposals = proposals_with_truth()[torch.tensor([0, 1, 2])]
     logits = torch.tensor([[0, LOG2, 0], [0, 0, LOG2], [0, 0, 0]])
-    losses = predictor(loss_weight={"loss_box_reg": 2.0}).losses((logits, deltas), [one])
+    losses = predictor(loss_weight={"loss_box_reg": 2.0}).losses((logits, deltas), [proposals])
     # Softmax probability of the true class: 1/2, 1/2, 1/3. |dx| = 0.1 over three RoIs, twice.
     assert_close(losses["loss_cls"], torch.tensor((2 * LOG2 + math.log(3)) / 3))
     assert_close(losses["loss_box_reg"], torch.tensor(2 * 0.1 / 3))
@@ -208,37 +212,37 @@ def test_losses_by_hand(storage):
 
 
 def test_ignored_rois_have_no_box_loss_but_count():
-    one = proposals_with_truth()
-    arguments = (one.proposal_boxes.tensor, one.gt_boxes.tensor)
+    proposals = proposals_with_truth()
+    arguments = (proposals.proposal_boxes.tensor, proposals.gt_boxes.tensor)
     for columns, agnostic in ((8, False), (4, True)):
         layers = predictor(cls_agnostic_bbox_reg=agnostic)
-        loss = layers.box_reg_loss(*arguments, torch.zeros(4, columns), one.gt_classes)
+        loss = layers.box_reg_loss(*arguments, torch.zeros(4, columns), proposals.gt_classes)
         assert_close(loss, torch.tensor(0.1 / 4))
 
 
 def test_boxes_of_the_true_classes():
-    one = proposals_with_truth()
+    proposals = proposals_with_truth()
     deltas = torch.zeros(4, 8)
     deltas[:, 4] = 0.1  # dx of class 1
-    [boxes] = predictor().predict_boxes_for_gt_classes((None, deltas), [one])
+    [boxes] = predictor().predict_boxes_for_gt_classes((None, deltas), [proposals])
     # Background (class 2) and ignored RoIs (-1) get the box of class 1 and 0.
     assert_close(boxes[:, 0], torch.tensor([1.0, 2.0, 2.0, 0.0]))
-    assert one.gt_classes.tolist() == [1, 2, 2, -1]
+    assert proposals.gt_classes.tolist() == [1, 2, 2, -1]
 
 
 def test_sigmoid_classifier_sums_over_classes_and_averages_over_rois(storage):
     layers = predictor(use_sigmoid_ce=True)
-    one = proposals_with_truth()[torch.tensor([0, 1, 2])]
-    losses = layers.losses((torch.zeros(3, 3), torch.zeros(3, 8)), [one])
+    proposals = proposals_with_truth()[torch.tensor([0, 1, 2])]
+    losses = layers.losses((torch.zeros(3, 3), torch.zeros(3, 8)), [proposals])
     assert_close(losses["loss_cls"], torch.tensor(2 * LOG2))
-    [probs] = layers.predict_probs((torch.zeros(3, 3), None), [one])
+    [probs] = layers.predict_probs((torch.zeros(3, 3), None), [proposals])
     assert_close(probs, torch.full((3, 3), 0.5))
 
 
 def test_an_image_without_ground_truth_has_no_box_loss(storage):
-    one = Instances((9, 9), proposal_boxes=squares(2, 3), gt_classes=torch.tensor([2, 2]))
+    proposals = Instances((9, 9), proposal_boxes=squares(2, 3), gt_classes=torch.tensor([2, 2]))
     layers = predictor()
-    sum(layers.losses(layers(torch.ones(2, 4, 2, 2)), [one]).values()).backward()
+    sum(layers.losses(layers(torch.ones(2, 4, 2, 2)), [proposals]).values()).backward()
     assert layers.bbox_pred.weight.grad.abs().sum() == 0
     assert layers.cls_score.weight.grad.abs().sum() > 0
     assert "fast_rcnn/false_negative" not in latest(storage)
@@ -247,9 +251,9 @@ def test_an_image_without_ground_truth_has_no_box_loss(storage):
 def test_no_proposals_give_no_detections():
     layers = predictor()
     empty = Instances((9, 9), proposal_boxes=Boxes(torch.zeros(0, 4)))
-    [found], [rows] = layers.inference(layers(torch.zeros(0, 4, 2, 2)), [empty])
-    assert len(found) == len(rows) == 0
-    assert found.pred_boxes.tensor.shape == (0, 4)
+    [detections], [rows] = layers.inference(layers(torch.zeros(0, 4, 2, 2)), [empty])
+    assert len(detections) == len(rows) == 0
+    assert detections.pred_boxes.tensor.shape == (0, 4)
 
 
 @pytest.mark.parametrize("agnostic", [True, pytest.param(False, marks=pytest.mark.embedded_only)])
@@ -354,8 +358,8 @@ def test_ground_truth_can_be_added_to_the_proposals(storage):
 
 
 def test_foreground_is_neither_background_nor_ignored():
-    one = Instances((9, 9), gt_classes=torch.tensor([3, 0, -1, 2]))
-    [kept], [mask] = select_foreground_proposals([one], 3)
+    proposals = Instances((9, 9), gt_classes=torch.tensor([3, 0, -1, 2]))
+    [kept], [mask] = select_foreground_proposals([proposals], 3)
     assert kept.gt_classes.tolist() == [0, 2]
     assert mask.tolist() == [False, True, False, True]
 

@@ -36,10 +36,10 @@ def top(boxes, scores, **kwargs):
         "min_box_size": 0.0,
         "training": False,
     }
-    (found,) = find_top_rpn_proposals(
+    (proposals,) = find_top_rpn_proposals(
         [b[None] for b in boxes], [s[None] for s in scores], **(arguments | kwargs)
     )
-    return found.proposal_boxes.tensor.tolist(), found.objectness_logits.tolist()
+    return proposals.proposal_boxes.tensor.tolist(), proposals.objectness_logits.tolist()
 
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [90, 40, 120, 60], [20, 20, 23, 40]])
@@ -88,8 +88,8 @@ def test_nms_agrees_with_torchvision():
     corner = torch.rand(200, 2) * 40
     boxes, scores = torch.cat((corner, corner + 8), dim=1), torch.rand(200)
     kept = nms(boxes, scores, 0.3)
-    found = top(boxes, scores, nms_thresh=0.3, pre_nms_topk=999, post_nms_topk=999)
-    assert found == (boxes[kept].tolist(), scores[kept].tolist())
+    proposals = top(boxes, scores, nms_thresh=0.3, pre_nms_topk=999, post_nms_topk=999)
+    assert proposals == (boxes[kept].tolist(), scores[kept].tolist())
 
 
 def proposals_of(boxes, **fields):
@@ -255,15 +255,15 @@ def test_autocast():
 
 
 def test_names_of_the_head():
-    one = small_rpn().state_dict()
-    two = small_rpn(CONV_DIMS=[-1, 5]).state_dict()
+    single = small_rpn().state_dict()
+    double = small_rpn(CONV_DIMS=[-1, 5]).state_dict()
     parts = ("weight", "bias")
     outputs = [f"{name}.{p}" for name in ("objectness_logits", "anchor_deltas") for p in parts]
-    assert list(one) == [f"rpn_head.{n}" for n in ("conv.weight", "conv.bias", *outputs)]
+    assert list(single) == [f"rpn_head.{n}" for n in ("conv.weight", "conv.bias", *outputs)]
     hidden = [f"conv.conv{i}.{p}" for i in range(2) for p in parts]
-    assert list(two) == [f"rpn_head.{n}" for n in (*hidden, *outputs)]
-    assert two["rpn_head.conv.conv1.weight"].shape == (5, 6, 3, 3)
-    assert two["rpn_head.anchor_deltas.weight"].shape == (12, 5, 1, 1)
+    assert list(double) == [f"rpn_head.{n}" for n in (*hidden, *outputs)]
+    assert double["rpn_head.conv.conv1.weight"].shape == (5, 6, 3, 3)
+    assert double["rpn_head.anchor_deltas.weight"].shape == (12, 5, 1, 1)
 
 
 def test_precomputed_proposals_need_no_generator():

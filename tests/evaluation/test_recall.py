@@ -108,9 +108,9 @@ def test_chunks_give_detectron2s_numbers_for_all_images_together(
     evaluator = COCOEvaluator(data, tasks=("bbox",), distributed=False, output_dir=str(tmp_path))
     evaluator.reset()
     for image_id, (boxes, logits) in zip(IDS, proposals, strict=True):
-        found = Instances((64, 64), proposal_boxes=Boxes(torch.as_tensor(boxes)))
-        found.objectness_logits = torch.as_tensor(logits)
-        evaluator.process([{"image_id": image_id}], [{"proposals": found}])
+        instances = Instances((64, 64), proposal_boxes=Boxes(torch.as_tensor(boxes)))
+        instances.objectness_logits = torch.as_tensor(logits)
+        evaluator.process([{"image_id": image_id}], [{"proposals": instances}])
     theirs = evaluator.evaluate()["box_proposals"]
     ours = proposal_recall(store, data, tmp_path)
     assert ours == pytest.approx(theirs, abs=1e-4, nan_ok=True)
@@ -145,10 +145,10 @@ def test_the_picture_has_the_best_proposal_of_each_object(tmp_path):
         boxes=np.array([[0.0, 0, 10, 10], [30, 30, 50, 40], [90, 90, 99, 99]]),
         classes=np.array([4, 1, 2]),
     )
-    found = best_fitting(proposals_by_image(file)[7], truth, threshold=0.5)
-    assert found.boxes.tolist() == [[0, 0, 10, 9], [30, 30, 40, 40]]
-    assert found.classes.tolist() == [4, 1]
-    assert found.scores == pytest.approx([0.9, 0.5])
+    best = best_fitting(proposals_by_image(file)[7], truth, threshold=0.5)
+    assert best.boxes.tolist() == [[0, 0, 10, 9], [30, 30, 40, 40]]
+    assert best.classes.tolist() == [4, 1]
+    assert best.scores == pytest.approx([0.9, 0.5])
     assert len(best_fitting(boxes[:0], truth, threshold=0.5)) == 0
     nothing = Objects(boxes=np.zeros((0, 4)), classes=np.zeros(0, np.int64))
     assert len(best_fitting(boxes, nothing, threshold=0.5)) == 0

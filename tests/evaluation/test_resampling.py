@@ -17,14 +17,14 @@ IMAGES = 12
 
 def test_precision_by_hand():
     # Image 0: one object, found. Image 1: one object, a wrong detection that is surer.
-    one = CategoryMatches(
+    matches = CategoryMatches(
         images=np.array([1, 0]),
         hits=np.array([[False, True]] * 10),
         misses=np.array([[True, False]] * 10),
         objects=np.array([1, 1]),
     )
     # Half of the objects are found, at a precision of 1/2: 51 of 101 recalls have it.
-    both, thrice, alone, none = one.precision(np.array([[1, 1], [3, 1], [2, 0], [0, 0]]))
+    both, thrice, alone, none = matches.precision(np.array([[1, 1], [3, 1], [2, 0], [0, 0]]))
     assert both == pytest.approx(np.full(10, 0.5 * 51 / 101))
     # Image 0 three times: 3 of 4 objects at a precision of 3/4.
     assert thrice == pytest.approx(np.full(10, 0.75 * 76 / 101))
@@ -34,7 +34,7 @@ def test_precision_by_hand():
 
 def annotations(rng, image_ids, crowds=True):
     """Random boxes of two categories, and detections that jitter them."""
-    truth, found = [], []
+    truth, predictions = [], []
     for image in image_ids:
         for _ in range(rng.integers(0, 5)):
             x, y, w, h = (int(v) for v in rng.integers([0, 0, 8, 8], [60, 60, 40, 40]))
@@ -52,7 +52,7 @@ def annotations(rng, image_ids, crowds=True):
             )
             for _ in range(rng.integers(0, 3)):
                 dx, dy = (int(v) for v in rng.integers(-4, 5, 2))
-                found.append(
+                predictions.append(
                     {
                         "image_id": image,
                         "category_id": category if rng.random() < 0.9 else 3 - category,
@@ -60,10 +60,10 @@ def annotations(rng, image_ids, crowds=True):
                         "score": float(rng.random()),
                     }
                 )
-    return truth, found
+    return truth, predictions
 
 
-def write(folder, truth, found, image_ids):
+def write(folder, truth, predictions, image_ids):
     data = {
         "images": [
             {"id": i, "width": 100, "height": 100, "file_name": f"{i}.png"} for i in image_ids
@@ -73,14 +73,14 @@ def write(folder, truth, found, image_ids):
     }
     folder.mkdir(exist_ok=True)
     (folder / "truth.json").write_text(json.dumps(data))
-    (folder / "found.json").write_text(json.dumps(found))
-    return folder / "truth.json", folder / "found.json"
+    (folder / "predictions.json").write_text(json.dumps(predictions))
+    return folder / "truth.json", folder / "predictions.json"
 
 
-def official(truth, found, task="bbox", sigmas=()):
+def official(truth, predictions, task="bbox", sigmas=()):
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(truth))
-        evaluation = COCOeval(coco, coco.loadRes(str(found)), task)
+        evaluation = COCOeval(coco, coco.loadRes(str(predictions)), task)
         if sigmas:
             evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.evaluate()
@@ -91,8 +91,8 @@ def official(truth, found, task="bbox", sigmas=()):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_every_image_once_is_cocos_own_number(tmp_path, seed):
-    truth, found = annotations(np.random.default_rng(seed), range(IMAGES))
-    files = write(tmp_path, truth, found, range(IMAGES))
+    truth, predictions = annotations(np.random.default_rng(seed), range(IMAGES))
+    files = write(tmp_path, truth, predictions, range(IMAGES))
     assert match(*files, "bbox").average_precision() == pytest.approx(official(*files), abs=1e-9)
 
 
@@ -102,41 +102,41 @@ def test_equal_scores_keep_the_order_of_the_images_as_cocos_do(tmp_path):
     box = {"category_id": 1, "bbox": [10, 10, 20, 20]}
     truth = [box | {"id": i + 1, "image_id": i, "area": 400, "iscrowd": 0} for i in images]
     sure, unsure = [i for i in images if i % 3 == 0], [i for i in images if i % 3]
-    found = [box | {"image_id": i, "score": 0.9 if i in sure else 0.5} for i in images]
-    for detection in found[:45]:
+    predictions = [box | {"image_id": i, "score": 0.9 if i in sure else 0.5} for i in images]
+    for detection in predictions[:45]:
         detection["bbox"] = [10, 40, 20, 20]
-    files = write(tmp_path, truth, found, images)
-    made = match(*files, "bbox")
-    assert made.categories[0].images.tolist() == sure + unsure
-    assert made.average_precision() == pytest.approx(official(*files), abs=1e-9)
+    files = write(tmp_path, truth, predictions, images)
+    matches = match(*files, "bbox")
+    assert matches.categories[0].images.tolist() == sure + unsure
+    assert matches.average_precision() == pytest.approx(official(*files), abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_counts_are_images_that_really_are_repeated(tmp_path, seed):
-    truth, found = annotations(np.random.default_rng(seed), range(IMAGES))
+    truth, predictions = annotations(np.random.default_rng(seed), range(IMAGES))
     counts = draw_images(IMAGES, 1, seed)[0]
     copies = [(image, copy) for image in range(IMAGES) for copy in range(counts[image])]
     repeated = [
         [
             # Equal scores of different images have no order of their own; a copy must not make more.
-            {**one, "image_id": 100 * image + copy, "id": 1000 * number + copy + 1}
-            for number, one in enumerate(kind)
+            {**entry, "image_id": 100 * image + copy, "id": 1000 * number + copy + 1}
+            for number, entry in enumerate(kind)
             for image, copy in copies
-            if one["image_id"] == image
+            if entry["image_id"] == image
         ]
-        for kind in (truth, found)
+        for kind in (truth, predictions)
     ]
     real = write(tmp_path / "repeated", *repeated, [100 * i + c for i, c in copies])
-    once = match(*write(tmp_path / "once", truth, found, range(IMAGES)), "bbox")
+    once = match(*write(tmp_path / "once", truth, predictions, range(IMAGES)), "bbox")
     assert once.average_precision(counts) == pytest.approx(official(*real), abs=1e-9)
 
 
 def test_the_same_draws_give_a_paired_comparison(tmp_path):
-    truth, found = annotations(np.random.default_rng(5), range(IMAGES))
-    one = match(*write(tmp_path, truth, found, range(IMAGES)), "bbox")
+    truth, predictions = annotations(np.random.default_rng(5), range(IMAGES))
+    matches = match(*write(tmp_path, truth, predictions, range(IMAGES)), "bbox")
     draws = draw_images(IMAGES, 20, seed=1)
     assert draws.sum(axis=1).tolist() == [IMAGES] * 20
-    first, second = one.resampled(draws), one.resampled(draws)
+    first, second = matches.resampled(draws), matches.resampled(draws)
     assert (first["AP"] == second["AP"]).all()
     assert first["AP"].std() > 0.5
     assert (draw_images(IMAGES, 20, seed=1) == draws).all()
@@ -144,23 +144,23 @@ def test_the_same_draws_give_a_paired_comparison(tmp_path):
 
 def test_keypoints_are_compared_by_the_sigmas_given(tmp_path):
     rng = np.random.default_rng(0)
-    truth, found = annotations(rng, range(IMAGES), crowds=False)
-    for kind in (truth, found):
-        for one in kind:
+    truth, predictions = annotations(rng, range(IMAGES), crowds=False)
+    for kind in (truth, predictions):
+        for entry in kind:
             # A corner, the middle and the other corner, off by some pixels in a detection.
-            x, y, w, h = one["bbox"]
+            x, y, w, h = entry["bbox"]
             places = [x, y, x + w / 2, y + h / 2, x + w, y + h] + rng.normal(0, 2, 6) * (
-                kind is found
+                kind is predictions
             )
-            one["keypoints"] = [v for i in range(3) for v in (*places[2 * i : 2 * i + 2], 2)]
-            one["num_keypoints"] = 3
-    files = write(tmp_path, truth, found, range(IMAGES))
+            entry["keypoints"] = [v for i in range(3) for v in (*places[2 * i : 2 * i + 2], 2)]
+            entry["num_keypoints"] = 3
+    files = write(tmp_path, truth, predictions, range(IMAGES))
     values = []
     for sigmas in ([0.05, 0.1, 0.2], [0.2, 0.2, 0.2]):
         expected = official(*files, task="keypoints", sigmas=sigmas)
-        made = match(*files, "keypoints", sigmas).average_precision()
-        assert made == pytest.approx(expected, abs=1e-9)
-        values.append(made["AP"])
+        metrics = match(*files, "keypoints", sigmas).average_precision()
+        assert metrics == pytest.approx(expected, abs=1e-9)
+        values.append(metrics["AP"])
     assert values[0] < values[1]
 
 
@@ -173,8 +173,8 @@ def test_no_detections_and_no_objects(tmp_path):
 
 
 def test_predictions_of_other_images(tmp_path):
-    truth, found = annotations(np.random.default_rng(0), range(IMAGES))
-    files = write(tmp_path, truth, [{**found[0], "image_id": 999}], range(IMAGES))
+    truth, predictions = annotations(np.random.default_rng(0), range(IMAGES))
+    files = write(tmp_path, truth, [{**predictions[0], "image_id": 999}], range(IMAGES))
     with pytest.raises(DataError, match="not in the data set"):
         match(*files, "bbox")
 
@@ -191,9 +191,9 @@ def test_predictions_of_other_images(tmp_path):
     ],
 )
 def test_results_that_cannot_be_read_are_named(tmp_path, content, message):
-    truth, found = write(tmp_path, [], [], range(IMAGES))
-    found.unlink() if content is None else found.write_text(content)
+    truth, predictions = write(tmp_path, [], [], range(IMAGES))
+    predictions.unlink() if content is None else predictions.write_text(content)
     with pytest.raises(DataError) as caught:
-        match(truth, found, "bbox")
-    assert str(found) in str(caught.value)
+        match(truth, predictions, "bbox")
+    assert str(predictions) in str(caught.value)
     assert message in str(caught.value)

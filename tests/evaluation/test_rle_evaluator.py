@@ -31,29 +31,31 @@ def records(tmp_path, catalog):
 def detections(record, shift):
     """The objects of an image, shifted, with random scores and one class in three wrong; (R, H, W) bitmaps."""
     truth = record["annotations"]
-    masks = np.stack([coco_mask.decode(one["segmentation"]) for one in truth])
-    found = Instances((SIDE, SIDE), scores=torch.rand(len(truth)))
-    found.pred_masks = torch.from_numpy(np.roll(masks, shift, axis=2).astype(bool))
-    boxes = torch.tensor([one["bbox"] for one in truth]) + torch.tensor([shift, 0.0, 0, 0])
-    found.pred_boxes = Boxes(torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1))
-    found.pred_classes = torch.tensor([one["category_id"] for one in truth])
-    found.pred_classes[torch.rand(len(truth)) < 0.3] = 0
-    return found
+    masks = np.stack([coco_mask.decode(annotation["segmentation"]) for annotation in truth])
+    instances = Instances((SIDE, SIDE), scores=torch.rand(len(truth)))
+    instances.pred_masks = torch.from_numpy(np.roll(masks, shift, axis=2).astype(bool))
+    boxes = torch.tensor([annotation["bbox"] for annotation in truth]) + torch.tensor(
+        [shift, 0.0, 0, 0]
+    )
+    instances.pred_boxes = Boxes(torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1))
+    instances.pred_classes = torch.tensor([annotation["category_id"] for annotation in truth])
+    instances.pred_classes[torch.rand(len(truth)) < 0.3] = 0
+    return instances
 
 
-def with_rles(found):
-    fields = dict(found.get_fields())
+def with_rles(instances):
+    fields = dict(instances.get_fields())
     rles = [coco_mask.encode(np.asfortranarray(m, np.uint8)) for m in fields["pred_masks"].numpy()]
     for rle in rles:
         rle["counts"] = rle["counts"].decode()
-    fields["pred_masks"] = RLEMasks(rles, found.image_size)
-    return Instances(found.image_size, **fields)
+    fields["pred_masks"] = RLEMasks(rles, instances.image_size)
+    return Instances(instances.image_size, **fields)
 
 
-def evaluated(evaluator, records, found, img_ids=None):
+def evaluated(evaluator, records, predictions, img_ids=None):
     evaluator.reset()
-    for record, one in zip(records, found, strict=True):
-        evaluator.process([{"image_id": record["image_id"]}], [{"instances": one}])
+    for record, instances in zip(records, predictions, strict=True):
+        evaluator.process([{"image_id": record["image_id"]}], [{"instances": instances}])
     return evaluator.evaluate(img_ids)
 
 
@@ -65,13 +67,13 @@ def assert_equal_metrics(ours, theirs):
 
 @pytest.mark.parametrize("img_ids", [None, [10, 12]])
 def test_metrics_and_file_are_those_of_bitmaps(records, tmp_path, img_ids):
-    found = [detections(record, shift) for shift, record in enumerate(records)]
-    found[2] = found[2][:0]
+    bitmaps = [detections(record, shift) for shift, record in enumerate(records)]
+    bitmaps[2] = bitmaps[2][:0]
     options = {"tasks": TASKS, "use_fast_impl": False}
     reference = COCOEvaluator("tiny", output_dir=str(tmp_path / "bitmaps"), **options)
-    expected = evaluated(reference, records, found, img_ids)
+    expected = evaluated(reference, records, bitmaps, img_ids)
     assert 10 < expected["segm"]["AP"] < 100
-    encoded = [with_rles(one) for one in found]
+    encoded = [with_rles(instances) for instances in bitmaps]
     # Detectron2's own decodes them one by one.
     again = COCOEvaluator("tiny", output_dir=str(tmp_path / "decoded"), **options)
     ours = RLEEvaluator("tiny", output_dir=str(tmp_path / "ours"), **options)
@@ -84,9 +86,9 @@ def test_metrics_and_file_are_those_of_bitmaps(records, tmp_path, img_ids):
 @pytest.mark.parametrize("kind", [COCOEvaluator, RLEEvaluator])
 def test_all_six_numbers_are_cocos_own(records, tmp_path, kind):
     """From the results file; of masks, without their boxes, by which COCO's code would size them."""
-    found = [with_rles(detections(record, shift)) for shift, record in enumerate(records)]
+    predictions = [with_rles(detections(record, shift)) for shift, record in enumerate(records)]
     evaluator = kind("tiny", tasks=TASKS, output_dir=str(tmp_path / "out"), use_fast_impl=False)
-    metrics = evaluated(evaluator, records, found)
+    metrics = evaluated(evaluator, records, predictions)
     entries = json.loads((tmp_path / "out" / RESULTS).read_text())
     for task in TASKS:
         truth = COCO(str(tmp_path / "instances.json"))
@@ -112,12 +114,12 @@ def test_a_mask_is_as_large_as_its_pixels_not_as_its_box(tmp_path, catalog):
     tree["annotations"] = [{**truth, "iscrowd": 0, "segmentation": rle.rles[0]}]
     json_file.write_text(json.dumps(tree))
     register_custom([("line", str(json_file), str(pictures))])
-    found = Instances((SIDE, SIDE), scores=torch.tensor([0.5, 0.9]))
-    found.pred_masks = torch.from_numpy(np.stack([square, line]))
-    found.pred_boxes = Boxes([[20, 0, 30, 10], [0, 0, SIDE, SIDE]])
-    found.pred_classes = torch.zeros(2, dtype=torch.long)
+    instances = Instances((SIDE, SIDE), scores=torch.tensor([0.5, 0.9]))
+    instances.pred_masks = torch.from_numpy(np.stack([square, line]))
+    instances.pred_boxes = Boxes([[20, 0, 30, 10], [0, 0, SIDE, SIDE]])
+    instances.pred_classes = torch.zeros(2, dtype=torch.long)
     ours = RLEEvaluator("line", TASKS, str(tmp_path), use_fast_impl=False)
-    metrics = evaluated(ours, DatasetCatalog.get("line"), [with_rles(found)])
+    metrics = evaluated(ours, DatasetCatalog.get("line"), [with_rles(instances)])
     # Every recall is reached with one of two detections right.
     assert metrics["segm"]["APs"] == pytest.approx(50)
     # The box of the line is no small one, so it does not count among small boxes.
@@ -125,19 +127,19 @@ def test_a_mask_is_as_large_as_its_pixels_not_as_its_box(tmp_path, catalog):
 
 
 def test_boxes_alone_are_left_to_detectron2(records, tmp_path):
-    found = [detections(record, 1) for record in records]
-    for one in found:
-        one.remove("pred_masks")
+    predictions = [detections(record, 1) for record in records]
+    for instances in predictions:
+        instances.remove("pred_masks")
     ours = RLEEvaluator("tiny", ("bbox",), str(tmp_path), use_fast_impl=False)
-    assert set(evaluated(ours, records, found)) == {"bbox"}
+    assert set(evaluated(ours, records, predictions)) == {"bbox"}
 
 
 def test_nothing_found_is_not_a_number_and_nothing_looked_at_no_metric(records, tmp_path):
     ours = RLEEvaluator("tiny", TASKS, str(tmp_path), use_fast_impl=False)
     ours.reset()
     assert ours.evaluate() == {}
-    found = [with_rles(detections(record, 0))[:0] for record in records]
-    metrics = evaluated(ours, records, found)
+    predictions = [with_rles(detections(record, 0))[:0] for record in records]
+    metrics = evaluated(ours, records, predictions)
     assert np.isnan(metrics["segm"]["AP75"])
     assert json.loads((tmp_path / RESULTS).read_text()) == []
 
@@ -147,10 +149,10 @@ def test_without_ground_truth_the_file_still_has_the_masks(records, tmp_path):
     data = json.loads(file.read_text())
     del data["annotations"]
     file.write_text(json.dumps(data))
-    found = [with_rles(detections(record, 0)) for record in records]
+    predictions = [with_rles(detections(record, 0)) for record in records]
     ours = RLEEvaluator("tiny", TASKS, str(tmp_path), use_fast_impl=False)
-    assert evaluated(ours, records, found) == {}
+    assert evaluated(ours, records, predictions) == {}
     results = json.loads((tmp_path / RESULTS).read_text())
-    assert [one["segmentation"] for one in results] == [
-        r for one in found for r in one.pred_masks.rles
+    assert [instances["segmentation"] for instances in results] == [
+        r for instances in predictions for r in instances.pred_masks.rles
     ]

@@ -44,9 +44,9 @@ def perfect(truth):
     ]
 
 
-def both(tmp_path, truth, found, kept=100):
+def both(tmp_path, truth, predictions, kept=100):
     """Return AP by COCO's code, and corrected, or None."""
-    files = write(tmp_path, truth, found, [0])
+    files = write(tmp_path, truth, predictions, [0])
     metrics = {"bbox": official(*files)}
     correct(metrics, *files, kept=kept)
     return metrics["bbox"]["AP"], metrics["bbox"].get("AP (corrected)")
@@ -87,9 +87,9 @@ def test_objects_marked_ignore_are_left_out(tmp_path):
 def test_a_detection_of_an_ignored_object_is_neither_right_nor_wrong(tmp_path):
     truth = boxes(2)
     truth[1]["ignore"] = 1
-    found = perfect(truth)
-    found[1]["score"] = 1.0
-    assert both(tmp_path, truth, found)[1] == pytest.approx(100.0)
+    predictions = perfect(truth)
+    predictions[1]["score"] = 1.0
+    assert both(tmp_path, truth, predictions)[1] == pytest.approx(100.0)
 
 
 def test_the_limit_of_keypoints_is_20():
@@ -108,8 +108,8 @@ def test_crowds_are_no_trap():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_without_a_trap_the_corrected_evaluation_is_cocos(tmp_path, seed):
-    truth, found = annotations(np.random.default_rng(seed), range(12))
-    files = write(tmp_path, truth, found, range(12))
+    truth, predictions = annotations(np.random.default_rng(seed), range(12))
+    files = write(tmp_path, truth, predictions, range(12))
     expected = pytest.approx(official(*files), rel=0, abs=1e-12 * 100)
     assert match(*files, "bbox", kind=_Corrected, limit=100).average_precision() == expected
     metrics = {"bbox": {"AP": 1.0}}
@@ -131,11 +131,11 @@ class Finder(nn.Module):
         return [{"instances": self.detect(int(image["image_id"] == 1))} for image in batch]
 
     def detect(self, count):
-        found = Instances((30, 40), pred_boxes=Boxes([[2.0, 2, 10, 10]] * count))
-        found.scores = torch.ones(count)
-        found.pred_classes = torch.full((count,), self.found_class)
-        found.pred_keypoints = torch.ones(count, len(COCO_KEYPOINTS), 3)
-        return found
+        instances = Instances((30, 40), pred_boxes=Boxes([[2.0, 2, 10, 10]] * count))
+        instances.scores = torch.ones(count)
+        instances.pred_classes = torch.full((count,), self.found_class)
+        instances.pred_keypoints = torch.ones(count, len(COCO_KEYPOINTS), 3)
+        return instances
 
 
 def evaluated(tmp_path, tree, *, keypoints=False, found_class=1):

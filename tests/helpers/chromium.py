@@ -48,21 +48,21 @@ class Chromium:
             os.close(end)
         self.session = None
         (page,) = (
-            one
-            for one in self._until(lambda: self.call("Target.getTargets")["targetInfos"])
-            if one["type"] == "page"
+            target
+            for target in self._until(lambda: self.call("Target.getTargets")["targetInfos"])
+            if target["type"] == "page"
         )
-        made = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
-        self.session = made["sessionId"]
+        attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        self.session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
     def _until(self, look):
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
-            found = look()
-            if any(one["type"] == "page" for one in found):
-                return found
+            targets = look()
+            if any(target["type"] == "page" for target in targets):
+                return targets
             time.sleep(0.05)
         raise TimeoutError("Chromium opened no page")
 
@@ -111,9 +111,9 @@ class Chromium:
 
     def evaluate(self, script):
         """Return the value of an expression in the page."""
-        made = self.call("Runtime.evaluate", expression=script, returnByValue=True)
-        assert "exceptionDetails" not in made, made
-        return made["result"].get("value")
+        answer = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
 
     def requests(self):
         """Return the addresses that were asked for since the page was opened."""
@@ -130,8 +130,8 @@ class Chromium:
 
     def screenshot(self, path):
         """Write the whole page as PNG."""
-        made = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(made["data"]))
+        answer = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(answer["data"]))
 
     def close(self):
         with contextlib.suppress(OSError, RuntimeError, TimeoutError):

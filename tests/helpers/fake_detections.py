@@ -54,8 +54,8 @@ def detect(fake, truth, name, seed, offsets, metrics=None, **changed):
         changed: more of the record.
     """
     every = offsets if isinstance(offsets, list) else [offsets] * IMAGES
-    stage = plan([name], [seed], fake.setting, fake.known).stages[-1]
-    found = [
+    stage = plan([name], [seed], fake.setting, fake.experiments).stages[-1]
+    detections = [
         {"image_id": i, "category_id": 1, "score": 0.9 - 0.01 * i} | _shape(offset)
         for i, offset in enumerate(every)
         if offset is not MISSED
@@ -64,7 +64,7 @@ def detect(fake, truth, name, seed, offsets, metrics=None, **changed):
     if stage.results.parent.name == "inference":
         file = stage.results.parent / "mini_coco_val/coco_instances_results.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(found))
+    file.write_text(json.dumps(detections))
     own = {task: match(truth, file, task).average_precision() for task in ("bbox", "segm")}
     stage.write_note()
     write_run(stage, metrics=metrics or own, **changed)

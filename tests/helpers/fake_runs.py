@@ -62,7 +62,7 @@ def fake_experiments(folder):
     def experiment(name, file=None, **more):
         return Experiment(name, str(folder / f"{file or name}.yaml"), "c4", **more)
 
-    made = [
+    experiments = [
         experiment("rpn", "rpn/rpn"),
         experiment("a", proposals="rpn"),
         experiment("b", proposals="rpn", baseline="a"),
@@ -76,7 +76,7 @@ def fake_experiments(folder):
             overrides=("MODEL.ROI_HEADS.NMS_THRESH_TEST", "0.3"),
         ),
     ]
-    return {one.id: one for one in made}
+    return {entry.id: entry for entry in experiments}
 
 
 def table(*rows, baseline="T.a", columns=("AP", "bbAP"), held_out=()):
@@ -156,7 +156,7 @@ class Fake:
     def __init__(self, folder, monkeypatch):
         self.prepared = folder / "prepared"
         self.prepared.mkdir()
-        self.known = fake_experiments(folder / "configs")
+        self.experiments = fake_experiments(folder / "configs")
         self.setting = Setting("paper", root=folder / "output")
         child = folder / "child.py"
         child.write_text(textwrap.dedent(CHILD))
@@ -166,10 +166,10 @@ class Fake:
 
     def plan(self, *names, seeds=(1,), setting=None):
         """Return a plan whose children will leave finished runs."""
-        made = plan(names, seeds, setting or self.setting, self.known)
-        for stage in made.stages:
+        table_plan = plan(names, seeds, setting or self.setting, self.experiments)
+        for stage in table_plan.stages:
             write_run(stage, self.place(stage))
-        return made
+        return table_plan
 
     def place(self, stage, suffix=""):
         return self.prepared / (str(stage.folder).replace("/", "_") + suffix)
@@ -178,9 +178,9 @@ class Fake:
         """Return program and OUTPUT_DIR of each child, and whether it resumed, in order of starting."""
         file = self.prepared / "calls.txt"
         lines = file.read_text().splitlines() if file.is_file() else []
-        made = []
+        calls = []
         for _, program, *words in sorted(json.loads(line) for line in lines):
             output = Path(words[words.index("OUTPUT_DIR") + 1])
             name = str(output.relative_to(self.setting.folder)) if output.is_absolute() else output
-            made.append(f"{program} {name}{' resumed' * ('--resume' in words)}")
-        return made
+            calls.append(f"{program} {name}{' resumed' * ('--resume' in words)}")
+        return calls

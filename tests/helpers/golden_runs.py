@@ -106,12 +106,12 @@ class Scene:
         monkeypatch.setattr("maskrcnn_repro.config.load.default_device", lambda: "auto")
         self.fake = Fake(folder, monkeypatch)
         self.fake.setting = setting
-        self.fake.known["r50_c4"] = self.fake.known["joint"]
+        self.fake.experiments["r50_c4"] = self.fake.experiments["joint"]
         self.truth = write_truth(folder)
         use_truth(monkeypatch, self.truth)
         tables = _tables()
         replaced = {
-            "experiments": lambda: self.fake.known,
+            "experiments": lambda: self.fake.experiments,
             "find_table": tables.__getitem__,
             "tables": lambda: tables,
             "metrics": lambda: COLUMNS,
@@ -127,13 +127,13 @@ class Scene:
 
     def add(self, name, seed, offsets, **changed):
         """Write a finished run with these detections."""
-        stage = plan([name], [seed], self.fake.setting, self.fake.known).stages[-1]
+        stage = plan([name], [seed], self.fake.setting, self.fake.experiments).stages[-1]
         origin = {"iterations": stage.config.SOLVER.MAX_ITER, "code": CODE, "machine": MACHINE}
         return detect(self.fake, self.truth, name, seed, offsets, **{**origin, **changed})
 
     def add_rpn(self):
         """Write the trained RPN behind the detectors."""
-        stage = plan(["rpn"], [1], self.fake.setting, self.fake.known).stages[-1]
+        stage = plan(["rpn"], [1], self.fake.setting, self.fake.experiments).stages[-1]
         stage.write_note()
         origin = {"iterations": stage.config.SOLVER.MAX_ITER, "code": CODE, "machine": MACHINE}
         write_run(stage, metrics={"box_proposals": {"AR@100": 50.0}}, train_seconds=170.0, **origin)
@@ -166,7 +166,7 @@ def mini(folder, monkeypatch):
     scene.add("b", 4, POOR, iterations=9)
     other = {"TRAIN": [], "TEST": [{"name": "mini_coco_val", "sha256": "f" * 64}]}
     scene.add("a", 5, POOR, datasets=other)
-    unfinished = plan(["joint"], [1], scene.fake.setting, scene.fake.known).stages[-1]
+    unfinished = plan(["joint"], [1], scene.fake.setting, scene.fake.experiments).stages[-1]
     write_run(unfinished, finished=False)
     return scene.report("2c", "--level", "mini")
 

@@ -32,16 +32,20 @@ def register_tiny(folder):
 
 def write_detections(folder, truth, count, shift=0.0):
     """Write the first ``count`` objects of each image as found, moved by ``shift`` pixels."""
-    found = []
+    detections = []
     for image in truth["images"]:
-        own = [one for one in truth["annotations"] if one["image_id"] == image["id"]]
-        for one in own[:count]:
-            x, y, width, height = one["bbox"]
-            entry = {key: one[key] for key in ("image_id", "category_id", "segmentation")}
-            found.append(entry | {"bbox": [x + shift, y, width, height], "score": 0.9})
+        own = [
+            annotation
+            for annotation in truth["annotations"]
+            if annotation["image_id"] == image["id"]
+        ]
+        for annotation in own[:count]:
+            x, y, width, height = annotation["bbox"]
+            entry = {key: annotation[key] for key in ("image_id", "category_id", "segmentation")}
+            detections.append(entry | {"bbox": [x + shift, y, width, height], "score": 0.9})
     path = folder / "inference" / DATASET / "coco_instances_results.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(detections))
     return path
 
 
@@ -147,18 +151,28 @@ def report_of(*rows, **more):
 
 
 def _cell(paper, ours, paper_gap=None, gap=()):
-    found = Interval(gap[0] - 1.0, gap[0] + 2.0, 95.0, (1, 2), 1000) if gap else None
-    made = Estimate.of(dict(enumerate(ours, start=1)))
-    return Cell(paper, paper_gap, made, Estimate.of(dict(enumerate(gap, start=1))), found)
+    interval = Interval(gap[0] - 1.0, gap[0] + 2.0, 95.0, (1, 2), 1000) if gap else None
+    estimate = Estimate.of(dict(enumerate(ours, start=1)))
+    return Cell(paper, paper_gap, estimate, Estimate.of(dict(enumerate(gap, start=1))), interval)
 
 
 def verdict(name, outcome, gap, direction=">", margin=0.0, ends=(), note=""):
     """Return a verdict on a claim that row b beats row a."""
     rows = ((f"T.{NASTY}", "T.a"),)
     level = 90.0 if direction == "≈" else 95.0
-    found = Interval(*ends, level, (1, 2), 1000) if ends else None
+    interval = Interval(*ends, level, (1, 2), 1000) if ends else None
     return Verdict(
-        name, f"{name} <i>holds</i>", rows, "AP", direction, margin, 3.5, outcome, gap, found, note
+        name,
+        f"{name} <i>holds</i>",
+        rows,
+        "AP",
+        direction,
+        margin,
+        3.5,
+        outcome,
+        gap,
+        interval,
+        note,
     )
 
 

@@ -77,10 +77,10 @@ def given_proposals(size=SIZE, count=6):
     return proposals
 
 
-def assert_same(found, expected):
+def assert_same(instances, expected):
     """Assert that two ``Instances`` are equal to the last bit, field by field."""
-    assert found.image_size == expected.image_size
-    ours, theirs = found.get_fields(), expected.get_fields()
+    assert instances.image_size == expected.image_size
+    ours, theirs = instances.get_fields(), expected.get_fields()
     assert set(ours) == set(theirs)
     for name, value in ours.items():
         pair = (value, theirs[name])

@@ -33,10 +33,10 @@ def rois(count, keypoints, seed=0):
     points = corner[:, None] + place * size[:, None]
     points[: count // 2, 0] = boxes[: count // 2, 2:]
     visibility = torch.randint(0, 3, (count, keypoints, 1), generator=generator)
-    found = Instances((90, 90), proposal_boxes=Boxes(boxes))
+    instances = Instances((90, 90), proposal_boxes=Boxes(boxes))
     if count:  # as Detectron2 has it, an image without ground truth has no such field
-        found.gt_keypoints = Keypoints(torch.cat([points, visibility], dim=2))
-    return found
+        instances.gt_keypoints = Keypoints(torch.cat([points, visibility], dim=2))
+    return instances
 
 
 def twins(keypoints, conv_dims, normalizer="visible"):
@@ -64,9 +64,9 @@ def test_loss_by_hand(normalizer, divisor):
 def test_targets_by_hand():
     # A RoI of 4 x 8 pixels at (10, 20) under a grid of 4 x 4 cells, each 1 x 2 pixels.
     points = [[10.0, 20, 2], [13.5, 25.9, 1], [14, 28, 2], [9.9, 21, 2], [12, 24, 0]]
-    one = Instances((50, 50), proposal_boxes=Boxes(torch.tensor([[10.0, 20, 14, 28]])))
-    one.gt_keypoints = Keypoints(torch.tensor([points]))
-    targets, visible = heatmap_targets([one], side=4)
+    instances = Instances((50, 50), proposal_boxes=Boxes(torch.tensor([[10.0, 20, 14, 28]])))
+    instances.gt_keypoints = Keypoints(torch.tensor([points]))
+    targets, visible = heatmap_targets([instances], side=4)
     # The far corner belongs to the last cell; outside and not annotated do not count, hidden ones do.
     assert visible.tolist() == [[True, True, True, False, False]]
     assert targets[visible].tolist() == [0, 2 * 4 + 3, 15]
@@ -105,19 +105,19 @@ def test_loss_is_a_softmax_over_the_cells_of_each_keypoint_alone():
 
 
 def test_predictions_invert_targets_to_half_a_cell():
-    one = rois(40, 5, seed=3)
-    targets, visible = heatmap_targets([one], side=56)
+    instances = rois(40, 5, seed=3)
+    targets, visible = heatmap_targets([instances], side=56)
     # A hill around each target: a lone peak would fall between the pixels of a RoI below 56 pixels.
     cells = torch.arange(56.0)
     column, row = (targets % 56)[..., None] - cells, (targets // 56)[..., None] - cells
     logits = -(row[..., None] ** 2 + column[..., None, :] ** 2)
-    found = predict_keypoints(logits, one.proposal_boxes.tensor)[visible]
-    truth = one.gt_keypoints.tensor[visible]
-    boxes = one.proposal_boxes.tensor[:, None].expand(40, 5, 4)[visible]
+    predicted = predict_keypoints(logits, instances.proposal_boxes.tensor)[visible]
+    truth = instances.gt_keypoints.tensor[visible]
+    boxes = instances.proposal_boxes.tensor[:, None].expand(40, 5, 4)[visible]
     # Half a cell, and half a pixel of the image for the rounding of the result.
     limit = 0.5 * (boxes[:, 2:] - boxes[:, :2]) / 56 + 0.55
     assert visible.sum() > 40
-    assert ((found[:, :2] - truth[:, :2]).abs() <= limit).all()
+    assert ((predicted[:, :2] - truth[:, :2]).abs() <= limit).all()
 
 
 # --- agreement with Detectron2
@@ -146,11 +146,13 @@ def test_predictions_are_detectron2s(keypoints):
     boxes = [rois(count, keypoints, count).proposal_boxes for count in (3, 0, 2)]
     features = torch.randn(5, 3, 4, 4)
     with torch.no_grad():
-        found = [
+        outputs = [
             head(features, [Instances((90, 90), pred_boxes=b) for b in boxes]) for head in heads
         ]
-    assert [one.pred_keypoints.shape for one in found[0]] == [(n, keypoints, 3) for n in (3, 0, 2)]
-    for ours, theirs in zip(*found, strict=True):
+    assert [instances.pred_keypoints.shape for instances in outputs[0]] == [
+        (n, keypoints, 3) for n in (3, 0, 2)
+    ]
+    for ours, theirs in zip(*outputs, strict=True):
         assert_close(ours.pred_keypoints, theirs.pred_keypoints)
         assert_close(ours.pred_keypoint_heatmaps, theirs.pred_keypoint_heatmaps)
 
@@ -161,9 +163,9 @@ def test_half_precision_leaves_loss_and_places_in_float32(storage):
     with torch.autocast("cpu", torch.bfloat16):
         loss = head(features, batch)["loss_keypoint"]
         detections = [Instances((90, 90), pred_boxes=batch[0].proposal_boxes)]
-        (found,) = head.eval()(features, detections)
-    assert loss.dtype == found.pred_keypoints.dtype == torch.float32
-    assert found.pred_keypoint_heatmaps.dtype == torch.float32
+        (detected,) = head.eval()(features, detections)
+    assert loss.dtype == detected.pred_keypoints.dtype == torch.float32
+    assert detected.pred_keypoint_heatmaps.dtype == torch.float32
     assert_close(loss, head.train()(features, batch)["loss_keypoint"], rtol=0.01, atol=0)
 
 
@@ -191,20 +193,20 @@ def test_roi_heads_train_and_detect(storage, masks, keypoints):
     proposals = [
         Instances((64, 64), proposal_boxes=Boxes(torch.tensor([[8.0, 8, 40, 56]]))) for _ in "ab"
     ]
-    for one in proposals:
-        one.objectness_logits = torch.zeros(1)
+    for image_proposals in proposals:
+        image_proposals.objectness_logits = torch.zeros(1)
     _, losses = heads(images, features, proposals, [person(), person()[:0]])
     on = {"loss_mask": masks, "loss_keypoint": keypoints}
     assert {name for name in losses if name in on} == {name for name, is_on in on.items() if is_on}
     sum(losses.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in heads.parameters())
     with torch.no_grad():
-        (found, _), _ = heads.eval()(images, features, proposals)
-    assert len(found) > 0
-    assert found.has("pred_masks") == masks
-    assert found.has("pred_keypoints") == keypoints
+        (detected, _), _ = heads.eval()(images, features, proposals)
+    assert len(detected) > 0
+    assert detected.has("pred_masks") == masks
+    assert detected.has("pred_keypoints") == keypoints
     if keypoints:
-        assert found.pred_keypoints.shape[1:] == (5, 3)
+        assert detected.pred_keypoints.shape[1:] == (5, 3)
 
 
 def tiny_config(masks, keypoints):
@@ -237,9 +239,9 @@ def person():
 # --- nothing to learn from, and mistakes
 
 
-def hidden(one):
-    one.gt_keypoints.tensor[..., 2] = 0
-    return one
+def hidden(instances):
+    instances.gt_keypoints.tensor[..., 2] = 0
+    return instances
 
 
 @pytest.mark.parametrize("batch", [[rois(0, 2)], [hidden(rois(3, 2)), rois(0, 2)]])

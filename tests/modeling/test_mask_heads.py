@@ -92,8 +92,8 @@ def test_half_precision_logits_give_float32_losses_and_masks(storage):
     given = Given(loss=build_mask_loss(config()))
     logits = torch.randn(1, 3, 2, 2).bfloat16()
     assert given(logits, [proposal()])["loss_mask"].dtype == torch.float32
-    found = Instances((4, 4), pred_classes=torch.tensor([2]))
-    assert given.eval()(logits, [found])[0].pred_masks.dtype == torch.float32
+    detections = Instances((4, 4), pred_classes=torch.tensor([2]))
+    assert given.eval()(logits, [detections])[0].pred_masks.dtype == torch.float32
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
@@ -116,14 +116,15 @@ def test_fcn_is_detectron2s_head(storage, num_conv, agnostic, norm):
     x = torch.randn(3, 4, 7, 7)
     batch = [proposal(gt_class=2), without_truth(), proposal(), proposal((1.0, 1.0, 3.5, 4.0))]
     losses, logged = [], []
-    for one in (theirs, ours):
-        losses.append(one.train()(x, batch)["loss_mask"])
+    for mask_head in (theirs, ours):
+        losses.append(mask_head.train()(x, batch)["loss_mask"])
         logged.append(latest(storage))
     assert_close(losses[0], losses[1], rtol=0, atol=0)
     assert logged[0] == logged[1]
-    found = [Instances((4, 4), pred_classes=torch.tensor(c)) for c in ([1, 2], [0])]
+    detections = [Instances((4, 4), pred_classes=torch.tensor(c)) for c in ([1, 2], [0])]
     masks = [
-        torch.cat([image.pred_masks for image in one.eval()(x, found)]) for one in (theirs, ours)
+        torch.cat([image.pred_masks for image in mask_head.eval()(x, detections)])
+        for mask_head in (theirs, ours)
     ]
     assert masks[0].shape == (3, 1, 14, 14)
     assert_close(masks[0], masks[1], rtol=0, atol=0)
@@ -186,25 +187,25 @@ def test_each_image_gets_the_masks_of_its_detections(name, loss):
     ours = head(name, LOSS=loss).eval()
     torch.nn.init.normal_(ours.predictor.weight)
     x = torch.randn(3, 4, 2, 2)
-    found = [Instances((9, 9)) for _ in range(3)]
-    for one, classes in zip(found, ([0, 1], [], [1]), strict=True):
-        one.pred_classes = torch.tensor(classes, dtype=torch.long)
-    assert [one.pred_masks.shape for one in ours(x, found)] == [
+    detections = [Instances((9, 9)) for _ in range(3)]
+    for instances, classes in zip(detections, ([0, 1], [], [1]), strict=True):
+        instances.pred_classes = torch.tensor(classes, dtype=torch.long)
+    assert [instances.pred_masks.shape for instances in ours(x, detections)] == [
         (2, 1, 4, 4),
         (0, 1, 4, 4),
         (1, 1, 4, 4),
     ]
     logits = ours.layers(x)
     read = logits.sigmoid() if loss == "sigmoid" else logits.softmax(1)
-    assert_close(found[0].pred_masks[1, 0], read[1, 1])
-    assert_close(found[2].pred_masks[0, 0], read[2, 1])
+    assert_close(detections[0].pred_masks[1, 0], read[1, 1])
+    assert_close(detections[2].pred_masks[0, 0], read[2, 1])
 
 
 def test_no_detections_at_all():
-    found = Instances((9, 9), pred_classes=torch.zeros(0, dtype=torch.long))
+    detections = Instances((9, 9), pred_classes=torch.zeros(0, dtype=torch.long))
     for name in ("FCNMaskHead", "MLPMaskHead"):
-        (found,) = head(name).eval()(torch.zeros(0, 4, 2, 2), [found])
-        assert found.pred_masks.shape == (0, 1, 4, 4)
+        (detections,) = head(name).eval()(torch.zeros(0, 4, 2, 2), [detections])
+        assert detections.pred_masks.shape == (0, 1, 4, 4)
 
 
 def test_heads_are_built_without_a_config():

@@ -36,12 +36,12 @@ def detect(model, inputs):
     return [output["instances"] for output in model(inputs)]
 
 
-def bitmaps_in(found):
+def bitmaps_in(instances):
     """The instances with RLEs decoded."""
-    fields = dict(found.get_fields())
+    fields = dict(instances.get_fields())
     if isinstance(fields.get("pred_masks"), RLEMasks):
         fields["pred_masks"] = fields["pred_masks"].to_bitmaps()
-    return Instances(found.image_size, **fields)
+    return Instances(instances.image_size, **fields)
 
 
 # --- values by hand
@@ -49,31 +49,31 @@ def bitmaps_in(found):
 
 def test_an_rle_is_pasted_at_the_size_that_is_wanted():
     # Twice as high and three times as wide; the second box lies outside of the image.
-    found = Instances((10, 20), scores=torch.tensor([0.9, 0.8]))
-    found.pred_boxes = Boxes(torch.tensor([[1.0, 2, 3, 4], [21, 0, 25, 9]]))
-    found.pred_masks = torch.ones(2, 1, 4, 4)
-    scaled = postprocess_to_rles(found, 20, 60)
+    instances = Instances((10, 20), scores=torch.tensor([0.9, 0.8]))
+    instances.pred_boxes = Boxes(torch.tensor([[1.0, 2, 3, 4], [21, 0, 25, 9]]))
+    instances.pred_masks = torch.ones(2, 1, 4, 4)
+    scaled = postprocess_to_rles(instances, 20, 60)
     assert scaled.pred_boxes.tensor.tolist() == [[3, 4, 9, 8]]
     expected = torch.zeros(20, 60, dtype=torch.bool)
     expected[4:8, 3:9] = True
     assert torch.equal(scaled.pred_masks.to_bitmaps(), expected[None])
-    found.pred_masks = ROIMasks(torch.ones(2, 4, 4))
-    assert len(postprocess_to_rles(found, 10, 20).pred_masks) == 1
+    instances.pred_masks = ROIMasks(torch.ones(2, 4, 4))
+    assert len(postprocess_to_rles(instances, 10, 20).pred_masks) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_numbers_of_any_precision_become_float32_and_nothing_else_changes(dtype):
-    found = Instances((10, 20), scores=torch.tensor([0.5, 0.25], dtype=dtype))
-    found.pred_boxes = Boxes(torch.tensor([[1.0, 2, 3, 4], [21, 0, 25, 9]]))
-    found.pred_classes, found.kept = torch.tensor([3, 1]), torch.tensor([True, False])
-    found.names = ["a", "b"]
-    wide = in_float32(found)
+    instances = Instances((10, 20), scores=torch.tensor([0.5, 0.25], dtype=dtype))
+    instances.pred_boxes = Boxes(torch.tensor([[1.0, 2, 3, 4], [21, 0, 25, 9]]))
+    instances.pred_classes, instances.kept = torch.tensor([3, 1]), torch.tensor([True, False])
+    instances.names = ["a", "b"]
+    wide = in_float32(instances)
     assert wide.image_size == (10, 20)
     assert wide.scores.dtype == torch.float32
     assert wide.scores.tolist() == [0.5, 0.25]
     assert wide.pred_classes.dtype == torch.int64
     assert wide.kept.dtype == torch.bool
-    assert wide.pred_boxes is found.pred_boxes
+    assert wide.pred_boxes is instances.pred_boxes
     assert wide.names == ["a", "b"]
 
 
@@ -87,15 +87,15 @@ def test_the_defaults_are_detectron2s_numbers_and_rles_have_the_same_pixels(kind
     reference = tiny_model(kind, **keys, **{"MODEL.META_ARCHITECTURE": "GeneralizedRCNN"})
     assert type(reference) is GeneralizedRCNN
     expected = detect(reference, batch(stored))
-    assert all(len(one) > 1 for one in expected)
+    assert all(len(instances) > 1 for instances in expected)
     for output in ({}, RLE):
         model = tiny_model(kind, **keys, **output)
         assert model.state_dict().keys() == reference.state_dict().keys()
-        for found, one in zip(detect(model, batch(stored)), expected, strict=True):
-            assert isinstance(found.get_fields().get("pred_masks"), RLEMasks) == bool(
+        for instances, wanted in zip(detect(model, batch(stored)), expected, strict=True):
+            assert isinstance(instances.get_fields().get("pred_masks"), RLEMasks) == bool(
                 output and kind in ("mask", "both", "c4")
             )
-            assert_same(bitmaps_in(found), one)
+            assert_same(bitmaps_in(instances), wanted)
 
 
 @pytest.mark.parametrize("kind", ["both", "c4"])
@@ -121,14 +121,14 @@ def test_results_of_reduced_precision_are_float32_and_near(kind):
     model = tiny_model(kind, **STORED, **{"MODEL.INFERENCE.PRECISION": "bfloat16"})
     seen = []
     model.backbone.register_forward_hook(lambda *call: seen.append(next(iter(call[2].values()))))
-    [found] = detect(model, [picture(proposals=given_proposals())])
+    [instances] = detect(model, [picture(proposals=given_proposals())])
     assert seen[0].dtype == torch.bfloat16
-    for name, value in found.get_fields().items():
+    for name, value in instances.get_fields().items():
         tensor = value.tensor if isinstance(value, Boxes) else value
         assert tensor.dtype in (torch.float32, torch.int64, torch.bool), name
-    torch.testing.assert_close(found.scores, expected.scores, atol=0.02, rtol=0)
+    torch.testing.assert_close(instances.scores, expected.scores, atol=0.02, rtol=0)
     # 8 bits of precision would leave these on a grid of 1/256 or coarser.
-    assert (found.scores * 1024 % 1 != 0).all()
+    assert (instances.scores * 1024 % 1 != 0).all()
 
 
 def test_masks_of_a_head_that_answers_in_reduced_precision_are_float32():
@@ -137,9 +137,9 @@ def test_masks_of_a_head_that_answers_in_reduced_precision_are_float32():
         "MODEL.ROI_MASK_HEAD.NAME": "MaskRCNNConvUpsampleHead",
     }
     with torch.no_grad():
-        [found] = tiny_model(**keys).inference([picture()], do_postprocess=False)
-    assert len(found) > 0
-    assert found.pred_masks.dtype == torch.float32
+        [instances] = tiny_model(**keys).inference([picture()], do_postprocess=False)
+    assert len(instances) > 0
+    assert instances.pred_masks.dtype == torch.float32
 
 
 def test_training_is_not_touched_by_the_precision_of_inference(storage):
@@ -163,9 +163,9 @@ def test_channels_last_is_of_weights_and_images_and_changes_rounding_alone(kind)
     assert weights
     for tensor in (images, *weights):
         assert tensor.is_contiguous(memory_format=torch.channels_last)
-    [found] = detect(model, [picture()])
-    torch.testing.assert_close(found.scores, expected.scores)
-    torch.testing.assert_close(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    [instances] = detect(model, [picture()])
+    torch.testing.assert_close(instances.scores, expected.scores)
+    torch.testing.assert_close(instances.pred_boxes.tensor, expected.pred_boxes.tensor)
 
 
 # --- images, empty results, mistakes
@@ -182,11 +182,11 @@ def test_images_are_kept_where_asked_for():
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_proposals_give_no_detections(kind, precision):
     model = tiny_model(kind, **STORED, **RLE, **{"MODEL.INFERENCE.PRECISION": precision})
-    [found] = detect(model, [picture(proposals=given_proposals(count=0))])
-    assert len(found) == 0
-    if found.has("pred_masks"):
-        assert found.pred_masks.image_size == SIZE
-        assert found.pred_masks.to_bitmaps().shape == (0, *SIZE)
+    [instances] = detect(model, [picture(proposals=given_proposals(count=0))])
+    assert len(instances) == 0
+    if instances.has("pred_masks"):
+        assert instances.pred_masks.image_size == SIZE
+        assert instances.pred_masks.to_bitmaps().shape == (0, *SIZE)
 
 
 @pytest.mark.parametrize(

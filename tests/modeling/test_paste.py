@@ -65,8 +65,8 @@ def _each_way(request, monkeypatch):
 def test_one_cell_over_four_pixels_by_hand():
     # Pixel centres lie 3/8 and 1/8 of a cell off its centre: factors 5/8 and 7/8 on each axis. In the corners
     # 25/64 is below one half, at the edges 35/64 is above.
-    found = paste_to_rles(torch.ones(1, 1, 1), torch.tensor([[2.0, 1, 6, 5]]), (6, 7))
-    assert found[0].astype(int).tolist() == [
+    rles = paste_to_rles(torch.ones(1, 1, 1), torch.tensor([[2.0, 1, 6, 5]]), (6, 7))
+    assert rles[0].astype(int).tolist() == [
         [0, 0, 0, 0, 0, 0, 0],
         [0, 0, 0, 1, 1, 0, 0],
         [0, 0, 1, 1, 1, 1, 0],
@@ -75,14 +75,14 @@ def test_one_cell_over_four_pixels_by_hand():
         [0, 0, 0, 0, 0, 0, 0],
     ]
     [rle] = coco_mask.frPyObjects([{"size": [6, 7], "counts": [14, 2, 3, 4, 2, 4, 3, 2, 8]}], 6, 7)
-    assert found.rles == [{"size": [6, 7], "counts": rle["counts"].decode()}]
+    assert rles.rles == [{"size": [6, 7], "counts": rle["counts"].decode()}]
 
 
 @pytest.mark.parametrize(("threshold", "pixels"), [(0.3, 24), (0.5, 12), (0.6, 4), (0.8, 0)])
 def test_thresholds_by_hand(threshold, pixels):
     # 49/64 in the middle; one pixel outside of the box the factor is still 3/8, and 21/64 is above 0.3.
-    found = paste_to_rles(torch.ones(1, 1, 1), torch.tensor([[2.0, 1, 6, 5]]), (6, 7), threshold)
-    assert found[0].sum() == pixels
+    rles = paste_to_rles(torch.ones(1, 1, 1), torch.tensor([[2.0, 1, 6, 5]]), (6, 7), threshold)
+    assert rles[0].sum() == pixels
 
 
 # --- agreement with Detectron2
@@ -128,8 +128,8 @@ def test_memory_is_below_that_of_a_bitmap():
     "box", [[3.0, 4, 3, 9], [5, 5, 2, 9], [-9, -9, -5, -5], [95, 3, 99, 7], [3, 90, 9, 99]]
 )
 def test_a_box_without_an_area_or_outside_has_an_empty_mask(box):
-    found = paste_to_rles(torch.ones(1, 14, 14), torch.tensor([box]), (64, 80))
-    assert found.rles == encoded(torch.zeros(1, 64, 80, dtype=torch.bool))
+    rles = paste_to_rles(torch.ones(1, 14, 14), torch.tensor([box]), (64, 80))
+    assert rles.rles == encoded(torch.zeros(1, 64, 80, dtype=torch.bool))
 
 
 INF = float("inf")
@@ -156,9 +156,9 @@ def test_pixels_of_a_box_without_ends_are_those_of_the_bitmap(box):
 
 
 def test_no_masks():
-    found = paste_to_rles(torch.zeros(0, 28, 28), torch.zeros(0, 4), (64, 80))
-    assert (len(found), found.to_bitmaps().shape) == (0, (0, 64, 80))
-    assert list(found) == []
+    rles = paste_to_rles(torch.zeros(0, 28, 28), torch.zeros(0, 4), (64, 80))
+    assert (len(rles), rles.to_bitmaps().shape) == (0, (0, 64, 80))
+    assert list(rles) == []
 
 
 # --- the container
@@ -193,13 +193,13 @@ def test_it_is_indexed_as_a_tensor_is(bitmaps):
 
 
 def test_instances_take_it_as_a_field(bitmaps):
-    found = Instances(
+    instances = Instances(
         (5, 7), scores=torch.arange(4.0), pred_masks=RLEMasks(encoded(bitmaps), (5, 7))
     )
-    kept = found[found.scores > 1].to("cpu")
+    kept = instances[instances.scores > 1].to("cpu")
     assert torch.equal(kept.pred_masks.to_bitmaps(), bitmaps[2:])
-    assert torch.equal(found[1].pred_masks.to_bitmaps(), bitmaps[1:2])
-    twice = Instances.cat([found, kept])
+    assert torch.equal(instances[1].pred_masks.to_bitmaps(), bitmaps[1:2])
+    twice = Instances.cat([instances, kept])
     assert torch.equal(twice.pred_masks.to_bitmaps(), torch.cat([bitmaps, bitmaps[2:]]))
 
 

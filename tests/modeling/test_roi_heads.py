@@ -81,8 +81,11 @@ def losses(heads, features):
 @torch.no_grad()
 def detections(heads, features):
     torch.manual_seed(6)
-    found = heads.eval()(None, features, proposals(5, 7))[0]
-    return [one.get_fields() | {"pred_boxes": one.pred_boxes.tensor} for one in found]
+    results = heads.eval()(None, features, proposals(5, 7))[0]
+    return [
+        instances.get_fields() | {"pred_boxes": instances.pred_boxes.tensor}
+        for instances in results
+    ]
 
 
 def sizes_seen(module):
@@ -162,7 +165,7 @@ def test_with_detectron2s_settings_the_heads_are_detectron2s(storage, shapes, na
     assert expected["loss_mask"] > 0
     assert_close(expected, losses(ours, features), rtol=0, atol=0)
     expected = detections(theirs, features)
-    assert min(len(one["scores"]) for one in expected) > 0
+    assert min(len(fields["scores"]) for fields in expected) > 0
     assert_close(expected, detections(ours, features), rtol=0, atol=0)
 
 
@@ -225,12 +228,12 @@ def test_full_size_heads_have_detectron2s_names_and_shapes(shapes, name, theirs)
     channels = 1024 if shapes is C4 else 256
     real = {key: ShapeSpec(channels=channels, stride=s.stride) for key, s in shapes.items()}
     built = []
-    for one in (name, theirs):
-        cfg = config(shapes, one, **{"MODEL.RESNETS.RES2_OUT_CHANNELS": 256})
+    for head_name in (name, theirs):
+        cfg = config(shapes, head_name, **{"MODEL.RESNETS.RES2_OUT_CHANNELS": 256})
         cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 64
         with torch.device("meta"):
             built.append(build_roi_heads(cfg, real))
-    ours, theirs = ({k: v.shape for k, v in one.state_dict().items()} for one in built)
+    ours, theirs = ({k: v.shape for k, v in heads.state_dict().items()} for heads in built)
     assert ours == theirs
     if shapes is C4:
         assert ours["res5.0.conv1.weight"] == (512, 1024, 1, 1)
@@ -260,12 +263,12 @@ def test_empty_batches(storage, shapes, name, mask_head):
     small = {"MODEL.ROI_MASK_HEAD.NAME": mask_head, "MODEL.ROI_MASK_HEAD.FC_DIM": 8}
     heads = build(shapes, name, **{"MODEL.ROI_OP.NAME": "RoIAlignAve"}, **small)
     features = maps(shapes)
-    _, found = heads(None, features, proposals(4, 0), truth(0, 0))
-    assert found["loss_mask"] == 0
-    sum(found.values()).backward()
+    _, loss_dict = heads(None, features, proposals(4, 0), truth(0, 0))
+    assert loss_dict["loss_mask"] == 0
+    sum(loss_dict.values()).backward()
     assert all(p.grad is not None for p in heads.parameters() if p.requires_grad)
-    found = heads.eval()(None, features, proposals(0, 0))[0]
-    assert [one.pred_masks.shape[:2] for one in found] == [(0, 1), (0, 1)]
+    results = heads.eval()(None, features, proposals(0, 0))[0]
+    assert [instances.pred_masks.shape[:2] for instances in results] == [(0, 1), (0, 1)]
 
 
 @pytest.mark.parametrize(

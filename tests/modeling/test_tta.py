@@ -59,9 +59,9 @@ def test_one_view_is_the_same_to_the_last_bit_as_none(kind, stored):
         model = tiny_model(kind, **keys, **(STORED if stored else {}))
         with torch.no_grad():
             [expected] = model([resized(given)])
-        [found] = augmented(model)([given])
+        [output] = augmented(model)([given])
         assert len(expected["instances"]) > 1
-        assert_same(found["instances"], expected["instances"])
+        assert_same(output["instances"], expected["instances"])
 
 
 def test_evaluation_by_one_view_repeats_evaluation_without(tmp_path):
@@ -87,9 +87,9 @@ class Stub(nn.Module):
     padding_constraints: dict = {}
     mask_on = keypoint_on = True
 
-    def __init__(self, found):
+    def __init__(self, detections):
         super().__init__()
-        self.found = found
+        self.detections = detections
         self.proposals = []
         self.given = []
 
@@ -101,27 +101,27 @@ class Stub(nn.Module):
         assert not self.keypoint_on
         self.proposals.append(proposals)
         view = "upright" if features["image"][0, 0, 0, 0] > 0 else "mirrored"
-        boxes, scores, classes = self.found[view]
-        found = Instances(features["image"].shape[2:], scores=torch.tensor(scores))
-        found.pred_boxes = Boxes(torch.tensor(boxes).reshape(-1, 4))
-        found.pred_classes = torch.tensor(classes, dtype=torch.long)
-        return [found], {}
+        boxes, scores, classes = self.detections[view]
+        instances = Instances(features["image"].shape[2:], scores=torch.tensor(scores))
+        instances.pred_boxes = Boxes(torch.tensor(boxes).reshape(-1, 4))
+        instances.pred_classes = torch.tensor(classes, dtype=torch.long)
+        return [instances], {}
 
     def forward_with_given_boxes(self, features, instances):
         """A mask of 1 in the left half and a left eye in the left half of what is seen, mirrored or not."""
-        [one] = instances
-        self.given.append(one.pred_boxes.tensor)
-        one.pred_masks = torch.zeros(len(one), 1, 4, 4)
-        one.pred_masks[..., :2] = 0.9
-        heatmaps = torch.zeros(len(one), 3, 4, 4)
+        [detections] = instances
+        self.given.append(detections.pred_boxes.tensor)
+        detections.pred_masks = torch.zeros(len(detections), 1, 4, 4)
+        detections.pred_masks[..., :2] = 0.9
+        heatmaps = torch.zeros(len(detections), 3, 4, 4)
         heatmaps[:, 1, 2, 0] = 9.0  # keypoint 1, bottom left
         heatmaps[:, 2, 0, 3] = 5.0  # keypoint 2, top right
-        one.pred_keypoint_heatmaps = heatmaps
-        return [one]
+        detections.pred_keypoint_heatmaps = heatmaps
+        return [detections]
 
 
-def stub_model(found=None, heads=None):
-    stub = heads or Stub(found)
+def stub_model(detections=None, heads=None):
+    stub = heads or Stub(detections)
     parts = {"backbone": stub, "proposal_generator": None, "roi_heads": stub}
     return MaskRCNN(**parts, pixel_mean=[0.0] * 3, pixel_std=[1.0] * 3).eval()
 
@@ -149,10 +149,10 @@ FOUND = {
 def test_boxes_are_brought_back_and_merged_by_hand():
     model = stub_model(FOUND)
     [output] = augmented(model, min_sizes=(0,), flip=True)([marked()])
-    found = output["instances"]
-    torch.testing.assert_close(found.scores, torch.tensor([0.9, 0.7, 0.5, 0.4]))
-    assert found.pred_classes.tolist() == [0, 1, 0, 1]
-    assert found.pred_boxes.tensor.tolist() == [
+    instances = output["instances"]
+    torch.testing.assert_close(instances.scores, torch.tensor([0.9, 0.7, 0.5, 0.4]))
+    assert instances.pred_classes.tolist() == [0, 1, 0, 1]
+    assert instances.pred_boxes.tensor.tolist() == [
         [4, 4, 14, 14],
         [30, 2, 38, 10],
         [16, 10, 20, 18],
@@ -160,7 +160,7 @@ def test_boxes_are_brought_back_and_merged_by_hand():
     ]
     # Masks and keypoints are asked of the same objects in both views.
     upright, mirrored = model.roi_heads.given
-    assert upright.tolist() == found.pred_boxes.tensor.tolist()
+    assert upright.tolist() == instances.pred_boxes.tensor.tolist()
     assert mirrored[:, [0, 2]].tolist() == [[26, 36], [2, 10], [20, 24], [26, 36]]
     [fewer] = augmented(model, min_sizes=(0,), flip=True, max_detections=2)([marked()])
     torch.testing.assert_close(fewer["instances"].scores, torch.tensor([0.9, 0.7]))
@@ -193,16 +193,16 @@ def test_masks_and_keypoints_are_means_of_what_is_turned_back():
     model = stub_model({"upright": ([[4.0, 4, 12, 12]], [0.9], [0]), "mirrored": ([], [], [])})
     wrapped = augmented(model, min_sizes=(0,), flip=True)
     [output] = wrapped([marked()])
-    found = output["instances"]
+    instances = output["instances"]
     # 0.9 in the left half in both views: mirrored back 0.45 everywhere, which is below one half.
-    assert not found.pred_masks.any()
+    assert not instances.pred_masks.any()
     # Of keypoint 1: bottom left (9), and mirrored back what the mirror calls 2, top left (5).
     heatmaps = torch.zeros(3, 4, 4)
     heatmaps[1, 2, 0], heatmaps[1, 0, 0] = 4.5, 2.5
     heatmaps[2, 2, 3], heatmaps[2, 0, 3] = 4.5, 2.5
-    assert torch.equal(found.pred_keypoint_heatmaps, heatmaps[None])
+    assert torch.equal(instances.pred_keypoint_heatmaps, heatmaps[None])
     # Cells have 2 pixels; bicubic interpolation has its maximum at one of the cell's pixels.
-    cells = ((found.pred_keypoints[0, 1:, :2] - 4) / 2).floor()
+    cells = ((instances.pred_keypoints[0, 1:, :2] - 4) / 2).floor()
     assert cells.tolist() == [[0, 2], [3, 2]]
     [alone] = augmented(model, min_sizes=(0,))([marked()])
     expected = torch.zeros(20, 40, dtype=torch.bool)
@@ -250,10 +250,10 @@ class HalfStub(Stub):
 def test_reduced_precision_ends_with_each_view():
     heads = HalfStub({"upright": ([[4.0, 4, 12, 12]], [0.5], [0])})
     [output] = augmented(stub_model(heads=heads), min_sizes=(0, 40), max_size=100)([marked()])
-    found = output["instances"]
-    assert found.scores.dtype == torch.float32
-    assert found.pred_keypoint_heatmaps.dtype == torch.float32
-    assert found.pred_keypoints.dtype == torch.float32
+    instances = output["instances"]
+    assert instances.scores.dtype == torch.float32
+    assert instances.pred_keypoint_heatmaps.dtype == torch.float32
+    assert instances.pred_keypoints.dtype == torch.float32
 
 
 def test_stored_proposals_are_moved_with_each_view():
@@ -262,14 +262,16 @@ def test_stored_proposals_are_moved_with_each_view():
     model = stub_model({"upright": ([], [], []), "mirrored": ([], [], [])})
     augmented(model, min_sizes=(0, 10), flip=True)([marked(proposals)])
     seen = model.roi_heads.proposals
-    assert [one.image_size for one in seen] == [(20, 40)] * 2 + [(10, 20)] * 2
-    assert [one.proposal_boxes.tensor.tolist() for one in seen] == [
+    assert [image_proposals.image_size for image_proposals in seen] == [(20, 40)] * 2 + [
+        (10, 20)
+    ] * 2
+    assert [image_proposals.proposal_boxes.tensor.tolist() for image_proposals in seen] == [
         [[0, 0, 9, 5], [30, 10, 40, 20]],
         [[31, 0, 40, 5], [0, 10, 10, 20]],
         [[0, 0, 4.5, 2.5], [15, 5, 20, 10]],
         [[15.5, 0, 20, 2.5], [0, 5, 5, 10]],
     ]
-    assert all(one.objectness_logits.tolist() == [2, 1] for one in seen)
+    assert all(image_proposals.objectness_logits.tolist() == [2, 1] for image_proposals in seen)
 
 
 # --- invariance
@@ -281,22 +283,22 @@ def test_a_mirrored_image_has_mirrored_results(kind):
     given = picture((64, 96))
     mirror = {"image": given["image"].flip(dims=[2])}
     wrapped = augmented(model, min_sizes=(64, 96), max_size=200, flip=True)
-    (found,), (other,) = wrapped([given]), wrapped([mirror])
-    found, other = found["instances"], other["instances"]
-    assert len(found) == 5
-    torch.testing.assert_close(other.scores, found.scores)
-    assert torch.equal(other.pred_classes, found.pred_classes)
-    boxes = other.pred_boxes.tensor
+    (upright,), (mirrored,) = wrapped([given]), wrapped([mirror])
+    upright, mirrored = upright["instances"], mirrored["instances"]
+    assert len(upright) == 5
+    torch.testing.assert_close(mirrored.scores, upright.scores)
+    assert torch.equal(mirrored.pred_classes, upright.pred_classes)
+    boxes = mirrored.pred_boxes.tensor
     turned = torch.stack([96 - boxes[:, 2], boxes[:, 1], 96 - boxes[:, 0], boxes[:, 3]], dim=1)
-    torch.testing.assert_close(turned, found.pred_boxes.tensor, atol=1e-3, rtol=0)
-    differing = (other.pred_masks.flip(dims=[2]) != found.pred_masks).float().mean()
-    assert found.pred_masks.any()
+    torch.testing.assert_close(turned, upright.pred_boxes.tensor, atol=1e-3, rtol=0)
+    differing = (mirrored.pred_masks.flip(dims=[2]) != upright.pred_masks).float().mean()
+    assert upright.pred_masks.any()
     assert differing < 1e-3
     if kind == "both":
-        points = other.pred_keypoints[:, SWAP]
+        points = mirrored.pred_keypoints[:, SWAP]
         points[..., 0] = 96 - points[..., 0]
         torch.testing.assert_close(
-            points[..., :2], found.pred_keypoints[..., :2], atol=1e-2, rtol=0
+            points[..., :2], upright.pred_keypoints[..., :2], atol=1e-2, rtol=0
         )
 
 
@@ -307,12 +309,12 @@ def test_a_mirrored_image_has_mirrored_results(kind):
 def test_no_detections_in_any_view(kind):
     model = tiny_model(kind, **{"MODEL.ROI_HEADS.SCORE_THRESH_TEST": 1.0})
     [output] = augmented(model, min_sizes=(64, 80), flip=True)([picture()])
-    found = output["instances"]
-    assert len(found) == 0
-    if found.has("pred_masks"):
-        assert found.pred_masks.shape == (0, 64, 80)
-    if found.has("pred_keypoints"):
-        assert found.pred_keypoints.shape == (0, 3, 3)
+    instances = output["instances"]
+    assert len(instances) == 0
+    if instances.has("pred_masks"):
+        assert instances.pred_masks.shape == (0, 64, 80)
+    if instances.has("pred_keypoints"):
+        assert instances.pred_keypoints.shape == (0, 3, 3)
 
 
 def test_branches_run_again_after_a_failure():

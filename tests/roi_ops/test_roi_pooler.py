@@ -105,7 +105,7 @@ def test_agrees_with_detectron2s_pooler(scales, size, kind, memory_format):
         features = maps(scales, images=3, memory_format=memory_format)
         out = pooler(features, boxes)
         (out * torch.rand(out.shape)).sum().backward()
-        results.append([out.detach(), *(one.grad for one in features)])
+        results.append([out.detach(), *(level.grad for level in features)])
     assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
 
 
@@ -171,15 +171,15 @@ def test_no_boxes_at_all(scales):
     out = pooler(features, some_boxes(0, 0))
     assert out.shape == (0, 3, 7, 7)
     out.sum().backward()
-    assert all(one.grad.abs().sum() == 0 for one in features)
-    assert pooler([one[:0] for one in features], []).shape == (0, 3, 7, 7)
+    assert all(level.grad.abs().sum() == 0 for level in features)
+    assert pooler([level[:0] for level in features], []).shape == (0, 3, 7, 7)
 
 
 def test_all_boxes_on_one_level_leave_the_others_a_gradient_of_zero():
     features = maps(PYRAMID, images=1)
     boxes = [Boxes(torch.tensor([[0.0, 0.0, 20.0, 20.0]]))]
     RoIOpPooler("RoIAlignAve", (7, 7), PYRAMID)(features, boxes).sum().backward()
-    assert [float(one.grad.sum()) for one in features] == [pytest.approx(3 * 49), 0, 0, 0]
+    assert [float(level.grad.sum()) for level in features] == [pytest.approx(3 * 49), 0, 0, 0]
 
 
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])

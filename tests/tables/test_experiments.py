@@ -19,7 +19,7 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-WITH_BASELINE = [one.id for one in experiments().values() if one.baseline]
+WITH_BASELINE = [experiment.id for experiment in experiments().values() if experiment.baseline]
 
 
 @functools.cache
@@ -34,21 +34,21 @@ def values_of(name, level="paper"):
 
 @pytest.mark.parametrize("name", WITH_BASELINE)
 def test_an_experiment_differs_from_its_baseline_in_what_it_says(name):
-    one = find_experiment(name)
-    own, base = values_of(name), values_of(one.baseline)
+    experiment = find_experiment(name)
+    own, base = values_of(name), values_of(experiment.baseline)
     differing = {key for key in own if own[key] != base[key]} - {"OUTPUT_DIR"}
-    assert differing == set(one.varies)
+    assert differing == set(experiment.varies)
 
 
 def test_level_mini_overlays_nothing_that_an_experiment_varies():
     checked = 0
     for name in WITH_BASELINE:
-        one = find_experiment(name)
-        if one.family == "cityscapes":  # no overlay
+        experiment = find_experiment(name)
+        if experiment.family == "cityscapes":  # no overlay
             continue
-        own, base = values_of(name, "mini"), values_of(one.baseline, "mini")
+        own, base = values_of(name, "mini"), values_of(experiment.baseline, "mini")
         differing = {key for key in own if own[key] != base[key]} - {"OUTPUT_DIR"}
-        assert differing <= set(one.varies), name
+        assert differing <= set(experiment.varies), name
         assert differing, f"{name} is its baseline"
         checked += 1
     assert checked == len(WITH_BASELINE) - 1
@@ -71,15 +71,17 @@ def test_level_mini_overlays_nothing_that_an_experiment_varies():
     ],
 )
 def test_stages_come_before_what_needs_them(name, order):
-    assert [one.id for one in required_experiments(find_experiment(name))] == order
+    assert [experiment.id for experiment in required_experiments(find_experiment(name))] == order
 
 
 def test_joint_training_alone_has_no_stored_proposals():
     for name in experiments():
-        values, one = values_of(name), find_experiment(name)
+        values, experiment = values_of(name), find_experiment(name)
         alone = values["MODEL.META_ARCHITECTURE"] == "ProposalNetwork"
         joint = values["MODEL.PROPOSAL_GENERATOR.NAME"] == "RPN"
-        assert values["MODEL.LOAD_PROPOSALS"] == (one.proposals is not None) == (not joint), name
+        assert (
+            values["MODEL.LOAD_PROPOSALS"] == (experiment.proposals is not None) == (not joint)
+        ), name
         assert not alone or (joint and name.startswith("rpn_")), name
 
 
@@ -91,26 +93,29 @@ def test_proposals_come_from_the_same_backbone_and_images():
         "MODEL.WEIGHTS",
     )
     same += ("MODEL.RESNETS.NUM_GROUPS", "DATASETS.TRAIN", "DATASETS.TEST", "INPUT.MIN_SIZE_TEST")
-    for one in experiments().values():
-        if one.proposals:
-            own, rpn = values_of(one.id), values_of(one.proposals)
+    for experiment in experiments().values():
+        if experiment.proposals:
+            own, rpn = values_of(experiment.id), values_of(experiment.proposals)
             unlike = [key for key in same if own[key] != rpn[key]]
             # Fine-tuned from COCO: whose proposals, the paper does not say.
-            assert unlike == (["MODEL.WEIGHTS"] if one.init else []), one.id
+            assert unlike == (["MODEL.WEIGHTS"] if experiment.init else []), experiment.id
 
 
 def test_every_experiment_serves_a_row_or_another_experiment():
     used = {row.experiment for table in tables().values() for row in table.rows.values()}
-    for one in experiments().values():
-        used |= {one.proposals, one.init, one.evaluates}
+    for experiment in experiments().values():
+        used |= {experiment.proposals, experiment.init, experiment.evaluates}
     assert set(experiments()) <= used
 
 
 def test_an_evaluation_changes_its_model_at_test_time_alone():
-    one = find_experiment("x152_fpn_jitter_tta")
-    assert (one.evaluates, one.config) == ("x152_fpn_jitter", "coco/x152_fpn_jitter.yaml")
-    assert one.overrides == ("TEST.AUG.ENABLED", "True")
-    assert experiment_config(one).TEST.AUG.ENABLED
+    experiment = find_experiment("x152_fpn_jitter_tta")
+    assert (experiment.evaluates, experiment.config) == (
+        "x152_fpn_jitter",
+        "coco/x152_fpn_jitter.yaml",
+    )
+    assert experiment.overrides == ("TEST.AUG.ENABLED", "True")
+    assert experiment_config(experiment).TEST.AUG.ENABLED
 
 
 def parse(**trees):

@@ -17,8 +17,8 @@ WRITTEN = {"outcome": "fails", "because": "Few cells.", "would_tell": "Larger im
 
 @pytest.fixture
 def written(monkeypatch):
-    made = parse_explanations(Node({"mini": {"warp-like-pool": dict(WRITTEN)}}, "file"))
-    monkeypatch.setattr(module, "_read", lambda: made)
+    explanations = parse_explanations(Node({"mini": {"warp-like-pool": dict(WRITTEN)}}, "file"))
+    monkeypatch.setattr(module, "_read", lambda: explanations)
 
 
 @pytest.mark.usefixtures("written")
@@ -49,12 +49,12 @@ def test_console_and_markdown_tell_it():
 
 
 def test_those_that_come_with_the_package_are_whole():
-    every = parse_explanations(read_data(FOLDER / "explanations.yaml"))
-    for outcome, one in (one for level in every.values() for one in level.values()):
+    levels = parse_explanations(read_data(FOLDER / "explanations.yaml"))
+    for outcome, entry in (pair for level in levels.values() for pair in level.values()):
         assert outcome in {"fails", "undecided"}
-        assert one.because.endswith(".")
-        assert one.would_tell.endswith(".")
-        assert one.told is None or one.told.endswith(".")
+        assert entry.because.endswith(".")
+        assert entry.would_tell.endswith(".")
+        assert entry.told is None or entry.told.endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -73,4 +73,6 @@ def test_those_that_come_with_the_package_are_whole():
 )
 def test_mistakes_are_named(tree, text):
     with pytest.raises(TableError, match=text):
-        parse_explanations(Node({"mini": {name: dict(one) for name, one in tree.items()}}, "file"))
+        parse_explanations(
+            Node({"mini": {name: dict(fields) for name, fields in tree.items()}}, "file")
+        )

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    made = Chromium(tmp_path_factory.mktemp("profile"))
-    yield made
-    made.close()
+    chromium = Chromium(tmp_path_factory.mktemp("profile"))
+    yield chromium
+    chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_it_opens_without_a_complaint_and_asks_for_no_other_file(browser, file, 
     assert browser.complaints() == []
     asked = [url for url in browser.requests() if not url.startswith("data:")]
     assert asked == [file.resolve().as_uri()]
-    assert browser.evaluate("performance.getEntriesByType('resource').map(one => one.name)"
+    assert browser.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)"
                             ".filter(name => !name.startsWith('data:'))") == []  # fmt: skip
 
 
@@ -43,14 +43,14 @@ def test_the_page_never_scrolls_sideways(browser, file, width):
     browser.open(file, width)
     assert browser.evaluate("window.innerWidth") == width
     assert browser.evaluate("document.documentElement.scrollWidth") == width
-    browser.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    browser.evaluate("document.querySelectorAll('details').forEach(element => element.open = true)")
     assert browser.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_wide_tables_and_pictures_scroll_within_their_own_frame(browser, file):
     browser.open(file, 380)
     frames = browser.evaluate(
-        "[...document.querySelectorAll('.scroll')].map(one => [one.scrollWidth, one.clientWidth])"
+        "[...document.querySelectorAll('.scroll')].map(element => [element.scrollWidth, element.clientWidth])"
     )
     assert len(frames) == 2
     assert all(inside > outside and outside <= 380 for inside, outside in frames)
@@ -59,21 +59,21 @@ def test_wide_tables_and_pictures_scroll_within_their_own_frame(browser, file):
 @pytest.mark.parametrize("width", [380, 1280])
 def test_tables_and_figures_can_be_seen(browser, file, width):
     browser.open(file, width)
-    sizes = "[...document.querySelectorAll('%s')].map(one => one.getBoundingClientRect().height)"
+    sizes = "[...document.querySelectorAll('%s')].map(element => element.getBoundingClientRect().height)"
     assert browser.evaluate("document.querySelectorAll('table').length") == 3
     for what, least in (("table", 100), ("main svg[role=img]", 15), ("main img", 100)):
         heights = browser.evaluate(sizes % what)
         assert heights
         assert min(heights) >= least, what
-    loaded = "[...document.images].every(one => one.complete && one.naturalWidth === 300)"
+    loaded = "[...document.images].every(image => image.complete && image.naturalWidth === 300)"
     assert browser.evaluate(loaded)
 
 
 def test_letters_are_large_enough_on_a_phone(browser, file):
     browser.open(file, 380)
     sizes = browser.evaluate(
-        "[...document.querySelectorAll('main *')].filter(one => !one.closest('svg') && one.innerText)"
-        ".map(one => parseFloat(getComputedStyle(one).fontSize))"
+        "[...document.querySelectorAll('main *')].filter(element => !element.closest('svg') && element.innerText)"
+        ".map(element => parseFloat(getComputedStyle(element).fontSize))"
     )
     assert min(sizes) >= 13
 
@@ -83,11 +83,11 @@ def test_text_stands_out_in_both_schemes(browser, file, dark):
     browser.open(file, 1280, dark=dark)
     pairs = browser.evaluate(
         """
-        [...document.querySelectorAll('body, p, .small, .chip, .paper, .num, a, dt, .absent')].map(one => {
-          let ground = one;
+        [...document.querySelectorAll('body, p, .small, .chip, .paper, .num, a, dt, .absent')].map(element => {
+          let ground = element;
           while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)' && ground.parentElement)
             ground = ground.parentElement;
-          return [getComputedStyle(one).color, getComputedStyle(ground).backgroundColor, one.className];
+          return [getComputedStyle(element).color, getComputedStyle(ground).backgroundColor, element.className];
         })
         """
     )

@@ -171,7 +171,7 @@ def test_long_curves_are_averaged_by_hand():
 
 
 def panel(title):
-    return next(one for one in PANELS if one.title == title)
+    return next(p for p in PANELS if p.title == title)
 
 
 def edges(points):
@@ -207,15 +207,15 @@ def test_the_half_pixel_shift_moves_every_point_half_a_cell():
 
 
 def test_a_panel_has_every_point_at_its_place():
-    for one, svg in svg_panels():
-        points = one.points().reshape(-1, 2)
+    for panel, svg in svg_panels():
+        points = panel.points().reshape(-1, 2)
         points = points[~np.isnan(points).any(axis=1)]
-        found = np.array(markers(svg))
-        assert len(found) == len(points) + CELLS[0] * CELLS[1]
+        centres = np.array(markers(svg))
+        assert len(centres) == len(points) + CELLS[0] * CELLS[1]
         # Cells lie 29.85 pixels apart; the first centre is found, not assumed.
-        at = found[: CELLS[0] * CELLS[1]]
+        at = centres[: CELLS[0] * CELLS[1]]
         pitch = np.ptp(at, axis=0) / (np.array(CELLS) - 1)
-        cells = (found[CELLS[0] * CELLS[1] :] - at.min(axis=0)) / pitch
+        cells = (centres[CELLS[0] * CELLS[1] :] - at.min(axis=0)) / pitch
         assert np.abs(np.sort(cells, axis=0) - np.sort(points, axis=0)).max() < 1e-3
 
 
@@ -223,8 +223,8 @@ def test_the_figure_alone_is_the_same_file_each_time(tmp_path):
     assert draw_sampling([str(tmp_path / "a.svg")]) == 0
     write_figure(tmp_path / "b.svg")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-    for one in PANELS:
-        assert one.title in (tmp_path / "a.svg").read_text()
+    for panel in PANELS:
+        assert panel.title in (tmp_path / "a.svg").read_text()
 
 
 def test_a_figure_of_another_kind_is_refused(tmp_path, capsys):

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 
 import maskrcnn_repro  # noqa: F401
+from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.errors import OutputError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
@@ -71,7 +72,7 @@ def runs(tmp_path):
 
 def written(runs, *reports):
     """Write a page of these tables; return it parsed, its text, and what was left out."""
-    shown = [one if isinstance(one, Shown) else Shown(one) for one in reports]
+    shown = [report if isinstance(report, Shown) else Shown(report) for report in reports]
     problems = write_page(runs / "report.html", shown)
     text = (runs / "report.html").read_text()
     page = Page(text)
@@ -136,7 +137,7 @@ def test_all_figures_are_there(page):
 
 
 def test_pictures_show_the_same_images_under_each_row(page):
-    said = [one["alt"] for one in page.attributes("img")]
+    said = [image["alt"] for image in page.attributes("img")]
     assert len(said) == 4 * 3
     for i in range(4):
         assert said[3 * i : 3 * i + 3] == [
@@ -144,7 +145,9 @@ def test_pictures_show_the_same_images_under_each_row(page):
             f"Model a, {i}.png: 2 objects found",
             f"Model {NASTY}, {i}.png: 1 object found",
         ]
-    assert all(one["src"].startswith("data:image/webp;base64,") for one in page.attributes("img"))
+    assert all(
+        image["src"].startswith("data:image/webp;base64,") for image in page.attributes("img")
+    )
 
 
 def test_the_origin_of_every_run_is_said(page):
@@ -238,21 +241,21 @@ def test_all_of_the_papers_tables_and_claims_fit(runs):
         report_of(
             *(
                 ReportRow(
-                    r.id, r.name, cells={name: Cell(r.metrics.get(name)) for name in one.columns}
+                    r.id, r.name, cells={name: Cell(r.metrics.get(name)) for name in table.columns}
                 )
-                for r in one.rows.values()
+                for r in table.rows.values()
             ),
-            table=one.id,
-            columns=table_columns(one, metrics()),
+            table=table.id,
+            columns=table_columns(table, metrics()),
         )
-        for one in tables().values()
+        for table in tables().values()
     ]
-    found = [
-        replace(VERDICTS[3], id=one.id, rows=one.rows, quantity=one.quantity)
-        for one in claims().values()
+    verdicts = [
+        replace(VERDICTS[3], id=claim.id, rows=claim.rows, quantity=claim.quantity)
+        for claim in claims().values()
     ]
-    reports[0] = replace(reports[0], claims=tuple(found))
-    write_page(runs / "report.html", [Shown(one) for one in reports])
+    reports[0] = replace(reports[0], claims=tuple(verdicts))
+    write_page(runs / "report.html", [Shown(report) for report in reports])
     page = Page((runs / "report.html").read_text())
     assert page.unbalanced == []
     anchors = {attrs.get("id") for attrs in page.attributes("section")}
@@ -361,6 +364,17 @@ def test_images_that_are_not_here_are_named(runs, truth):
     assert page.attributes("img") == []
 
 
+def test_images_are_read_with_the_black_and_white_of_the_first_run(runs, truth, monkeypatch):
+    seen = []
+    monkeypatch.setattr(predictions, "ImageFiles", lambda grey: seen.append(grey) or ImageFiles())
+    report = whole_report(runs, truth)
+    written(runs, report)
+    (runs / "a/seed1/config.yaml").write_text("INPUT:\n  PIXEL_RANGE: [0, 4095]\n")
+    _, _, problems = written(runs, report)
+    assert problems == ()
+    assert seen == [(), (0, 4095)]
+
+
 def test_rows_of_other_images_are_left_out_of_the_pictures(runs, truth):
     report = whole_report(runs, truth)
     other = write_record(runs / "b/seed1", 1, 41.0, 50.0, dataset="far_away", experiment="b")
@@ -392,4 +406,4 @@ def test_a_page_that_cannot_be_written_is_an_error_in_words(runs):
     (runs / "report.html").mkdir()
     with pytest.raises(OutputError, match=r"report\.html cannot be written"):
         write_page(runs / "report.html", ())
-    assert json.dumps([one.name for one in runs.iterdir()]) == '["report.html"]'
+    assert json.dumps([path.name for path in runs.iterdir()]) == '["report.html"]'

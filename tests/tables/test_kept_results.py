@@ -54,7 +54,7 @@ def test_claims_are_those_of_the_tables(folder):
         return
     claims = [from_json(Verdict, tree) for tree in read_json(folder / "claims.json")["claims"]]
     tables = KeptReports(folder).tables.values()
-    assert sorted(claims, key=str) == sorted((v for one in tables for v in one.claims), key=str)
+    assert sorted(claims, key=str) == sorted((v for table in tables for v in table.claims), key=str)
 
 
 # Kept reports stay as they were written.

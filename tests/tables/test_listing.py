@@ -16,20 +16,20 @@ import yaml
 
 from tests.helpers.commands import list_rows
 
-TRAINED = [one.id for one in experiments().values() if not one.evaluates]
+TRAINED = [experiment.id for experiment in experiments().values() if not experiment.evaluates]
 
 
 def test_each_own_row_has_a_line_and_each_rpn_one():
-    found = lines([find_table("2b")])
-    assert [line.row for line in found] == ["T2b.softmax", "T2b.sigmoid", "X2b.argmax", ""]
-    assert [line.experiment for line in found][1:] == [
+    listed = lines([find_table("2b")])
+    assert [line.row for line in listed] == ["T2b.softmax", "T2b.sigmoid", "X2b.argmax", ""]
+    assert [line.experiment for line in listed][1:] == [
         "r50_c4",
         "r50_c4_softmax_argmax",
         "rpn_r50_c4",
     ]
-    assert found[2].stages == ("rpn_r50_c4", "r50_c4_softmax")
+    assert listed[2].stages == ("rpn_r50_c4", "r50_c4_softmax")
     # One more class in a 1x1 convolution of 256.
-    assert found[0].parameters - found[1].parameters == 257
+    assert listed[0].parameters - listed[1].parameters == 257
 
 
 def test_a_row_without_an_experiment_says_why():
@@ -42,9 +42,9 @@ def test_a_row_without_an_experiment_says_why():
 
 def test_each_model_is_tried_once():
     tried = []
-    found = lines([find_table("2b")], lambda one: tried.append(one.id) or "ok")
+    listed = lines([find_table("2b")], lambda experiment: tried.append(experiment.id) or "ok")
     assert tried == ["r50_c4_softmax", "r50_c4", "rpn_r50_c4"]
-    assert {line.trained for line in found} == {"ok"}
+    assert {line.trained for line in listed} == {"ok"}
 
 
 def test_the_command_prints_and_writes_the_list(tmp_path, capsys):
@@ -112,11 +112,11 @@ def test_tiny_data_are_coco_with_proposals_inside_the_images(tmp_path):
     tree = json.loads(json_file.read_text())
     assert len(tree["categories"]) == 8
     assert len(list(images.iterdir())) == len(tree["images"]) == IMAGES
-    for one in tree["annotations"]:
-        x, y, width, height = one["bbox"]
+    for annotation in tree["annotations"]:
+        x, y, width, height = annotation["bbox"]
         assert 0 <= x < x + width <= SIDE
         assert 0 <= y < y + height <= SIDE
-        assert x < one["keypoints"][0] < one["keypoints"][3] < x + width
+        assert x < annotation["keypoints"][0] < annotation["keypoints"][3] < x + width
     store = ProposalStore(path)
     boxes, _ = store[0]
     assert boxes.shape == (PROPOSALS, 4)

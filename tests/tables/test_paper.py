@@ -73,7 +73,7 @@ def test_class_columns_of_cityscapes_average_to_its_ap():
     classes = ["person", "rider", "car", "truck", "bus", "train", "mcycle", "bicycle"]
     for name in ("T7.fine", "T7.coco"):
         row = find_row(name)
-        mean = sum(row.metrics[one] for one in classes) / 8
+        mean = sum(row.metrics[column] for column in classes) / 8
         assert mean == pytest.approx(row.metrics["AP"], abs=0.051)
 
 
@@ -84,8 +84,8 @@ def test_columns_without_public_annotations_are_marked():
 
 
 def test_a_metric_says_where_results_have_it():
-    found = metrics()["mcycle"]
-    assert (found.task, found.key) == ("segm", "AP-motorcycle")
+    metric = metrics()["mcycle"]
+    assert (metric.task, metric.key) == ("segm", "AP-motorcycle")
 
 
 def test_extra_rows_stand_below_the_papers_and_have_no_numbers():
@@ -118,8 +118,8 @@ def paper(**changes):
 
 
 def test_a_correct_file_parses():
-    _, made = parse(paper(), {}, {})
-    assert made["1"].rows["a"].metrics == {"AP": 1.0}
+    _, table_by_id = parse(paper(), {}, {})
+    assert table_by_id["1"].rows["a"].metrics == {"AP": 1.0}
 
 
 ROW = "paper.yaml: tables: 1: rows: a"

@@ -34,28 +34,28 @@ DRAWS = 40
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    made = Fake(tmp_path, monkeypatch)
-    made.truth = write_truth(tmp_path)
-    use_truth(monkeypatch, made.truth)
-    return made
+    fake = Fake(tmp_path, monkeypatch)
+    fake.truth = write_truth(tmp_path)
+    use_truth(monkeypatch, fake.truth)
+    return fake
 
 
 def record(fake, name="a", seed=1):
-    return gather([name], fake.setting, fake.known).records[name][seed]
+    return gather([name], fake.setting, fake.experiments).records[name][seed]
 
 
 def resampler():
-    made = Resampler(DRAWS, say=lambda line: made.said.append(line))
-    made.said = []
-    return made
+    resampler = Resampler(DRAWS, say=lambda line: resampler.said.append(line))
+    resampler.said = []
+    return resampler
 
 
 def test_images_of_one_quality_have_the_same_ap_on_every_draw(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
-    found = resampler().of(record(fake), MASK_AP)
-    assert found.images == IMAGES
-    assert found.values["AP"] == pytest.approx(np.full(DRAWS, 70.0))
-    assert found.values["AP75"] == pytest.approx(np.full(DRAWS, 100.0))
+    draws = resampler().of(record(fake), MASK_AP)
+    assert draws.images == IMAGES
+    assert draws.values["AP"] == pytest.approx(np.full(DRAWS, 70.0))
+    assert draws.values["AP75"] == pytest.approx(np.full(DRAWS, 100.0))
 
 
 def test_half_of_the_images_by_hand(fake):
@@ -70,10 +70,10 @@ def test_half_of_the_images_by_hand(fake):
 
 def test_a_metric_that_was_not_measured_or_is_not_of_all_objects_has_no_draws(fake):
     detect(fake, fake.truth, "a", 1, HALF)
-    one = resampler()
-    assert one.of(record(fake), SMALL_AP) is None
-    assert one.of(record(fake), Metric("kpAP", "AP kp", "keypoints", "AP")) is None
-    assert one.problems == {}
+    draws_of = resampler()
+    assert draws_of.of(record(fake), SMALL_AP) is None
+    assert draws_of.of(record(fake), Metric("kpAP", "AP kp", "keypoints", "AP")) is None
+    assert draws_of.problems == {}
 
 
 def test_what_was_drawn_once_is_read_from_beside_the_run(fake, monkeypatch):
@@ -112,9 +112,9 @@ def test_kept_draws_of_another_record_or_number_are_made_again(fake):
 
 def test_kept_draws_of_another_version_of_the_data_are_made_again(fake, monkeypatch):
     detect(fake, fake.truth, "a", 1, HALF)
-    one = record(fake)
-    resampler().of(one, MASK_AP)
-    other = replace(one, data={**one.data, "mini_coco_val": "f" * 64})
+    kept_record = record(fake)
+    resampler().of(kept_record, MASK_AP)
+    other = replace(kept_record, data={**kept_record.data, "mini_coco_val": "f" * 64})
     use_truth(monkeypatch, fake.truth, digest="f" * 64)
     for expected in (1, 0):
         again = resampler()
@@ -125,7 +125,9 @@ def test_kept_draws_of_another_version_of_the_data_are_made_again(fake, monkeypa
 def only_object(fake, image):
     """Leave the object of this image alone in the annotations."""
     tree = json.loads(fake.truth.read_text())
-    tree["annotations"] = [one for one in tree["annotations"] if one["image_id"] == image]
+    tree["annotations"] = [
+        annotation for annotation in tree["annotations"] if annotation["image_id"] == image
+    ]
     fake.truth.write_text(json.dumps(tree))
 
 
@@ -150,18 +152,18 @@ def test_a_full_disk_costs_the_kept_draws_alone(fake, monkeypatch):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("maskrcnn_repro.utils.files.os.replace", full)
-    one = resampler()
-    assert one.of(record(fake), MASK_AP).values["AP"].std() > 5
-    assert one.problems == {}
-    (said,) = one.said[1:]
+    source = resampler()
+    assert source.of(record(fake), MASK_AP).values["AP"].std() > 5
+    assert source.problems == {}
+    (said,) = source.said[1:]
     assert said.startswith(f"{folder / 'resampled_segm.npz'} cannot be written: No space left on")
     assert list(folder.glob("*resampled*")) == list(folder.glob(".part*")) == []
 
 
 def problem(fake):
-    one = resampler()
-    assert one.of(record(fake), MASK_AP) is None
-    (text,) = one.problems_of([record(fake)])
+    source = resampler()
+    assert source.of(record(fake), MASK_AP) is None
+    (text,) = source.problems_of([record(fake)])
     return text
 
 
@@ -190,11 +192,11 @@ def test_annotations_that_are_gone_are_named(fake, monkeypatch):
 
 def test_annotations_of_another_version_are_refused(fake, monkeypatch):
     detect(fake, fake.truth, "a", 1, FAR)
-    one = record(fake)
+    kept_record = record(fake)
     use_truth(monkeypatch, fake.truth, digest="f" * 64)
     again = resampler()
-    assert again.of(one, MASK_AP) is None
-    assert "(SHA-256 ffffffff, not 00000000)" in again.problems[one.path]
+    assert again.of(kept_record, MASK_AP) is None
+    assert "(SHA-256 ffffffff, not 00000000)" in again.problems[kept_record.path]
 
 
 def test_a_later_evaluation_has_its_own_detections_and_draws(fake):
@@ -216,7 +218,7 @@ def test_keypoints_are_matched_with_the_sigmas_of_the_run(fake, monkeypatch):
     folder = detect(fake, fake.truth, "a", 1, EXACT, metrics={"keypoints": {"AP": 50.0}})
     config = folder / "config.yaml"
     text = config.read_text().replace("KEYPOINT_OKS_SIGMAS: []", "KEYPOINT_OKS_SIGMAS: [0.1, 0.2]")
-    one = record(fake)
+    kept_record = record(fake)
     config.write_text(text)
     seen = []
     monkeypatch.setattr(
@@ -225,5 +227,5 @@ def test_keypoints_are_matched_with_the_sigmas_of_the_run(fake, monkeypatch):
         lambda truth, file, task, sigmas: seen.append((task, list(sigmas))) or 1 / 0,
     )
     with pytest.raises(ZeroDivisionError):
-        resampler().of(one, Metric("kpAP", "AP kp", "keypoints", "AP"))
+        resampler().of(kept_record, Metric("kpAP", "AP kp", "keypoints", "AP"))
     assert seen == [("keypoints", [0.1, 0.2])]

@@ -27,14 +27,14 @@ from tests.helpers.paths import ROOT
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     """Stand fake experiments and a fake table in the place of the real ones."""
-    made = Fake(tmp_path, monkeypatch)
+    fake = Fake(tmp_path, monkeypatch)
     shown = table(
         row("a", "a", ap=30.0, box=38.0),
         row("b", "b", ap=33.5, box=40.0),
         row("c", None, ap=35.0, why_not="Weights were not published."),
     )
-    monkeypatch.setattr(cli, "experiments", lambda: made.known)
-    monkeypatch.setattr(cli, "find_experiment", made.known.__getitem__)
+    monkeypatch.setattr(cli, "experiments", lambda: fake.experiments)
+    monkeypatch.setattr(cli, "find_experiment", fake.experiments.__getitem__)
     monkeypatch.setattr(cli, "find_table", {"fake": shown}.__getitem__)
     monkeypatch.setattr(cli, "metrics", lambda: METRICS)
     monkeypatch.setattr(cli, "tables", lambda: {"fake": shown})
@@ -42,7 +42,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "maskrcnn_repro.tables.report.gather.data_origin", lambda name: {"sha256": None}
     )
-    return made
+    return fake
 
 
 def command(fake, *words, overrides=()):
@@ -68,13 +68,13 @@ def test_a_table_is_run_reported_and_written(fake, capsys):
 
 
 def test_a_failure_gives_exit_status_1_after_the_report(fake, capsys):
-    made = fake.plan("a", "b")
-    fake.place(made.stages[2], ".fail").touch()
+    table_plan = fake.plan("a", "b")
+    fake.place(table_plan.stages[2], ".fail").touch()
     assert main_table(command(fake, "fake")) == 1
     printed = capsys.readouterr()
     assert "Model b" in printed.out
     assert "a seed 1 failed: exit status 3\n    Traceback: out of memory\n" in printed.err
-    assert f"All of it: {made.stages[2].folder / 'console.txt'}" in printed.err
+    assert f"All of it: {table_plan.stages[2].folder / 'console.txt'}" in printed.err
 
 
 def test_a_page_that_cannot_be_written_gives_exit_status_1(fake, capsys):
@@ -96,7 +96,7 @@ def test_a_report_alone_runs_nothing_and_writes_all_rows_whatever_it_prints(fake
     assert main_table(command(fake, "fake", "--report", "--rows", "a")) == 0
     assert "Not run yet: T.a." in capsys.readouterr().out
     written = json.loads((fake.setting.folder / "tables/fake.json").read_text())
-    assert [one["id"] for one in written["rows"]] == ["T.a", "T.b", "T.c"]
+    assert [entry["id"] for entry in written["rows"]] == ["T.a", "T.b", "T.c"]
     assert fake.calls() == []
 
 
@@ -114,7 +114,7 @@ def test_stored_checkpoints_are_evaluated_again(fake, capsys, monkeypatch):
     for stage in fake.plan("a").stages:
         stage.write_note()
         write_run(stage)
-    trained = plan(["a"], [1], fake.setting, fake.known).stages[-1]
+    trained = plan(["a"], [1], fake.setting, fake.experiments).stages[-1]
     note = (trained.folder / "stage.json").read_bytes()
     # What the fake child copies: a later evaluation in the training's folder.
     again = fake.place(trained) / "inference"
@@ -238,8 +238,8 @@ def test_counts_are_numbers_from_1(words, capsys):
 
 def test_rows_are_named_by_id_by_its_end_or_by_experiment():
     every = [find_table("2b"), find_table("2c")]
-    (one,) = select(every, ["pool", "T2c.warpmax", "r50_c4_roiwarp_ave"])
-    assert [r.id for r in one.rows] == ["T2c.pool", "T2c.warpmax", "T2c.warpave"]
+    (selection,) = select(every, ["pool", "T2c.warpmax", "r50_c4_roiwarp_ave"])
+    assert [r.id for r in selection.rows] == ["T2c.pool", "T2c.warpmax", "T2c.warpave"]
     both = select(every, ["r50_c4"])
     assert [(s.table.id, [r.id for r in s.rows]) for s in both] == [
         ("2b", ["T2b.sigmoid"]),

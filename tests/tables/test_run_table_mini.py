@@ -45,14 +45,14 @@ def test_a_table_runs_from_its_rpn_to_its_report_and_is_then_done(overrides, tmp
     assert main_table(command) == 0
     printed = capsys.readouterr().out
     assert "5 stages, 5 to run" in printed
-    made = tables_of(output)
-    assert set(made) == {"2c", "class-agnostic"}
-    rows = {row["id"]: row for table in made.values() for row in table["rows"]}
+    tables = tables_of(output)
+    assert set(tables) == {"2c", "class-agnostic"}
+    rows = {row["id"]: row for table in tables.values() for row in table["rows"]}
     # Files hold all rows, those that were not run, too.
     there = [name for name, row in rows.items() if row["cells"]["AP"]["ours"]]
     assert sorted(there) == ["T2c.alignave", "T2c.pool", "T2x.agnostic", "T2x.specific"]
     assert all(rows[name]["cells"]["AP"]["ours"]["seeds"] == [1] for name in there)
-    claims = {one["id"]: one for table in made.values() for one in table["claims"]}
+    claims = {claim["id"]: claim for table in tables.values() for claim in table["claims"]}
     assert claims["align-ave-over-pool"]["interval"]["images"] == 4
     assert claims["warp-like-pool"]["outcome"] == "missing"
     assert len(list(output.glob("*/*/seed1/resampled_segm.npz"))) == 3
@@ -77,14 +77,14 @@ def test_a_killed_run_ends_with_the_numbers_of_an_unbroken_one(overrides, tmp_pa
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
-        while not (found := list(killed.glob("*/r50_c4/seed1/model_*.pth"))):
+        while not (checkpoints := list(killed.glob("*/r50_c4/seed1/model_*.pth"))):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 130
-    folder = found[0].parent
+    folder = checkpoints[0].parent
     assert not (folder / "results.json").exists()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -94,7 +94,9 @@ def test_a_killed_run_ends_with_the_numbers_of_an_unbroken_one(overrides, tmp_pa
         table_command(unbroken, longer), env=environment, stdout=subprocess.DEVNULL, check=True
     )
     other = unbroken / folder.relative_to(killed)
-    ours, theirs = (json.loads((one / "results.json").read_text()) for one in (folder, other))
+    ours, theirs = (
+        json.loads((run_folder / "results.json").read_text()) for run_folder in (folder, other)
+    )
     assert ours["iterations"] == theirs["iterations"] == 60
     assert ours["metrics"] == theirs["metrics"]
     torch.testing.assert_close(weights_of(folder), weights_of(other), rtol=0, atol=0)

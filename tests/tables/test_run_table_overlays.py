@@ -81,17 +81,17 @@ def test_all_stages_get_the_overlays_over_the_level_and_below_overrides(fake, wr
     setting = Setting(
         "paper", ("SOLVER.BASE_LR", "0.25"), fake.setting.root, overlays=(first, second)
     )
-    made = plan(["a-nms"], [1], setting, fake.known)
-    assert [stage.key for stage in made.stages] == [
+    table_plan = plan(["a-nms"], [1], setting, fake.experiments)
+    assert [stage.key for stage in table_plan.stages] == [
         *("rpn/seed1", "rpn/seed1/proposals", "a/seed1", "a-nms/seed1")
     ]
-    for stage in made.stages:
+    for stage in table_plan.stages:
         cfg, words = stage.config, stage.command_line()
         assert (cfg.TEST.DETECTIONS_PER_IMAGE, cfg.SOLVER.GAMMA) == (7, 0.3)
         assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR) == (30, 0.25)
         given = [words[i + 1] for i, word in enumerate(words) if word == "--overlay"]
         assert given == [str(first), str(second)]
-    assert made.stages[-1].config.MODEL.ROI_HEADS.NMS_THRESH_TEST == 0.3
+    assert table_plan.stages[-1].config.MODEL.ROI_HEADS.NMS_THRESH_TEST == 0.3
 
 
 def test_the_levels_own_files_come_before_the_users(write):
@@ -107,19 +107,19 @@ def test_the_levels_own_files_come_before_the_users(write):
 def test_runs_made_with_another_content_of_the_overlay_are_stale(fake, write):
     own = write("own", "TEST: {DETECTIONS_PER_IMAGE: 7}")
     setting = Setting("paper", root=fake.setting.root, overlays=(own,))
-    for stage in plan(["joint"], [1], setting, fake.known).stages:
+    for stage in plan(["joint"], [1], setting, fake.experiments).stages:
         stage.write_note()
         write_run(stage)
-    assert plan(["joint"], [1], setting, fake.known).missing() == []
+    assert plan(["joint"], [1], setting, fake.experiments).missing() == []
     write("own", "TEST: {DETECTIONS_PER_IMAGE: 9}")
     with pytest.raises(TableError, match=r"TEST\.DETECTIONS_PER_IMAGE is 7, planned 9"):
-        plan(["joint"], [1], setting, fake.known).missing()
+        plan(["joint"], [1], setting, fake.experiments).missing()
 
 
 def test_a_table_is_run_and_reported_apart_from_the_level(fake, write, capsys, monkeypatch):
     shown = table(row("a", "a", ap=30.0), row("b", "b", ap=33.5))
     for name, value in (
-        ("experiments", lambda: fake.known),
+        ("experiments", lambda: fake.experiments),
         ("find_table", {"fake": shown}.__getitem__),
         ("metrics", lambda: METRICS),
         ("tables", lambda: {"fake": shown}),
@@ -147,7 +147,9 @@ def test_a_table_is_run_and_reported_apart_from_the_level(fake, write, capsys, m
 # --- the real tables
 
 
-KNOWN = {one.id: one for one in required_experiments(find_experiment("r50_c4"))}
+KNOWN = {
+    experiment.id: experiment for experiment in required_experiments(find_experiment("r50_c4"))
+}
 
 
 @pytest.mark.parametrize(("run", "name"), [(main_table, "2c"), (main_experiment, "r50_c4")])
@@ -171,12 +173,12 @@ def test_an_overlay_that_makes_rows_alike_is_refused(write, tmp_path, capsys, wo
 
 def test_keys_that_the_compared_rows_share_may_be_set(write):
     own = write("own", "MODEL: {ROI_OP: {NAME: RoIPool}, ROI_MASK_HEAD: {LOSS: softmax}}")
-    one, other = find_experiment("r50_c4_roipool"), find_experiment("r50_c4_softmax")
-    check_keys([own], [one], "mini")
+    experiment, other = find_experiment("r50_c4_roipool"), find_experiment("r50_c4_softmax")
+    check_keys([own], [experiment], "mini")
     with pytest.raises(
         ConfigError, match=r"MODEL\.ROI_OP\.NAME, in which r50_c4_roipool and r50_c"
     ):
-        check_keys([own], [one, other], "mini")
+        check_keys([own], [experiment, other], "mini")
 
 
 # --- the example

@@ -35,8 +35,8 @@ def fake(tmp_path, monkeypatch):
     return Fake(tmp_path, monkeypatch)
 
 
-def finish(made):
-    for stage in made.stages:
+def finish(table_plan):
+    for stage in table_plan.stages:
         stage.write_note()
         write_run(stage)
 
@@ -46,8 +46,8 @@ def keys(stages):
 
 
 def test_stages_stand_behind_what_they_need_and_an_rpn_is_shared_by_experiments_and_seeds(fake):
-    made = plan(["a", "b"], [1, 2], fake.setting, fake.known)
-    assert keys(made.stages) == [
+    table_plan = plan(["a", "b"], [1, 2], fake.setting, fake.experiments)
+    assert keys(table_plan.stages) == [
         "rpn/seed1",
         "rpn/seed1/proposals",
         "a/seed1",
@@ -55,23 +55,25 @@ def test_stages_stand_behind_what_they_need_and_an_rpn_is_shared_by_experiments_
         "a/seed2",
         "b/seed2",
     ]
-    assert made.requested == {"a/seed1", "b/seed1", "a/seed2", "b/seed2"}
+    assert table_plan.requested == {"a/seed1", "b/seed1", "a/seed2", "b/seed2"}
 
 
 def test_initial_weights_and_evaluations_follow_the_seed_an_rpn_does_not(fake):
-    made = plan(["tuned", "a-nms", "rpn"], [3], fake.setting, fake.known)
-    assert keys(made.stages) == [
+    table_plan = plan(["tuned", "a-nms", "rpn"], [3], fake.setting, fake.experiments)
+    assert keys(table_plan.stages) == [
         "rpn/seed1",
         "rpn/seed1/proposals",
         "a/seed3",
         "tuned/seed3",
         "a-nms/seed3",
     ]
-    assert made.requested == {"tuned/seed3", "a-nms/seed3", "rpn/seed1"}
+    assert table_plan.requested == {"tuned/seed3", "a-nms/seed3", "rpn/seed1"}
 
 
 def test_a_detector_is_given_its_proposals_and_a_follower_its_weights(fake):
-    stages = {s.key: s for s in plan(["tuned", "a-nms"], [1], fake.setting, fake.known).stages}
+    stages = {
+        s.key: s for s in plan(["tuned", "a-nms"], [1], fake.setting, fake.experiments).stages
+    }
     out = fake.setting.folder
     detector = stages["a/seed1"].config
     assert detector.DATASETS.PROPOSAL_FILES_TRAIN == (
@@ -92,15 +94,15 @@ def test_a_detector_is_given_its_proposals_and_a_follower_its_weights(fake):
 
 
 def test_what_is_done_is_not_missing_and_commands_are_shown_short(fake, monkeypatch):
-    made = plan(["a", "b"], [1], fake.setting, fake.known)
-    for stage in made.stages[:3]:
+    table_plan = plan(["a", "b"], [1], fake.setting, fake.experiments)
+    for stage in table_plan.stages[:3]:
         stage.write_note()
         write_run(stage)
-    again = plan(["a", "b"], [1], fake.setting, fake.known)
-    assert keys(again.missing()) == ["b/seed1"]
-    assert again.statuses["a/seed1"].seconds == 60.0
+    later = plan(["a", "b"], [1], fake.setting, fake.experiments)
+    assert keys(later.missing()) == ["b/seed1"]
+    assert later.statuses["a/seed1"].seconds == 60.0
     monkeypatch.chdir(fake.setting.root.parent)
-    command = shell_command(again.missing()[0].command_line())
+    command = shell_command(later.missing()[0].command_line())
     assert command.startswith("python -S -E child.py prepared train --config-file configs/b.yaml")
     assert command.endswith("SEED 1 OUTPUT_DIR output/paper/b/seed1")
 
@@ -114,14 +116,14 @@ def test_a_command_is_shown_as_it_is_typed():
 
 
 def test_an_rpn_that_nobody_needs_any_more_may_be_gone(fake):
-    finish(plan(["a", "b"], [1], fake.setting, fake.known))
+    finish(plan(["a", "b"], [1], fake.setting, fake.experiments))
     shutil.rmtree(fake.setting.run_folder("rpn", 1))
-    assert plan(["a", "b"], [1], fake.setting, fake.known).missing() == []
-    assert keys(plan(["a", "rpn"], [1], fake.setting, fake.known).missing()) == ["rpn/seed1"]
+    assert plan(["a", "b"], [1], fake.setting, fake.experiments).missing() == []
+    assert keys(plan(["a", "rpn"], [1], fake.setting, fake.experiments).missing()) == ["rpn/seed1"]
 
 
 def test_an_interrupted_run_is_told_from_a_finished_one(fake):
-    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    stage = plan(["joint"], [1], fake.setting, fake.experiments).stages[0]
     assert stage.status().state is State.MISSING
     write_run(stage, finished=False)
     assert stage.status().state is State.INTERRUPTED
@@ -137,22 +139,22 @@ def test_an_interrupted_run_is_told_from_a_finished_one(fake):
 
 
 def test_results_beside_the_config_of_another_run_do_not_count(fake):
-    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    stage = plan(["joint"], [1], fake.setting, fake.experiments).stages[0]
     write_run(stage, config_sha256="0" * 64)
     assert stage.status().state is State.INTERRUPTED
 
 
 def change_the_config(fake):
-    path = fake.known["joint"].config
+    path = fake.experiments["joint"].config
     with open(path, "a") as file:
         file.write("SEED: 5\nTEST: {DETECTIONS_PER_IMAGE: 7}\n")
 
 
 def test_a_run_of_another_config_is_refused_with_the_key_and_nothing_is_started(fake):
-    finish(plan(["joint"], [1], fake.setting, fake.known))
+    finish(plan(["joint"], [1], fake.setting, fake.experiments))
     change_the_config(fake)
     with pytest.raises(TableError) as caught:
-        plan(["joint"], [1], fake.setting, fake.known).missing()
+        plan(["joint"], [1], fake.setting, fake.experiments).missing()
     text = str(caught.value)
     assert str(fake.setting.run_folder("joint", 1)) in text
     assert "TEST.DETECTIONS_PER_IMAGE is 100, planned 7" in text
@@ -161,7 +163,7 @@ def test_a_run_of_another_config_is_refused_with_the_key_and_nothing_is_started(
 
 @pytest.mark.parametrize("where", ["results", "note"])
 def test_a_run_of_another_backend_is_refused(fake, where):
-    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    stage = plan(["joint"], [1], fake.setting, fake.experiments).stages[0]
     stage.write_note()
     backend = {"backend": {"name": "other"}, "commit": None}
     write_run(stage, **({"code": backend} if where == "results" else {}))
@@ -173,16 +175,16 @@ def test_a_run_of_another_backend_is_refused(fake, where):
 
 
 def test_a_detector_on_the_proposals_of_an_earlier_rpn_is_refused(fake):
-    finish(plan(["a"], [1], fake.setting, fake.known))
-    rpn = plan(["rpn"], [1], fake.setting, fake.known).stages[0]
+    finish(plan(["a"], [1], fake.setting, fake.experiments))
+    rpn = plan(["rpn"], [1], fake.setting, fake.experiments).stages[0]
     write_run(rpn, written="2026-01-02T00:00:00+00:00")
-    made = plan(["a"], [1], fake.setting, fake.known)
-    assert "another run of rpn/seed1/proposals" in made.statuses["a/seed1"].note
-    assert "another run of rpn/seed1 " in made.statuses["rpn/seed1/proposals"].note
+    table_plan = plan(["a"], [1], fake.setting, fake.experiments)
+    assert "another run of rpn/seed1/proposals" in table_plan.statuses["a/seed1"].note
+    assert "another run of rpn/seed1 " in table_plan.statuses["rpn/seed1/proposals"].note
 
 
 def test_a_run_by_hand_counts_if_its_proposals_lie_where_they_should(fake):
-    stage = plan(["a"], [1], fake.setting, fake.known).stages[-1]
+    stage = plan(["a"], [1], fake.setting, fake.experiments).stages[-1]
     write_run(stage)
     assert stage.status().state is State.DONE
     path = stage.folder / "config.yaml"
@@ -192,7 +194,7 @@ def test_a_run_by_hand_counts_if_its_proposals_lie_where_they_should(fake):
 
 
 def test_stores_are_done_when_all_are_whole(fake):
-    store = plan(["a"], [1], fake.setting, fake.known).stages[1]
+    store = plan(["a"], [1], fake.setting, fake.experiments).stages[1]
     assert isinstance(store, StoreStage)
     assert store.status().state is State.MISSING
     write_run(store)
@@ -204,7 +206,7 @@ def test_stores_are_done_when_all_are_whole(fake):
 
 
 def test_the_device_and_workers_do_not_matter(fake):
-    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    stage = plan(["joint"], [1], fake.setting, fake.experiments).stages[0]
     write_run(stage)
     path = stage.folder / "config.yaml"
     text = (
@@ -219,7 +221,7 @@ def test_the_device_and_workers_do_not_matter(fake):
 
 
 def test_a_key_that_is_younger_than_a_record_had_its_default(fake):
-    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    stage = plan(["joint"], [1], fake.setting, fake.experiments).stages[0]
     write_run(stage)
     path = stage.folder / "config.yaml"
     text = path.read_text().replace("TRAINER: ''\n", "")
@@ -227,14 +229,16 @@ def test_a_key_that_is_younger_than_a_record_had_its_default(fake):
     path.write_text(text)
     stage.results.write_text(results_of(stage, path, {"bbox": {"AP": 1.0}}))
     assert stage.status().state is State.DONE
-    other = plan(["joint"], [1], replace(fake.setting, overrides=("TRAINER", "a:B")), fake.known)
+    other = plan(
+        ["joint"], [1], replace(fake.setting, overrides=("TRAINER", "a:B")), fake.experiments
+    )
     assert differences(other.stages[0].config, read_config(path), {"OUTPUT_DIR"}) == [
         "TRAINER is '', planned 'a:B'"
     ]
 
 
 def test_the_hash_of_a_config_file_is_the_one_in_results(fake):
-    stage = plan(["joint"], [1], fake.setting, fake.known).stages[0]
+    stage = plan(["joint"], [1], fake.setting, fake.experiments).stages[0]
     write_run(stage)
     assert hashes_of_file(stage.folder / "config.yaml")[0] == config_hash(stage.config)
     assert read_record(stage.results).config_sha256 == config_hash(stage.config)

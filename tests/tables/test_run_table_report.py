@@ -32,7 +32,7 @@ def fake(tmp_path, monkeypatch):
 
 def record(fake, name, seed, ap, box, **changed):
     """Write a finished run with these APs; return its folder."""
-    stage = plan([name], [seed], fake.setting, fake.known).stages[-1]
+    stage = plan([name], [seed], fake.setting, fake.experiments).stages[-1]
     stage.write_note()
     write_run(stage, metrics={"segm": {"AP": ap}, "bbox": {"AP": box}}, **changed)
     return stage.folder
@@ -47,39 +47,39 @@ ROWS = (
 )
 
 
-def made(fake, *rows, **options):
+def fake_report(fake, *rows, **options):
     shown = table(*(rows or ROWS), **options)
-    return report_of(shown, fake.setting, fake.known, METRICS)
+    return report_of(shown, fake.setting, fake.experiments, METRICS)
 
 
-def cells(one, name):
-    return next(row for row in one.rows if row.id == f"T.{name}").cells
+def cells(report, name):
+    return next(row for row in report.rows if row.id == f"T.{name}").cells
 
 
 def test_means_spreads_and_gaps_by_hand(fake):
     for seed, a, b in ((1, 40.0, 44.0), (2, 42.0, 45.0), (3, 44.0, 49.0)):
         record(fake, "a", seed, a, 50.0)
         record(fake, "b", seed, b, 51.0)
-    one = made(fake)
-    assert cells(one, "a")["AP"].ours == Estimate(42.0, 2.0, (1, 2, 3))
-    assert cells(one, "a")["AP"].ours_gap is None
-    b = cells(one, "b")["AP"]
+    report = fake_report(fake)
+    assert cells(report, "a")["AP"].ours == Estimate(42.0, 2.0, (1, 2, 3))
+    assert cells(report, "a")["AP"].ours_gap is None
+    b = cells(report, "b")["AP"]
     assert (b.paper, b.paper_gap) == (33.5, 3.5)
     assert b.ours.mean == 46.0
     assert b.ours.spread == pytest.approx(math.sqrt(7))
     # Gaps of 4, 3 and 5: their spread is that of pairs, smaller than either row's.
     assert b.ours_gap == Estimate(4.0, 1.0, (1, 2, 3))
-    assert cells(one, "gap")["AP"].ours == Estimate(4.0, 1.0, (1, 2, 3))
-    assert cells(one, "gap")["AP"].paper == 3.5
-    assert cells(one, "gap")["AP"].paper_gap is None
-    assert cells(one, "other")["AP"].paper_gap is None
+    assert cells(report, "gap")["AP"].ours == Estimate(4.0, 1.0, (1, 2, 3))
+    assert cells(report, "gap")["AP"].paper == 3.5
+    assert cells(report, "gap")["AP"].paper_gap is None
+    assert cells(report, "other")["AP"].paper_gap is None
 
 
 def test_gaps_pair_only_the_seeds_that_both_rows_have(fake):
     record(fake, "a", 1, 40.0, 50.0)
     record(fake, "b", 1, 43.0, 50.0)
     record(fake, "b", 2, 49.0, 50.0)
-    b = cells(made(fake), "b")["AP"]
+    b = cells(fake_report(fake), "b")["AP"]
     assert b.ours.mean == 46.0
     assert b.ours_gap == Estimate(3.0, None, (1,))
 
@@ -87,15 +87,15 @@ def test_gaps_pair_only_the_seeds_that_both_rows_have(fake):
 def test_the_seeds_of_a_report_can_be_limited(fake):
     record(fake, "a", 1, 40.0, 50.0)
     record(fake, "a", 2, 44.0, 50.0)
-    one = report_of(table(*ROWS), fake.setting, fake.known, METRICS, seeds=1)
-    assert cells(one, "a")["AP"].ours == Estimate(40.0, None, (1,))
+    report = report_of(table(*ROWS), fake.setting, fake.experiments, METRICS, seeds=1)
+    assert cells(report, "a")["AP"].ours == Estimate(40.0, None, (1,))
 
 
 def test_text_shows_both_gaps_missing_cells_reasons_and_departures(fake):
     record(fake, "a", 1, 40.0, 50.0)
     record(fake, "a", 2, 41.0, 52.0)
-    write_run(plan(["b"], [1], fake.setting, fake.known).stages[-1], finished=False)
-    text = as_text(made(fake))
+    write_run(plan(["b"], [1], fake.setting, fake.experiments).stages[-1], finished=False)
+    text = as_text(fake_report(fake))
     lines = [line.rstrip() for line in text.splitlines()]
     assert lines[0] == "Table fake: Two models"
     assert str(maskrcnn_repro.BACKEND) in lines[1]
@@ -124,13 +124,15 @@ def test_text_shows_both_gaps_missing_cells_reasons_and_departures(fake):
 def test_wide_tables_are_broken_into_blocks_of_three_metrics(fake):
     columns = {f"m{i}": replace(METRICS["AP"], name=f"m{i}") for i in range(5)}
     rows = [row("a", "a")]
-    one = report_of(table(*rows, columns=tuple(columns)), fake.setting, fake.known, columns)
-    assert as_text(one).count("Model a ") == 2
+    report = report_of(
+        table(*rows, columns=tuple(columns)), fake.setting, fake.experiments, columns
+    )
+    assert as_text(report).count("Model a ") == 2
 
 
 def test_held_out_columns_name_the_images_of_each_side(fake):
     record(fake, "a", 1, 40.0, 50.0)
-    text = as_markdown(made(fake, *ROWS, held_out=("AP",)))
+    text = as_markdown(fake_report(fake, *ROWS, held_out=("AP",)))
     assert "AP paper test" in text
     assert "AP ours mini_coco_val" in text
     assert "AP bb paper |" in text
@@ -138,9 +140,9 @@ def test_held_out_columns_name_the_images_of_each_side(fake):
 
 def test_json_and_markdown_say_the_same(fake):
     folder = record(fake, "a", 1, 40.0, 50.0)
-    one = made(fake)
-    tree = json.loads(json.dumps(to_json(one)))
-    assert from_json(Report, tree) == one
+    report = fake_report(fake)
+    tree = json.loads(json.dumps(to_json(report)))
+    assert from_json(Report, tree) == report
     by_id = {r["id"]: r for r in tree["rows"]}
     assert by_id["T.a"]["cells"]["AP"]["ours"] == {"mean": 40.0, "spread": None, "seeds": [1]}
     assert by_id["T.b"]["cells"]["AP"]["paper_gap"] == 3.5
@@ -154,35 +156,35 @@ def test_json_and_markdown_say_the_same(fake):
     }
     assert by_id["T.c"]["why_not"] == "Weights were not published."
     assert tree["origin"][0]["results"] == str(folder / "results.json")
-    text = as_markdown(one)
+    text = as_markdown(report)
     assert text.startswith("## Table fake: Two models\n")
     assert "| Model a" in text
 
 
 def test_an_empty_table_is_all_dashes(fake):
-    one = made(fake)
-    assert one.origin == ()
-    assert "no record yet" in as_text(one)
+    report = fake_report(fake)
+    assert report.origin == ()
+    assert "no record yet" in as_text(report)
 
 
 def test_a_later_evaluation_of_the_same_training_counts(fake):
     record(fake, "a", 1, 40.0, 50.0)
-    stage = plan(["a"], [1], fake.setting, fake.known).stages[-1]
+    stage = plan(["a"], [1], fake.setting, fake.experiments).stages[-1]
     again = stage.folder / "inference"
     again.mkdir()
     text = stage.results.read_text().replace("40.0", "41.0")
     (again / "config.yaml").write_text((stage.folder / "config.yaml").read_text())
     (again / "results.json").write_text(text)  # as old: does not
-    assert cells(made(fake), "a")["AP"].ours.mean == 40.0
+    assert cells(fake_report(fake), "a")["AP"].ours.mean == 40.0
     (again / "results.json").write_text(text.replace("2026-01-01", "2026-01-02"))
-    assert cells(made(fake), "a")["AP"].ours.mean == 41.0
+    assert cells(fake_report(fake), "a")["AP"].ours.mean == 41.0
 
 
 # --- what does not belong there
 
 
-def refused(one, folder):
-    return [text for text in one.refused if text.startswith(f"{folder}")]
+def refused(report, folder):
+    return [text for text in report.refused if text.startswith(f"{folder}")]
 
 
 def test_a_record_of_another_level_is_left_out_and_named(fake):
@@ -190,18 +192,18 @@ def test_a_record_of_another_level_is_left_out_and_named(fake):
     folder = record(fake, "b", 1, 99.0, 99.0)
     path = folder / "config.yaml"
     path.write_text(path.read_text().replace("MAX_ITER: 10", "MAX_ITER: 90000"))
-    one = made(fake)
-    assert cells(one, "b")["AP"].ours is None
-    (text,) = refused(one, folder)
+    report = fake_report(fake)
+    assert cells(report, "b")["AP"].ours is None
+    (text,) = refused(report, folder)
     assert "SOLVER.MAX_ITER is 90000, planned 10" in text
-    assert f"Left out: {text}" in as_text(one)
+    assert f"Left out: {text}" in as_text(report)
 
 
 def test_a_record_of_another_backend_is_left_out_and_named(fake):
     folder = record(fake, "a", 1, 40.0, 50.0, code={"backend": {"name": "other"}, "commit": None})
-    one = made(fake)
-    assert cells(one, "a")["AP"].ours is None
-    assert "made on the other Detectron2" in refused(one, folder)[0]
+    report = fake_report(fake)
+    assert cells(report, "a")["AP"].ours is None
+    assert "made on the other Detectron2" in refused(report, folder)[0]
 
 
 def test_a_record_of_another_version_of_the_data_is_left_out_and_named(fake):
@@ -209,10 +211,10 @@ def test_a_record_of_another_version_of_the_data_is_left_out_and_named(fake):
     record(fake, "a", 2, 42.0, 50.0)
     data = {"TRAIN": [], "TEST": [{"name": "mini_coco_val", "sha256": "f" * 64}]}
     folder = record(fake, "b", 1, 99.0, 99.0, datasets=data)
-    one = made(fake)
-    assert cells(one, "b")["AP"].ours is None
-    assert cells(one, "a")["AP"].ours.mean == 41.0
-    assert "another version of data set mini_coco_val" in refused(one, folder)[0]
+    report = fake_report(fake)
+    assert cells(report, "b")["AP"].ours is None
+    assert cells(report, "a")["AP"].ours.mean == 41.0
+    assert "another version of data set mini_coco_val" in refused(report, folder)[0]
 
 
 def test_the_data_on_this_machine_decides_which_version_is_right(fake, monkeypatch):
@@ -221,18 +223,18 @@ def test_the_data_on_this_machine_decides_which_version_is_right(fake, monkeypat
         "maskrcnn_repro.tables.report.gather.data_origin", lambda name: {"sha256": right[name]}
     )
     folder = record(fake, "a", 1, 40.0, 50.0)
-    one = made(fake)
-    assert cells(one, "a")["AP"].ours is None
-    assert "(SHA-256 00000000, not ffffffff)" in refused(one, folder)[0]
+    report = fake_report(fake)
+    assert cells(report, "a")["AP"].ours is None
+    assert "(SHA-256 00000000, not ffffffff)" in refused(report, folder)[0]
 
 
 def test_an_unreadable_record_is_named_and_the_rest_reported(fake):
     record(fake, "a", 1, 40.0, 50.0)
     folder = record(fake, "b", 1, 44.0, 50.0)
     (folder / "config.yaml").write_bytes(b"\xff\xfe broken")
-    one = made(fake)
-    assert cells(one, "a")["AP"].ours.mean == 40.0
-    assert "config.yaml cannot be read" in refused(one, folder)[0]
+    report = fake_report(fake)
+    assert cells(report, "a")["AP"].ours.mean == 40.0
+    assert "config.yaml cannot be read" in refused(report, folder)[0]
 
 
 @pytest.mark.parametrize(
@@ -250,10 +252,10 @@ def test_a_record_that_lacks_something_is_named_and_the_rest_reported(fake, chan
     folder = record(fake, "b", 1, 44.0, 50.0)
     results = folder / "results.json"
     results.write_text(json.dumps(json.loads(results.read_text()) | changed))
-    one = made(fake)
-    assert cells(one, "a")["AP"].ours.mean == 40.0
-    assert cells(one, "b")["AP"].ours is None
-    assert f"{folder / 'results.json'} is no result of this project" in as_text(one)
+    report = fake_report(fake)
+    assert cells(report, "a")["AP"].ours.mean == 40.0
+    assert cells(report, "b")["AP"].ours is None
+    assert f"{folder / 'results.json'} is no result of this project" in as_text(report)
 
 
 # --- Detectron2's weights
@@ -267,12 +269,12 @@ def test_detectron2s_weights_have_a_column_of_their_own(fake):
     write_run(stage, metrics=metrics, iterations=0, weights="some.pkl")
     rows = [row("r50c4", "r50_c4", ap=30.3)]
     rows = [type(r)(**{**vars(r), "id": "T2a.r50c4"}) for r in rows]
-    known = {**fake.known, "r50_c4": fake.known["joint"]}
-    one = report_of(table(*rows, baseline="T2a.r50c4"), setting, known, METRICS)
-    assert one.rows[0].cells["AP"].detectron2_weights == 34.4
-    assert one.rows[0].cells["AP"].ours is None
-    text = as_text(one)
+    experiments = {**fake.experiments, "r50_c4": fake.experiments["joint"]}
+    report = report_of(table(*rows, baseline="T2a.r50c4"), setting, experiments, METRICS)
+    assert report.rows[0].cells["AP"].detectron2_weights == 34.4
+    assert report.rows[0].cells["AP"].ours is None
+    text = as_text(report)
     assert "Detectron2" in text
     assert "34.4" in text
-    assert one.origin[0].weights == "some.pkl"
+    assert report.origin[0].weights == "some.pkl"
     assert "Not run yet: T2a.r50c4." in text

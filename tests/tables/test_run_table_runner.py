@@ -34,14 +34,14 @@ def fake(tmp_path, monkeypatch):
     return Fake(tmp_path, monkeypatch)
 
 
-def run(made, jobs=1, out=None):
+def run(table_plan, jobs=1, out=None):
     """Run a plan; return its failures and what was said."""
     out = out or io.StringIO()
-    return Runner(made, Console(made, jobs, out), jobs).run(), out.getvalue()
+    return Runner(table_plan, Console(table_plan, jobs, out), jobs).run(), out.getvalue()
 
 
-def stage_of(made, key):
-    return next(stage for stage in made.stages if stage.key == key)
+def stage_of(table_plan, key):
+    return next(stage for stage in table_plan.stages if stage.key == key)
 
 
 def wait_for(path):
@@ -76,31 +76,31 @@ def test_stages_run_in_order_and_a_shared_rpn_once(fake):
 
 def test_what_is_done_is_not_run_again(fake):
     run(fake.plan("a", seeds=(1,)))
-    made = fake.plan("a", "b", seeds=(1,))
-    assert run(made)[0] == []
+    table_plan = fake.plan("a", "b", seeds=(1,))
+    assert run(table_plan)[0] == []
     assert fake.calls()[3:] == ["train b/seed1"]
     assert describe(fake.plan("a", "b"), 1).endswith("4 stages, 0 to run, 1 side by side: done.")
 
 
 def test_each_stage_leaves_a_note_of_what_it_was_made_from(fake):
-    made = fake.plan("a")
-    run(made)
-    note = read_note(made.stages[-1].folder)
+    table_plan = fake.plan("a")
+    run(table_plan)
+    note = read_note(table_plan.stages[-1].folder)
     assert (note["experiment"], note["seed"], note["level"]) == ("a", 1, "paper")
     assert note["seconds"] >= 0
-    assert note["inputs"] == {"rpn/seed1/proposals": made.stages[0].identity()}
+    assert note["inputs"] == {"rpn/seed1/proposals": table_plan.stages[0].identity()}
 
 
 def test_an_interrupted_training_goes_on_with_resume(fake):
-    made = fake.plan("joint")
-    write_run(made.stages[0], finished=False)
+    table_plan = fake.plan("joint")
+    write_run(table_plan.stages[0], finished=False)
     assert run(fake.plan("joint"))[0] == []
     assert fake.calls() == ["train joint/seed1 resumed"]
 
 
 def test_a_killed_child_is_reported_and_the_next_run_repeats_only_what_is_missing(fake):
-    made = fake.plan("joint", "a")
-    joint = stage_of(made, "joint/seed1")
+    table_plan = fake.plan("joint", "a")
+    joint = stage_of(table_plan, "joint/seed1")
     hang = fake.place(joint, ".hang")
     hang.touch()
 
@@ -109,7 +109,7 @@ def test_a_killed_child_is_reported_and_the_next_run_repeats_only_what_is_missin
 
     killer = threading.Thread(target=kill)
     killer.start()
-    failures, _ = run(made)
+    failures, _ = run(table_plan)
     killer.join()
     assert [(f.stage.key, f.reason) for f in failures] == [("joint/seed1", "ended by SIGKILL")]
     hang.unlink()
@@ -119,21 +119,21 @@ def test_a_killed_child_is_reported_and_the_next_run_repeats_only_what_is_missin
 
 
 def test_a_failing_run_is_reported_with_its_last_lines_and_the_others_go_on(fake):
-    made = fake.plan("a", "b", "joint")
-    fake.place(made.stages[2], ".fail").touch()
-    failures, said = run(made)
+    table_plan = fake.plan("a", "b", "joint")
+    fake.place(table_plan.stages[2], ".fail").touch()
+    failures, said = run(table_plan)
     (failure,) = failures
     assert (failure.stage.key, failure.reason) == ("a/seed1", "exit status 3")
     assert list(failure.lines) == ["Traceback: out of memory"]
-    assert failure.console == made.stages[2].folder / "console.txt"
+    assert failure.console == table_plan.stages[2].folder / "console.txt"
     assert "a seed 1 FAILED: exit status 3" in said
     assert fake.calls()[2:] == ["train a/seed1", "train b/seed1", "train joint/seed1"]
 
 
 def test_what_needs_a_failed_stage_is_not_run_and_says_so(fake):
-    made = fake.plan("a", "joint")
-    fake.place(made.stages[0], ".fail").touch()
-    failures, _ = run(made)
+    table_plan = fake.plan("a", "joint")
+    fake.place(table_plan.stages[0], ".fail").touch()
+    failures, _ = run(table_plan)
     assert [(f.stage.key, f.reason) for f in failures] == [
         ("rpn/seed1", "exit status 3"),
         ("rpn/seed1/proposals", "needs rpn seed 1, which failed"),
@@ -143,28 +143,28 @@ def test_what_needs_a_failed_stage_is_not_run_and_says_so(fake):
 
 
 def test_a_child_that_ends_well_without_results_has_failed(fake):
-    made = fake.plan("joint")
-    for file in fake.place(made.stages[0]).glob("results.json"):
+    table_plan = fake.plan("joint")
+    for file in fake.place(table_plan.stages[0]).glob("results.json"):
         file.unlink()
-    ((failure,), _) = run(made)
+    ((failure,), _) = run(table_plan)
     assert failure.reason == "ended, but is interrupted: at model_final.pth"
 
 
 def test_two_children_run_side_by_side(fake):
-    made = fake.plan("joint", seeds=(1, 2))
-    for stage in made.stages:
+    table_plan = fake.plan("joint", seeds=(1, 2))
+    for stage in table_plan.stages:
         fake.place(stage, ".hang").touch()
 
     def release():
-        for stage in made.stages:  # both have started, or this waits in vain
+        for stage in table_plan.stages:  # both have started, or this waits in vain
             wait_for(fake.place(stage, ".pid"))
-        for stage in made.stages:
+        for stage in table_plan.stages:
             write_run(stage)
             os.kill(int(wait_for(fake.place(stage, ".pid"))), signal.SIGTERM)
 
     releaser = threading.Thread(target=release)
     releaser.start()
-    failures, _ = run(made, jobs=2)
+    failures, _ = run(table_plan, jobs=2)
     releaser.join()
     assert [f.reason for f in failures] == ["ended by SIGTERM"] * 2
 
@@ -180,24 +180,24 @@ def interruptible():
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_a_request_to_end_stop_the_children(fake, number):
-    made = fake.plan("joint", seeds=(1, 2))
-    for stage in made.stages:
+    table_plan = fake.plan("joint", seeds=(1, 2))
+    for stage in table_plan.stages:
         fake.place(stage, ".hang").touch()
     pids = []
 
     def interrupt():
-        pids.extend(int(wait_for(fake.place(stage, ".pid"))) for stage in made.stages)
+        pids.extend(int(wait_for(fake.place(stage, ".pid"))) for stage in table_plan.stages)
         os.kill(os.getpid(), number)
 
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        run(made, jobs=2)
+        run(table_plan, jobs=2)
     interrupter.join()
     assert not any(map(is_alive, pids))
     assert signal.getsignal(signal.SIGTERM) is before
-    for stage in made.stages:  # claims and folders are free again
+    for stage in table_plan.stages:  # claims and folders are free again
         with locked(stage.lock_folder), locked(stage.folder):
             pass
 
@@ -242,8 +242,8 @@ def test_an_exit_status_is_told_in_words(code, words):
 
 
 def test_a_stage_that_another_runner_has_is_waited_for_and_not_run_twice(fake):
-    made = fake.plan("joint", "a")
-    joint = stage_of(made, "joint/seed1")
+    table_plan = fake.plan("joint", "a")
+    joint = stage_of(table_plan, "joint/seed1")
     others = threading.Event()
 
     def work():
@@ -255,7 +255,7 @@ def test_a_stage_that_another_runner_has_is_waited_for_and_not_run_twice(fake):
     worker = threading.Thread(target=work)
     worker.start()
     others.wait()
-    failures, said = run(made)
+    failures, said = run(table_plan)
     worker.join()
     assert failures == []
     assert fake.calls() == ["train rpn/seed1", "store rpn/seed1", "train a/seed1"]
@@ -264,8 +264,8 @@ def test_a_stage_that_another_runner_has_is_waited_for_and_not_run_twice(fake):
 
 
 def test_a_folder_that_an_orphan_still_writes_is_waited_for(fake):
-    made = fake.plan("joint")
-    stage = made.stages[0]
+    table_plan = fake.plan("joint")
+    stage = table_plan.stages[0]
     said = io.StringIO()
     free = threading.Event()
 
@@ -278,15 +278,15 @@ def test_a_folder_that_an_orphan_still_writes_is_waited_for(fake):
     worker = threading.Thread(target=orphan)
     worker.start()
     free.wait()
-    assert run(made, out=said)[0] == []
+    assert run(table_plan, out=said)[0] == []
     worker.join()
     assert fake.calls() == ["train joint/seed1"]
 
 
 def test_a_stale_folder_stops_everything_before_it_begins(fake):
-    made = fake.plan("a", "joint")
-    write_run(made.stages[-1])
-    (made.stages[-1].folder / "config.yaml").write_text("SEED: 9\n")
+    table_plan = fake.plan("a", "joint")
+    write_run(table_plan.stages[-1])
+    (table_plan.stages[-1].folder / "config.yaml").write_text("SEED: 9\n")
     with pytest.raises(TableError, match="holds another run than joint seed 1"):
         run(fake.plan("a", "joint"))
     assert fake.calls() == []
@@ -297,9 +297,9 @@ def test_evaluations_may_be_made_over_older_ones(fake):
     (evaluation,) = [s for s in fake.plan("a-nms").stages if s.key == "a-nms/seed1"]
     note = evaluation.folder / "stage.json"
     note.write_text(note.read_text().replace(evaluation.note()["inputs"]["a/seed1"], "0" * 16))
-    made = fake.plan("a-nms")
-    assert made.statuses["a-nms/seed1"].state is State.STALE
-    assert run(made)[0] == []
+    table_plan = fake.plan("a-nms")
+    assert table_plan.statuses["a-nms/seed1"].state is State.STALE
+    assert run(table_plan)[0] == []
     assert fake.plan("a-nms").missing() == []
 
 
@@ -339,10 +339,10 @@ def test_a_duration_is_a_clocks():
 
 
 def test_costs_come_from_the_same_experiment_or_from_its_kind(fake):
-    made = fake.plan("a", "b", seeds=(1, 2))
-    console = Console(made, 1, io.StringIO())
+    table_plan = fake.plan("a", "b", seeds=(1, 2))
+    console = Console(table_plan, 1, io.StringIO())
     costs = console.costs
-    stages = {stage.key: stage for stage in made.stages}
+    stages = {stage.key: stage for stage in table_plan.stages}
     assert costs.of(stages["a/seed1"]) is None
     costs.add(stages["a/seed1"], 100.0)
     costs.add(stages["b/seed1"], 200.0)
@@ -371,8 +371,8 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_shows_each_child_with_its_progress(fake, monkeypatch):
-    made = fake.plan("joint")
-    stage = made.stages[0]
+    table_plan = fake.plan("joint")
+    stage = table_plan.stages[0]
     fake.place(stage, ".hang").touch()
     monkeypatch.setattr("maskrcnn_repro.tables.runs.progress.REDRAW_SECONDS", 0.0)
     out = Terminal()
@@ -386,7 +386,7 @@ def test_a_terminal_shows_each_child_with_its_progress(fake, monkeypatch):
 
     releaser = threading.Thread(target=release)
     releaser.start()
-    run(made, out=out)
+    run(table_plan, out=out)
     releaser.join()
     assert "[1/1] joint seed 1 0:00:00: iter 19, loss 2.5, eta 0:01:40" in out.getvalue()
     assert "all: about 0:01:40 left" in out.getvalue()
@@ -398,23 +398,23 @@ def test_a_terminal_shows_each_child_with_its_progress(fake, monkeypatch):
 def test_a_stage_that_never_ran_here_costs_what_kept_records_say(fake, monkeypatch, tmp_path):
     kept = tmp_path / "results"
     monkeypatch.setattr(progress, "KEPT", kept)
-    made = fake.plan("joint", seeds=(1,))
-    (stage,) = made.stages
-    assert Console(made, 1, io.StringIO()).costs.of(stage) is None
+    table_plan = fake.plan("joint", seeds=(1,))
+    (stage,) = table_plan.stages
+    assert Console(table_plan, 1, io.StringIO()).costs.of(stage) is None
     for seed, seconds in ((1, 50.0), (2, 90.0)):
         write_run(stage, tmp_path / "run", train_seconds=seconds)  # and 10 s of evaluation
         file = kept / "paper" / maskrcnn_repro.BACKEND.name / f"joint/seed{seed}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes((tmp_path / "run/results.json").read_bytes())
-    costs = Console(made, 1, io.StringIO()).costs
+    costs = Console(table_plan, 1, io.StringIO()).costs
     assert costs.of(stage) == 80.0
     costs.add(stage, 30.0)  # what was measured here counts alone
     assert costs.of(stage) == 30.0
 
 
 def test_the_papers_sizes_cost_what_the_data_say(tmp_path):
-    made = plan(["r50_fpn"], [1], Setting("paper", root=tmp_path), experiments())
-    rpn, store, training = made.stages
+    table_plan = plan(["r50_fpn"], [1], Setting("paper", root=tmp_path), experiments())
+    rpn, store, training = table_plan.stages
     assert progress.paper_cost(rpn) == "10.4 h on 8 P100s (Detectron's model zoo)."
     assert progress.paper_cost(store) == "time unknown"
     assert progress.paper_cost(training).startswith("32 h on 8 GPUs (the paper")

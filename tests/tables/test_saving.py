@@ -54,32 +54,32 @@ CLAIMS = {
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
     """A fake table that is called 2c, with two claims."""
-    made = Fake(tmp_path, monkeypatch)
-    made.truth = write_truth(tmp_path)
-    use_truth(monkeypatch, made.truth)
+    fake = Fake(tmp_path, monkeypatch)
+    fake.truth = write_truth(tmp_path)
+    use_truth(monkeypatch, fake.truth)
     rows = row("a", "a", ap=30.0), row("b", "b", ap=33.5), row("c", "joint")
     shown = table(*rows, columns=("AP",))
     shown = type(shown)(**{**vars(shown), "id": "2c"})
-    monkeypatch.setattr(cli, "experiments", lambda: made.known)
+    monkeypatch.setattr(cli, "experiments", lambda: fake.experiments)
     monkeypatch.setattr(cli, "find_table", {"2c": shown}.__getitem__)
     monkeypatch.setattr(cli, "metrics", lambda: METRICS)
     monkeypatch.setattr(cli, "tables", lambda: {"2c": shown})
     monkeypatch.setattr(cli, "claims", lambda: CLAIMS)
     monkeypatch.setattr(cli, "_page", lambda *args: 0)
     monkeypatch.setattr(cli, "RESULTS", tmp_path / "nothing kept")
-    made.results = tmp_path / "checkout/results"
-    made.kept = made.results / "paper" / maskrcnn_repro.BACKEND.name
-    made.readme = tmp_path / "checkout/README.md"
-    made.findings = tmp_path / "checkout/docs/findings.md"
-    made.findings.parent.mkdir(parents=True)
-    for file in (made.readme, made.findings):
+    fake.results = tmp_path / "checkout/results"
+    fake.kept = fake.results / "paper" / maskrcnn_repro.BACKEND.name
+    fake.readme = tmp_path / "checkout/README.md"
+    fake.findings = tmp_path / "checkout/docs/findings.md"
+    fake.findings.parent.mkdir(parents=True)
+    for file in (fake.readme, fake.findings):
         file.write_text(f"# A title\n\n{BEGIN}\n{END}\n\nThe end.\n")
-    return made
+    return fake
 
 
 def run(fake, seeds=(1, 2), **changed):
     """Write a trained RPN and runs of both rows; report and keep them."""
-    rpn = plan(["rpn"], [1], fake.setting, fake.known).stages[-1]
+    rpn = plan(["rpn"], [1], fake.setting, fake.experiments).stages[-1]
     rpn.write_note()
     write_run(rpn, metrics={"box_proposals": {"AR@100": 50.0}}, **ORIGIN, train_seconds=170.0)
     for seed in seeds:
@@ -113,12 +113,12 @@ def test_a_report_prints_its_claims_and_keeps_them(fake, capsys):
         "Of 2 claims: holds 1, fails 0, undecided 0, missing 1.\n"
     ) in printed
     written = json.loads((fake.setting.folder / "tables/2c.json").read_text())
-    assert [one["outcome"] for one in written["claims"]] == ["holds", "missing"]
+    assert [verdict["outcome"] for verdict in written["claims"]] == ["holds", "missing"]
     assert written["rows"][1]["cells"]["AP"]["ours_interval"]["low"] == pytest.approx(60.0)
     assert "| b-over-a wins. (`b-over-a`) " in (fake.setting.folder / "tables/2c.md").read_text()
     kept = json.loads((fake.kept / "claims.json").read_text())["claims"]
     assert kept == json.loads((fake.kept / "tables/2c.json").read_text())["claims"]
-    assert [one["id"] for one in kept] == ["b-over-a", "c-over-a"]
+    assert [verdict["id"] for verdict in kept] == ["b-over-a", "c-over-a"]
 
 
 def test_records_are_kept_with_their_origin_and_without_folders(fake):
@@ -131,18 +131,21 @@ def test_records_are_kept_with_their_origin_and_without_folders(fake):
         "tables/2c.md",
         "claims.json",
     }
-    one = json.loads((fake.kept / "b/seed2.json").read_text())
-    assert (one["experiment"], one["seed"], one["level"], one["kind"]) == (
-        "b",
-        2,
-        "paper",
-        "training",
+    kept_record = json.loads((fake.kept / "b/seed2.json").read_text())
+    assert (
+        kept_record["experiment"],
+        kept_record["seed"],
+        kept_record["level"],
+        kept_record["kind"],
+    ) == ("b", 2, "paper", "training")
+    assert kept_record["metrics"]["mini_coco_val"]["segm"]["AP"] == pytest.approx(70.0)
+    assert kept_record["datasets"]["TEST"] == [{"name": "mini_coco_val", "sha256": "0" * 64}]
+    assert kept_record["code"]["commit"] == ORIGIN["code"]["commit"]
+    assert (kept_record["machine"]["cpu"], kept_record["machine"]["system"]) == (
+        "Some CPU",
+        "Linux",
     )
-    assert one["metrics"]["mini_coco_val"]["segm"]["AP"] == pytest.approx(70.0)
-    assert one["datasets"]["TEST"] == [{"name": "mini_coco_val", "sha256": "0" * 64}]
-    assert one["code"]["commit"] == ORIGIN["code"]["commit"]
-    assert (one["machine"]["cpu"], one["machine"]["system"]) == ("Some CPU", "Linux")
-    assert one["weights"] == "model_final.pth"
+    assert kept_record["weights"] == "model_final.pth"
     for path in fake.kept.rglob("*.*"):
         assert "/home" not in path.read_text()
         assert str(fake.setting.root) not in path.read_text()

@@ -13,7 +13,9 @@ def size(name):
     return size_of(experiment_config(find_experiment(name)))
 
 
-@pytest.mark.parametrize("name", [one.id for one in experiments().values() if not one.evaluates])
+@pytest.mark.parametrize(
+    "name", [experiment.id for experiment in experiments().values() if not experiment.evaluates]
+)
 def test_every_experiment_builds_at_full_size(name):
     model = build_on_meta(experiment_config(find_experiment(name)))
     assert all(value.is_meta for value in model.parameters())
@@ -43,8 +45,8 @@ def test_what_depth_adds_to_the_multiply_adds_by_hand():
 
 def test_a_detector_without_its_rpn_lacks_its_parameters_alone():
     joint, alone = (
-        sum(value.numel() for value in build_on_meta(experiment_config(one)).parameters())
-        for one in map(find_experiment, ("x101_fpn_e2e", "x101_fpn_180k"))
+        sum(value.numel() for value in build_on_meta(experiment_config(experiment)).parameters())
+        for experiment in map(find_experiment, ("x101_fpn_e2e", "x101_fpn_180k"))
     )
     # 3x3 of 256, then 3 scores and 12 offsets.
     assert joint - alone == 256 * 256 * 9 + 256 + 3 * 257 + 12 * 257

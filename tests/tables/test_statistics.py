@@ -15,8 +15,8 @@ def drawn(images, draws, seed=0):
 
 
 def ends(values, resampled, level=95.0):
-    found = interval(values, resampled, level=level, images=10)
-    return found.low, found.high
+    bounds = interval(values, resampled, level=level, images=10)
+    return bounds.low, bounds.high
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ def test_students_quantiles(level, freedom, quantile):
 
 
 def test_students_quantiles_fall_to_the_normal_one_without_a_jump():
-    found = [student_quantile(95, freedom) for freedom in (1.5, 100, 9_999, 10_001)]
-    assert found == sorted(found, reverse=True)
-    assert found[2] - found[3] < 3e-4
+    quantiles = [student_quantile(95, freedom) for freedom in (1.5, 100, 9_999, 10_001)]
+    assert quantiles == sorted(quantiles, reverse=True)
+    assert quantiles[2] - quantiles[3] < 3e-4
 
 
 def test_a_difference_that_is_the_same_in_all_images_and_seeds_has_no_width():
@@ -90,16 +90,16 @@ def test_the_other_difference_has_the_other_interval():
 def test_what_two_models_share_cancels_in_their_difference():
     random = np.random.default_rng(0)
     luck = {seed: random.normal(0, 5, 200) for seed in (1, 2, 3)}
-    first = {seed: 40 + one for seed, one in luck.items()}
-    second = {seed: 38 + one for seed, one in luck.items()}
+    first = {seed: 40 + shift for seed, shift in luck.items()}
+    second = {seed: 38 + shift for seed, shift in luck.items()}
     low, high = ends(dict.fromkeys(luck, 2.0), {seed: first[seed] - second[seed] for seed in luck})
     assert (low, high) == pytest.approx((2.0, 2.0))
 
 
 def test_draws_without_any_object_are_left_out():
     resampled = np.array([1.0, np.nan, 3.0, 1.0, 3.0])
-    found = interval({1: 2.0}, {1: resampled}, level=95.0, images=5)
-    assert (found.high - 2.0) == pytest.approx(1.96 * np.std([1, 3, 1, 3], ddof=1), rel=1e-3)
+    bounds = interval({1: 2.0}, {1: resampled}, level=95.0, images=5)
+    assert (bounds.high - 2.0) == pytest.approx(1.96 * np.std([1, 3, 1, 3], ddof=1), rel=1e-3)
 
 
 PARTS = {

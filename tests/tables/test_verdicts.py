@@ -32,25 +32,25 @@ COLUMNS = {
     "AP50": Metric("AP50", "AP50", "segm", "AP50"),
     "AP75": Metric("AP75", "AP75", "segm", "AP75"),
 }
-ROWS = {one.id: one for one in (row("a", "a"), row("b", "b"), row("joint", "joint"))}
+ROWS = {r.id: r for r in (row("a", "a"), row("b", "b"), row("joint", "joint"))}
 HALF = [EXACT, MISSED] * (IMAGES // 2)
 
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    made = Fake(tmp_path, monkeypatch)
-    made.truth = write_truth(tmp_path)
-    use_truth(monkeypatch, made.truth)
-    return made
+    fake = Fake(tmp_path, monkeypatch)
+    fake.truth = write_truth(tmp_path)
+    use_truth(monkeypatch, fake.truth)
+    return fake
 
 
 def claim(direction=">", rows=(("T.a", "T.b"),), quantity="AP", margin=0.0):
     return Claim("better", "A beats B.", rows, quantity, direction, margin, 3.4)
 
 
-def judged(fake, one):
-    found = gather(["a", "b", "joint"], fake.setting, fake.known)
-    (verdict,) = verdicts([one], Evidence(found, COLUMNS, Resampler(100)), ROWS, "mini")
+def judged(fake, claim):
+    gathered = gather(["a", "b", "joint"], fake.setting, fake.experiments)
+    (verdict,) = verdicts([claim], Evidence(gathered, COLUMNS, Resampler(100)), ROWS, "mini")
     return verdict
 
 
@@ -82,11 +82,11 @@ def test_a_gap_that_is_the_same_everywhere_holds_without_width(fake):
     for seed in (1, 2, 3):
         detect(fake, fake.truth, "a", seed, NEAR)
         detect(fake, fake.truth, "b", seed, FAR)
-    found = judged(fake, claim())
-    assert (found.outcome, found.gap) == ("holds", pytest.approx(60.0))
-    assert (found.interval.low, found.interval.high) == pytest.approx((60.0, 60.0))
-    assert found.interval.seeds == (1, 2, 3)
-    assert (found.interval.level, found.interval.images, found.note) == (95.0, IMAGES, "")
+    verdict = judged(fake, claim())
+    assert (verdict.outcome, verdict.gap) == ("holds", pytest.approx(60.0))
+    assert (verdict.interval.low, verdict.interval.high) == pytest.approx((60.0, 60.0))
+    assert verdict.interval.seeds == (1, 2, 3)
+    assert (verdict.interval.level, verdict.interval.images, verdict.note) == (95.0, IMAGES, "")
 
 
 def test_the_rows_the_other_way_round_fail_with_the_mirrored_interval(fake):
@@ -105,17 +105,17 @@ def test_a_gap_that_two_seeds_disagree_on_is_undecided(fake):
     for seed, offsets in ((1, (EXACT, NEAR)), (2, (NEAR, EXACT))):
         detect(fake, fake.truth, "a", seed, offsets[0])
         detect(fake, fake.truth, "b", seed, offsets[1])
-    found = judged(fake, claim())
-    assert found.outcome == "undecided"
+    verdict = judged(fake, claim())
+    assert verdict.outcome == "undecided"
     # +30 and -30: a standard error of 30, one degree of freedom.
-    assert found.interval.high == pytest.approx(12.706 * 30, rel=0.05)
+    assert verdict.interval.high == pytest.approx(12.706 * 30, rel=0.05)
 
 
 def test_alike_is_decided_by_the_90_per_cent_interval(fake):
     for name in ("a", "b"):
         detect(fake, fake.truth, name, 1, NEAR)
-    found = judged(fake, claim("≈", margin=1.5))
-    assert (found.outcome, found.interval.level) == ("holds", 90.0)
+    verdict = judged(fake, claim("≈", margin=1.5))
+    assert (verdict.outcome, verdict.interval.level) == ("holds", 90.0)
     detect(fake, fake.truth, "b", 1, FAR)
     assert judged(fake, claim("≈", margin=1.5)).outcome == "fails"
 
@@ -128,8 +128,8 @@ def test_one_metric_against_another_and_one_gap_against_another(fake):
     assert judged(fake, claim(quantity="AP75 - AP50")).gap == pytest.approx(100.0)
     # AP: (100 - 10) - (70 - 10)
     pairs = (("T.joint", "T.b"), ("T.a", "T.b"))
-    found = judged(fake, claim(rows=pairs))
-    assert (found.gap, found.interval.low) == pytest.approx((30.0, 30.0))
+    verdict = judged(fake, claim(rows=pairs))
+    assert (verdict.gap, verdict.interval.low) == pytest.approx((30.0, 30.0))
 
 
 def test_one_seed_is_marked_and_seeds_that_all_rows_have_are_named_where_some_have_more(fake):
@@ -137,9 +137,9 @@ def test_one_seed_is_marked_and_seeds_that_all_rows_have_are_named_where_some_ha
     detect(fake, fake.truth, "b", 1, FAR)
     assert judged(fake, claim()).note == "one seed: images alone"
     detect(fake, fake.truth, "b", 2, FAR)
-    found = judged(fake, claim())
-    assert found.note == "one seed: images alone; on seed 1, which all rows have"
-    assert found.interval.seeds == (1,)
+    verdict = judged(fake, claim())
+    assert verdict.note == "one seed: images alone; on seed 1, which all rows have"
+    assert verdict.interval.seeds == (1,)
     detect(fake, fake.truth, "a", 2, NEAR)
     detect(fake, fake.truth, "b", 3, FAR)
     assert judged(fake, claim()).note == "on seeds 1, 2, which all rows have"
@@ -151,11 +151,11 @@ def test_nothing_is_decided_before_a_row_has_learnt_something(fake, direction):
     for seed in (1, 2):
         for name in ("a", "b"):
             detect(fake, fake.truth, name, seed, FAR)
-    found = judged(fake, claim(direction, quantity="AP75", margin=1.5))
-    assert (found.outcome, found.gap) == ("undecided", 0.0)
-    assert found.note == "nothing learnt yet: no row reaches 1"
-    found = judged(fake, claim("≈", margin=1.5))
-    assert (found.outcome, found.note) == ("holds", "")
+    verdict = judged(fake, claim(direction, quantity="AP75", margin=1.5))
+    assert (verdict.outcome, verdict.gap) == ("undecided", 0.0)
+    assert verdict.note == "nothing learnt yet: no row reaches 1"
+    verdict = judged(fake, claim("≈", margin=1.5))
+    assert (verdict.outcome, verdict.note) == ("holds", "")
 
 
 def test_a_row_that_learnt_nothing_fails_against_one_that_did(fake):
@@ -166,8 +166,8 @@ def test_a_row_that_learnt_nothing_fails_against_one_that_did(fake):
 
 def test_rows_without_records_are_named(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
-    found = judged(fake, claim())
-    assert (found.outcome, found.gap, found.note) == ("missing", None, "no record of T.b")
+    verdict = judged(fake, claim())
+    assert (verdict.outcome, verdict.gap, verdict.note) == ("missing", None, "no record of T.b")
     detect(fake, fake.truth, "b", 2, NEAR)
     assert judged(fake, claim()).note == "no seed with AP of all its rows"
 
@@ -177,29 +177,29 @@ def test_a_seed_whose_images_cannot_be_drawn_again_is_left_out_and_named(fake):
         folder = detect(fake, fake.truth, "a", seed, NEAR if seed < 3 else EXACT)
         detect(fake, fake.truth, "b", seed, FAR)
     (folder / "inference/mini_coco_val/coco_instances_results.json").write_text("[")
-    found = judged(fake, claim())
-    assert (found.gap, found.interval.seeds) == (pytest.approx(60.0), (1, 2))
-    assert found.note == "images of seed 3 cannot be drawn again"
+    verdict = judged(fake, claim())
+    assert (verdict.gap, verdict.interval.seeds) == (pytest.approx(60.0), (1, 2))
+    assert verdict.note == "images of seed 3 cannot be drawn again"
 
 
 def test_a_gap_without_any_detections_is_undecided(fake):
     for name in ("a", "b"):
         folder = detect(fake, fake.truth, name, 1, NEAR)
         (folder / "inference/mini_coco_val/coco_instances_results.json").unlink()
-    found = judged(fake, claim())
-    assert (found.outcome, found.gap, found.interval) == ("undecided", 0.0, None)
-    assert found.note == "images cannot be drawn again"
+    verdict = judged(fake, claim())
+    assert (verdict.outcome, verdict.gap, verdict.interval) == ("undecided", 0.0, None)
+    assert verdict.note == "images cannot be drawn again"
 
 
 def test_rows_measured_on_different_images_are_not_paired(fake, monkeypatch):
     monkeypatch.setattr(
-        "maskrcnn_repro.tables.report.gather._refuse_other_data", lambda found: None
+        "maskrcnn_repro.tables.report.gather._refuse_other_data", lambda gathered: None
     )
     data = {"TRAIN": [], "TEST": [{"name": "mini_coco_val", "sha256": "f" * 64}]}
     detect(fake, fake.truth, "a", 1, NEAR)
     detect(fake, fake.truth, "b", 1, FAR, datasets=data)
-    found = judged(fake, claim())
-    assert (found.outcome, found.note) == ("undecided", "images are not the same for all rows")
+    verdict = judged(fake, claim())
+    assert (verdict.outcome, verdict.note) == ("undecided", "images are not the same for all rows")
 
 
 # --- what is never mixed in
@@ -221,9 +221,9 @@ def test_a_seed_of_another_recipe_backend_or_data_version_does_not_count(fake):
         if seed == 4:
             results = folder / "results.json"
             results.write_text(results.read_text().replace("0" * 64, "f" * 64))
-    found = judged(fake, claim())
-    assert (found.gap, found.interval.seeds) == (pytest.approx(60.0), (1,))
-    refused = gather(["b"], fake.setting, fake.known).refused["b"]
+    verdict = judged(fake, claim())
+    assert (verdict.gap, verdict.interval.seeds) == (pytest.approx(60.0), (1,))
+    refused = gather(["b"], fake.setting, fake.experiments).refused["b"]
     reasons = (
         "MAX_ITER is 20, planned 10",
         "on the other Detectron2",
@@ -244,7 +244,7 @@ def test_a_config_that_is_not_the_records_own_does_not_count(fake):
     folder = detect(fake, fake.truth, "a", 1, NEAR, config_sha256="0" * 64)
     detect(fake, fake.truth, "b", 1, FAR)
     assert judged(fake, claim()).note == "no record of T.a"
-    unfinished = gather(["a"], fake.setting, fake.known).unfinished["a"]
+    unfinished = gather(["a"], fake.setting, fake.experiments).unfinished["a"]
     assert unfinished == ["seed 1 at model_final.pth; results.json is of another config"]
     assert folder.is_dir()
 
@@ -256,9 +256,9 @@ def test_seeds_made_from_another_rpn_than_most_do_not_count(fake):
         tree = json.loads(note.read_text())
         tree["inputs"] = {"rpn/seed1/proposals": "other" if seed == 2 else "same"}
         note.write_text(json.dumps(tree))
-    found = judged(fake, claim())
-    assert found.interval.seeds == (1, 3)
-    (text,) = gather(["a", "b"], fake.setting, fake.known).refused["a"]
+    verdict = judged(fake, claim())
+    assert verdict.interval.seeds == (1, 3)
+    (text,) = gather(["a", "b"], fake.setting, fake.experiments).refused["a"]
     assert text.endswith("a/seed2: made from another run of rpn/seed1/proposals than most")
 
 
@@ -266,7 +266,7 @@ def test_an_evaluation_that_cannot_be_read_is_named(fake):
     folder = fake.setting.run_folder("a-nms", 1)
     detect(fake, fake.truth, "a-nms", 1, NEAR)
     (folder / "inference/results.json").write_text("{")
-    (text,) = gather(["a-nms"], fake.setting, fake.known).refused["a-nms"]
+    (text,) = gather(["a-nms"], fake.setting, fake.experiments).refused["a-nms"]
     assert text.startswith(f"{folder}: {folder / 'inference/results.json'} cannot be read")
 
 
@@ -274,9 +274,9 @@ def test_an_experiment_whose_config_is_gone_is_named_and_the_rest_gathered(fake)
     detect(fake, fake.truth, "a", 1, NEAR)
     folder = detect(fake, fake.truth, "joint", 1, NEAR)
     (fake.setting.root.parent / "configs/joint.yaml").write_text("MODEL: {MASKS_ON: True}")
-    found = gather(["joint", "a"], fake.setting, fake.known)
-    assert list(found.records) == ["a"]
-    assert found.refused["joint"][0].startswith(f"{folder}: ")
+    gathered = gather(["joint", "a"], fake.setting, fake.experiments)
+    assert list(gathered.records) == ["a"]
+    assert gathered.refused["joint"][0].startswith(f"{folder}: ")
 
 
 # --- intervals in a table
@@ -293,13 +293,13 @@ def test_every_row_of_a_table_has_the_interval_of_its_gap(fake):
         row("c", "joint"),
         baseline="T.a",
     )
-    made = report_of(shown, fake.setting, fake.known, COLUMNS, resampler=Resampler(50))
-    cells = {one.id: one.cells["AP"] for one in made.rows}
+    report = report_of(shown, fake.setting, fake.experiments, COLUMNS, resampler=Resampler(50))
+    cells = {r.id: r.cells["AP"] for r in report.rows}
     assert cells["T.a"].ours_interval is None
     assert cells["T.b"].ours_gap.mean == pytest.approx(60.0)
     for name in ("T.b", "T.gap"):
-        found = cells[name].ours_interval
-        assert (found.low, found.high, found.level) == pytest.approx((60.0, 60.0, 95.0))
+        interval = cells[name].ours_interval
+        assert (interval.low, interval.high, interval.level) == pytest.approx((60.0, 60.0, 95.0))
     assert cells["T.c"].ours_interval is None
 
 
@@ -310,11 +310,11 @@ def test_a_table_names_the_runs_whose_images_cannot_be_drawn_again(fake):
     detect(fake, fake.truth, "a", 2, FAR)
     (folder / "inference/mini_coco_val/coco_instances_results.json").unlink()
     shown = table(ROWS["T.a"], ROWS["T.b"])
-    made = report_of(shown, fake.setting, fake.known, COLUMNS, resampler=Resampler(50))
-    b = made.rows[1].cells["AP"]
+    report = report_of(shown, fake.setting, fake.experiments, COLUMNS, resampler=Resampler(50))
+    b = report.rows[1].cells["AP"]
     # The gap is of two seeds; an interval of one of them would not be its own.
     assert (b.ours_gap.seeds, b.ours_interval) == ((1, 2), None)
-    (text,) = made.refused
+    (text,) = report.refused
     assert text.startswith(f"{folder}: no interval: ")
 
 

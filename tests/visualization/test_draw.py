@@ -202,8 +202,8 @@ def test_a_crowded_image_shows_masks_without_boxes():
 def test_a_prediction_has_the_colour_of_the_object_that_it_fits():
     """The small object is found too large, so that by size the two change places."""
     truth = Objects(np.array([[0.0, 0, 20, 20], [30.0, 0, 50, 19]]), np.array([0, 0]))
-    found = np.array([[30.0, 0, 51, 21], [100.0, 0, 110, 10], [1.0, 0, 20, 20], [0.0, 50, 9, 60]])
-    colors = colored_as(Objects(found, np.zeros(4, int)), truth).colors
+    boxes = np.array([[30.0, 0, 51, 21], [100.0, 0, 110, 10], [1.0, 0, 20, 20], [0.0, 50, 9, 60]])
+    colors = colored_as(Objects(boxes, np.zeros(4, int)), truth).colors
     assert colors.tolist() == [1, 2, 0, 3]
     nothing = Objects(np.zeros((0, 4)), np.zeros(0, int))
     assert colored_as(nothing, truth).colors.tolist() == []

@@ -37,10 +37,10 @@ class ModelCatalog:
         Raises:
             RuntimeError: no such backbone.
         """
-        known = {f"ImageNetPretrained/{short}": file for short, file in _FILES.items()}
-        if name in known:
-            return f"https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/{known[name]}"
-        near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known)
+        files = {f"ImageNetPretrained/{short}": file for short, file in _FILES.items()}
+        if name in files:
+            return f"https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained/{files[name]}"
+        near = ", ".join(difflib.get_close_matches(name, files, n=3, cutoff=0.5) or files)
         raise RuntimeError(f"{name!r} is not in the model catalog; did you mean {near}?")
 
 

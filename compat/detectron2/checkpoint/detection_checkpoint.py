@@ -86,16 +86,16 @@ class DetectionCheckpointer(Checkpointer):
             self._convert_ndarray_to_tensor(weights)
             own = self.model.state_dict()
             checkpoint["model"] = align_and_update_state_dicts(own, weights, is_caffe2)
-        found = super()._load_model(checkpoint)
+        incompatible = super()._load_model(checkpoint)
 
         # The config sets the pixel statistics, and anchors are computed: neither is a weight, but
         # old files may lack the former and hold the latter.
         buffers = {name for name, _ in self.model.named_buffers(recurse=False)}
         computed = buffers & {"pixel_mean", "pixel_std"}
-        missing, unexpected = found.missing_keys, found.unexpected_keys
+        missing, unexpected = incompatible.missing_keys, incompatible.unexpected_keys
         missing[:] = [key for key in missing if key not in computed]
         unexpected[:] = [key for key in unexpected if "anchor_generator.cell_anchors" not in key]
-        return found
+        return incompatible
 
 
 __getattr__ = module_getattr(__name__)

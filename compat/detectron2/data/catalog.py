@@ -11,8 +11,8 @@ from detectron2._absent import module_getattr
 __all__ = ["DatasetCatalog", "Metadata", "MetadataCatalog"]
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known)
+def _did_you_mean(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, names)
     return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
@@ -54,8 +54,8 @@ class _DatasetCatalog(_Catalog):
             KeyError: there is no such name.
         """
         if name not in self:
-            known = f"{_did_you_mean(name, self)} Registered: {', '.join(self) or 'none'}"
-            raise KeyError(f"Dataset {name!r} is not registered.{known}")
+            hint = f"{_did_you_mean(name, self)} Registered: {', '.join(self) or 'none'}"
+            raise KeyError(f"Dataset {name!r} is not registered.{hint}")
         return self[name]()
 
 
@@ -68,9 +68,9 @@ class Metadata(SimpleNamespace):
     name: str = "N/A"
 
     def __getattr__(self, fact: str) -> Any:
-        known = vars(self)
-        message = f"Metadata of data set {self.name!r} has no {fact!r}.{_did_you_mean(fact, known)}"
-        raise AttributeError(f"{message} It has: {', '.join(known)}")
+        facts = vars(self)
+        message = f"Metadata of data set {self.name!r} has no {fact!r}.{_did_you_mean(fact, facts)}"
+        raise AttributeError(f"{message} It has: {', '.join(facts)}")
 
     def __setattr__(self, fact: str, value: Any) -> None:
         old = self.get(fact, value)

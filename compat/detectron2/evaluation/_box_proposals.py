@@ -43,8 +43,8 @@ def average_recall(
             covered.append(_best_overlaps(proposals, truth, limit))
     overlaps = torch.cat(covered)
     thresholds_T = torch.arange(0.5, 0.95 + 1e-5, 0.05)
-    found = (overlaps >= thresholds_T[:, None]).float()
-    return float(found.mean(dim=1).mean())  # the mean of nothing is NaN
+    hits = (overlaps >= thresholds_T[:, None]).float()
+    return float(hits.mean(dim=1).mean())  # the mean of nothing is NaN
 
 
 def _ground_truth(coco_api: Any, image_id: Any, low: float, high: float) -> Boxes:

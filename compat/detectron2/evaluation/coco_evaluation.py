@@ -170,12 +170,12 @@ class COCOEvaluator(DatasetEvaluator):
         to_class = self._metadata.get("thing_dataset_id_to_contiguous_id", {})
         categories = {class_: category for category, class_ in to_class.items()}
         detections = []
-        for found in itertools.chain.from_iterable(image["instances"] for image in images):
-            class_ = found["category_id"]
+        for prediction in itertools.chain.from_iterable(image["instances"] for image in images):
+            class_ = prediction["category_id"]
             if categories and class_ not in categories:
                 valid = f"{len(categories)} classes in [0, {len(categories) - 1}]"
                 raise AssertionError(f"A prediction has class={class_}; the data set has {valid}")
-            detections.append(found | {"category_id": categories.get(class_, class_)})
+            detections.append(prediction | {"category_id": categories.get(class_, class_)})
         return detections
 
     def _write_files(self, images: list[dict[str, Any]], detections: list | None) -> None:
@@ -224,7 +224,7 @@ class COCOEvaluator(DatasetEvaluator):
         """Return COCO's precisions (T, R, K, A) with the largest limit of detections."""
         # COCO's API writes into its input. And it would measure a mask by the area of its box.
         skipped = {"bbox"} if task == "segm" else set()
-        copies = [{k: v for k, v in one.items() if k not in skipped} for one in detections]
+        copies = [{k: v for k, v in entry.items() if k not in skipped} for entry in detections]
         coco_eval = self._eval_class(self._coco_api, self._coco_api.loadRes(copies), task)
         params = coco_eval.params
         if img_ids is not None:

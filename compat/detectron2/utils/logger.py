@@ -115,8 +115,8 @@ def log_first_n(lvl: int, msg: str, n: int = 1, *, name: str | None = None, key=
             in a tuple.
     """
     module, place = _find_caller()
-    known = {"caller": place, "message": msg}
-    identity = tuple(known[part] for part in ([key] if isinstance(key, str) else key))
+    values = {"caller": place, "message": msg}
+    identity = tuple(values[part] for part in ([key] if isinstance(key, str) else key))
     _counts[identity] += 1
     if _counts[identity] <= n:
         logging.getLogger(name or module).log(lvl, msg)

@@ -51,8 +51,8 @@ def test_a_mistake_on_the_outline_costs_more():
     wrong_outline[0, 0, 1, 3] *= -1
     classes = torch.tensor([0])
     losses = [
-        boundary_loss(one, truth, classes, outline_weight=3.0)
-        for one in (right, wrong_inside, wrong_outline)
+        boundary_loss(logits, truth, classes, outline_weight=3.0)
+        for logits in (right, wrong_inside, wrong_outline)
     ]
     assert losses == sorted(losses)
 

@@ -148,15 +148,15 @@ class _TensorUnpickler(InertUnpickler):
             raise ExcessError("it refers to something that is no storage of numbers")
         _, kind, key, _, numbers = pid[:5]
         storage = _Storage(int(numbers), SIZES[kind.name.removeprefix("torch.")])
-        known = self.storages.setdefault(str(key), storage)
-        if (known.numbers, known.width) != (storage.numbers, storage.width):
+        earlier = self.storages.setdefault(str(key), storage)
+        if (earlier.numbers, earlier.width) != (storage.numbers, storage.width):
             raise ExcessError(f"it gives storage {key!s:.20} two sizes")
         size = storage.numbers * storage.width
         if self.sizes is not None and self.sizes.get(str(key)) != size:
             raise ExcessError(
                 f"its storage {key!s:.20} has {self.sizes.get(str(key), 'no')} bytes, not {size}"
             )
-        return known
+        return earlier
 
 
 def _numbers(values: Any) -> tuple[int, ...]:

@@ -18,7 +18,9 @@ from maskrcnn_repro.data.check.pixels import check_pixels, check_shared_pixels
 from maskrcnn_repro.data.check.scan import Scan, scan_coco
 from maskrcnn_repro.data.check.sizes import check_sizes
 from maskrcnn_repro.data.check.table import SEVERITIES, USES
-from maskrcnn_repro.data.sets import heads_of
+from maskrcnn_repro.data.image_file import ImageFiles
+from maskrcnn_repro.data.loader import image_files
+from maskrcnn_repro.data.sets import features_of
 from maskrcnn_repro.errors import DataError, OutputError
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.visualization.findings import Finding, write_page
@@ -34,11 +36,11 @@ class Checked:
     uses: tuple[str, ...]
     findings: list[Findings]
 
-    def rows(self, heads: frozenset[str]) -> Iterator[Finding]:
+    def rows(self, features: frozenset[str]) -> Iterator[Finding]:
         """Yield the findings, the gravest first."""
         for severity in SEVERITIES:
             for findings in self.findings:
-                for row in by_severity(findings, self.uses, heads)[severity]:
+                for row in by_severity(findings, self.uses, features)[severity]:
                     yield Finding(row, severity, findings.says(row.code), findings.places[row.code])
 
 
@@ -54,21 +56,21 @@ def run(args: argparse.Namespace) -> None:
             f"--fix {args.fix} is the file itself, which stays as it is; name another."
         )
     checked = _checked(args, cfg)
-    heads = heads_of(cfg)
+    features = features_of(cfg)
     for item in checked:
-        print(_listing(item, heads), flush=True)
+        print(_listing(item, features), flush=True)
     if args.json is not None:
-        report = {"files": [_report(item, heads) for item in checked]}
+        report = {"files": [_report(item, features) for item in checked]}
         write_text(args.json, json.dumps(report, indent=1, default=str) + "\n")
         print(f"Report: {args.json}")
     if args.html is not None:
-        pages = [(item.scan, list(item.rows(heads))) for item in checked]
-        write_page(args.html, pages)
+        pages = [(item.scan, list(item.rows(features))) for item in checked]
+        write_page(args.html, pages, image_files(cfg))
         print(f"Page: {args.html}")
     if args.fix is not None:
-        _write_fixed(checked[0], args.fix)
+        _write_fixed(checked[0], features, args.fix)
     else:
-        _raise_first(checked, heads)
+        _raise_first(checked, features)
 
 
 def _checked(args: argparse.Namespace, cfg: CfgNode) -> list[Checked]:
@@ -82,7 +84,7 @@ def _checked(args: argparse.Namespace, cfg: CfgNode) -> list[Checked]:
         for use, findings in zip(uses, others, strict=True):
             check_sizes(scan, cfg, use, findings)
         checked.append(Checked(scan, uses, [scan.findings, *others]))
-    pixels = [_pixels(item) for item in checked] if args.full else []
+    pixels = [_pixels(item, image_files(cfg)) for item in checked] if args.full else []
     if args.val and all(item.scan.complete for item in checked):
         train, test = (item.scan for item in checked)
         check_pair(train, test, checked[0].findings[1])
@@ -91,16 +93,16 @@ def _checked(args: argparse.Namespace, cfg: CfgNode) -> list[Checked]:
     return checked
 
 
-def _pixels(item: Checked) -> dict[bytes, tuple[int, str]]:
-    return check_pixels(item.scan, item.scan.findings) if item.scan.complete else {}
+def _pixels(item: Checked, files: ImageFiles) -> dict[bytes, tuple[int, str]]:
+    return check_pixels(item.scan, item.scan.findings, files) if item.scan.complete else {}
 
 
-def _listing(item: Checked, heads: frozenset[str]) -> str:
+def _listing(item: Checked, features: frozenset[str]) -> str:
     scan = item.scan
     counts = f"{len(scan.image_ids)} images, {0 if scan.objects is None else len(scan.objects.ids)} annotations, "
     head = f"{scan.file}, to {' and '.join(item.uses)}: {counts}{len(scan.class_names)} classes"
     lines = [head]
-    for finding in item.rows(heads):
+    for finding in item.rows(features):
         row = finding.row
         effects = {"train": row.training, "test": row.evaluation}
         lines.append(f"  {finding.severity} {row.code}: {finding.says}")
@@ -109,7 +111,7 @@ def _listing(item: Checked, heads: frozenset[str]) -> str:
     return "\n".join([*lines] if len(lines) > 1 else [head, "  nothing found"])
 
 
-def _report(item: Checked, heads: frozenset[str]) -> dict[str, Any]:
+def _report(item: Checked, features: frozenset[str]) -> dict[str, Any]:
     scan = item.scan
     rows = [
         {
@@ -123,7 +125,7 @@ def _report(item: Checked, heads: frozenset[str]) -> dict[str, Any]:
             "evaluation": finding.row.evaluation,
             "cure": finding.row.cure,
         }
-        for finding in item.rows(heads)
+        for finding in item.rows(features)
     ]
     return {
         "file": str(scan.file),
@@ -134,8 +136,8 @@ def _report(item: Checked, heads: frozenset[str]) -> dict[str, Any]:
     }
 
 
-def _write_fixed(item: Checked, target: Path) -> None:
-    tree, counts = fixed(item.scan)
+def _write_fixed(item: Checked, features: frozenset[str], target: Path) -> None:
+    tree, counts = fixed(item.scan, features)
     write_text(target, json.dumps(tree))
     print(
         f"Written: {target}, {len(tree['images'])} images, {len(tree['annotations'])} annotations"
@@ -144,12 +146,12 @@ def _write_fixed(item: Checked, target: Path) -> None:
         print(f"  mended or left out: {code} ({count})")
 
 
-def _raise_first(checked: list[Checked], heads: frozenset[str]) -> None:
+def _raise_first(checked: list[Checked], features: frozenset[str]) -> None:
     errors = [
         (findings, row)
         for item in checked
         for findings in item.findings
-        for row in by_severity(findings, item.uses, heads)["error"]
+        for row in by_severity(findings, item.uses, features)["error"]
     ]
     if errors:
         findings, row = errors[0]

@@ -8,16 +8,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from maskrcnn_repro.errors import ConfigError, DataError
 
 import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,19 @@ MODES = {
 DEEP = tuple(mode for mode, rule in MODES.items() if rule is _DEEP)
 """Grey of more than 8 bits, which has no agreed white."""
 _CURE = "convert the file to 8-bit grey or RGB"
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""Orientation of EXIF -> what turns an image upright."""
 _SIDEWAYS = (5, 6, 7, 8)
+_TAIL = 1 << 17
+"""Bytes at the end of a PNG file in which EXIF is looked for; it has at most half of that in other formats."""
 
 
 class ImageError(DataError):
@@ -61,6 +76,11 @@ class ImageHeader:
     """Of EXIF, 1 to 8; 1 is upright."""
     frames: bool
     """Whether there are more pictures after the first, as in an animation."""
+
+    @property
+    def sideways(self) -> bool:
+        """Whether the orientation exchanges width and height."""
+        return self.orientation in _SIDEWAYS
 
     @property
     def refusal(self) -> str:
@@ -117,17 +137,19 @@ class ImageFiles:
         with _opened(path) as image:
             header = _header(image)
             _check_size(path, header.size, size, by_area=True)
-            if header.refusal and not (header.mode in DEEP and self.pixel_range):
+            if not self.takes(header):
                 raise ImageError(f"Image {path} {header.refusal}.")
             _say_what_is_lost(path, image, header)
             image.load()
-            # An orientation of broken EXIF is none.
-            with contextlib.suppress(Exception):
-                ImageOps.exif_transpose(image, in_place=True)
-            _check_size(path, image.size, size)
-            shown = self._in_8_bits(path, image) if header.mode in DEEP else image
+            upright = _upright(image, header.orientation)
+            _check_size(path, upright.size, size)
+            shown = self._in_8_bits(path, upright) if header.mode in DEEP else upright
             pixels: np.ndarray = detection_utils.convert_PIL_to_numpy(shown, image_format)
             return pixels
+
+    def takes(self, header: ImageHeader) -> bool:
+        """Whether there is a rule for the mode of a file."""
+        return not header.refusal or (header.mode in DEEP and bool(self.pixel_range))
 
     def _in_8_bits(self, path: str | Path, image: Image.Image) -> Image.Image:
         black, white = self.pixel_range
@@ -158,23 +180,35 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
         raise
     # Decoders raise OSError, SyntaxError, struct.error, ValueError, EOFError and others on broken bytes.
     except Exception as error:
-        reason = _reason(error)
+        reason = _reason(path, error)
         raise ImageError(f"Image {path} cannot be read: {reason}.") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(path: str | Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "it is no image file that Pillow knows, or it is empty"
+        return f"it is {_kind_of(path)}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
+def _kind_of(path: str | Path) -> str:
+    """Return what a file is that is no image."""
+    with PathManager.open(str(path), "rb") as stream:
+        head = stream.read(64)
+    if not head:
+        return "an empty file"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, not an image"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the image"
+    return "no image file that Pillow knows"
+
+
 def _header(image: Image.Image) -> ImageHeader:
     orientation = 1
-    # Image.getexif and not image.getexif: that of a PNG file without EXIF before its pixels decodes them.
     with contextlib.suppress(Exception):
-        orientation = int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+        orientation = int(_exif(image).get(ExifTags.Base.Orientation, 1))
     if orientation not in range(1, 9):
         orientation = 1
     width, height = image.size
@@ -183,6 +217,35 @@ def _header(image: Image.Image) -> ImageHeader:
         width, height = height, width
     frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
     return ImageHeader((width, height), image.mode, orientation, frames)
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Return a decoded image turned as its EXIF asks; Pillow has turned a TIFF file."""
+    turns = orientation in _UPRIGHT and image.format != "TIFF"
+    return image.transpose(_UPRIGHT[orientation]) if turns else image
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """Return the EXIF of an image that is not decoded."""
+    if isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info and image.fp:
+        exif = Image.Exif()
+        if content := _exif_behind_pixels(image.fp):
+            exif.load(content)
+            return exif
+    # Not image.getexif: that of a PNG file without EXIF before its pixels decodes them.
+    return Image.Image.getexif(image)
+
+
+def _exif_behind_pixels(stream: IO[bytes]) -> bytes:
+    """Return the last EXIF chunk in the tail of a PNG file, empty without; Pillow sees it once it has decoded."""
+    place = stream.tell()
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL))
+    tail = stream.read()
+    stream.seek(place)
+    start = tail.rfind(b"eXIf")
+    end = start + 4 + int.from_bytes(tail[max(0, start - 4) : max(0, start)], "big")
+    whole = start >= 0 and zlib.crc32(tail[start:end]) == int.from_bytes(tail[end : end + 4], "big")
+    return tail[start + 4 : end] if whole else b""
 
 
 def _check_size(

@@ -11,6 +11,7 @@ from maskrcnn_repro.data.check.keypoints import check_flip_pairs_sides
 from maskrcnn_repro.data.check.pairs import check_pair
 from maskrcnn_repro.data.check.scan import Scan, scan_coco
 from maskrcnn_repro.data.check.sizes import check_sizes
+from maskrcnn_repro.data.check.table import EVERY_IMAGE
 from maskrcnn_repro.data.custom import SCANS
 from maskrcnn_repro.data.synthetic.families import GENERATED
 from maskrcnn_repro.errors import DataError
@@ -37,7 +38,7 @@ def check_sets(cfg: CfgNode, *, training: bool = True) -> None:
             continue
         own = MetadataCatalog.get(name).get("is_custom")
         # The others were said when the set was registered.
-        judge(scan.findings, uses, heads_of(cfg), depends_on_use if own else any_defect)
+        judge(scan.findings, uses, features_of(cfg), depends_on_use if own else any_defect)
         if scan.mended and not own:
             raise DataError(
                 f"{scan.file} lacks 'iscrowd' or has categories twice, and data set {name!r} was not registered "
@@ -53,15 +54,20 @@ def notes_of(cfg: CfgNode, *, training: bool = True) -> list[str]:
     for name, uses in _uses(cfg, training=training).items():
         if (scan := _scan_of(name)) is not None:
             for findings in (scan.findings, *_for_config(cfg, scan, uses)):
-                for row in by_severity(findings, uses, heads_of(cfg))["note"]:
+                for row in by_severity(findings, uses, features_of(cfg))["note"]:
                     notes[findings.sentence(row.code)] = None
     return list(notes)
 
 
-def heads_of(cfg: CfgNode) -> frozenset[str]:
-    """Return which of ``masks`` and ``keypoints`` the model predicts."""
-    heads = {"masks": cfg.MODEL.MASK_ON, "keypoints": cfg.MODEL.KEYPOINT_ON}
-    return frozenset(head for head, on in heads.items() if on)
+def features_of(cfg: CfgNode) -> frozenset[str]:
+    """Return those of :data:`maskrcnn_repro.data.check.table.FEATURES` that a config has."""
+    features = {
+        "masks": cfg.MODEL.MASK_ON,
+        "keypoints": cfg.MODEL.KEYPOINT_ON,
+        "no pixel range": not cfg.INPUT.PIXEL_RANGE,
+        EVERY_IMAGE: not cfg.DATALOADER.SKIP_BROKEN,
+    }
+    return frozenset(feature for feature, present in features.items() if present)
 
 
 def _uses(cfg: CfgNode, *, training: bool = True) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from maskrcnn_repro.engine.stall import watching
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import room_needed
+from maskrcnn_repro.utils.logs import records_held
 from maskrcnn_repro.utils.provenance import Progress
 
 from detectron2.config import CfgNode
@@ -50,10 +51,11 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
 
 
 def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
-    cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
-    trainer = trainer_of(cfg)
-    output = Path(cfg.OUTPUT_DIR)
     with ExitStack() as stack:
+        stack.enter_context(records_held())
+        cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
+        trainer = trainer_of(cfg)
+        output = Path(cfg.OUTPUT_DIR)
         fresh = not (resume or eval_only)
         agreed(lambda: enter_folder(stack, output, fresh=fresh))
         folder = evaluation_folder(cfg) if eval_only else output

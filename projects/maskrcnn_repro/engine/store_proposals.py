@@ -27,6 +27,7 @@ from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.evaluation.recall import proposal_recall
 from maskrcnn_repro.evaluation.table import PROPOSALS, metrics_table
 from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.logs import records_held
 from maskrcnn_repro.utils.provenance import code_origin, file_hash, finite, machine
 
 import numpy as np
@@ -59,9 +60,10 @@ def store_all(cfg: CfgNode, datasets: Sequence[str] = ()) -> None:
     Raises:
         UserError: something that the user can mend.
     """
-    cfg = agreed(lambda: _of_rpn_alone(cfg, datasets))
-    folder = Path(cfg.OUTPUT_DIR) / "proposals"
     with ExitStack() as stack:
+        stack.enter_context(records_held())
+        cfg = agreed(lambda: _of_rpn_alone(cfg, datasets))
+        folder = Path(cfg.OUTPUT_DIR) / "proposals"
         agreed(lambda: enter_folder(stack, folder, fresh=False))
         cfg = start(stack, cfg, folder)
         origin = agreed(lambda: origin_of(cfg))

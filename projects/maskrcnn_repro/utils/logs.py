@@ -40,6 +40,40 @@ class LogFile(logging.FileHandler):
             print(f"{self.baseFilename} cannot be written: no room", file=sys.stderr, flush=True)
 
 
+class _Held(logging.Handler):
+    """Keeps records in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+    def hand_over(self) -> None:
+        """Give the records to the loggers' other handlers."""
+        for name in LOGGERS:
+            logging.getLogger(name).removeHandler(self)
+        for record in self.records:
+            logging.getLogger(record.name).handle(record)
+        self.records.clear()
+
+
+@contextmanager
+def records_held() -> Iterator[None]:
+    """Hold records back until :func:`logging_to` opens a log, which then has them too, or until the end."""
+    held = _Held()
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(held)
+        logging.getLogger(name).propagate = False
+    try:
+        yield
+    finally:
+        for name in LOGGERS:
+            logging.getLogger(name).propagate = True
+        held.hand_over()
+
+
 @contextmanager
 def logging_to(folder: Path, rank: int) -> Iterator[None]:
     """Log to ``folder/log.txt`` (other ranks: ``log.txt.rankN``) and, from rank 0, to stdout.
@@ -66,6 +100,8 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
         logger.propagate = False  # handlers of the root logger would repeat each record
         for handler in handlers:
             logger.addHandler(handler)
+    for held in {h for logger in loggers for h in logger.handlers if isinstance(h, _Held)}:
+        held.hand_over()
     try:
         yield
     finally:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.data.check.pixels import read_rgb
 from maskrcnn_repro.data.check.scan import Scan
 from maskrcnn_repro.data.check.table import Defect
+from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.utils.files import write_text
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import ImageDraw
+from PIL import Image, ImageDraw
 
 SIDE = 200
 """Longer side of a thumbnail in pixels."""
@@ -34,8 +34,16 @@ class Finding:
     places: list[Any]
 
 
-def write_page(path: Path, files: Sequence[tuple[Scan, Sequence[Finding]]]) -> None:
-    """Write the page, which needs no other file; of each set its findings, the gravest first."""
+def write_page(
+    path: Path, checked: Sequence[tuple[Scan, Sequence[Finding]]], files: ImageFiles
+) -> None:
+    """Write the page, which needs no other file.
+
+    Args:
+        path: of the page.
+        checked: of each set its findings, the gravest first.
+        files: reads the images.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
@@ -44,13 +52,13 @@ def write_page(path: Path, files: Sequence[tuple[Scan, Sequence[Finding]]]) -> N
         lstrip_blocks=True,
     )
     sets = [
-        (scan, [(finding, _thumbnails(scan, finding)) for finding in findings])
-        for scan, findings in files
+        (scan, [(finding, _thumbnails(scan, finding, files)) for finding in findings])
+        for scan, findings in checked
     ]
     write_text(path, environment.get_template("findings.html.jinja").render(sets=sets))
 
 
-def _thumbnails(scan: Scan, finding: Finding) -> list[tuple[str, str]]:
+def _thumbnails(scan: Scan, finding: Finding, files: ImageFiles) -> list[tuple[str, str]]:
     """Return captions and data URLs of the first images that a finding is about."""
     if scan.objects is None or scan.sizes is None or finding.row.of not in ("image", "annotation"):
         return []
@@ -59,7 +67,7 @@ def _thumbnails(scan: Scan, finding: Finding) -> list[tuple[str, str]]:
         index, box = _image_of(scan, finding.row.of, place)
         if index < 0 or len(pictures) == SHOWN:
             continue
-        if url := _thumbnail(scan.files[index], int(scan.sizes[index, 0]), box):
+        if url := _thumbnail(files, scan.files[index], int(scan.sizes[index, 0]), box):
             pictures.append((f"{finding.row.of} {place}", url))
     return pictures
 
@@ -75,12 +83,13 @@ def _image_of(scan: Scan, kind: str, place: Any) -> tuple[int, np.ndarray | None
     return int(objects.images[rows[0]]), objects.boxes[rows[0]]
 
 
-def _thumbnail(path: str, width: int, box: np.ndarray | None) -> str:
+def _thumbnail(files: ImageFiles, path: str, width: int, box: np.ndarray | None) -> str:
     """Return an image as a data URL, with a box in red; an empty text if the file cannot be read."""
     try:
-        image = read_rgb(path, SIDE)
-    except ValueError:
+        image = Image.fromarray(files.read(path, "RGB"))
+    except ImageError:
         return ""
+    image.thumbnail((SIDE, SIDE))
     if box is not None and np.isfinite(box).all() and np.abs(box).max() < 1e6:
         corners = np.array([*box[:2], *(box[:2] + box[2:])]) * image.width / width
         low, high = np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])

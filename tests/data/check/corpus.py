@@ -102,6 +102,8 @@ CORPUS: dict[str, tuple[Callable, str]] = {
     "image scaled": (image((192, 160)), "image-size-wrong"),
     "sizes swapped": (image((80, 96)), "image-size-swapped"),
     "EXIF turn": (turned, "image-turned"),
+    "image of Lab colours": (image((96, 80), "LAB", format="TIFF"), "image-mode"),
+    "image of 16 bits": (image((96, 80), "I;16"), "image-deep"),
     # categories
     "categories empty": (lambda t, i: t.update(annotations=[], categories=[]), "categories-empty"),
     "category id twice": (again("categories"), "category-id-twice"),
@@ -149,6 +151,7 @@ CORPUS: dict[str, tuple[Callable, str]] = {
     "box elsewhere": (put(*BOX, to=[5, 5, 30, 30]), "box-contradicts"),
     "box far too large": (put(*BOX, to=[0, 0, 90, 75]), "box-contradicts"),
     "box of half a pixel": (again("annotations", id=99, bbox=[50, 32, 0.5, 30], area=9, segmentation=[[50, 32, 50.5, 32, 50.5, 62]]), "box-tiny"),
+    "crowd box a pixel too small": (put("annotations", 4, "bbox", to=[0, 0, 95, 79]), "box-off"),
     # areas
     "area NaN": (put("annotations", 0, "area", to=NAN), "area-not-finite"),
     "area infinite": (put("annotations", 0, "area", to=INF), "area-not-finite"),

@@ -138,11 +138,11 @@ def whole(content: Any) -> Callable:
     return lambda tree, images: content
 
 
-def image(size: tuple[int, int], **options: Any) -> Callable:
+def image(size: tuple[int, int], mode: str = "RGB", **options: Any) -> Callable:
     """Return what writes another image."""
 
     def spoil(tree: Any, images: Path) -> None:
-        Image.new("RGB", size).save(images / "im2.png", **options)
+        Image.new(mode, size).save(images / "im2.png", **options)
 
     return spoil
 

@@ -14,7 +14,7 @@ from tests.data.check.spoiling import NAMES, SQUARE, sound, write
 
 BEYOND_MENDING = (
     *("file-no-json", "file-no-object", "list-absent", "annotations-absent", "list-type"),
-    *("images-empty", "image-too-large", "categories-empty", "no-object"),
+    *("images-empty", "image-too-large", "image-deep", "categories-empty", "no-object"),
     *("keypoint-names", "keypoint-names-twice", "keypoint-names-differ"),
 )
 """What only the user can mend: nothing is left, or names are missing."""

@@ -12,6 +12,7 @@ from maskrcnn_repro.data.check.pixels import check_pixels, check_shared_pixels
 from maskrcnn_repro.data.check.scan import scan_coco
 from maskrcnn_repro.data.check.sizes import anchor_shapes, check_sizes
 from maskrcnn_repro.data.check.table import SEVERITIES, USES, defects
+from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.errors import DataError
 
 import numpy as np
@@ -165,6 +166,46 @@ def test_an_evaluation_asks_nothing_of_the_set_to_train_on(tmp_path, catalog):
         prepare_data(cfg)
 
 
+@pytest.mark.parametrize("name", ["file missing", "image a web page"])
+def test_broken_images_that_the_loader_leaves_out_are_a_warning(
+    tmp_path, warned, monkeypatch, name
+):
+    spoil = CORPUS[name][0]
+    with pytest.raises(DataError, match=r"\(1 of 2 images are broken, more than the 1% that DATA"):
+        warned(tmp_path, spoil, DATALOADER__SKIP_BROKEN=True)
+    monkeypatch.setattr("maskrcnn_repro.data.check.judge.BROKEN_SHARE", 0.5)
+    with pytest.raises(DataError, match=r"im2\.png cannot be read|are missing"):
+        warned(tmp_path, spoil)
+    warnings, _ = warned(tmp_path, spoil, DATALOADER__SKIP_BROKEN=True)
+    assert [text for text in warnings if "im2.png cannot be read" in text or "are missing" in text]
+
+
+def test_grey_of_16_bits_needs_black_and_white(tmp_path, warned):
+    spoil = CORPUS["image of 16 bits"][0]
+    with pytest.raises(
+        DataError, match=r"im2\.png, is grey of more than 8 bits .*INPUT\.PIXEL_RANGE"
+    ):
+        warned(tmp_path, spoil)
+    warnings, notes = warned(tmp_path, spoil, INPUT__PIXEL_RANGE=(0, 4095))
+    assert not any("more than 8 bits" in text for text in warnings)
+    assert any("more than 8 bits" in text for text in notes)
+    findings = Findings(tmp_path)
+    scan = scan_coco(*write(tmp_path, spoil))
+    check_pixels(scan, findings, ImageFiles())
+    assert findings.places == {}
+    check_pixels(scan, findings, ImageFiles((0, 4095)))
+    assert findings.places == {"pixels-constant": [2]}
+
+
+def test_one_set_for_both_uses_is_one_sentence(tmp_path, warned):
+    warnings, _ = warned(tmp_path, None, USES)
+    (sentence,) = [text for text in warnings if "learnt" in text]
+    assert sentence == (
+        f"{tmp_path / 'a.json'}: training and evaluation use this same set, so that AP tells what was learnt "
+        "by heart; split its images into two sets."
+    )
+
+
 # --- sizes
 
 
@@ -271,7 +312,7 @@ def test_the_same_pixels_under_another_name(tmp_path):
 
     test = scan_coco(*write(tmp_path / "val", renamed))
     findings = Findings(train.file)
-    digests = [check_pixels(scan, findings) for scan in (train, test)]
+    digests = [check_pixels(scan, findings, ImageFiles()) for scan in (train, test)]
     check_shared_pixels(*digests, test, findings)
     assert {code: findings.places[code] for code in findings.codes()} == {
         "pixels-constant": [3],
@@ -289,14 +330,14 @@ def test_images_that_cannot_be_decoded_or_are_there_twice(tmp_path):
     scan = scan_coco(*write(tmp_path, cut))
     # Its header is whole.
     assert not scan.findings.of_severity("error", "train")
-    check_pixels(scan, findings)
+    check_pixels(scan, findings, ImageFiles())
     assert findings.places == {"pixels-broken": [2]}
 
     def copied(tree, images):
         (images / "im3.png").write_bytes((images / "im2.png").read_bytes())
 
     findings = Findings(tmp_path)
-    check_pixels(scan_coco(*write(tmp_path, copied)), findings)
+    check_pixels(scan_coco(*write(tmp_path, copied)), findings, ImageFiles())
     assert findings.places == {"pixels-twice": [3]}
 
 

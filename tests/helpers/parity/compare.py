@@ -63,34 +63,38 @@ def _images(compare, ours, stored, strictness):
     ]
 
 
-def _proposals(one, other, strictness):
-    order, differences = _partners(one["boxes"], other["boxes"], BOX / strictness)
+def _proposals(ours, stored, strictness):
+    order, differences = _partners(ours["boxes"], stored["boxes"], BOX / strictness)
     if differences:
         return differences
-    return _within(np.array(one["logits"])[order], other["logits"], SCORE / strictness, "logits")
+    return _within(np.array(ours["logits"])[order], stored["logits"], SCORE / strictness, "logits")
 
 
-def _detections(one, other, strictness):
-    if one.keys() != other.keys():
-        return [f"only one has {sorted(one.keys() ^ other.keys())}"]
-    if one["size"] != other["size"]:
-        return [f"size is {one['size']}, stored is {other['size']}"]
+def _detections(ours, stored, strictness):
+    if ours.keys() != stored.keys():
+        return [f"only one has {sorted(ours.keys() ^ stored.keys())}"]
+    if ours["size"] != stored["size"]:
+        return [f"size is {ours['size']}, stored is {stored['size']}"]
     order, differences = _partners(
-        one["boxes"], other["boxes"], BOX / strictness, one["classes"], other["classes"]
+        ours["boxes"], stored["boxes"], BOX / strictness, ours["classes"], stored["classes"]
     )
     if differences:
         return differences
     differences = _within(
-        np.array(one["scores"])[order], other["scores"], SCORE / strictness, "scores"
+        np.array(ours["scores"])[order], stored["scores"], SCORE / strictness, "scores"
     )
-    if "masks" in other:
+    if "masks" in stored:
         differences += _masks(
-            [one["masks"][index] for index in order], other["masks"], other["size"], strictness
+            [ours["masks"][index] for index in order], stored["masks"], stored["size"], strictness
         )
-    if "keypoints" in other:
-        ours, stored = np.array(one["keypoints"])[order], np.array(other["keypoints"])
-        differences += _within(ours[..., :2], stored[..., :2], KEYPOINT / strictness, "keypoints")
-        differences += _within(ours[..., 2], stored[..., 2], SCORE / strictness, "keypoint scores")
+    if "keypoints" in stored:
+        points, expected = np.array(ours["keypoints"])[order], np.array(stored["keypoints"])
+        differences += _within(
+            points[..., :2], expected[..., :2], KEYPOINT / strictness, "keypoints"
+        )
+        differences += _within(
+            points[..., 2], expected[..., 2], SCORE / strictness, "keypoint scores"
+        )
     return differences
 
 

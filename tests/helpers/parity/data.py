@@ -122,7 +122,7 @@ def _rle(polygon):
 
 def _without_rle(record):
     """Drop the RLE that is no crowd: polygon masks cannot hold it."""
-    kept = [one for number, one in enumerate(record["annotations"]) if number != 1]
+    kept = [annotation for number, annotation in enumerate(record["annotations"]) if number != 1]
     return {**record, "annotations": kept}
 
 
@@ -201,23 +201,23 @@ def _shifted(scene, image, one_class=False):
     moves = np.stack([(numbers * 5 + image) % 7 - 3, (numbers * 3 + image) % 5 - 2], axis=1) / 2
     height, width = scene.size
     boxes = np.clip(source + np.tile(moves, 2), 0, [width, height, width, height])
-    found = Instances((height, width))
-    found.pred_boxes = Boxes(torch.from_numpy(boxes).float())
-    found.scores = torch.from_numpy((numbers * 37 + image * 11) % 97 / 97).float()
+    predictions = Instances((height, width))
+    predictions.pred_boxes = Boxes(torch.from_numpy(boxes).float())
+    predictions.scores = torch.from_numpy((numbers * 37 + image * 11) % 97 / 97).float()
     wrong = (numbers + image) % 4 == 0
-    found.pred_classes = torch.from_numpy(
+    predictions.pred_classes = torch.from_numpy(
         numbers * 0 if one_class else (image + numbers + wrong) % 3
     )
     octagons = [_moved(scene.polygons[k % count], moves[k]) for k in numbers.tolist()]
-    found.pred_masks = torch.stack(
+    predictions.pred_masks = torch.stack(
         [torch.from_numpy(scenes.decode([octagon], height, width)) for octagon in octagons]
     )
     if one_class:
         points = scene.keypoints[numbers % count].copy()
         points[..., :2] += moves[:, None] * 2
-        found.pred_keypoints = torch.from_numpy(points).float()
-        found.remove("pred_masks")
-    return found
+        predictions.pred_keypoints = torch.from_numpy(points).float()
+        predictions.remove("pred_masks")
+    return predictions
 
 
 def _moved(polygon, move):
@@ -239,8 +239,8 @@ def _evaluate(folder, name, categories, annotations, outputs, tasks):
         inputs = DatasetCatalog.get(name)
         evaluator = COCOEvaluator(name, tasks=tasks, distributed=False, output_dir=str(folder))
         evaluator.reset()
-        for one, output in zip(inputs, outputs, strict=True):
-            evaluator.process([one], [{"instances": output}])
+        for image, output in zip(inputs, outputs, strict=True):
+            evaluator.process([image], [{"instances": output}])
         results = evaluator.evaluate()
     finally:
         DatasetCatalog.remove(name)

@@ -68,9 +68,9 @@ def check_substance(measured):
     assert count >= MIN_DETECTIONS, f"only {count} detections"
     assert max(measured["losses"].values()) < MAX_LOSS, measured["losses"]
     covered = [
-        decode(rle, one["size"]).mean()
-        for one in measured["detections"]
-        for rle in one.get("masks", [])
+        decode(rle, detections["size"]).mean()
+        for detections in measured["detections"]
+        for rle in detections.get("masks", [])
     ]
     assert not covered or np.count_nonzero(covered) >= count / 2, "half of the masks are empty"
 
@@ -120,16 +120,16 @@ def _infer(model, batch):
     hook.remove()
     proposals = [
         {
-            "boxes": rounded(one.proposal_boxes.tensor, 4),
-            "logits": rounded(one.objectness_logits, 6),
+            "boxes": rounded(per_image.proposal_boxes.tensor, 4),
+            "logits": rounded(per_image.objectness_logits, 6),
         }
-        for one in seen[0]
+        for per_image in seen[0]
     ]
-    return proposals, [_detections(one) for one in outputs]
+    return proposals, [_detections(instances) for instances in outputs]
 
 
 def _detections(instances):
-    found = {
+    numbers = {
         "size": list(instances.image_size),
         "boxes": rounded(instances.pred_boxes.tensor, 4),
         "scores": rounded(instances.scores, 6),
@@ -137,7 +137,7 @@ def _detections(instances):
     }
     if instances.has("pred_masks"):
         masks = np.asfortranarray(instances.pred_masks.numpy().transpose(1, 2, 0).astype(np.uint8))
-        found["masks"] = [rle["counts"].decode() for rle in pycocotools.mask.encode(masks)]
+        numbers["masks"] = [rle["counts"].decode() for rle in pycocotools.mask.encode(masks)]
     if instances.has("pred_keypoints"):
-        found["keypoints"] = rounded(instances.pred_keypoints, 4)
-    return found
+        numbers["keypoints"] = rounded(instances.pred_keypoints, 4)
+    return numbers

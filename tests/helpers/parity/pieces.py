@@ -39,14 +39,14 @@ ITERATIONS = 90
 
 def anchors():
     """Return, for each model and anchor offset, the anchors of every level: (x1, y1, x2, y2) in pixels."""
-    found = {}
+    by_case = {}
     for name, offset in itertools.product(GRIDS, (0.0, 0.5)):
         cfg = models.config(name, {"MODEL.ANCHOR_GENERATOR.OFFSET": offset})
         specs = [ShapeSpec(channels=1, stride=stride) for stride in STRIDES[name]]
         features = [torch.zeros(1, 1, *grid) for grid in GRIDS[name]]
         levels = build_anchor_generator(cfg, specs)(features)
-        found[f"{name}, offset {offset}"] = [rounded(level.tensor, 4) for level in levels]
-    return found
+        by_case[f"{name}, offset {offset}"] = [rounded(level.tensor, 4) for level in levels]
+    return by_case
 
 
 def learning_rates():

@@ -63,9 +63,9 @@ def load_coco_json(
     keep = {"iscrowd", "bbox", "keypoints", "category_id", *(extra_annotation_keys or ())}
     records, dropped = [], 0
     for image in sorted(content["images"], key=lambda image: image["id"]):
-        found = annotations_of[image["id"]]
-        objects = [obj for ann in found if (obj := _read_annotation(ann, keep, id_map))]
-        dropped += len(found) - len(objects)
+        annotations = annotations_of[image["id"]]
+        objects = [obj for ann in annotations if (obj := _read_annotation(ann, keep, id_map))]
+        dropped += len(annotations) - len(objects)
         record = {"file_name": os.path.join(image_root, image["file_name"])}
         record |= {key: image[key] for key in ("height", "width")}
         records.append({**record, "image_id": image["id"], "annotations": objects})

@@ -54,7 +54,7 @@ class _TwoStageModel(nn.Module):
 
     def preprocess_image(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise the (C, h, w) images and pad them to one (N, C, H, W) batch."""
-        images = [one["image"].to(self.device) for one in batched_inputs]
+        images = [item["image"].to(self.device) for item in batched_inputs]
         normalised = [(image - self.pixel_mean) / self.pixel_std for image in images]
         divisor, others = self.backbone.size_divisibility, self.backbone.padding_constraints
         return ImageList.from_tensors(normalised, divisor, padding_constraints=others)
@@ -66,15 +66,17 @@ class _TwoStageModel(nn.Module):
     def _instances_of(self, batched_inputs: list[dict], key: str) -> list[Instances] | None:
         if key not in batched_inputs[0]:
             return None
-        return [one[key].to(self.device) for one in batched_inputs]
+        return [item[key].to(self.device) for item in batched_inputs]
 
     @staticmethod
     def _postprocess(instances, batched_inputs, image_sizes, key="instances"):
         results = []
-        for found, one, (height, width) in zip(instances, batched_inputs, image_sizes, strict=True):
+        for image_instances, item, (height, width) in zip(
+            instances, batched_inputs, image_sizes, strict=True
+        ):
             # A data set gives the size of the image file; the network's input may be another.
-            size = one.get("height", height), one.get("width", width)
-            results.append({key: detector_postprocess(found, *size)})
+            size = item.get("height", height), item.get("width", width)
+            results.append({key: detector_postprocess(image_instances, *size)})
         return results
 
 
@@ -150,8 +152,8 @@ class GeneralizedRCNN(_TwoStageModel):
             raise RuntimeError("inference() needs the model in evaluation mode; call eval() first")
         images, features = self._see(batched_inputs)
         if detected_instances is not None:
-            known = [one.to(self.device) for one in detected_instances]
-            results = self.roi_heads.forward_with_given_boxes(features, known)
+            given = [image_instances.to(self.device) for image_instances in detected_instances]
+            results = self.roi_heads.forward_with_given_boxes(features, given)
         else:
             proposals, _ = self._propose(batched_inputs, images, features, None)
             results, _ = self.roi_heads(images, features, proposals)

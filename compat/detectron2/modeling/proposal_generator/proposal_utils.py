@@ -60,11 +60,11 @@ def find_top_rpn_proposals(
             raise FloatingPointError(f"training has diverged: {bad} have Inf or NaN")
         clipped = Boxes(boxes[finite])
         clipped.clip(image_size)
-        found = Instances(image_size, proposal_boxes=clipped, objectness_logits=scores[finite])
+        rois = Instances(image_size, proposal_boxes=clipped, objectness_logits=scores[finite])
         large = clipped.nonempty(threshold=min_box_size)
-        found, levels = found[large], levels[finite][large]
-        corners, logits = found.proposal_boxes.tensor, found.objectness_logits
-        chosen.append(found[batched_nms(corners, logits, levels, nms_thresh)[:post_nms_topk]])
+        rois, levels = rois[large], levels[finite][large]
+        corners, logits = rois.proposal_boxes.tensor, rois.objectness_logits
+        chosen.append(rois[batched_nms(corners, logits, levels, nms_thresh)[:post_nms_topk]])
     return chosen
 
 

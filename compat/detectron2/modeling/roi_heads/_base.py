@@ -36,9 +36,9 @@ def select_foreground_proposals(
     Returns:
         What is kept of each image, and for each image an (R,) bool mask of it.
     """
-    masks = [(one.gt_classes != -1) & (one.gt_classes != bg_label) for one in proposals]
+    masks = [(p.gt_classes != -1) & (p.gt_classes != bg_label) for p in proposals]
     pairs = zip(proposals, masks, strict=True)
-    return [one[mask.nonzero().squeeze(1)] for one, mask in pairs], masks
+    return [p[mask.nonzero().squeeze(1)] for p, mask in pairs], masks
 
 
 class ROIHeads(nn.Module):
@@ -117,7 +117,9 @@ class ROIHeads(nn.Module):
                     samples.set(name, values[matches[chosen]])
             sampled.append(samples)
             background.append((labels == self.num_classes).sum().item())
-        foreground = [len(one) - count for one, count in zip(sampled, background, strict=True)]
+        foreground = [
+            len(samples) - count for samples, count in zip(sampled, background, strict=True)
+        ]
         for kind, counts in (("fg", foreground), ("bg", background)):
             get_event_storage().put_scalar(f"roi_head/num_{kind}_samples", fmean(counts))
         return sampled

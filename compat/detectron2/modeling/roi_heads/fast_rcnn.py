@@ -31,8 +31,8 @@ def fast_rcnn_inference(
     """
     limits = (score_thresh, nms_thresh, topk_per_image)
     images = zip(boxes, scores, image_shapes, strict=True)
-    found = [fast_rcnn_inference_single_image(*image, *limits) for image in images]
-    return [detections for detections, _ in found], [rows for _, rows in found]
+    results = [fast_rcnn_inference_single_image(*image, *limits) for image in images]
+    return [detections for detections, _ in results], [rows for _, rows in results]
 
 
 def fast_rcnn_inference_single_image(
@@ -62,11 +62,11 @@ def fast_rcnn_inference_single_image(
     rows, classes = torch.where((scores[:, :-1] > score_thresh) & finite[:, None])
     candidates = Boxes(_box_of_class(boxes, classes, rows))
     candidates.clip(image_shape)
-    found = Instances(image_shape, pred_boxes=candidates, scores=scores[rows, classes])
-    found.pred_classes = classes
-    best = batched_nms(candidates.tensor, found.scores, classes, nms_thresh)
+    detections = Instances(image_shape, pred_boxes=candidates, scores=scores[rows, classes])
+    detections.pred_classes = classes
+    best = batched_nms(candidates.tensor, detections.scores, classes, nms_thresh)
     best = best[: topk_per_image if topk_per_image >= 0 else None]
-    return found[best], rows[best]
+    return detections[best], rows[best]
 
 
 def _box_of_class(boxes: torch.Tensor, classes: torch.Tensor, rows=None) -> torch.Tensor:
@@ -189,7 +189,7 @@ class FastRCNNOutputLayers(nn.Module):
                 ``gt_classes`` and, where the image has ground truth, ``gt_boxes``.
         """
         logits, deltas = predictions
-        classes = [one.gt_classes for one in proposals]
+        classes = [p.gt_classes for p in proposals]
         gt_classes = torch.cat(classes) if classes else deltas.new_zeros(0, dtype=torch.long)
         # Without ground truth all RoIs are background, whose boxes do not count.
         matched = [p.gt_boxes if p.has("gt_boxes") else p.proposal_boxes for p in proposals]
@@ -239,7 +239,7 @@ class FastRCNNOutputLayers(nn.Module):
     def inference(self, predictions: _Predictions, proposals: list[Instances]):
         """Return detections and their RoIs, see :func:`fast_rcnn_inference`."""
         scored = [f(predictions, proposals) for f in (self.predict_boxes, self.predict_probs)]
-        sizes = [one.image_size for one in proposals]
+        sizes = [p.image_size for p in proposals]
         limits = (self.test_score_thresh, self.test_nms_thresh, self.test_topk_per_image)
         return fast_rcnn_inference(*scored, sizes, *limits)
 
@@ -248,7 +248,7 @@ class FastRCNNOutputLayers(nn.Module):
         deltas = predictions[1]
         sources = self._boxes_of(proposals, deltas.device)
         boxes = self.box2box_transform.apply_deltas(deltas, sources)
-        return boxes.split([len(one) for one in proposals])
+        return boxes.split([len(p) for p in proposals])
 
     def predict_boxes_for_gt_classes(self, predictions: _Predictions, proposals: list[Instances]):
         """Return of each RoI the predicted box of its true class, per image (R of the image, 4).
@@ -256,18 +256,18 @@ class FastRCNNOutputLayers(nn.Module):
         A background RoI gets the box of some class.
         """
         boxes = self.predict_boxes(predictions, proposals)
-        return tuple(map(_box_of_class, boxes, [one.gt_classes for one in proposals]))
+        return tuple(map(_box_of_class, boxes, [p.gt_classes for p in proposals]))
 
     def predict_probs(self, predictions: _Predictions, proposals: list[Instances]):
         """Return the class probabilities of each image, (R of the image, K + 1)."""
         logits = predictions[0]
         probs = logits.sigmoid() if self.use_sigmoid_ce else logits.softmax(dim=-1)
-        return probs.split([len(one) for one in proposals])
+        return probs.split([len(p) for p in proposals])
 
     @staticmethod
     def _boxes_of(proposals: list[Instances], device: torch.device) -> torch.Tensor:
         # `to`: of no image at all, the empty tensor would lie on the CPU.
-        return Boxes.cat([one.proposal_boxes for one in proposals]).to(device).tensor
+        return Boxes.cat([p.proposal_boxes for p in proposals]).to(device).tensor
 
 
 __getattr__ = module_getattr(__name__)

@@ -57,8 +57,8 @@ def keypoint_rcnn_loss(
     """
     side = pred_keypoint_logits.size(2)
     # An image without ground truth has no `gt_keypoints` field.
-    given = [one for one in instances if len(one) > 0]
-    pairs = [one.gt_keypoints.to_heatmap(one.proposal_boxes.tensor, side) for one in given]
+    given = [rois for rois in instances if len(rois) > 0]
+    pairs = [rois.gt_keypoints.to_heatmap(rois.proposal_boxes.tensor, side) for rois in given]
     if not any(valid.any() for _, valid in pairs):
         count = next(_skipped_batches)
         get_event_storage().put_scalar("kpts_num_skipped_batches", count, smoothing_hint=False)
@@ -82,12 +82,12 @@ def keypoint_rcnn_inference(
             of the network's input, score; and ``pred_keypoint_heatmaps``, their logits.
     """
     logits = pred_keypoint_logits.detach()
-    boxes_R4 = torch.cat([one.pred_boxes.tensor for one in pred_instances]).detach()
+    boxes_R4 = torch.cat([detections.pred_boxes.tensor for detections in pred_instances]).detach()
     x, y, _, score = heatmaps_to_keypoints(logits, boxes_R4).unbind(dim=2)
-    counts = [len(one) for one in pred_instances]
+    counts = [len(detections) for detections in pred_instances]
     points, heatmaps = torch.stack([x, y, score], dim=2).split(counts), logits.split(counts)
-    for one, *found in zip(pred_instances, points, heatmaps, strict=True):
-        one.pred_keypoints, one.pred_keypoint_heatmaps = found
+    for detections, *predictions in zip(pred_instances, points, heatmaps, strict=True):
+        detections.pred_keypoints, detections.pred_keypoint_heatmaps = predictions
 
 
 class BaseKeypointRCNNHead(nn.Module):

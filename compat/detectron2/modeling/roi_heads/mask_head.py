@@ -53,13 +53,13 @@ def mask_rcnn_loss(pred_mask_logits: torch.Tensor, instances: list[Instances]) -
         raise ValueError(f"Predicted masks must be square, not {side} x {width}")
     # An image without ground truth has no `gt_masks` field.
     targets = [
-        one.gt_masks.crop_and_resize(one.proposal_boxes.tensor, side).to(pred_mask_logits.device)
-        for one in instances
-        if len(one) > 0
+        rois.gt_masks.crop_and_resize(rois.proposal_boxes.tensor, side).to(pred_mask_logits.device)
+        for rois in instances
+        if len(rois) > 0
     ]
     if not targets:
         return 0 * pred_mask_logits.sum()
-    classes_R = torch.cat([one.gt_classes for one in instances]).long()
+    classes_R = torch.cat([rois.gt_classes for rois in instances]).long()
     logits_RMM = _mask_of_class(pred_mask_logits, classes_R)
     target_RMM = torch.cat(targets).float()
     _log_mask_accuracy(logits_RMM > 0, target_RMM > 0.5)
@@ -85,11 +85,11 @@ def mask_rcnn_inference(pred_mask_logits: torch.Tensor, pred_instances: list[Ins
             ``pred_classes``. They get ``pred_masks``: (R of the image, 1, M, M), probabilities
             over the detection's box, for ``detector_postprocess`` to paste into the image.
     """
-    classes_R = torch.cat([one.pred_classes for one in pred_instances])
+    classes_R = torch.cat([detections.pred_classes for detections in pred_instances])
     masks_R1MM = _mask_of_class(pred_mask_logits, classes_R)[:, None].sigmoid()
-    per_image = masks_R1MM.split([len(one) for one in pred_instances])
-    for one, masks in zip(pred_instances, per_image, strict=True):
-        one.pred_masks = masks
+    per_image = masks_R1MM.split([len(detections) for detections in pred_instances])
+    for detections, masks in zip(pred_instances, per_image, strict=True):
+        detections.pred_masks = masks
 
 
 class BaseMaskRCNNHead(nn.Module):

@@ -36,15 +36,15 @@ def select_proposals_with_visible_keypoints(proposals: list[Instances]) -> list[
         proposals: foreground of each image, with ``proposal_boxes`` and ``gt_keypoints``.
     """
     kept, counts = [], []
-    for one in proposals:
+    for rois in proposals:
         # An image without ground truth has no `gt_keypoints` field.
-        if len(one) > 0:
-            x, y, visibility = one.gt_keypoints.tensor.unbind(dim=2)  # each (R, J)
-            x1, y1, x2, y2 = one.proposal_boxes.tensor[:, :, None].unbind(dim=1)
+        if len(rois) > 0:
+            x, y, visibility = rois.gt_keypoints.tensor.unbind(dim=2)  # each (R, J)
+            x1, y1, x2, y2 = rois.proposal_boxes.tensor[:, :, None].unbind(dim=1)
             inside = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
-            one = one[((visibility >= 1) & inside).any(dim=1).nonzero().squeeze(1)]
-            counts.append(len(one))
-        kept.append(one)
+            rois = rois[((visibility >= 1) & inside).any(dim=1).nonzero().squeeze(1)]
+            counts.append(len(rois))
+        kept.append(rois)
     # No image with foreground counts as zero samples; a mean over none would be nan.
     get_event_storage().put_scalar("keypoint_head/num_fg_samples", fmean(counts or [0]))
     return kept
@@ -157,7 +157,7 @@ class Res5ROIHeads(ROIHeads):
         if self.training:
             proposals = self.label_and_sample_proposals(proposals, targets)
         maps = [features[name] for name in self.in_features]
-        rois = self._shared_roi_transform(maps, [one.proposal_boxes for one in proposals])
+        rois = self._shared_roi_transform(maps, [p.proposal_boxes for p in proposals])
         scored = self.box_predictor(rois.mean(dim=(2, 3)))
         if self.training:
             losses = self.box_predictor.losses(scored, proposals)
@@ -174,7 +174,9 @@ class Res5ROIHeads(ROIHeads):
         self._check_given_boxes(instances)
         if self.mask_on:
             maps = [features[name] for name in self.in_features]
-            rois = self._shared_roi_transform(maps, [one.pred_boxes for one in instances])
+            rois = self._shared_roi_transform(
+                maps, [detections.pred_boxes for detections in instances]
+            )
             instances = self.mask_head(rois, instances)
         return instances
 
@@ -287,14 +289,14 @@ class StandardROIHeads(ROIHeads):
     def _forward_box(self, features: dict[str, torch.Tensor], proposals: list[Instances]):
         """Run the box branch: losses in training, otherwise detections."""
         maps = [features[name] for name in self.box_in_features]
-        rois = self.box_pooler(maps, [one.proposal_boxes for one in proposals])
+        rois = self.box_pooler(maps, [p.proposal_boxes for p in proposals])
         scored = self.box_predictor(self.box_head(rois))
         if self.training:
             losses = self.box_predictor.losses(scored, proposals)
             if self.train_on_pred_boxes:
                 moved = self.box_predictor.predict_boxes_for_gt_classes(scored, proposals)
-                for one, boxes in zip(proposals, moved, strict=True):
-                    one.proposal_boxes = Boxes(boxes.detach())
+                for sampled, boxes in zip(proposals, moved, strict=True):
+                    sampled.proposal_boxes = Boxes(boxes.detach())
             return losses
         return self.box_predictor.inference(scored, proposals)[0]
 
@@ -317,7 +319,10 @@ class StandardROIHeads(ROIHeads):
                 instances = select_proposals_with_visible_keypoints(instances)
         inputs = {name: features[name] for name in names}
         if pooler is not None:
-            boxes = [one.proposal_boxes if self.training else one.pred_boxes for one in instances]
+            boxes = [
+                image_instances.proposal_boxes if self.training else image_instances.pred_boxes
+                for image_instances in instances
+            ]
             inputs = pooler(list(inputs.values()), boxes)
         return head(inputs, instances)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 _FAR = 10.0  # sides of the image
 _BORDER = 1.0  # pixels that rounding may put a box or point beyond its image
+_ROUNDED = 0.5  # pixels that a box may lose or win where it is rounded
 _SAME = 1.5  # pixels that two ways to measure one box may differ by
 _LOW_IOU = 0.5
 
@@ -170,12 +171,14 @@ def _check_boxes(objects: Objects, sizes: np.ndarray, findings: Findings) -> Non
         "box-beyond": beyond > _BORDER,
         "box-contradicts": contradicts & ~objects.crowd[rows],
         "box-tiny": (boxes[:, 2:] < 1).any(axis=1),
+        "box-off": np.abs(corners - bounds).max(axis=1) > _ROUNDED,
     }
     free = np.ones(len(rows), bool)
     for code, mask in tests.items():
         for row in np.flatnonzero(mask & free):
             values: dict[str, Any] = {"value": _numbers(boxes[row]), "iou": f"{iou[row]:.2f}"}
             values["size"] = "{:.0f} x {:.0f}".format(*size[row])
+            values["off"] = f"{np.abs(corners[row] - bounds[row]).max():.3g}"
             findings.add(code, int(objects.ids[rows[row]]), **values)
         free &= ~mask
 

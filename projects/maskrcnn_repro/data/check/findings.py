@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.data.check.table import Defect, defects
+from maskrcnn_repro.data.check.table import FEATURES, Defect, defects
 from maskrcnn_repro.errors import did_you_mean
 
 SHOWN = 5
@@ -20,12 +20,14 @@ class Findings:
         file: the COCO file.
         places: code -> ids of the images, annotations … that have the defect, in the file's order.
         first: code -> what the check says of the first of them.
+        images: how many the file has.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.places: dict[str, list[Any]] = {}
         self.first: dict[str, Mapping[str, Any]] = {}
+        self.images = 0
 
     def add(self, code: str, place: Any, /, **values: Any) -> None:
         """Note a defect of the record with the id ``place``; ``values`` fill the table's sentence."""
@@ -45,12 +47,18 @@ class Findings:
         """Return how many records have the defect."""
         return len(self.places.get(code, ()))
 
+    def broken(self) -> int:
+        """Return how many images cannot be read."""
+        return len(
+            set().union(*(self.places[code] for code in self.codes() if defects()[code].broken))
+        )
+
     def of_severity(
-        self, severity: str, use: str, heads: Iterable[str] = ("masks", "keypoints")
+        self, severity: str, use: str, features: Iterable[str] = FEATURES
     ) -> list[Defect]:
         """Return the defects of a severity for a set that is used in this way, in the table's order."""
         rows = (defects()[code] for code in self.codes())
-        return [row for row in rows if row.severity(use, frozenset(heads)) == severity]
+        return [row for row in rows if row.severity(use, frozenset(features)) == severity]
 
     def says(self, code: str) -> str:
         """Return the clause about the first case, and how many there are with their first ids."""

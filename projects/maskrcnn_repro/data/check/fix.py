@@ -12,15 +12,19 @@ from maskrcnn_repro.data.check.images import header_of
 from maskrcnn_repro.data.check.mends import MENDS
 from maskrcnn_repro.data.check.records import FIELDS, LARGEST, Record, repeated
 from maskrcnn_repro.data.check.scan import Scan, scan_tree
-from maskrcnn_repro.data.check.table import defects
+from maskrcnn_repro.data.check.table import FEATURES, defects
+from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.errors import DataError
 
 
-def fixed(scan: Scan) -> tuple[Record, dict[str, int]]:
+def fixed(
+    scan: Scan, features: frozenset[str] = FEATURES - {"keypoints"}
+) -> tuple[Record, dict[str, int]]:
     """Return a tree without the defects that can be mended, and how often each kind was.
 
     Args:
         scan: of the file; its tree is changed.
+        features: those of :data:`FEATURES` that the config has.
 
     Raises:
         DataError: an error is left that only the user can mend.
@@ -35,7 +39,7 @@ def fixed(scan: Scan) -> tuple[Record, dict[str, int]]:
         # Headers were read: what they showed is mended first.
         headers = defects()[code].of == "image" or not scan.complete
         scan = scan_tree(tree, scan.root, Findings(scan.file), headers=headers)
-    for row in scan.findings.of_severity("error", "train", ("masks",)):
+    for row in scan.findings.of_severity("error", "train", features):
         raise DataError(_cannot(scan.findings, row.code))
     return tree, counts
 
@@ -125,9 +129,8 @@ def _typed(record: Record, field: str, kinds: tuple[type, ...]) -> bool:
 def _fix_image_sizes(tree: Record, root: Path, places: list[Any]) -> None:
     for image in tree["images"]:
         if image["id"] in places:
-            with suppress(OSError, ValueError):
-                width, height, turned = header_of(root / image["file_name"])
-                image["width"], image["height"] = (height, width) if turned else (width, height)
+            with suppress(ImageError):
+                image["width"], image["height"] = header_of(root / image["file_name"]).size
 
 
 def _join_images(tree: Record, root: Path, places: list[Any]) -> None:

@@ -11,12 +11,9 @@ from typing import Any
 from maskrcnn_repro.data.check.findings import Findings, hint
 from maskrcnn_repro.data.check.outlines import MAX_PIXELS
 from maskrcnn_repro.data.check.records import Record, is_outside, repeated
+from maskrcnn_repro.data.image_file import DEEP, ImageError, ImageHeader, image_header
 
-from PIL import Image, UnidentifiedImageError
-
-_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)
-"""Values of EXIF's orientation that exchange height and width."""
+from PIL import Image
 
 
 def check_image_records(images: list[Record], findings: Findings) -> None:
@@ -60,53 +57,28 @@ def check_image_files(images: list[Record], root: Path, findings: Findings) -> N
         )
 
 
-def header_of(path: Path) -> tuple[int, int, bool]:
-    """Return width and height of an image in its file, and whether EXIF exchanges them when it is shown.
+def header_of(path: Path) -> ImageHeader:
+    """Return what the header of an image file says, by the rules with which images are read.
 
     Raises:
-        ValueError: the file is no image; the text ends a sentence that begins with its path.
+        ImageError: see :func:`maskrcnn_repro.data.image_file.image_header`.
     """
-    try:
-        with warnings.catch_warnings():
-            # Our own limit decides, from the record.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return *image.size, _orientation(image) in _TURNED
-    except UnidentifiedImageError:
-        raise ValueError(_what_it_is(path)) from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"an image of more than {MAX_PIXELS} pixels") from None
-    except Exception as error:  # whatever a decoder raises on a header
-        raise ValueError(f"unreadable ({error})") from error
-
-
-def _orientation(image: Image.Image) -> int | None:
-    # Of a PNG without EXIF in its header Pillow would decode all, to look behind the pixels.
-    if "exif" not in image.info and image.format == "PNG":
-        return None
-    return image.getexif().get(_ORIENTATION)
-
-
-def _what_it_is(path: Path) -> str:
-    with open(path, "rb") as file:
-        head = file.read(64)
-    if not head:
-        return "an empty file"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, not an image"
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the image"
-    return "no image that Pillow can read"
+    with warnings.catch_warnings():
+        # Our own limit decides, from the record.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return image_header(path)
 
 
 def _check_header(image: Record, path: Path, findings: Findings) -> None:
     try:
-        width, height, turned = header_of(path)
-    except ValueError as error:
-        findings.add("image-header", image["id"], path=path, reason=error)
+        header = header_of(path)
+    except ImageError as error:
+        findings.add("image-header", image["id"], reason=str(error).rstrip("."))
         return
-    recorded = (image["width"], image["height"])
-    shown = (height, width) if turned else (width, height)
+    if header.refusal:
+        code = "image-deep" if header.mode in DEEP else "image-mode"
+        findings.add(code, image["id"], path=path, mode=header.mode)
+    recorded, shown = (image["width"], image["height"]), header.size
     if recorded == shown:
         return
     values: dict[str, Any] = {
@@ -114,9 +86,8 @@ def _check_header(image: Record, path: Path, findings: Findings) -> None:
         "actual": "{} x {}".format(*shown),
         "path": path,
     }
-    if turned and recorded == (width, height):
-        findings.add("image-turned", image["id"], **values)
-    elif recorded == shown[::-1]:
-        findings.add("image-size-swapped", image["id"], **values)
+    if recorded == shown[::-1]:
+        code = "image-turned" if header.sideways else "image-size-swapped"
+        findings.add(code, image["id"], **values)
     else:
         findings.add("image-size-wrong", image["id"], **values)

@@ -15,6 +15,9 @@ def check_pair(train: Scan, test: Scan, findings: Findings) -> None:
         test: the other's.
         findings: gets the notes; of the file that is trained on.
     """
+    if train.file == test.file:
+        findings.add("sets-same", findings.file.name)
+        return
     _check_files(train, test, findings)
     _check_classes(train, test, findings)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.data.check.findings import Findings, hint, short
+from maskrcnn_repro.data.check.json_file import read_json
 
 Record = dict[str, Any]
 
@@ -32,7 +32,7 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
 def parse(json_file: Path, findings: Findings) -> Record | None:
     """Return the top level of a JSON file, or None after a note of why it cannot be had."""
     try:
-        tree = json.loads(json_file.read_text(encoding="utf-8"))
+        tree = read_json(json_file)
     except OSError as error:
         findings.add("file-unreadable", json_file.name, reason=error.strerror)
     except (ValueError, RecursionError) as error:

@@ -105,6 +105,7 @@ def _no_collection() -> Iterator[None]:
 
 def _scan_lists(scan: Scan, tree: Record, content: dict[str, Any], *, headers: bool) -> None:
     images, annotations, findings = content["images"], content["annotations"], scan.findings
+    findings.images = len(images)
     check_image_records(images, findings)
     if headers:
         check_image_files(images, scan.root, findings)

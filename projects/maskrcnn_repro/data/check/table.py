@@ -10,6 +10,9 @@ import yaml
 
 SEVERITIES = ("error", "warning", "note")
 USES = ("train", "test")
+EVERY_IMAGE = "every image"
+FEATURES = frozenset({"masks", "keypoints", "no pixel range", EVERY_IMAGE})
+"""What severities depend on: heads of the model, no INPUT.PIXEL_RANGE, no DATALOADER.SKIP_BROKEN."""
 
 
 @dataclass(frozen=True)
@@ -26,21 +29,24 @@ class Defect:
     test: str = ""
     needs: str = ""
     fix: str = ""
+    broken: bool = False
 
-    def severity(self, use: str, heads: frozenset[str]) -> str:
+    def severity(self, use: str, features: frozenset[str]) -> str:
         """Return ``error``, ``warning``, ``note`` or "" for a set that is used in this way.
 
         Args:
             use: one of :data:`USES`.
-            heads: of ``masks`` and ``keypoints``, what the model predicts.
+            features: those of :data:`FEATURES` that the config has.
         """
         severity: str = getattr(self, use)
-        return "note" if severity and self.needs and self.needs not in heads else severity
+        if self.broken and severity == "error" and EVERY_IMAGE not in features:
+            return "warning"
+        return "note" if severity and self.needs and self.needs not in features else severity
 
     @property
     def same_everywhere(self) -> bool:
-        """Whether neither use nor heads change the severity."""
-        return self.train == self.test and not self.needs
+        """Whether neither use nor features change the severity."""
+        return self.train == self.test and not self.needs and not self.broken
 
 
 @cache

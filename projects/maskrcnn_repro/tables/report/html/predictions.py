@@ -14,6 +14,7 @@ from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.evaluation.coco import predictions_file
 from maskrcnn_repro.tables.report.model import Origin, Report, ReportRow
+from maskrcnn_repro.tables.runs.records import CONFIG, read_config
 from maskrcnn_repro.visualization.draw import Objects, Style, colored_as, draw, is_crowded
 from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, predicted, style_of
 
@@ -97,9 +98,9 @@ class Gallery:
     def __init__(self) -> None:
         # Of this gallery alone: the files may be others when the next page is made.
         self._scene = functools.cache(_scene)
-        self._truth = functools.cache(lambda dataset: _truth(self._scene(dataset)))
+        self._truth = functools.cache(lambda *place: _truth(self._scene(*place)))
         self._predictions = functools.cache(
-            lambda path, dataset: _predictions(path, self._scene(dataset))
+            lambda path, *place: _predictions(path, self._scene(*place))
         )
 
     def sheet(self, report: Report) -> Sheet:
@@ -109,30 +110,36 @@ class Gallery:
             return Sheet()
         # The first row's data set: pictures of different images cannot be compared.
         dataset = rows[0][1][0].split
+        place = dataset, _pixel_range(rows[0][1][0])
         skipped = []
         columns = []
         try:
-            columns.append(Column("Ground truth", self._truth(dataset)))
+            columns.append(Column("Ground truth", self._truth(*place)))
             for row, runs in rows:
                 if runs[0].split != dataset:
                     skipped.append(f"{row.name}: measured on {runs[0].split}")
                 else:
-                    self._add(row, runs, columns, skipped)
+                    self._add(row, runs, place, columns, skipped)
         except Unreadable as error:
             skipped.append(str(error))
         if len(columns) < 2:
             return Sheet(dataset, skipped=tuple(skipped))
-        limbs = bool(self._scene(dataset).style.edges)
+        limbs = bool(self._scene(*place).style.edges)
         return Sheet(dataset, tuple(columns), tuple(skipped), limbs)
 
     def _add(
-        self, row: ReportRow, runs: Sequence[Origin], columns: list[Column], skipped: list[str]
+        self,
+        row: ReportRow,
+        runs: Sequence[Origin],
+        place: tuple[str, tuple[float, ...]],
+        columns: list[Column],
+        skipped: list[str],
     ) -> None:
         """Add the column of a row: of its first seed whose predictions can be read."""
         reasons = []
         for run in runs:
             try:
-                pictures = self._predictions(predictions_of(run), run.split)
+                pictures = self._predictions(predictions_of(run), *place)
             except Unreadable as error:
                 reasons.append(str(error))
                 continue
@@ -163,7 +170,17 @@ def predictions_of(run: Origin) -> Path:
     return predictions_file(inference, run.split)
 
 
-def _scene(dataset: str) -> _Scene:
+def _pixel_range(run: Origin) -> tuple[float, ...]:
+    """Return INPUT.PIXEL_RANGE of a run; empty where its config is not there."""
+    try:
+        return tuple(
+            read_config(Path(run.results).with_name(CONFIG)).get("INPUT.PIXEL_RANGE") or ()
+        )
+    except UserError:
+        return ()
+
+
+def _scene(dataset: str, pixel_range: tuple[float, ...]) -> _Scene:
     metadata = MetadataCatalog.get(dataset) if dataset in DatasetCatalog else None
     file = metadata.get("json_file") if metadata else None
     # Without its file a generated data set would be drawn anew.
@@ -171,7 +188,8 @@ def _scene(dataset: str) -> _Scene:
         raise Unreadable(f"the images of {dataset} are not on this machine")
     try:
         records = pick(DatasetCatalog.get(dataset), IMAGES)
-        images = tuple(ImageFiles().read(record["file_name"], "RGB") for record in records)
+        files = ImageFiles(pixel_range)
+        images = tuple(files.read(record["file_name"], "RGB") for record in records)
     except (OSError, ValueError, LookupError, UserError) as error:
         raise Unreadable(f"the images of {dataset} cannot be read: {error!r}") from error
     to_class = metadata.get("thing_dataset_id_to_contiguous_id")
