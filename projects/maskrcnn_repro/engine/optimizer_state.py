@@ -43,14 +43,23 @@ def check_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> N
         raise CheckpointError(
             "The checkpoint's optimiser is damaged: its parameters are not in order."
         )
-    names = {name for entry in entries.values() if isinstance(entry, dict) for name in entry}
+    kinds = {place: _kinds(entry) for place, entry in entries.items()}
+    usual = max(kinds.values(), key=list(kinds.values()).count, default=set())
     for place, entry in entries.items():
-        if place not in places or not isinstance(entry, dict) or entry.keys() not in (set(), names):
+        is_whole = isinstance(entry, dict) and kinds[place] in (set(), usual)
+        if place not in places or not is_whole:
             raise CheckpointError(
                 f"The checkpoint's optimiser is damaged at its parameter {place!r}."
             )
         for name, value in entry.items():
             _check_value(str(name), value, tuple(parameters[place].shape))
+
+
+def _kinds(entry: Any) -> set[tuple[Any, type]]:
+    """Return the names in a parameter's entry with the types of their values, the same for all parameters."""
+    items = entry.items() if isinstance(entry, dict) else [("", entry)]
+    # SGD may have no momentum yet.
+    return {(n, torch.Tensor if (n, v) == ("momentum_buffer", None) else type(v)) for n, v in items}
 
 
 def _is_group(group: Any) -> bool:
