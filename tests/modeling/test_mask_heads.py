@@ -173,7 +173,7 @@ def test_mlp_of_the_paper_has_62720_outputs(hidden):
 
 @pytest.mark.parametrize("loss", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("name", ["FCNMaskHead", "MLPMaskHead"])
-def test_without_positive_rois_the_loss_is_zero_and_reaches_all_weights(storage, name, loss):
+def test_without_positive_rois_the_loss_is_zero_and_all_weights_have_gradients(storage, name, loss):
     empty = head(name, LOSS=loss, NUM_CONV=1)
     value = empty(torch.zeros(0, 4, 2, 2), [without_truth(), proposal()[[]]])["loss_mask"]
     assert value == 0

@@ -23,6 +23,7 @@ class StandApart:
 
     def __call__(self, worker: int) -> None:
         """Prepare the worker of this number."""
+        # Windows has no such groups.
         if hasattr(os, "setpgid"):
             os.setpgid(0, 0)
         if self.former:

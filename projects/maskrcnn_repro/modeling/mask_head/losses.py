@@ -121,6 +121,7 @@ def softmax(cfg: CfgNode) -> MaskLoss:
             "or LOSS 'sigmoid'."
         )
     return MaskLoss(
+        # Without a channel for the background its pixels would have no target; the paper does not say (DEVIATIONS.md).
         channels=cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1,
         loss=softmax_loss,
         masks=SOFTMAX_MASKS[mask.SOFTMAX_INFERENCE],
