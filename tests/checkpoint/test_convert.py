@@ -3,7 +3,7 @@
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.convert import convert
 from maskrcnn_repro.config import get_config
-from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.errors import CheckpointError, OutputError
 
 import pytest
 import torch
@@ -73,7 +73,9 @@ def test_a_file_without_a_resnet_and_another_ending_are_refused(tmp_path):
     torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match=r"have no ResNet of torchvision"):
         convert(tmp_path / "a.pth", tmp_path / "b.pth")
-    with pytest.raises(CheckpointError, match=r"let its name end in \.pth"):
+    with pytest.raises(OutputError, match=r"let its name end in \.pth"):
         convert(tmp_path / "a.pth", tmp_path / "b.pkl")
+    with pytest.raises(OutputError, match="is the file itself"):
+        convert(tmp_path / "a.pth", tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="do not exist"):
         convert(tmp_path / "c.pth", tmp_path / "b.pth")

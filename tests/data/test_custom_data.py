@@ -111,8 +111,14 @@ def test_registered_data_may_have_fewer_classes_than_the_model():
 def test_train_and_val_with_different_classes(write):
     entries = [write(named(["cat", "dog"])), write(named(["cat", "cow"]), "own_val")]
     cfg = config(["own_train"], ["own_val"], entries)
-    with pytest.raises(DataError, match="only the first has 'dog'; only the second 'cow'"):
+    with pytest.raises(DataError, match="only the first has 'dog'; only the second has 'cow'"):
         prepare_data(cfg)
+
+
+def test_val_with_a_class_more(write):
+    entries = [write(named(["cat"])), write(named(["cat", "cow"]), "own_val")]
+    with pytest.raises(DataError, match=r"classes: only the second has 'cow'\. Give both files"):
+        prepare_data(config(["own_train"], ["own_val"], entries))
 
 
 def test_train_and_val_with_classes_in_another_order(write):

@@ -163,7 +163,7 @@ def test_a_broken_file_is_named(tmp_path, kind, suffix):
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    for path, reason in ((tmp_path / "a.png", "No such file"), (tmp_path, "Is a directory")):
+    for path, reason in ((tmp_path / "a.png", "No such file"), (tmp_path, "it is a folder")):
         with pytest.raises(ImageError, match=f"^Image {re.escape(str(path))} .*: {reason}"):
             ImageFiles().read(path, "BGR")
 
@@ -218,3 +218,9 @@ def test_every_mode_of_pillow_is_ruled_or_refused_and_in_the_docs():
     assert {mode: modes[mode] for mode in MODES} == MODES
     assert set(Image.MODES) - set(MODES) == {"LAB", "La", "RGBa"}
     assert set(DEEP) == {"I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
+
+
+def test_a_drawing_is_handed_to_no_other_program(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", "EPS")
+    with pytest.raises(ImageError, match=r"a\.jpg is a drawing \(EPS\) without pixels"):
+        image_header(tmp_path / "a.jpg")

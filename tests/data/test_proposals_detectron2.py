@@ -142,6 +142,13 @@ def test_a_malformed_file_is_told_in_one_sentence(tmp_path, extra, words):
         imported(tmp_path, **extra)
 
 
+def test_an_image_with_two_entries_is_refused(tmp_path):
+    file = write_pickle(tmp_path / "a.pkl", ONE * 2, ids=[7, 7])
+    with pytest.raises(DataError, match="entry 1 holds image 7, which an earlier entry has"):
+        import_pickle(file, tmp_path / "a.proposals")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pkl"]
+
+
 @pytest.mark.parametrize("keep", [0, 1, 40, -1])
 def test_a_truncated_file_is_told_in_one_sentence(tmp_path, keep):
     file = write_pickle(tmp_path / "a.pkl", ONE, ids=[7])

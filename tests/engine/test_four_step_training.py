@@ -4,7 +4,7 @@ import json
 
 from maskrcnn_repro.checkpoint.join import join
 from maskrcnn_repro.engine.main import main
-from maskrcnn_repro.errors import CheckpointError, ConfigError
+from maskrcnn_repro.errors import CheckpointError, ConfigError, OutputError
 from maskrcnn_repro.modeling.freezing import freeze_backbone
 
 import pytest
@@ -97,7 +97,7 @@ def test_two_backbones_are_not_joined(steps, tmp_path, capsys):
         join(detector4 / "model_final.pth", rpn3 / "model_final.pth", tmp_path / "out.pth")
     with pytest.raises(CheckpointError, match=r"do not exist"):
         join(tmp_path / "none.pth", rpn3 / "model_final.pth", tmp_path / "out.pth")
-    with pytest.raises(CheckpointError, match=r"out\.safetensors' .* end in \.pth"):
+    with pytest.raises(OutputError, match=r"out\.safetensors': let its name end in \.pth"):
         join(rpn3 / "model_final.pth", detector4 / "model_final.pth", tmp_path / "out.safetensors")
     assert not (tmp_path / "out.pth").exists()
 

@@ -1,5 +1,7 @@
 """What published weights hold: names and shapes of their tensors, which take no memory (device "meta")."""
 
+import pickle
+
 import torch
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -50,3 +52,9 @@ def _norm(name, channels):
 
 def meta(shapes):
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+def pickled(weights, path):
+    """Write arrays by name as a ``.pkl`` of Detectron2's model zoo, and return its path."""
+    path.write_bytes(pickle.dumps({"model": weights, "__author__": "tests"}))
+    return path

@@ -9,7 +9,7 @@ from pathlib import Path
 from maskrcnn_repro.checkpoint.origin import depth_of
 from maskrcnn_repro.checkpoint.weight_file import read_content, state_of
 from maskrcnn_repro.errors import CheckpointError
-from maskrcnn_repro.utils.files import local_copy, replaced
+from maskrcnn_repro.utils.files import check_output, local_copy, replaced
 
 import torch
 
@@ -36,12 +36,10 @@ def convert(source: Path, out: Path) -> None:
     """Write the backbone of ``source`` as a checkpoint to start a training from.
 
     Raises:
-        CheckpointError: ``out`` has another ending than ``.pth``, or ``source`` has no ResNet or cannot be read.
+        OutputError: ``out`` has another ending than ``.pth``, or is ``source``.
+        CheckpointError: ``source`` has no ResNet or cannot be read.
     """
-    if out.suffix != ".pth":
-        raise CheckpointError(
-            f"{str(out)!r} would be written as a checkpoint; let its name end in .pth."
-        )
+    check_output("OUT", out, ".pth", [source])
     weights = _tensors(local_copy(str(source), f"Weights {str(source)!r}", CheckpointError))
     renamed, author, options = convert_names(weights)
     if not renamed:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from maskrcnn_repro.checkpoint.weight_file import read_content
 from maskrcnn_repro.errors import CheckpointError
-from maskrcnn_repro.utils.files import replaced
+from maskrcnn_repro.utils.files import check_output, local_copy, replaced
 from maskrcnn_repro.utils.provenance import file_hash
 
 import torch
@@ -30,13 +30,11 @@ def join(rpn: Path, detector: Path, out: Path) -> None:
         out: where to write.
 
     Raises:
-        CheckpointError: ``out`` has another ending than ``.pth``, a file cannot be read or lacks its part, or
-            the backbones differ: then RPN and heads were trained on different features.
+        OutputError: ``out`` has another ending than ``.pth``, or is one of the others.
+        CheckpointError: a file cannot be read or lacks its part, or the backbones differ: then RPN and heads
+            were trained on different features.
     """
-    if out.suffix != ".pth":
-        raise CheckpointError(
-            f"{str(out)!r} would be written as a checkpoint; let its name end in .pth."
-        )
+    check_output("OUT", out, ".pth", [rpn, detector])
     first, second = _weights(rpn, RPN), _weights(detector, HEADS)
     backbones = _part(first, BACKBONE), _part(second, BACKBONE)
     names = backbones[0].keys() | backbones[1].keys()
@@ -63,11 +61,9 @@ def join(rpn: Path, detector: Path, out: Path) -> None:
 
 def _weights(path: Path, part: str) -> Weights:
     """Return the tensors of a checkpoint that has a backbone and, under the prefix ``part``, its part."""
-    if not path.is_file():
-        raise CheckpointError(f"Weights {str(path)!r} do not exist.")
-    content = read_content(path)
+    content = read_content(local_copy(str(path), f"Weights {str(path)!r}", CheckpointError))
     weights: Weights = content.get("model", content)
-    if path.suffix == ".pkl" or not (_part(weights, part) and _part(weights, BACKBONE)):
+    if not (_part(weights, part) and _part(weights, BACKBONE)):
         raise CheckpointError(
             f"{str(path)!r} is no checkpoint (.pth) with tensors '{BACKBONE}*' and '{part}*'."
         )

@@ -104,6 +104,7 @@ def read_outline(path: Path) -> dict[str, Any]:
         content = torch_file.outline(path)
         if not isinstance(content, dict):
             kind = content.name if isinstance(content, Stand) else type(content).__name__
+            kind = kind or "tensor"
             raise TypeError(f"it holds a {kind}, no dict of tensors by name")
         return content
 
@@ -134,8 +135,13 @@ def read_content(path: Path) -> dict[str, Any]:
     """Return what a checkpoint (``.pth``, ``.safetensors``) holds, its tensors on the CPU.
 
     Raises:
-        CheckpointError: see :func:`read_outline`.
+        CheckpointError: see :func:`read_outline`; or it is a ``.pkl``.
     """
+    if path.suffix == ".pkl":
+        raise CheckpointError(
+            f"{path} is a file of a model zoo, which MODEL.WEIGHTS takes as it is; this needs a .pth or "
+            ".safetensors file."
+        )
     read_outline(path)
     with _readable(path):
         if path.suffix == ".safetensors":
@@ -220,6 +226,8 @@ def _reason(path: Path, error: Exception) -> str:
     told = next((what for begin, what in STARTS.items() if start.startswith(begin)), "")
     if told:
         return told
+    if path.suffix in (".pkl", ".safetensors") and zipfile.is_zipfile(path):
+        return "it is a file of torch.save; let its name end in .pth"
     if isinstance(error, ExcessError):
         return str(error)
     # PyTorch explains itself over many lines.
@@ -231,7 +239,9 @@ def _outline_of_safetensors(path: Path) -> dict[str, Shaped]:
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
     if length > torch_file.LIMIT:
-        raise ExcessError(f"its description of the tensors is said to have {length} bytes")
+        raise ExcessError(
+            f"its description of the tensors is said to have {length} bytes, so it is damaged or no .safetensors file"
+        )
     tensors = {}
     with safe_open(path, framework="pt") as file:
         for name in file.offset_keys():

@@ -21,8 +21,8 @@ from maskrcnn_repro.data.check.table import SEVERITIES, USES
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.loader import image_files
 from maskrcnn_repro.data.sets import features_of
-from maskrcnn_repro.errors import DataError, OutputError
-from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.utils.files import check_output, write_text
 from maskrcnn_repro.visualization.findings import Finding, write_page
 
 from detectron2.config import CfgNode
@@ -49,12 +49,10 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         DataError: there is an error in the data (and no mended copy was asked for), or none can be mended.
+        OutputError: a file that is to be written is one that is read, or has another ending.
     """
     cfg = load_config(args.config_file)
-    if args.fix is not None and args.fix.resolve() == args.file.resolve():
-        raise OutputError(
-            f"--fix {args.fix} is the file itself, which stays as it is; name another."
-        )
+    _check_outputs(args)
     checked = _checked(args, cfg)
     features = features_of(cfg)
     for item in checked:
@@ -71,6 +69,15 @@ def run(args: argparse.Namespace) -> None:
         _write_fixed(checked[0], features, args.fix)
     else:
         _raise_first(checked, features)
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    others = [args.file, *([args.val[0]] if args.val else [])]
+    for option, ending in (("fix", ".json"), ("json", ".json"), ("html", ".html")):
+        path = getattr(args, option)
+        if path is not None:
+            check_output(f"--{option}", path, ending, others)
+            others.append(path)
 
 
 def _checked(args: argparse.Namespace, cfg: CfgNode) -> list[Checked]:
@@ -99,8 +106,12 @@ def _pixels(item: Checked, files: ImageFiles) -> dict[bytes, tuple[int, str]]:
 
 def _listing(item: Checked, features: frozenset[str]) -> str:
     scan = item.scan
-    counts = f"{len(scan.image_ids)} images, {0 if scan.objects is None else len(scan.objects.ids)} annotations, "
-    head = f"{scan.file}, to {' and '.join(item.uses)}: {counts}{len(scan.class_names)} classes"
+    images, annotations, classes = (
+        len(records) if isinstance(records := (scan.tree or {}).get(key), list) else 0
+        for key in ("images", "annotations", "categories")
+    )
+    counts = f"{images} images, {annotations} annotations, {classes} classes"
+    head = f"{scan.file}, to {' and '.join(item.uses)}: {counts}"
     lines = [head]
     for finding in item.rows(features):
         row = finding.row
@@ -108,7 +119,9 @@ def _listing(item: Checked, features: frozenset[str]) -> str:
         lines.append(f"  {finding.severity} {row.code}: {finding.says}")
         lines += [f"      {use}: {effects[use]}" for use in item.uses]
         lines.append(f"      cure: {row.cure}")
-    return "\n".join([*lines] if len(lines) > 1 else [head, "  nothing found"])
+    if not scan.complete:
+        lines.append("  Nothing else was looked at: it needs these to be right.")
+    return "\n".join(lines if len(lines) > 1 else [head, "  nothing found"])
 
 
 def _report(item: Checked, features: frozenset[str]) -> dict[str, Any]:

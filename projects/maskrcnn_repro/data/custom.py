@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,8 @@ from detectron2.utils import comm
 SCANS: dict[str, Scan] = {}
 """Name of each registered set of the user's own -> what its check left."""
 
+LONGEST_NAME = 200
+"""Bytes of a data set's name; file systems take 255, with what programs add to it."""
 _FORM = "DATASETS.CUSTOM is a list of [name, COCO JSON, image folder] entries"
 
 
@@ -59,6 +62,12 @@ def _unpack(entry: Any) -> tuple[str, Path, Path]:
     ):
         raise DataError(f"{_FORM}, three strings each, but one is {entry!r}.")
     name, json_file, image_root = entry
+    # Its predictions and proposals lie in a folder or file of its name below OUTPUT_DIR.
+    if name in (".", "..") or re.search(r"[/\\\0]", name) or len(name.encode()) > LONGEST_NAME:
+        raise DataError(
+            f"DATASETS.CUSTOM: {name[:LONGEST_NAME]!r} cannot be the name of a folder in OUTPUT_DIR; choose one "
+            f"without slashes, of at most {LONGEST_NAME} bytes."
+        )
     return name, Path(json_file).expanduser().absolute(), Path(image_root).expanduser().absolute()
 
 

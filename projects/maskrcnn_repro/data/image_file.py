@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from maskrcnn_repro.errors import ConfigError, DataError
+from maskrcnn_repro.utils.files import other_than_file
 
 import numpy as np
 from detectron2.data import detection_utils
@@ -55,6 +56,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """Orientation of EXIF -> what turns an image upright."""
+DRAWINGS = ("EPS", "WMF")
+"""Pillow's names of formats that it lets other programs or the system draw; refused."""
 _SIDEWAYS = (5, 6, 7, 8)
 _TAIL = 1 << 17
 """Bytes at the end of a PNG file in which EXIF is looked for; it has at most half of that in other formats."""
@@ -175,8 +178,15 @@ def check_pixel_range(pixel_range: Sequence[float]) -> None:
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     """Open an image file; whatever Pillow raises within the block is an ImageError with its path."""
+    if kind := other_than_file(path):
+        raise ImageError(f"Image {path} cannot be read: it is {kind}.")
     try:
         with PathManager.open(str(path), "rb") as stream, Image.open(stream) as image:
+            # Pillow would hand the file to Ghostscript, which runs programs.
+            if image.format in DRAWINGS:
+                raise ImageError(
+                    f"Image {path} is a drawing ({image.format}) without pixels; {_CURE}."
+                )
             yield image
     except DataError:
         raise

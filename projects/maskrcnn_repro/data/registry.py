@@ -228,8 +228,12 @@ def _common(used: Sequence[str], what: str, names_of: Callable[[str], list[str]]
                 f"Data sets {used[0]!r} and {other!r} have the same {what} in another order, so a "
                 "prediction would mean different things; give them the same ids."
             )
+        sides = {"the first has": only_first, "the second has": only_other}
+        differences = "; ".join(
+            f"only {side} {listing(only)}" for side, only in sides.items() if only
+        )
         raise DataError(
-            f"Data sets {used[0]!r} and {other!r} have different {what}: only the first has "
-            f"{listing(only_first)}; only the second {listing(only_other)}."
+            f"Data sets {used[0]!r} and {other!r} have different {what}: {differences}. Give both files the same "
+            f"ones, those without objects too."
         )
     return first

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,8 +47,12 @@ def replaced(path: Path) -> Iterator[Path]:
     A process that is killed in between leaves ``path`` as it was. Missing folders are made.
 
     Raises:
-        OutputError: the file cannot be written, such as into a full disk or below a file.
+        OutputError: the file cannot be written, such as into a full disk or below a file, or ``path`` is a
+            folder, a pipe or a device.
     """
+    # A renamed file would take the place of a device, such as /dev/null, for all programs of the machine.
+    if kind := "a name that is empty" if not path.name else other_than_file(path):
+        raise OutputError(f"{path} cannot be written: it is {kind}; name a file.")
     # A fixed name, so that the next attempt overwrites what a killed process left; the suffix stays last,
     # because image libraries take the format from it.
     beside = path.with_name(f".part-{path.name}")
@@ -85,6 +89,30 @@ def write_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
+def check_output(label: str, path: Path, ending: str, others: Iterable[Path]) -> None:
+    """Raise OutputError unless a file may be written where a command reads and writes others.
+
+    Args:
+        label: what names the file on the command line, such as ``--fix``.
+        path: of the file.
+        ending: which its name must have, such as ``.json``, so that no picture or archive is overwritten.
+        others: files that the command reads or writes as well.
+    """
+    if path.suffix.lower() != ending:
+        raise OutputError(f"{label} {str(path)!r}: let its name end in {ending}.")
+    same = (other for other in others if _same_file(path, other))
+    if (other := next(same, None)) is not None:
+        raise OutputError(
+            f"{label} {str(path)!r} is the file itself that is read or written as {str(other)!r}; name another."
+        )
+
+
+def _same_file(first: Path, second: Path) -> bool:
+    with suppress(OSError):
+        return first.samefile(second)
+    return first.resolve() == second.resolve()
+
+
 def local_copy(address: str, label: str, error: type[UserError]) -> Path:
     """Return the local copy of a file given by path or by URL, Detectron2's prefixes among them.
 
@@ -111,8 +139,23 @@ def _unreadable(path: Path) -> str:
         return "do not exist"
     except (OSError, ValueError) as error:  # a loop of links, a name too long or with a zero byte
         return f"cannot be opened: {getattr(error, 'strerror', None) or error}"
-    if stat.S_ISDIR(mode):
-        return "are a folder; name a file in it"
-    if not stat.S_ISREG(mode):
-        return "are a pipe or a device, no file"
+    if kind := _kind(mode):
+        return f"are {kind}; name a file"
     return "" if os.access(path, os.R_OK) else "may not be read"
+
+
+def other_than_file(path: str | Path) -> str:
+    """Return what stands at a path that is no regular file; empty for a file, and where nothing stands.
+
+    Reading a pipe may wait for ever, and reading a device may never end.
+    """
+    try:
+        return _kind(os.stat(path).st_mode)
+    except (OSError, ValueError):  # ValueError: a zero byte
+        return ""
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISREG(mode):
+        return ""
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"

@@ -7,7 +7,7 @@ from maskrcnn_cli.dispatch import main
 import pytest
 
 from tests.data.check.corpus import CORPUS
-from tests.data.check.spoiling import write
+from tests.data.check.spoiling import put, write
 
 
 @pytest.fixture
@@ -72,10 +72,31 @@ def test_a_mended_copy_a_report_and_a_page(check, tmp_path):
     assert main(["check", str(tmp_path / "b.json"), str(tmp_path / "images")]) == 0
 
 
-def test_a_copy_in_place_is_refused(check, tmp_path):
-    status, _, errors = check(None, "--fix", tmp_path / "a.json")
+@pytest.mark.parametrize("option", ["--fix", "--json"])
+@pytest.mark.parametrize("name", ["a.json", "val.json", "soft.json", "hard.json"])
+def test_what_is_read_is_not_overwritten(check, tmp_path, option, name):
+    original, val = write(tmp_path, None)[0].read_bytes(), tmp_path / "val.json"
+    val.write_bytes(original)
+    (tmp_path / "soft.json").symlink_to("a.json")
+    (tmp_path / "hard.json").hardlink_to(val)
+    status, _, errors = check(None, "--val", val, tmp_path / "images", option, tmp_path / name)
     assert status == 2
     assert "is the file itself" in errors
+    assert (tmp_path / "a.json").read_bytes() == val.read_bytes() == original
+
+
+@pytest.mark.parametrize("option", ["--fix", "--json", "--html"])
+@pytest.mark.parametrize("name", ["images/im2.png", ""])
+def test_an_output_of_another_ending_is_refused(check, tmp_path, option, name):
+    status, _, errors = check(None, option, name and tmp_path / name)
+    assert status == 2
+    assert "let its name end in ." in errors
+
+
+def test_two_outputs_in_one_file_are_refused(check, tmp_path):
+    status, _, errors = check(None, "--fix", tmp_path / "b.json", "--json", tmp_path / "b.json")
+    assert status == 2
+    assert f"read or written as '{tmp_path / 'b.json'}'" in errors
 
 
 def test_a_set_to_test_on_needs_no_annotations(check):
@@ -93,3 +114,37 @@ def test_val_is_checked_too_and_against_train(check, tmp_path):
     assert status == 0
     assert "warning area-not-finite" in printed
     assert "warning sets-same-pixels" in printed
+
+
+def test_records_are_counted_whatever_their_fields(check):
+    _, printed, _ = check(put("images", 0, "id", to="a"))
+    assert "2 images, 6 annotations, 2 classes" in printed
+    assert "Nothing else was looked at" in printed
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"shapes": [], "imagePath": "a.png"}, "it is of labelme: export it as COCO"),
+        ({"_via_img_metadata": {}}, "it is of VIA: export it as COCO"),
+        ([{"image_id": 2, "score": 0.5}], "these are predictions"),
+    ],
+)
+def test_a_file_of_another_format_is_named(check, content, told):
+    status, _, errors = check(lambda tree, images: content)
+    assert status == 2
+    assert told in errors
+    assert "2 files" not in errors
+
+
+def test_images_from_another_folder(check, tmp_path):
+    _, _, errors = check(put("images", 0, "file_name", to="images/im2.png"))
+    assert f"it lies where it should from {tmp_path}: give that folder" in errors
+    _, _, errors = check(put("images", 0, "file_name", to="D:\\scans\\im2.png"))
+    assert f"(there is {tmp_path / 'images' / 'im2.png'})" in errors
+
+
+@pytest.mark.parametrize(("value", "flag"), [(True, 1), (False, 0), (None, 0)])
+def test_how_a_crowd_is_understood(check, value, flag):
+    _, printed, _ = check(put("annotations", 0, "iscrowd", to=value))
+    assert f"'iscrowd' of annotation 4 is {json.dumps(value)}; it is taken as {flag}" in printed

@@ -10,7 +10,7 @@ from maskrcnn_repro.errors import DataError
 import pytest
 
 from tests.data.check.corpus import CORPUS
-from tests.data.check.spoiling import NAMES, SQUARE, sound, write
+from tests.data.check.spoiling import NAMES, SQUARE, put, sound, write
 
 BEYOND_MENDING = (
     *("file-no-json", "file-no-object", "list-absent", "annotations-absent", "list-type"),
@@ -87,3 +87,38 @@ def test_the_unused_twin_of_a_class_goes(tmp_path):
     assert [(c["id"], c["name"]) for c in tree["categories"]] == [(1, "person"), (2, "cell")]
     assert tree["categories"][0]["keypoints"] == NAMES
     assert json.loads((tmp_path / "a.json").read_text())["categories"][0]["id"] == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "values"),
+    [
+        ("images", "height", [80, 80]),
+        ("images", "width", [96, 96]),
+        ("annotations", "id", [1, 2, 3, 4, 5, 6]),
+        ("annotations", "bbox", [a["bbox"] for a in sound()["annotations"]]),
+        # The last but one covers the image.
+        ("annotations", "area", [900, 200, 200, 900, 96 * 80, 900]),
+    ],
+)
+def test_what_all_records_lack_is_found_out(tmp_path, key, field, values):
+    def spoil(tree, images):
+        for record in tree[key]:
+            del record[field]
+
+    tree, _ = fixed(scan_coco(*write(tmp_path, spoil)))
+    assert [record[field] for record in tree[key]] == values
+
+
+def test_a_number_becomes_a_name(tmp_path):
+    tree, _ = fixed(scan_coco(*write(tmp_path, put("categories", 1, "name", to=3))))
+    assert [category["name"] for category in tree["categories"]] == ["person", "3"]
+    assert len(tree["annotations"]) == len(sound()["annotations"])
+
+
+def test_a_copy_without_images_tells_why(tmp_path):
+    def spoil(tree, images):
+        for file in images.iterdir():
+            file.unlink()
+
+    with pytest.raises(DataError, match=r"it would have no images.* 2 of 2 images are missing"):
+        fixed(scan_coco(*write(tmp_path, spoil)))

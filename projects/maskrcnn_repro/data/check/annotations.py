@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,8 +103,9 @@ def _crowd(annotation: Record, findings: Findings) -> bool:
     if annotation.get("ignore"):
         findings.add("ignore-set", annotation["id"])
     if flag is None or isinstance(flag, bool):
-        findings.add("crowd-absent", annotation["id"])
+        value = json.dumps(flag) if "iscrowd" in annotation else "absent"
         annotation["iscrowd"] = flag = int(bool(flag))
+        findings.add("crowd-absent", annotation["id"], value=value, flag=flag)
     elif type(flag) not in NUMBERS or flag not in (0, 1):
         findings.add("crowd-odd", annotation["id"], value=short(flag))
     return flag == 1

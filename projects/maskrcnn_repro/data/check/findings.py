@@ -66,7 +66,8 @@ class Findings:
         clause = row.says.format_map(self.first[code])
         # JSON may hold halves of characters, which no terminal takes.
         clause = clause.encode("utf-8", "backslashreplace").decode()
-        if len(places) == 1 or ("{count}" in row.says and "{total}" in row.says):
+        counted = "{count}" in row.says and "{total}" in row.says
+        if len(places) == 1 or row.of == "file" or counted:
             return clause
         ids = ", ".join(str(place) for place in places[:SHOWN])
         more = ", ..." if len(places) > SHOWN else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from maskrcnn_repro.data.check.scan import Scan, scan_tree
 from maskrcnn_repro.data.check.table import FEATURES, defects
 from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.errors import DataError
+
+STAND_INS: dict[tuple[str, str], Any] = {
+    ("images", "height"): 0,
+    ("images", "width"): 0,
+    ("annotations", "id"): 0,
+    ("annotations", "bbox"): [],
+    ("annotations", "area"): 0,
+}
+"""For a field without a value of its type: a value that the mend of the defect which it makes replaces."""
 
 
 def fixed(
@@ -35,7 +45,11 @@ def fixed(
     counts: dict[str, int] = {}
     while (code := _next(scan.findings, counts)) is not None:
         counts[code] = scan.findings.count(code)
+        full = [key for key in FIELDS if tree.get(key)]
         _fix(tree, scan.root, code, scan.findings.places[code])
+        if emptied := [key for key in full if not tree[key]]:
+            reason = scan.findings.sentence(code)
+            raise DataError(f"No copy can mend this: it would have no {emptied[0]}. {reason}")
         # Headers were read: what they showed is mended first.
         headers = defects()[code].of == "image" or not scan.complete
         scan = scan_tree(tree, scan.root, Findings(scan.file), headers=headers)
@@ -89,41 +103,33 @@ def _drop(tree: Record, key: str, places: list[Any], *, twice: bool = False) -> 
 
 
 def _fix_fields(tree: Record, root: Path, places: list[str]) -> None:
-    """Numbers in quotes become numbers, an area that is not there that of the box; else the record goes."""
+    """Numbers in quotes become numbers and names quoted; what a later mend finds out stands in; else the record goes."""
     wrong: dict[str, set[int]] = {}
     for place in dict.fromkeys(places):
         match = re.fullmatch(r"(\w+)\[(\d+)\]", place)
         assert match is not None
         record = tree[match[1]][int(match[2])]
         if not isinstance(record, dict) or not all(
-            _typed(record, field, kinds) for field, kinds in FIELDS[match[1]].items()
+            _typed(match[1], record, field, kinds) for field, kinds in FIELDS[match[1]].items()
         ):
             wrong.setdefault(match[1], set()).add(int(match[2]))
     for key, indices in wrong.items():
         tree[key] = [record for index, record in enumerate(tree[key]) if index not in indices]
 
 
-def _typed(record: Record, field: str, kinds: tuple[type, ...]) -> bool:
-    """Whether a field has one of these types, after a try to give it one."""
+def _typed(key: str, record: Record, field: str, kinds: tuple[type, ...]) -> bool:
+    """Whether a field of a record in the list ``key`` has one of these types, after a try to give it one."""
     value = record.get(field)
-    if type(value) in kinds:
-        return type(value) is not int or abs(value) <= LARGEST
-    if field == "area" and isinstance(record.get("bbox"), list) and len(record["bbox"]) == 4:
-        try:
-            value = record["bbox"][2] * record["bbox"][3]
-        except TypeError:
-            return False
-    if isinstance(value, str | float) and kinds[0] is int:
-        try:
+    if type(value) is int and str in kinds:
+        value = str(value)
+    elif isinstance(value, str | float) and kinds[0] is int and type(value) not in kinds:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            return False
-        if float not in kinds and not value.is_integer():
-            return False
-        record[field] = value if float in kinds else int(value)
-        return True
+            value = int(value) if value.is_integer() else value
+    if type(value) not in kinds or (type(value) is int and abs(value) > LARGEST):
+        value = copy(STAND_INS.get((key, field)))
     record[field] = value
-    return type(value) in kinds
+    return value is not None
 
 
 def _fix_image_sizes(tree: Record, root: Path, places: list[Any]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from maskrcnn_repro.data.check.findings import Findings, hint
@@ -51,10 +52,20 @@ def check_image_files(images: list[Record], root: Path, findings: Findings) -> N
         else:
             missing.append((image["id"], path))
     for place, path in missing:
-        near = hint(path.name, listing(path.parent)) if path == missing[0][1] else ""
+        near = _whereabouts(path, root, listing) if path == missing[0][1] else ""
         findings.add(
             "image-absent", place, count=len(missing), total=len(images), path=path, hint=near
         )
+
+
+def _whereabouts(path: Path, root: Path, listing: Callable[[Path], set[str]]) -> str:
+    """Return where a missing image may be: from the folder above, without its folders, or under a similar name."""
+    name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    # os.path, as pathlib raises for names that are too long.
+    if os.path.isfile(root.parent / name):
+        return f" (it lies where it should from {root.parent}: give that folder)"
+    bare = root / PureWindowsPath(name).name
+    return f" (there is {bare})" if os.path.isfile(bare) else hint(path.name, listing(path.parent))
 
 
 def header_of(path: Path) -> ImageHeader:

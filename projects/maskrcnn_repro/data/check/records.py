@@ -9,6 +9,7 @@ from typing import Any
 
 from maskrcnn_repro.data.check.findings import Findings, hint, short
 from maskrcnn_repro.data.check.json_file import read_json
+from maskrcnn_repro.utils.files import other_than_file
 
 Record = dict[str, Any]
 
@@ -31,6 +32,9 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
 
 def parse(json_file: Path, findings: Findings) -> Record | None:
     """Return the top level of a JSON file, or None after a note of why it cannot be had."""
+    if kind := other_than_file(json_file):
+        findings.add("file-unreadable", json_file.name, reason=f"it is {kind}")
+        return None
     try:
         tree = read_json(json_file)
     except OSError as error:
@@ -40,8 +44,20 @@ def parse(json_file: Path, findings: Findings) -> Record | None:
     else:
         if isinstance(tree, dict):
             return tree
-        findings.add("file-no-object", json_file.name, type=type(tree).__name__)
+        findings.add(
+            "file-no-object", json_file.name, type=type(tree).__name__, hint=_foreign(tree)
+        )
     return None
+
+
+def _foreign(tree: Any) -> str:
+    """Return what a file of another format is, in brackets; empty if that cannot be told."""
+    if isinstance(tree, list):
+        predicted = bool(tree) and isinstance(tree[0], dict) and "score" in tree[0]
+        return " (these are predictions, which an evaluation writes)" if predicted else ""
+    names = {"shapes": "labelme", "_via_img_metadata": "VIA"}
+    told = next((names[name] for name in names if isinstance(tree, dict) and name in tree), "")
+    return f" (it is of {told}: export it as COCO, all images in one file)" if told else ""
 
 
 def lists(tree: Record, findings: Findings) -> dict[str, list[Record]] | None:
@@ -54,7 +70,8 @@ def lists(tree: Record, findings: Findings) -> dict[str, list[Record]] | None:
         records = tree.get(key, [] if key == "annotations" else None)
         if key not in tree:
             code = "annotations-absent" if key == "annotations" else "list-absent"
-            findings.add(code, findings.file.name, list=key, hint=hint(key, tree))
+            near = _foreign(tree) or hint(key, tree)
+            findings.add(code, findings.file.name, list=key, hint=near)
         elif not isinstance(records, list):
             findings.add("list-type", key, list=key, type=type(records).__name__)
         if isinstance(records, list):

@@ -47,13 +47,19 @@ def import_pickle(file: Path, path: Path) -> ProposalStore:
             "there must be one of each per image."
         )
     mode, allowance = _mode(file, content), Allowance(file.stat().st_size)
-    writer = StoreWriter(path)
+    writer, seen = StoreWriter(path), set()
     for number, entry in enumerate(zip(ids, boxes, logits, strict=True)):
         try:
-            writer.add(*_image(*entry, mode, allowance))
+            image_id, *proposals = _image(*entry, mode, allowance)
+            if image_id in seen:
+                raise ValueError(f"image {image_id!r}, which an earlier entry has; keep one")
+            seen.add(image_id)
+            writer.add(image_id, *proposals)
         except (ValueError, IndexError) as error:
             shutil.rmtree(writer.folder)
-            raise DataError(f"{str(file)!r}: entry {number} holds {error}.") from error
+            raise DataError(
+                f"{str(file)!r}: entry {number} holds {str(error).rstrip('.')}."
+            ) from error
     writer.finish(
         dataset=None,
         images_sha256=None,
