@@ -9,7 +9,7 @@ from pathlib import Path
 from maskrcnn_repro.checkpoint.origin import depth_of
 from maskrcnn_repro.checkpoint.weight_file import read_content, state_of
 from maskrcnn_repro.errors import CheckpointError
-from maskrcnn_repro.utils.files import local_copy, replaced
+from maskrcnn_repro.utils.files import local_copy, refuse_inputs, replaced
 
 import torch
 
@@ -37,12 +37,15 @@ def convert(source: Path, out: Path) -> None:
 
     Raises:
         CheckpointError: ``out`` has another ending than ``.pth``, or ``source`` has no ResNet or cannot be read.
+        OutputError: ``out`` is ``source``.
     """
     if out.suffix != ".pth":
         raise CheckpointError(
             f"{str(out)!r} would be written as a checkpoint; let its name end in .pth."
         )
-    weights = _tensors(local_copy(str(source), f"Weights {str(source)!r}", CheckpointError))
+    local = local_copy(str(source), f"Weights {str(source)!r}", CheckpointError)
+    refuse_inputs(out, [local])
+    weights = _tensors(local)
     renamed, author, options = convert_names(weights)
     if not renamed:
         raise CheckpointError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from maskrcnn_repro.checkpoint.weight_file import read_content
 from maskrcnn_repro.errors import CheckpointError
-from maskrcnn_repro.utils.files import replaced
+from maskrcnn_repro.utils.files import refuse_inputs, replaced
 from maskrcnn_repro.utils.provenance import file_hash
 
 import torch
@@ -32,11 +32,13 @@ def join(rpn: Path, detector: Path, out: Path) -> None:
     Raises:
         CheckpointError: ``out`` has another ending than ``.pth``, a file cannot be read or lacks its part, or
             the backbones differ: then RPN and heads were trained on different features.
+        OutputError: ``out`` is one of the two.
     """
     if out.suffix != ".pth":
         raise CheckpointError(
             f"{str(out)!r} would be written as a checkpoint; let its name end in .pth."
         )
+    refuse_inputs(out, (rpn, detector))
     first, second = _weights(rpn, RPN), _weights(detector, HEADS)
     backbones = _part(first, BACKBONE), _part(second, BACKBONE)
     names = backbones[0].keys() | backbones[1].keys()

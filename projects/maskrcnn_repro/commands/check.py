@@ -21,8 +21,8 @@ from maskrcnn_repro.data.check.table import SEVERITIES, USES
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.loader import image_files
 from maskrcnn_repro.data.sets import features_of
-from maskrcnn_repro.errors import DataError, OutputError
-from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.utils.files import refuse_inputs, write_text
 from maskrcnn_repro.visualization.findings import Finding, write_page
 
 from detectron2.config import CfgNode
@@ -49,12 +49,11 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         DataError: there is an error in the data (and no mended copy was asked for), or none can be mended.
+        OutputError: a file to write is one of those that are checked.
     """
     cfg = load_config(args.config_file)
-    if args.fix is not None and args.fix.resolve() == args.file.resolve():
-        raise OutputError(
-            f"--fix {args.fix} is the file itself, which stays as it is; name another."
-        )
+    for out in filter(None, (args.fix, args.json, args.html)):
+        refuse_inputs(out, [args.file, *(args.val or ())])
     checked = _checked(args, cfg)
     features = features_of(cfg)
     for item in checked:

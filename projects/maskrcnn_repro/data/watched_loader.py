@@ -104,8 +104,8 @@ class WatchedLoader:
                 "--shm-size), or set fewer DATALOADER.NUM_WORKERS, 0 for none."
             )
         return (
-            f"A data-loader worker died{at}: look for a lack of memory (fewer DATALOADER.NUM_WORKERS help), or "
-            "read that image with DATALOADER.NUM_WORKERS 0 to see the error."
+            f"A data-loader worker died{at}: if no line above says why, look for a lack of memory (fewer "
+            "DATALOADER.NUM_WORKERS help), or read that image with DATALOADER.NUM_WORKERS 0 to see the error."
         )
 
 

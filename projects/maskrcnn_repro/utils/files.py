@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -82,6 +82,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically (see :func:`replaced`)."""
     with replaced(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def refuse_inputs(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise OutputError if ``out`` is one of the files that a command reads, also by another name."""
+    for path in inputs:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise OutputError(
+                f"{out} is the file itself that is read, which stays as it is; name another."
+            )
 
 
 def local_copy(address: str, label: str, error: type[UserError]) -> Path:

@@ -72,10 +72,17 @@ def test_a_mended_copy_a_report_and_a_page(check, tmp_path):
     assert main(["check", str(tmp_path / "b.json"), str(tmp_path / "images")]) == 0
 
 
-def test_a_copy_in_place_is_refused(check, tmp_path):
-    status, _, errors = check(None, "--fix", tmp_path / "a.json")
+@pytest.mark.parametrize("option", ["--fix", "--json", "--html"])
+@pytest.mark.parametrize("name", ["a.json", "link.json", "val.json"])
+def test_no_output_replaces_a_file_that_is_checked(check, tmp_path, option, name):
+    (tmp_path / "link.json").symlink_to("a.json")
+    (tmp_path / "val.json").write_text("{}")
+    val = ("--val", tmp_path / "val.json", tmp_path)
+    status, _, errors = check(None, option, tmp_path / name, *val)
     assert status == 2
     assert "is the file itself" in errors
+    assert json.loads((tmp_path / "a.json").read_text())["images"]
+    assert (tmp_path / "val.json").read_text() == "{}"
 
 
 def test_a_set_to_test_on_needs_no_annotations(check):
