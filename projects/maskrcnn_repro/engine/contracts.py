@@ -22,6 +22,13 @@ def _are_hooks(value: object) -> bool:
     )
 
 
+def _are_metrics(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(tasks, Mapping) and all(isinstance(task, Mapping) for task in tasks.values())
+        for tasks in value.values()
+    )
+
+
 RETURNS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "build_model": (lambda value: isinstance(value, nn.Module), "a torch.nn.Module"),
     "build_optimizer": (
@@ -37,7 +44,7 @@ RETURNS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "a detectron2.evaluation.DatasetEvaluator",
     ),
     "build_hooks": (_are_hooks, "a list of detectron2.engine.HookBase"),
-    "test": (lambda value: isinstance(value, Mapping), "a dict of metrics"),
+    "test": (_are_metrics, 'metrics as {"data set": {"task": {"metric": 12.3}}}'),
 }
 """Method of a trainer: whether a value is what it must return, and what that is in words."""
 

@@ -45,6 +45,10 @@ def remarks(cfg: CfgNode) -> list[str]:
             f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is longer than the training, SOLVER.MAX_ITER "
             f"{solver.MAX_ITER}: the rate never reaches SOLVER.BASE_LR."
         )
+    if cfg.TEST.BEST_METRIC and not cfg.DATASETS.TEST:
+        texts.append(
+            f"TEST.BEST_METRIC {cfg.TEST.BEST_METRIC!r} says nothing, nor does TEST.PATIENCE: DATASETS.TEST is empty."
+        )
     return texts + _silent_pooling(cfg)
 
 

@@ -27,7 +27,7 @@ from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, renew
 from maskrcnn_repro.engine.phases import Phase, Phases
-from maskrcnn_repro.engine.report import evaluation_folder, write_report
+from maskrcnn_repro.engine.report import check_expected, evaluation_folder, write_report
 from maskrcnn_repro.engine.resume import facts_of
 from maskrcnn_repro.engine.run_log import cut_back
 from maskrcnn_repro.engine.saving import PeriodicCheckpointer, best_model
@@ -394,6 +394,9 @@ class Trainer(TrainerBase):
         progress = Progress(self.done, self.clock.seconds)
         self.evaluates = True
         try:
-            return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
+            results = self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
         finally:
             self.evaluates = False
+        if self.done >= self.max_iter:
+            check_expected(self.cfg, results)
+        return results
