@@ -58,6 +58,12 @@ def _unpack(entry: Any) -> tuple[str, Path, Path]:
         or not all(isinstance(part, str) and part for part in entry)
     ):
         raise DataError(f"{_FORM}, three strings each, but one is {entry!r}.")
+    # Predictions go to a folder of this name.
+    if Path(entry[0]).is_absolute() or ".." in Path(entry[0]).parts:
+        raise DataError(
+            f"DATASETS.CUSTOM: the name {entry[0]!r} would lead out of OUTPUT_DIR; choose one without '..' and without "
+            "'/' in front."
+        )
     name, json_file, image_root = entry
     return name, Path(json_file).expanduser().absolute(), Path(image_root).expanduser().absolute()
 

@@ -19,7 +19,7 @@ from maskrcnn_repro.checkpoint.folder import FINAL
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.accumulation import AccumulatingModel
-from maskrcnn_repro.engine.contracts import check_model, check_returns
+from maskrcnn_repro.engine.contracts import check_model, check_optimizer, check_returns
 from maskrcnn_repro.engine.data_parallel import distributed, sync_buffers
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
 from maskrcnn_repro.engine.guard.guard import NumbersGuard
@@ -99,6 +99,7 @@ class Trainer(TrainerBase):
             freeze_backbone(self._bare_model)
         logger.debug("Model:\n%s", self._bare_model)
         self.optimizer = self.build_optimizer(cfg, self._bare_model)
+        check_optimizer(self.optimizer, self._bare_model)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         self.model = distributed(self._bare_model)
         self._step_seed = StepSeed(cfg.SEED)
