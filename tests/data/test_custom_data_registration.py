@@ -50,6 +50,12 @@ def test_entry_without_its_own_brackets(entries):
         register_custom(entries)
 
 
+@pytest.mark.parametrize("name", ["../own", "a/../../b", "/own"])
+def test_a_name_that_leads_out_of_the_output_folder(name):
+    with pytest.raises(DataError, match="would lead out of OUTPUT_DIR"):
+        register_custom([[name, "a.json", "images"]])
+
+
 @pytest.mark.parametrize("entry", [["own", "a.json"], ["own", "a.json", 3], ["", "a", "b"], 5])
 def test_entry_not_of_three_strings(entry):
     with pytest.raises(DataError, match="three strings each, but one is"):

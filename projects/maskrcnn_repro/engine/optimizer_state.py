@@ -16,6 +16,10 @@ _TELLING = frozenset({"momentum", "betas"})
 """Entries of a parameter group that SGD alone has, or AdamW alone."""
 _NEEDED = frozenset({"lr", "initial_lr", "weight_decay"})
 _MOST = 1e30
+_OTHER_MODEL = (
+    "it is of another model and cannot go on; a new training, in another OUTPUT_DIR, may begin with the weights that "
+    "fit, by MODEL.WEIGHTS FILE"
+)
 
 
 def check_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -32,7 +36,7 @@ def check_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> N
     if sizes[0] != sizes[1]:
         raise CheckpointError(
             f"The checkpoint's optimiser has {sum(sizes[1])} parameters in {len(theirs)} groups, that of this "
-            f"config {sum(sizes[0])} in {len(own)}: it is of another model."
+            f"config {sum(sizes[0])} in {len(own)}: {_OTHER_MODEL}."
         )
     for group, other in zip(own, theirs, strict=True):
         _check_group(group, other)
@@ -102,7 +106,7 @@ def _check_value(name: str, value: Any, expected: tuple[int, ...]) -> None:
     if value.shape and tuple(value.shape) != expected:
         raise CheckpointError(
             f"The checkpoint's optimiser has {name} of shape {tuple(value.shape)} for a parameter of shape "
-            f"{expected}: it is of another model."
+            f"{expected}: {_OTHER_MODEL}."
         )
 
 
