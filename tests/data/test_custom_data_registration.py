@@ -50,12 +50,6 @@ def test_entry_without_its_own_brackets(entries):
         register_custom(entries)
 
 
-@pytest.mark.parametrize("name", ["../own", "a/../../b", "/own"])
-def test_a_name_that_leads_out_of_the_output_folder(name):
-    with pytest.raises(DataError, match="would lead out of OUTPUT_DIR"):
-        register_custom([[name, "a.json", "images"]])
-
-
 @pytest.mark.parametrize("entry", [["own", "a.json"], ["own", "a.json", 3], ["", "a", "b"], 5])
 def test_entry_not_of_three_strings(entry):
     with pytest.raises(DataError, match="three strings each, but one is"):
@@ -65,7 +59,7 @@ def test_entry_not_of_three_strings(entry):
 # --- files
 
 
-@pytest.mark.parametrize("name", ["..", "a/b", "../b", "a\\b", "é" * 101])
+@pytest.mark.parametrize("name", ["..", "a/b", "../b", "/own", "a\\b", "é" * 101])
 def test_a_name_that_cannot_be_a_folder(name):
     with pytest.raises(DataError, match="cannot be the name of a folder in OUTPUT_DIR"):
         register_custom([[name, "a.json", "images"]])

@@ -61,12 +61,6 @@ def _unpack(entry: Any) -> tuple[str, Path, Path]:
         or not all(isinstance(part, str) and part for part in entry)
     ):
         raise DataError(f"{_FORM}, three strings each, but one is {entry!r}.")
-    # Predictions go to a folder of this name.
-    if Path(entry[0]).is_absolute() or ".." in Path(entry[0]).parts:
-        raise DataError(
-            f"DATASETS.CUSTOM: the name {entry[0]!r} would lead out of OUTPUT_DIR; choose one without '..' and without "
-            "'/' in front."
-        )
     name, json_file, image_root = entry
     # Its predictions and proposals lie in a folder or file of its name below OUTPUT_DIR.
     if name in (".", "..") or re.search(r"[/\\\0]", name) or len(name.encode()) > LONGEST_NAME:
