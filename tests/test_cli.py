@@ -210,7 +210,7 @@ def test_help_may_be_asked_for_with_a_word(capsys):
     assert "usage: maskrcnn table" in printed
 
 
-def test_all_tables_are_listed_once_whatever_stands_beside_the_word():
+def test_all_lists_every_table_once_whatever_other_words_are_given():
     assert list(lines(["2c", "all"])) == list(lines([]))
 
 

@@ -73,7 +73,7 @@ def test_a_cycle_of_bases_is_named(tmp_path):
         load_config(tmp_path / "a.yaml")
 
 
-def test_a_base_on_two_ways_is_no_cycle_and_a_tower_of_them_has_an_end(tmp_path):
+def test_a_base_reached_twice_is_no_cycle_and_a_chain_of_bases_has_a_limit(tmp_path):
     (tmp_path / "0.yaml").write_text("SEED: 3")
     for level in range(1, 30):
         (tmp_path / f"{level}.yaml").write_text(f"_BASE_: [{level - 1}.yaml, {level - 1}.yaml]")

@@ -54,7 +54,7 @@ def test_an_interval_has_its_ends_or_not(text, inside, outside):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("SOLVER.MAX_ITER", "int, at least 1"),
+        ("SOLVER.MAX_ITER", "int, at least 1 and at most 1000000000"),
         ("SOLVER.WEIGHT_DECAY_BIAS", "float, or `None`, at least 0"),
         ("INPUT.MASK_FORMAT", "one of `'polygon'`, `'bitmask'`"),
         ("MODEL.ROI_OP.NAME", "one of `''` or a name of the registry ROI_OP"),
@@ -109,6 +109,15 @@ def test_values_are_understood_from_the_command_line_and_from_yaml(tmp_path, key
         ("INPUT.RANDOM_FLIP", "both", "It may be horizontal, none, vertical"),
         ("INPUT.MIN_SIZE_TRAIN", "()", "has 0 entries; their number must be at least 1"),
         ("DATALOADER.NUM_WORKERS", "-1", "must be at least 0"),
+        (
+            "INPUT.MIN_SIZE_TRAIN",
+            "(64",
+            r"must be a tuple; close every bracket and put each text into",
+        ),
+        ("MODEL.ANCHOR_GENERATOR.SIZES", "[[nan]]", "must be a list; close every bracket"),
+        ("SOLVER.MAX_ITER", "1e30", "must be at least 1 and at most 1000000000"),
+        ("SEED", "4294967296", "must be at least -1 and at most 4294967295"),
+        ("SOLVER.BASE_LR", "inf", "inf must be finite, above 0"),
         ("SOLVER.BASE_LR", "-0.1", "must be above 0"),
         ("SOLVER.WEIGHT_DECAY", "-1", "must be at least 0"),
         ("SOLVER.BETAS", "(0.9,)", "has 1 entries; their number must be 2"),

@@ -6,13 +6,16 @@ from maskrcnn_repro.checkpoint.manifest import read_manifest
 from maskrcnn_repro.checkpoint.weight_file import read_shapes
 from maskrcnn_repro.data.proposals.detectron2_format import import_pickle
 from maskrcnn_repro.data.proposals.store import INDEX, ProposalStore, checksum
-from maskrcnn_repro.errors import DataError, TableError
+from maskrcnn_repro.engine.optimizer_state import check_state
+from maskrcnn_repro.errors import CheckpointError, DataError, TableError
 from maskrcnn_repro.tables.report.html.curves import read_metrics
 from maskrcnn_repro.tables.report.kept import read_report
 from maskrcnn_repro.tables.runs.records import read_note, read_record
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from tests.helpers.kept_results import RESULTS
 from tests.helpers.malicious_files import call, named, raw
@@ -148,3 +151,31 @@ def test_an_import_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="infinite or NaN"):
         import_pickle(file, tmp_path / "a.proposals")
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("param_groups",), "lr"),
+        (("param_groups", 0, "params"), [1, 0]),
+        (("param_groups", 0, "lr"), None),
+        (("param_groups", 0, "betas"), (0.9,)),
+        (("param_groups", 0, "weight_decay"), float("nan")),
+        (("state",), []),
+        (("state", 0), None),
+        (("state", 0, "exp_avg"), None),
+        (("state", 1, "step"), "1"),
+    ],
+)
+def test_a_damaged_state_of_an_optimiser_is_refused(place, value):
+    model = nn.Linear(3, 4)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(3)).sum().backward()
+    optimizer.step()
+    part = state = optimizer.state_dict()
+    check_state(optimizer, state)
+    for key in place[:-1]:
+        part = part[key]
+    part[place[-1]] = value
+    with pytest.raises(CheckpointError, match="The checkpoint's optimiser is damaged"):
+        check_state(optimizer, state)

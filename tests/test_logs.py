@@ -26,3 +26,13 @@ def test_records_of_a_run_without_a_log_are_shown_at_its_end(caplog):
         logger.warning("first")
         assert caplog.messages == []
     assert caplog.messages == ["first"]
+
+
+def test_a_broken_connection_goes_to_the_file_alone(tmp_path, capsys):
+    with logging_to(tmp_path, 0):
+        try:
+            raise RuntimeError("[pair.cc:561] Connection closed by peer [127.0.0.1]:919.")
+        except RuntimeError:
+            logger.exception("Exception during training:")
+    assert capsys.readouterr().out == ""
+    assert "Connection closed by peer" in (tmp_path / "log.txt").read_text()

@@ -99,6 +99,7 @@ def _is_installed() -> bool:
     ]
     for finder in sys.meta_path:
         if finder is importlib.machinery.PathFinder:
+            # Without the embedded folder, which a parent process may have put on the path.
             spec = importlib.machinery.PathFinder.find_spec("detectron2", path)
         else:  # editable installs may come as finders of their own
             spec = finder.find_spec("detectron2", None) if hasattr(finder, "find_spec") else None

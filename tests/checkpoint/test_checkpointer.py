@@ -88,7 +88,7 @@ def test_each_predictor_may_have_another_size_for_training(tmp_path, name):
         Checkpointer(model(2), "", complete=True).load(str(tmp_path / "a.pth"))
 
 
-def test_the_pixels_mean_and_deviation_may_be_missing_and_are_not_counted(tmp_path):
+def test_pixel_mean_and_std_may_be_missing_and_are_not_counted(tmp_path):
     model = linear()
     state = model.state_dict()
     torch.save({"model": state}, tmp_path / "a.pth")

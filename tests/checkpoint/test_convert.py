@@ -2,6 +2,7 @@
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.convert import convert
+from maskrcnn_repro.checkpoint.join import join
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.errors import CheckpointError, OutputError
 
@@ -79,3 +80,14 @@ def test_a_file_without_a_resnet_and_another_ending_are_refused(tmp_path):
         convert(tmp_path / "a.pth", tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="do not exist"):
         convert(tmp_path / "c.pth", tmp_path / "b.pth")
+
+
+def test_weights_are_not_replaced_by_what_is_made_of_them(tmp_path):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
+    (tmp_path / "link.pth").symlink_to("a.pth")
+    for out in ("a.pth", "link.pth"):
+        with pytest.raises(OutputError, match="is the file itself"):
+            convert(tmp_path / "a.pth", tmp_path / out)
+        with pytest.raises(OutputError, match="is the file itself"):
+            join(tmp_path / "none.pth", tmp_path / "a.pth", tmp_path / out)
+    assert torch.load(tmp_path / "a.pth")["a"].tolist() == [0, 0]

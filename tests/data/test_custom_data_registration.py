@@ -59,7 +59,7 @@ def test_entry_not_of_three_strings(entry):
 # --- files
 
 
-@pytest.mark.parametrize("name", ["..", "a/b", "../b", "a\\b", "é" * 101])
+@pytest.mark.parametrize("name", ["..", "a/b", "../b", "/own", "a\\b", "é" * 101])
 def test_a_name_that_cannot_be_a_folder(name):
     with pytest.raises(DataError, match="cannot be the name of a folder in OUTPUT_DIR"):
         register_custom([[name, "a.json", "images"]])

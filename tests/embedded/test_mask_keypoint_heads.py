@@ -128,7 +128,7 @@ def test_keypoint_loss_leaves_unlabelled_keypoints_out(storage):
 
 
 @pytest.mark.parametrize("rois", [0, 1])
-def test_keypoint_loss_without_a_visible_one_is_zero_with_a_gradient(storage, rois):
+def test_keypoint_loss_without_visible_keypoints_is_zero_with_a_gradient(storage, rois):
     logits = torch.randn(rois, 3, 2, 2, requires_grad=True)
     loss = keypoint_rcnn_loss(logits, [posed_proposal((0, 0, 2))[:rois]], normalizer=None)
     loss.backward()

@@ -127,6 +127,8 @@ def test_parts_make_the_reference_number_of_processes():
     assert parts_of(config(), 3) == 1
     assert parts_of(config(ACCUMULATE=5), 2) == 5
     assert parts_of(config(ACCUMULATE=0, REFERENCE_WORLD_SIZE=8), 2) == 4
+    with pytest.raises(ConfigError, match=r"ACCUMULATE 0 needs SOLVER.REFERENCE_WORLD_SIZE, "):
+        parts_of(config(ACCUMULATE=0), 1)
     with pytest.raises(ConfigError, match=r"ACCUMULATE 0 .*REFERENCE_WORLD_SIZE 8 processes of 3"):
         parts_of(config(ACCUMULATE=0, REFERENCE_WORLD_SIZE=8), 3)
 
@@ -136,3 +138,8 @@ def test_a_batch_that_parts_do_not_divide_is_refused(tmp_path, capsys):
     arguments = command_line(data, tmp_path / "out", opts=["SOLVER.ACCUMULATE", "3"])
     assert main(arguments) == 2
     assert "times SOLVER.ACCUMULATE, 1 x 3" in capsys.readouterr().err
+    assert main([*arguments, "SOLVER.REFERENCE_WORLD_SIZE", "8", "SOLVER.ACCUMULATE", "1"]) == 2
+    assert (
+        "is the batch of SOLVER.REFERENCE_WORLD_SIZE 8 processes and must"
+        in capsys.readouterr().err
+    )

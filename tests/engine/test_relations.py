@@ -57,6 +57,10 @@ def load(*opts):
             "CHANNELS is .* neighbours must differ",
         ),
         (("MODEL.NARROW_RESNET.CHANNELS", "[8, 16]"), "has 2 entries, but NUM_BLOCKS has 3 stages"),
+        (
+            ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"),
+            "reads DATALOADER.RANDOM_SUBSET_RATIO, which Detectron2 does not have; add that key",
+        ),
         (("MODEL.RPN.CONV_DIMS", "[0]"), "has 0 channels"),
         (
             (*R50, "MODEL.RESNETS.DEPTH", "18"),
@@ -114,13 +118,14 @@ def test_values_set_by_a_program_are_checked_too():
     "opts",
     [
         ("VIS_PERIOD", "10"),
+        ("DATALOADER.SAMPLER_TRAIN", "WeightedTrainingSampler"),
         ("MODEL.RESNETS.DEFORM_ON_PER_STAGE", "[False, False, False, True]"),
         ("MODEL.ROI_BOX_HEAD.USE_FED_LOSS", "True", "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", "True"),
     ],
 )
 def test_what_the_subset_lacks_is_refused(opts):
     assert BACKEND.name == "embedded"
-    with pytest.raises(ConfigError, match=f"^{opts[0]} is set, but needs an installed Detectron2"):
+    with pytest.raises(ConfigError, match=f"^{opts[0]} .*needs an installed Detectron2"):
         check_model(load(*opts))
 
 
@@ -163,6 +168,12 @@ def test_what_the_subset_lacks_is_refused(opts):
             ["MODEL.ROI_OP.SAMPLES 4 says nothing: RoIPool reads every cell of a bin."],
         ),
         (("MODEL.ROI_OP.SAMPLES", "4", "MODEL.ROI_MASK_HEAD.ROI_OP", "RoIPool"), []),
+        (
+            ("TEST.BEST_METRIC", "segm/AP", "DATASETS.TEST", "()"),
+            [
+                "TEST.BEST_METRIC 'segm/AP' says nothing, nor does TEST.PATIENCE: DATASETS.TEST is empty."
+            ],
+        ),
     ],
 )
 def test_keys_that_say_nothing_are_told(opts, words):

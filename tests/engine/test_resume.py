@@ -156,7 +156,10 @@ def test_a_checkpoint_without_facts_is_compared_with_the_config_of_the_folder(re
             lambda state: state["param_groups"][0].pop("betas"),
             "begin with a new one by --accept-change SOLVER.OPTIMIZER",
         ),
-        (lambda state: state["param_groups"].pop(), "it is of another model"),
+        (
+            lambda state: state["param_groups"].pop(),
+            "it is of another model and cannot go on; a new",
+        ),
         (
             lambda state: state["state"][0].update(exp_avg=torch.zeros(7)),
             r"has exp_avg of shape (7,) for a parameter of shape",
@@ -170,6 +173,15 @@ def test_the_state_of_another_optimiser_is_one_sentence(resume, folder, edit, wo
     assert status == 2
     assert error.count("\n") == 1
     assert words in error
+
+
+@pytest.mark.parametrize("name", ["model_0000002.pth", "last_checkpoint"])
+def test_a_folder_in_the_place_of_a_file_is_no_full_disk(resume, folder, name):
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    status, error, _ = resume(opts=["SOLVER.MAX_ITER", "3"])
+    assert status == 2
+    assert f"({name} is a folder there); earlier ones are intact: move it away, then" in error
 
 
 def test_a_full_disk_is_one_sentence_and_the_old_files_are_intact(resume, folder):

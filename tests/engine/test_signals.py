@@ -8,11 +8,15 @@ import sys
 import time
 from types import SimpleNamespace
 
+from maskrcnn_repro.data.watched_loader import WatchedLoader
+from maskrcnn_repro.data.worker_notes import WorkerNotes
 from maskrcnn_repro.data.workers import standing_apart
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.engine.signals import SignalRequests, handling, passing_on
 from maskrcnn_repro.engine.step_end import StepEnd
 from maskrcnn_repro.engine.trainer import Trainer
+from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.utils.held_signals import forget_held_back, held_back
 
 import pytest
 import torch
@@ -131,6 +135,82 @@ def test_a_worker_stands_apart_from_the_group_of_the_training():
     assert standing_apart([1]) == [1]
 
 
+def pending_and_later(sender):
+    """A process drops the signal that was held back and is ended by the next one."""
+    with held_back():
+        os.kill(os.getpid(), signal.SIGTERM)
+        forget_held_back()
+        sender.send("alive")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking beside torch's threads
+def test_a_worker_forgets_signals_from_before_it_stood_apart():
+    receiver, sender = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=pending_and_later, args=(sender,))
+    process.start()
+    assert receiver.poll(10)
+    process.join(10)
+    assert process.exitcode == -signal.SIGTERM
+
+
+class Interrupted(Dataset):
+    """Spawned, it interrupts its whole group while it is read, before its worker stands apart."""
+
+    def __setstate__(self, state):
+        os.killpg(0, signal.SIGINT)
+
+    def __getstate__(self):
+        return {"any": 1}
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return index
+
+
+def spawned_loader():
+    os.setpgid(0, 0)
+    multiprocessing.set_start_method("spawn", force=True)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    return list(standing_apart(DataLoader(Interrupted(), num_workers=1)))
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_workers_start_leaves_their_batches(tmp_path):
+    line = "from tests.engine.test_signals import spawned_loader\nif __name__ == '__main__': print(spawned_loader())"
+    (tmp_path / "go.py").write_text(line)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'projects'}"}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "go.py"],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "[tensor([0]), tensor([1])]\n"), done.stderr
+
+
+class Unsendable(Dataset):
+    """Gives what no process can hand over to another."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return lambda: index
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking beside torch's threads
+def test_a_batch_that_cannot_be_handed_over_ends_the_wait(capfd):
+    loader = standing_apart(DataLoader(Unsendable(), num_workers=1, collate_fn=list))
+    with pytest.raises(DataError, match="A data-loader worker died: if no line above says why"):
+        next(iter(WatchedLoader(loader, WorkerNotes(1), 1)))
+    assert "cannot be handed over to the training (Can't pickle" in capfd.readouterr().err
+
+
 def in_a_fork(function):
     """Exit status of a forked process that calls a function, and its stderr."""
     reading, writing = os.pipe()
@@ -188,6 +268,7 @@ def started(data, folder, *options, opts=()):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "projects"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, ROOT / "train_net.py", *line],
+        check=False,
         env=environment,
         cwd=ROOT,
         stderr=subprocess.PIPE,

@@ -4,7 +4,7 @@ from maskrcnn_repro.engine.launch import Processes, launch
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.engine.step_end import Action, Request, StepEnd
 from maskrcnn_repro.engine.trainer import Trainer
-from maskrcnn_repro.errors import Ended
+from maskrcnn_repro.errors import ConfigError, Ended
 
 import pytest
 from detectron2.engine import HookBase, TrainerBase
@@ -47,6 +47,16 @@ def run(requests):
     except Ended as ended:
         return [*loop.done, ended.code]
     return loop.done
+
+
+@pytest.mark.parametrize(
+    ("action", "status"), [(Action.STOP, 256), (Action.STOP, -1), (Action.STOP, 1.5), (2, 0)]
+)
+def test_what_would_be_taken_for_another_request_is_refused(action, status):
+    with pytest.raises(ConfigError, match=r"cannot be asked for: .* 0 to 255"):
+        Request(action, status)
+    with pytest.raises(ConfigError, match=r"takes a .*Request, not 3"):
+        StepEnd("cpu").ask(3)
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,7 @@ def test_truncated_weights_are_one_sentence(data, trained, tmp_path, capsys):
         (("DATASETS.TRAIN", "('tiniest',)"), "'tiniest'"),
         (("SOLVER.AMP.ENABLED", "True"), "SOLVER.AMP.ENABLED False"),
         (("MODEL.DEVICE", "gpu"), "auto, cpu, cuda"),
+        (("MODEL.DEVICE", "meta"), "'meta' holds no numbers; use MODEL.DEVICE auto or cpu"),
         (("SOLVER.BASE_LRR", "1"), "Did you mean 'SOLVER.BASE_LR'"),
         (("SOLVER.MAX_ITER", "0"), "SOLVER.MAX_ITER 0"),
     ],

@@ -134,7 +134,7 @@ def test_boxes_alone_are_left_to_detectron2(records, tmp_path):
     assert set(evaluated(ours, records, predictions)) == {"bbox"}
 
 
-def test_nothing_found_is_not_a_number_and_nothing_looked_at_no_metric(records, tmp_path):
+def test_without_detections_ap_is_nan_and_without_images_there_are_no_metrics(records, tmp_path):
     ours = RLEEvaluator("tiny", TASKS, str(tmp_path), use_fast_impl=False)
     ours.reset()
     assert ours.evaluate() == {}

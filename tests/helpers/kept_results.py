@@ -17,7 +17,8 @@ from maskrcnn_repro.tables.report.kept import json_text, read_report
 from maskrcnn_repro.tables.report.model import to_json
 from maskrcnn_repro.tables.report.report import report
 from maskrcnn_repro.tables.report.text import as_markdown
-from maskrcnn_repro.tables.runs.records import read_json, read_record
+from maskrcnn_repro.tables.runs.reading import read_json
+from maskrcnn_repro.tables.runs.records import read_record
 from maskrcnn_repro.tables.runs.stage import Setting
 
 from tests.helpers.paths import ROOT

@@ -1,8 +1,10 @@
 """Mask heads: targets and losses by hand, agreement with Detectron2's head, sizes, empty batches."""
 
 import math
+from dataclasses import replace
 
 from maskrcnn_repro.config import get_config
+from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead, MaskHead, MLPMaskHead, build_mask_loss
 
 import numpy as np
@@ -86,6 +88,25 @@ def test_loss_and_shares_of_wrong_cells_by_hand(storage):
     assert latest(storage) == pytest.approx(
         {"mask_rcnn/accuracy": 0.75, "mask_rcnn/false_positive": 0, "mask_rcnn/false_negative": 0.5}
     )
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"loss": lambda *_: None}, "MaskLoss.loss returns None; .* of one number"),
+        ({"loss": lambda *_: {"a": 1.0}}, "MaskLoss.loss returns {'a': 1.0}; "),
+        (
+            {"loss": lambda logits, *_: logits[:, 0]},
+            r"MaskLoss.loss returns a tensor \(1, 2, 2\); ",
+        ),
+        ({"masks": lambda *_: None}, r"MaskLoss.masks returns None; .* a tensor \(1, 2, 2\) here"),
+        ({"masks": lambda logits, _: logits}, r"MaskLoss.masks returns a tensor \(1, 3, 2, 2\); "),
+    ],
+)
+def test_a_loss_that_answers_wrongly_is_named(storage, answers, message):
+    given = Given(loss=replace(build_mask_loss(config()), **answers))
+    with pytest.raises(ConfigError, match=message):
+        given(torch.zeros(1, 3, 2, 2), [proposal()])
 
 
 def test_half_precision_logits_give_float32_losses_and_masks(storage):
@@ -173,7 +194,7 @@ def test_mlp_of_the_paper_has_62720_outputs(hidden):
 
 @pytest.mark.parametrize("loss", ["sigmoid", "softmax"])
 @pytest.mark.parametrize("name", ["FCNMaskHead", "MLPMaskHead"])
-def test_without_positive_rois_the_loss_is_zero_and_reaches_all_weights(storage, name, loss):
+def test_without_positive_rois_the_loss_is_zero_and_all_weights_have_gradients(storage, name, loss):
     empty = head(name, LOSS=loss, NUM_CONV=1)
     value = empty(torch.zeros(0, 4, 2, 2), [without_truth(), proposal()[[]]])["loss_mask"]
     assert value == 0

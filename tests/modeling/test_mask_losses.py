@@ -123,6 +123,20 @@ def always_seven(cfg: CfgNode) -> MaskLoss:
     return MaskLoss(7, sigmoid_loss, sigmoid_masks)
 
 
+@pytest.mark.parametrize(
+    ("built", "message"),
+    [
+        (None, "'own' builds None; it must build a MaskLoss"),
+        (MaskLoss(0, sigmoid_loss, sigmoid_masks), "'own' has 0 channels; "),
+        (MaskLoss("2", sigmoid_loss, sigmoid_masks), "'own' has '2' channels; "),
+    ],
+)
+def test_what_is_no_loss_is_named(monkeypatch, built, message):
+    monkeypatch.setitem(MASK_LOSS_REGISTRY._obj_map, "own", lambda cfg: built)
+    with pytest.raises(ConfigError, match=message):
+        build_mask_loss(config(LOSS="own"))
+
+
 def test_a_third_partys_loss_is_built_by_its_name():
     assert build_mask_loss(config(LOSS="always_seven")).channels == 7
 

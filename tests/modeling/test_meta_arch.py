@@ -155,7 +155,7 @@ def test_training_is_not_touched_by_the_precision_of_inference(storage):
 
 
 @pytest.mark.parametrize("kind", ["both", "c4"])
-def test_channels_last_is_of_weights_and_images_and_changes_rounding_alone(kind):
+def test_channels_last_applies_to_weights_and_images_and_changes_only_rounding(kind):
     [expected] = detect(tiny_model(kind), [picture()])
     model = tiny_model(kind, **{"MODEL.CHANNELS_LAST": True})
     images = model.preprocess_image([picture()]).tensor

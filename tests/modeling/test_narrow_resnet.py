@@ -137,7 +137,7 @@ def test_messages(changes, message):
         small(**changes)
 
 
-def test_strided_1x1_convolutions_of_few_channels_step_before_they_multiply():
+def test_strided_1x1_convolutions_of_few_channels_subsample_their_input_first():
     """As strided ones in channels-last memory they crash on maps of 64 x 64 cells; the numbers are the same."""
     for group_width in (0, 2):
         backbone = small(

@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+from maskrcnn_repro import BACKEND
 from maskrcnn_repro.modeling import paste
 from maskrcnn_repro.modeling.paste import paste_to_rles
 from maskrcnn_repro.modeling.rle import RLEMasks
@@ -142,7 +143,12 @@ INF = float("inf")
         [0.0, 0, INF, 5],
         [-INF, 0, 4, 4],
         [1, 2, 4, INF],
-        [float("nan"), 0, 4, 4],
+        pytest.param(
+            [float("nan"), 0, 4, 4],
+            marks=pytest.mark.skipif(
+                BACKEND.name == "installed", reason="Detectron2 takes NaN for any integer"
+            ),
+        ),
         [-INF, -INF, INF, INF],
         [INF, 0, INF, 4],
         [-3e38, -3e38, 3e38, 3e38],

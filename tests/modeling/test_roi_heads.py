@@ -197,7 +197,7 @@ def test_each_branch_may_have_an_operation_of_its_own(storage):
     assert [pooler.output_size for pooler in poolers] == [(7, 7), (14, 14), (14, 14)]
 
 
-def test_beside_an_operation_of_one_branch_the_others_keep_detectron2s(storage):
+def test_an_roi_operation_of_one_branch_leaves_the_other_branches_detectron2s(storage):
     heads = build(C5, "PaperStandardROIHeads", **{"MODEL.ROI_MASK_HEAD.ROI_OP": "RoIPool"})
     assert isinstance(heads.mask_pooler, RoIOpPooler)
     assert isinstance(heads.box_pooler, ROIPooler)

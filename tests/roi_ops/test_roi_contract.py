@@ -70,7 +70,7 @@ def test_finite_rois_give_finite_numbers_the_same_in_all_layouts(name, dtype, ki
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_roipool_of_a_region_of_all_numbers_is_the_maximum_of_the_quarters(layout, monkeypatch):
+def test_roipool_of_a_huge_roi_splits_the_map_at_its_border_cells(layout, monkeypatch):
     # The middle of +-1e6 is cell 0, the border of the map: bins hold column 0 and row 0, and the rest with it.
     results = every_layout("RoIPool", ramp(torch.float32), FINITE_ODD["huge"][:1], monkeypatch)
     assert results[layout][0][0, 0].tolist() == [[11.0, 16.0], [51.0, 56.0]]

@@ -78,7 +78,7 @@ def test_a_baseline_is_stated_only_where_the_config_does_not_say_it():
     assert len(stated) == 8
 
 
-def test_varied_keys_are_those_of_other_values_and_those_that_only_one_sets(tmp_path):
+def test_varied_keys_have_other_values_or_are_set_by_one_config_alone(tmp_path):
     (tmp_path / "part.yaml").write_text("A: 1\nB: {C: 2, D: [3]}\nOUTPUT_DIR: part\n")
     (tmp_path / "first.yaml").write_text("_BASE_: part.yaml\nB: {C: 4, D: [3]}\nE: 5\n")
     (tmp_path / "second.yaml").write_text("_BASE_: part.yaml\nF: 6\nOUTPUT_DIR: second\n")

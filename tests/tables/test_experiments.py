@@ -142,7 +142,7 @@ def test_wrong_experiments_are_refused_with_their_place(tree, message):
     assert message in str(error.value)
 
 
-def test_an_evaluation_has_the_name_of_what_it_evaluates_and_a_suffix():
+def test_an_evaluation_is_named_after_its_model_with_a_suffix():
     parsed = parse(r50_c4={}, r50_c4_few={"evaluates": "r50_c4", "overrides": {"TEST.A": 3}})
     evaluation = parsed["r50_c4_few"]
     assert (evaluation.config, evaluation.family) == ("coco/r50_c4.yaml", "c4")

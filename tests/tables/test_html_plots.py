@@ -150,7 +150,7 @@ def test_what_is_no_number_or_cut_off_is_skipped_and_named(tmp_path):
     assert problem == f"{tmp_path / 'metrics.json'}: 2 lines are no metrics and were skipped"
 
 
-def test_a_file_that_cannot_be_read_is_named_and_a_missing_one_is_not(tmp_path):
+def test_an_unreadable_metrics_file_is_named_but_a_missing_one_is_not(tmp_path):
     (tmp_path / "metrics.json").write_bytes(b"\xff\xfe")
     values, problem = read_metrics(tmp_path / "metrics.json")
     assert values == {}

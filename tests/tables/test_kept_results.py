@@ -12,7 +12,7 @@ from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_j
 from maskrcnn_repro.tables.report.statistics import METHOD
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.report.words import real_minus
-from maskrcnn_repro.tables.runs.records import read_json
+from maskrcnn_repro.tables.runs.reading import read_json
 
 import pytest
 

@@ -131,7 +131,7 @@ def only_object(fake, image):
     fake.truth.write_text(json.dumps(tree))
 
 
-def test_some_draws_without_an_object_are_nan_and_most_are_no_interval(fake):
+def test_draws_without_objects_are_nan_and_too_many_of_them_give_no_interval(fake):
     missing = (draw_images(IMAGES, 5, seed=0) == 0).sum(axis=0)
     assert missing.max() == 4  # of five draws
     only_object(fake, int(missing.argmax()))

@@ -45,7 +45,7 @@ def keys(stages):
     return [stage.key for stage in stages]
 
 
-def test_stages_stand_behind_what_they_need_and_an_rpn_is_shared_by_experiments_and_seeds(fake):
+def test_stages_follow_their_inputs_and_experiments_and_seeds_share_an_rpn(fake):
     table_plan = plan(["a", "b"], [1, 2], fake.setting, fake.experiments)
     assert keys(table_plan.stages) == [
         "rpn/seed1",
@@ -58,7 +58,7 @@ def test_stages_stand_behind_what_they_need_and_an_rpn_is_shared_by_experiments_
     assert table_plan.requested == {"a/seed1", "b/seed1", "a/seed2", "b/seed2"}
 
 
-def test_initial_weights_and_evaluations_follow_the_seed_an_rpn_does_not(fake):
+def test_initial_weights_and_evaluations_have_the_seed_of_the_row_but_an_rpn_has_seed_1(fake):
     table_plan = plan(["tuned", "a-nms", "rpn"], [3], fake.setting, fake.experiments)
     assert keys(table_plan.stages) == [
         "rpn/seed1",
@@ -70,7 +70,7 @@ def test_initial_weights_and_evaluations_follow_the_seed_an_rpn_does_not(fake):
     assert table_plan.requested == {"tuned/seed3", "a-nms/seed3", "rpn/seed1"}
 
 
-def test_a_detector_is_given_its_proposals_and_a_follower_its_weights(fake):
+def test_a_detector_gets_its_proposals_and_a_fine_tuning_its_initial_weights(fake):
     stages = {
         s.key: s for s in plan(["tuned", "a-nms"], [1], fake.setting, fake.experiments).stages
     }
@@ -93,7 +93,7 @@ def test_a_detector_is_given_its_proposals_and_a_follower_its_weights(fake):
     assert store[store.index("MODEL.WEIGHTS") + 1] == str(out / "rpn/seed1/model_final.pth")
 
 
-def test_what_is_done_is_not_missing_and_commands_are_shown_short(fake, monkeypatch):
+def test_finished_stages_are_not_missing_and_commands_are_shown_with_short_paths(fake, monkeypatch):
     table_plan = plan(["a", "b"], [1], fake.setting, fake.experiments)
     for stage in table_plan.stages[:3]:
         stage.write_note()

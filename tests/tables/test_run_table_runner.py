@@ -74,7 +74,7 @@ def test_stages_run_in_order_and_a_shared_rpn_once(fake):
     assert "[3/6] a seed 1 done in 0:00:00 · mask AP 30.0 · box AP 40.0" in said
 
 
-def test_what_is_done_is_not_run_again(fake):
+def test_finished_stages_are_not_run_again(fake):
     run(fake.plan("a", seeds=(1,)))
     table_plan = fake.plan("a", "b", seeds=(1,))
     assert run(table_plan)[0] == []
@@ -329,7 +329,7 @@ def test_the_time_left_is_spread_over_jobs_but_no_shorter_than_the_longest():
     assert time_left([], [], 2) == "about 0:00:00"
 
 
-def test_what_is_known_of_the_time_left_is_told_beside_how_much_is_not():
+def test_the_known_time_left_is_told_with_the_number_of_stages_of_unknown_time():
     assert time_left([60.0, None], [], 2) == "about 0:01:00 and 1 stage of unknown time"
     assert time_left([], [None, None], 2) == "2 stages of unknown time"
 

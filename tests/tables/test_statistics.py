@@ -87,7 +87,7 @@ def test_the_other_difference_has_the_other_interval():
     assert other == pytest.approx((-high, -low))
 
 
-def test_what_two_models_share_cancels_in_their_difference():
+def test_variation_shared_by_two_models_cancels_in_their_difference():
     random = np.random.default_rng(0)
     luck = {seed: random.normal(0, 5, 200) for seed in (1, 2, 3)}
     first = {seed: 40 + shift for seed, shift in luck.items()}

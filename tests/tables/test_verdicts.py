@@ -89,7 +89,7 @@ def test_a_gap_that_is_the_same_everywhere_holds_without_width(fake):
     assert (verdict.interval.level, verdict.interval.images, verdict.note) == (95.0, IMAGES, "")
 
 
-def test_the_rows_the_other_way_round_fail_with_the_mirrored_interval(fake):
+def test_a_claim_with_its_rows_swapped_fails_with_the_mirrored_interval(fake):
     for seed, offsets in ((1, NEAR), (2, HALF), (3, EXACT)):
         detect(fake, fake.truth, "a", seed, offsets)
         detect(fake, fake.truth, "b", seed, FAR)
@@ -132,7 +132,7 @@ def test_one_metric_against_another_and_one_gap_against_another(fake):
     assert (verdict.gap, verdict.interval.low) == pytest.approx((30.0, 30.0))
 
 
-def test_one_seed_is_marked_and_seeds_that_all_rows_have_are_named_where_some_have_more(fake):
+def test_a_single_seed_is_marked_and_seeds_common_to_all_rows_are_named(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
     detect(fake, fake.truth, "b", 1, FAR)
     assert judged(fake, claim()).note == "one seed: images alone"

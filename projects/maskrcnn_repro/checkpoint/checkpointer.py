@@ -92,10 +92,10 @@ class Checkpointer(DetectionCheckpointer):
             OSError,
             RuntimeError,
         ) as error:  # PyTorch's writer raises the latter, also on a full disk
-            reason = getattr(error, "strerror", None) or "no room for all of it"
+            reason, cure = _reason(error, path)
             raise OutputError(
-                f"Checkpoint {path} cannot be written ({reason}); earlier ones are intact: make room, then "
-                "continue with --resume."
+                f"Checkpoint {path} cannot be written ({reason}); earlier ones are intact: {cure}, then continue "
+                "with --resume."
             ) from error
         logger.info("Checkpoint %s", path)
 
@@ -196,5 +196,10 @@ def facts_in(content: Mapping[str, Any]) -> Mapping[str, Any]:
     return facts if isinstance(facts, Mapping) else {}
 
 
-def _first_clause(error: Exception) -> str:
-    return str(error).split("\n", 1)[0].split(". ", 1)[0]
+def _reason(error: Exception, path: Path) -> tuple[str, str]:
+    """Return why a checkpoint cannot be written, and what to do about it."""
+    if folders := [place for place in (path, path.with_name(HINT)) if place.is_dir()]:
+        return f"{folders[0].name} is a folder there", "move it away"
+    # What ``replaced`` raises has the system's error for its cause.
+    system = error.__cause__ if isinstance(error, OutputError) else error
+    return getattr(system, "strerror", None) or "no room for all of it", "make room"

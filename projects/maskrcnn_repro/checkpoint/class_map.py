@@ -125,6 +125,7 @@ def _map_rows(
     end = rows * len(source)
     old = tensor[:end].unflatten(0, (len(source), rows))
     new = torch.randn(len(target), *old.shape[1:], generator=rng).to(tensor)
+    # Without a correction: NumPy's deviation, which the released code takes.
     new = new * tensor.float().std(correction=0).to(tensor) + tensor.mean()
     for index, name in enumerate(target):
         if name in source:

@@ -20,6 +20,7 @@ from maskrcnn_repro.utils.files import other_than_file
 logger = logging.getLogger(__name__)
 HINT = "last_checkpoint"
 BEST, FINAL = "model_best", "model_final"
+# Detectron2 pads an iteration to seven digits; a longer training has more.
 _PERIODIC = re.compile(r"model_(\d{7,})\.pth")
 
 

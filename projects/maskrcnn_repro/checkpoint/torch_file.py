@@ -214,6 +214,7 @@ def _outline_of_archive(file: IO[bytes]) -> Any:
 
 def _check_directory(file: IO[bytes], size: int) -> None:
     """Check the size of a ZIP archive's list of members, of which Python builds ten times as many bytes."""
+    # A ZIP archive without a comment ends with a record of 22 bytes; before it lies, if it is ZIP64, a locator of 20.
     file.seek(max(size - 42, 0))
     end = file.read(42)[-42:].rjust(42)
     if end[20:24] != b"PK\5\6":
@@ -245,6 +246,7 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
     for member in sorted(members, key=lambda m: m.header_offset):
         if member.header_offset < end:
             raise ExcessError("the archive's members overlap")
+        # 30 bytes is a member's own header at least: its name and padding follow.
         end = member.header_offset + 30 + member.file_size
 
 
@@ -264,6 +266,7 @@ def _outline_of_stream(content: mmap.mmap) -> Any:
     storages = tensors.storages
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
         raise ValueError("its list of storages is damaged")
+    # Each storage begins with its count of numbers, in 8 bytes.
     needed = sum(8 + storage.numbers * storage.width for storage in storages.values())
     if needed > len(content) - content.tell():
         raise ExcessError(

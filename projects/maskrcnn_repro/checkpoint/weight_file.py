@@ -116,6 +116,7 @@ def read_shapes(path: Path) -> Shapes:
         CheckpointError: see :func:`read_outline`.
     """
     state = state_of(read_outline(path))
+    # DistributedDataParallel's prefix, without which Detectron2's checkpointer loads them.
     prefix = "module." if state and all(str(n).startswith("module.") for n in state) else ""
     return {
         str(name).removeprefix(prefix): tuple(value.shape)
@@ -145,6 +146,7 @@ def read_content(path: Path) -> dict[str, Any]:
     with _readable(path):
         if path.suffix == ".safetensors":
             return {"model": load_file(path)}
+        # After the outline: weights_only refuses code, but not a claim of memory.
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content
 
@@ -167,6 +169,7 @@ def read_weights(path: Path, *, by_endings: bool = False) -> dict[str, Any]:
     content = read_content(path)
     if path.suffix == ".pyth":
         state = _part(content, "model_state", path)
+        # Detectron2's frozen batch norm has no such counter.
         state = {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")}
         return {"model": state, "__author__": "pycls", "matching_heuristics": True}
     if "model" not in content:
@@ -197,6 +200,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
             return {**_each(plain, content), "model": weights}
         # Detectron's detectors have "blobs", its backbones have the weights alone.
         weights = _each(native, content.get("blobs", content))
+    # Detectron keeps the optimiser's momentum beside each weight.
     arrays = {name: array for name, array in weights.items() if not name.endswith("_momentum")}
     return {"model": arrays, "__author__": "Caffe2", "matching_heuristics": True}
 

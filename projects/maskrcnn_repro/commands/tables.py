@@ -227,6 +227,7 @@ def _run(planned: Plan, args: argparse.Namespace, setting: Setting) -> list[Fail
     jobs = _jobs(args, setting)
     print(f"{headline(planned, jobs)}.", flush=True)
     console = Console(planned, jobs)
+    # No more threads in all than cores: two of a process gain an eighth alone and lose threefold beside another load.
     threads = args.threads or (max(1, cores() // jobs) if jobs > 1 else None)
     runner = Runner(planned, console, jobs, environments(jobs, threads, setting.num_gpus))
     try:

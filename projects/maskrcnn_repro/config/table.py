@@ -46,9 +46,9 @@ class Interval:
 
     def __str__(self) -> str:
         if self.low == self.high:
-            return f"{self.low:g}"
-        low = f"{'at least' if self.closed_low else 'above'} {self.low:g}"
-        high = f"{'at most' if self.closed_high else 'below'} {self.high:g}"
+            return f"{self.low:.12g}"
+        low = f"{'at least' if self.closed_low else 'above'} {self.low:.12g}"
+        high = f"{'at most' if self.closed_high else 'below'} {self.high:.12g}"
         bounds = [low] * (self.low > -math.inf) + [high] * (self.high < math.inf)
         return " and ".join(bounds) or "finite"
 
@@ -85,7 +85,8 @@ class Key:
         if self.choices and not self.registry:
             check_choice(name, value, self.choices)
         if self.range and value not in self.range:
-            raise ConfigError(f"{name} {value!r} must be {self.range}.")
+            finite = "" if math.isfinite(value) else "finite, "
+            raise ConfigError(f"{name} {value!r} must be {finite}{self.range}.")
         if isinstance(value, str | list | tuple):
             self._check_entries(name, value)
 

@@ -103,8 +103,10 @@ def _spelling(value: Any, key: Key) -> str:
     """Return how to write what was probably meant, as the end of a sentence."""
     if key.type == "bool" and value in (0, 1):
         return f"; write {bool(value)}"
-    if key.type == "str" and not isinstance(value, list | tuple | dict):
+    if key.type == "str" and value is not None and not isinstance(value, list | tuple | dict):
         return f"; write '{value}' in quotes"
+    if key.type in ("list", "tuple") and isinstance(value, str) and value[:1] in "([{":
+        return "; close every bracket and put each text into quotes"
     if key.type in ("list", "tuple") and isinstance(value, str | int | float):
         shown = [value] if key.type == "list" else (value,)
         return f", also of one entry: {shown!r}"

@@ -57,6 +57,7 @@ class CachedImages:
         _check_memory(int(ends[-1]), len(sizes))
         self._block = torch.empty(int(ends[-1]), dtype=torch.uint8)
         if workers:
+            # Each process of the machine has a block of its own.
             _check_shared_memory(int(ends[-1]) * comm.get_local_size(), workers)
             self._block.share_memory_()
         self._places = {

@@ -110,6 +110,7 @@ def instances(ids: NDArray[np.integer[Any]]) -> list[dict[str, Any]]:
     # pycocotools encodes arrays in column-major order.
     ids = np.asfortranarray(ids)
     annotations = []
+    # "K" is the order in memory: a view, where the default would copy.
     for number in np.flatnonzero(np.bincount(ids.ravel(order="K"))).tolist():
         label = number // 1000 if number >= 1000 else number
         if label not in CLASSES:

@@ -143,6 +143,7 @@ class ImageFiles:
             if not self.takes(header):
                 raise ImageError(f"Image {path} {header.refusal}.")
             _say_what_is_lost(path, image, header)
+            # Before the turn: what is broken has to fail outside of the block that suppresses errors.
             image.load()
             upright = _upright(image, header.orientation)
             _check_size(path, upright.size, size)
@@ -156,6 +157,7 @@ class ImageFiles:
 
     def _in_8_bits(self, path: str | Path, image: Image.Image) -> Image.Image:
         black, white = self.pixel_range
+        # float32 does not hold all values of 32-bit integers.
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
             raise ImageError(f"Image {path} has values that are not finite; {_CURE}.")
@@ -225,6 +227,7 @@ def _header(image: Image.Image) -> ImageHeader:
     # Pillow gives the size of a TIFF file upright.
     if orientation in _SIDEWAYS and image.format != "TIFF":
         width, height = height, width
+    # An MPO is a photograph with a second view or a preview behind it, and no animation.
     frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
     return ImageHeader((width, height), image.mode, orientation, frames)
 

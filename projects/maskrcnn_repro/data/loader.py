@@ -71,6 +71,7 @@ def build_test_loader(
         DataError: stored proposals cannot be read or miss images. While it is iterated: a broken image, or
             with ``DATALOADER.SKIP_BROKEN``, which leaves it out, too many of them; a worker died.
     """
+    # Images without objects, too: what is detected in them is wrong, and counts.
     records = get_detection_dataset_dicts([name], filter_empty=False)
     notes = WorkerNotes(cfg.DATALOADER.NUM_WORKERS)
     mapper = WithSource(mapper or _test_mapper(cfg, name), image_files(cfg), notes)

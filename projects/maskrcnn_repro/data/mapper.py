@@ -18,6 +18,7 @@ class TrainMapper(DatasetMapper):
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: T.TransformList, image_shape: Any
     ) -> None:
+        # Detectron2 leaves crowds out before it looks at the masks: with nothing else there are no objects.
         if all(annotation.get("iscrowd", 0) for annotation in dataset_dict["annotations"]):
             del dataset_dict["annotations"]
             empty = utils.annotations_to_instances([], image_shape, self.instance_mask_format)

@@ -63,6 +63,7 @@ class SampleStream(IterableDataset):
         self.records = DatasetFromList(records, copy=False)
         self.mapper = mapper
         self.order = order
+        # Not a list: counting the references to its items would copy its memory into every worker.
         self.groups = bytes(groups)
         self.part_size = batch_size // parts
         self.parts = parts

@@ -11,7 +11,7 @@ from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.data.image_source import BROKEN
 from maskrcnn_repro.data.shared_memory import free_shared_memory
 from maskrcnn_repro.data.worker_notes import WorkerNotes
-from maskrcnn_repro.errors import DataError, UserError, listing
+from maskrcnn_repro.errors import ConfigError, DataError, UserError, listing
 
 logger = logging.getLogger(__name__)
 Batch = list[dict[str, Any]]
@@ -45,6 +45,7 @@ class WatchedLoader:
         Raises:
             ImageError: an image is broken and not left out, or too many are.
             DataError: a worker died, or has no shared memory left.
+            ConfigError: the mapper gave something else than a dict.
         """
         batches = iter(self.loader)
         while True:
@@ -64,6 +65,10 @@ class WatchedLoader:
 
     def _without_broken(self, batch: Batch) -> Batch:
         for sample in batch:
+            if not isinstance(sample, dict):
+                raise ConfigError(
+                    f"The mapper returns {sample!r:.80}; it must return a dict for each image, and may not skip one."
+                )
             for name, text in sample.pop(BROKEN, {}).items():
                 if name not in self.broken:
                     self._count(name, text)
@@ -104,8 +109,8 @@ class WatchedLoader:
                 "--shm-size), or set fewer DATALOADER.NUM_WORKERS, 0 for none."
             )
         return (
-            f"A data-loader worker died{at}: look for a lack of memory (fewer DATALOADER.NUM_WORKERS help), or "
-            "read that image with DATALOADER.NUM_WORKERS 0 to see the error."
+            f"A data-loader worker died{at}: if no line above says why, look for a lack of memory (fewer "
+            "DATALOADER.NUM_WORKERS help), or read that image with DATALOADER.NUM_WORKERS 0 to see the error."
         )
 
 

@@ -5,10 +5,16 @@ The training process then still gets the batches of the iteration after which it
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.queues import Queue
+from typing import Any, TypeVar
+
+from maskrcnn_repro.utils.held_signals import forget_held_back, held_back
 
 from torch.utils.data import DataLoader
 
@@ -23,14 +29,45 @@ class StandApart:
 
     def __call__(self, worker: int) -> None:
         """Prepare the worker of this number."""
+        # Windows has no such groups.
         if hasattr(os, "setpgid"):
             os.setpgid(0, 0)
+        forget_held_back()
+        # By default the queue prints a traceback, and the training waits for the batch for ever.
+        Queue._on_queue_feeder_error = staticmethod(_leave)  # type: ignore[attr-defined]
         if self.former:
             self.former(worker)
+
+
+class HeldBackProcess(SpawnProcess):
+    """A worker that signals do not reach before it stands apart; spawned, it first imports for seconds."""
+
+    def start(self) -> None:
+        """Start it."""
+        with held_back():
+            super().start()
+
+
+class HeldBackContext(SpawnContext):
+    """Spawns workers of :class:`HeldBackProcess`."""
+
+    Process = HeldBackProcess
 
 
 def standing_apart(loader: L) -> L:
     """Return a loader whose workers stand apart; one without workers, or of another kind, as it is."""
     if isinstance(loader, DataLoader):
         loader.worker_init_fn = StandApart(loader.worker_init_fn)
+        if loader.num_workers and multiprocessing.get_start_method() == "spawn":
+            loader.multiprocessing_context = HeldBackContext()
     return loader
+
+
+def _leave(error: Exception, batch: Any) -> None:
+    print(
+        f"What the mapper returns cannot be handed over to the training ({error}): give tensors, arrays and plain "
+        "values alone, or set DATALOADER.NUM_WORKERS 0.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)

@@ -88,7 +88,12 @@ def parts_of(cfg: CfgNode, world_size: int) -> int:
     parts, reference = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.REFERENCE_WORLD_SIZE
     if parts:
         return int(parts)
-    if not reference or reference % world_size:
+    if not reference:
+        raise ConfigError(
+            "SOLVER.ACCUMULATE 0 needs SOLVER.REFERENCE_WORLD_SIZE, the number of processes that the parts stand for; "
+            "set it, or name the number of parts with SOLVER.ACCUMULATE."
+        )
+    if reference % world_size:
         raise ConfigError(
             f"SOLVER.ACCUMULATE 0 makes SOLVER.REFERENCE_WORLD_SIZE {reference} processes of {world_size}, "
             "which must divide it; name the number of parts with SOLVER.ACCUMULATE."

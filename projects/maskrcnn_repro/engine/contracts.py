@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import functools
+import logging
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from maskrcnn_repro.errors import ConfigError, Ended, UserError
+from maskrcnn_repro.errors import ConfigError, Ended, UserError, listing
 
 import torch
 from detectron2.engine import HookBase
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import GeneralizedRCNN, ProposalNetwork
+from detectron2.structures import Instances
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 
 def _are_hooks(value: object) -> bool:
     return isinstance(value, list | tuple) and all(
         hook is None or isinstance(hook, HookBase) for hook in value
+    )
+
+
+def _are_metrics(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(tasks, Mapping) and all(isinstance(task, Mapping) for task in tasks.values())
+        for tasks in value.values()
     )
 
 
@@ -37,7 +49,7 @@ RETURNS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "a detectron2.evaluation.DatasetEvaluator",
     ),
     "build_hooks": (_are_hooks, "a list of detectron2.engine.HookBase"),
-    "test": (lambda value: isinstance(value, Mapping), "a dict of metrics"),
+    "test": (_are_metrics, 'metrics as {"data set": {"task": {"metric": 12.3}}}'),
 }
 """Method of a trainer: whether a value is what it must return, and what that is in words."""
 
@@ -69,10 +81,33 @@ def _checked(trainer: type, name: str, method: Callable[..., Any]) -> Callable[.
     return checked
 
 
+def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """Tell which trainable parameters an optimiser leaves as they are.
+
+    Raises:
+        ConfigError: it moves none of the model's.
+    """
+    moved = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    left = [name for name, p in trainable.items() if id(p) not in moved]
+    if trainable and len(left) == len(trainable):
+        raise ConfigError(
+            f"The optimiser {type(optimizer).__name__} has no parameter of the model; build it of the model that "
+            "build_optimizer is given."
+        )
+    if left:
+        logger.warning(
+            "The optimiser leaves %d of %d trainable parameters as they are: %s",
+            len(left),
+            len(trainable),
+            listing(left, 3),
+        )
+
+
 def check_model(model: nn.Module) -> None:
     """Make a model that is trained refuse, with a ConfigError, wrong batches and wrong losses."""
     model.register_forward_pre_hook(_check_batch)
-    model.register_forward_hook(_check_losses)
+    model.register_forward_hook(_Losses())
 
 
 def _check_batch(model: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -81,17 +116,60 @@ def _check_batch(model: nn.Module, inputs: tuple[Any, ...]) -> None:
         raise ConfigError(
             f"The data loader yields {batch!r:.80}; a batch must be a list of dicts, one for each image."
         )
+    if model.training and isinstance(model, GeneralizedRCNN | ProposalNetwork):
+        for sample in batch:
+            for problem in _problems(model, sample):
+                raise ConfigError(
+                    f"Image {sample.get('file_name', '?')!r}: the mapper gives {problem}."
+                )
 
 
-def _check_losses(model: nn.Module, inputs: object, losses: Any) -> None:
-    if not model.training:
+def _problems(model: Any, sample: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what Detectron2's models would only fail at, somewhere inside."""
+    channels = len(model.pixel_mean)
+    image = sample.get("image")
+    if not isinstance(image, torch.Tensor):
+        yield f"{image!r:.40} as 'image'; it must be a tensor ({channels}, height, width)"
+    # Grey images under three means become three equal channels.
+    elif image.dim() != 3 or image.size(0) not in (1, channels) or not image.numel():
+        yield f"an 'image' of shape {tuple(image.shape)}; it must be ({channels}, height, width)"
+    instances = sample.get("instances")
+    if not isinstance(instances, Instances):
+        yield f"{instances!r:.40} as 'instances'; training needs detectron2.structures.Instances"
         return
-    tensors = list(losses.values()) if isinstance(losses, Mapping) else [losses]
-    if not (tensors and all(isinstance(t, torch.Tensor) and t.numel() == 1 for t in tensors)):
-        raise ConfigError(
-            f"Model {type(model).__name__} returns {losses!r:.80} in training; it must return a dict of losses, "
-            "each of them a tensor of one number."
-        )
+    for name in ("gt_boxes", "gt_classes"):
+        if not instances.has(name):
+            yield f"'instances' without {name}"
+    classes = getattr(getattr(model, "roi_heads", None), "num_classes", None)
+    if classes and len(instances):
+        least, most = (int(value) for value in instances.gt_classes.aminmax())
+        if least < 0 or most >= classes:
+            yield f"gt_classes from {least} to {most}; of {classes} classes they are 0 to {classes - 1}"
+
+
+class _Losses:
+    """Checks the losses of a model in training; tells once of each that nothing is trained by."""
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
+
+    def __call__(self, model: nn.Module, inputs: object, losses: Any) -> None:
+        """Raise ConfigError for what is no loss."""
+        if not model.training:
+            return
+        named = losses if isinstance(losses, Mapping) else {"": losses}
+        for name, loss in named.items():
+            if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+                place = f" for {name!r}" if name else ""
+                raise ConfigError(
+                    f"Model {type(model).__name__} returns {loss!r:.80}{place} in training; it must return a dict "
+                    "of losses, each of them a tensor of one number."
+                )
+            if not loss.requires_grad and torch.is_grad_enabled() and name not in self.told:
+                self.told.add(name)
+                logger.warning("%s has no gradient: nothing is trained by it", name or "The loss")
+        if not named:
+            raise ConfigError(f"Model {type(model).__name__} returns no loss in training.")
 
 
 @contextmanager

@@ -16,6 +16,10 @@ _TELLING = frozenset({"momentum", "betas"})
 """Entries of a parameter group that SGD alone has, or AdamW alone."""
 _NEEDED = frozenset({"lr", "initial_lr", "weight_decay"})
 _MOST = 1e30
+_OTHER_MODEL = (
+    "it is of another model and cannot go on; a new training, in another OUTPUT_DIR, may begin with the weights that "
+    "fit, by MODEL.WEIGHTS FILE"
+)
 
 
 def check_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
@@ -32,7 +36,7 @@ def check_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> N
     if sizes[0] != sizes[1]:
         raise CheckpointError(
             f"The checkpoint's optimiser has {sum(sizes[1])} parameters in {len(theirs)} groups, that of this "
-            f"config {sum(sizes[0])} in {len(own)}: it is of another model."
+            f"config {sum(sizes[0])} in {len(own)}: {_OTHER_MODEL}."
         )
     for group, other in zip(own, theirs, strict=True):
         _check_group(group, other)
@@ -43,14 +47,23 @@ def check_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> N
         raise CheckpointError(
             "The checkpoint's optimiser is damaged: its parameters are not in order."
         )
-    names = {name for entry in entries.values() if isinstance(entry, dict) for name in entry}
+    kinds = {place: _kinds(entry) for place, entry in entries.items()}
+    usual = max(kinds.values(), key=list(kinds.values()).count, default=set())
     for place, entry in entries.items():
-        if place not in places or not isinstance(entry, dict) or entry.keys() not in (set(), names):
+        is_whole = isinstance(entry, dict) and kinds[place] in (set(), usual)
+        if place not in places or not is_whole:
             raise CheckpointError(
                 f"The checkpoint's optimiser is damaged at its parameter {place!r}."
             )
         for name, value in entry.items():
             _check_value(str(name), value, tuple(parameters[place].shape))
+
+
+def _kinds(entry: Any) -> set[tuple[Any, type]]:
+    """Return the names in a parameter's entry with the types of their values, the same for all parameters."""
+    items = entry.items() if isinstance(entry, dict) else [("", entry)]
+    # SGD may have no momentum yet.
+    return {(n, torch.Tensor if (n, v) == ("momentum_buffer", None) else type(v)) for n, v in items}
 
 
 def _is_group(group: Any) -> bool:
@@ -93,7 +106,7 @@ def _check_value(name: str, value: Any, expected: tuple[int, ...]) -> None:
     if value.shape and tuple(value.shape) != expected:
         raise CheckpointError(
             f"The checkpoint's optimiser has {name} of shape {tuple(value.shape)} for a parameter of shape "
-            f"{expected}: it is of another model."
+            f"{expected}: {_OTHER_MODEL}."
         )
 
 

@@ -8,11 +8,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ from maskrcnn_repro.engine.contracts import naming_exits
 from maskrcnn_repro.engine.signals import STATUSES, handling, leave, passing_on
 from maskrcnn_repro.engine.stall import STALLED
 from maskrcnn_repro.errors import Ended, UserError
+from maskrcnn_repro.utils.held_signals import held_back, let_in
 
 import torch.distributed as dist
 from detectron2.utils import comm
@@ -70,7 +71,7 @@ def run_in_processes(
     with ExitStack() as stack:
         notes = Notes(Path(stack.enter_context(tempfile.TemporaryDirectory())))
         signals = stack.enter_context(passing_on(partial(notes.are_there, "joined", count)))
-        with _held_back():
+        with held_back():
             context = start_processes(
                 _process, args=(notes, join, function, args), nprocs=count, join=False
             )
@@ -110,7 +111,7 @@ def _process(
 ) -> None:
     try:
         with handling(leave):
-            _let_signals_in()
+            let_in()
             join(number)
             notes.write(f"joined{number}")
             with naming_exits():
@@ -174,27 +175,3 @@ def _error(
     if status and (text := notes.read("traceback")):
         return ProcessRaisedException(f"{name}:\n{text}", number, process.pid or 0)
     return UserError(f"{name} left with status {status} before the run was done.")
-
-
-@contextmanager
-def _held_back() -> Iterator[None]:
-    """Hold signals back, here and in processes that are started within the block, until these let them in.
-
-    Before a process has imported what handles them, an interrupt would print a traceback.
-    """
-    # It would let INT and TERM in if it were started within the block.
-    resource_tracker.ensure_running()
-    _mask("SIG_BLOCK")
-    try:
-        yield
-    finally:
-        _let_signals_in()
-
-
-def _let_signals_in() -> None:
-    _mask("SIG_UNBLOCK")
-
-
-def _mask(how: str) -> None:
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(getattr(signal, how), STATUSES)

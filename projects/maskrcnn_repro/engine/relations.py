@@ -45,6 +45,10 @@ def remarks(cfg: CfgNode) -> list[str]:
             f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is longer than the training, SOLVER.MAX_ITER "
             f"{solver.MAX_ITER}: the rate never reaches SOLVER.BASE_LR."
         )
+    if cfg.TEST.BEST_METRIC and not cfg.DATASETS.TEST:
+        texts.append(
+            f"TEST.BEST_METRIC {cfg.TEST.BEST_METRIC!r} says nothing, nor does TEST.PATIENCE: DATASETS.TEST is empty."
+        )
     return texts + _silent_pooling(cfg)
 
 
@@ -194,6 +198,17 @@ def _embedded(cfg: CfgNode) -> Iterator[str]:
         )
 
 
+def _sampler(cfg: CfgNode) -> Iterator[str]:
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name == "RandomSubsetTrainingSampler" and "RANDOM_SUBSET_RATIO" not in cfg.DATALOADER:
+        yield (
+            f"DATALOADER.SAMPLER_TRAIN {name!r} reads DATALOADER.RANDOM_SUBSET_RATIO, which Detectron2 does not have; "
+            "add that key by a plug-in's add_config."
+        )
+    if name == "WeightedTrainingSampler" and BACKEND.name == "embedded":
+        yield f"DATALOADER.SAMPLER_TRAIN {name!r} needs an installed Detectron2; the embedded subset lacks it."
+
+
 def _box_head(cfg: CfgNode) -> Iterator[str]:
     head = cfg.MODEL.ROI_BOX_HEAD
     if head.NAME == "FastRCNNConvFCHead" and not (head.NUM_CONV or head.NUM_FC):
@@ -225,6 +240,7 @@ RELATIONS: tuple[Callable[[CfgNode], Iterator[str]], ...] = (
     _anchors,
     _resnet,
     _embedded,
+    _sampler,
     _box_head,
     _evaluation,
 )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.data.loader import image_files
+from maskrcnn_repro.errors import UserError, did_you_mean
 from maskrcnn_repro.evaluation.coco import Metrics, flat, predictions_file
 from maskrcnn_repro.evaluation.table import metrics_table
 from maskrcnn_repro.utils.provenance import Progress, write_results
 from maskrcnn_repro.visualization.sheet import write_sheet
 
 from detectron2.config import CfgNode
-from detectron2.evaluation import verify_results
+from detectron2.evaluation.testing import flatten_results_dict
+from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
 PICTURE = "predictions.png"
@@ -42,10 +45,32 @@ def write_report(
     """
     for name, tasks in metrics.items():
         logger.info("%s after %d iterations:\n%s", name, progress.iterations, metrics_table(tasks))
-    verify_results(cfg, flat(metrics))
     write_results(folder / "results.json", cfg, progress, eval_seconds=seconds, metrics=metrics)
     _draw(cfg, metrics, folder, progress)
     return flat(metrics)
+
+
+def check_expected(cfg: CfgNode, results: Mapping[str, Any]) -> None:
+    """In the main process, raise UserError unless metrics are those of ``TEST.EXPECTED_RESULTS``.
+
+    Args:
+        cfg: the config.
+        results: of the last evaluation, as :func:`write_report` returns them.
+    """
+    if not comm.is_main_process():
+        return
+    values = flatten_results_dict(results)
+    for task, metric, points, tolerance in cfg.TEST.EXPECTED_RESULTS:
+        name = f"{task}/{metric}"
+        if name not in values:
+            raise UserError(
+                f"TEST.EXPECTED_RESULTS has {name}, which the evaluation does not give.{did_you_mean(name, values)}"
+            )
+        # NaN compares false with everything.
+        if not abs(values[name] - points) <= tolerance:
+            raise UserError(
+                f"{name} is {values[name]:.4g}, but TEST.EXPECTED_RESULTS has {points:g} ± {tolerance:g}."
+            )
 
 
 def say_where(cfg: CfgNode, folder: Path) -> None:

@@ -39,6 +39,7 @@ def resolve_config(cfg: CfgNode, *, training: bool) -> CfgNode:
     cfg.defrost()
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
     cfg.SOLVER.ACCUMULATE = parts_of(cfg, comm.get_world_size())
+    _check_scalable(cfg)
     # A part of a batch stands for a process of its own.
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size() * cfg.SOLVER.ACCUMULATE)
     check_config(cfg, comm.get_world_size(), training=training)
@@ -46,6 +47,15 @@ def resolve_config(cfg: CfgNode, *, training: bool) -> CfgNode:
     prepare_proposals(cfg, training=training)
     cfg.freeze()
     return cfg
+
+
+def _check_scalable(cfg: CfgNode) -> None:
+    images, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if reference and images % reference:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH {images} is the batch of SOLVER.REFERENCE_WORLD_SIZE {reference} processes and must "
+            "be a multiple of it; with 0 nothing is scaled."
+        )
 
 
 def resolve_device(name: str) -> str:
@@ -62,6 +72,8 @@ def resolve_device(name: str) -> str:
         raise ConfigError(
             f"MODEL.DEVICE {name!r} is not one of auto, cpu, cuda, cuda:N."
         ) from error
+    if device.type == "meta":
+        raise ConfigError(f"MODEL.DEVICE {name!r} holds no numbers; use MODEL.DEVICE auto or cpu.")
     if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
         raise ConfigError(
             f"MODEL.DEVICE {name!r}, but PyTorch sees {count} GPUs here; use MODEL.DEVICE auto or cpu."

@@ -97,8 +97,8 @@ def settled(cfg: CfgNode, folder: Path | None) -> CfgNode:
     accepted = set(facts.get("accepted_changes", ()))
     if path and before:
         values = _values_before(before, facts, cfg)
-        found = differences(values, values_of(settled), int(content["iteration"]) + 1)
-        accepted |= _judge(found, path.name, cfg.ACCEPTED_CHANGES)
+        changes = differences(values, values_of(settled), int(content["iteration"]) + 1)
+        accepted |= _judge(changes, path.name, cfg.ACCEPTED_CHANGES)
     elif path:
         logger.warning("%s and its folder do not tell its config: nothing is compared", path.name)
     settled.ACCEPTED_CHANGES = tuple(sorted(accepted))
@@ -123,8 +123,8 @@ def refuse_other_classes(cfg: CfgNode, path: str) -> None:
     before, now = facts.get("class_names"), names_of(cfg.DATASETS.TEST)
     if not (before and now) or cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
         return
-    found = differences({CLASS_NAMES: before}, {CLASS_NAMES: now}, 0)
-    _judge(found, path, cfg.ACCEPTED_CHANGES)
+    changes = differences({CLASS_NAMES: before}, {CLASS_NAMES: now}, 0)
+    _judge(changes, path, cfg.ACCEPTED_CHANGES)
 
 
 def check_accepted(cfg: CfgNode) -> None:

@@ -12,7 +12,7 @@ from maskrcnn_repro.data import notes_of
 from maskrcnn_repro.engine.accumulation import say_division
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.relations import remarks
-from maskrcnn_repro.engine.report import evaluation_folder, say_where
+from maskrcnn_repro.engine.report import check_expected, evaluation_folder, say_where
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.resume import refuse_other_classes, settled
 from maskrcnn_repro.engine.setup import enter_folder, start
@@ -67,7 +67,7 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
         if eval_only:
             agreed(lambda: refuse_other_classes(cfg, weights_of(cfg, resume=resume)))
             model, progress = load_trained(cfg, resume=resume)
-            trainer.report(cfg, model, folder, progress)
+            check_expected(cfg, trainer.report(cfg, model, folder, progress))
         else:
             say_division(cfg, comm.get_world_size())
             for remark in remarks(cfg):

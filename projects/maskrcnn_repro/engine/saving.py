@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Collection
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.folder import BEST, FINAL
 from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.engine.step_end import Action, Request
-from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.errors import ConfigError, did_you_mean, listing
 from maskrcnn_repro.utils.files import write_text
 
 from detectron2.config import CfgNode
@@ -91,21 +92,29 @@ class BestModel(HookBase):
         """Look at a periodic evaluation; called in every process."""
         trainer = self.trainer
         if self.period > 0 and trainer.done % self.period == 0 and trainer.done < trainer.max_iter:
-            self._look()
-            if self.exhausted:
+            if problem := self._look():
+                trainer.step_end.ask(Request(Action.STOP, 2, problem))
+                trainer.step_end.decide()
+            elif self.exhausted:
                 reason = f"{self._in_vain()} evaluations in a row with no better {self.metric}"
                 trainer.step_end.ask(Request(Action.STOP, 0, reason))
                 trainer.step_end.decide()
 
     def after_train(self) -> None:
         """Look at the last evaluation, if the training was completed."""
-        if self.trainer.done >= self.trainer.max_iter:
-            self._look()
+        if self.trainer.done >= self.trainer.max_iter and (problem := self._look()):
+            logger.error("%s", problem)
 
-    def _look(self) -> None:
-        latest = self.trainer.storage.latest().get(self.metric, (math.nan, 0))[0]
+    def _look(self) -> str:
+        """Save the weights if they are the best; return what is wrong if no evaluation gives the metric."""
+        latest = self.trainer.storage.latest()
+        problem = "" if self.metric in latest else self._unknown(latest)
         # The main process alone has evaluated.
-        value, done = float(comm.all_gather(latest)[0]), self.trainer.done
+        news = comm.all_gather((latest.get(self.metric, (math.nan, 0))[0], problem))
+        value, problem = float(news[0][0]), news[0][1]
+        done = self.trainer.done
+        if problem:
+            return problem
         if not math.isfinite(value):
             logger.warning(
                 "TEST.BEST_METRIC %s is no number after %d iterations", self.metric, done
@@ -118,6 +127,13 @@ class BestModel(HookBase):
         if value > best:
             logger.info("Best %s so far: %.4g after %d iterations", self.metric, value, done)
             self.trainer.save(BEST)
+        return ""
+
+    def _unknown(self, latest: Collection[str]) -> str:
+        names = [name for name in latest if "/" in name]
+        alike = [name for name in names if name.endswith(f"/{self.metric}")]
+        hint = f" There are {listing(alike)}." if alike else did_you_mean(self.metric, names)
+        return f"TEST.BEST_METRIC {self.metric!r} is given by no evaluation.{hint}"
 
     def _in_vain(self) -> int:
         """Return how many evaluations there were since the best one."""

@@ -17,16 +17,14 @@ from types import FrameType
 
 from maskrcnn_repro.engine.step_end import Action, Request, StepEnd
 from maskrcnn_repro.errors import Ended
+from maskrcnn_repro.utils.held_signals import ENDING
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
-STATUSES = {
-    getattr(signal, name): status
-    for name, status in (("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 75), ("SIGHUP", 129))
-    if hasattr(signal, name)
-}
+# The order is that of ENDING, which lacks the last two on Windows.
+STATUSES = dict(zip(ENDING, (143, 130, 75, 129), strict=False))
 """Signal to the status of a process that it ended."""
 Handler = Callable[[int], None]
 

@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass
 from enum import IntEnum
 
-from maskrcnn_repro.errors import Ended
+from maskrcnn_repro.errors import ConfigError, Ended
 
 import torch
 import torch.distributed as dist
@@ -46,6 +46,14 @@ class Request:
     reason: str = ""
     """For the line that is logged: a clause such as "SIGTERM" or "the losses are not finite"."""
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError for what would be taken for another request."""
+        if not isinstance(self.action, Action) or self.status not in range(STATUSES):
+            raise ConfigError(
+                f"{self} cannot be asked for: its action must be one of {', '.join(map(str, Action.__members__))} of "
+                f"Action, its status a whole number from 0 to {STATUSES - 1}."
+            )
+
 
 class StepEnd(HookBase):
     """Hook that agrees over all processes on what happens after a step, and does it.
@@ -71,7 +79,15 @@ class StepEnd(HookBase):
         self._asked: list[Request] = []
 
     def ask(self, request: Request) -> None:
-        """Ask for an action at the end of the step; from any process, also from a signal handler."""
+        """Ask for an action at the end of the step; from any process, also from a signal handler.
+
+        Raises:
+            ConfigError: it is no request.
+        """
+        if not isinstance(request, Request):
+            raise ConfigError(
+                f"step_end.ask takes a maskrcnn_repro.engine.step_end.Request, not {request!r:.80}."
+            )
         # One append: a signal handler may run between any two instructions of another call.
         self._asked.append(request)
 

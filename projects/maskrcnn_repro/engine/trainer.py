@@ -19,7 +19,7 @@ from maskrcnn_repro.checkpoint.folder import FINAL
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.accumulation import AccumulatingModel
-from maskrcnn_repro.engine.contracts import check_model, check_returns
+from maskrcnn_repro.engine.contracts import check_model, check_optimizer, check_returns
 from maskrcnn_repro.engine.data_parallel import distributed, sync_buffers
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
 from maskrcnn_repro.engine.guard.guard import NumbersGuard
@@ -27,7 +27,7 @@ from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, renew
 from maskrcnn_repro.engine.phases import Phase, Phases
-from maskrcnn_repro.engine.report import evaluation_folder, write_report
+from maskrcnn_repro.engine.report import check_expected, evaluation_folder, write_report
 from maskrcnn_repro.engine.resume import facts_of
 from maskrcnn_repro.engine.run_log import cut_back
 from maskrcnn_repro.engine.saving import PeriodicCheckpointer, best_model
@@ -99,6 +99,7 @@ class Trainer(TrainerBase):
             freeze_backbone(self._bare_model)
         logger.debug("Model:\n%s", self._bare_model)
         self.optimizer = self.build_optimizer(cfg, self._bare_model)
+        check_optimizer(self.optimizer, self._bare_model)
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         self.model = distributed(self._bare_model)
         self._step_seed = StepSeed(cfg.SEED)
@@ -394,6 +395,9 @@ class Trainer(TrainerBase):
         progress = Progress(self.done, self.clock.seconds)
         self.evaluates = True
         try:
-            return self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
+            results = self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
         finally:
             self.evaluates = False
+        if self.done >= self.max_iter:
+            check_expected(self.cfg, results)
+        return results

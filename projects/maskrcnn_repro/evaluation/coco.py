@@ -7,7 +7,6 @@ import io
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,9 @@ Metrics = dict[str, dict[str, dict[str, float]]]
 
 A region proposal network has the task ``box_proposals`` with ``AR@100``, ``ARs@100`` … ``ARl@1000``.
 """
+
+
+_SHAPE = 'it must return numbers as {"task": {"metric": 12.3}}'
 
 
 def evaluate(
@@ -59,24 +61,36 @@ def evaluate(
         evaluator = (evaluator_of or build_evaluator)(cfg, name, folder / name)
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):  # the COCO code prints its tables
-            metrics[name] = inference_on_dataset(detector_of(cfg, model, name), loader, evaluator)
-            _check(metrics[name], evaluator)
+            results = inference_on_dataset(detector_of(cfg, model, name), loader, evaluator)
+            metrics[name] = _numbers(results, f"{type(evaluator).__name__}.evaluate")
             _correct(cfg, metrics[name], name, folder)
         logger.debug("%s", printed.getvalue())
     return {name: dict(tasks) for name, tasks in metrics.items()}
 
 
-def _check(metrics: Any, evaluator: DatasetEvaluator) -> None:
-    """Raise ConfigError if an evaluator returned something else than metrics."""
-    tasks = metrics.values() if isinstance(metrics, Mapping) else [None]
-    numbers = [
-        n for task in tasks for n in (task.values() if isinstance(task, Mapping) else [None])
-    ]
-    if not all(isinstance(number, Real) for number in numbers):
-        raise ConfigError(
-            f"{type(evaluator).__name__}.evaluate returns {metrics!r:.100}; it must return numbers as "
-            '{"task": {"metric": 12.3}}.'
-        )
+def _numbers(tasks: Any, source: str) -> dict[str, dict[str, Any]]:
+    """Return metrics as plain numbers, which JSON knows; NumPy and PyTorch have others.
+
+    Raises:
+        ConfigError: ``source`` returned something else than metrics.
+    """
+    if not isinstance(tasks, Mapping):
+        raise ConfigError(f"{source} returns {tasks!r:.100}; {_SHAPE}.")
+    return {task: _numbers_of_task(task, values, source) for task, values in tasks.items()}
+
+
+def _numbers_of_task(task: str, values: Any, source: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{source} returns {values!r:.100} for {task!r}; {_SHAPE}.")
+    plain = {}
+    for metric, value in values.items():
+        try:
+            plain[metric] = value if isinstance(value, int | float) else float(value.item())
+        except (AttributeError, RuntimeError, TypeError, ValueError):
+            raise ConfigError(
+                f"{source} returns {value!r:.100} for {task!r}, {metric!r}; {_SHAPE}."
+            ) from None
+    return plain
 
 
 def _correct(cfg: CfgNode, metrics: dict[str, Any], name: str, folder: Path) -> None:

@@ -76,6 +76,7 @@ def _recalls(
             objectness_logits=torch.from_numpy(logits[:MOST]),
         )
         evaluator.process([{"image_id": ids[row]}], [{"proposals": proposals}])
+    # Detectron2's matching, best overlap first, so that AR compares with that of its model zoo (DEVIATIONS.md).
     return dict(evaluator.evaluate()[PROPOSALS])
 
 

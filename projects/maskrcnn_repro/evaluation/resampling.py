@@ -24,6 +24,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+# By pycocotools' own formula, as are the recalls: another one may differ in the last bit, and with it a match.
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """T: COCO's IoU or OKS thresholds (fractions)."""
 METRICS = {"AP": slice(0, 10), "AP50": slice(0, 1), "AP75": slice(5, 6)}
@@ -93,7 +94,9 @@ def _mean_precision(hits: np.ndarray, seen: np.ndarray, total: np.ndarray) -> np
     true_positives = np.cumsum(hits, axis=0)
     # `spacing` as in COCO's code: with a weight of 0 nothing may have been seen.
     precision = true_positives / (seen + np.spacing(1))
+    # From the last hit to the first: the highest precision at this recall or beyond.
     best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    # "right": a recall that is met exactly is reached.
     reached = np.searchsorted(_RECALLS, true_positives / np.maximum(total, 1), side="right")
     return (best * np.diff(reached, axis=0, prepend=0)).sum(axis=0) / len(_RECALLS)
 
@@ -142,6 +145,7 @@ class Matches:
 def draw_images(images: int, draws: int, seed: int = 0) -> np.ndarray:
     """Draw as many images with replacement, B times; return how often each image occurs, (B, I), int."""
     chances = np.full(images, 1 / images)
+    # How often each of I images occurs among I draws; which draw it was does not matter.
     return np.random.default_rng(seed).multinomial(images, chances, size=draws)
 
 
@@ -168,6 +172,7 @@ def match(
         DataError: the results cannot be read, or name images that the data set lacks.
     """
     with contextlib.redirect_stdout(io.StringIO()):
+        # Within the redirection, because pycocotools prints its progress.
         coco = COCO(os.fspath(truth))
         evaluation = kind(coco, _load_results(coco, Path(predictions), task), task)
         sigmas = np.array(list(oks_sigmas))
@@ -193,6 +198,7 @@ def _load_results(coco: COCO, path: Path, task: str) -> COCO:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         if not entries:  # pycocotools cannot load an empty list
+            # With the images of the data set, so that each counts as looked at.
             empty = COCO()
             empty.dataset = {**coco.dataset, "annotations": []}
             empty.createIndex()

@@ -96,6 +96,7 @@ class RLEEvaluator(COCOEvaluator):
         evaluation.summarize()
         means = dict(zip(METRICS, map(_points, evaluation.stats), strict=False))
         names = self.metadata.get("thing_classes") or ()
+        # As Detectron2: of a single class the AP is that of the task.
         if len(names) > 1:
             # (thresholds, recalls, categories, areas, limits): all areas, the largest limit.
             precision = evaluation.eval["precision"][:, :, :, 0, -1]

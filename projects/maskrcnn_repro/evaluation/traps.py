@@ -120,9 +120,11 @@ class _Corrected(COCOeval):
     """COCO's evaluation with objects numbered from 1, and with those marked ``ignore`` left out."""
 
     def _prepare(self) -> None:
+        # COCO's own code sets `ignore` to `iscrowd`, whatever the file says: it is read before that.
         ignored = {a["id"] for a in self.cocoGt.dataset["annotations"] if a.get("ignore")}
         super()._prepare()
         objects = itertools.chain.from_iterable(self._gts.values())
+        # A detection's match is kept as the id of its object, where 0 means none.
         for number, annotation in enumerate(objects, start=1):
             annotation["ignore"] = bool(annotation["ignore"] or annotation["id"] in ignored)
             annotation["id"] = number

@@ -22,4 +22,5 @@ def freeze_backbone(model: nn.Module) -> None:
             f"MODEL.BACKBONE.FREEZE_ALL is True, but {type(model).__name__} has no 'backbone'."
         )
     backbone.requires_grad_(False)
+    # Without gradients alone, batch norm would go on to update its statistics.
     FrozenBatchNorm2d.convert_frozen_batchnorm(backbone)

@@ -129,6 +129,7 @@ class FCNKeypointHead(nn.Module):
         self.score_lowres = ConvTranspose2d(
             channels, num_keypoints, kernel_size=4, stride=2, padding=1
         )
+        # The last layer, too, as in Detectron2: unlike the mask head's it does not start near zero.
         for layer in self.children():
             weight_init.c2_msra_fill(layer)
 
@@ -184,6 +185,7 @@ class FCNKeypointHead(nn.Module):
         if not len(logits):
             # Zero. Not a constant: DDP waits for a gradient of every parameter.
             return logits.sum()
+        # The released code drops batches of 20 visible keypoints or fewer; here, as in Detectron2, they count.
         targets, visible = heatmap_targets(instances, logits.shape[-1])
         by_count = self.loss_normalizer == "visible"
         divisor = None if by_count else float(self.loss_normalizer) * len(instances)

@@ -171,6 +171,7 @@ class TestTimeAugmentation(nn.Module):
         self.nms_threshold = nms_threshold
         self.max_detections = max_detections
         self.flip_indices = None if flip_indices is None else list(flip_indices)
+        # A new module says that it trains, whatever its model does.
         self.train(model.training)
 
     @classmethod
@@ -222,6 +223,7 @@ class TestTimeAugmentation(nn.Module):
     def _detect_boxes(self, view: View, model_input: dict[str, Any]) -> ViewDetections:
         model = self.model
         inputs = view.apply(model_input)
+        # Masks and keypoints wait for the merged boxes: those of a view's own boxes would be thrown away.
         with model.autocast(), boxes_only(model.roi_heads):
             images = model.preprocess_image([inputs])
             features = model.backbone(images.tensor)
@@ -237,6 +239,8 @@ class TestTimeAugmentation(nn.Module):
         # The model has suppressed them already: with one view its results stay as they are.
         if len(detections) == 1:
             return detections[0]
+        # The boxes of a view have had its own suppression; the released code pools all views before its only one. The
+        # paper does not say (DEVIATIONS.md).
         merged = Instances.cat(detections)
         order = batched_nms(
             merged.pred_boxes.tensor, merged.scores, merged.pred_classes, self.nms_threshold
@@ -265,6 +269,7 @@ class TestTimeAugmentation(nn.Module):
             if view.flip:
                 value = value.flip(dims=[3])
                 if name == "pred_keypoint_heatmaps":
+                    # What a mirror shows as the left elbow is the right one.
                     value = value[:, self.flip_indices]
             maps.append(value)
         # A sum of tensors keeps their memory layout, a mean of stacked ones does not, and the last bit of a

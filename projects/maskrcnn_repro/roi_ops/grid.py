@@ -39,6 +39,7 @@ def sample_points(
     size = end - start if half_pixel else (end - start).clamp(min=1.0)
     if half_pixel:
         start = start - 0.5
+    # From here on in the order of torchvision's operations, so that both round alike.
     bin_size = (size / cells)[:, None, None]
     steps = torch.arange(max(cells, samples), device=start.device, dtype=start.dtype)
     inside_bin = (steps[:samples] + 0.5) * bin_size / samples
@@ -103,6 +104,7 @@ def pool_bins(
     Returns:
         The first cell and the one after the last, both (R, P) int64; they may lie outside the map.
     """
+    # An RoI whose end lies before its start still has one cell, as in Fast R-CNN's code.
     first, last = _nearest(start), _nearest(end)
     bin_size = ((last - first + 1.0).clamp(min=1.0) / cells)[:, None]
     steps = torch.arange(cells + 1, device=start.device, dtype=start.dtype)
@@ -114,11 +116,13 @@ def pool_bins(
 def cross_points(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Return the points x, y, (R, P, P, a * b, 2), of rows at y, (R, P, a), and columns at x, (R, P, b)."""
     y, x = torch.broadcast_tensors(y[:, :, None, :, None], x[:, None, :, None, :])
+    # Bins are padded along each axis; a point that one axis lacks is missing as a whole.
     missing = (x + y).isnan()[..., None]
     return torch.stack([x, y], dim=-1).masked_fill(missing, math.nan).flatten(3, 4)
 
 
 def _nearest(corners: torch.Tensor) -> torch.Tensor:
     """Round halves away from zero, as C's ``round`` does in torchvision's RoIPool."""
+    # Not floor(x + 0.5): in float32 the largest number below 0.5 would become 1.
     whole = corners.trunc()
     return whole + ((corners - whole) * 2.0).trunc()

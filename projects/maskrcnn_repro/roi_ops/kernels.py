@@ -231,6 +231,7 @@ class CellMaximum:
         # Empty rectangles have no winner: their gradient goes to a row after the last, which is dropped.
         # (The gradient of a NaN goes to an arbitrary row.)
         table = grad.new_zeros(self.cells + 1, grad.shape[1], dtype=_wide(grad))
+        # Summed in float32 at least: in 16 bits a sum of many gradients stops growing.
         for part in _chunks(len(grad), grad.shape[1]):
             table.scatter_add_(0, saved[part].long(), grad[part].to(table.dtype))
         return table[:-1].to(grad.dtype)

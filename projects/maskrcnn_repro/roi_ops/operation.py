@@ -109,6 +109,7 @@ class RoIOperation(nn.Module):
         if not traced and self._misreads(features, pooled):
             return self._pool_by_kernel(features, regions)
         if is_channels_last(features):
+            # torchvision's results are contiguous whatever its input is.
             pooled = pooled.contiguous(memory_format=torch.channels_last)
         return pooled
 
@@ -131,6 +132,7 @@ class RoIOperation(nn.Module):
         corners = corners.clamp(-FAR, FAR)
         if not finite:
             corners = corners.where(rois.isfinite().all(dim=1, keepdim=True), -FAR)
+            # The kernels index with it. Any image will do: this far outside an RoI reads none.
             image = image.nan_to_num(0.0, 0.0, 0.0)
         return torch.cat([image, corners], dim=1)
 

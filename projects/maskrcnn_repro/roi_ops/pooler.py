@@ -55,6 +55,7 @@ class RoIOpPooler(nn.Module):
         super().__init__()
         self.output_size = output_size
         self.min_level = round(-math.log2(scales[0]))
+        # Compared without a tolerance: powers of two are exact.
         if list(scales) != [2.0 ** -(self.min_level + i) for i in range(len(scales))]:
             raise ConfigError(
                 f"The levels of a pooler have scales 1/2**k, each half of the one before, not {scales}."
@@ -101,8 +102,11 @@ class RoIOpPooler(nn.Module):
                 zip(self.level_poolers, features, strict=True)
             )
         ]
+        # Without RoIs there would be nothing to stack.
         if not is_traced() and rois.device.type == "cpu" and len(rois):
             return _Merge.apply(levels, *parts)
+        # Sorted twice: the inverse of the order in which the parts lie, level after level. Stable, as within a level
+        # the boxes keep their order.
         return torch.cat(parts)[levels.argsort(stable=True).argsort()]
 
     def assign_levels(self, rois: torch.Tensor) -> torch.Tensor:

@@ -70,6 +70,7 @@ class SampledOperation(RoIOperation):
         million sampled numbers on (fewer take 2 ms at most); training, which also copies the gradient of the
         map, from one sample per 5 cells of the map.
         """
+        # Both limits lie a little above the measured ones, on the side that copies nothing.
         samples = rois * math.prod(self.output_size) * self.samples**2
         if trains:
             return 4 * samples > features.numel() // features.shape[1]

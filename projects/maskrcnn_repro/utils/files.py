@@ -14,6 +14,7 @@ from maskrcnn_repro.utils.download import WholeDownloads
 
 from detectron2.utils.file_io import PathManager
 
+# In place of iopath's own handler, which Detectron2 has registered for the same addresses.
 PathManager.register_handler(WholeDownloads(), allow_override=True)
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of a full disk, a full quota and a limit on the size of files."""

@@ -22,6 +22,8 @@ DETAILS = (
 # PyTorch's warnings about code of an installed Detectron2, which a user cannot change.
 HARMLESS = ("The given NumPy array is not writable", "torch.meshgrid")
 LOGGERS = ("detectron2", "fvcore", "maskrcnn_repro")
+OF_PEERS = ("Connection closed by peer", "Connection reset by peer")
+"""What PyTorch raises in a process whose peer has ended."""
 FORMAT = logging.Formatter(
     "[%(asctime)s] %(name)s %(levelname)s: %(message)s", datefmt="%m/%d %H:%M:%S"
 )
@@ -119,5 +121,8 @@ def _worth_showing(record: logging.LogRecord) -> bool:
     # Detectron2's loop logs what ended it with its traceback; a mistake's sentence is printed at the end.
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, UserError) or getattr(error, "errno", None) in NO_ROOM:
+        return False
+    # The process that failed says why.
+    if any(sign in str(error) for sign in OF_PEERS):
         return False
     return record.levelno >= logging.WARNING or not record.name.startswith(DETAILS)

@@ -120,6 +120,7 @@ def commit(checkout: Path) -> str | None:
         checkout / ".git"
     ).exists():  # an installed copy may lie inside somebody else's checkout
         return None
+    # All tags are excluded below: the text is the commit itself, whatever is tagged later.
     command = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty"]
     try:
         done = subprocess.run(

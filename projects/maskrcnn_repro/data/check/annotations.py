@@ -216,8 +216,8 @@ def _check_areas(objects: Objects, findings: Findings) -> None:
 
 
 def _check_doubles(objects: Objects, findings: Findings) -> None:
-    keys = np.column_stack((objects.images, objects.categories, objects.boxes, objects.areas))
-    order = np.lexsort(keys.T)
-    same = (keys[order[1:]] == keys[order[:-1]]).all(axis=1)
+    columns = (objects.images, objects.categories, *objects.boxes.T, objects.areas)
+    order = np.lexsort(columns)
+    same = np.logical_and.reduce([c[order[1:]] == c[order[:-1]] for c in columns])
     for row in np.sort(order[1:][same]):
         findings.add("annotation-twice", int(objects.ids[row]))

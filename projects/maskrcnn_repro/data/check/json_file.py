@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-WINDOW = 1 << 24
+WINDOW = 1 << 18
 """Characters that are read at a time."""
 
 
@@ -32,6 +33,8 @@ class _Windows:
 
     def __init__(self, stream: IO[str]) -> None:
         self.stream = stream
+        # Python sets the memory of a read aside before it reads.
+        self.size = os.fstat(stream.fileno()).st_size or 1
         self.text = ""
         self.place = 0
         self.names: dict[str, str] = {}
@@ -93,7 +96,7 @@ class _Windows:
         """Drop what is read and read on; False at the end."""
         rest = self.text[self.place :]
         # Twice as much each time, for a value that is longer than a window.
-        text = self.stream.read(max(WINDOW, len(rest)))
+        text = self.stream.read(min(max(WINDOW, len(rest)), self.size))
         if text:
             self.text, self.place = rest + text, 0
         return bool(text)

@@ -80,6 +80,7 @@ def export_pickle(store: ProposalStore, file: Path) -> None:
         "bbox_mode": BoxMode.XYXY_ABS.value,
     }
     with replaced(file) as beside, beside.open("wb") as stream:
+        # The first protocol for objects above 4 GB, which the boxes of COCO's images are together.
         pickle.dump(content, stream, protocol=4)
 
 

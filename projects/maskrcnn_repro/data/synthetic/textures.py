@@ -53,6 +53,7 @@ def paint(draws: Draws, base: Colour, height: int, width: int, swing: int) -> ND
 
 
 def _brightness(colour: Colour) -> int:
+    # The weights of Rec. 601 in tenths: all is in integers here.
     red, green, blue = colour
     return (3 * red + 6 * green + blue) // 10
 

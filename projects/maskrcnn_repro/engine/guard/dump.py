@@ -44,7 +44,10 @@ def read_step(path: Path) -> dict[str, Any]:
         CheckpointError: the file cannot be read, or is none of :func:`write_step`.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist; a failed training names its file.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise CheckpointError(
+            f"{path} {what}; name the file of a failed training, such as OUTPUT_DIR/failure/rank0.pth."
+        )
     step = read_content(path)
     if step.get("kind") != KIND or any(name not in step for name in NEEDED):
         raise CheckpointError(

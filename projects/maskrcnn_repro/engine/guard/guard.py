@@ -14,7 +14,7 @@ from maskrcnn_repro.engine.guard.causes import cause_of
 from maskrcnn_repro.engine.guard.dump import generator_states, write_step
 from maskrcnn_repro.engine.guard.evidence import Evidence, classes_of
 from maskrcnn_repro.engine.step_end import Action, Request
-from maskrcnn_repro.errors import listing
+from maskrcnn_repro.errors import ConfigError, listing
 from maskrcnn_repro.utils.finite import not_finite
 
 import torch
@@ -65,10 +65,19 @@ class NumbersGuard(HookBase):
         model.register_forward_hook(self._keep_losses)
 
     def watched(self, loader: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
-        """Yield the batches of a loader; the last one is kept, with the generators' states as they are then."""
+        """Yield the batches of a loader; the last one is kept, with the generators' states as they are then.
+
+        Raises:
+            ConfigError: the loader ends.
+        """
+        count = 0
         for batch in loader:
             self._batch, self._generators = batch, generator_states()
             yield batch
+            count += 1
+        raise ConfigError(
+            f"The training loader ends after {count} batches; it must be endless, so that each iteration has one."
+        )
 
     def after_backward(self) -> None:
         """Look at the losses and at the gradients of this step."""

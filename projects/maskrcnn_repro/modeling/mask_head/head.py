@@ -6,7 +6,7 @@ cells; L channels of the logits, which the loss defines.
 
 from __future__ import annotations
 
-from maskrcnn_repro.modeling.mask_head.losses import MaskLoss
+from maskrcnn_repro.modeling.mask_head.losses import MaskLoss, check_answers
 
 import torch
 from detectron2.structures import Instances
@@ -64,8 +64,13 @@ class MaskHead(nn.Module):
         positive = [instances for instances in proposals if len(instances) > 0]
         truth = mask_targets(positive, logits.size(-1)).to(logits.device)
         classes = torch.cat([instances.gt_classes for instances in positive])
-        _log_accuracy(self.loss.masks(logits.detach(), classes) > 0.5, truth)
-        return self.loss.loss(logits, truth, classes)
+        masks, loss = (
+            self.loss.masks(logits.detach(), classes),
+            self.loss.loss(logits, truth, classes),
+        )
+        check_answers(masks, loss, truth)
+        _log_accuracy(masks > 0.5, truth)
+        return loss
 
 
 def init_predictor(layer: nn.Module) -> None:

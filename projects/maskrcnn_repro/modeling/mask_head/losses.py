@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from maskrcnn_repro.errors import ConfigError, check_choice
 
@@ -37,6 +36,22 @@ class MaskLoss:
     """
     masks: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     """Logits (R, C, m, m) float and classes (R,) int64 -> (R, m, m) float in [0, 1]; R may be 0."""
+
+
+def check_answers(masks: object, loss: object, truth: torch.Tensor) -> None:
+    """Raise ConfigError unless what a :class:`MaskLoss` returned for ``truth`` (R, m, m) has the right shapes."""
+    if not isinstance(masks, torch.Tensor) or masks.shape != truth.shape:
+        raise ConfigError(
+            f"MaskLoss.masks returns {_shape_of(masks)}; it must return a tensor {tuple(truth.shape)} here."
+        )
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        raise ConfigError(
+            f"MaskLoss.loss returns {_shape_of(loss)}; it must return a tensor of one number."
+        )
+
+
+def _shape_of(value: object) -> str:
+    return f"a tensor {tuple(value.shape)}" if isinstance(value, torch.Tensor) else f"{value!r:.80}"
 
 
 def sigmoid_loss(logits: torch.Tensor, truth: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -121,6 +136,7 @@ def softmax(cfg: CfgNode) -> MaskLoss:
             "or LOSS 'sigmoid'."
         )
     return MaskLoss(
+        # Without a channel for the background its pixels would have no target; the paper does not say (DEVIATIONS.md).
         channels=cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1,
         loss=softmax_loss,
         masks=SOFTMAX_MASKS[mask.SOFTMAX_INFERENCE],
@@ -131,13 +147,22 @@ def build_mask_loss(cfg: CfgNode) -> MaskLoss:
     """Build ``MODEL.ROI_MASK_HEAD.LOSS``.
 
     Raises:
-        ConfigError: no loss of that name is registered, it does not fit the other keys, or
-            ``SOFTMAX_INFERENCE`` does not exist.
+        ConfigError: no loss of that name is registered, it does not fit the other keys, it builds no
+            :class:`MaskLoss`, or ``SOFTMAX_INFERENCE`` does not exist.
     """
     keys = cfg.MODEL.ROI_MASK_HEAD
     check_choice("MODEL.ROI_MASK_HEAD.LOSS", keys.LOSS, [name for name, _ in MASK_LOSS_REGISTRY])
     check_choice("MODEL.ROI_MASK_HEAD.SOFTMAX_INFERENCE", keys.SOFTMAX_INFERENCE, SOFTMAX_MASKS)
-    return cast(MaskLoss, MASK_LOSS_REGISTRY.get(keys.LOSS)(cfg))
+    loss = MASK_LOSS_REGISTRY.get(keys.LOSS)(cfg)
+    if not isinstance(loss, MaskLoss):
+        raise ConfigError(
+            f"MODEL.ROI_MASK_HEAD.LOSS {keys.LOSS!r} builds {loss!r:.80}; it must build a MaskLoss."
+        )
+    if not isinstance(loss.channels, int) or loss.channels < 1:
+        raise ConfigError(
+            f"MODEL.ROI_MASK_HEAD.LOSS {keys.LOSS!r} has {loss.channels!r} channels; it needs a whole number from 1."
+        )
+    return loss
 
 
 def _channel_of_class(maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

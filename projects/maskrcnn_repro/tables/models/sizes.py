@@ -58,6 +58,7 @@ def build_on_meta(cfg: CfgNode) -> Any:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "meta"
+    # MODEL.DEVICE alone would not do: Detectron2 builds a model on the CPU and moves it then.
     with torch.device("meta"):
         return build_model(cfg).eval()
 

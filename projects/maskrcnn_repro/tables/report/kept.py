@@ -25,7 +25,8 @@ from maskrcnn_repro.tables.report.model import Report, from_json, to_json, verdi
 from maskrcnn_repro.tables.report.report import PaperData, table_columns
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.records import State, identity, read_json, read_note
+from maskrcnn_repro.tables.runs.reading import read_json
+from maskrcnn_repro.tables.runs.records import State, identity, read_note
 from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
 from maskrcnn_repro.utils.files import write_text
 
@@ -74,7 +75,7 @@ class KeptReports:
         records = []
         for origin in self.tables[table].origin:
             record = self.records.get(origin.results)
-            if record is None or record["record"] != origin.record:
+            if record is None or record.get("record") != origin.record:
                 raise TableError(
                     f"{self.folder / TABLES / table}.json was made from another run than "
                     f"{self.folder / origin.results} holds; save it again: maskrcnn table {table} "

@@ -23,7 +23,7 @@ from maskrcnn_repro.tables.report.text import (
     tally,
 )
 from maskrcnn_repro.tables.report.words import DASH, TEMPLATES, points, short_commit, signed, under
-from maskrcnn_repro.tables.runs.records import read_json
+from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.utils.command_line import exit_status
 from maskrcnn_repro.utils.files import write_text
 

@@ -55,6 +55,8 @@ def interval(
         level: confidence, per cent.
         images: I, for the record.
     """
+    # Not one bootstrap of seeds and images together: it held the truth in 86 % of cases at two seeds, and in 99.8 %
+    # where both dominate.
     seeds = tuple(sorted(values))
     points = np.array([values[seed] for seed in seeds])
     squared = student_quantile(level, math.inf) ** 2 * shared_variance(

@@ -95,6 +95,7 @@ class Child:
         self._process.wait()
 
     def _signal(self, number: int) -> None:
+        # Its processes may have ended meanwhile.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, number)

@@ -7,12 +7,11 @@ only for the same config, backend and inputs, so that numbers of different recip
 from __future__ import annotations
 
 import enum
-import functools
 import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from maskrcnn_repro.config_history import spelled_today
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.old_names import current_experiment
+from maskrcnn_repro.tables.runs.reading import read_json, read_text, read_yaml
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.lock import traces
 from maskrcnn_repro.utils.provenance import config_hash
 
-import yaml
 from detectron2.config import CfgNode
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float | None]]]
@@ -45,8 +44,12 @@ UNRELATED = frozenset(
         "MODEL.DEVICE",
         "DATALOADER.NUM_WORKERS",
         "DATALOADER.CACHE_IMAGES",
+        "MODEL.WEIGHTS_MIN_COVERAGE",
         "SOLVER.CHECKPOINT_PERIOD",
+        "SOLVER.CHECKPOINT_KEEP",
+        "SOLVER.STALL_SECONDS",
         "TEST.EVAL_PERIOD",
+        "TEST.BEST_METRIC",
         "TEST.SHEET_IMAGES",
         "TEST.SHEET_SCORE_THRESH",
     }
@@ -55,8 +58,6 @@ UNRELATED = frozenset(
 
 # PyYAML continues a long value on indented lines.
 _OUTPUT_DIR = re.compile(r"^OUTPUT_DIR: .*(?:\n +.*)*$", re.MULTILINE)
-# The loader in C, where PyYAML has it, since a plan may read a config for every stage.
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class State(enum.Enum):
@@ -296,7 +297,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         TableError: the file cannot be read.
     """
-    return dict(leaves(spelled_today(_read_yaml(path))))
+    return dict(leaves(spelled_today(read_yaml(path))))
 
 
 def hashes_of_file(path: Path) -> tuple[str, str]:
@@ -307,8 +308,8 @@ def hashes_of_file(path: Path) -> tuple[str, str]:
     Raises:
         TableError: the file cannot be read.
     """
-    text = _OUTPUT_DIR.sub("OUTPUT_DIR: ''", _read_text(path))
-    return config_hash(_read_yaml(path)), hashlib.sha256(text.encode()).hexdigest()
+    text = _OUTPUT_DIR.sub("OUTPUT_DIR: ''", read_text(path))
+    return config_hash(read_yaml(path)), hashlib.sha256(text.encode()).hexdigest()
 
 
 def identity(results: Path) -> str | None:
@@ -317,15 +318,6 @@ def identity(results: Path) -> str | None:
         return hashlib.sha256(results.read_bytes()).hexdigest()[:16]
     except OSError:
         return None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a JSON file holds.
-
-    Raises:
-        TableError: it cannot be read.
-    """
-    return _read_mapping(path, json.loads, "results")
 
 
 def write_note(folder: Path, note: Mapping[str, Any]) -> None:
@@ -374,34 +366,3 @@ def _mismatched_note(recorded: Mapping[str, Any] | None, note: Mapping[str, Any]
 
 def _other_backend(recorded: Any, current: Any) -> str:
     return f"made on the {recorded} Detectron2, this is the {current} one"
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    return _read_mapping(path, _parse_yaml, "config")
-
-
-# A status asks twice for one config: for its values and for its hash. No caller changes the values.
-@functools.lru_cache(maxsize=1)
-def _parse_yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)
-
-
-def _read_mapping(path: Path, parse: Callable[[str], Any], contents: str) -> dict[str, Any]:
-    try:
-        tree = parse(_read_text(path))
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
-    if not isinstance(tree, dict):
-        raise TableError(f"{path} cannot be read: it holds no {contents}.")
-    return tree
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error).split("\n", 1)[0]

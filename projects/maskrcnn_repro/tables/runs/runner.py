@@ -165,6 +165,7 @@ class Runner:
             if code is None:
                 continue
             del self._running[slot]
+            # Asked while the lock is held: once it is free another runner may begin the stage.
             status = job.stage.status()
             job.lock.close()
             if code == 0 and status.state is State.DONE:

@@ -40,6 +40,7 @@ LARGEST_TURN = 45
 LEAST_VISIBLE = 60
 """Least visible part of an object's area, in percent."""
 
+# Without typical colours, 13 mask AP instead of 21 after as many iterations (DEVIATIONS.md).
 COLOURS: dict[str, Colour] = {
     "arrow": (215, 70, 60),
     "bar": (225, 150, 50),

@@ -32,6 +32,7 @@ def _arc(radius_x: int, radius_y: int, start: int, stop: int, step: int) -> Ring
     return [_polar(radius_x, radius_y, d) for d in range(start, stop, step)]
 
 
+# Parts are thick enough for a quantised RoI of stride 16, which misses thinner ones.
 def _bar(draws: Draws) -> list[Ring]:
     w = draws.between(320, 460)
     return [[(-UNIT, -w), (UNIT, -w), (UNIT, w), (-UNIT, w)]]
@@ -163,6 +164,7 @@ def fill(rings: list[Ring], height: int, width: int) -> NDArray[np.bool_]:
         row = np.clip((top[on_centre] + FIFTHS // 2) // FIFTHS, 0, height)
         switches += np.bincount(column[on_centre] * height + row, minlength=len(switches))
     inside = np.cumsum(switches[:-1]) % 2 == 1
+    # Pixels are counted down the columns, as in run-length encodings.
     return np.ascontiguousarray(inside.reshape(width, height).T)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.model import DETECTRON2, Origin, Report
-from maskrcnn_repro.tables.runs.records import read_json
+from maskrcnn_repro.tables.runs.reading import read_json
 
 NO_VERSIONS = frozenset({"commit", "backend", "plugins"})
 """What ``code`` of a results.json holds beside versions."""

@@ -79,6 +79,7 @@ def style() -> Any:
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of this size in pixels, without any of pyplot's global state."""
+    # At 72 dots an inch Matplotlib's points are pixels of the page: letters and lines have the sizes given.
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     figure.patch.set_alpha(0)
     return figure

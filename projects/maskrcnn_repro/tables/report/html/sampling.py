@@ -119,6 +119,7 @@ def bins_of(points: np.ndarray) -> np.ndarray:
 def _spacing(values: np.ndarray) -> float:
     """Return the smallest distance of two different values of a bin, from (P, P, n)."""
     gaps = np.diff(np.sort(values, axis=2), axis=2)
+    # Coordinates of points in one row or column are equal but for rounding.
     return float(gaps[gaps > 1e-6].min())
 
 
@@ -145,6 +146,7 @@ def draw_panel(axes: Axes, points: np.ndarray) -> None:
         points: (P, P, n, 2).
     """
     columns, rows = CELLS
+    # A little beyond the outermost lines, which would be cut in half; y grows downwards, as in an image.
     axes.set_xlim(-0.52, columns - 0.48)
     axes.set_ylim(rows - 0.48, -0.52)
     axes.set_aspect("equal")

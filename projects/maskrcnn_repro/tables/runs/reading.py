@@ -1,0 +1,66 @@
+"""Reading the JSON and YAML files of runs; whatever is wrong with one is a sentence that names it."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro.errors import TableError
+
+import yaml
+
+# The loader in C, where PyYAML has it, since a plan may read a config for every stage.
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds.
+
+    Raises:
+        TableError: it cannot be read.
+    """
+    return _read_mapping(path, json.loads, "results")
+
+
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file's text.
+
+    Raises:
+        TableError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return what a config holds.
+
+    Raises:
+        TableError: it cannot be read.
+    """
+    return _read_mapping(path, _parse_yaml, "config")
+
+
+# A status asks twice for one config: for its values and for its hash. No caller changes the values.
+@functools.lru_cache(maxsize=1)
+def _parse_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
+def _read_mapping(path: Path, parse: Callable[[str], Any], contents: str) -> dict[str, Any]:
+    try:
+        tree = parse(read_text(path))
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
+    if not isinstance(tree, dict):
+        raise TableError(f"{path} cannot be read: it holds no {contents}.")
+    return tree
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).split("\n", 1)[0]
