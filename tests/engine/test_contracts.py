@@ -59,6 +59,17 @@ def with_image(change):
     return mapped(lambda sample: {**sample, "image": change(sample["image"])})
 
 
+def without_masks(sample):
+    sample["instances"].remove("gt_masks")
+    return sample
+
+
+def headless(cls, cfg):
+    model = Trainer.build_model(cfg)
+    model.roi_heads.mask_head = None
+    return model
+
+
 def with_classes(shift):
     def change(sample):
         sample["instances"].gt_classes += shift
@@ -94,6 +105,8 @@ def leaves(cls, cfg):
         ("build_train_mapper", with_image(lambda image: image.numpy()), "as 'image'; it must be a tensor (3, "),
         ("build_train_mapper", with_image(lambda image: image.permute(1, 2, 0)), "'image' of shape (64, 64, 3)"),
         ("build_train_mapper", mapped(lambda s: {"image": s["image"]}), "gives None as 'instances'"),
+        ("build_train_mapper", mapped(without_masks), "gives 'instances' without gt_masks"),
+        ("build_model", headless, "MODEL.ROI_MASK_HEAD.NAME builds None; it must"),
         ("build_train_mapper", with_classes(9), "gt_classes from 9 to 10; of 2 classes they are 0 to 1"),
         ("build_train_mapper", with_classes(-1), "gt_classes from -1 to 0; "),
         ("build_optimizer", lambda *_: SGD([nn.Parameter(torch.zeros(1))]), "no parameter of the model"),
