@@ -12,6 +12,7 @@ from maskrcnn_repro.engine.report import check_expected
 from maskrcnn_repro.engine.trainer import Trainer
 from maskrcnn_repro.errors import Ended, UserError
 from maskrcnn_repro.evaluation.coco import evaluate
+from maskrcnn_repro.utils.memory import memory_needed
 
 import numpy as np
 import pytest
@@ -147,6 +148,36 @@ def test_what_trains_nothing_is_told_once(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "a has no gradient: nothing is trained by it"
     ]
+
+
+def out_of_memory():
+    torch.empty(1 << 60, dtype=torch.int8)
+
+
+def no_memory():
+    raise MemoryError
+
+
+def on_the_gpu():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nDetails")
+
+
+@pytest.mark.parametrize(
+    ("lack", "words"),
+    [
+        (out_of_memory, "DefaultCPUAllocator"),
+        (no_memory, "no details"),
+        (on_the_gpu, r"CUDA out of memory. Tried to allocate 2.00 GiB.\); checkpoints"),
+    ],
+)
+def test_a_lack_of_memory_is_a_sentence(caplog, lack, words):
+    caplog.set_level("DEBUG")
+    message = rf"^Out of memory \(.*{words}.*SOLVER.ACCUMULATE 2"
+    with pytest.raises(UserError, match=message), memory_needed():
+        lack()
+    assert lack.__name__ in caplog.text  # the place
+    with pytest.raises(RuntimeError, match=r"^shape$"), memory_needed():
+        raise RuntimeError("shape")
 
 
 def test_numbers_of_other_libraries_become_plain_ones():
