@@ -12,6 +12,7 @@ from maskrcnn_repro.engine.report import check_expected
 from maskrcnn_repro.engine.trainer import Trainer
 from maskrcnn_repro.errors import Ended, UserError
 from maskrcnn_repro.evaluation.coco import evaluate
+from maskrcnn_repro.utils.memory import memory_needed
 
 import numpy as np
 import pytest
@@ -59,6 +60,17 @@ def with_image(change):
     return mapped(lambda sample: {**sample, "image": change(sample["image"])})
 
 
+def without_masks(sample):
+    sample["instances"].remove("gt_masks")
+    return sample
+
+
+def headless(cls, cfg):
+    model = Trainer.build_model(cfg)
+    model.roi_heads.mask_head = None
+    return model
+
+
 def with_classes(shift):
     def change(sample):
         sample["instances"].gt_classes += shift
@@ -94,6 +106,8 @@ def leaves(cls, cfg):
         ("build_train_mapper", with_image(lambda image: image.numpy()), "as 'image'; it must be a tensor (3, "),
         ("build_train_mapper", with_image(lambda image: image.permute(1, 2, 0)), "'image' of shape (64, 64, 3)"),
         ("build_train_mapper", mapped(lambda s: {"image": s["image"]}), "gives None as 'instances'"),
+        ("build_train_mapper", mapped(without_masks), "gives 'instances' without gt_masks"),
+        ("build_model", headless, "MODEL.ROI_MASK_HEAD.NAME builds None; it must"),
         ("build_train_mapper", with_classes(9), "gt_classes from 9 to 10; of 2 classes they are 0 to 1"),
         ("build_train_mapper", with_classes(-1), "gt_classes from -1 to 0; "),
         ("build_optimizer", lambda *_: SGD([nn.Parameter(torch.zeros(1))]), "no parameter of the model"),
@@ -134,6 +148,36 @@ def test_what_trains_nothing_is_told_once(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "a has no gradient: nothing is trained by it"
     ]
+
+
+def out_of_memory():
+    torch.empty(1 << 60, dtype=torch.int8)
+
+
+def no_memory():
+    raise MemoryError
+
+
+def on_the_gpu():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nDetails")
+
+
+@pytest.mark.parametrize(
+    ("lack", "words"),
+    [
+        (out_of_memory, "DefaultCPUAllocator"),
+        (no_memory, "no details"),
+        (on_the_gpu, r"CUDA out of memory. Tried to allocate 2.00 GiB.\); checkpoints"),
+    ],
+)
+def test_a_lack_of_memory_is_a_sentence(caplog, lack, words):
+    caplog.set_level("DEBUG")
+    message = rf"^Out of memory \(.*{words}.*SOLVER.ACCUMULATE 2"
+    with pytest.raises(UserError, match=message), memory_needed():
+        lack()
+    assert lack.__name__ in caplog.text  # the place
+    with pytest.raises(RuntimeError, match=r"^shape$"), memory_needed():
+        raise RuntimeError("shape")
 
 
 def test_numbers_of_other_libraries_become_plain_ones():

@@ -210,6 +210,10 @@ CAUSES = {
         evidence(first=True, losses=BAD_ALL, weights=["stem.weight"]),
         "r50.pkl .*'stem.weight'",
     ),
+    "update": (
+        evidence(first=True, losses={"loss_cls": 1.0}, weights=["stem.weight"]),
+        "'stem.weight' not: the optimiser's update, or a hook",
+    ),
     "pixel_std": (evidence("MODEL.PIXEL_STD", "[1e-30, 1.0, 1.0]", losses=BAD_ALL), "PIXEL_STD"),
     "pixels": (
         evidence(images=[image(), image("b.png", high=NAN)], losses=BAD_ALL),

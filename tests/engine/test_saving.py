@@ -81,22 +81,22 @@ def test_the_best_weights_and_the_last_ones_stay(train, values, iteration):
 @pytest.mark.parametrize(
     ("metric", "hint"),
     [
-        ("task/scor", " Did you mean 'task/score'?"),
-        pytest.param("score", " There are 'task/score'.", marks=pytest.mark.slow),
+        ("task/scor", "(Did you mean 'task/score'?)"),
+        pytest.param("score", "(There are 'task/score'.)", marks=pytest.mark.slow),
     ],
 )
 def test_a_metric_that_no_evaluation_gives_ends_the_training_saved(train, metric, hint):
     folder, said = train(
         [1] * 6, opts=["TEST.BEST_METRIC", metric, "SOLVER.CHECKPOINT_PERIOD", "9"], status=2
     )
-    assert f"TEST.BEST_METRIC '{metric}' is given by no evaluation.{hint}" in said.out
+    assert f"TEST.BEST_METRIC '{metric}' is given by no evaluation {hint}; " in said.out
     assert names(folder) == ["model_0000000.pth"]
 
 
 @pytest.mark.slow
 def test_such_a_metric_is_told_after_the_last_evaluation(train):
     folder, said = train([1] * 6, opts=["TEST.BEST_METRIC", "a/b", "TEST.EVAL_PERIOD", "0"])
-    assert "TEST.BEST_METRIC 'a/b' is given by no evaluation." in said.out
+    assert "TEST.BEST_METRIC 'a/b' is given by no evaluation" in said.out
     assert not (folder / "model_best.pth").exists()
 
 

@@ -229,6 +229,7 @@ def in_a_fork(function):
 
 
 def interrupt_a_training_twice():
+    start_stubborn()  # as a data-loader worker is
     requests = SignalRequests(StepEnd("cpu"))
     requests.trainer = SimpleNamespace(evaluates=False)
     requests.before_train()
@@ -237,11 +238,14 @@ def interrupt_a_training_twice():
 
 
 def interrupt_a_parent_twice():
-    stubborn = multiprocessing.get_context("fork").Process(target=ignore_interrupts)
-    stubborn.start()
+    start_stubborn()
     with passing_on():
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def start_stubborn():
+    multiprocessing.get_context("fork").Process(target=ignore_interrupts).start()
 
 
 def ignore_interrupts():
@@ -252,7 +256,9 @@ def ignore_interrupts():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking beside torch's threads
 @pytest.mark.parametrize("interrupt", [interrupt_a_training_twice, interrupt_a_parent_twice])
 def test_a_second_interrupt_leaves_at_once(interrupt):
-    status, errors = in_a_fork(interrupt)
+    begin = time.monotonic()
+    status, errors = in_a_fork(interrupt)  # reads until the last process is gone
+    assert time.monotonic() - begin < 30
     assert status == 130
     assert errors.endswith("Interrupted twice: leaving at once (status 130)\n")
 

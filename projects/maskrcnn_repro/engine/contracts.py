@@ -105,9 +105,25 @@ def check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
 
 
 def check_model(model: nn.Module) -> None:
-    """Make a model that is trained refuse, with a ConfigError, wrong batches and wrong losses."""
+    """Make a model that is trained refuse, with a ConfigError, wrong batches and wrong losses.
+
+    Raises:
+        ConfigError: a mask or keypoint head that it shall have is no module.
+    """
+    for branch in _branches(model):
+        head = getattr(model.roi_heads, f"{branch}_head")
+        if not isinstance(head, nn.Module):
+            raise ConfigError(
+                f"MODEL.ROI_{branch.upper()}_HEAD.NAME builds {head!r:.80}; it must build a torch.nn.Module."
+            )
     model.register_forward_pre_hook(_check_batch)
     model.register_forward_hook(_Losses())
+
+
+def _branches(model: nn.Module) -> list[str]:
+    """Return which of Detectron2's two optional branches a model has."""
+    heads = getattr(model, "roi_heads", None)
+    return [name for name in ("mask", "keypoint") if getattr(heads, f"{name}_on", False)]
 
 
 def _check_batch(model: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -137,7 +153,8 @@ def _problems(model: Any, sample: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(instances, Instances):
         yield f"{instances!r:.40} as 'instances'; training needs detectron2.structures.Instances"
         return
-    for name in ("gt_boxes", "gt_classes"):
+    of_branches = [f"gt_{name}s" for name in _branches(model)] if len(instances) else []
+    for name in ("gt_boxes", "gt_classes", *of_branches):
         if not instances.has(name):
             yield f"'instances' without {name}"
     classes = getattr(getattr(model, "roi_heads", None), "num_classes", None)

@@ -22,6 +22,7 @@ from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import room_needed
 from maskrcnn_repro.utils.logs import records_held
+from maskrcnn_repro.utils.memory import memory_needed
 from maskrcnn_repro.utils.provenance import Progress
 
 from detectron2.config import CfgNode
@@ -46,7 +47,7 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
         UserError: something that the user can mend.
         Ended: a signal ended it, or :class:`maskrcnn_repro.engine.step_end.StepEnd` with a status that is not 0.
     """
-    with handling(leave), room_needed():
+    with handling(leave), room_needed(), memory_needed():
         _run(cfg, resume=resume, eval_only=eval_only)
 
 

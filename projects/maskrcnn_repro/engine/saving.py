@@ -132,8 +132,9 @@ class BestModel(HookBase):
     def _unknown(self, latest: Collection[str]) -> str:
         names = [name for name in latest if "/" in name]
         alike = [name for name in names if name.endswith(f"/{self.metric}")]
-        hint = f" There are {listing(alike)}." if alike else did_you_mean(self.metric, names)
-        return f"TEST.BEST_METRIC {self.metric!r} is given by no evaluation.{hint}"
+        hint = f"There are {listing(alike)}." if alike else did_you_mean(self.metric, names).strip()
+        words = f"TEST.BEST_METRIC {self.metric!r} is given by no evaluation"
+        return f"{words} ({hint})" if hint else words
 
     def _in_vain(self) -> int:
         """Return how many evaluations there were since the best one."""

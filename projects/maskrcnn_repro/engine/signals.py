@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import NoReturn
 
 from maskrcnn_repro.engine.step_end import Action, Request, StepEnd
 from maskrcnn_repro.errors import Ended
@@ -52,7 +53,7 @@ class SignalRequests(HookBase):
         again = number == signal.SIGINT and number in self._received
         if again and comm.get_world_size() == 1:
             _say(f"Interrupted twice: leaving at once (status {STATUSES[number]})")
-            os._exit(STATUSES[number])
+            _exit(STATUSES[number])
         name = signal.Signals(number).name
         if number not in self._received:
             _say(f"{name}: saving after this iteration")
@@ -97,8 +98,17 @@ def leave(number: int) -> None:
     status = STATUSES[number]
     _say(f"Ended by {signal.Signals(number).name}, with nothing left to save (status {status})")
     if comm.get_world_size() > 1:
-        os._exit(status)
+        _exit(status)
     raise Ended(status)
+
+
+def _exit(status: int) -> NoReturn:
+    """Leave at once, with the data-loader workers, which would notice it after seconds."""
+    if hasattr(signal, "SIGCHLD"):  # PyTorch's handler raises an error for a worker that was killed
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(status)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def cause_of(evidence: Evidence) -> Cause:
 def _weights_file(evidence: Evidence) -> Cause | None:
     # Buffers do not tell: the first forward pass has moved them already.
     names = evidence.weights
-    if not (names and evidence.first):
+    if not (names and evidence.first and evidence.wrong_losses):
         return None
     source = evidence.cfg.MODEL.WEIGHTS or "the checkpoint"
     return Cause(
@@ -149,6 +149,17 @@ def _rate(evidence: Evidence) -> Cause | None:
     )
 
 
+def _update(evidence: Evidence) -> Cause | None:
+    if not evidence.weights or evidence.wrong_losses or evidence.gradients:
+        return None
+    return Cause(
+        "update",
+        f"losses and gradients are finite, and {listing(evidence.weights, 3)} not: the optimiser's update, or a hook "
+        "behind it, made them so",
+        "look at hooks and at an optimiser of your own, or lower SOLVER.BASE_LR",
+    )
+
+
 def _single_loss(evidence: Evidence) -> Cause | None:
     wrong = evidence.wrong_losses
     if not wrong or len(wrong) == len(evidence.losses):
@@ -205,6 +216,7 @@ ASKED: Sequence[Callable[[Evidence], Cause | None]] = (
     _weights_not_loaded,
     _rate,
     _statistics,
+    _update,
     _single_loss,
     _backward,
     _unknown,
