@@ -337,7 +337,7 @@ INJECTED |= {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", INJECTED)
-def test_an_injected_cause_stops_a_training_and_is_named(code, data, tmp_path, monkeypatch):
+def test_an_injected_cause_stops_a_training_and_is_named(code, data, tmp_path, monkeypatch, capsys):
     causes = []
     monkeypatch.setattr(
         "maskrcnn_repro.engine.guard.guard.cause_of",
@@ -346,5 +346,6 @@ def test_an_injected_cause_stops_a_training_and_is_named(code, data, tmp_path, m
     trainer, opts = INJECTED[code]
     assert train(data, tmp_path / "out", trainer, opts=opts) == 3
     assert [cause.code for cause in causes] == [code]
+    assert "Traceback" not in str(capsys.readouterr())
     for line in (tmp_path / "out/metrics.json").read_text().splitlines():
         assert math.isfinite(json.loads(line).get("total_loss", 0))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.utils.files import NO_ROOM
+from maskrcnn_repro.utils.memory import is_lack
 
 # Below a warning, records of these loggers go to the file only; the engine logs the same in short.
 DETAILS = (
@@ -118,9 +119,15 @@ def _worth_showing(record: logging.LogRecord) -> bool:
     # Detectron2 warns at every loading of a data set whose category ids are not 1 to K.
     if "We'll apply a mapping for you" in record.getMessage():
         return False
-    # Detectron2's loop logs what ended it with its traceback; a mistake's sentence is printed at the end.
+    # Detectron2's loop logs what ended it with its traceback; the sentence for it is told elsewhere: a mistake's at the
+    # end, that for losses that are not finite by the guard.
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, UserError) or getattr(error, "errno", None) in NO_ROOM:
+    if (
+        isinstance(error, UserError | FloatingPointError)
+        or getattr(error, "errno", None) in NO_ROOM
+    ):
+        return False
+    if error and is_lack(error):
         return False
     # The process that failed says why.
     if any(sign in str(error) for sign in OF_PEERS):

@@ -23,7 +23,7 @@ def memory_needed() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_lack(error):
+        if not is_lack(error):
             raise
         logger.debug("Out of memory", exc_info=error)
         text = (str(error).strip() or "no details").splitlines()[0]
@@ -34,7 +34,8 @@ def memory_needed() -> Iterator[None]:
         ) from error
 
 
-def _is_lack(error: Exception) -> bool:
+def is_lack(error: BaseException) -> bool:
+    """Tell whether an error is a lack of memory."""
     # PyTorch has a class of its own for GPUs alone.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         "DefaultCPUAllocator" in str(error)
