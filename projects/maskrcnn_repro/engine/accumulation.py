@@ -15,6 +15,7 @@ from maskrcnn_repro.errors import ConfigError
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import AMPTrainer, SimpleTrainer
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -71,6 +72,30 @@ class AccumulatingModel(nn.Module):
                 return losses
             self.scale(torch.stack(list(losses.values())).sum()).backward()
         return {name: loss.detach() for name, loss in losses.items()}
+
+
+def build_step(
+    cfg: CfgNode,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    seed_part: Callable[[int], None],
+) -> SimpleTrainer:
+    """Return what does an iteration: Detectron2's, in mixed precision if ``SOLVER.AMP.ENABLED``.
+
+    Args:
+        cfg: a checked config.
+        model: perhaps in DistributedDataParallel.
+        optimizer: of its parameters.
+        seed_part: see :class:`AccumulatingModel`.
+    """
+    parts = cfg.SOLVER.ACCUMULATE
+    scaler = torch.amp.GradScaler("cuda", enabled=cfg.SOLVER.AMP.ENABLED)
+    if parts > 1:
+        model = AccumulatingModel(model, parts, seed_part=seed_part, scale=scaler.scale)
+    options: dict[str, Any] = {"zero_grad_before_forward": parts > 1}
+    if cfg.SOLVER.AMP.ENABLED:
+        return AMPTrainer(model, (), optimizer, grad_scaler=scaler, **options)
+    return SimpleTrainer(model, (), optimizer, **options)
 
 
 def parts_of(cfg: CfgNode, world_size: int) -> int:

@@ -18,7 +18,7 @@ from maskrcnn_repro.checkpoint.class_map import mapped_weights
 from maskrcnn_repro.checkpoint.folder import FINAL
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
-from maskrcnn_repro.engine.accumulation import AccumulatingModel
+from maskrcnn_repro.engine.accumulation import build_step
 from maskrcnn_repro.engine.contracts import check_model, check_optimizer, check_returns
 from maskrcnn_repro.engine.data_parallel import distributed, sync_buffers
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
@@ -40,14 +40,7 @@ from maskrcnn_repro.utils.provenance import Progress
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import (
-    AMPTrainer,
-    HookBase,
-    SimpleTrainer,
-    TrainerBase,
-    default_writers,
-    hooks,
-)
+from detectron2.engine import HookBase, TrainerBase, default_writers, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
@@ -103,7 +96,7 @@ class Trainer(TrainerBase):
         self.scheduler = self.build_lr_scheduler(cfg, self.optimizer)
         self.model = distributed(self._bare_model)
         self._step_seed = StepSeed(cfg.SEED)
-        self._step = self._build_step(cfg)
+        self._step = build_step(cfg, self.model, self.optimizer, self._step_seed.seed_part)
         self._step.after_backward = self.after_backward
         self.checkpointer = Checkpointer(
             self.model,
@@ -345,18 +338,6 @@ class Trainer(TrainerBase):
         changed = any(key.startswith("SOLVER.") for key in accepted)
         if self.iter + 1 < self.max_iter:  # behind its end a schedule has no rate
             renew(self.optimizer, self.scheduler, configured if changed else None)
-
-    def _build_step(self, cfg: CfgNode) -> SimpleTrainer:
-        """Return what does an iteration: Detectron2's, with the hooks and the loop of this class."""
-        model, parts = self.model, cfg.SOLVER.ACCUMULATE
-        scaler = torch.amp.GradScaler("cuda", enabled=cfg.SOLVER.AMP.ENABLED)
-        if parts > 1:
-            seed_part = self._step_seed.seed_part
-            model = AccumulatingModel(model, parts, seed_part=seed_part, scale=scaler.scale)
-        options: dict[str, Any] = {"zero_grad_before_forward": parts > 1}
-        if cfg.SOLVER.AMP.ENABLED:
-            return AMPTrainer(model, (), self.optimizer, grad_scaler=scaler, **options)
-        return SimpleTrainer(model, (), self.optimizer, **options)
 
     def _all_hooks(self) -> list[HookBase | None]:
         """Return the hooks in their order.
