@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from maskrcnn_repro.config import get_config
-from maskrcnn_repro.data import notes_of, prepare_data
+from maskrcnn_repro.data import notes_of, prepare_data, sets
 from maskrcnn_repro.data.check.findings import Findings
 from maskrcnn_repro.data.check.pairs import check_pair
 from maskrcnn_repro.data.check.pixels import check_pixels, check_shared_pixels
@@ -345,3 +345,12 @@ def test_an_empty_file_of_a_sound_form(tmp_path):
     scan = scan_coco(*write(tmp_path, drop("annotations", 0)))
     assert scan.complete
     assert len(scan.objects.ids) == len(sound()["annotations"]) - 1
+
+
+@pytest.mark.parametrize("name", ["mini_coco_train", "mini_people_val", "mini_coco_seed1_train"])
+def test_generated_sets_are_not_scanned(name, tmp_path, monkeypatch):
+    file, _ = write(tmp_path, None)
+    places = {"json_file": str(file), "image_root": str(tmp_path)}
+    monkeypatch.setattr(sets.MetadataCatalog, "get", lambda name: places)
+    assert sets._scan_of(name) is None
+    assert sets._scan_of("own") is not None
