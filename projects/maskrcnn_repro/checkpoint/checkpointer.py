@@ -16,7 +16,7 @@ from typing import Any
 from maskrcnn_repro._version import __version__
 from maskrcnn_repro.checkpoint.coverage import LEAST, Watch
 from maskrcnn_repro.checkpoint.folder import HINT, CheckpointFolder
-from maskrcnn_repro.checkpoint.manifest import manifest_of, read_manifest, sha256_of, write_manifest
+from maskrcnn_repro.checkpoint.manifest import manifest_of, read_manifest, write_manifest
 from maskrcnn_repro.checkpoint.weight_file import (
     local_file,
     matches_by_ending,
@@ -26,6 +26,7 @@ from maskrcnn_repro.checkpoint.weight_file import (
 from maskrcnn_repro.errors import CheckpointError, OutputError, listing
 from maskrcnn_repro.utils.files import replaced, write_text
 from maskrcnn_repro.utils.finite import not_finite
+from maskrcnn_repro.utils.hashes import sha256_of
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer

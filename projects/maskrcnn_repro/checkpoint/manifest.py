@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.hashes import sha256_of
 
 
 def manifest_of(file: Path) -> Path:
@@ -54,12 +54,6 @@ def damage(file: Path) -> str:
         return _damage(file, state.st_mtime_ns, state.st_size, _manifest_text(file))
     except OSError as error:
         return error.strerror or str(error)
-
-
-def sha256_of(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _manifest_text(file: Path) -> str:

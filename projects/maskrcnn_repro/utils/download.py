@@ -5,7 +5,6 @@ Detectron2's own handler keeps as much as a server sends, and what it sends in p
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 import shutil
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlparse
 from urllib.request import urlopen
+
+from maskrcnn_repro.utils.hashes import sha256_of
 
 from iopath.common.file_io import HTTPURLHandler, file_lock, get_cache_dir
 
@@ -87,8 +88,7 @@ def _copy(answer: Any, file: IO[bytes], limit: int) -> int:
 
 
 def _check_hash(place: Path, expected: str) -> None:
-    with place.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    actual = sha256_of(place)
     if not actual.startswith(expected):
         place.unlink()
         raise OSError(

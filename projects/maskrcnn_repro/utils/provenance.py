@@ -21,6 +21,7 @@ from maskrcnn_repro._version import __version__
 from maskrcnn_repro.config_history import spelled_first
 from maskrcnn_repro.plugins import loaded_plugins
 from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.hashes import sha256_of
 
 import torch
 from detectron2.config import CfgNode
@@ -98,8 +99,7 @@ def data_origin(name: str) -> dict[str, str | None]:
 @functools.cache
 def file_hash(path: str) -> str:
     """Return the SHA-256 of a file, read once per process."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(Path(path))
 
 
 def code_origin() -> dict[str, Any]:
