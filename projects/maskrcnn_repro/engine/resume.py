@@ -17,7 +17,7 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import PACKAGE
 from maskrcnn_repro.checkpoint.checkpointer import facts_in
 from maskrcnn_repro.checkpoint.folder import CheckpointFolder
-from maskrcnn_repro.checkpoint.weight_file import local_file, read_content, read_weights
+from maskrcnn_repro.checkpoint.weight_file import local_file, read_outline
 from maskrcnn_repro.config import get_config, leaves
 from maskrcnn_repro.config_history import spelled_today
 from maskrcnn_repro.errors import CheckpointError, ConfigError, did_you_mean, listing
@@ -87,7 +87,7 @@ def settled(cfg: CfgNode, folder: Path | None) -> CfgNode:
     """
     check_accepted(cfg)
     path = newest_in(folder) if folder else None
-    content = read_content(path) if path else {}
+    content = read_outline(path) if path else {}
     facts = facts_in(content)
     before = facts.get("config") or (_config_in(folder) if folder else {})
     settled = cfg.clone()
@@ -108,7 +108,7 @@ def settled(cfg: CfgNode, folder: Path | None) -> CfgNode:
 
 def newest_in(folder: Path) -> Path | None:
     """Return the checkpoint that a training in ``folder`` goes on from; None if there is none."""
-    return CheckpointFolder(folder, read_content).newest(resumable=True)
+    return CheckpointFolder(folder, read_outline).newest(resumable=True)
 
 
 def refuse_other_classes(cfg: CfgNode, path: str) -> None:
@@ -119,7 +119,7 @@ def refuse_other_classes(cfg: CfgNode, path: str) -> None:
         ConfigError: an accepted key does not exist.
     """
     check_accepted(cfg)
-    facts = facts_in(read_weights(local_file(path)))
+    facts = facts_in(read_outline(local_file(path)))
     before, now = facts.get("class_names"), names_of(cfg.DATASETS.TEST)
     if not (before and now) or cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
         return

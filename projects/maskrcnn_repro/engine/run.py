@@ -66,8 +66,9 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
         for note in notes_of(cfg, training=not eval_only):
             logger.info("%s", note)
         if eval_only:
-            agreed(lambda: refuse_other_classes(cfg, weights_of(cfg, resume=resume)))
-            model, progress = load_trained(cfg, resume=resume)
+            weights = agreed(lambda: weights_of(cfg, resume=resume))
+            agreed(lambda: refuse_other_classes(cfg, weights))
+            model, progress = load_trained(cfg, weights)
             check_expected(cfg, trainer.report(cfg, model, folder, progress))
         else:
             say_division(cfg, comm.get_world_size())
@@ -81,13 +82,12 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
             say_where(cfg, folder)
 
 
-def load_trained(cfg: CfgNode, *, resume: bool) -> tuple[nn.Module, Progress]:
-    """Return the model with the weights of :func:`weights_of`.
+def load_trained(cfg: CfgNode, path: str) -> tuple[nn.Module, Progress]:
+    """Return the model with the weights of a file, see :func:`weights_of`.
 
     Raises:
-        CheckpointError: there are no weights, they do not fill the model, or they are of another C4 head.
+        CheckpointError: the weights do not fill the model, or they are of another C4 head.
     """
-    path = weights_of(cfg, resume=resume)
     refuse_other_head(cfg, path)
     model = trainer_of(cfg).build_model(cfg)
     logger.info("Weights: %s", path)

@@ -71,7 +71,7 @@ def store_all(cfg: CfgNode, datasets: Sequence[str] = ()) -> None:
         missing = [name for name in names if not agreed(_is_written, folder, name, origin)]
         if missing:
             (folder / RECALL).unlink(missing_ok=True)
-            model, _ = load_trained(cfg, resume=False)
+            model, _ = load_trained(cfg, origin["weights"]["path"])
         for name in missing:
             _store(cfg, model, folder, name, origin)
         if comm.is_main_process():
