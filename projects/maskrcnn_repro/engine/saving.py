@@ -9,7 +9,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.folder import BEST, FINAL
-from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.engine.step_end import Action, Request
 from maskrcnn_repro.errors import ConfigError, did_you_mean, listing
 from maskrcnn_repro.utils.files import write_text
@@ -24,9 +23,6 @@ HISTORY = "best.json"
 
 def check_saving(cfg: CfgNode) -> None:
     """Raise ConfigError if the keys that say which checkpoints are kept contradict each other."""
-    for key in ("SOLVER.CHECKPOINT_KEEP", "TEST.PATIENCE"):
-        if (value := value_of(cfg, key)) < 0:
-            raise ConfigError(f"{key} {value} must be at least 0.")
     test = cfg.TEST
     for key in ("BEST_METRIC", "EVAL_PERIOD"):
         if test.PATIENCE and not test[key]:

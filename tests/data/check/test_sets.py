@@ -97,7 +97,8 @@ def test_severity_follows_the_use(tmp_path, warned, name, train, test):
 
 
 def test_masks_are_asked_for_by_a_mask_head_alone(tmp_path, warned):
-    warned(tmp_path, CORPUS["outline absent"][0], MODEL__MASK_ON=False)
+    warnings, _ = warned(tmp_path, CORPUS["outline absent"][0], MODEL__MASK_ON=False)
+    assert not any("segmentation" in text for text in warnings)
 
 
 def test_one_sentence_counts_names_the_first_and_the_cure(tmp_path, warned):

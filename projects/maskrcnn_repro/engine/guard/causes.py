@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from maskrcnn_repro.config_history import value_of
-from maskrcnn_repro.engine.guard.evidence import Evidence, Image, wrong_fields
+from maskrcnn_repro.engine.guard.evidence import Evidence, Image, image_name, wrong_fields
 from maskrcnn_repro.errors import listing
 from maskrcnn_repro.utils.finite import not_finite
 
@@ -80,7 +80,7 @@ def _pixels(evidence: Evidence) -> Cause | None:
 
 def _annotations(evidence: Evidence) -> Cause | None:
     wrong = {
-        str(_name(image)): fields for image in evidence.images if (fields := [*wrong_fields(image)])
+        image_name(image): fields for image in evidence.images if (fields := [*wrong_fields(image)])
     }
     if not wrong:
         return None
@@ -97,7 +97,7 @@ def _pixel_range(evidence: Evidence) -> Cause | None:
     for image in evidence.images:
         low, high = (value.item() for value in image["image"].aminmax())
         if low < 0 or high > 255:
-            extremes[str(_name(image))] = (low, high)
+            extremes[image_name(image)] = (low, high)
     if not extremes:
         return None
     name, (low, high) = max(extremes.items(), key=lambda item: item[1][1] - item[1][0])
@@ -241,9 +241,5 @@ def _plural(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 
-def _name(image: Image) -> object:
-    return image.get("file_name", image.get("image_id", "?"))
-
-
 def _names(images: Sequence[Image]) -> str:
-    return listing((str(_name(image)) for image in images), 3)
+    return listing(map(image_name, images), 3)

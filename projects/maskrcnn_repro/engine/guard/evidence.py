@@ -71,6 +71,11 @@ def wrong_fields(image: Image) -> Iterator[str]:
                 yield name
 
 
+def image_name(image: Image) -> str:
+    """Return the file of an image, else its id, else "?"."""
+    return str(image.get("file_name", image.get("image_id", "?")))
+
+
 def classes_of(model: nn.Module) -> dict[str, str]:
     """Return the class of every module of a model by the module's name."""
     return {

@@ -12,7 +12,7 @@ from typing import Any
 from maskrcnn_repro.engine.gradient_norm import norm_of
 from maskrcnn_repro.engine.guard.causes import cause_of
 from maskrcnn_repro.engine.guard.dump import generator_states, write_step
-from maskrcnn_repro.engine.guard.evidence import Evidence, classes_of
+from maskrcnn_repro.engine.guard.evidence import Evidence, classes_of, image_name
 from maskrcnn_repro.engine.step_end import Action, Request
 from maskrcnn_repro.errors import ConfigError, listing
 from maskrcnn_repro.utils.finite import not_finite
@@ -105,7 +105,7 @@ class NumbersGuard(HookBase):
         cause = cause_of(evidence)
         what = _what(evidence)
         file = self._write(evidence, what)
-        images = listing((_short_name(image) for image in self._batch), 8)
+        images = listing((Path(image_name(image)).name for image in self._batch), 8)
         reason = (
             f"{what}. Images: {images}. Likely cause: {cause.sentence}. Remedy: {cause.remedy}. To do the step "
             f"again: maskrcnn replay {file}"
@@ -179,7 +179,3 @@ def _what(evidence: Evidence) -> str:
     if names := [*evidence.weights, *evidence.buffers]:
         return f"weights {listing(names, 3)} are not finite and are not saved"
     return f"the losses' scale fell to {evidence.scale}"
-
-
-def _short_name(image: Mapping[str, Any]) -> str:
-    return Path(str(image.get("file_name", image.get("image_id", "?")))).name
