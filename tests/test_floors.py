@@ -35,8 +35,10 @@ FLOORS = (
     ("checkpoint",),
     ("evaluation",),
     ("visualization",),
+    ("analysis",),
     ("engine",),
-    ("benchmark", "tables"),
+    ("inference",),
+    ("benchmark", "export", "serving", "tables"),
     ("commands",),
 )
 """From the ground up; rooms of one floor do not see each other."""

@@ -1,0 +1,1 @@
+"""Where a model errs: errors by kind, what each costs, and the page that shows them."""

@@ -1,0 +1,1 @@
+"""Trained models in use: the predictor, its results, and what it reads."""
