@@ -43,7 +43,7 @@ FLOORS = (
     ("commands",),
 )
 """From the ground up; rooms of one floor do not see each other."""
-TABLE_FLOORS = (("paper",), ("models", "runs"), ("report",))
+TABLE_FLOORS = (("paper",), ("models", "runs"), ("report",), ("beside",))
 """Within the room of the tables."""
 
 

@@ -23,7 +23,7 @@ GROUPS = {
         conversion.CONVERT_WEIGHTS,
         conversion.JOIN_WEIGHTS,
     ),
-    "look": (DOCTOR, looking.DRAW_SAMPLING, looking.REPLAY, looking.BENCHMARK),
+    "look": (DOCTOR, tables.COMPARE, looking.DRAW_SAMPLING, looking.REPLAY, looking.BENCHMARK),
 }
 """Heading in ``maskrcnn --help`` -> its subcommands."""
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}
