@@ -17,7 +17,7 @@ from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.resume import newest_in, refuse_other_classes, settled
 from maskrcnn_repro.engine.setup import enter_folder, start
 from maskrcnn_repro.engine.signals import handling, leave
-from maskrcnn_repro.engine.stall import watching
+from maskrcnn_repro.engine.stall import watching, watching_evaluation
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import room_needed
@@ -71,7 +71,9 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
             weights = of_main(lambda: weights_of(cfg, resume=resume))
             agreed(lambda: refuse_other_classes(cfg, weights))
             model, progress = load_trained(cfg, weights)
-            check_expected(cfg, trainer.report(cfg, model, folder, progress))
+            with watching_evaluation(model, folder, cfg.SOLVER.STALL_SECONDS):
+                results = trainer.report(cfg, model, folder, progress)
+            check_expected(cfg, results)
         else:
             say_division(cfg, comm.get_world_size())
             for remark in remarks(cfg):
@@ -79,7 +81,7 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
             training = trainer(cfg)
             training.checkpointer.judged = checkpoint
             training.resume_or_load(resume=resume)
-            with watching(training, training.phases, output, cfg.SOLVER.STALL_SECONDS):
+            with watching(training.phases, output, cfg.SOLVER.STALL_SECONDS):
                 training.train()
         if comm.is_main_process():
             say_where(cfg, folder)
