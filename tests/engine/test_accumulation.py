@@ -5,6 +5,7 @@ from pathlib import Path
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.stream import SampleStream
 from maskrcnn_repro.engine import Trainer
+from maskrcnn_repro.engine import main as engine_main
 from maskrcnn_repro.engine.accumulation import AccumulatingModel, parts_of
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.errors import ConfigError
@@ -131,6 +132,15 @@ def test_parts_make_the_reference_number_of_processes():
         parts_of(config(ACCUMULATE=0), 1)
     with pytest.raises(ConfigError, match=r"ACCUMULATE 0 .*REFERENCE_WORLD_SIZE 8 processes of 3"):
         parts_of(config(ACCUMULATE=0, REFERENCE_WORLD_SIZE=8), 3)
+
+
+def test_a_batch_that_processes_do_not_divide_is_refused_before_they_start(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(engine_main, "launch", lambda *_: pytest.fail("processes were started"))
+    data = tmp_path / "missing.json", tmp_path
+    assert main(command_line(data, tmp_path / "out", "--num-gpus", "3")) == 2
+    assert "and must be a multiple of their number, 3." in capsys.readouterr().err
 
 
 def test_a_batch_that_parts_do_not_divide_is_refused(tmp_path, capsys):

@@ -279,6 +279,10 @@ def test_a_drawn_seed_is_the_stored_one(resume, folder):
     [
         (("--resume", "--accept-change", "SOLVER.BASE_LRR"), "Did you mean 'SOLVER.BASE_LR'"),
         (("--accept-change", "SEED"), "--accept-change goes with --resume or --eval-only"),
+        (("--resume", "--accept-change"), "so that DATASETS.TRAIN is not one of the KEY VALUE"),
+        (("--accept-change", "--resume"), "argument --accept-change: expected one argument"),
+        (("--accept-change", "a.yaml"), "argument --accept-change: 'a.yaml' is no key; name one"),
+        (("--accept-change", "a/b.pth"), "'a/b.pth' is no key; name one, such as SOLVER.BASE_LR"),
     ],
 )
 def test_a_wrong_key_to_accept_is_one_sentence(data, folder, capsys, options, words):
