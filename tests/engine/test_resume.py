@@ -172,12 +172,12 @@ def test_the_state_of_another_optimiser_is_one_sentence(resume, folder, edit, wo
 
 
 @pytest.mark.parametrize("name", ["model_0000002.pth", "last_checkpoint"])
-def test_a_folder_in_the_place_of_a_file_is_no_full_disk(resume, folder, name):
+def test_a_folder_in_the_place_of_a_file_is_told_before_training(resume, folder, name):
     (folder / name).unlink(missing_ok=True)
     (folder / name).mkdir()
     status, error, _ = resume(opts=["SOLVER.MAX_ITER", "3"])
     assert status == 2
-    assert f"({name} is a folder there); earlier ones are intact: move it away, then" in error
+    assert f"{name} is a folder, where the run writes a file: move it away, or" in error
 
 
 def test_a_full_disk_is_one_sentence_and_the_old_files_are_intact(resume, folder):

@@ -44,7 +44,9 @@ def check_division(cfg: CfgNode, processes: int) -> None:
             "be a multiple of it; with 0 nothing is scaled."
         )
     if not reference and images % (processes * parts):
-        of_parts = f" times SOLVER.ACCUMULATE, {processes} x {parts}" if parts > 1 else f", {processes}"
+        of_parts = (
+            f" times SOLVER.ACCUMULATE, {processes} x {parts}" if parts > 1 else f", {processes}"
+        )
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH {images} is the number of images over all processes and must be a multiple of "
             f"their number{of_parts}."

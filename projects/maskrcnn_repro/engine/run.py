@@ -11,6 +11,7 @@ from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
 from maskrcnn_repro.data import notes_of
 from maskrcnn_repro.engine.accumulation import say_division
 from maskrcnn_repro.engine.launch import agreed, of_main
+from maskrcnn_repro.engine.places import check_places
 from maskrcnn_repro.engine.relations import remarks
 from maskrcnn_repro.engine.report import check_expected, evaluation_folder, say_where
 from maskrcnn_repro.engine.resolve import resolve_config
@@ -60,6 +61,7 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
         fresh = not (resume or eval_only)
         agreed(lambda: enter_folder(stack, output, fresh=fresh))
         folder = evaluation_folder(cfg) if eval_only else output
+        agreed(lambda: check_places(cfg, folder, training=not eval_only))
         earlier = output if resume else None
         # Reading and hashing it takes a while: once, in one process.
         checkpoint = of_main(lambda: newest_in(output)) if resume and not eval_only else None

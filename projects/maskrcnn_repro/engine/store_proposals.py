@@ -19,6 +19,7 @@ from maskrcnn_repro.data.proposals.prepare import PRECOMPUTED
 from maskrcnn_repro.data.proposals.store import SUFFIX, ProposalStore, digest_of
 from maskrcnn_repro.data.proposals.writer import StoreWriter
 from maskrcnn_repro.engine.launch import agreed, of_main
+from maskrcnn_repro.engine.places import check_places
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.run import load_trained, weights_of
 from maskrcnn_repro.engine.setup import enter_folder, start
@@ -66,6 +67,7 @@ def store_all(cfg: CfgNode, datasets: Sequence[str] = ()) -> None:
         cfg = agreed(lambda: _of_rpn_alone(cfg, datasets))
         folder = Path(cfg.OUTPUT_DIR) / "proposals"
         agreed(lambda: enter_folder(stack, folder, fresh=False))
+        agreed(lambda: check_places(cfg, folder, training=False))
         cfg = start(stack, cfg, folder)
         origin = of_main(lambda: origin_of(cfg))
         names = cfg.DATASETS.TEST
