@@ -10,7 +10,8 @@ from maskrcnn_repro.engine.run_log import METRICS
 from maskrcnn_repro.engine.saving import HISTORY
 from maskrcnn_repro.engine.stall import FOLDER
 from maskrcnn_repro.errors import OutputError
-from maskrcnn_repro.evaluation.coco import PROPOSALS, predictions_file
+from maskrcnn_repro.evaluation.coco import predictions_file
+from maskrcnn_repro.evaluation.table import PROPOSALS
 from maskrcnn_repro.utils.files import other_than_file
 from maskrcnn_repro.utils.logs import log_name
 
