@@ -9,6 +9,8 @@ from pathlib import Path
 from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse, split_overrides
 
 LEVELS = ("mini", "paper")
+MOST_SEEDS = 100
+"""More than any claim needs, and a slip of the keyboard."""
 LISTING = "maskrcnn_cli.listing:run"
 
 TABLE_EXAMPLES = """
@@ -62,6 +64,15 @@ LIST_EXAMPLES = """
 """
 
 
+def _seeds(word: str) -> int:
+    number = count(word)
+    if number > MOST_SEEDS:
+        raise argparse.ArgumentTypeError(
+            f"{word} trainings of each row are more than anyone waits for; give 1 to {MOST_SEEDS}"
+        )
+    return number
+
+
 def add_table_options(parser: Parser) -> None:
     """Add the options of ``maskrcnn table``."""
     parser.add_argument(
@@ -70,7 +81,7 @@ def add_table_options(parser: Parser) -> None:
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these rows")
     parser.add_argument(
         "--seeds",
-        type=count,
+        type=_seeds,
         metavar="N",
         help="training seeds 1 to N (1; a report: all there are)",
     )

@@ -70,23 +70,21 @@ def names_of(datasets: Sequence[str]) -> list[str]:
     return list(MetadataCatalog.get(datasets[0]).get("thing_classes") or ()) if datasets else []
 
 
-def settled(cfg: CfgNode, folder: Path | None) -> CfgNode:
+def settled(cfg: CfgNode, folder: Path | None, path: Path | None) -> CfgNode:
     """Return the config with which a training goes on, or with which a new one begins.
 
     SEED -1 is the checkpoint's seed. Differences are told in a line each.
 
     Args:
         cfg: resolved; ``ACCEPTED_CHANGES`` names the keys that may differ.
-        folder: OUTPUT_DIR of the training that goes on; without a checkpoint in it there is nothing to
-            compare, apart from the seed. None for a new one.
+        folder: OUTPUT_DIR of the training that goes on; None for a new one.
+        path: the checkpoint that it goes on from; None: there is nothing to compare, apart from the seed.
 
     Raises:
-        CheckpointError: values differ in a way that would make it another training; or there are checkpoints
-            and none is intact.
+        CheckpointError: values differ in a way that would make it another training.
         ConfigError: an accepted key does not exist.
     """
     check_accepted(cfg)
-    path = newest_in(folder) if folder else None
     content = read_outline(path) if path else {}
     facts = facts_in(content)
     before = facts.get("config") or (_config_in(folder) if folder else {})
@@ -107,7 +105,11 @@ def settled(cfg: CfgNode, folder: Path | None) -> CfgNode:
 
 
 def newest_in(folder: Path) -> Path | None:
-    """Return the checkpoint that a training in ``folder`` goes on from; None if there is none."""
+    """Return the checkpoint that a training in ``folder`` goes on from; None if there is none.
+
+    Raises:
+        CheckpointError: there are checkpoints and none is intact.
+    """
     return CheckpointFolder(folder, read_outline).newest(resumable=True)
 
 
