@@ -48,9 +48,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     for number, folder in enumerate(folders):
         if folder.resolve() in {other.resolve() for other in folders[:number]}:
             raise TableError(f"{folder} is given twice: a run is compared with others.")
-    return [
-        _read(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)
-    ]
+    return [_read(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)]
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
