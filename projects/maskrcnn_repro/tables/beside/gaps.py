@@ -141,8 +141,8 @@ def _gap(run: Run, first: Run, name: tuple[str, str, str], drawer: _Drawer) -> G
     if task not in TASKS or metric not in METRICS:
         return Gap(value, value - other)
     try:
-        pair = [drawer(side, dataset, task) for side in (run, first)]
-        return Gap(value, value - other, paired_interval(*pair, metric))
+        ours, theirs = (drawer(side, dataset, task) for side in (run, first))
+        return Gap(value, value - other, paired_interval(ours, theirs, metric))
     except UserError as error:
         return Gap(value, value - other, reason=str(error).rstrip("."))
 
