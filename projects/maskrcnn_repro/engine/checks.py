@@ -14,6 +14,7 @@ from maskrcnn_repro.data.image_file import check_pixel_range
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
 from maskrcnn_repro.engine.relations import check_division, check_relations
 from maskrcnn_repro.engine.saving import check_saving
+from maskrcnn_repro.engine.trackers import check_trackers
 from maskrcnn_repro.errors import ConfigError, DataError, check_choice
 from maskrcnn_repro.modeling.mask_head import build_mask_loss
 from maskrcnn_repro.modeling.mask_head.losses import MASK_LOSS_REGISTRY
@@ -66,6 +67,7 @@ def check_training(cfg: CfgNode, world_size: int) -> None:
     """Raise ConfigError for keys of a training that cannot work together, before any process is started."""
     check_saving(cfg)
     check_division(cfg, world_size)
+    check_trackers(cfg)
 
 
 def check_model(cfg: CfgNode) -> None:
