@@ -96,8 +96,7 @@ class Prediction:
         """
         place = {"file_name": self.path} if image_id is None else {"image_id": image_id}
         ids = self.category_ids or range(1, len(self.class_names) + 1)
-        # In float64, as in Detectron2's evaluation.
-        boxes = self.boxes.astype(np.float64)
+        boxes = self.boxes.copy()
         boxes[:, 2:] -= boxes[:, :2]
         entries = [
             {**place, "category_id": int(ids[index]), "bbox": box.tolist(), "score": float(score)}
