@@ -97,6 +97,11 @@ def test_a_shipped_model_is_found_by_its_name(tmp_path, monkeypatch):
         find_model("mini-fnp")
 
 
+def test_a_model_without_a_keypoint_head_names_no_keypoints(tmp_path):
+    labels = find_model(write_tiny_model(tmp_path, "mask")).labels
+    assert labels == Labels(LABELS.class_names, LABELS.category_ids)
+
+
 def test_what_is_no_model_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         find_model(tmp_path)
@@ -113,11 +118,12 @@ def test_what_is_no_model_is_named(tmp_path):
         ({"class_names": ["a"] * 4}, CheckpointError, "names 4 classes, but its config has"),
         ({"class_names": 3}, CheckpointError, "names of its model that are damaged"),
         ({"skeleton": [["a"]]}, CheckpointError, "names of its model that are damaged"),
+        ({"skeleton": [["nose", "tail"]]}, CheckpointError, "limbs or mirror pairs of keypoints"),
         ({"config": {"MODEL": {"MSAK_ON": True}}}, ConfigError, "MSAK_ON.*Did you mean"),
     ],
 )
 def test_facts_that_do_not_fit_are_named(tmp_path, facts, error, words):
-    facts = {"config": CONFIG, **facts}
+    facts = {"config": CONFIG, **LABELS.facts(), **facts}
     with pytest.raises(error, match=words):
         find_model(write_run(tmp_path, "model_final", facts=facts, config=False))
 
