@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from maskrcnn_cli import checking, conversion, looking, tables, training
+from maskrcnn_cli import analyzing, checking, conversion, looking, tables, training
 from maskrcnn_cli.location import version
 from maskrcnn_cli.parsing import UsageError, unknown
 
@@ -22,7 +22,7 @@ GROUPS = {
         conversion.CONVERT_WEIGHTS,
         conversion.JOIN_WEIGHTS,
     ),
-    "look": (looking.DRAW_SAMPLING, looking.REPLAY, looking.BENCHMARK),
+    "look": (analyzing.ANALYZE, looking.DRAW_SAMPLING, looking.REPLAY, looking.BENCHMARK),
 }
 """Heading in ``maskrcnn --help`` -> its subcommands."""
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}

@@ -188,12 +188,18 @@ def predicted(entries: Sequence[Mapping[str, Any]], to_class: Mapping[int, int] 
 
 def decode(segmentation: Any, size: tuple[int, int] | None) -> np.ndarray:
     """Return the (H, W) bool mask of COCO polygons, which need the image's ``size``, or of an RLE."""
+    return coco_mask.decode(encoded(segmentation, size)).astype(bool)
+
+
+def encoded(segmentation: Any, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Return COCO polygons, which need the image's ``size``, or either kind of RLE as a compressed RLE."""
     if isinstance(segmentation, list):
         assert size is not None
         segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
     elif isinstance(segmentation["counts"], list):
         segmentation = coco_mask.frPyObjects(segmentation, *segmentation["size"])
-    return coco_mask.decode(segmentation).astype(bool)
+    rle: dict[str, Any] = segmentation
+    return rle
 
 
 def style_of(metadata: Metadata) -> Style:
