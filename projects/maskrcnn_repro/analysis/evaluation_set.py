@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.data.check.judge import judge
-from maskrcnn_repro.data.check.scan import Scan, scan_coco
+from maskrcnn_repro.data.check.scan import scan_coco
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.evaluation.resampling import FIELDS, read_results
 from maskrcnn_repro.evaluation.traps import LIMITS
@@ -24,6 +24,7 @@ from pycocotools import mask as rle_codec
 
 Region = Any
 """A (4,) box, or a mask as COCO's compressed run-length encoding."""
+Regions = np.ndarray | list[Region]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Truth:
     areas: np.ndarray
     crowd: np.ndarray
     ignored: np.ndarray
-    regions: Sequence[Region]
+    regions: Regions
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Detections:
     categories: np.ndarray
     scores: np.ndarray
     areas: np.ndarray
-    regions: Sequence[Region]
+    regions: Regions
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _truth(
 ) -> Truth:
     images = np.array([place[a["image_id"]] for a in annotations], np.int64)
     crowd = np.array([a.get("iscrowd", 0) for a in annotations], bool)
-    regions: Sequence[Region]
+    regions: Regions
     if task == "bbox":
         regions = _boxes(annotations)
     else:
@@ -201,6 +202,7 @@ def _detections(
     rows = order[ranks(images[order], categories[order]) < limit]
     chosen = [entries[row] for row in rows]
     try:
+        regions: Regions
         regions = _boxes(chosen) if task == "bbox" else [_mask(e["segmentation"]) for e in chosen]
         areas = _areas(regions, task)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -258,11 +260,11 @@ def _corners(box: Sequence[float]) -> list[float]:
 
 def _mask(segmentation: Any) -> Region:
     if isinstance(segmentation, list):
-        raise ValueError("a polygon, not a run-length encoding")
+        raise TypeError("a polygon, not a run-length encoding")
     return encoded(segmentation, None)
 
 
-def _areas(regions: Sequence[Region], task: str) -> np.ndarray:
+def _areas(regions: Regions, task: str) -> np.ndarray:
     if task == "bbox":
         return np.asarray(regions)[:, 2] * np.asarray(regions)[:, 3]
     # One by one: pycocotools cannot take more than 255 at a time with NumPy 2.

@@ -5,11 +5,10 @@ Shape legend: P pairs, D detections, G objects.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maskrcnn_repro.analysis.evaluation_set import EvaluationSet, Region
+from maskrcnn_repro.analysis.evaluation_set import EvaluationSet, Regions
 
 import numpy as np
 from pycocotools import mask as rle_codec
@@ -69,7 +68,7 @@ def overlaps(evaluated: EvaluationSet) -> Pairs:
     return Pairs(rows, objects, ious, detections.categories[rows] == truth.categories[objects])
 
 
-def _chosen(regions: Sequence[Region], rows: np.ndarray) -> Any:
+def _chosen(regions: Regions, rows: np.ndarray) -> Any:
     return regions[rows] if isinstance(regions, np.ndarray) else [regions[row] for row in rows]
 
 

@@ -235,4 +235,4 @@ def _backend(backend: Mapping[str, Any]) -> str:
 
 def _points(value: float | None, digits: int = 1) -> str:
     """Return a number, or a dash where there is nothing to measure."""
-    return "–" if value is None or np.isnan(value) else f"{value:.{digits}f}"
+    return "\N{EN DASH}" if value is None or np.isnan(value) else f"{value:.{digits}f}"
