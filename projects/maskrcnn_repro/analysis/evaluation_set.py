@@ -81,6 +81,7 @@ class EvaluationSet:
         detections: of the model.
         limit: detections of a class in an image that count, those with the highest scores.
         dropped: how many detections were beyond that limit.
+        keypoint_names: of the objects, where every detection has keypoints, too; else empty.
     """
 
     task: str
@@ -92,6 +93,7 @@ class EvaluationSet:
     detections: Detections
     limit: int
     dropped: int
+    keypoint_names: Sequence[str] = ()
 
     @property
     def objects(self) -> np.ndarray:
@@ -126,6 +128,7 @@ def read_set(
     objects = _truth(annotations, place, category, sizes, task)
     limit = _limit(objects, entries, place, category, task)
     detections = _detections(entries, place, category, task, limit, results)
+    posed = bool(entries) and all(entry.get("keypoints") for entry in entries)
     return EvaluationSet(
         task=task,
         image_ids=[scan.image_ids[index] for index in order],
@@ -136,6 +139,7 @@ def read_set(
         detections=detections,
         limit=limit,
         dropped=len(entries) - len(detections.scores),
+        keypoint_names=scan.keypoint_names if posed else (),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from maskrcnn_repro.analysis.confusion import folded
 from maskrcnn_repro.analysis.cost import ALL
 from maskrcnn_repro.analysis.error_kinds import KINDS
 from maskrcnn_repro.analysis.evaluation_set import EvaluationSet, read_set
-from maskrcnn_repro.analysis.keypoints import keypoint_precision
 from maskrcnn_repro.analysis.matching import SIZES
 from maskrcnn_repro.analysis.pictures import MOST_BYTES, SIDE, worst_pictures
 from maskrcnn_repro.analysis.plots import plots
 from maskrcnn_repro.analysis.precision import mean
 from maskrcnn_repro.analysis.source import Source, run_source
 from maskrcnn_repro.data.image_file import ImageFiles
+from maskrcnn_repro.data.keypoints import oks_sigmas
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.evaluation.resampling import METRICS
+from maskrcnn_repro.evaluation.resampling import METRICS, match
 from maskrcnn_repro.evaluation.table import TASKS
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.hashes import sha256_of
@@ -120,7 +120,7 @@ def _content(
         "overall": _overall(analysis),
         "sizes": _sizes(analysis),
         "classes": _classes(evaluated, analysis),
-        "tasks": _tasks(source),
+        "tasks": _tasks(source, evaluated.keypoint_names),
         "plots": plots(analysis, evaluated.class_names),
         "kinds": _kinds(analysis),
         "matrix": matrix.tolist(),
@@ -196,12 +196,16 @@ def _kinds(analysis: Analysis) -> list[dict[str, Any]]:
     ]
 
 
-def _tasks(source: Source) -> list[tuple[str, dict[str, float | None]]]:
+def _tasks(
+    source: Source, keypoint_names: Sequence[str]
+) -> list[tuple[str, dict[str, float | None]]]:
     """Return the metrics of each task as the evaluation wrote them; of keypoints else those computed here."""
     recorded = source.record.get("metrics", {}).get(source.name, {})
     tasks = [(TASKS[task], dict(recorded[task])) for task in TASKS if task in recorded]
-    if "keypoints" not in recorded and (values := keypoint_precision(source)):
-        tasks.append((TASKS["keypoints"], dict(values)))
+    if keypoint_names and "keypoints" not in recorded:
+        sigmas = source.oks_sigmas or oks_sigmas(keypoint_names)
+        matches = match(source.truth, source.results, "keypoints", sigmas)
+        tasks.append((TASKS["keypoints"], dict(matches.average_precision())))
     return tasks
 
 
