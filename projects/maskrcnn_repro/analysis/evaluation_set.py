@@ -218,11 +218,9 @@ def _detections(
 
 def _scores(entries: Sequence[Mapping[str, Any]], results: Path) -> np.ndarray:
     scores = [entry["score"] for entry in entries]
-    wrong = next(
-        (s for s in scores if not isinstance(s, int | float) or not math.isfinite(s)), None
-    )
-    if wrong is not None:
-        raise DataError(f"{results}: the score {wrong!r:.100} of a prediction is no number.")
+    wrong = [s for s in scores if not isinstance(s, int | float) or not math.isfinite(s)]
+    if wrong:
+        raise DataError(f"{results}: the score {wrong[0]!r:.100} of a prediction is no number.")
     return np.array(scores, np.float64)
 
 
