@@ -140,7 +140,8 @@ def distance(word: str) -> float:
 
 def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     """Parse the words of a command line; raise UsageError without anything to look at."""
-    args = parser.parse_args(words)
+    # Intermixed: options may stand between MODEL and the inputs.
+    args = parser.parse_intermixed_args(words)
     if not args.inputs and args.camera is None:
         raise UsageError(f"Name images, videos or folders, or a camera (see {parser.prog} --help).")
     return args

@@ -6,6 +6,7 @@ H, W = height and width of a frame in pixels.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,8 @@ from maskrcnn_repro.utils.files import other_than_file, replaced
 import cv2
 import numpy as np
 
+# FFmpeg's lines on stderr; OpenCV looks for this once, at the first video.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv")
 """Of files that are read as videos."""
 FPS = 25.0
@@ -40,12 +43,12 @@ class Video:
         self.source = source
         self.name = f"Camera {source}" if isinstance(source, int) else f"Video {source}"
         if isinstance(source, int):
-            self._capture = cv2.VideoCapture(source)
+            self._capture = _opened(source, cv2.CAP_ANY)
         else:
             if kind := other_than_file(source):
                 raise DataError(f"{self.name} cannot be read: it is {kind}.")
             # By FFmpeg alone: other readers take a % in a name for a pattern of image files.
-            self._capture = cv2.VideoCapture(str(source.absolute()), cv2.CAP_FFMPEG)
+            self._capture = _opened(str(source.absolute()), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             reason = "there is none, or another program holds it; /dev/video* lists those of Linux"
             if not isinstance(source, int):
@@ -89,6 +92,8 @@ class Video:
 
 class VideoFile:
     """An mp4 file that takes frames and has its name once it is whole; without frames there is no file.
+
+    OpenCV leaves out the last column or row of an odd width or height.
 
     Args:
         path: of the file.
@@ -149,8 +154,18 @@ class VideoFile:
         self._stack.__exit__(kind, error, trace)
 
 
+def _opened(source: str | int, reader: int) -> cv2.VideoCapture:
+    """Return what reads a source, without OpenCV's own lines on stderr."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.VideoCapture(source, reader)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+
+
 def _frames_in(path: Path) -> int:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    capture = _opened(str(path), cv2.CAP_FFMPEG)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     capture.release()
     return count
