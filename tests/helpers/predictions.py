@@ -18,8 +18,9 @@ RING = np.array([
 
 
 def encoded(mask):
-    """COCO's compressed RLE of a mask."""
-    return rle_codec.encode(np.asfortranarray(mask, dtype=np.uint8))
+    """COCO's compressed RLE of a mask, fit for JSON."""
+    rle = rle_codec.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return rle | {"counts": rle["counts"].decode("ascii")}
 
 
 def prediction(masks=(RING,), boxes=None, class_ids=None, **fields):

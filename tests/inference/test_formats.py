@@ -5,6 +5,7 @@ import io
 import json
 from xml.etree import ElementTree
 
+from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.inference.formats import WRITERS, Item, Shapes
 from maskrcnn_repro.inference.formats.label_studio import brush
@@ -17,13 +18,14 @@ from pycocotools.coco import COCO
 
 from tests.helpers.predictions import NAMES, RING, prediction
 
+LABELS = Labels(NAMES)
 BAR = np.zeros((4, 6), np.uint8)
 BAR[0, 2:4] = 1
 
 
-def write(tmp_path, form, *predictions, polygons=True, name="sub/a b.jpg", **fields):
+def write(tmp_path, form, *predictions, polygons=True, name="sub/a b.jpg", labels=LABELS, **fields):
     """Write predictions; return what the writer says."""
-    writer = WRITERS[form](tmp_path / "out", NAMES, Shapes(polygons, 0))
+    writer = WRITERS[form](tmp_path / "out", labels, Shapes(polygons, 0))
     for index, each in enumerate(predictions or [prediction((RING, BAR), class_ids=[1, 0])]):
         path = tmp_path / "photos" / name
         writer.add(Item(name if index == 0 else f"{index} {name}", path, each, **fields))
@@ -40,7 +42,8 @@ def test_coco_is_a_data_set_whose_annotations_are_results(tmp_path):
     assert tree["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog & co"}]
     assert tree["images"] == [{"id": 1, "file_name": "sub/a b.jpg", "height": 4, "width": 6}]
     first, second = tree["annotations"]
-    assert (first["bbox"], first["area"], first["score"]) == ([1, 1, 5, 3], 9, 0.9)
+    assert (first["bbox"], first["area"]) == ([1, 1, 5, 3], 9)
+    assert first["score"] == pytest.approx(0.9)
     assert (first["category_id"], second["category_id"]) == (2, 1)
     truth = COCO(str(tmp_path / "out/predictions.json"))
     results = truth.loadRes(read_json(tmp_path / "out/predictions.json")["annotations"])
@@ -60,7 +63,8 @@ def test_coco_keypoints_count_from_the_centre_of_a_pixel(tmp_path):
     write(
         tmp_path,
         "coco",
-        prediction((), [(0, 0, 2, 3)], keypoints=points, keypoint_names=("tip",)),
+        prediction((), [(0, 0, 2, 3)], keypoints=points),
+        labels=Labels(NAMES, keypoint_names=("tip",)),
     )
     tree = read_json(tmp_path / "out/predictions.json")
     assert tree["annotations"][0]["keypoints"] == [2, 1, 2]
@@ -95,7 +99,7 @@ def test_labelme_masks_are_pictures_of_their_box(tmp_path):
 
 
 def test_labelme_keeps_images_apart_whose_names_differ_in_the_ending_alone(tmp_path):
-    writer = WRITERS["labelme"](tmp_path, NAMES, Shapes(True))
+    writer = WRITERS["labelme"](tmp_path, LABELS, Shapes(True))
     for name in ("a.jpg", "a.png"):
         writer.add(Item(name, tmp_path / name, prediction()))
     images = [read_json(tmp_path / "labelme" / f)["imagePath"] for f in ("a.json", "a.png.json")]
@@ -137,7 +141,7 @@ def test_cvat_names_an_image_whose_name_xml_cannot_hold(tmp_path):
         write(tmp_path, "cvat", name="a\x01.jpg")
 
 
-@pytest.mark.parametrize("name", ["a\nb.jpg", "ä ö & <x>.jpg", 'a"b\'.jpg'])
+@pytest.mark.parametrize("name", ["a\nb.jpg", "ä ö & <x>.jpg", "a\"b'.jpg"])
 def test_odd_names_survive_each_format(tmp_path, name):
     for form in WRITERS:
         write(tmp_path, form, name=name)
@@ -215,8 +219,13 @@ def test_nothing_found_and_an_empty_mask(tmp_path, form):
 def test_a_model_without_masks_gives_boxes(tmp_path, form):
     write(tmp_path, form, prediction((), [(0, 1, 3, 4)]))
     text = "".join(p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file())
-    kind = {"labelme": '"rectangle"', "cvat": 'xtl="0.00" ytl="1.00" xbr="3.00" ybr="4.00"'}
-    assert kind.get(form, '"score": 0.9') in text
+    kinds = {
+        "coco": '"bbox": [0.0, 1.0, 3.0, 3.0]',
+        "labelme": '"rectangle"',
+        "cvat": 'xtl="0.00" ytl="1.00" xbr="3.00" ybr="4.00"',
+        "labelstudio": '"rectanglelabels": ["dog & co"]',
+    }
+    assert kinds[form] in text
 
 
 def test_masks_of_every_format_are_the_same_object(tmp_path):

@@ -6,17 +6,18 @@ import argparse
 import itertools
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.engine.signals import STATUSES, handling
 from maskrcnn_repro.errors import DataError, Ended, OutputError
 from maskrcnn_repro.inference.formats import WRITERS, CocoWriter, Item, Shapes, Writer
 from maskrcnn_repro.inference.input_files import Input, check_output_folder, find_inputs
-from maskrcnn_repro.inference.overlays import magnification, overlay, overlay_path, write_picture
+from maskrcnn_repro.inference.overlays import magnification, overlay_path, write_picture
 from maskrcnn_repro.inference.predictor import Predictor
 from maskrcnn_repro.inference.stream import in_threads, predict_frames, predict_images
 from maskrcnn_repro.inference.video import Video, VideoFile
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         tta=args.tta or None,
     )
-    work = Work(model, _writers(args, model.labels.class_names), overlays, args)
+    work = Work(model, _writers(args, model.labels), overlays, args)
     try:
         with handling(work.interrupt):
             work.images([item for item in inputs if not item.video])
@@ -70,14 +71,14 @@ def _check_format(args: argparse.Namespace, inputs: list[Input]) -> None:
         )
 
 
-def _writers(args: argparse.Namespace, class_names: Sequence[str]) -> list[Writer]:
+def _writers(args: argparse.Namespace, labels: Labels) -> list[Writer]:
     polygons = (args.format != "coco") if args.shapes is None else args.shapes == "polygons"
     writers: list[Writer] = []
     if args.json is not None:
-        writers.append(CocoWriter(args.json, class_names, Shapes(polygons, args.tolerance)))
+        writers.append(CocoWriter(args.json, labels, Shapes(polygons, args.tolerance)))
     if args.json is None or args.format != "coco":
         shapes = Shapes(polygons, args.tolerance)
-        writers.append(WRITERS[args.format](args.out, class_names, shapes))
+        writers.append(WRITERS[args.format](args.out, labels, shapes))
     return writers
 
 
@@ -116,7 +117,7 @@ class Work:
         pairs = predict_images(
             self.model, files, self._until_signal(inputs), self.args.batch, self._skip
         )
-        for item in in_threads(self._write_overlay, pairs):
+        for item in in_threads(self._write_overlay, self._until_signal(pairs)):
             self._add(item)
         self._end_part()
 
@@ -134,7 +135,7 @@ class Work:
         frames = self._until_signal(video.frames(limit))
         pairs = predict_frames(self.model, name, Path(name), frames, self.args.batch)
         with closing(video), self._video_file(name, video.fps) as file:
-            for item, picture in in_threads(self._frame_overlay, pairs):
+            for item, picture in in_threads(self._frame_overlay, self._until_signal(pairs)):
                 if file is not None and picture is not None:
                     file.add(picture)
                 self._add(item)
@@ -192,7 +193,7 @@ class Work:
         if self.overlays is not None:
             colors = range(len(item.prediction)) if self.args.colors == "objects" else None
             scale = magnification(*image.shape[:2])
-            picture = overlay(image, item.prediction, colors, scale)
+            picture = item.prediction.draw(image, scale, colors)
             write_picture(overlay_path(self.overlays, item.name), picture)
         return item
 
@@ -201,7 +202,7 @@ class Work:
         if self.overlays is None:
             return item, None
         colors = None if self.args.colors == "classes" else item.tracks
-        return item, overlay(frame, item.prediction, colors)
+        return item, item.prediction.draw(frame, 1, colors)
 
     def _video_file(self, name: str, fps: float) -> AbstractContextManager[VideoFile | None]:
         if self.overlays is None:

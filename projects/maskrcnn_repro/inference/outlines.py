@@ -44,7 +44,7 @@ def outline(rle: Mapping[str, Any], tolerance: float) -> Outline:
     holes = [bool(node[3] >= 0) for node in tree[0]] if contours else []
     outer = [c[:, 0] for c, hole in zip(contours, holes, strict=True) if not hole]
     # Of a doubled pixel 2x is the side x, and 2x + 1 the side x + 1.
-    parts = [_simplified((points + 1) // 2, tolerance) + (left, top) for points in outer]
+    parts = [np.add(_simplified((points + 1) // 2, tolerance), (left, top)) for points in outer]
     parts.sort(key=lambda part: -cv2.contourArea(part.astype(np.float32)))
     return Outline(parts, sum(holes))
 

@@ -1,18 +1,14 @@
-"""Pictures of predictions: masks, boxes, labels and skeletons drawn over their image.
+"""Files of pictures on which predictions are drawn: their size, names and formats.
 
 H, W = height and width of an image in pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_repro.errors import OutputError
-from maskrcnn_repro.inference.prediction import Prediction
 from maskrcnn_repro.utils.files import replaced
-from maskrcnn_repro.visualization.draw import Objects, Style, draw
 
 import cv2
 import numpy as np
@@ -27,35 +23,6 @@ def magnification(height: int, width: int) -> float:
     """Return by how much an image is resized for its overlay, so that its longer side is within :data:`SIDES`."""
     longest = max(height, width)
     return min(max(longest, SIDES[0]), SIDES[1]) / longest
-
-
-def overlay(
-    image: np.ndarray,
-    prediction: Prediction,
-    colors: Sequence[int] | None = None,
-    scale: float = 1.0,
-) -> np.ndarray:
-    """Return a picture of a prediction.
-
-    Args:
-        image: (H, W, 3) RGB uint8.
-        prediction: for it.
-        colors: number of the colour of each detection; by default that of its class, or, of a single class, its
-            place by size.
-        scale: size of the picture over that of the image.
-
-    Returns:
-        (sH, sW, 3) RGB uint8.
-    """
-    objects, style = prediction.drawn()
-    if colors is not None:
-        # As if each colour were a class.
-        numbers = np.array(colors, dtype=np.int64)
-        names = [""] * (int(numbers.max(initial=0)) + 2)
-        for number, name in zip(numbers, prediction.names, strict=True):
-            names[number] = name
-        objects, style = replace(objects, classes=numbers), replace(style, names=names)
-    return draw(image, objects, style, scale)
 
 
 def overlay_path(folder: Path, name: str) -> Path:

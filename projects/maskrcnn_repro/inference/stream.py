@@ -5,13 +5,12 @@ H, W = height and width of an image in pixels, B = images of a batch.
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.inference.formats import Item
@@ -26,15 +25,13 @@ R = TypeVar("R")
 
 
 class Model(Protocol):
-    """A trained model: RGB images to predictions."""
+    """A trained model: images to predictions."""
 
-    def __call__(self, x: Sequence[np.ndarray], batch_size: int = 1) -> list[Prediction]:
-        """Return the prediction for each (H, W, 3) uint8 image."""
+    def stream(self, inputs: Any, *, batch_size: int = 1) -> Iterator[Prediction]:
+        """Yield the prediction for each (H, W, 3) RGB uint8 image, in order."""
 
 
-def in_threads(
-    function: Callable[[T], R], items: Iterable[T], threads: int = 2
-) -> Iterator[R]:
+def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:
     """Yield ``function`` of each item in their order, computed in threads that are a few items ahead."""
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -80,12 +77,9 @@ def predict_images(
             else:
                 yield item, image
 
-    for batch in batches(readable(), batch_size):
-        images = [image for _, image in batch]
-        predictions = model(images, batch_size=batch_size)
-        for (item, image), prediction in zip(batch, predictions, strict=True):
-            path = str(item.path)
-            yield image, Item(item.name, item.path, replace(prediction, path=path))
+    pairs = _with_predictions(model, readable(), lambda pair: pair[1], batch_size)
+    for (item, image), prediction in pairs:
+        yield image, Item(item.name, item.path, replace(prediction, path=str(item.path)))
 
 
 def predict_frames(
@@ -101,15 +95,21 @@ def predict_frames(
         batch_size: B.
     """
     tracks = Tracks()
-    number = 0
-    for batch in batches(frames, batch_size):
-        for frame, prediction in zip(batch, model(batch, batch_size=batch_size), strict=True):
-            yield frame, Item(name, path, prediction, number, tracks.update(prediction))
-            number += 1
+    pairs = _with_predictions(model, frames, lambda frame: frame, batch_size)
+    for number, (frame, prediction) in enumerate(pairs):
+        yield frame, Item(name, path, prediction, number, tracks.update(prediction))
 
 
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of ``size`` successive items; the last may be shorter."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+def _with_predictions(
+    model: Model, items: Iterable[T], image_of: Callable[[T], np.ndarray], batch_size: int
+) -> Iterator[tuple[T, Prediction]]:
+    """Yield each item with the prediction for its image; the model takes a few items ahead."""
+    waiting: deque[T] = deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for item in items:
+            waiting.append(item)
+            yield image_of(item)
+
+    for prediction in model.stream(images(), batch_size=batch_size):
+        yield waiting.popleft(), prediction

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.inference.formats.coco import CocoWriter
 from maskrcnn_repro.inference.formats.cvat import CvatWriter
 from maskrcnn_repro.inference.formats.item import Item, Shapes, Writer
@@ -13,12 +14,12 @@ from maskrcnn_repro.inference.formats.labelme import LabelMeWriter
 
 __all__ = ["WRITERS", "CocoWriter", "Item", "Shapes", "Writer"]
 
-WRITERS: dict[str, Callable[[Path, Sequence[str], Shapes], Writer]] = {
-    "coco": lambda folder, names, shapes: CocoWriter(folder / "predictions.json", names, shapes),
+WRITERS: dict[str, Callable[[Path, Labels, Shapes], Writer]] = {
+    "coco": lambda folder, labels, shapes: CocoWriter(folder / "predictions.json", labels, shapes),
     "labelme": lambda folder, _, shapes: LabelMeWriter(folder / "labelme", shapes),
-    "cvat": lambda folder, names, shapes: CvatWriter(folder / "annotations.xml", names, shapes),
-    "labelstudio": lambda folder, names, shapes: LabelStudioWriter(
-        folder / "label_studio.json", names, shapes
+    "cvat": lambda folder, labels, shapes: CvatWriter(folder / "annotations.xml", labels, shapes),
+    "labelstudio": lambda folder, labels, shapes: LabelStudioWriter(
+        folder / "label_studio.json", labels, shapes
     ),
 }
-"""Name of a format -> a writer of it into a folder, from the class names and how masks are written."""
+"""Name of a format -> a writer of it into a folder, from the model's labels and how masks are written."""

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.inference.formats.item import Item, Shapes
 from maskrcnn_repro.inference.outlines import cropped
@@ -28,18 +28,18 @@ class CvatWriter:
 
     Args:
         path: of the XML.
-        class_names: of the model, the labels of the task.
+        labels: of the model; its classes are the labels of the task.
         shapes: how masks are written.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], shapes: Shapes) -> None:
+    def __init__(self, path: Path, labels: Labels, shapes: Shapes) -> None:
         self.path, self.shapes = path, shapes
         self.root = ElementTree.Element("annotations")
         ElementTree.SubElement(self.root, "version").text = "1.1"
         task = ElementTree.SubElement(ElementTree.SubElement(self.root, "meta"), "task")
-        labels = ElementTree.SubElement(task, "labels")
-        for name in class_names:
-            label = ElementTree.SubElement(labels, "label")
+        listed = ElementTree.SubElement(task, "labels")
+        for name in labels.class_names:
+            label = ElementTree.SubElement(listed, "label")
             ElementTree.SubElement(label, "name").text = _NO_XML.sub("?", name)
             attributes = ElementTree.SubElement(label, "attributes")
             attribute = ElementTree.SubElement(attributes, "attribute")
@@ -70,14 +70,10 @@ class CvatWriter:
         """Write the XML; return sentences on it."""
         ElementTree.indent(self.root)
         with replaced(self.path) as beside:
-            ElementTree.ElementTree(self.root).write(
-                beside, encoding="utf-8", xml_declaration=True
-            )
+            ElementTree.ElementTree(self.root).write(beside, encoding="utf-8", xml_declaration=True)
         return [f"CVAT for images 1.1: {self.path}", *self.shapes.sentences()]
 
-    def _add_object(
-        self, image: ElementTree.Element, prediction: Prediction, index: int
-    ) -> None:
+    def _add_object(self, image: ElementTree.Element, prediction: Prediction, index: int) -> None:
         if prediction.rles is None:
             corners = zip(("xtl", "ytl", "xbr", "ybr"), prediction.boxes[index], strict=True)
             fields = [{name: f"{value:.2f}" for name, value in corners}]

@@ -6,12 +6,12 @@ Format: https://labelstud.io/guide/predictions.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
+from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.inference.formats.item import Item, Shapes
 from maskrcnn_repro.inference.prediction import Prediction
 from maskrcnn_repro.utils.files import write_text
@@ -34,12 +34,12 @@ class LabelStudioWriter:
 
     Args:
         path: of the JSON.
-        class_names: of the model.
+        labels: of the model.
         shapes: how masks are written: as polygons or with the brush.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], shapes: Shapes) -> None:
-        self.path, self.shapes, self.class_names = path, shapes, class_names
+    def __init__(self, path: Path, labels: Labels, shapes: Shapes) -> None:
+        self.path, self.shapes, self.class_names = path, shapes, labels.class_names
         self.tasks: list[dict[str, Any]] = []
         self.kind = "polygonlabels" if shapes.polygons else "brushlabels"
 
