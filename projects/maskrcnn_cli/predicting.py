@@ -78,6 +78,13 @@ def _add_model_options(parser: Parser) -> None:
         help="cut larger images into overlapping tiles of this side",
     )
     parser.add_argument(
+        "--pixel-range",
+        nargs=2,
+        type=float,
+        metavar=("BLACK", "WHITE"),
+        help="values of grey images of more than 8 bits, such as 0 4095",
+    )
+    parser.add_argument(
         "--frames", type=count, metavar="N", help="stop each video after this many frames"
     )
 

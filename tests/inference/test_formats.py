@@ -55,7 +55,7 @@ def test_coco_polygons_keep_parts_and_lose_holes(tmp_path):
     sentences = write(tmp_path, "coco")
     annotation = read_json(tmp_path / "out/predictions.json")["annotations"][0]
     assert len(annotation["segmentation"]) == 2
-    assert "1 object had a hole, which its polygon covers." in sentences
+    assert "Holes are covered by polygons: 1 object." in sentences
 
 
 def test_coco_keypoints_count_from_the_centre_of_a_pixel(tmp_path):
@@ -160,7 +160,7 @@ def test_label_studio_counts_in_percents_and_names_files_below_its_root(tmp_path
     corners = {tuple(np.round(point, 3)) for point in region["value"]["points"]}
     assert corners == {(33.333, 0), (66.667, 0), (66.667, 25), (33.333, 25)}
     assert (region["original_width"], region["original_height"]) == (6, 4)
-    assert "1 object had several parts, which are separate regions." in sentences
+    assert "Several parts are separate regions: 1 object." in sentences
     config = ElementTree.parse(tmp_path / "out/label_studio.xml").getroot()
     assert [e.get("value") for e in config.iter("Label")] == list(NAMES)
     assert config.find("PolygonLabels").get("name") == region["from_name"]
@@ -212,7 +212,7 @@ def test_label_studio_masks_are_the_brush_s(tmp_path):
 def test_nothing_found_and_an_empty_mask(tmp_path, form):
     nothing = prediction((), [])
     sentences = write(tmp_path, form, nothing, prediction((np.zeros((4, 6)), BAR)))
-    assert "1 object had an empty mask, so that it was left out." in sentences
+    assert "Left out, as the mask is empty: 1 object." in sentences
 
 
 @pytest.mark.parametrize("form", WRITERS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from maskrcnn_repro.checkpoint.model_file import Labels
-from maskrcnn_repro.data.image_file import ImageFiles
+from maskrcnn_repro.data.image_file import ImageFiles, check_pixel_range
 from maskrcnn_repro.engine.signals import STATUSES, handling
 from maskrcnn_repro.errors import DataError, Ended, OutputError
 from maskrcnn_repro.inference.formats import WRITERS, CocoWriter, Item, Shapes, Writer
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     overlays = None if args.no_overlays else args.out / "overlays"
     check_output_folder(args.out, [args.out / "overlays", args.out / "labelme"], args.inputs)
     inputs = find_inputs(args.inputs) if args.inputs else []
-    _check_format(args, inputs)
+    _check_options(args, inputs)
     model = Predictor(
         args.model,
         args.threshold,
@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     return work.status()
 
 
-def _check_format(args: argparse.Namespace, inputs: list[Input]) -> None:
+def _check_options(args: argparse.Namespace, inputs: list[Input]) -> None:
+    check_pixel_range(args.pixel_range or ())
     if args.json is not None:
         check_output("--json", args.json, ".json", [item.path for item in inputs])
     moving = args.camera is not None or any(item.video for item in inputs)
@@ -113,7 +114,7 @@ class Work:
     def images(self, inputs: list[Input]) -> None:
         """Predict on images."""
         self.progress = Progress("images", len(inputs))
-        files = ImageFiles(tuple(self.model.cfg.INPUT.PIXEL_RANGE))
+        files = ImageFiles(tuple(self.args.pixel_range or self.model.cfg.INPUT.PIXEL_RANGE))
         pairs = predict_images(
             self.model, files, self._until_signal(inputs), self.args.batch, self._skip
         )
@@ -152,7 +153,7 @@ class Work:
             print(f"Overlays: {self.overlays}")
         print("\n".join(dict.fromkeys(sentences)))
         if self.skipped:
-            print(f"Skipped, as they cannot be read: {self.skipped}", file=sys.stderr)
+            print(f"Skipped and named above: {self.skipped}", file=sys.stderr)
 
     def status(self) -> int:
         """Return the exit status: 1 if an input was skipped.

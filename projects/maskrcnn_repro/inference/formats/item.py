@@ -72,19 +72,19 @@ class Shapes:
             if prediction.rles is None or rle_codec.area(prediction.rles[index]):
                 yield index
             else:
-                self.lose("an empty mask, so that it was left out")
+                self.lose("Left out, as the mask is empty")
 
     def parts(self, prediction: Prediction, index: int) -> list[np.ndarray]:
         """Return the polygons of a detection with a mask, (P, 2) each, the largest first; counts holes as lost."""
         assert prediction.rles is not None
         outlined = outline(prediction.rles[index], self.tolerance)
         if outlined.holes:
-            self.lose("a hole, which its polygon covers")
+            self.lose("Holes are covered by polygons")
         return outlined.parts
 
     def sentences(self) -> list[str]:
         """Return a sentence on each kind of loss."""
         return [
-            f"{count} {'object' if count == 1 else 'objects'} had {what}."
+            f"{what}: {count} {'object' if count == 1 else 'objects'}."
             for what, count in self.lost.items()
         ]

@@ -102,7 +102,7 @@ class LabelStudioWriter:
             return [{"format": "rle", "rle": brush(rle_codec.decode(prediction.rles[index]))}]
         parts = self.shapes.parts(prediction, index)
         if len(parts) > 1:
-            self.shapes.lose("several parts, which are separate regions")
+            self.shapes.lose("Several parts are separate regions")
         return [{"points": (part * percent).tolist(), "closed": True} for part in parts]
 
 

@@ -43,7 +43,7 @@ class LabelMeWriter:
             target = self.folder / f"{item.name}.json"
         prediction = item.prediction
         shapes = [s for i in self.shapes.visible(prediction) for s in self._shapes(prediction, i)]
-        tree = {
+        tree: dict[str, Any] = {
             "version": VERSION,
             "flags": {},
             "shapes": shapes,
