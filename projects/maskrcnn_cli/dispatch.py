@@ -15,6 +15,7 @@ GROUPS = {
     "train and evaluate": (training.TRAIN, training.EVAL),
     "tables": (tables.TABLE, tables.EXPERIMENT, tables.LIST),
     "data and weights": (
+        conversion.CONVERT_DATA,
         checking.CHECK,
         training.PROPOSALS,
         conversion.CONVERT_PROPOSALS,
