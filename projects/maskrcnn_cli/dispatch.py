@@ -16,6 +16,7 @@ GROUPS = {
     "use": (predicting.PREDICT,),
     "tables": (tables.TABLE, tables.EXPERIMENT, tables.LIST),
     "data and weights": (
+        conversion.CONVERT_DATA,
         checking.CHECK,
         training.PROPOSALS,
         conversion.CONVERT_PROPOSALS,
