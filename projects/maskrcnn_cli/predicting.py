@@ -74,6 +74,7 @@ def _add_model_options(parser: Parser) -> None:
     parser.add_argument(
         "--tiles",
         type=count,
+        default=0,
         metavar="PIXELS",
         help="cut larger images into overlapping tiles of this side",
     )

@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         precision=args.precision,
         tta=args.tta or None,
+        tiles=args.tiles,
     )
     work = Work(model, _writers(args, model.labels), overlays, args)
     try:
