@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -125,7 +125,8 @@ class VideoFile:
                     f"{self.path} cannot be written: OpenCV writes no mp4 of {width} x {height} pixels there; "
                     "look at the room on the disk, or leave overlays out with --no-overlays."
                 )
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        with _quiet():
+            self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         self.count += 1
 
     def __exit__(
@@ -142,7 +143,8 @@ class VideoFile:
         if self._writer is None:
             self._stack.__exit__(kind, error, trace)
             return
-        self._writer.release()
+        with _quiet():
+            self._writer.release()
         beside = self.path.with_name(f".part-{self.path.name}")
         if error is None and _frames_in(beside) != self.count:
             error = OutputError(
@@ -154,14 +156,20 @@ class VideoFile:
         self._stack.__exit__(kind, error, trace)
 
 
-def _opened(source: str | int, reader: int) -> cv2.VideoCapture:
-    """Return what reads a source, without OpenCV's own lines on stderr."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what OpenCV tells of an error on stderr: the sentence for it is ours."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        return cv2.VideoCapture(source, reader)
+        yield
     finally:
         cv2.utils.logging.setLogLevel(level)
+
+
+def _opened(source: str | int, reader: int) -> cv2.VideoCapture:
+    with _quiet():
+        return cv2.VideoCapture(source, reader)
 
 
 def _frames_in(path: Path) -> int:
