@@ -214,6 +214,7 @@ class Predictor:
             path=path_of(source),
             category_ids=self.labels.category_ids,
             skeleton=self.labels.skeleton,
+            files=self._reader.files,
         )
         if self._classes is None:
             return prediction

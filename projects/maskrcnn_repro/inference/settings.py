@@ -56,7 +56,8 @@ def _precision(cfg: CfgNode, name: str | None) -> str:
     if cfg.MODEL.DEVICE != "cpu":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     # Where the processor has no instructions for it, bfloat16 is many times slower than float32.
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+    computes = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bfloat16" if computes else "float32"
 
 
 def detector_of(cfg: CfgNode, model: nn.Module, labels: Labels) -> nn.Module:
