@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from maskrcnn_repro.checkpoint.model_file import Labels
-from maskrcnn_repro.data.image_file import ImageFiles, check_pixel_range
+from maskrcnn_repro.data.image_file import ImageError, ImageFiles, check_pixel_range
 from maskrcnn_repro.engine.signals import STATUSES, handling
 from maskrcnn_repro.errors import DataError, Ended, OutputError
 from maskrcnn_repro.inference.formats import WRITERS, CocoWriter, Item, Shapes, Writer
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 def _check_options(args: argparse.Namespace, inputs: list[Input]) -> None:
     check_pixel_range(args.pixel_range or ())
     if args.json is not None:
-        check_output("--json", args.json, ".json", [item.path for item in inputs])
+        check_output("--json", args.json, ".json", [args.out / "label_studio.json"])
     moving = args.camera is not None or any(item.video for item in inputs)
     if moving and args.format != "coco":
         raise OutputError(
@@ -116,9 +116,12 @@ class Work:
         """Predict on images."""
         self.progress = Progress("images", len(inputs))
         files = ImageFiles(tuple(self.args.pixel_range or self.model.cfg.INPUT.PIXEL_RANGE))
-        pairs = predict_images(
-            self.model, files, self._until_signal(inputs), self.args.batch, self._skip
-        )
+
+        def skip(error: ImageError) -> None:
+            self.progress.total = len(inputs) - self.skipped - 1
+            self._skip(error)
+
+        pairs = predict_images(self.model, files, self._until_signal(inputs), self.args.batch, skip)
         for item in in_threads(self._write_overlay, self._until_signal(pairs)):
             self._add(item)
         self._end_part()
@@ -146,8 +149,18 @@ class Work:
             self._skip(DataError(video.problem))
 
     def close(self) -> None:
-        """Write the annotations, and say what there is."""
-        sentences = [sentence for writer in self.writers for sentence in writer.close()]
+        """Write the annotations, and say what there is.
+
+        Raises:
+            OutputError: some cannot be written; the others are.
+        """
+        sentences: list[str] = []
+        errors = []
+        for writer in self.writers:
+            try:
+                sentences += writer.close()
+            except OutputError as error:
+                errors.append(error)
         rate = self.images_done / max(self.seconds, 1e-9)
         print(f"{self.images_done} images, {self.objects} objects, {rate:.3g} images/s")
         if self.overlays is not None:
@@ -155,6 +168,8 @@ class Work:
         print("\n".join(dict.fromkeys(sentences)))
         if self.skipped:
             print(f"Skipped and named above: {self.skipped}", file=sys.stderr)
+        if errors:
+            raise errors[0]
 
     def status(self) -> int:
         """Return the exit status: 1 if an input was skipped.

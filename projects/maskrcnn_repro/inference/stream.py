@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.inference.formats import Item
 from maskrcnn_repro.inference.input_files import Input
+from maskrcnn_repro.inference.pipeline import ahead
 from maskrcnn_repro.inference.prediction import Prediction
 from maskrcnn_repro.inference.tracks import Tracks
 
@@ -33,18 +34,9 @@ class Model(Protocol):
 
 def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:
     """Yield ``function`` of each item in their order, computed in threads that are a few items ahead."""
-    pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > 2 * threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        for _, result in ahead(pool, function, iter(items), 2 * threads):
+            yield result.result()
 
 
 def predict_images(
