@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from tests.helpers.tiny_models import tiny_config, tiny_model
 from tests.helpers.tiny_predictor import LABELS, SMALL, write_tiny_model
@@ -23,9 +24,9 @@ CONFIG = spelled_today(tiny_config("both"))
 
 
 def write_run(folder, *names, facts=None, config=True):
-    """Write checkpoints of a tiny model, the first of them the oldest."""
+    """Write checkpoints of a layer, the first of them the oldest."""
     facts = {"config": CONFIG, **LABELS.facts()} if facts is None else facts
-    checkpointer = Checkpointer(tiny_model("both"), str(folder), facts=facts)
+    checkpointer = Checkpointer(nn.Linear(2, 2), str(folder), facts=facts)
     for iteration, name in enumerate(names):
         checkpointer.save(name, iteration=iteration)
     if config:

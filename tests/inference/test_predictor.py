@@ -78,7 +78,7 @@ def test_threads_get_what_a_loop_gets(predictor, pictures):
             assert_equal(prediction, other)
 
 
-@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("tta", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_it_finds_what_an_evaluation_finds(tmp_path, catalog, tta):
     json_file, images = write_tiny_coco(tmp_path)
     keys = {"MODEL.ROI_HEADS.NUM_CLASSES": 2, "TEST.AUG.MIN_SIZES": (64, 96)}
@@ -173,6 +173,15 @@ def test_images_of_any_mode_and_size(predictor, tmp_path, mode, size):
     assert (prediction.width, prediction.height) == size
 
 
+def test_an_image_of_which_resizing_leaves_nothing_is_named(model, predictor):
+    # Sides up to 128: of 1 x 256 the shorter one keeps half a pixel, which rounds to one.
+    assert predictor(np.zeros((1, 256, 3), np.uint8)).width == 256
+    long = np.zeros((257, 1), np.uint8)
+    with pytest.raises(ImageError, match="1 x 257 pixels: resized to at most 128 its shorter"):
+        predictor(long)
+    assert Predictor(model, 0.0, device="cpu", tiles=100)(long).height == 257
+
+
 def test_images_are_turned_upright_as_in_training(predictor, pictures, tmp_path):
     with Image.open(pictures[2]) as image:
         exif = image.getexif()
@@ -208,6 +217,7 @@ def test_wrong_arguments_are_named(model, arguments, words):
         Predictor(model, **{"device": "cpu"} | arguments)
 
 
+@pytest.mark.slow
 def test_a_reduced_precision_finds_nearly_the_same(tmp_path, pictures):
     file = write_tiny_model(tmp_path, "mask")
     whole, reduced = (Predictor(file, 0.0, device="cpu", precision=p) for p in (None, "bfloat16"))
@@ -226,12 +236,14 @@ def test_a_model_without_masks_has_none(tmp_path, pictures):
     assert "segmentation" not in prediction.to_coco(1)[0]
 
 
+@pytest.mark.slow
 def test_a_model_of_detectron2s_own_architecture_gives_the_same(tmp_path, model, pictures):
     keys = {"MODEL.META_ARCHITECTURE": "GeneralizedRCNN"}
     own = Predictor(write_tiny_model(tmp_path, **keys), 0.0, device="cpu")
     assert_equal(own(pictures[0]), Predictor(model, 0.0, device="cpu")(pictures[0]))
 
 
+@pytest.mark.slow
 def test_views_of_keypoints_are_mirrored_by_the_names_in_the_file(tmp_path, pictures):
     file = write_tiny_model(tmp_path, "keypoint", **{"TEST.AUG.MIN_SIZES": (64,)})
     assert len(Predictor(file, 0.0, device="cpu", tta=True)(pictures[0]).keypoints)
