@@ -31,7 +31,7 @@ class OneObject:
         self.labels = Labels(NAMES)
         self.cfg = SimpleNamespace(INPUT=SimpleNamespace(PIXEL_RANGE=[]))
 
-    def stream(self, inputs, *, batch_size):
+    def stream(self, inputs, *, batch_size, on_error=None):
         for number, image in enumerate(inputs, start=1):
             if number == self.interrupt_after:
                 os.kill(os.getpid(), signal.SIGINT)

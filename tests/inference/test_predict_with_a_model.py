@@ -49,6 +49,7 @@ def test_the_file_has_the_numbers_of_the_predictor_and_is_sound(tmp_path, capsys
     assert "error" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["box", "keypoint"])
 @pytest.mark.parametrize("form", ["coco", "labelme", "cvat", "labelstudio"])
 def test_models_without_masks_in_every_format(tmp_path, kind, form):
@@ -57,10 +58,24 @@ def test_models_without_masks_in_every_format(tmp_path, kind, form):
     assert predict(model, tmp_path / "photos", "--out", tmp_path / "out", "--format", form) == 0
 
 
+def test_odd_sizes_and_one_of_which_resizing_leaves_nothing(tmp_path, capsys, model):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for size in ((1, 1), (3, 200), (2, 3000), (200, 3), (40, 40)):
+        Image.new("RGB", size, (200, 10, 90)).save(photos / f"{size[0]:03d}x{size[1]}.png")
+    assert predict(model, photos, "--out", tmp_path / "out", "--batch", 3) == 1
+    lines = [x for x in capsys.readouterr().err.splitlines() if x.startswith("Skipped: ")]
+    assert len(lines) == 1
+    assert "002x3000.png" in lines[0]
+    images = json.loads((tmp_path / "out/predictions.json").read_text())["images"]
+    sizes = [(image["width"], image["height"]) for image in images]
+    assert sizes == [(1, 1), (3, 200), (40, 40), (200, 3)]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (2, 3000), (3000, 2)])
-@pytest.mark.parametrize("more", [[], ["--tiles", "64"], ["--tta"]])
-def test_images_of_odd_sizes(tmp_path, model, size, more):
-    (tmp_path / "x.png").parent.mkdir(exist_ok=True)
+@pytest.mark.parametrize("more", [["--tiles", "64"], ["--tta"]])
+def test_odd_sizes_in_tiles_and_in_several_views(tmp_path, model, size, more):
     Image.new("RGB", size, (200, 10, 90)).save(tmp_path / "x.png")
     assert predict(model, tmp_path / "x.png", "--out", tmp_path / "out", *more) == 0
     assert (tmp_path / "out/overlays/x.png").is_file()

@@ -28,8 +28,17 @@ R = TypeVar("R")
 class Model(Protocol):
     """A trained model: images to predictions."""
 
-    def stream(self, inputs: Any, *, batch_size: int = 1) -> Iterator[Prediction]:
-        """Yield the prediction for each (H, W, 3) RGB uint8 image, in order."""
+    def stream(
+        self,
+        inputs: Any,
+        *,
+        batch_size: int = 1,
+        on_error: Callable[[Any, ImageError], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Yield the prediction for each (H, W, 3) RGB uint8 image, in order.
+
+        ``on_error`` is told of those that the model cannot take.
+        """
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:
@@ -69,8 +78,16 @@ def predict_images(
             else:
                 yield item, image
 
-    pairs = _with_predictions(model, readable(), lambda pair: pair[1], batch_size)
-    for (item, image), prediction in pairs:
+    waiting: deque[tuple[Input, np.ndarray]] = deque()
+
+    def leave_out(image: np.ndarray, error: ImageError) -> None:
+        place = next(i for i, (_, other) in enumerate(waiting) if other is image)
+        skip(ImageError(f"{waiting[place][0].path}: {error}"))
+        del waiting[place]
+
+    images = _noted(readable(), waiting, lambda pair: pair[1])
+    for prediction in model.stream(images, batch_size=batch_size, on_error=leave_out):
+        item, image = waiting.popleft()
         yield image, Item(item.name, item.path, replace(prediction, path=str(item.path)))
 
 
@@ -87,21 +104,17 @@ def predict_frames(
         batch_size: B.
     """
     tracks = Tracks()
-    pairs = _with_predictions(model, frames, lambda frame: frame, batch_size)
-    for number, (frame, prediction) in enumerate(pairs):
-        yield frame, Item(name, path, prediction, number, tracks.update(prediction))
+    waiting: deque[np.ndarray] = deque()
+    images = _noted(frames, waiting, lambda frame: frame)
+    for number, prediction in enumerate(model.stream(images, batch_size=batch_size)):
+        item = Item(name, path, prediction, number, tracks.update(prediction))
+        yield waiting.popleft(), item
 
 
-def _with_predictions(
-    model: Model, items: Iterable[T], image_of: Callable[[T], np.ndarray], batch_size: int
-) -> Iterator[tuple[T, Prediction]]:
-    """Yield each item with the prediction for its image; the model takes a few items ahead."""
-    waiting: deque[T] = deque()
-
-    def images() -> Iterator[np.ndarray]:
-        for item in items:
-            waiting.append(item)
-            yield image_of(item)
-
-    for prediction in model.stream(images(), batch_size=batch_size):
-        yield waiting.popleft(), prediction
+def _noted(
+    items: Iterable[T], waiting: deque[T], image_of: Callable[[T], np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Yield the image of each item, which waits for its prediction: the model takes a few ahead."""
+    for item in items:
+        waiting.append(item)
+        yield image_of(item)
