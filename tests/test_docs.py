@@ -108,7 +108,7 @@ def python_of(page):
     ]
 
 
-@pytest.mark.parametrize("page", filter(python_of, PAGES), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", list(filter(python_of, PAGES)), ids=lambda page: page.name)
 def test_python_runs(page, shell):
     blocks = python_of(page)
     # One process for a page: importing takes seconds.

@@ -18,6 +18,7 @@ from maskrcnn_repro.evaluation.coco import evaluate
 import numpy as np
 import psutil
 import pytest
+import torch
 from PIL import Image
 
 from tests.helpers.tiny_coco import CLASSES, command_line, write_tiny_coco
@@ -147,6 +148,8 @@ def test_broken_images_are_told_and_left_out(predictor, pictures, tmp_path):
         ("ftp://a.b/c.png", ImageError, "begins with http:// or https://"),
         (b"<html>", ImageError, "of 6 bytes cannot be read: it is a web page"),
         (3, DataError, "An input of type int is no image"),
+        (torch.zeros(3, 4, 4), DataError, "An input of type Tensor is no image"),
+        ({"a.png": 1}, DataError, "An input of type dict is no image"),
         (np.zeros((4, 4, 2), np.uint8), ImageError, "an array is"),
         (np.zeros((4, 4, 3)), ImageError, "in float64 cannot be read"),
         (np.zeros((0, 4, 3), np.uint8), ImageError, "an array is"),
@@ -312,7 +315,7 @@ def test_memory_is_flat(predictor):
 
     sizes = []
     for _ in range(4):
-        for _ in predictor.stream(images(250)):
+        for _ in predictor.stream(images(100)):
             pass
         gc.collect()
         sizes.append(process.memory_info().rss)

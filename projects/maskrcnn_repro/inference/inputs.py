@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def sources_in(x: Any) -> Iterator[Source]:
         yield x
     elif isinstance(x, str | Path):
         yield from _files_in(x)
-    elif isinstance(x, Iterable):
+    elif isinstance(x, Iterable) and not isinstance(x, Mapping) and not _is_tensor(x):
         for part in x:
             yield from sources_in(part)
     else:
@@ -50,6 +50,10 @@ def sources_in(x: Any) -> Iterator[Source]:
             f"An input of type {type(x).__name__} is no image; it may be a path, address, folder or pattern, the "
             f"bytes of a file, a Pillow image, an array {ARRAYS}, or a list or generator of these."
         )
+
+
+def _is_tensor(x: Any) -> bool:
+    return hasattr(x, "__array__") and not isinstance(x, np.ndarray)
 
 
 def _is_pattern(x: str | Path) -> bool:

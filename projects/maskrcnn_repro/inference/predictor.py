@@ -15,7 +15,6 @@ from typing import Any
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import ModelSource, find_model
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
-from maskrcnn_repro.engine.run import load_trained
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.inference.inputs import (
     ImageReader,
@@ -29,9 +28,9 @@ from maskrcnn_repro.inference.pipeline import ahead, batches
 from maskrcnn_repro.inference.prediction import Prediction
 from maskrcnn_repro.inference.settings import (
     augmentations,
+    build_detector,
     check_shape,
     class_ids,
-    detector_of,
     settings,
 )
 from maskrcnn_repro.inference.tiles import Box, check_tiles, merge_tiles, tiles_of
@@ -114,9 +113,7 @@ class Predictor:
         self._classes = class_ids(classes, model.class_names)
         self.cfg = settings(model, threshold, device, precision, tta)
         check_tiles(tiles, overlap, self.cfg.INPUT.MAX_SIZE_TEST)
-        trained, _ = load_trained(self.cfg, str(model.weights))
-        self._model = detector_of(self.cfg, trained.eval(), self.labels)
-        self._divisor = max(1, int(getattr(trained.backbone, "size_divisibility", 1)))
+        self._model, self._divisor = build_detector(self.cfg, model)
         # One at a time: two models at once would share the cores, and augmentation switches branches of the heads.
         self._lock = threading.Lock()
         self._tiles, self._overlap = tiles, round(tiles * overlap)

@@ -8,6 +8,7 @@ from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import ModelSource
 from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.engine.resolve import resolve_device
+from maskrcnn_repro.engine.run import load_trained
 from maskrcnn_repro.errors import CheckpointError, ConfigError, check_choice, did_you_mean, listing
 from maskrcnn_repro.modeling.meta_arch import PRECISIONS
 from maskrcnn_repro.modeling.tta import TestTimeAugmentation
@@ -61,20 +62,31 @@ def _precision(cfg: CfgNode, name: str | None) -> str:
     return "bfloat16" if computes else "float32"
 
 
-def detector_of(cfg: CfgNode, model: nn.Module, labels: Labels) -> nn.Module:
-    """Return the model, or with ``TEST.AUG.ENABLED`` many views of it.
+def build_detector(cfg: CfgNode, source: ModelSource) -> tuple[nn.Module, int]:
+    """Return what finds the objects of images, and the number of pixels of which padded sides are multiples.
+
+    It is called and answers like a model of Detectron2 in evaluation mode, which it is, or with ``TEST.AUG.ENABLED``
+    many views of one.
+
+    Args:
+        cfg: of :func:`settings`.
+        source: of the model.
 
     Raises:
-        CheckpointError: it finds no objects by itself.
+        CheckpointError: its weights do not fit, or it finds no objects by itself.
         ConfigError: see :class:`TestTimeAugmentation`.
     """
+    model = load_trained(cfg, str(source.weights))[0].eval()
     if not hasattr(model, "roi_heads") or model.proposal_generator is None:
         raise CheckpointError(
             "This model finds no objects by itself: it proposes boxes only, or needs stored proposals; name a "
             "detector with a region proposal network."
         )
-    if not cfg.TEST.AUG.ENABLED:
-        return model
+    multiple = max(1, int(getattr(model.backbone, "size_divisibility", 1)))
+    return (_with_views(cfg, model, source.labels) if cfg.TEST.AUG.ENABLED else model), multiple
+
+
+def _with_views(cfg: CfgNode, model: nn.Module, labels: Labels) -> TestTimeAugmentation:
     return TestTimeAugmentation(
         model=model,
         min_sizes=cfg.TEST.AUG.MIN_SIZES,
