@@ -259,6 +259,7 @@ def test_what_is_done_is_whole_after_an_interruption(tmp_path, monkeypatch, form
         Image.open(picture).load()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="tells files by Linux's /proc")
 @pytest.mark.parametrize("full", ["overlays", "json"])
 def test_a_full_disk_is_one_sentence_and_leaves_no_parts(tmp_path, capsys, monkeypatch, full):
     photo(tmp_path / "photos/x.jpg")

@@ -105,7 +105,7 @@ def test_what_the_model_refuses_is_one_sentence(
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_process_that_is_ended_leaves_whole_files(tmp_path, model, number, status):
-    write_pictures(tmp_path / "photos", [(64, 80)] * 2000)
+    write_pictures(tmp_path / "photos", [(64, 80)] * 400)
     out = tmp_path / "out"
     words = [model, tmp_path / "photos", "--out", out, "--threshold", "0", "--device", "cpu"]
     process = subprocess.Popen(
@@ -114,13 +114,13 @@ def test_a_process_that_is_ended_leaves_whole_files(tmp_path, model, number, sta
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not (out / "overlays/005.png").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(60) == status
     assert "Traceback" not in process.stderr.read()
     images = json.loads((out / "predictions.json").read_text())["images"]
-    assert 5 < len(images) < 2000
+    assert 5 < len(images) < 400
     assert len(list((out / "overlays").iterdir())) >= len(images)
     assert not list(out.rglob(".part-*"))
