@@ -92,6 +92,14 @@ def test_files_of_two_folders_with_one_name_are_kept_apart(tmp_path):
     assert names(tmp_path / "predictions/predictions.json") == ["one/x.jpg", "two/x.jpg"]
 
 
+def test_overlays_in_another_format_do_not_take_the_name_of_another_image(tmp_path):
+    for name in ("x.bmp", "x.bmp.png", "x.png"):
+        photo(tmp_path / "photos" / name)
+    assert main(["predict", "model", "photos"]) == 0
+    overlays = {path.name for path in (tmp_path / "predictions/overlays").iterdir()}
+    assert overlays == {"x.bmp.png", "x.bmp.png.png", "x.png"}
+
+
 def test_overlays_are_drawn_at_a_legible_size(tmp_path):
     photo(tmp_path / "photos/small.png", (40, 30))
     photo(tmp_path / "photos/large.png", (2000, 20))

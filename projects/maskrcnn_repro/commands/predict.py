@@ -17,7 +17,7 @@ from maskrcnn_repro.engine.signals import STATUSES, handling
 from maskrcnn_repro.errors import DataError, Ended, OutputError
 from maskrcnn_repro.inference.formats import WRITERS, CocoWriter, Item, Shapes, Writer
 from maskrcnn_repro.inference.input_files import Input, check_output_folder, find_inputs
-from maskrcnn_repro.inference.overlays import magnification, overlay_path, write_picture
+from maskrcnn_repro.inference.overlays import PICTURES, magnification, overlay_path, write_picture
 from maskrcnn_repro.inference.predictor import Predictor
 from maskrcnn_repro.inference.stream import in_threads, predict_frames, predict_images
 from maskrcnn_repro.inference.video import Video, VideoFile
@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
         tta=args.tta or None,
         tiles=args.tiles,
     )
-    work = Work(model, _writers(args, model.labels), overlays, args)
+    names = {item.name for item in inputs}
+    work = Work(model, _writers(args, model.labels), overlays, names, args)
     try:
         with handling(work.interrupt):
             work.images([item for item in inputs if not item.video])
@@ -91,6 +92,7 @@ class Work:
         model: the model.
         writers: of annotations.
         overlays: folder of the pictures; None for none.
+        names: of all inputs.
         args: of the command line.
     """
 
@@ -99,8 +101,10 @@ class Work:
         model: Predictor,
         writers: list[Writer],
         overlays: Path | None,
+        names: set[str],
         args: argparse.Namespace,
     ) -> None:
+        self.names = names
         self.model, self.writers, self.overlays, self.args = model, writers, overlays, args
         self.skipped = self.images_done = self.objects = self.signal = 0
         self.seconds = 0.0
@@ -211,7 +215,8 @@ class Work:
             colors = range(len(item.prediction)) if self.args.colors == "objects" else None
             scale = magnification(*image.shape[:2])
             picture = item.prediction.draw(image, scale, colors)
-            write_picture(overlay_path(self.overlays, item.name), picture)
+            path = overlay_path(self.overlays, item.name, PICTURES, self.names)
+            write_picture(path, picture)
         return item
 
     def _frame_overlay(self, pair: tuple[np.ndarray, Item]) -> tuple[Item, np.ndarray | None]:
@@ -224,6 +229,4 @@ class Work:
     def _video_file(self, name: str, fps: float) -> AbstractContextManager[VideoFile | None]:
         if self.overlays is None:
             return nullcontext()
-        path = self.overlays / name
-        path = path if path.suffix.lower() == ".mp4" else path.with_name(f"{path.name}.mp4")
-        return VideoFile(path, fps)
+        return VideoFile(overlay_path(self.overlays, name, [".mp4"], self.names), fps)

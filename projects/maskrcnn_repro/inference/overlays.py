@@ -5,6 +5,7 @@ H, W = height and width of an image in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from maskrcnn_repro.errors import OutputError
@@ -15,8 +16,8 @@ import numpy as np
 
 SIDES = (480, 1600)
 """Least and largest longer side of an overlay, in pixels: labels fit into the first and are legible in the other."""
-KEPT = (".jpg", ".jpeg", ".png")
-"""Endings of images whose overlays have the same; others get a .png behind their own."""
+PICTURES = (".jpg", ".jpeg", ".png")
+"""Formats of overlays of images."""
 
 
 def magnification(height: int, width: int) -> float:
@@ -25,10 +26,21 @@ def magnification(height: int, width: int) -> float:
     return min(max(longest, SIDES[0]), SIDES[1]) / longest
 
 
-def overlay_path(folder: Path, name: str) -> Path:
-    """Return where the overlay of an image with the relative path ``name`` is written."""
-    path = folder / name
-    return path if path.suffix.lower() in KEPT else path.with_name(f"{path.name}.png")
+def overlay_path(folder: Path, name: str, kept: Sequence[str], names: Container[str]) -> Path:
+    """Return where the overlay of an input is written, which no other input's overlay is.
+
+    Args:
+        folder: of the overlays.
+        name: of the input, its relative path.
+        kept: endings of inputs whose overlays have the same; others get the last of them behind their own.
+        names: of all inputs.
+    """
+    if Path(name).suffix.lower() in kept:
+        return folder / name
+    name += kept[-1]
+    while name in names:
+        name += kept[-1]
+    return folder / name
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
