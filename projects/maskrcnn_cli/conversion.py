@@ -14,6 +14,14 @@ CITYSCAPES_EXAMPLES = """
   %(prog)s --splits val
 """
 
+DATA_EXAMPLES = """
+  An export of Roboflow, CVAT, Label Studio, LabelMe, VIA or YOLO, unpacked; what it is follows from its content:
+    %(prog)s export/ data/
+
+  One part to train on and one to measure on, all pictures of a patient (p17_003.png: p17) in one of them:
+    %(prog)s annotations.xml data/ --images pictures/ --split 0.8 --group-by "^(p[0-9]+)_"
+"""
+
 JOIN_EXAMPLES = """
   %(prog)s rpn/model_final.pth detector/model_final.pth shared.pth
 """
@@ -45,6 +53,48 @@ def add_cityscapes_options(parser: Parser) -> None:
     )
     parser.add_argument(
         "--splits", nargs="+", metavar="SPLIT", help="train, val (default: both of them)"
+    )
+
+
+def add_data_options(parser: Parser) -> None:
+    """Add the arguments of ``maskrcnn convert-data``."""
+    parser.add_argument("source", type=Path, metavar="IN", help="file or folder of the tool")
+    parser.add_argument(
+        "out", type=Path, metavar="OUT", help="folder for train.json and val.json, or data.json"
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder of the images (default: from IN)"
+    )
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        help="coco, labelme, via, labelstudio, cvat, yolo, voc or masks (default: by the content)",
+    )
+    parser.add_argument(
+        "--split", type=float, metavar="SHARE", help="of the images that train, such as 0.8"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the split (%(default)s)")
+    parser.add_argument(
+        "--group-by",
+        metavar="RULE",
+        help="keep images together in a split: folder, or a regular expression on the file name",
+    )
+    parser.add_argument(
+        "--keep-unused", action="store_true", help="keep all classes without objects"
+    )
+    parser.add_argument(
+        "--class-name",
+        default="object",
+        metavar="NAME",
+        help="of objects in a format without classes (%(default)s)",
+    )
+    parser.add_argument(
+        "--attribute", default="", metavar="NAME", help="region attribute of VIA with the class"
+    )
+    parser.add_argument(
+        "--predictions",
+        action="store_true",
+        help="take Label Studio's predictions where nobody has annotated",
     )
 
 
@@ -85,6 +135,14 @@ CONVERT_CITYSCAPES = Command(
     runs="maskrcnn_repro.commands.convert_cityscapes:run",
     add_options=add_cityscapes_options,
     examples=CITYSCAPES_EXAMPLES,
+)
+CONVERT_DATA = Command(
+    name="convert-data",
+    summary="Convert a labelling tool's annotations to COCO JSON, checked, and split if asked.",
+    example="export/ data/ --split 0.8",
+    runs="maskrcnn_repro.commands.convert_data:run",
+    add_options=add_data_options,
+    examples=DATA_EXAMPLES,
 )
 JOIN_WEIGHTS = Command(
     name="join-weights",

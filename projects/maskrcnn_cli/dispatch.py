@@ -7,15 +7,17 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from maskrcnn_cli import analyzing, checking, conversion, looking, tables, training
+from maskrcnn_cli import analyzing, checking, conversion, looking, predicting, tables, training
 from maskrcnn_cli.doctor import DOCTOR
 from maskrcnn_cli.location import version
 from maskrcnn_cli.parsing import UsageError, unknown
 
 GROUPS = {
     "train and evaluate": (training.TRAIN, training.EVAL),
+    "use": (predicting.PREDICT,),
     "tables": (tables.TABLE, tables.EXPERIMENT, tables.LIST),
     "data and weights": (
+        conversion.CONVERT_DATA,
         checking.CHECK,
         training.PROPOSALS,
         conversion.CONVERT_PROPOSALS,

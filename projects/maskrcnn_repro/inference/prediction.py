@@ -133,12 +133,18 @@ class Prediction:
             data={"class_name": np.array(self.names, dtype=str)},
         )
 
-    def draw(self, image: np.ndarray | None = None, magnification: float = 1.0) -> np.ndarray:
+    def draw(
+        self,
+        image: np.ndarray | None = None,
+        magnification: float = 1.0,
+        colors: Sequence[int] | None = None,
+    ) -> np.ndarray:
         """Return the image with the detections drawn on it, (H, W, 3) RGB uint8.
 
         Args:
             image: (H, W, 3) RGB uint8, upright; by default it is read from ``path``.
             magnification: of the picture; lines and letters keep their size.
+            colors: R numbers of colours; by default those of the classes, or, of a single class, by size.
 
         Raises:
             ImageError: ``path`` cannot be read, or there is none and no image is given; the image has another size.
@@ -154,7 +160,15 @@ class Prediction:
                 f"A prediction for {self.width} x {self.height} pixels is drawn on an array of "
                 f"{(self.height, self.width, 3)} in uint8, not on {image.shape} in {image.dtype}."
             )
-        return draw(image, self._objects(), self._style(), magnification)
+        objects, style = self._objects(), self._style()
+        if colors is not None:
+            # As if each colour were a class.
+            objects = replace(objects, classes=np.array(colors, dtype=np.int64))
+            names = [""] * (int(objects.classes.max(initial=0)) + 2)
+            for number, name in zip(colors, self.names, strict=True):
+                names[number] = name
+            style = replace(style, names=names)
+        return draw(image, objects, style, magnification)
 
     def _objects(self) -> Objects:
         masks = self.masks

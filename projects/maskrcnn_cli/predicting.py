@@ -1,0 +1,166 @@
+"""The subcommand ``predict``: a trained model on pictures, videos and a camera."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from maskrcnn_cli.parsing import Command, Parser, UsageError, count
+
+EXAMPLES = """
+  Pictures with their objects drawn, and a COCO file with them, in predictions/:
+    %(prog)s output/mine photos/
+
+  Some files of a folder, two classes, surer detections:
+    %(prog)s output/mine "photos/*.jpg" --classes person dog --threshold 0.8
+
+  Annotations to correct by hand in a labelling tool:
+    %(prog)s output/mine photos/ --format cvat --no-overlays
+
+  A video, or the first camera until Ctrl-C:
+    %(prog)s output/mine clip.mp4 --out drawn
+    %(prog)s output/mine --camera 0
+"""
+
+
+def add_options(parser: Parser) -> None:
+    """Add the arguments of ``maskrcnn predict``."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="folder of a run, a checkpoint, or the name of a model"
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="image, video, folder (with those below it), or pattern in quotes",
+    )
+    parser.add_argument(
+        "--camera", type=number, metavar="N", help="read from a camera; 0 is the first"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("predictions"),
+        metavar="DIR",
+        help="folder of everything that is written (default: %(default)s)",
+    )
+    _add_model_options(parser)
+    _add_writing_options(parser)
+
+
+def _add_model_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--threshold",
+        type=fraction,
+        default=0.5,
+        metavar="SCORE",
+        help="least score of a detection (default: %(default)s)",
+    )
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep these classes alone")
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1"
+    )
+    parser.add_argument(
+        "--precision",
+        help="float32, bfloat16, float16 or auto (default: what the model's config says)",
+    )
+    parser.add_argument(
+        "--batch", type=count, default=1, metavar="N", help="images at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tta", action="store_true", help="average several sizes and mirror images of each image"
+    )
+    parser.add_argument(
+        "--tiles",
+        type=count,
+        default=0,
+        metavar="PIXELS",
+        help="cut larger images into overlapping tiles of this side",
+    )
+    parser.add_argument(
+        "--pixel-range",
+        nargs=2,
+        type=float,
+        metavar=("BLACK", "WHITE"),
+        help="values of grey images of more than 8 bits, such as 0 4095",
+    )
+    parser.add_argument(
+        "--frames", type=count, metavar="N", help="stop each video after this many frames"
+    )
+
+
+def _add_writing_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--format",
+        choices=("coco", "labelme", "cvat", "labelstudio"),
+        default="coco",
+        help="of the annotations (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--shapes",
+        choices=("masks", "polygons"),
+        help="of the annotations (default: masks for coco, polygons for the others)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=distance,
+        default=1.0,
+        metavar="PIXELS",
+        help="how far a polygon may run from the edge of its mask; 0 keeps every corner (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="PATH", help="write the COCO file here, with any --format"
+    )
+    parser.add_argument("--no-overlays", action="store_true", help="draw no pictures")
+    parser.add_argument(
+        "--colors",
+        choices=("classes", "objects"),
+        help="what has a colour of its own (default: classes in images, objects in videos)",
+    )
+
+
+def number(word: str) -> int:
+    """Parse an integer from 0 on: the ``type`` of an option."""
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"{word!r} is no number from 0 upwards")
+    return int(word)
+
+
+def fraction(word: str) -> float:
+    """Parse a number from 0 to 1: the ``type`` of an option."""
+    value = distance(word)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number from 0 to 1")
+    return value
+
+
+def distance(word: str) -> float:
+    """Parse a finite number from 0 on: the ``type`` of an option."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word!r} is no number from 0 upwards")
+    return value
+
+
+def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words of a command line; raise UsageError without anything to look at."""
+    # Intermixed: options may stand between MODEL and the inputs.
+    args = parser.parse_intermixed_args(words)
+    if not args.inputs and args.camera is None:
+        raise UsageError(f"Name images, videos or folders, or a camera (see {parser.prog} --help).")
+    return args
+
+
+PREDICT = Command(
+    name="predict",
+    summary="Find objects in images, videos or a camera: pictures, and annotations as COCO or for labelling tools.",
+    example="output/mine photos/",
+    runs="maskrcnn_repro.commands.predict:run",
+    add_options=add_options,
+    examples=EXAMPLES,
+    parse=parse,
+)

@@ -1,0 +1,85 @@
+"""LabelMe: a JSON beside each image, or, as here, in a folder of its own that mirrors the images'.
+
+Format: https://github.com/wkentaro/labelme, ``labelme/label_file.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from maskrcnn_repro.inference.formats.item import Item, Shapes
+from maskrcnn_repro.inference.outlines import cropped
+from maskrcnn_repro.inference.prediction import Prediction
+from maskrcnn_repro.utils.files import write_text
+
+import cv2
+
+VERSION = "5.3.0"
+"""Of the format: the first with masks."""
+
+
+class LabelMeWriter:
+    """Writes a JSON for each image, which names the image by its relative path.
+
+    The parts of an object are shapes of one ``group_id``; scores stand in ``description``.
+
+    Args:
+        folder: of the JSON files.
+        shapes: how masks are written.
+    """
+
+    def __init__(self, folder: Path, shapes: Shapes) -> None:
+        self.folder, self.shapes = folder, shapes
+        self.written: set[Path] = set()
+
+    def add(self, item: Item) -> None:
+        """Write the JSON of an image."""
+        target = self.folder / PurePosixPath(item.name).with_suffix(".json")
+        if target in self.written:  # of an image whose name differs in its ending alone
+            target = self.folder / f"{item.name}.json"
+        prediction = item.prediction
+        shapes = [s for i in self.shapes.visible(prediction) for s in self._shapes(prediction, i)]
+        tree: dict[str, Any] = {
+            "version": VERSION,
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": Path(os.path.relpath(item.path, target.parent)).as_posix(),
+            "imageData": None,
+            "imageHeight": prediction.height,
+            "imageWidth": prediction.width,
+        }
+        write_text(target, json.dumps(tree, indent=1) + "\n")
+        self.written.add(target)
+
+    def close(self) -> list[str]:
+        """Return sentences on what was written."""
+        return [f"LabelMe: {len(self.written)} files in {self.folder}", *self.shapes.sentences()]
+
+    def _shapes(self, prediction: Prediction, index: int) -> list[dict[str, Any]]:
+        mask = None
+        if prediction.rles is None:
+            kind, outlines = "rectangle", [prediction.boxes[index].reshape(2, 2)]
+        elif self.shapes.polygons:
+            kind, outlines = "polygon", self.shapes.parts(prediction, index)
+        else:
+            (left, top), crop = cropped(prediction.rles[index])
+            height, width = crop.shape
+            # Both corners are pixels of the mask.
+            kind, outlines = "mask", [[[left, top], [left + width - 1, top + height - 1]]]
+            mask = base64.b64encode(cv2.imencode(".png", crop * 255)[1].tobytes()).decode()
+        return [
+            {
+                "label": prediction.names[index],
+                "points": [[float(x), float(y)] for x, y in points],
+                "group_id": index + 1 if len(outlines) > 1 else None,
+                "description": f"{prediction.scores[index]:.4f}",
+                "shape_type": kind,
+                "flags": {},
+                "mask": mask,
+            }
+            for points in outlines
+        ]
