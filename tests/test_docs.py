@@ -99,17 +99,18 @@ def test_slow_commands_run(block, shell, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "page",
-    [page for page in PAGES if any(b.language == "python" for b in blocks_of(page, ROOT))],
-    ids=lambda page: page.name,
-)
-def test_python_runs(page, shell):
-    blocks = [
+def python_of(page):
+    """The Python blocks of a page that are run."""
+    return [
         block.code
         for block in blocks_of(page, ROOT)
         if block.language == "python" and block.kind in ("", "run")
     ]
+
+
+@pytest.mark.parametrize("page", list(filter(python_of, PAGES)), ids=lambda page: page.name)
+def test_python_runs(page, shell):
+    blocks = python_of(page)
     # One process for a page: importing takes seconds.
     done = shell(f"python -c {shlex.quote(chr(10).join(['import maskrcnn_repro', *blocks]))}")
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from pathlib import Path
 import maskrcnn_cli
 import maskrcnn_repro
 from maskrcnn_cli.dispatch import COMMANDS
+from maskrcnn_cli.doctor import DOCTOR
 from maskrcnn_cli.tables import LISTING
 
 import pytest
@@ -42,7 +43,7 @@ FLOORS = (
     ("commands",),
 )
 """From the ground up; rooms of one floor do not see each other."""
-TABLE_FLOORS = (("paper",), ("models", "runs"), ("report",))
+TABLE_FLOORS = (("paper",), ("models", "runs"), ("report",), ("beside",))
 """Within the room of the tables."""
 
 
@@ -124,7 +125,7 @@ def test_what_an_import_imports_is_found(source, packages):
 )
 def test_what_a_subcommand_runs_is_a_command_of_the_top_floor(runs):
     module, _, function = runs.partition(":")
-    assert module.startswith("maskrcnn_repro.commands.") or runs == LISTING
+    assert module.startswith("maskrcnn_repro.commands.") or runs in (LISTING, DOCTOR.runs)
     assert callable(getattr(importlib.import_module(module), function))
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse, split_overrides
 
 LEVELS = ("mini", "paper")
+MOST_SEEDS = 100
+"""More than any claim needs, and a slip of the keyboard."""
 LISTING = "maskrcnn_cli.listing:run"
 
 TABLE_EXAMPLES = """
@@ -37,6 +39,14 @@ TABLE_EXAMPLES = """
     %(prog)s 2c -- SOLVER.MAX_ITER 20
 """
 
+COMPARE_EXAMPLES = """
+  What differs between two runs, and by how much, on the images that both were tested on:
+    %(prog)s output/a output/b
+
+  With curves, and the AP of each class:
+    %(prog)s output/a output/b output/c --classes --html compared.html
+"""
+
 EXPERIMENT_EXAMPLES = """
   %(prog)s r50_c4_roipool
   %(prog)s r50_fpn --level paper --num-gpus 8
@@ -54,6 +64,15 @@ LIST_EXAMPLES = """
 """
 
 
+def _seeds(word: str) -> int:
+    number = count(word)
+    if number > MOST_SEEDS:
+        raise argparse.ArgumentTypeError(
+            f"{word} trainings of each row are more than anyone waits for; give 1 to {MOST_SEEDS}"
+        )
+    return number
+
+
 def add_table_options(parser: Parser) -> None:
     """Add the options of ``maskrcnn table``."""
     parser.add_argument(
@@ -62,7 +81,7 @@ def add_table_options(parser: Parser) -> None:
     parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these rows")
     parser.add_argument(
         "--seeds",
-        type=count,
+        type=_seeds,
         metavar="N",
         help="training seeds 1 to N (1; a report: all there are)",
     )
@@ -228,6 +247,28 @@ def _add_run_options(parser: Parser) -> None:
     )
 
 
+def add_compare_options(parser: Parser) -> None:
+    """Add the arguments of ``maskrcnn compare``."""
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="the folder that the others are compared with"
+    )
+    parser.add_argument("others", type=Path, nargs="+", metavar="RUN", help="other runs' folders")
+    parser.add_argument("--classes", action="store_true", help="the AP of each class too")
+    parser.add_argument("--html", type=Path, metavar="PAGE", help="write a page with curves")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers as JSON")
+
+
+def parse_compare(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse the folders into ``folders``, the first of them that of comparison.
+
+    Raises:
+        UsageError: there are fewer than two, or wrong options.
+    """
+    args = parser.parse_args(words)
+    args.folders = [args.run, *args.others]
+    return args
+
+
 TABLE = Command(
     name="table",
     summary="Run the paper's tables and print ours beside the paper's.",
@@ -254,4 +295,13 @@ LIST = Command(
     add_options=add_list_options,
     examples=LIST_EXAMPLES,
     parse=parse_list,
+)
+COMPARE = Command(
+    name="compare",
+    summary="Compare finished runs: configs, metrics with intervals, curves.",
+    example="output/a output/b --html compared.html",
+    runs="maskrcnn_repro.commands.compare:run",
+    add_options=add_compare_options,
+    examples=COMPARE_EXAMPLES,
+    parse=parse_compare,
 )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 
 from maskrcnn_cli.parsing import Command, Parser, UsageError
 
+KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+FILES = (".yaml", ".yml", ".json", ".pth", ".py")
+"""Ends of words that look like keys and are files."""
 DATA_KEYS = {"DATASETS.TRAIN", "DATASETS.TEST"}
 """One of them makes Detectron2's defaults alone a config that can be used."""
 
@@ -91,6 +95,12 @@ def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace
     late = next((word for word in args.opts if word.startswith("--")), None)
     if late:
         raise UsageError(f"{late} must stand before the first KEY VALUE pair ({args.opts[0]} …).")
+    accepted = getattr(args, "accept_change", [])
+    if accepted and len(args.opts) % 2:
+        raise UsageError(
+            f"--accept-change takes a key of its own, so that {accepted[-1]} is not one of the KEY VALUE pairs and "
+            f"{args.opts[0]} … are none: write --accept-change {accepted[-1]} {accepted[-1]} VALUE."
+        )
     if not (args.config_file or args.overlay or DATA_KEYS & set(args.opts)):
         raise UsageError(
             f"--config-file is missing; a small one is {parser.prog} --config-file mini/mask_rcnn_fpn.yaml."
@@ -122,9 +132,16 @@ def _add_config_options(parser: Parser) -> None:
     )
 
 
+def _key(word: str) -> str:
+    if not KEY.fullmatch(word) or word.endswith(FILES):
+        raise argparse.ArgumentTypeError(f"{word!r} is no key; name one, such as SOLVER.BASE_LR")
+    return word
+
+
 def _add_accept_change(parser: Parser) -> None:
     parser.add_argument(
         "--accept-change",
+        type=_key,
         action="append",
         default=[],
         metavar="KEY",

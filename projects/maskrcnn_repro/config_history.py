@@ -51,6 +51,7 @@ ADDED = (
     Added("SOLVER.STALL_SECONDS", 600, "processes that hang are ended"),
     Added("TEST.BEST_METRIC", "", "the best weights may be kept"),
     Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
+    Added("TRACKERS", (), "services may follow a training"),
 )
 _ROI_ALIGN = {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}
 _DEFAULT = {"POOLER_TYPE": "ROIAlignV2", "POOLER_SAMPLING_RATIO": 0}

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from maskrcnn_repro.checkpoint.checkpointer import MARK, Checkpointer
 from maskrcnn_repro.checkpoint.coverage import fit
 from maskrcnn_repro.checkpoint.weight_file import read_pickle, read_shapes
-from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.errors import CheckpointError, OutputError
 
 import numpy as np
 import pytest
@@ -239,3 +239,10 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path, place):
     ):
         Checkpointer(linear(), "").load(path)
     assert not sentinel.exists()
+
+
+def test_a_folder_in_the_place_of_a_file_is_no_full_disk(tmp_path):
+    (tmp_path / "last_checkpoint").mkdir()
+    words = r"\(last_checkpoint is a folder there\); earlier ones are intact: move it away, then"
+    with pytest.raises(OutputError, match=words):
+        Checkpointer(linear(5), str(tmp_path)).save("model_0000002")

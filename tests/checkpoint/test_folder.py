@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
@@ -95,6 +96,20 @@ def test_a_truncated_newest_file_falls_back(folder, part, caplog):
         assert resumed(folder) == 1
     assert "model_0000002.pth is passed over" in caplog.text
     assert "newest intact checkpoint is model_0000001.pth" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["model", "optimizer"])
+def test_numbers_of_another_program_that_are_not_finite_fall_back(folder, place, caplog):
+    content = torch.load(last(folder))
+    parts = {"model": content["model"], "optimizer": {}}
+    content["trainer"]["optimizer"]["state"] = parts["optimizer"]
+    parts[place]["bad"] = torch.tensor([1.0, math.nan])
+    torch.save(content, last(folder))
+    manifest_of(last(folder)).unlink()
+    with caplog.at_level(logging.WARNING):
+        assert resumed(folder) == 1
+    assert "model_0000002.pth is passed over: NaN or infinity in" in caplog.text
+    assert f"{place}." in caplog.text
 
 
 @pytest.mark.parametrize("manifest", [True, False])

@@ -1,14 +1,17 @@
 """Gradients accumulated over the parts of a batch: the mean, and what as many more processes compute."""
 
+import json
 from pathlib import Path
 
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.stream import SampleStream
 from maskrcnn_repro.engine import Trainer
+from maskrcnn_repro.engine import main as engine_main
 from maskrcnn_repro.engine.accumulation import AccumulatingModel, parts_of
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.errors import ConfigError
 
+import cv2
 import pytest
 import torch
 from detectron2.engine import HookBase
@@ -116,6 +119,54 @@ def test_gradients_are_those_of_as_many_more_processes(tmp_path):
                     assert (computed[step][name] - gradient).abs().max() < 1e-6 * largest, name
 
 
+def write_like_scenes(folder, images):
+    """Images of other colours with the same objects in the same places; returns JSON and image folder."""
+    json_file, pictures = write_tiny_coco(folder, images=1)
+    data = json.loads(json_file.read_text())
+    (image,), annotations = data["images"], data["annotations"]
+    pixels = cv2.imread(str(pictures / image["file_name"])).astype(int)
+    data["images"], data["annotations"] = [], []
+    for i in range(images):
+        data["images"].append({**image, "id": i + 1, "file_name": f"like{i}.png"})
+        cv2.imwrite(str(pictures / f"like{i}.png"), (pixels * (20 + i) // 28).astype("uint8"))
+        for annotation in annotations:
+            number = len(data["annotations"]) + 1
+            data["annotations"].append({**annotation, "id": number, "image_id": i + 1})
+    json_file.write_text(json.dumps(data))
+    return json_file, pictures
+
+
+EVERY_ANCHOR = [
+    # All anchors become proposals, and all of these are sampled: nothing is drawn, and RoI counts are equal.
+    # One ratio keeps the sums short, and so float32's rounding small.
+    *("MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS", "[[1.0]]"),
+    *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", "4096", "MODEL.RPN.NMS_THRESH", "1.0"),
+    *("MODEL.RPN.PRE_NMS_TOPK_TRAIN", "4096", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "40960"),
+    *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "4096", "INPUT.RANDOM_FLIP", "none"),
+    *("SOLVER.IMS_PER_BATCH", "8", "SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()"),
+    *("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.FPN.NORM", "FrozenBN"),
+    *("MODEL.ROI_BOX_HEAD.NORM", "FrozenBN"),
+]
+
+
+@pytest.mark.slow
+def test_one_process_with_the_whole_batch_where_roi_counts_are_equal(tmp_path):
+    data = write_like_scenes(tmp_path / "data", images=8)
+
+    def gradients(name, *options, parts=1):
+        opts = [*EVERY_ANCHOR, "SOLVER.ACCUMULATE", str(parts)]
+        arguments = command_line(data, tmp_path / name, *options, opts=opts)
+        assert main(arguments, trainer=RecordingTrainer) == 0
+        return torch.load(tmp_path / name / "gradients0.pt")
+
+    whole = gradients("1x8")
+    largest = max(gradient.abs().max() for gradient in whole.values())
+    assert largest > 0.1
+    for divided in (gradients("2x4", "--num-gpus", "2"), gradients("accumulated", parts=2)):
+        for name, gradient in whole.items():
+            assert (divided[name] - gradient).abs().max() < 1e-6 * largest, name
+
+
 def config(**solver):
     cfg = load_config("configs/mini/mask_rcnn_fpn.yaml", [])
     for key, value in solver.items():
@@ -131,6 +182,15 @@ def test_parts_make_the_reference_number_of_processes():
         parts_of(config(ACCUMULATE=0), 1)
     with pytest.raises(ConfigError, match=r"ACCUMULATE 0 .*REFERENCE_WORLD_SIZE 8 processes of 3"):
         parts_of(config(ACCUMULATE=0, REFERENCE_WORLD_SIZE=8), 3)
+
+
+def test_a_batch_that_processes_do_not_divide_is_refused_before_they_start(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(engine_main, "launch", lambda *_: pytest.fail("processes were started"))
+    data = tmp_path / "missing.json", tmp_path
+    assert main(command_line(data, tmp_path / "out", "--num-gpus", "3")) == 2
+    assert "and must be a multiple of their number, 3." in capsys.readouterr().err
 
 
 def test_a_batch_that_parts_do_not_divide_is_refused(tmp_path, capsys):

@@ -6,6 +6,7 @@ import socket
 import time
 
 from maskrcnn_repro.engine.launch import Processes, check_address, launch
+from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.engine.phases import Phase
 from maskrcnn_repro.engine.trainer import Trainer
 from maskrcnn_repro.errors import ConfigError, Ended, UserError
@@ -14,7 +15,7 @@ import pytest
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from tests.helpers.tiny_coco import write_tiny_coco
+from tests.helpers.tiny_coco import command_line, write_tiny_coco
 from tests.helpers.training_process import TORCHRUN, family, ranks, training, trains, wait_for
 
 TWO = ("--num-gpus", "2")
@@ -156,6 +157,30 @@ def test_a_slow_evaluation_or_save_is_no_stall(data, tmp_path):
         assert process.wait(120) == 0, (tmp_path / "stderr").read_text()
     assert (tmp_path / "run/model_final.pth").is_file()
     assert not (tmp_path / "run/processes").exists()
+
+
+class SleepyEvaluation(Trainer):
+    @classmethod
+    def build_evaluator(cls, cfg, name, folder):
+        return SleepyEvaluator()
+
+
+class SleepyEvaluator(DatasetEvaluator):
+    def evaluate(self):
+        time.sleep(60)
+
+
+@pytest.mark.slow
+def test_a_stopped_process_ends_an_evaluation_too(data, tmp_path):
+    run = tmp_path / "run"
+    opts = ["SOLVER.STALL_SECONDS", "2", "DATASETS.TEST", "('tiny',)", "TEST.SHEET_IMAGES", "0"]
+    assert main(command_line(data, run, opts=["DATASETS.TEST", "()"])) == 0
+    trainer = ["TRAINER", "tests.engine.test_processes:SleepyEvaluation"]
+    with training(data, run, *TWO, "--eval-only", opts=[*opts, *trainer]) as process:
+        wait_for((run / "inference/processes/rank1.stacks.txt").exists, process)
+        os.kill(ranks(process.pid)[1], signal.SIGSTOP)
+        assert process.wait(30) == 4
+    assert ", stopped): evaluation" in (run / "inference/processes/stalled.txt").read_text()
 
 
 # --- interrupts

@@ -100,7 +100,7 @@ def test_a_damaged_newest_checkpoint_costs_one_period(resume, folder, trained):
     (folder / LAST).write_bytes((trained / LAST).read_bytes()[:1000])
     status, _, said = resume()
     assert status == 0
-    assert f"{LAST} is passed over" in said
+    assert said.count(f"{LAST} is passed over") == 1
     assert same(folder / "model_final.pth", trained / "model_final.pth")
     run = read_manifest(trained / LAST)["run"]
     assert {read_manifest(file)["run"] for file in folder.glob("model_*.pth")} == {run}
@@ -172,12 +172,12 @@ def test_the_state_of_another_optimiser_is_one_sentence(resume, folder, edit, wo
 
 
 @pytest.mark.parametrize("name", ["model_0000002.pth", "last_checkpoint"])
-def test_a_folder_in_the_place_of_a_file_is_no_full_disk(resume, folder, name):
+def test_a_folder_in_the_place_of_a_file_is_told_before_training(resume, folder, name):
     (folder / name).unlink(missing_ok=True)
     (folder / name).mkdir()
     status, error, _ = resume(opts=["SOLVER.MAX_ITER", "3"])
     assert status == 2
-    assert f"({name} is a folder there); earlier ones are intact: move it away, then" in error
+    assert f"{name} is a folder, where the run writes a file: move it away, or" in error
 
 
 def test_a_full_disk_is_one_sentence_and_the_old_files_are_intact(resume, folder):
@@ -279,6 +279,10 @@ def test_a_drawn_seed_is_the_stored_one(resume, folder):
     [
         (("--resume", "--accept-change", "SOLVER.BASE_LRR"), "Did you mean 'SOLVER.BASE_LR'"),
         (("--accept-change", "SEED"), "--accept-change goes with --resume or --eval-only"),
+        (("--resume", "--accept-change"), "so that DATASETS.TRAIN is not one of the KEY VALUE"),
+        (("--accept-change", "--resume"), "argument --accept-change: expected one argument"),
+        (("--accept-change", "a.yaml"), "argument --accept-change: 'a.yaml' is no key; name one"),
+        (("--accept-change", "a/b.pth"), "'a/b.pth' is no key; name one, such as SOLVER.BASE_LR"),
     ],
 )
 def test_a_wrong_key_to_accept_is_one_sentence(data, folder, capsys, options, words):

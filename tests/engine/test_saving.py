@@ -3,9 +3,11 @@
 import json
 
 from maskrcnn_repro.checkpoint.manifest import read_manifest
-from maskrcnn_repro.config import get_config
+from maskrcnn_repro.config import get_config, load_config
+from maskrcnn_repro.engine.checks import check_config
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.engine.trainer import Trainer
+from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.utils.provenance import config_hash
 
 import pytest
@@ -152,3 +154,10 @@ def test_new_keys_with_their_defaults_change_no_hash():
 def test_values_that_cannot_work_are_refused(train, opts, words):
     _, said = train([], opts=opts, status=2)
     assert words in said.err
+
+
+def test_patience_alone_does_not_disturb_an_evaluation():
+    cfg = load_config("configs/mini/mask_rcnn_fpn.yaml", ["TEST.PATIENCE", "2"])
+    check_config(cfg, 1, training=False)
+    with pytest.raises(ConfigError, match=r"TEST.PATIENCE 2 needs TEST.BEST_METRIC"):
+        check_config(cfg, 1, training=True)

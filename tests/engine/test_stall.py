@@ -1,10 +1,10 @@
 """When a training counts as stalled, and what is said of its processes."""
 
-import json
 import os
 import threading
 from types import SimpleNamespace
 
+from maskrcnn_repro.engine.phase_record import SIZE, PhaseRecord, State
 from maskrcnn_repro.engine.phases import Phase, Phases
 from maskrcnn_repro.engine.stall import Idleness, Peer, allowed_seconds, watching
 
@@ -25,7 +25,7 @@ def test_a_sleep_of_the_whole_computer_counts_as_two_looks():
 
 
 def state(phase, steps=100):
-    return {"phase": phase.value, "steps": steps}
+    return State(phase, steps=steps)
 
 
 @pytest.mark.parametrize(
@@ -73,20 +73,36 @@ def test_batches_of_an_evaluation_are_progress_of_the_evaluation():
     assert seen == [(Phase.EVALUATION, ["7"])] * 2
 
 
-def test_the_phase_stands_in_a_file_while_the_training_is_watched(tmp_path):
+def test_a_record_is_seen_by_peers_and_has_a_fixed_size(tmp_path):
+    record = PhaseRecord(tmp_path / "rank0.json")
+    peer = PhaseRecord.of_peer(tmp_path / "rank0.json")
+    assert peer.read() == State(Phase.START, 0, 0, ())
+    for images in (["7", 'a "b".png'], [f"{i}" * 999 for i in range(10)], []):
+        record.write(State(Phase.UPDATE, 12, 3, images))
+        seen = peer.read()
+        assert seen[:3] == (Phase.UPDATE, 12, 3)
+        assert seen.images == (images if len(images) < 10 else ["10 with long names"])
+        assert (tmp_path / "rank0.json").stat().st_size == SIZE
+
+
+def test_a_line_says_what_a_process_did_last():
+    peer = Peer(0, os.getpid(), "")
+    expected = f"Process 0 (pid {os.getpid()}): update, iteration 12, images 7, 8"
+    assert peer.describe(State(Phase.UPDATE, 12, 3, ["7", "8"])) == expected
+    assert peer.describe(State(Phase.DATA)).endswith("data, iteration 0, after images none")
+
+
+def test_a_process_alone_writes_no_phases_to_disk(tmp_path):
     phases = Phases(Model(1, 1))
-    with watching(SimpleNamespace(iter=12), phases, tmp_path, 60):
-        phases.images = ["7"]
+    phases.trainer = SimpleNamespace(iter=12)
+    with watching(phases, tmp_path, 60):
         phases.enter(Phase.UPDATE)
-        peer = Peer(0, os.getpid(), str(tmp_path / "processes"))
-        expected = {"phase": "update", "iteration": 12, "images": ["7"], "steps": 0}
-        assert json.loads(peer.phase_file.read_text()) == expected
-        assert peer.describe() == f"Process 0 (pid {os.getpid()}): update, iteration 12, images 7"
+        assert [file.name for file in tmp_path.rglob("*.*")] == ["rank0.stacks.txt"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_watched_without_seconds(tmp_path):
     before = threading.active_count()
-    with watching(SimpleNamespace(iter=0), Phases(Model(1, 1)), tmp_path, 0):
+    with watching(Phases(Model(1, 1)), tmp_path, 0):
         assert threading.active_count() == before
     assert list(tmp_path.iterdir()) == []

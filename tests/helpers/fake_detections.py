@@ -25,7 +25,7 @@ def write_truth(folder):
         ],
         "categories": [{"id": 1, "name": "thing"}],
         "annotations": [
-            {"id": i + 1, "image_id": i, "category_id": 1, "area": 400, "iscrowd": 0} | _shape(0)
+            {"id": i + 1, "image_id": i, "category_id": 1, "area": 400, "iscrowd": 0} | shape(0)
             for i in range(IMAGES)
         ],
     }
@@ -56,7 +56,7 @@ def detect(fake, truth, name, seed, offsets, metrics=None, **changed):
     every = offsets if isinstance(offsets, list) else [offsets] * IMAGES
     stage = plan([name], [seed], fake.setting, fake.experiments).stages[-1]
     detections = [
-        {"image_id": i, "category_id": 1, "score": 0.9 - 0.01 * i} | _shape(offset)
+        {"image_id": i, "category_id": 1, "score": 0.9 - 0.01 * i} | shape(offset)
         for i, offset in enumerate(every)
         if offset is not MISSED
     ]
@@ -71,7 +71,7 @@ def detect(fake, truth, name, seed, offsets, metrics=None, **changed):
     return stage.folder
 
 
-def _shape(offset):
+def shape(offset):
     x, y = 10 + offset, 10
     corners = [x, y, x + 20, y, x + 20, y + 20, x, y + 20]
     return {"bbox": [x, y, 20, 20], "segmentation": [corners]}

@@ -236,6 +236,11 @@ def test_counts_are_numbers_from_1(words, capsys):
     assert "is no number from 1 upwards" in capsys.readouterr().err
 
 
+def test_seeds_are_bounded(capsys):
+    assert main_table(["2c", "--seeds", "2000", "--plan"]) == 2
+    assert "2000 trainings of each row are more than anyone waits for" in capsys.readouterr().err
+
+
 def test_rows_are_named_by_id_by_its_end_or_by_experiment():
     every = [find_table("2b"), find_table("2c")]
     (selection,) = select(every, ["pool", "T2c.warpmax", "r50_c4_roiwarp_ave"])

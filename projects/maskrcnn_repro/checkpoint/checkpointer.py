@@ -52,6 +52,7 @@ class Checkpointer(DetectionCheckpointer):
         **checkpointables: what is stored beside the model.
 
     Attributes:
+        judged: the checkpoint to go on from, if the folder was judged before; None: it is judged on resuming.
         run: id of the run, which its files bear; after :meth:`resume_or_load` that of the earlier run.
     """
 
@@ -71,6 +72,7 @@ class Checkpointer(DetectionCheckpointer):
         self._by_endings = False
         self.facts = dict(facts or {})
         self.folder = CheckpointFolder(Path(save_dir), read_outline)
+        self.judged: Path | None = None
         self.run = uuid.uuid4().hex
         self._continues = False
 
@@ -145,7 +147,10 @@ class Checkpointer(DetectionCheckpointer):
             CheckpointError: see :meth:`load`; or there are checkpoints, and none is intact.
             OutputError: newer files, which are not intact, are of another run.
         """
-        last = self.get_checkpoint_file(resumable=bool(self.checkpointables)) if resume else ""
+        last = ""
+        if resume:
+            resumable = bool(self.checkpointables)
+            last = str(self.judged or self.get_checkpoint_file(resumable=resumable))
         if not last:
             return self.load(path, checkpointables=[])
         self.complete = True

@@ -8,14 +8,18 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from maskrcnn_repro.checkpoint.manifest import damage, read_manifest, remove
-from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.checkpoint.weight_file import read_weights
+from maskrcnn_repro.errors import CheckpointError, listing
 from maskrcnn_repro.utils.files import other_than_file
+from maskrcnn_repro.utils.finite import not_finite
+
+import torch
 
 logger = logging.getLogger(__name__)
 HINT = "last_checkpoint"
@@ -70,7 +74,11 @@ class CheckpointFolder:
         """
         faults: dict[Path, str] = {}
         for file in self.files():
-            fault = damage(file) or self._fault_of_content(file, resumable=resumable)
+            fault = (
+                damage(file)
+                or self._fault_of_content(file, resumable=resumable)
+                or _fault_of_numbers(file, resumable=resumable)
+            )
             if not fault:
                 self._tell(file, faults)
                 return file
@@ -153,6 +161,24 @@ def _fault_of_state(content: Mapping[str, Any]) -> str:
     if not (isinstance(hooks, Mapping) and isinstance(hooks.get("LRScheduler"), Mapping)):
         return "it holds no state of the learning rate's schedule"
     return ""
+
+
+def _fault_of_numbers(file: Path, *, resumable: bool) -> str:
+    try:
+        content = read_weights(file)
+    except CheckpointError as error:
+        return str(error)
+    names = not_finite(_tensors("", content if resumable else {"model": content["model"]}))
+    return f"NaN or infinity in {listing(names, 3)}" if names else ""
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield all tensors of a checkpoint's content by their names in it."""
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _tensors(f"{name}.{key}" if name else str(key), entry)
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

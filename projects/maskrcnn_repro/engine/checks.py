@@ -12,8 +12,9 @@ from maskrcnn_repro.config import check_values, key_table
 from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.data.image_file import check_pixel_range
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
-from maskrcnn_repro.engine.relations import check_relations
+from maskrcnn_repro.engine.relations import check_division, check_relations
 from maskrcnn_repro.engine.saving import check_saving
+from maskrcnn_repro.engine.trackers import check_trackers
 from maskrcnn_repro.errors import ConfigError, DataError, check_choice
 from maskrcnn_repro.modeling.mask_head import build_mask_loss
 from maskrcnn_repro.modeling.mask_head.losses import MASK_LOSS_REGISTRY
@@ -58,8 +59,15 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     check_proposal_keys(cfg, training=training)
     _check_weights(cfg)
     if training:
-        check_saving(cfg)
-        _check_processes(cfg, world_size)
+        check_training(cfg, world_size)
+        _check_precision(cfg)
+
+
+def check_training(cfg: CfgNode, world_size: int) -> None:
+    """Raise ConfigError for keys of a training that cannot work together, before any process is started."""
+    check_saving(cfg)
+    check_division(cfg, world_size)
+    check_trackers(cfg)
 
 
 def check_model(cfg: CfgNode) -> None:
@@ -110,16 +118,7 @@ def _check_weights(cfg: CfgNode) -> None:
         local_file(cfg.MODEL.WEIGHTS)
 
 
-def _check_processes(cfg: CfgNode, world_size: int) -> None:
-    parts = cfg.SOLVER.ACCUMULATE
-    if cfg.SOLVER.IMS_PER_BATCH % (world_size * parts):
-        of_parts = (
-            f" times SOLVER.ACCUMULATE, {world_size} x {parts}" if parts > 1 else f", {world_size}"
-        )
-        raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} is the number of images over all "
-            f"processes and must be a multiple of their number{of_parts}."
-        )
+def _check_precision(cfg: CfgNode) -> None:
     if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
         raise ConfigError(
             f"SOLVER.AMP.ENABLED True needs a GPU, but MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from maskrcnn_repro.engine.contracts import naming_exits
@@ -119,6 +119,16 @@ def agreed(step: Callable[..., T], *args: Any) -> T:
     if texts:
         raise AgreedError(texts[0])
     return result
+
+
+def of_main(step: Callable[[], T]) -> T:
+    """Return in every process what ``step()`` returns in the main one, which alone calls it.
+
+    Raises:
+        AgreedError: in every process, the text of a UserError.
+    """
+    result: Any = agreed(lambda: step() if comm.is_main_process() else None)
+    return cast(T, comm.all_gather(result)[0])
 
 
 def _join(processes: Processes, port: int | None, number: int) -> None:

@@ -11,6 +11,7 @@ from maskrcnn_cli.parsing import UsageError
 from maskrcnn_cli.training import TRAIN
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.custom import unused
+from maskrcnn_repro.engine.checks import check_training
 from maskrcnn_repro.engine.launch import Processes, launch
 from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.run import run
@@ -44,7 +45,10 @@ def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> Non
         cfg.ACCEPTED_CHANGES = tuple(args.accept_change)
     if trainer is not None:
         cfg.TRAINER = name_of(trainer)
-    launch(run, processes_of(args, cfg), (cfg, args.resume, args.eval_only))
+    processes = processes_of(args, cfg)
+    if not args.eval_only:
+        check_training(cfg, processes.world_size)
+    launch(run, processes, (cfg, args.resume, args.eval_only))
 
 
 def processes_of(args: argparse.Namespace, cfg: CfgNode) -> Processes:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from maskrcnn_repro.engine.contracts import naming_exits
-from maskrcnn_repro.engine.signals import STATUSES, handling, leave, passing_on
+from maskrcnn_repro.engine.signals import STATUSES, handling, leave, passing_on, quiet_where
 from maskrcnn_repro.engine.stall import STALLED
 from maskrcnn_repro.errors import Ended, UserError
 from maskrcnn_repro.utils.held_signals import held_back, let_in
@@ -110,6 +110,8 @@ def _process(
     args: tuple[Any, ...],
 ) -> None:
     try:
+        # The parent ends the peers of such a process, which need not say so.
+        quiet_where(lambda: notes.read("sentence") is not None)
         with handling(leave):
             let_in()
             join(number)

@@ -49,6 +49,11 @@ class Phases(HookBase):
         model.register_forward_pre_hook(self._before_forward)
         model.register_forward_hook(self._after_forward)
 
+    @property
+    def iteration(self) -> int:
+        """The present one of the training; 0 in an evaluation alone."""
+        return getattr(self.trainer, "iter", 0)
+
     def enter(self, phase: Phase) -> None:
         """Note the phase that begins."""
         self.phase = phase

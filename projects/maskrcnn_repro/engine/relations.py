@@ -7,6 +7,7 @@ from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.data.cached_images import CHANNELS
+from maskrcnn_repro.engine.accumulation import parts_of
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.pooler_keys import HEADS, operation_of
 
@@ -26,6 +27,30 @@ def check_relations(cfg: CfgNode) -> None:
     for relation in RELATIONS:
         for text in relation(cfg):
             raise ConfigError(text)
+
+
+def check_division(cfg: CfgNode, processes: int) -> None:
+    """Raise ConfigError unless the batch of a training can be divided among its processes.
+
+    Args:
+        cfg: with the batch of ``SOLVER.REFERENCE_WORLD_SIZE`` processes, or of as many as there are.
+        processes: of the training.
+    """
+    images, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
+    parts = parts_of(cfg, processes)
+    if reference and images % reference:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH {images} is the batch of SOLVER.REFERENCE_WORLD_SIZE {reference} processes and must "
+            "be a multiple of it; with 0 nothing is scaled."
+        )
+    if not reference and images % (processes * parts):
+        of_parts = (
+            f" times SOLVER.ACCUMULATE, {processes} x {parts}" if parts > 1 else f", {processes}"
+        )
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH {images} is the number of images over all processes and must be a multiple of "
+            f"their number{of_parts}."
+        )
 
 
 def remarks(cfg: CfgNode) -> list[str]:

@@ -7,6 +7,7 @@ from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.data.proposals.prepare import prepare_proposals
 from maskrcnn_repro.engine.accumulation import parts_of
 from maskrcnn_repro.engine.checks import check_config
+from maskrcnn_repro.engine.relations import check_division
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.plugins import load_plugins
@@ -39,7 +40,8 @@ def resolve_config(cfg: CfgNode, *, training: bool) -> CfgNode:
     cfg.defrost()
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
     cfg.SOLVER.ACCUMULATE = parts_of(cfg, comm.get_world_size())
-    _check_scalable(cfg)
+    if training:
+        check_division(cfg, comm.get_world_size())
     # A part of a batch stands for a process of its own.
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size() * cfg.SOLVER.ACCUMULATE)
     check_config(cfg, comm.get_world_size(), training=training)
@@ -47,15 +49,6 @@ def resolve_config(cfg: CfgNode, *, training: bool) -> CfgNode:
     prepare_proposals(cfg, training=training)
     cfg.freeze()
     return cfg
-
-
-def _check_scalable(cfg: CfgNode) -> None:
-    images, reference = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.REFERENCE_WORLD_SIZE
-    if reference and images % reference:
-        raise ConfigError(
-            f"SOLVER.IMS_PER_BATCH {images} is the batch of SOLVER.REFERENCE_WORLD_SIZE {reference} processes and must "
-            "be a multiple of it; with 0 nothing is scaled."
-        )
 
 
 def resolve_device(name: str) -> str:

@@ -10,14 +10,15 @@ from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
 from maskrcnn_repro.data import notes_of
 from maskrcnn_repro.engine.accumulation import say_division
-from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.launch import agreed, of_main
+from maskrcnn_repro.engine.places import check_places
 from maskrcnn_repro.engine.relations import remarks
 from maskrcnn_repro.engine.report import check_expected, evaluation_folder, say_where
 from maskrcnn_repro.engine.resolve import resolve_config
-from maskrcnn_repro.engine.resume import refuse_other_classes, settled
+from maskrcnn_repro.engine.resume import newest_in, refuse_other_classes, settled
 from maskrcnn_repro.engine.setup import enter_folder, start
 from maskrcnn_repro.engine.signals import handling, leave
-from maskrcnn_repro.engine.stall import watching
+from maskrcnn_repro.engine.stall import watching, watching_evaluation
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import room_needed
@@ -60,23 +61,29 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
         fresh = not (resume or eval_only)
         agreed(lambda: enter_folder(stack, output, fresh=fresh))
         folder = evaluation_folder(cfg) if eval_only else output
+        agreed(lambda: check_places(cfg, folder, training=not eval_only))
         earlier = output if resume else None
-        settle = None if eval_only else lambda cfg: agreed(settled, cfg, earlier)
+        # Reading and hashing it takes a while: once, in one process.
+        checkpoint = of_main(lambda: newest_in(output)) if resume and not eval_only else None
+        settle = None if eval_only else lambda cfg: agreed(settled, cfg, earlier, checkpoint)
         cfg = start(stack, cfg, folder, settle)
         for note in notes_of(cfg, training=not eval_only):
             logger.info("%s", note)
         if eval_only:
-            weights = agreed(lambda: weights_of(cfg, resume=resume))
+            weights = of_main(lambda: weights_of(cfg, resume=resume))
             agreed(lambda: refuse_other_classes(cfg, weights))
             model, progress = load_trained(cfg, weights)
-            check_expected(cfg, trainer.report(cfg, model, folder, progress))
+            with watching_evaluation(model, folder, cfg.SOLVER.STALL_SECONDS):
+                results = trainer.report(cfg, model, folder, progress)
+            check_expected(cfg, results)
         else:
             say_division(cfg, comm.get_world_size())
             for remark in remarks(cfg):
                 logger.warning("%s", remark)
             training = trainer(cfg)
+            training.checkpointer.judged = checkpoint
             training.resume_or_load(resume=resume)
-            with watching(training, training.phases, output, cfg.SOLVER.STALL_SECONDS):
+            with watching(training.phases, output, cfg.SOLVER.STALL_SECONDS):
                 training.train()
         if comm.is_main_process():
             say_where(cfg, folder)

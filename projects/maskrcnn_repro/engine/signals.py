@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 STATUSES = dict(zip(ENDING, (143, 130, 75, 129), strict=False))
 """Signal to the status of a process that it ended."""
 Handler = Callable[[int], None]
+_told: list[Callable[[], bool]] = []
 
 
 class SignalRequests(HookBase):
@@ -142,7 +143,14 @@ def passing_on(have_begun: Callable[[], bool] = lambda: True) -> Iterator[list[i
         yield received
 
 
+def quiet_where(told: Callable[[], bool]) -> None:
+    """Let this process say nothing of signals where ``told()`` is true: another one has said what went wrong."""
+    _told.append(told)
+
+
 def _say(text: str) -> None:
     """Write a line to stderr; logging holds a lock that the interrupted code may have."""
+    if any(told() for told in _told):
+        return
     with suppress(OSError):
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{text}\n".encode())

@@ -7,23 +7,22 @@ this is done by a thread of each process, with the exit status :data:`STALLED`.
 from __future__ import annotations
 
 import faulthandler
-import json
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from maskrcnn_repro.engine.phase_record import PhaseRecord, State
 from maskrcnn_repro.engine.phases import Phase, Phases
 
-from detectron2.engine import TrainerBase
 from detectron2.utils import comm
+from torch import nn
 
 STALLED = 4
 """Exit status of processes that did not get on."""
@@ -46,20 +45,13 @@ class Peer:
 
     @property
     def phase_file(self) -> Path:
-        """What it was doing last: a line of JSON."""
+        """What it is doing, where it has peers: a line of JSON."""
         return Path(self.folder, f"rank{self.rank}.json")
 
     @property
     def stacks_file(self) -> Path:
         """Its stacks, once they were asked for."""
         return Path(self.folder, f"rank{self.rank}.stacks.txt")
-
-    def read(self) -> dict[str, Any]:
-        """Return what it was doing last; the start, if that cannot be read."""
-        try:
-            return dict(json.loads(self.phase_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return {"phase": Phase.START.value, "iteration": 0, "images": [], "steps": 0}
 
     def is_stopped(self) -> bool:
         """Tell whether it is stopped (SIGSTOP, or a debugger); False where the system does not say."""
@@ -69,15 +61,17 @@ class Peer:
             return False
         return state[:1] in ("T", "t")
 
-    def describe(self) -> str:
+    def describe(self, last: State) -> str:
         """Return a line that says what it was doing last."""
-        last = self.read()
         stopped = ", stopped" if self.is_stopped() else ""
-        which = "after images" if last["phase"] == Phase.DATA else "images"
+        which = "after images" if last.phase == Phase.DATA else "images"
         return (
-            f"Process {self.rank} (pid {self.pid}{stopped}): {last['phase']}, iteration {last['iteration']}, "
-            f"{which} {', '.join(last['images']) or 'none'}"
+            f"Process {self.rank} (pid {self.pid}{stopped}): {last.phase.value}, iteration {last.iteration}, "
+            f"{which} {', '.join(last.images) or 'none'}"
         )
+
+
+Records = Mapping[Peer, PhaseRecord]
 
 
 class Idleness:
@@ -108,11 +102,11 @@ class Idleness:
         return self.seconds
 
 
-def allowed_seconds(states: Sequence[dict[str, Any]], limit: float, *, stopped: bool) -> float:
+def allowed_seconds(states: Sequence[State], limit: float, *, stopped: bool) -> float:
     """Return for how long processes may stay in the phases that they are in.
 
     Args:
-        states: of the processes of a machine, as :meth:`Peer.read` returns them.
+        states: of the processes of a machine.
         limit: seconds, of ``SOLVER.STALL_SECONDS``.
         stopped: whether one of them is stopped.
 
@@ -121,20 +115,19 @@ def allowed_seconds(states: Sequence[dict[str, Any]], limit: float, *, stopped: 
     """
     if stopped:
         return limit
-    if not all(Phase(state["phase"]).is_even for state in states):
+    if not all(state.phase.is_even for state in states):
         return float("inf")
-    first = any(state["steps"] < SLOW_STEPS for state in states)
+    first = any(state.steps < SLOW_STEPS for state in states)
     return limit * SLOWER if first else limit
 
 
 @contextmanager
-def watching(trainer: TrainerBase, phases: Phases, folder: Path, limit: float) -> Iterator[None]:
-    """Watch a training within the block; called in every process.
+def watching(phases: Phases, folder: Path, limit: float) -> Iterator[None]:
+    """Watch a training or an evaluation within the block; called in every process.
 
     Args:
-        trainer: counts the iterations.
-        phases: follows the training of this process.
-        folder: OUTPUT_DIR.
+        phases: follows this process.
+        folder: of the run's files.
         limit: seconds without a new phase in any process of this machine, after which all of them end with the
             status :data:`STALLED`; 0: no watch.
     """
@@ -143,43 +136,60 @@ def watching(trainer: TrainerBase, phases: Phases, folder: Path, limit: float) -
         yield
         return
     own = Peer(comm.get_rank(), os.getpid(), str(folder / FOLDER))
-    peers = _of_this_machine(own)
-    Path(own.folder).mkdir(parents=True, exist_ok=True)
-    phases.changed = lambda: _note(own, trainer, phases)
+    records = _records(own)
+    phases.changed = lambda: records[own].write(
+        State(phases.phase, phases.iteration, phases.steps, phases.images)
+    )
     phases.changed()
     over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(own, peers, limit, over), daemon=True)
+    watch = threading.Thread(target=_watch, args=(own, records, limit, over), daemon=True)
     with own.stacks_file.open("w", encoding="utf-8") as stacks:
         _stacks_on_request(stacks.fileno())
         watch.start()
         try:
             yield
+            # Else nobody would watch over a process that is not done yet.
+            comm.synchronize()
         finally:
             phases.changed = lambda: None
             over.set()
             watch.join()
             _stacks_on_request(None)
     for file in (own.phase_file, own.stacks_file):
-        file.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows keeps a file that a peer has mapped
+            file.unlink(missing_ok=True)
     with suppress(OSError):  # a peer's files may still be there
         Path(own.folder).rmdir()
 
 
-def _of_this_machine(own: Peer) -> list[Peer]:
+@contextmanager
+def watching_evaluation(model: nn.Module, folder: Path, limit: float) -> Iterator[None]:
+    """Watch an evaluation alone within the block, see :func:`watching`; a process alone has no one to wait for.
+
+    Args:
+        model: that is evaluated.
+        folder: of the run's files.
+        limit: seconds without progress while one of the processes is stopped.
+    """
+    if comm.get_world_size() == 1:
+        yield
+        return
+    phases = Phases(model)
+    phases.enter(Phase.EVALUATION)
+    with watching(phases, folder, limit):
+        yield
+
+
+def _records(own: Peer) -> Records:
+    """Return the records of the processes of this machine; a process alone needs no file for its own."""
+    Path(own.folder).mkdir(parents=True, exist_ok=True)
     host = socket.gethostname()
-    return [peer for name, peer in comm.all_gather((host, own)) if name == host]
-
-
-def _note(own: Peer, trainer: TrainerBase, phases: Phases) -> None:
-    state = {
-        "phase": phases.phase.value,
-        "iteration": getattr(trainer, "iter", 0),
-        "images": phases.images,
-        "steps": phases.steps,
-    }
-    # A disk that is full for a moment is no reason to end a training.
-    with suppress(OSError):
-        own.phase_file.write_text(json.dumps(state), encoding="utf-8")
+    peers = [peer for name, peer in comm.all_gather((host, own)) if name == host]
+    if len(peers) == 1:
+        return {own: PhaseRecord()}
+    record = PhaseRecord(own.phase_file)
+    comm.synchronize()
+    return {p: record if p == own else PhaseRecord.of_peer(p.phase_file) for p in peers}
 
 
 def _stacks_on_request(file: int | None) -> None:
@@ -191,22 +201,22 @@ def _stacks_on_request(file: int | None) -> None:
         faulthandler.register(signal.SIGUSR2, file=file, all_threads=True)
 
 
-def _watch(own: Peer, peers: Sequence[Peer], limit: float, over: threading.Event) -> None:
+def _watch(own: Peer, records: Records, limit: float, over: threading.Event) -> None:
     period = min(limit / 10, 5.0)
     idleness = Idleness(period)
     while not over.wait(period):
-        states = [peer.read() for peer in peers]
-        stopped = any(peer.is_stopped() for peer in peers)
+        states = [record.read() for record in records.values()]
+        stopped = any(peer.is_stopped() for peer in records)
         idle = idleness.look(states, time.monotonic())
         if idle > allowed_seconds(states, limit, stopped=stopped) and not over.is_set():
-            _end(own, peers, idle)
+            _end(own, records, idle)
 
 
-def _end(own: Peer, peers: Sequence[Peer], idle: float) -> None:
+def _end(own: Peer, records: Records, idle: float) -> None:
     """Tell where all processes of this machine stand, by the first that can, and leave."""
-    running = [peer for peer in peers if not peer.is_stopped()]
+    running = [peer for peer in records if not peer.is_stopped()]
     if own == min(running, key=lambda peer: peer.rank):
-        text = _report(running, peers, idle)
+        text = _report(running, records, idle)
         with suppress(OSError):
             Path(own.folder, "stalled.txt").write_text(text, encoding="utf-8")
         # Logging holds a lock that the thread that hangs may have.
@@ -216,7 +226,7 @@ def _end(own: Peer, peers: Sequence[Peer], idle: float) -> None:
     os._exit(STALLED)
 
 
-def _report(running: Sequence[Peer], peers: Sequence[Peer], idle: float) -> str:
+def _report(running: Sequence[Peer], records: Records, idle: float) -> str:
     for peer in running:
         with suppress(OSError, AttributeError):
             os.kill(peer.pid, signal.SIGUSR2)
@@ -224,9 +234,9 @@ def _report(running: Sequence[Peer], peers: Sequence[Peer], idle: float) -> str:
     while time.monotonic() < deadline and not all(map(_stacks, running)):
         time.sleep(0.1)
     lines = [
-        f"No process got on for {idle:.0f} s (SOLVER.STALL_SECONDS): ending all of them without a checkpoint",
-        f"(status {STALLED}; --resume goes on from the last one)",
-        *(peer.describe() for peer in peers),
+        f"No process got on for {idle:.0f} s (SOLVER.STALL_SECONDS): ending all of them",
+        f"(status {STALLED}; a training goes on from its last checkpoint with --resume)",
+        *(peer.describe(record.read()) for peer, record in records.items()),
     ]
     for peer in running:
         lines += [f"Stacks of process {peer.rank}:", _stacks(peer) or "it did not write them"]

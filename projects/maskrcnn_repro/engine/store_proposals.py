@@ -18,10 +18,12 @@ from maskrcnn_repro.checkpoint.weight_file import local_file
 from maskrcnn_repro.data.proposals.prepare import PRECOMPUTED
 from maskrcnn_repro.data.proposals.store import SUFFIX, ProposalStore, digest_of
 from maskrcnn_repro.data.proposals.writer import StoreWriter
-from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.launch import agreed, of_main
+from maskrcnn_repro.engine.places import check_places
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.run import load_trained, weights_of
 from maskrcnn_repro.engine.setup import enter_folder, start
+from maskrcnn_repro.engine.stall import watching_evaluation
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.evaluation.recall import proposal_recall
@@ -65,15 +67,17 @@ def store_all(cfg: CfgNode, datasets: Sequence[str] = ()) -> None:
         cfg = agreed(lambda: _of_rpn_alone(cfg, datasets))
         folder = Path(cfg.OUTPUT_DIR) / "proposals"
         agreed(lambda: enter_folder(stack, folder, fresh=False))
+        agreed(lambda: check_places(cfg, folder, training=False))
         cfg = start(stack, cfg, folder)
-        origin = agreed(lambda: origin_of(cfg))
+        origin = of_main(lambda: origin_of(cfg))
         names = cfg.DATASETS.TEST
         missing = [name for name in names if not agreed(_is_written, folder, name, origin)]
         if missing:
             (folder / RECALL).unlink(missing_ok=True)
             model, _ = load_trained(cfg, origin["weights"]["path"])
-        for name in missing:
-            _store(cfg, model, folder, name, origin)
+            with watching_evaluation(model, folder, cfg.SOLVER.STALL_SECONDS):
+                for name in missing:
+                    _store(cfg, model, folder, name, origin)
         if comm.is_main_process():
             _report_recall(folder, names, origin, cfg.MODEL.DEVICE)
         comm.synchronize()

@@ -33,6 +33,7 @@ from maskrcnn_repro.engine.run_log import cut_back
 from maskrcnn_repro.engine.saving import PeriodicCheckpointer, best_model
 from maskrcnn_repro.engine.signals import SignalRequests
 from maskrcnn_repro.engine.step_end import StepEnd
+from maskrcnn_repro.engine.trackers import build_trackers
 from maskrcnn_repro.errors import CheckpointError, ConfigError, Ended
 from maskrcnn_repro.evaluation.coco import Metrics, build_evaluator, evaluate
 from maskrcnn_repro.modeling.freezing import freeze_backbone
@@ -364,6 +365,7 @@ class Trainer(TrainerBase):
             after += [hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate), self.best]
         if comm.is_main_process():
             writers = default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
+            writers += build_trackers(self.cfg)
             after.append(hooks.PeriodicWriter(writers, WRITE_PERIOD))
         return [*before, *self.build_hooks(), *after]
 

@@ -41,9 +41,9 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         # Not "w": a refused run must not empty the file, which holds the id of the locking process.
         file = path.open("a+", encoding="utf-8")
-    except OSError as error:
+    except OSError as error:  # a pipe's has no text
         raise OutputError(
-            f"OUTPUT_DIR {str(folder)!r} cannot be used: {error.strerror}; "
+            f"OUTPUT_DIR {str(folder)!r} cannot be used: {error.strerror or error}; "
             "choose another with OUTPUT_DIR FOLDER."
         ) from error
     with file:

@@ -77,6 +77,11 @@ def records_held() -> Iterator[None]:
         held.hand_over()
 
 
+def log_name(rank: int) -> str:
+    """Return the name of a process's log."""
+    return "log.txt" if rank == 0 else f"log.txt.rank{rank}"
+
+
 @contextmanager
 def logging_to(folder: Path, rank: int) -> Iterator[None]:
     """Log to ``folder/log.txt`` (other ranks: ``log.txt.rankN``) and, from rank 0, to stdout.
@@ -87,8 +92,7 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
     for message in HARMLESS:
         warnings.filterwarnings("ignore", message=message)
     folder.mkdir(parents=True, exist_ok=True)
-    name = "log.txt" if rank == 0 else f"log.txt.rank{rank}"
-    file = LogFile(folder / name, encoding="utf-8")
+    file = LogFile(folder / log_name(rank), encoding="utf-8")
     file.setFormatter(FORMAT)
     handlers: list[logging.Handler] = [file]
     if rank == 0:

@@ -52,6 +52,7 @@ UNRELATED = frozenset(
         "TEST.BEST_METRIC",
         "TEST.SHEET_IMAGES",
         "TEST.SHEET_SCORE_THRESH",
+        "TRACKERS",
     }
 )
 """Keys that change neither the trained model nor its metrics."""

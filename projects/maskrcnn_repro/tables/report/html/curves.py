@@ -90,14 +90,14 @@ def curves(report: Report, read: Callable[[Path], tuple[Mapping[str, Points], st
     prefix = f"curve-{report.table}"
     losses = [("Total loss", "total_loss"), LOSSES.get(metric.task)]
     plots = [
-        (title, _plot(lines, title, key, f"{prefix}-{number}"))
+        (title, plot(lines, title, key, f"{prefix}-{number}"))
         for number, (title, key) in enumerate(loss for loss in losses if loss)
         if any(run.get(key) for line in lines for run in line.runs)
     ]
     title, key = f"{metric.title} while training", f"{metric.task}/{metric.key}"
     # The last value alone stands in the table.
     if any(len(run.get(key, ())) > 1 for line in lines for run in line.runs):
-        plots.append((title, _plot(lines, title, key, f"{prefix}-ap")))
+        plots.append((title, plot(lines, title, key, f"{prefix}-ap")))
     return Curves(tuple(plots), tuple(lines), tuple(skipped))
 
 
@@ -140,7 +140,15 @@ def read_metrics(path: Path) -> tuple[Mapping[str, Points], str]:
     return by_name, f"{path}: {broken} lines are no metrics and were skipped" * (broken > 0)
 
 
-def _plot(lines: Sequence[Line], title: str, key: str, name: str) -> Markup:
+def plot(lines: Sequence[Line], title: str, key: str, name: str) -> Markup:
+    """Draw one value of some lines over iterations.
+
+    Args:
+        lines: a line without this value is left out.
+        title: for the label.
+        key: the name of the value.
+        name: prefix of ids, unique within the page.
+    """
     drawn = [(line, [run[key] for run in line.runs if run.get(key)]) for line in lines]
     with style():
         figure = new_figure(*SIZE)

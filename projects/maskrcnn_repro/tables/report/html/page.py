@@ -63,7 +63,7 @@ def write_page(path: Path, shown: Sequence[Shown]) -> tuple[str, ...]:
         OutputError: the file cannot be written.
     """
     page = _page(path.parent, shown)
-    write_text(path, _environment().get_template("report.html.j2").render(page))
+    write_text(path, environment().get_template("report.html.j2").render(page))
     return tuple(dict.fromkeys(text for table in page["tables"] for text in table["skipped"]))
 
 
@@ -202,8 +202,9 @@ def _minutes(seconds: float | None) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return the templates of pages, with the filters that they use."""
+    templates = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -211,9 +212,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(
+    templates.filters.update(
         signed=real_minus, minutes=_minutes, points=points, seeds=_seeds, commit=short_commit,
         estimate=estimate_text,
     )  # fmt: skip
-    environment.globals.update(remarks=remarks, absent=absent)
-    return environment
+    templates.globals.update(remarks=remarks, absent=absent)
+    return templates
