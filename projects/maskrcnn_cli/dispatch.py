@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from maskrcnn_cli import checking, conversion, looking, tables, training
+from maskrcnn_cli import analyzing, checking, conversion, looking, tables, training
 from maskrcnn_cli.doctor import DOCTOR
 from maskrcnn_cli.location import version
 from maskrcnn_cli.parsing import UsageError, unknown
@@ -23,7 +23,14 @@ GROUPS = {
         conversion.CONVERT_WEIGHTS,
         conversion.JOIN_WEIGHTS,
     ),
-    "look": (DOCTOR, tables.COMPARE, looking.DRAW_SAMPLING, looking.REPLAY, looking.BENCHMARK),
+    "look": (
+        analyzing.ANALYZE,
+        tables.COMPARE,
+        looking.DRAW_SAMPLING,
+        looking.REPLAY,
+        looking.BENCHMARK,
+        DOCTOR,
+    ),
 }
 """Heading in ``maskrcnn --help`` -> its subcommands."""
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}

@@ -7,13 +7,6 @@ import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.errors import OutputError
 from maskrcnn_repro.tables.report.html.curves import MOST_POINTS, read_metrics, thinned
 from maskrcnn_repro.tables.report.html.gaps import WIDTH, Gap, axis, scale, strip
-from maskrcnn_repro.tables.report.html.plotting import (
-    COLORS,
-    inline_svg,
-    new_figure,
-    style,
-    whole_axes,
-)
 from maskrcnn_repro.tables.report.html.sampling import (
     CELLS,
     PANELS,
@@ -24,6 +17,7 @@ from maskrcnn_repro.tables.report.html.sampling import (
     write_figure,
 )
 from maskrcnn_repro.tables.report.words import TEMPLATES, real_minus
+from maskrcnn_repro.visualization.plotting import COLORS, inline_svg, new_figure, style, whole_axes
 
 import numpy as np
 import pytest

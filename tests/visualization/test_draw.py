@@ -11,9 +11,11 @@ from maskrcnn_repro.visualization.draw import (
     TINT,
     Objects,
     Style,
+    _label,
     class_color,
     colored_as,
     draw,
+    numbered,
 )
 from maskrcnn_repro.visualization.sheet import (
     by_image,
@@ -194,7 +196,7 @@ def test_a_crowded_image_shows_masks_without_boxes():
         masks[index, 10:14, 4 * index + 1 : 4 * index + 4] = True
     boxes = np.tile([1.0, 2.0, 59.0, 38.0], (many, 1))
     crowd = Objects(boxes=boxes, classes=np.zeros(many, int), masks=list(masks))
-    out = draw(GREY, crowd, STYLE, 1.0)
+    out = draw(GREY, crowd, Style(names=["cell"]), 1.0)
     assert (out[2, 1:59] == 100).all()
     assert (out[12, 1:50] != 100).any()
 
@@ -209,6 +211,29 @@ def test_a_prediction_has_the_colour_of_the_object_that_it_fits():
     assert colored_as(nothing, truth).colors.tolist() == []
     assert colored_as(truth, nothing).colors.tolist() == [0, 1]
     assert colored_as(truth, truth).colors.tolist() == [0, 1]
+
+
+def test_a_crowd_and_a_single_class_have_labels_of_number_and_score():
+    boxes = np.tile([1.0, 2.0, 59.0, 38.0], (13, 1))
+    for names, colors, scores in (
+        (["disc", "bar"], None, None),
+        (["cell"], np.arange(13), None),
+        (["cell"], None, np.full(13, 0.5)),
+    ):
+        objects = Objects(boxes, np.zeros(13, int), (), scores, colors=colors)
+        assert (draw(GREY, objects, Style(names=names), 1.0).min(axis=2) > 200).sum() > 10
+    assert _label(Objects(boxes, np.zeros(13, int)), Style(["cell"]), 3) == ""
+    matched = Objects(boxes, np.zeros(13, int), (), np.full(13, 0.5), colors=np.arange(13))
+    assert _label(matched, Style(["cell"]), 3) == "4: 0.50"
+    assert _label(matched, STYLE, 3) == "disc 0.50"
+
+
+def test_each_object_of_several_classes_has_a_colour_of_its_own_where_it_is_numbered():
+    boxes = np.array([[5.0, 5.0, 25.0, 35.0], [35.0, 5.0, 55.0, 34.0]])
+    both = Objects(boxes, np.array([1, 1]))
+    by_class, by_object = (draw(GREY, each, STYLE, 1.0)[30] for each in (both, numbered(both)))
+    assert by_class[5].tolist() == by_class[35].tolist() == list(PALETTE[1])
+    assert [by_object[5].tolist(), by_object[35].tolist()] == [list(c) for c in PALETTE[:2]]
 
 
 @pytest.mark.parametrize(("objects", "detections"), [(13, 1), (1, 13), (12, 12)])

@@ -13,10 +13,11 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from maskrcnn_repro.errors import DataError
 
@@ -195,24 +196,46 @@ def match(
 
 
 def _load_results(coco: COCO, path: Path, task: str) -> COCO:
+    entries = read_results(path, FIELDS[task], set(coco.getImgIds()))
+    if not entries:  # pycocotools cannot load an empty list
+        # With the images of the data set, so that each counts as looked at.
+        empty = COCO()
+        empty.dataset = {**coco.dataset, "annotations": []}
+        empty.createIndex()
+        return empty
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        if not entries:  # pycocotools cannot load an empty list
-            # With the images of the data set, so that each counts as looked at.
-            empty = COCO()
-            empty.dataset = {**coco.dataset, "annotations": []}
-            empty.createIndex()
-            return empty
-        needed = {"image_id", "category_id", "score", FIELDS[task]}
+        return coco.loadRes(entries)
+    except (TypeError, AttributeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_results(path: Path, field: str | None, image_ids: Collection[int]) -> list[dict[str, Any]]:
+    """Return the entries of a COCO results file.
+
+    Args:
+        path: of the file.
+        field: of :data:`FIELDS`, which each entry needs beside its image, category and score; None for no other.
+        image_ids: of the data set.
+
+    Raises:
+        DataError: the file cannot be read, an entry lacks a field, or is for another image.
+    """
+    try:
+        entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        needed = {"image_id", "category_id", "score"} | ({field} if field else set())
         missing = next((needed - entry.keys() for entry in entries if needed - entry.keys()), None)
         if missing:
             raise DataError(f"{path}: a prediction lacks {', '.join(sorted(missing))}.")
-        if not {entry["image_id"] for entry in entries} <= set(coco.getImgIds()):
+        if not {entry["image_id"] for entry in entries} <= set(image_ids):
             raise DataError(f"{path} holds predictions for images that are not in the data set.")
-        return coco.loadRes(entries)
     except (OSError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        raise DataError(f"{path} cannot be read as COCO results: {reason}.") from error
+        raise _unreadable(path, error) from error
+    return entries
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+    return DataError(f"{path} cannot be read as COCO results: {reason}.")
 
 
 def _join_images(per_image: list[dict | None], limit: int) -> CategoryMatches:

@@ -10,6 +10,8 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from maskrcnn_repro.visualization.labels import place_labels
+
 import cv2
 import numpy as np
 import torch
@@ -24,10 +26,12 @@ PALETTE: tuple[Color, ...] = (
     (60, 220, 130), (255, 130, 190), (40, 205, 235), (255, 140, 30),
     (150, 205, 50), (120, 110, 240), (205, 150, 110), (0, 165, 145),
 )  # fmt: skip
+WHITE, BLACK = (255, 255, 255), (20, 20, 20)
 TINT = 0.42
 FONT_SIZE = 13
+SMALL_FONT = 10
 CROWDED = 12
-"""Images with more objects are drawn without labels and (if there are masks) boxes, which would hide them."""
+"""Images with more objects have small labels and, if there are masks, no boxes, which would hide them."""
 SAME_OBJECT = 0.5
 """IoU of boxes from which on a prediction has the colour of an object."""
 KEYPOINT_SCORE = 0.05
@@ -50,7 +54,7 @@ class Objects:
     """(N, K, 3) x, y and score, or COCO's visibility, where 0 is "not labelled"."""
 
     colors: np.ndarray | None = None
-    """(N,) int, numbers of colours where there is a single class; None numbers by size, the largest first."""
+    """(N,) int, numbers of colours; None: those of the classes, or of a single class by size, the largest first."""
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -75,7 +79,7 @@ class Style:
 
 
 def class_color(index: int) -> Color:
-    """Return the colour of a class; from the thirteenth class on, colours repeat in darker shades."""
+    """Return the colour of a class or object; from the thirteenth on, colours repeat in darker shades."""
     shade = (1.0, 0.72, 0.5)[index // len(PALETTE) % 3]
     red, green, blue = (round(shade * value) for value in PALETTE[index % len(PALETTE)])
     return red, green, blue
@@ -91,6 +95,11 @@ def colored_as(objects: Objects, truth: Objects) -> Objects:
     if index is not None:
         colors = np.where(fits, taken[index.numpy()], colors)
     return replace(objects, colors=colors)
+
+
+def numbered(objects: Objects) -> Objects:
+    """Return objects of which each has a colour of its own, the largest the first."""
+    return replace(objects, colors=objects.color_numbers())
 
 
 def is_crowded(*sides: Objects) -> bool:
@@ -113,7 +122,7 @@ def draw(
         objects: ground truth or predictions.
         style: class names and skeleton.
         magnification: s; lines and letters have the same size at any magnification.
-        crowded: leave out labels and, if there are masks, boxes; by default of these objects alone.
+        crowded: small labels and, if there are masks, no boxes; by default as these objects alone need it.
 
     Returns:
         (sH, sW, 3) RGB uint8, at least 1 pixel each way.
@@ -125,8 +134,7 @@ def draw(
     # Large objects first: they would cover small ones.
     order = objects.by_size()
     crowded = is_crowded(objects) if crowded is None else crowded
-    # With a single class, colours distinguish touching objects instead of classes.
-    numbers = objects.color_numbers() % len(PALETTE) if _single(style) else objects.classes
+    numbers = _colors(objects, style)
     for index in order:
         color = class_color(int(numbers[index]))
         if len(objects.masks):
@@ -136,13 +144,14 @@ def draw(
     if objects.keypoints is not None:
         for index in order:
             _draw_skeleton(canvas, objects.keypoints[index], magnification, style)
-    if crowded or _single(style):
-        return canvas
-    return _draw_labels(canvas, objects, order, style, magnification)
+    return _draw_labels(canvas, objects, style, magnification, small=crowded)
 
 
-def _single(style: Style) -> bool:
-    return len(style.names) == 1
+def _colors(objects: Objects, style: Style) -> np.ndarray:
+    if objects.colors is None and len(style.names) != 1:
+        return objects.classes
+    # Darker shades, which class_color takes from the thirteenth on, are hard to see on dark images.
+    return objects.color_numbers() % len(PALETTE)
 
 
 def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, *, rim: bool) -> None:
@@ -153,7 +162,7 @@ def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: Color, *, rim: bool)
     canvas[inside] = ((1 - TINT) * canvas[inside] + TINT * np.array(color)).astype(np.uint8)
     outline, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     # A dark rim below the outline, as its colour may be the background's; small objects have no room for it.
-    for ink, thickness in (((20, 20, 20), 3), (color, 2)) if rim else ((color, 1),):
+    for ink, thickness in ((BLACK, 3), (color, 2)) if rim else ((color, 1),):
         cv2.drawContours(canvas, outline, -1, ink, thickness, cv2.LINE_AA)
 
 
@@ -179,26 +188,33 @@ def _draw_skeleton(canvas: np.ndarray, points: np.ndarray, scale: float, style: 
 
 
 def _draw_labels(
-    canvas: np.ndarray, objects: Objects, order: np.ndarray, style: Style, scale: float
+    canvas: np.ndarray, objects: Objects, style: Style, scale: float, *, small: bool
 ) -> np.ndarray:
+    """Draw the label of each object, the largest first; in a crowd letters alone, which hide the least."""
+    labels = [_label(objects, style, int(index)) for index in objects.by_size()]
+    order = [index for index, label in zip(objects.by_size(), labels, strict=True) if label]
+    labels = list(filter(None, labels))
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)
-    for index in order:
-        category = int(objects.classes[index])
-        text = style.names[category]
-        if objects.scores is not None:
-            text += f" {objects.scores[index]:.2f}"
-        corner = _label_corner(objects.boxes[index] * scale, text, picture.size)
-        draw_chip(pen, corner, text, class_color(category))
+    letters = SMALL_FONT if small else FONT_SIZE
+    sizes = np.array([chip_size(label, letters) for label in labels]).reshape(-1, 2)
+    corners = place_labels(objects.boxes[order] * scale, sizes, picture.size).round()
+    numbers = _colors(objects, style)
+    for index, label, (x, y) in zip(order, labels, corners.astype(int).tolist(), strict=True):
+        if small:
+            pen.text((x + 3, y), label, WHITE, font(letters), stroke_width=1, stroke_fill=BLACK)
+        else:
+            draw_chip(pen, (x, y), label, class_color(int(numbers[index])))
     return np.asarray(picture)
 
 
-def _label_corner(box: np.ndarray, text: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Return the upper left corner of a label: above the box, or at its upper edge if there is no room."""
-    width, height = chip_size(text)
-    x = min(max(round(float(box[0])), 0), max(size[0] - width, 0))
-    y = round(float(box[1])) - height
-    return x, y if y >= 0 else min(max(round(float(box[1])), 0), max(size[1] - height, 0))
+def _label(objects: Objects, style: Style, index: int) -> str:
+    """Return class and score; of a single class, whose name says nothing, the object's number if it has one."""
+    name = style.names[int(objects.classes[index])] if len(style.names) != 1 else ""
+    if not name and objects.colors is not None:
+        name = f"{int(objects.colors[index]) + 1}{':' if objects.scores is not None else ''}"
+    score = "" if objects.scores is None else f"{objects.scores[index]:.2f}"
+    return f"{name} {score}".strip()
 
 
 @functools.cache
@@ -207,9 +223,9 @@ def font(size: int = FONT_SIZE) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def chip_size(text: str) -> tuple[int, int]:
+def chip_size(text: str, letters: int = FONT_SIZE) -> tuple[int, int]:
     """Return width and height of a label of :func:`draw_chip`, in pixels."""
-    return round(font().getlength(text)) + 6, FONT_SIZE + 4
+    return round(font(letters).getlength(text)) + 6, letters + 4
 
 
 def draw_chip(pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, color: Color) -> None:
@@ -219,5 +235,5 @@ def draw_chip(pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, colo
     pen.rectangle((x, y, x + width - 1, y + height - 1), fill=color)
     # Dark letters on a light background and the reverse, by Rec. 601 luma.
     luma = float(np.dot(color, (0.299, 0.587, 0.114)))
-    ink = (20, 20, 20) if luma > 130 else (255, 255, 255)
+    ink = BLACK if luma > 130 else WHITE
     pen.text((x + 3, y + height / 2), text, fill=ink, font=font(), anchor="lm")

@@ -16,15 +16,14 @@ from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.evaluation.table import summary
 from maskrcnn_repro.utils.files import replaced
 from maskrcnn_repro.visualization.draw import (
+    CROWDED,
     Objects,
     Style,
-    chip_size,
-    class_color,
     colored_as,
     draw,
-    draw_chip,
     font,
     is_crowded,
+    numbered,
 )
 from maskrcnn_repro.visualization.proposals import best_fitting, proposals_by_image
 
@@ -36,13 +35,14 @@ from pycocotools import mask as coco_mask
 
 CELL = (320, 480)
 """Limits of the longer side of an image on the sheet, in pixels."""
+CROWDED_CELL = 640
+"""Longer side where an image has so many objects that labels need the room."""
 GAP = 16
-HEADER = 104
+HEADER = 80
 CAPTION = 24
 CAPTION_SIZE = 14
 SEAM = 4
 PAPER, INK, PALE = (250, 250, 248), (28, 28, 30), (110, 110, 116)
-LEGEND_CLASSES = 20
 
 
 def write_sheet(
@@ -78,8 +78,7 @@ def write_sheet(
     metadata = MetadataCatalog.get(dataset)
     predictions_of, scores = _load_predictions(predictions, threshold, metadata)
     style = style_of(metadata)
-    longest = max((max(r["height"], r["width"]) for r in records), default=CELL[0])
-    side = min(max(longest, CELL[0]), CELL[1])
+    side = _side(records)
     pairs = []
     for record in records:
         try:
@@ -91,18 +90,24 @@ def write_sheet(
                 raise
             continue
         scale = side / max(image.shape[:2])
-        truth = ground_truth(record)
+        truth = numbered(ground_truth(record))
         instances = colored_as(predictions_of(record["image_id"], truth), truth)
         counts = f"   {len(truth)} objects, {len(instances)} found"
         title = shorten(Path(record["file_name"]).name, counts, 2 * side)
         crowded = is_crowded(truth, instances)
         pictures = [draw(image, s, style, scale, crowded=crowded) for s in (truth, instances)]
         pairs.append((title, [Image.fromarray(picture) for picture in pictures]))
-    sheet = compose(
-        pairs, side, summary(metrics), f"{caption} · {scores} from {threshold:.2f}", style
-    )
+    sheet = compose(pairs, side, summary(metrics), f"{caption} · {scores} from {threshold:.2f}")
     with replaced(path) as beside:
         sheet.save(beside, optimize=True)
+
+
+def _side(records: Sequence[Mapping[str, Any]]) -> int:
+    """Return the longer side of the images on the sheet, in pixels."""
+    if any(len(record.get("annotations", ())) > CROWDED for record in records):
+        return CROWDED_CELL
+    longest = max((max(r["height"], r["width"]) for r in records), default=CELL[0])
+    return int(min(max(longest, CELL[0]), CELL[1]))
 
 
 def _load_predictions(
@@ -188,12 +193,18 @@ def predicted(entries: Sequence[Mapping[str, Any]], to_class: Mapping[int, int] 
 
 def decode(segmentation: Any, size: tuple[int, int] | None) -> np.ndarray:
     """Return the (H, W) bool mask of COCO polygons, which need the image's ``size``, or of an RLE."""
+    return coco_mask.decode(encoded(segmentation, size)).astype(bool)
+
+
+def encoded(segmentation: Any, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Return COCO polygons, which need the image's ``size``, or either kind of RLE as a compressed RLE."""
     if isinstance(segmentation, list):
         assert size is not None
         segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
     elif isinstance(segmentation["counts"], list):
         segmentation = coco_mask.frPyObjects(segmentation, *segmentation["size"])
-    return coco_mask.decode(segmentation).astype(bool)
+    rle: dict[str, Any] = segmentation
+    return rle
 
 
 def style_of(metadata: Metadata) -> Style:
@@ -207,11 +218,7 @@ def style_of(metadata: Metadata) -> Style:
 
 
 def compose(
-    pairs: Sequence[tuple[str, Sequence[Image.Image]]],
-    side: int,
-    title: str,
-    caption: str,
-    style: Style,
+    pairs: Sequence[tuple[str, Sequence[Image.Image]]], side: int, title: str, caption: str
 ) -> Image.Image:
     """Return the sheet: a header, then pairs of images in rows.
 
@@ -220,7 +227,6 @@ def compose(
         side: longest side of the images, pixels.
         title: first line of the header.
         caption: second line.
-        style: classes of the legend.
     """
     # Pairs are twice as wide as high; this makes the sheet about 3:2.
     columns = max(1, round(math.sqrt(len(pairs) * 0.75)))
@@ -231,9 +237,11 @@ def compose(
     pen = ImageDraw.Draw(sheet)
     pen.text((GAP, 14), title, fill=INK, font=font(28))
     pen.text(
-        (GAP, 50), f"left: ground truth, right: predictions · {caption}", fill=PALE, font=font(15)
+        (GAP, 50),
+        f"left: ground truth, right: predictions, coloured as the objects that they fit · {caption}",
+        fill=PALE,
+        font=font(15),
     )
-    _legend(pen, style, (GAP, 76), width - GAP)
     y = HEADER
     for row, height in zip(rows, heights, strict=True):
         for column, (text, images) in enumerate(row):
@@ -244,19 +252,6 @@ def compose(
                 sheet.paste(image, (left, y + CAPTION + (height - image.height) // 2))
         y += height + CAPTION + GAP
     return sheet
-
-
-def _legend(pen: ImageDraw.ImageDraw, style: Style, corner: tuple[int, int], end: int) -> None:
-    x, y = corner
-    if len(style.names) > LEGEND_CLASSES:
-        return
-    for index, name in enumerate(style.names):
-        width = chip_size(name)[0]
-        if x + width > end:
-            return
-        color = class_color(index) if len(style.names) > 1 else PALE
-        draw_chip(pen, (x, y), name, color)
-        x += width + 6
 
 
 def _boxes(boxes: Sequence[tuple[Any, BoxMode]]) -> np.ndarray:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrcnn_repro.tables.report.html.plotting import DASHES, SERIES, inline_svg, new_figure, style
 from maskrcnn_repro.tables.report.model import Origin, Report
+from maskrcnn_repro.visualization.plotting import DASHES, SERIES, inline_svg, new_figure, style
 
 import numpy as np
 from markupsafe import Markup

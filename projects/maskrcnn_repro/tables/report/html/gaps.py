@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from maskrcnn_repro.tables.report.html.plotting import (
-    COLORS,
-    inline_svg,
-    new_figure,
-    style,
-    whole_axes,
-)
 from maskrcnn_repro.tables.report.words import real_minus
+from maskrcnn_repro.visualization.plotting import COLORS, inline_svg, new_figure, style, whole_axes
 
 from markupsafe import Markup
 from matplotlib.axes import Axes

@@ -14,14 +14,8 @@ from pathlib import Path
 
 from maskrcnn_repro.errors import OutputError
 from maskrcnn_repro.roi_ops import RoIOperation, build_roi_op
-from maskrcnn_repro.tables.report.html.plotting import (
-    COLORS,
-    inline_svg,
-    new_figure,
-    style,
-    whole_axes,
-)
 from maskrcnn_repro.utils.files import replaced
+from maskrcnn_repro.visualization.plotting import COLORS, inline_svg, new_figure, style, whole_axes
 
 import numpy as np
 import torch
