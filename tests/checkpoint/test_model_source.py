@@ -3,16 +3,19 @@
 import json
 import shutil
 
-from maskrcnn_repro.checkpoint import model_source
+from maskrcnn_repro.checkpoint import weight_file
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.model_file import Labels, read_facts, write_model
-from maskrcnn_repro.checkpoint.model_source import find_model, shipped_models, weights_of
+from maskrcnn_repro.checkpoint.model_source import find_model, weights_of
+from maskrcnn_repro.checkpoint.weight_file import shipped_models
+from maskrcnn_repro.config import load_config
 from maskrcnn_repro.config_history import spelled_today
 from maskrcnn_repro.errors import CheckpointError, ConfigError
 
 import pytest
 import torch
 import yaml
+from detectron2.modeling import build_model
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -87,7 +90,7 @@ def test_names_of_registered_data_serve_an_older_checkpoint(tmp_path):
 
 
 def test_a_shipped_model_is_found_by_its_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(model_source, "SHIPPED", tmp_path)
+    monkeypatch.setattr(weight_file, "SHIPPED", tmp_path)
     file = write_tiny_model(tmp_path)
     file.rename(tmp_path / "mini-fpn.safetensors")
     assert list(shipped_models()) == ["mini-fpn"]
@@ -136,3 +139,27 @@ def test_a_head_that_is_no_json_is_named(tmp_path):
     file.write_bytes(content.replace(b'"class_names":"[]"', b'"class_names":"[}"'))
     with pytest.raises(CheckpointError, match="is no JSON"):
         read_facts(file)
+
+
+def test_the_models_in_the_package_are_small_and_say_where_they_come_from():
+    assert set(shipped_models()) == {"mini-fpn"}
+    for path in shipped_models().values():
+        assert path.stat().st_size <= 8 * 2**20
+        source = find_model(path)
+        assert len(source.class_names) == source.cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        assert source.origin["metrics"]["mini_coco_val"]["segm"]["AP"] > 60
+        assert len(source.origin["code"]["commit"]) == 40
+        assert source.origin["data"]
+
+
+def test_a_training_starts_from_a_model_of_the_package():
+    cfg = load_config("mini/own_data.yaml")
+    assert cfg.MODEL.WEIGHTS == "mini-fpn"
+    cfg.MODEL.DEVICE = "cpu"
+    model = build_model(cfg)
+    Checkpointer(model, "", least=cfg.MODEL.WEIGHTS_MIN_COVERAGE).load(cfg.MODEL.WEIGHTS)
+    stored = load_file(shipped_models()["mini-fpn"])
+    state = model.state_dict()
+    backbone = [name for name in stored if name.startswith("backbone.")]
+    assert len(backbone) > 50
+    assert all(torch.equal(state[name], stored[name]) for name in backbone)

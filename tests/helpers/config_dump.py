@@ -118,7 +118,9 @@ def compare(stored, now, allowed):
         now: the same, of today.
         allowed: as :func:`read_allowed` returns them.
     """
-    texts = [f"{name}: in one of the two alone" for name in sorted(set(stored) ^ set(now))]
+    added = {rule["added"] for rule in allowed if "added" in rule}
+    texts = [f"{name}: in one of the two alone" for name in sorted(set(stored) ^ set(now) ^ added)]
+    allowed = [rule for rule in allowed if "key" in rule]
     used = set()
     for name in sorted(set(stored) & set(now)):
         for key in sorted({*stored[name], *now[name]}):

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro._location import PACKAGE
 from maskrcnn_repro.checkpoint.folder import BEST, CheckpointFolder
 from maskrcnn_repro.checkpoint.manifest import damage
 from maskrcnn_repro.checkpoint.model_file import Labels, labels_of, read_facts
-from maskrcnn_repro.checkpoint.weight_file import local_file, read_outline
+from maskrcnn_repro.checkpoint.weight_file import local_file, read_outline, shipped_models
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.config.files import stored_config
 from maskrcnn_repro.errors import CheckpointError, did_you_mean, listing
@@ -21,8 +20,6 @@ from maskrcnn_repro.errors import CheckpointError, did_you_mean, listing
 from detectron2.config import CfgNode
 
 logger = logging.getLogger(__name__)
-SHIPPED = PACKAGE / "models"
-"""Folder of the models that come with the package, ``NAME.safetensors`` each."""
 EXPORTED = (".onnx", ".xml", ".pt2", ".ts")
 """Endings of exported files, which are programs of their own."""
 
@@ -49,17 +46,13 @@ class ModelSource:
         return self.labels.keypoint_names
 
 
-def shipped_models() -> dict[str, Path]:
-    """Return the models that come with the package, by name."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
-
-
 def find_model(source: str | Path, config: str | Path = "") -> ModelSource:
     """Return the model that ``source`` names, with its config and its names.
 
     Args:
         source: folder of a run, whose best checkpoint is taken or, without one, the newest that is intact; a
-            file of weights, or its address; or a name of :func:`shipped_models`.
+            file of weights, or its address; or a name of
+            :func:`~maskrcnn_repro.checkpoint.weight_file.shipped_models`.
         config: config of weights that do not hold their own and have no ``config.yaml`` beside them.
 
     Raises:
@@ -86,9 +79,7 @@ def weights_of(source: str | Path) -> Path:
     path = Path(source)
     if path.is_dir():
         return _best_in(path)
-    if str(source) in shipped_models() and not path.exists():
-        return shipped_models()[str(source)]
-    if path.suffix or "/" in str(source) or path.exists():
+    if str(source) in shipped_models() or path.suffix or "/" in str(source) or path.exists():
         return local_file(str(source))
     names = shipped_models()
     raise CheckpointError(

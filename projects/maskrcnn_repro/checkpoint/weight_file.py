@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from maskrcnn_repro._location import PACKAGE
 from maskrcnn_repro.checkpoint import torch_file
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import local_copy, other_than_file
@@ -26,6 +27,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 T = TypeVar("T")
+SHIPPED = PACKAGE / "models"
+"""Folder of the models that come with the package, ``NAME.safetensors`` each."""
 Shapes = Mapping[str, tuple[int, ...]]
 UNREADABLE = (
     ArithmeticError,
@@ -66,12 +69,19 @@ class Shaped(NamedTuple):
     shape: tuple[int, ...]
 
 
+def shipped_models() -> dict[str, Path]:
+    """Return the models that come with the package, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
+
+
 def local_file(path: str) -> Path:
-    """Return the local copy of a file given by path or by URL.
+    """Return the local copy of a file given by path, by URL or by the name of a model that comes with the package.
 
     Raises:
         CheckpointError: there is none, or it is a folder, a pipe or a device.
     """
+    if "/" not in path and not Path(path).exists() and path in (shipped := shipped_models()):
+        return shipped[path]
     return local_copy(path.partition("?")[0], f"Weights {path!r}", CheckpointError)
 
 
