@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from maskrcnn_repro.errors import CheckpointError, did_you_mean, listing
 
 from detectron2.config import CfgNode
 
-logger = logging.getLogger(__name__)
 SHIPPED = PACKAGE / "models"
 """Folder of the models that come with the package, ``NAME.safetensors`` each."""
 EXPORTED = (".onnx", ".xml", ".pt2", ".ts")
