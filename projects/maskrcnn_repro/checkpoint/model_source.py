@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from maskrcnn_repro.errors import CheckpointError, did_you_mean, listing
 
 from detectron2.config import CfgNode
 
-logger = logging.getLogger(__name__)
 EXPORTED = (".onnx", ".xml", ".pt2", ".ts")
 """Endings of exported files, which are programs of their own."""
 
