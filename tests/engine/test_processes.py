@@ -231,11 +231,12 @@ def test_a_second_interrupt_ends_processes_that_hang(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_whose_parent_is_killed_save_and_end(data, tmp_path):
+@pytest.mark.parametrize("interrupts", [signal.SIG_DFL, signal.SIG_IGN])
+def test_processes_whose_parent_is_killed_save_and_end(data, tmp_path, interrupts):
     run = tmp_path / "run"
-    with training(data, run, *TWO) as process:
+    with training(data, run, *TWO, interrupts=interrupts) as process:
         wait_for(lambda: trains(run), process)
         pids = ranks(process.pid)
         process.kill()
-        wait_for(lambda: not left_over(pids), seconds=30)
+        wait_for(lambda: not left_over(pids), seconds=60)
     assert len(list(run.glob("model_*.pth"))) == 1

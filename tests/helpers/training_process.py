@@ -1,6 +1,7 @@
 """A training in processes of its own, to be stopped, interrupted and killed."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,10 +16,11 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 
 @contextmanager
-def training(data, folder, *options, opts=(), launcher=()):
+def training(data, folder, *options, opts=(), launcher=(), interrupts=signal.SIG_DFL):
     """Start a training in a session of its own; what is left of it at the end of the block is killed.
 
-    ``stderr`` and ``stdout`` of the process go into ``folder``'s neighbours of these names.
+    ``stderr`` and ``stdout`` of the process go into ``folder``'s neighbours of these names. A shell ignores
+    interrupts in its background jobs, the tests among them: what the training does with them is ``interrupts``.
     """
     command = command_line(data, folder, *options, opts=[*LONG, *opts])
     folders = [str(ROOT / "projects"), str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -33,6 +35,7 @@ def training(data, folder, *options, opts=(), launcher=()):
             stdout=out,
             stderr=err,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, interrupts),  # noqa: PLW1509 - no threads here
         ) as process,
     ):
         try:

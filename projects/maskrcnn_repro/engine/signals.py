@@ -32,16 +32,30 @@ _told: list[Callable[[], bool]] = []
 
 
 class SignalRequests(HookBase):
-    """Asks, while a training is in its loop, for a checkpoint and the end; register it first."""
+    """Asks, while a training is in its loop, for a checkpoint and the end; register it first.
+
+    A process whose launcher was killed asks too: the interrupt that PyTorch sends it then is lost where
+    interrupts are ignored, as in a job that a script started in the background.
+    """
 
     def __init__(self, step_end: StepEnd) -> None:
         self.step_end = step_end
         self._received: list[int] = []
+        launched = multiprocessing.parent_process() or "TORCHELASTIC_RUN_ID" in os.environ
+        self._launcher = os.getppid() if launched else None
 
     def before_train(self) -> None:
         """Take over the signals."""
         self._context = handling(self._ask)
         self._context.__enter__()
+
+    def before_step(self) -> None:
+        """Ask for the end if the launcher is gone."""
+        if self._launcher is not None and os.getppid() != self._launcher:
+            self._launcher = None
+            _say("The launching process is gone: saving after this iteration")
+            status = STATUSES[signal.SIGTERM]
+            self.step_end.ask(Request(Action.STOP, status, "the launching process is gone"))
 
     def after_train(self) -> None:
         """Give the signals back; leave if one came after the last decision: all is saved."""
