@@ -172,7 +172,7 @@ def _check_any(contents: Contents, placed: list[Placed], losses: Losses, root: P
             f"--images.{why}"
         )
     if not any(image.objects for image in placed):
-        raise DataError(f"No object with an outline is left.{why}")
+        raise DataError(f"No object with an outline is on the {len(placed)} images.{why}")
 
 
 def _parts(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from maskrcnn_repro.data.check.findings import short
 from maskrcnn_repro.data.check.outlines import Defective
 from maskrcnn_repro.data.formats.brush import brush_mask
-from maskrcnn_repro.data.formats.contents import Contents, Losses, Outline, Picture, Shape
+from maskrcnn_repro.data.formats.contents import Contents, Decoder, Losses, Outline, Picture, Shape
 from maskrcnn_repro.data.formats.geometry import (
     check_pixels,
     ellipse,
@@ -150,7 +151,13 @@ def _shape(
     return Shape(str(labels[0]), outline, place) if outline else None
 
 
-def _outline(value: Record, size: tuple[int, int], place: str, losses: Losses) -> Outline | None:
+def _brush(rle: list[Any], place: str, size: tuple[int, int]) -> Outline:
+    return mask_outline(brush_mask(rle, size, place), 0, 0, size)
+
+
+def _outline(
+    value: Record, size: tuple[int, int], place: str, losses: Losses
+) -> Outline | Decoder | None:
     """Return the outline of a result; which kind it is follows from its fields, the type may be that of labels."""
     across, down = size[0] / 100, size[1] / 100
 
@@ -162,7 +169,7 @@ def _outline(value: Record, size: tuple[int, int], place: str, losses: Losses) -
         points = points_of(get(value, "points", list, place), place)
         return flat([(x * across, y * down) for x, y in points])
     if "rle" in value:
-        return mask_outline(brush_mask(get(value, "rle", list, place), size, place))
+        return partial(_brush, get(value, "rle", list, place), place)
     turn = get(value, "rotation", Number, place, 0)
     if "radiusX" in value:
         losses.add("round", place)

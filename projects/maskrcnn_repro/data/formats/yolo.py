@@ -67,7 +67,12 @@ def _tree(file: Path) -> dict[str, Any]:
     if len(text) > LARGEST_YAML:
         raise DataError(f"{file} has {len(text)} characters, more than {LARGEST_YAML}.")
     try:
+        # An alias may unfold to any size, and no list of names needs one.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise DataError(f"{file} has a YAML alias (*), which is refused.")
         tree = yaml.safe_load(text)
+    except DataError:
+        raise
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DataError(f"{file} is no YAML: {error}.") from error
     if not isinstance(tree, dict):
