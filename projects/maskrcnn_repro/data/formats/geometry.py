@@ -167,5 +167,5 @@ def _clipped(polygon: list[float], width: int, height: int) -> list[float]:
 
 def reason_of(defect: Defective, place: str) -> str:
     """Return where an outline is defective, and why."""
-    says = defects()[defect.code].says.format_map({"id": "", **defect.values})
-    return f"{place}: {' '.join(says.replace('annotation ', '').split())}"
+    says = defects()[defect.code].says.replace("annotation {id}", "it")
+    return f"{place}: {says.format_map(defect.values)}"
