@@ -3,11 +3,13 @@
 import json
 
 from maskrcnn_repro.data.check.scan import scan_coco
+from maskrcnn_repro.data.formats.registry import FORMATS
 
 import pytest
 
 from tests.helpers.commands import convert_data
 from tests.helpers.label_files import blank, stored, written
+from tests.helpers.paths import ROOT
 
 TRIANGLE = [[2, 2], [8, 2], [8, 8]]
 
@@ -125,3 +127,9 @@ def test_nothing_there(tmp_path, capsys):
     assert "has no file of any format that is read" in capsys.readouterr().err
     assert convert_data([str(tmp_path / "gone"), str(tmp_path / "out")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_the_page_has_every_format_in_its_table():
+    page = (ROOT / "docs/convert_data.md").read_text(encoding="utf-8")
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert rows == list(FORMATS)

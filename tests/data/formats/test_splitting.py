@@ -43,6 +43,15 @@ def test_copies_of_roboflow_are_one_group():
     assert group("train/a_jpg.rf.0f3e.jpg") != group("train/b_jpg.rf.0f3e.jpg")
 
 
+@pytest.mark.parametrize("rule", [None, "folder", r"^nothing", r"(.*)\.jpg$"])
+def test_copies_of_roboflow_are_together_under_any_rule(rule):
+    names = [f"{n % 5}/{n}.rf.{copy}.jpg" for n in range(20) for copy in "abc"]
+    train = split(names, 0.5, 1, grouping(rule))
+    assert {name.split(".")[0] for name in train}.isdisjoint(
+        name.split(".")[0] for name in set(names) - train
+    )
+
+
 def test_what_a_rule_does_not_match_is_in_no_group():
     assert grouping(r"^p(\d)")("q1.png") == ""
 

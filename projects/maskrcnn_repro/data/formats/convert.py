@@ -19,7 +19,7 @@ from maskrcnn_repro.data.formats.options import Options
 from maskrcnn_repro.data.formats.placing import Placed, Progress, place
 from maskrcnn_repro.data.formats.reading import Trees
 from maskrcnn_repro.data.formats.registry import FORMATS, recognise
-from maskrcnn_repro.data.formats.splitting import grouping, split
+from maskrcnn_repro.data.formats.splitting import grouping, original, split
 from maskrcnn_repro.data.formats.tree import categories, coco_tree, unused_classes
 from maskrcnn_repro.errors import ConfigError, DataError, OutputError
 from maskrcnn_repro.utils.files import check_output, write_text
@@ -193,7 +193,7 @@ def _parts(
     if len(own) > 1:
         notes.append(f"The source's own split ({', '.join(sorted(own - {''}))}) is not kept.")
     names = [image.file_name for image in placed]
-    groups = {group_of(name) or name for name in names}
+    groups = {group_of(name) or original(name) for name in names}
     if len(groups) < len(names):
         notes.append(f"{len(names)} images in {len(groups)} groups, none of them divided.")
     for name in names:
