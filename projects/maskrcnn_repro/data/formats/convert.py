@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,6 +146,9 @@ def _root(request: Request, form: str) -> Path:
     """
     source, images = request.source, FORMATS[form].images
     folder = source if source.is_dir() else source.parent
+    # COCO's own layout, and CVAT's: annotations/ beside images/.
+    if folder.absolute().name.lower() == "annotations" and not images:
+        folder = Path(os.path.normpath(folder / ".."))
     root = request.images or folder / images
     if not root.is_dir():
         given = "" if request.images else "; name the folder of images with --images"

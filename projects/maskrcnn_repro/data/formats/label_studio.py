@@ -79,24 +79,26 @@ def _results(task: Any, place: str, options: Options, losses: Losses) -> list[An
         return None
     if len(given) > 1:
         losses.add("other-annotator", place)
-    newest = max(
-        given, key=lambda record: str(record.get("updated_at") or record.get("created_at"))
-    )
-    results: list[Any] = get(newest, "result", list, place)
-    return results
+    results: list[tuple[str, list[Any]]] = []
+    for record in given:
+        result = get(record, "result", list, place)
+        results.append((str(record.get("updated_at") or record.get("created_at")), result))
+    return max(results, key=lambda dated: dated[0])[1]
 
 
 def _picture(task: Record, results: list[Any], place: str, part: str, losses: Losses) -> Picture:
     picture = Picture(list(_names(task, place)), place, part=part)
     labelled = {
-        r.get("id") for r in results if isinstance(r, dict) and _label(r.get("value")) is not None
+        str(r.get("id"))
+        for r in results
+        if isinstance(r, dict) and _label(r.get("value")) is not None
     }
     for number, result in enumerate(results):
         where = f"{place}, result {number + 1}"
         kind = get(result, "type", str, where)
         value = get(result, "value", dict, where, {})
         # With a separate control for labels an outline stands there once more, without its label.
-        twice = _label(value) is None and result.get("id") in labelled
+        twice = "id" in result and _label(value) is None and str(result["id"]) in labelled
         if kind in NO_SHAPES or twice:
             continue
         size = tuple(int(get(result, f"original_{s}", Number, where)) for s in ("width", "height"))

@@ -5,6 +5,7 @@ Not read with supervision: it makes masks of all outlines of an image at once, o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def _existing(base: Path, root: str, entry: str) -> Path | None:
         base / entry,
         *(base.joinpath(*parts[i:]) for i in range(len(parts))),
     ]
-    return next((path for path in tries if path.exists() and parts), None)
+    return next((path for path in tries if parts and os.path.exists(path)), None)
 
 
 def _pictures(place: Path, part: str, names: list[str], losses: Losses) -> Iterator[Picture]:
@@ -124,7 +125,7 @@ def _pictures(place: Path, part: str, names: list[str], losses: Losses) -> Itera
     for image in _images(place):
         file = _label_file(image)
         labels.add(file)
-        shapes = list(_shapes(file, names, losses)) if file.is_file() else []
+        shapes = list(_shapes(file, names, losses)) if os.path.isfile(file) else []
         yield Picture([str(image.absolute())], file.name, shapes, part=part, fractions=True)
     folder = _label_file(place / "x").parent
     if place.is_dir() and folder.is_dir():
