@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -41,7 +42,7 @@ class Placed:
     part: str
     id: int | None
     objects: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
+    keys: set[bytes] = field(default_factory=set)
 
 
 def place(
@@ -162,7 +163,8 @@ def _add(shape: Shape, picture: Picture, image: Placed, losses: Losses) -> None:
         return
     for change in changes:
         losses.add(change, shape.place)
-    key = json.dumps([shape.label, record["segmentation"]])
+    text = json.dumps([shape.label, record["segmentation"]])
+    key = hashlib.blake2b(text.encode(), digest_size=16).digest()
     if key in image.keys:
         losses.add("again", shape.place)
         return
