@@ -32,6 +32,8 @@ OTHER_KEYS = (
 )
 DEFECTS = "<!-- table of defects -->"
 """Where a page has the table of defects."""
+FATES = "<!-- table of fates -->"
+"""Where a page has the table of what a conversion changes or leaves out."""
 REPOSITORY_FILES = {
     "README.md": "index.md",
     "DEVIATIONS.md": "deviations.md",
@@ -65,9 +67,10 @@ def pages() -> Iterator[tuple[str, str]]:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Return a page's Markdown, with links that leave ``docs/`` as text and the table of defects in its place."""
-    if DEFECTS in markdown:
-        markdown = markdown.replace(DEFECTS, defects())
+    """Return a page's Markdown, with links that leave ``docs/`` as text and tables in their places."""
+    for place, table in ((DEFECTS, defects), (FATES, fates)):
+        if place in markdown:
+            markdown = markdown.replace(place, table())
     return re.sub(r"\[([^\]]*)\]\(\.\./([^)\s]+)\)", r"\1 (`\2`)", markdown)
 
 
@@ -165,3 +168,11 @@ def defects() -> str:
         for row in rows().values()
     ]
     return "\n".join([*head, *lines])
+
+
+def fates() -> str:
+    """Return the table of what a conversion changes or leaves out."""
+    from maskrcnn_repro.data.formats.fates import FATES as ROWS
+
+    lines = [f"| {row.what} | {row.becomes} |" for row in ROWS.values()]
+    return "\n".join(["| what | becomes |", "| --- | --- |", *lines])

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         keep_unused=args.keep_unused,
         options=Options(args.class_name, args.attribute, args.predictions),
     )
-    bar = partial(tqdm, desc="images", unit="image", mininterval=1.0, leave=False)
+    bar = partial(tqdm, desc="images", unit="image", mininterval=1.0, leave=False, disable=None)
     converted = convert(request, bar)
     print(f"{args.source} is {FORMATS[converted.form].title}.")
     for line in (*_counts(request, converted), *_remarks(converted)):

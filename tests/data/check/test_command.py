@@ -125,8 +125,8 @@ def test_records_are_counted_whatever_their_fields(check):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"shapes": [], "imagePath": "a.png"}, "it is of labelme: export it as COCO"),
-        ({"_via_img_metadata": {}}, "it is of VIA: export it as COCO"),
+        ({"shapes": [], "imagePath": "a.png"}, "it is of labelme: maskrcnn convert-data"),
+        ({"_via_img_metadata": {}}, "it is of VIA: maskrcnn convert-data"),
         ([{"image_id": 2, "score": 0.5}], "these are predictions"),
     ],
 )

@@ -57,7 +57,7 @@ def _foreign(tree: Any) -> str:
         return " (these are predictions, which an evaluation writes)" if predicted else ""
     names = {"shapes": "labelme", "_via_img_metadata": "VIA"}
     told = next((names[name] for name in names if isinstance(tree, dict) and name in tree), "")
-    return f" (it is of {told}: export it as COCO, all images in one file)" if told else ""
+    return f" (it is of {told}: maskrcnn convert-data makes COCO of it)" if told else ""
 
 
 def lists(tree: Record, findings: Findings) -> dict[str, list[Record]] | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.data.check.records import LARGEST
 from maskrcnn_repro.data.formats.contents import Contents, Losses, Outline, Picture, Shape
 from maskrcnn_repro.data.formats.geometry import flat, rectangle
 from maskrcnn_repro.data.formats.options import Options
@@ -92,7 +93,7 @@ def _outline(record: Record, place: str, losses: Losses) -> Outline | None:
     if isinstance(outline, list | dict) and outline and outline != [[]]:
         return outline
     box = get(record, "bbox", list, place, [])
-    if len(box) != 4 or not all(type(value) in Number for value in box):
+    if len(box) != 4 or not all(type(v) in Number and abs(v) < LARGEST for v in box):
         losses.add("outline", f"{place}: neither an outline nor a box")
         return None
     losses.add("box", place)

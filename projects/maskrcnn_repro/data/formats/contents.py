@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from maskrcnn_repro.data.formats.fates import FATES
 
 Outline = list[list[float]] | dict[str, Any]
 """As in COCO: polygons [x1, y1, x2, y2, ...] in pixels, or an RLE of ``size`` (H, W) and ``counts``."""
+Decoder = Callable[[tuple[int, int]], Outline]
+"""Decodes a mask to its outline, given (W, H) of the image, which bounds what that may take."""
 SHOWN = 3
 """Places that a line of the report names."""
 
@@ -20,7 +23,7 @@ class Shape:
 
     Attributes:
         label: name of its class.
-        outline: see :data:`Outline`.
+        outline: see :data:`Outline`; of a mask in a format's own code what decodes it.
         place: where it stands in the source, for messages.
         crowd: whether it is a region of objects that are not outlined one by one.
         id: in the source, if that numbers objects.
@@ -28,7 +31,7 @@ class Shape:
     """
 
     label: str
-    outline: Outline
+    outline: Outline | Decoder
     place: str
     crowd: bool = False
     id: int | None = None
@@ -95,6 +98,11 @@ class Losses:
         for code, fate in FATES.items():
             if places := self.places.get(code):
                 more = "; ..." if len(places) > SHOWN else ""
-                first = f"{'; '.join(places[:SHOWN])}{more}"
-                lines.append(f"{fate.becomes}: {len(places)} {fate.what} ({first})")
+                first = printable(f"{'; '.join(places[:SHOWN])}{more}")
+                lines.append(f"{fate.what}: {len(places)} {fate.becomes} ({first})")
         return lines
+
+
+def printable(text: str) -> str:
+    """Return a text of a file's words as any terminal can show it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

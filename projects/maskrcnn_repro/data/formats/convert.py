@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from maskrcnn_repro.data.formats.options import Options
 from maskrcnn_repro.data.formats.placing import Placed, Progress, place
 from maskrcnn_repro.data.formats.reading import Trees
 from maskrcnn_repro.data.formats.registry import FORMATS, recognise
-from maskrcnn_repro.data.formats.splitting import grouping, split
+from maskrcnn_repro.data.formats.splitting import grouping, original, split
 from maskrcnn_repro.data.formats.tree import categories, coco_tree, unused_classes
 from maskrcnn_repro.errors import ConfigError, DataError, OutputError
 from maskrcnn_repro.utils.files import check_output, write_text
@@ -145,6 +146,9 @@ def _root(request: Request, form: str) -> Path:
     """
     source, images = request.source, FORMATS[form].images
     folder = source if source.is_dir() else source.parent
+    # COCO's own layout, and CVAT's: annotations/ beside images/.
+    if folder.absolute().name.lower() == "annotations" and not images:
+        folder = Path(os.path.normpath(folder / ".."))
     root = request.images or folder / images
     if not root.is_dir():
         given = "" if request.images else "; name the folder of images with --images"
@@ -172,7 +176,7 @@ def _check_any(contents: Contents, placed: list[Placed], losses: Losses, root: P
             f"--images.{why}"
         )
     if not any(image.objects for image in placed):
-        raise DataError(f"No object with an outline is left.{why}")
+        raise DataError(f"No object with an outline is on the {len(placed)} images.{why}")
 
 
 def _parts(
@@ -193,7 +197,7 @@ def _parts(
     if len(own) > 1:
         notes.append(f"The source's own split ({', '.join(sorted(own - {''}))}) is not kept.")
     names = [image.file_name for image in placed]
-    groups = {group_of(name) or name for name in names}
+    groups = {group_of(name) or original(name) for name in names}
     if len(groups) < len(names):
         notes.append(f"{len(names)} images in {len(groups)} groups, none of them divided.")
     for name in names:

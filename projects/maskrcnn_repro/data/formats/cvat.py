@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 from maskrcnn_repro.data.check.findings import short
 from maskrcnn_repro.data.check.outlines import Defective
-from maskrcnn_repro.data.formats.contents import Contents, Losses, Outline, Picture, Shape
+from maskrcnn_repro.data.formats.contents import Contents, Decoder, Losses, Outline, Picture, Shape
 from maskrcnn_repro.data.formats.geometry import (
-    check_pixels,
+    check_within,
     ellipse,
     flat,
     mask_outline,
@@ -114,7 +115,8 @@ class _Target:
         """Do nothing: the pictures are in the contents."""
 
     def _open(self, attributes: Attributes) -> None:
-        place = f"{self.file.name}: image {short(attributes.get('name'))}"
+        where = [attributes.get("subset"), attributes.get("name")]
+        place = f"{self.file.name}: image {'/'.join(filter(None, where))}"
         size = tuple(int(_number(attributes, side, place)) for side in ("width", "height"))
         if "name" not in attributes:
             raise DataError(f"{place} has no name.")
@@ -144,7 +146,7 @@ class _Target:
             group = attributes.get("group_id", "0")
             self.shapes.append((Shape(label, outline, place), "" if group == "0" else group))
 
-    def _outline(self, tag: str, attributes: Attributes, place: str) -> Outline:
+    def _outline(self, tag: str, attributes: Attributes, place: str) -> Outline | Decoder:
         def number(name: str, default: str | None = None) -> float:
             return _number(attributes, name, place, default)
 
@@ -152,7 +154,7 @@ class _Target:
         if tag == "polygon":
             return flat(_points(attributes.get("points", ""), place))
         if tag == "mask":
-            return _mask(attributes, self.picture.size, place)
+            return partial(_mask, dict(attributes), place)
         turn = number("rotation", "0")
         if tag == "ellipse":
             self.losses.add("round", place)
@@ -182,12 +184,12 @@ def _points(text: str, place: str) -> list[tuple[float, float]]:
         raise DataError(f"{place}: {short(text)} are no points x,y;x,y;...") from error
 
 
-def _mask(attributes: Attributes, size: tuple[int, int] | None, place: str) -> Outline:
+def _mask(attributes: Attributes, place: str, size: tuple[int, int]) -> Outline:
     """Return the outline of a mask: runs along the rows of its box, background first."""
     left, top, width, height = (
         int(_number(attributes, name, place)) for name in ("left", "top", "width", "height")
     )
-    check_pixels(width, height)
+    check_within(left, top, width, height, size)
     try:
         runs = [int(word) for word in attributes.get("rle", "").split(",")]
     except ValueError as error:

@@ -40,6 +40,7 @@ FATES = {
     "other-kind": Fate("shapes of a kind that has no outline", _OUT),
     "no-class": Fate("objects without a class", _OUT),
     "classes": Fate("objects with several classes", _OUT),
+    "again": Fate("objects that repeat another to the last point", _OUT),
     "rotated": Fate("objects on an image that was turned by hand", _OUT),
     "outline": Fate("objects with a defective outline", _OUT),
     "other-annotator": Fate("further annotations of an image, the newest is taken", _OUT),

@@ -72,24 +72,19 @@ def check_pixels(width: int, height: int) -> None:
         raise Defective("rle-too-large", value=[height, width], limit=MAX_PIXELS)
 
 
-def mask_outline(mask: np.ndarray, left: int = 0, top: int = 0, size: Any = None) -> Outline:
-    """Return the RLE of a mask.
-
-    Args:
-        mask: (h, w) bool or uint8.
-        left: column of the image at which the mask begins.
-        top: row of the image at which it begins.
-        size: (W, H) of the image; None: the mask's.
-
-    Raises:
-        Defective: the mask does not lie within the image.
-    """
-    height, width = mask.shape
-    across, down = size or (width, height)
-    check_pixels(across, down)
+def check_within(left: int, top: int, width: int, height: int, size: tuple[int, int]) -> None:
+    """Raise Defective for a mask that does not lie within its image of ``size`` (W, H), before it is decoded."""
+    across, down = size
+    check_pixels(width, height)
     if left < 0 or top < 0 or left + width > across or top + height > down:
         far = max(left + width, top + height, -left, -top)
         raise Defective("outline-far", value=far, size=f"{across} x {down}")
+
+
+def mask_outline(mask: np.ndarray, left: int, top: int, size: tuple[int, int]) -> Outline:
+    """Return the RLE of a mask, (h, w) bool or uint8, that begins at a column and a row of an image of (W, H)."""
+    height, width = mask.shape
+    across, down = size
     whole = np.zeros((down, across), np.uint8, order="F")
     whole[top : top + height, left : left + width] = mask
     rle = coco_mask.encode(whole)
@@ -172,5 +167,5 @@ def _clipped(polygon: list[float], width: int, height: int) -> list[float]:
 
 def reason_of(defect: Defective, place: str) -> str:
     """Return where an outline is defective, and why."""
-    says = defects()[defect.code].says.format_map({"id": "", **defect.values})
-    return f"{place}: {' '.join(says.replace('annotation ', '').split())}"
+    says = defects()[defect.code].says.replace("annotation {id}", "it")
+    return f"{place}: {says.format_map(defect.values)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -56,10 +57,8 @@ class ImageFolder:
         return next((paths for parts in lists if (paths := self._like(parts))), [])
 
     def _is_file(self, path: str) -> bool:
-        try:
-            return Path(path).suffix.lower() in SUFFIXES and (self.root / path).is_file()
-        except OSError:  # too long
-            return False
+        # Not pathlib's, which raises for a name that is too long.
+        return Path(path).suffix.lower() in SUFFIXES and os.path.isfile(self.root / path)
 
     def _like(self, parts: list[str]) -> list[str]:
         """Return the paths that end most like these parts."""

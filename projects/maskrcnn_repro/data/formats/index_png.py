@@ -1,6 +1,6 @@
 """Maps of instances as PNG: Pascal VOC's SegmentationObject beside SegmentationClass, or a folder of masks.
 
-Not read with supervision, which reads the boxes of Pascal VOC's XML.
+Not read with supervision, which reads Pascal VOC's XML files, not its maps.
 """
 
 from __future__ import annotations

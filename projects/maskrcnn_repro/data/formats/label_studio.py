@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from maskrcnn_repro.data.check.findings import short
 from maskrcnn_repro.data.check.outlines import Defective
 from maskrcnn_repro.data.formats.brush import brush_mask
-from maskrcnn_repro.data.formats.contents import Contents, Losses, Outline, Picture, Shape
+from maskrcnn_repro.data.formats.contents import Contents, Decoder, Losses, Outline, Picture, Shape
 from maskrcnn_repro.data.formats.geometry import (
     check_pixels,
     ellipse,
@@ -78,24 +79,26 @@ def _results(task: Any, place: str, options: Options, losses: Losses) -> list[An
         return None
     if len(given) > 1:
         losses.add("other-annotator", place)
-    newest = max(
-        given, key=lambda record: str(record.get("updated_at") or record.get("created_at"))
-    )
-    results: list[Any] = get(newest, "result", list, place)
-    return results
+    results: list[tuple[str, list[Any]]] = []
+    for record in given:
+        result = get(record, "result", list, place)
+        results.append((str(record.get("updated_at") or record.get("created_at")), result))
+    return max(results, key=lambda dated: dated[0])[1]
 
 
 def _picture(task: Record, results: list[Any], place: str, part: str, losses: Losses) -> Picture:
     picture = Picture(list(_names(task, place)), place, part=part)
     labelled = {
-        r.get("id") for r in results if isinstance(r, dict) and _label(r.get("value")) is not None
+        str(r.get("id"))
+        for r in results
+        if isinstance(r, dict) and _label(r.get("value")) is not None
     }
     for number, result in enumerate(results):
         where = f"{place}, result {number + 1}"
         kind = get(result, "type", str, where)
         value = get(result, "value", dict, where, {})
         # With a separate control for labels an outline stands there once more, without its label.
-        twice = _label(value) is None and result.get("id") in labelled
+        twice = "id" in result and _label(value) is None and str(result["id"]) in labelled
         if kind in NO_SHAPES or twice:
             continue
         size = tuple(int(get(result, f"original_{s}", Number, where)) for s in ("width", "height"))
@@ -150,7 +153,13 @@ def _shape(
     return Shape(str(labels[0]), outline, place) if outline else None
 
 
-def _outline(value: Record, size: tuple[int, int], place: str, losses: Losses) -> Outline | None:
+def _brush(rle: list[Any], place: str, size: tuple[int, int]) -> Outline:
+    return mask_outline(brush_mask(rle, size, place), 0, 0, size)
+
+
+def _outline(
+    value: Record, size: tuple[int, int], place: str, losses: Losses
+) -> Outline | Decoder | None:
     """Return the outline of a result; which kind it is follows from its fields, the type may be that of labels."""
     across, down = size[0] / 100, size[1] / 100
 
@@ -162,7 +171,7 @@ def _outline(value: Record, size: tuple[int, int], place: str, losses: Losses) -
         points = points_of(get(value, "points", list, place), place)
         return flat([(x * across, y * down) for x, y in points])
     if "rle" in value:
-        return mask_outline(brush_mask(get(value, "rle", list, place), size, place))
+        return partial(_brush, get(value, "rle", list, place), place)
     turn = get(value, "rotation", Number, place, 0)
     if "radiusX" in value:
         losses.add("round", place)

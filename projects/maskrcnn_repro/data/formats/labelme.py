@@ -7,15 +7,15 @@ import binascii
 import io
 import math
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.data.check.findings import short
-from maskrcnn_repro.data.check.outlines import Defective
-from maskrcnn_repro.data.formats.contents import Contents, Losses, Outline, Picture, Shape
+from maskrcnn_repro.data.check.outlines import MAX_PIXELS, Defective
+from maskrcnn_repro.data.formats.contents import Contents, Decoder, Losses, Outline, Picture, Shape
 from maskrcnn_repro.data.formats.geometry import (
-    Points,
-    check_pixels,
+    check_within,
     ellipse,
     flat,
     mask_outline,
@@ -56,7 +56,7 @@ def _picture(file: Path, tree: Any, losses: Losses) -> Picture:
     size = (int(width), int(height)) if 0 < width < 2**31 and 0 < height < 2**31 else None
     for index, record in enumerate(get(tree, "shapes", list, str(file))):
         place = f"{file.name}: shape {index + 1}"
-        if shape := _shape(record, place, size, losses):
+        if shape := _shape(record, place, losses):
             shapes.append((shape, str(get(record, "group_id", (int, str), place, ""))))
     path = get(tree, "imagePath", str, str(file))
     embedded = bool(get(tree, "imageData", str, str(file), ""))
@@ -70,7 +70,7 @@ def _picture(file: Path, tree: Any, losses: Losses) -> Picture:
     )
 
 
-def _shape(record: Any, place: str, size: tuple[int, int] | None, losses: Losses) -> Shape | None:
+def _shape(record: Any, place: str, losses: Losses) -> Shape | None:
     kind = get(record, "shape_type", str, place, "")
     if kind in OPEN:
         losses.add(OPEN[kind], place)
@@ -80,16 +80,14 @@ def _shape(record: Any, place: str, size: tuple[int, int] | None, losses: Losses
         losses.add("no-class", place)
         return None
     try:
-        outline = _outline(record, kind, place, size, losses)
+        outline = _outline(record, kind, place, losses)
     except Defective as defect:
         losses.add("outline", reason_of(defect, place))
         return None
     return Shape(label, outline, place) if outline else None
 
 
-def _outline(
-    record: Any, kind: str, place: str, size: tuple[int, int] | None, losses: Losses
-) -> Outline | None:
+def _outline(record: Any, kind: str, place: str, losses: Losses) -> Outline | Decoder | None:
     points = points_of(get(record, "points", list, place), place)
     if kind in POLYGONS:
         return flat(points)
@@ -109,21 +107,23 @@ def _outline(
         radius = math.hypot(x2 - x1, y2 - y1)
         losses.add("round", place)
         return flat(ellipse(x1, y1, radius, radius))
-    return _mask(get(record, "mask", str, place), points, place, size)
+    return partial(_mask, get(record, "mask", str, place), points[0], place)
 
 
-def _mask(text: str, points: Points, place: str, size: tuple[int, int] | None) -> Outline:
-    """Return the outline of a mask, a PNG in base64 that covers the box of the two points, both included."""
-    left, top = round(points[0][0]), round(points[0][1])
+def _mask(text: str, corner: tuple[float, float], place: str, size: tuple[int, int]) -> Outline:
+    """Return the outline of a mask, a PNG in base64 whose first pixel lies at a corner."""
+    if not all(abs(value) < MAX_PIXELS for value in corner):
+        raise Defective("outline-not-finite", value=corner)
+    left, top = (round(value) for value in corner)
     try:
         with Image.open(io.BytesIO(decoded(text, place)), formats=["PNG"]) as image:
-            check_pixels(*image.size)
+            check_within(left, top, *image.size, size)
             mask = np.asarray(image.convert("L")) > 0
-    except Defective:
+    except (Defective, DataError):
         raise
     except Exception as error:  # whatever Pillow raises on broken bytes
         raise DataError(f"{place}: its mask is no PNG: {error}.") from error
-    return mask_outline(mask, left, top, size or (left + mask.shape[1], top + mask.shape[0]))
+    return mask_outline(mask, left, top, size)
 
 
 def decoded(text: str, place: str) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
@@ -31,7 +33,8 @@ class Placed:
         size: (W, H) in pixels, upright.
         part: of the source's own split.
         id: in the source.
-        objects: class and COCO annotation, without ids, of each object.
+        objects: class and COCO annotation of each object.
+        keys: what tells an object that is there already.
     """
 
     file_name: str
@@ -39,6 +42,7 @@ class Placed:
     part: str
     id: int | None
     objects: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    keys: set[bytes] = field(default_factory=set)
 
 
 def place(
@@ -146,19 +150,25 @@ def _size_of(picture: Picture, path: Path, losses: Losses) -> tuple[int, int] | 
 
 
 def _add(shape: Shape, picture: Picture, image: Placed, losses: Losses) -> None:
-    outline = shape.outline
-    if picture.fractions and isinstance(outline, list):
-        outline = [
-            [v * image.size[i % 2] if type(v) in NUMBERS else v for i, v in enumerate(polygon)]
-            for polygon in outline
-        ]
     try:
+        outline = shape.outline(image.size) if callable(shape.outline) else shape.outline
+        if picture.fractions and isinstance(outline, list):
+            outline = [
+                [v * image.size[i % 2] if type(v) in NUMBERS else v for i, v in enumerate(polygon)]
+                for polygon in outline
+            ]
         record, changes = sound(outline, *image.size)
     except Defective as defect:
         losses.add("outline", reason_of(defect, shape.place))
         return
     for change in changes:
         losses.add(change, shape.place)
+    text = json.dumps([shape.label, record["segmentation"]])
+    key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    if key in image.keys:
+        losses.add("again", shape.place)
+        return
+    image.keys.add(key)
     number = {} if shape.id is None else {"id": shape.id}
     image.objects.append(
         (shape.label, {**number, "iscrowd": int(shape.crowd), **record, **shape.extra})

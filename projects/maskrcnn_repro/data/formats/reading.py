@@ -10,6 +10,7 @@ from typing import Any
 
 from maskrcnn_repro.data.check.findings import short
 from maskrcnn_repro.data.check.json_file import read_json
+from maskrcnn_repro.data.check.records import LARGEST
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.utils.files import other_than_file
 
@@ -105,6 +106,8 @@ def get(record: Any, name: str, kinds: Any, place: str, default: Any = _NONE) ->
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
         names = " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
         raise DataError(f"{place}: {name!r} is {short(value)}, not of type {names}.")
+    if isinstance(value, int | float) and not abs(value) <= LARGEST:
+        raise DataError(f"{place}: {name!r} is {short(value)}, not a finite number below 2**53.")
     return value
 
 
@@ -120,6 +123,8 @@ def points_of(value: Any, place: str) -> list[tuple[float, float]]:
         numbers = isinstance(point, list | tuple) and len(point) == 2
         if not numbers or not all(type(v) in Number for v in point):
             raise DataError(f"{place}: {short(point)} is no point of two numbers.")
+        if any(abs(value) > LARGEST for value in point):
+            raise DataError(f"{place}: {short(point)} lies beyond 2**53.")
     return [(point[0], point[1]) for point in value]
 
 

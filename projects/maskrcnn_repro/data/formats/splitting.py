@@ -24,7 +24,7 @@ def grouping(rule: str | None) -> Callable[[str], str]:
         ConfigError: it is no regular expression.
     """
     if rule is None:
-        return lambda name: _ROBOFLOW.sub("", name)
+        return original
     if rule == FOLDER:
         return lambda name: str(PurePosixPath(name).parent)
     try:
@@ -33,10 +33,15 @@ def grouping(rule: str | None) -> Callable[[str], str]:
         raise ConfigError(f"--group-by {rule!r} is no regular expression: {error}.") from error
 
     def group(name: str) -> str:
-        match = pattern.search(name)
+        match = pattern.search(original(name))
         return "" if match is None else "\0".join(text or "" for text in match.groups()) or match[0]
 
     return group
+
+
+def original(name: str) -> str:
+    """Return the name of the image of which Roboflow made a copy (``NAME.rf.HASH.jpg``), or the name itself."""
+    return _ROBOFLOW.sub("", name)
 
 
 def split(
@@ -58,7 +63,7 @@ def split(
     """
     groups: dict[str, list[str]] = {}
     for name in names:
-        groups.setdefault(group_of(name) or f"\0{name}", []).append(name)
+        groups.setdefault(group_of(name) or f"\0{original(name)}", []).append(name)
     if len(groups) < 2:
         raise DataError(
             "--split needs two groups of images or more; there is only one: change --group-by."

@@ -23,7 +23,7 @@ def unused_classes(contents: Contents, placed: Iterable[Placed], *, whole: bool)
             add by themselves: parents of other classes (Roboflow's class 0) and background.
     """
     used = {label for image in placed for label, _ in image.objects}
-    parents = {fields.get("supercategory") for fields in contents.classes.values()}
+    parents = [fields.get("supercategory") for fields in contents.classes.values()]
     unused = []
     for name, fields in contents.classes.items():
         parent = name in parents and fields.get("supercategory") in (None, "", "none")

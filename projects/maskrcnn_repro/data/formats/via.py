@@ -65,6 +65,9 @@ def read(files: Iterable[Path], trees: Trees, options: Options, losses: Losses) 
     attribute = _attribute(regions, options.attribute)
     for picture, rs in images:
         for place, shape, attributes in rs:
+            if (kind := get(shape, "name", str, place)) in OPEN:
+                losses.add(OPEN[kind], place)
+                continue
             label = _label(attributes, attribute, options, place, losses)
             outline = label and _outline(shape, place, losses)
             if label and outline:
@@ -152,9 +155,6 @@ def _label(
 
 def _outline(shape: dict[str, Any], place: str, losses: Losses) -> Outline | None:
     kind = get(shape, "name", str, place)
-    if kind in OPEN:
-        losses.add(OPEN[kind], place)
-        return None
 
     def number(name: str) -> float:
         value: float = get(shape, name, Number, place)

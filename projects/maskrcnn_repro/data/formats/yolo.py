@@ -5,6 +5,7 @@ Not read with supervision: it makes masks of all outlines of an image at once, o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,12 @@ def _tree(file: Path) -> dict[str, Any]:
     if len(text) > LARGEST_YAML:
         raise DataError(f"{file} has {len(text)} characters, more than {LARGEST_YAML}.")
     try:
+        # An alias may unfold to any size, and no list of names needs one.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise DataError(f"{file} has a YAML alias (*), which is refused.")
         tree = yaml.safe_load(text)
+    except DataError:
+        raise
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DataError(f"{file} is no YAML: {error}.") from error
     if not isinstance(tree, dict):
@@ -111,7 +117,7 @@ def _existing(base: Path, root: str, entry: str) -> Path | None:
         base / entry,
         *(base.joinpath(*parts[i:]) for i in range(len(parts))),
     ]
-    return next((path for path in tries if path.exists() and parts), None)
+    return next((path for path in tries if parts and os.path.exists(path)), None)
 
 
 def _pictures(place: Path, part: str, names: list[str], losses: Losses) -> Iterator[Picture]:
@@ -119,7 +125,7 @@ def _pictures(place: Path, part: str, names: list[str], losses: Losses) -> Itera
     for image in _images(place):
         file = _label_file(image)
         labels.add(file)
-        shapes = list(_shapes(file, names, losses)) if file.is_file() else []
+        shapes = list(_shapes(file, names, losses)) if os.path.isfile(file) else []
         yield Picture([str(image.absolute())], file.name, shapes, part=part, fractions=True)
     folder = _label_file(place / "x").parent
     if place.is_dir() and folder.is_dir():
