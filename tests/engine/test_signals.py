@@ -281,6 +281,8 @@ def started(data, folder, *options, opts=()):
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # A shell ignores interrupts in its background jobs, the tests among them.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
     )
     deadline = time.monotonic() + 120
     log = folder / "metrics.json"
