@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from maskrcnn_cli.parsing import Command, Parser, UsageError
+from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse
 
 DATA_KEYS = {"DATASETS.TRAIN", "DATASETS.TEST"}
 """One of them makes Detectron2's defaults alone a config that can be used."""
+OWN_DATA_CONFIG = "mini/own_data.yaml"
+"""Base of ``--data``, if none is named."""
 
 TRAIN_EXAMPLES = """
   Train, and draw predictions beside ground truth at the end:
     %(prog)s --config-file mini/mask_rcnn_fpn.yaml
 
-  Own data in COCO format:
-    %(prog)s --config-file mini/own_data.yaml \\
-        --dataset cells_train train.json images/ --dataset cells_val val.json images/ \\
-        DATASETS.TRAIN "('cells_train',)" DATASETS.TEST "('cells_val',)"
+  Own data in COCO format, with a schedule and sizes that suit it, and at most ten minutes:
+    %(prog)s --data train.json images/ --val val.json images/
+    %(prog)s --data all.json images/ --minutes 10
 
   Two processes, then carry on after an interruption, then evaluate:
     %(prog)s --config-file mini/mask_rcnn_fpn.yaml --num-gpus 2
@@ -43,8 +44,9 @@ PROPOSALS_EXAMPLES = """
 
 
 def add_train_options(parser: Parser) -> None:
-    """Add the options of Detectron2's training scripts, ``--dataset`` and ``--overlay``."""
+    """Add the options of Detectron2's training scripts, ``--dataset`` and ``--overlay``, and those of own data."""
     _add_config_options(parser)
+    _add_own_data(parser)
     parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
     )
@@ -91,11 +93,45 @@ def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace
     late = next((word for word in args.opts if word.startswith("--")), None)
     if late:
         raise UsageError(f"{late} must stand before the first KEY VALUE pair ({args.opts[0]} …).")
+    if "data" in args:
+        _settle_own_data(args)
     if not (args.config_file or args.overlay or DATA_KEYS & set(args.opts)):
         raise UsageError(
             f"--config-file is missing; a small one is {parser.prog} --config-file mini/mask_rcnn_fpn.yaml."
         )
     return args
+
+
+def _add_own_data(parser: Parser) -> None:
+    parser.add_argument(
+        "--data",
+        nargs=2,
+        metavar=("JSON", "IMAGES"),
+        help="train on own COCO-format data; sizes and schedule follow from it, by default over "
+        f"{OWN_DATA_CONFIG}; OUTPUT_DIR is by default output/ and the name of the JSON",
+    )
+    parser.add_argument(
+        "--val",
+        nargs=2,
+        metavar=("JSON", "IMAGES"),
+        help="with --data: evaluate on this; without it a fifth of the images is held out",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=count,
+        metavar="N",
+        help="with --data: as many iterations as fit into N minutes on this machine",
+    )
+
+
+def _settle_own_data(args: argparse.Namespace) -> None:
+    """Name the base config of ``--data``; raise UsageError where options contradict each other."""
+    if args.data:
+        refuse(args, ["dataset"], "--data names what is trained on")
+        args.config_file = args.config_file or OWN_DATA_CONFIG
+    elif args.val or args.minutes:
+        option = "--val" if args.val else "--minutes"
+        raise UsageError(f"{option} goes with --data JSON IMAGES, which is missing.")
 
 
 def _add_config_options(parser: Parser) -> None:

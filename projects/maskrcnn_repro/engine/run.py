@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
@@ -11,6 +13,7 @@ from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
 from maskrcnn_repro.data import notes_of
 from maskrcnn_repro.engine.accumulation import say_division
 from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.own_data import OwnData, fitted
 from maskrcnn_repro.engine.relations import remarks
 from maskrcnn_repro.engine.report import check_expected, evaluation_folder, say_where
 from maskrcnn_repro.engine.resolve import resolve_config
@@ -30,9 +33,13 @@ from detectron2.utils import comm
 from torch import nn
 
 logger = logging.getLogger(__name__)
+AFTER_OWN_DATA: list[Callable[[CfgNode, Path], None]] = []
+"""Reports on a finished training of ``--data``, each given the config and OUTPUT_DIR; in the main process."""
 
 
-def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
+def run(
+    cfg: CfgNode, resume: bool = False, eval_only: bool = False, own: OwnData | None = None
+) -> None:
     """Train, or with ``eval_only`` evaluate; called in every process of a run.
 
     Training writes into OUTPUT_DIR, an evaluation alone only below its ``inference`` folder.
@@ -42,28 +49,35 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
         resume: continue from, or evaluate, the last checkpoint of OUTPUT_DIR; ``ACCEPTED_CHANGES`` names keys
             whose values may differ from the checkpoint's.
         eval_only: evaluate.
+        own: data of ``--data``, for which values of ``cfg`` are chosen.
 
     Raises:
         UserError: something that the user can mend.
         Ended: a signal ended it, or :class:`maskrcnn_repro.engine.step_end.StepEnd` with a status that is not 0.
     """
     with handling(leave), room_needed(), memory_needed():
-        _run(cfg, resume=resume, eval_only=eval_only)
+        _run(cfg, resume=resume, eval_only=eval_only, own=own)
 
 
-def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
+def _run(cfg: CfgNode, *, resume: bool, eval_only: bool, own: OwnData | None) -> None:
     with ExitStack() as stack:
         stack.enter_context(records_held())
-        cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
-        trainer = trainer_of(cfg)
         output = Path(cfg.OUTPUT_DIR)
         fresh = not (resume or eval_only)
-        agreed(lambda: enter_folder(stack, output, fresh=fresh))
+        enter = partial(enter_folder, stack, output, fresh=fresh)
+        lines: list[str] = []
+        if own:
+            agreed(enter)
+            cfg, lines = fitted(cfg, own, fresh=fresh, training=not eval_only)
+        else:
+            cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
+            agreed(enter)
+        trainer = trainer_of(cfg)
         folder = evaluation_folder(cfg) if eval_only else output
         earlier = output if resume else None
         settle = None if eval_only else lambda cfg: agreed(settled, cfg, earlier)
         cfg = start(stack, cfg, folder, settle)
-        for note in notes_of(cfg, training=not eval_only):
+        for note in (*lines, *notes_of(cfg, training=not eval_only)):
             logger.info("%s", note)
         if eval_only:
             weights = agreed(lambda: weights_of(cfg, resume=resume))
@@ -78,6 +92,9 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
             training.resume_or_load(resume=resume)
             with watching(training, training.phases, output, cfg.SOLVER.STALL_SECONDS):
                 training.train()
+            if own and comm.is_main_process():
+                for report in AFTER_OWN_DATA:
+                    report(cfg, output)
         if comm.is_main_process():
             say_where(cfg, folder)
 
