@@ -172,12 +172,13 @@ def lines_of(cfg: CfgNode, chosen: Chosen) -> list[str]:
     """Return a line with the figures of the data, and one with the values of the resolved config."""
     anchors = [size for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES for size in sizes]
     shorter = "-".join(str(side) for side in sorted(set(cfg.INPUT.MIN_SIZE_TRAIN)))
+    every = f"every {cfg.TEST.EVAL_PERIOD}" if cfg.TEST.EVAL_PERIOD else "at the end"
     best = f" by {cfg.TEST.BEST_METRIC}" if cfg.TEST.BEST_METRIC else ""
     parts = [
         f"shorter side {shorter} px",
         f"anchors {min(anchors):g}-{max(anchors):g} px",
         f"{cfg.SOLVER.MAX_ITER} iterations of {cfg.SOLVER.IMS_PER_BATCH} images",
-        f"evaluated every {cfg.TEST.EVAL_PERIOD}{best}",
+        f"evaluated {every}{best}",
         f"{cfg.TEST.DETECTIONS_PER_IMAGE} detections",
     ]
     record = Path(cfg.OUTPUT_DIR) / RECORD
@@ -235,7 +236,9 @@ def _figures(train: Statistics, test: Statistics, own: OwnData, cfg: CfgNode) ->
     width, height = np.median(train.sizes, axis=0)
     about = "" if (train.sizes == train.sizes[0]).all() else "about "
     empty = f" ({train.empty} without objects)" if train.empty else ""
-    held = f", held out with seed {max(0, cfg.SEED)}" if own.val is None else ""
+    held = "" if own.val else f", held out with seed {max(0, cfg.SEED)}"
+    if held and (train.counts > 0).sum() < 2:
+        held = ", the same, as there is no other with objects"
     return (
         f"{_counted(len(train.sizes), 'image')}{empty} of {about}{width:.0f} x {height:.0f} px, "
         f"{_counted(len(train.sides), 'object')} of {_counted(train.classes, 'class', 'classes')}, most of "

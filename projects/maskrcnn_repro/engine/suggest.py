@@ -97,7 +97,7 @@ def _image_size(cfg: CfgNode, train: Statistics, test: Statistics) -> Iterator[S
     own = train.short_side
     small = float(np.percentile(train.relative_extents(), 10))
     wanted = 32 * round(SMALL_EXTENT / small / 32)
-    short = own if wanted >= own else max(wanted, min(SHORTEST, own))
+    short = min(LONGEST, own if wanted >= own else max(wanted, min(SHORTEST, own)))
     reason = (
         f"a tenth of the objects is below {small:.1%} of its image's shorter side, here {small * short:.0f} px; the "
         f"images have {own} px"
@@ -145,8 +145,9 @@ def anchor_sizes(low: float, high: float, levels: int, finest: int) -> list[list
     on_each = max(1, -(-int(np.ceil(doublings) + 1) // levels))
     count = on_each * levels
     if on_each == 1:
-        # Large objects belong on coarse maps: the series moves down as far as its top still reaches them.
-        least = min(least, max(high / 2 ** (count - 1), NATURAL * finest))
+        # Large objects belong on coarse maps: the series moves down by octaves while its top still reaches them.
+        spare = min(np.log2(least / (NATURAL * finest)), count - 0.5 - np.log2(high / least))
+        least /= 2 ** max(0, int(spare))
     factor = 2.0 if on_each == 1 or count == 1 else (high / least) ** (1 / (count - 1))
     factor = min(2.0, max(2**0.5, factor))
     series = [round(float(least * factor**step)) for step in range(count)]
