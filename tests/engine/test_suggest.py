@@ -121,7 +121,10 @@ def test_a_large_validation_set_is_evaluated_less_often():
 
 def test_steps_of_a_stepped_schedule_are_the_papers():
     values = chosen(
-        statistics(images=100), config="coco/r50_fpn.yaml", given={"SOLVER.MAX_ITER"}, opts=["SOLVER.MAX_ITER", "9000"]
+        statistics(images=100),
+        config="coco/r50_fpn.yaml",
+        given={"SOLVER.MAX_ITER"},
+        opts=["SOLVER.MAX_ITER", "9000"],
     )
     assert values["SOLVER.STEPS"] == (6000, 8000)
 
