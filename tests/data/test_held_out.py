@@ -43,6 +43,8 @@ def test_the_seed_decides():
     assert hold_out(tree(50), seed=3) != hold_out(tree(50), seed=4)
 
 
-@pytest.mark.parametrize("whole", [tree(1), tree(1, empty=5), tree(1, crowds=3)])
-def test_a_single_image_with_objects_is_on_both_sides(whole):
+@pytest.mark.parametrize(
+    "whole", [tree(1), tree(1, empty=5), tree(1, crowds=3), {"images": [{"id": 1}, {"id": 2}]}]
+)
+def test_without_two_images_with_objects_both_sides_are_the_whole(whole):
     assert hold_out(whole, seed=0) == (whole, whole)

@@ -94,6 +94,15 @@ def test_without_val_a_share_is_held_out_and_written(place, tmp_path):
     assert chosen.figures.endswith("evaluated on 1 image, held out with seed 0")
 
 
+def test_a_set_of_one_image_is_evaluated_on_that_image(place, tmp_path):
+    def keep_the_first(tree):
+        tree["images"] = tree["images"][:1]
+        tree["annotations"] = tree["annotations"][:2]
+
+    chosen = begun(rewritten(place, keep_the_first), tmp_path / "run")
+    assert chosen.figures.endswith("evaluated on 1 image, the same, as no other has objects")
+
+
 def test_a_run_that_goes_on_reads_what_was_chosen(place, tmp_path):
     chosen = begun(place, tmp_path / "run")
     own = OwnData(place)
@@ -137,6 +146,12 @@ def test_a_set_without_objects_teaches_nothing(place, tmp_path):
     for val in (None, place):
         with pytest.raises(DataError, match=r"other\.json has no object to train on"):
             choose(base(tmp_path), OwnData(empty, val), fresh=True, training=True)
+
+
+def test_a_set_without_annotations_teaches_nothing(place, tmp_path):
+    bare = rewritten(place, lambda tree: tree.pop("annotations"))
+    with pytest.raises(DataError, match=r"other\.json has no object to train on"):
+        choose(base(tmp_path), OwnData(bare), fresh=True, training=True)
 
 
 def test_what_cannot_be_read_is_named_by_its_own_name(place, tmp_path):

@@ -23,9 +23,8 @@ def hold_out(tree: Tree, seed: int, share: float = HELD_OUT) -> tuple[Tree, Tree
         seed: of the draw, 0 or more; with the same file it draws the same images everywhere.
         share: of the images to hold out, above 0 and below 1.
     """
-    used = {
-        annotation["image_id"] for annotation in tree["annotations"] if not annotation["iscrowd"]
-    }
+    annotations = tree.get("annotations", [])
+    used = {a["image_id"] for a in annotations if not a["iscrowd"]}
     ids = [image["id"] for image in tree["images"]]
     full = [number for number in ids if number in used]
     if len(full) < 2:

@@ -137,7 +137,8 @@ def choose(cfg: CfgNode, own: OwnData, *, fresh: bool, training: bool) -> Chosen
         )
     based = Chosen(names, entries, (), "").apply(cfg, own.given)
     values = tuple(suggestions(based, train, test, own.given))
-    return Chosen(names, entries, values, _figures(train, test, own, cfg))
+    same = SCANS[names[0]].image_ids == SCANS[names[1]].image_ids
+    return Chosen(names, entries, values, _figures(train, test, own, cfg, same=same))
 
 
 def _rechosen(cfg: CfgNode, own: OwnData, chosen: Chosen, iterations: int) -> Chosen:
@@ -231,18 +232,19 @@ def _is(name: str, entry: tuple[str, ...]) -> bool:
     return scan is not None and (str(scan.file), str(scan.root)) == entry
 
 
-def _figures(train: Statistics, test: Statistics, own: OwnData, cfg: CfgNode) -> str:
+def _figures(train: Statistics, test: Statistics, own: OwnData, cfg: CfgNode, *, same: bool) -> str:
     low, high = np.percentile(np.sqrt(train.sides.prod(axis=1)), (10, 90))
     width, height = np.median(train.sizes, axis=0)
     about = "" if (train.sizes == train.sizes[0]).all() else "about "
     empty = f" ({train.empty} without objects)" if train.empty else ""
     held = "" if own.val else f", held out with seed {max(0, cfg.SEED)}"
-    if held and (train.counts > 0).sum() < 2:
-        held = ", the same, as there is no other with objects"
+    if held and same:
+        held = ", the same, as no other has objects"
+    extents = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f}-{high:.0f}"
     return (
         f"{_counted(len(train.sizes), 'image')}{empty} of {about}{width:.0f} x {height:.0f} px, "
         f"{_counted(len(train.sides), 'object')} of {_counted(train.classes, 'class', 'classes')}, most of "
-        f"{low:.0f}-{high:.0f} px, up to {train.counts.max()} in an image; evaluated on "
+        f"{extents} px, up to {train.counts.max()} in an image; evaluated on "
         f"{_counted(len(test.sizes), 'image')}{held}"
     )
 

@@ -73,11 +73,6 @@ def suggestions(
     return chosen
 
 
-def evaluation_metric(cfg: CfgNode) -> str:
-    """Return the metric by which the best weights are chosen."""
-    return "segm/AP" if cfg.MODEL.MASK_ON else "bbox/AP"
-
-
 def _branches(cfg: CfgNode, train: Statistics, test: Statistics) -> Iterator[Suggestion]:
     if cfg.MODEL.MASK_ON and not train.outlined.any():
         yield Suggestion("MODEL.MASK_ON", False, "no object has a mask")
@@ -206,8 +201,8 @@ def _evaluations(cfg: CfgNode, train: Statistics, test: Statistics) -> Iterator[
     yield Suggestion("SOLVER.CHECKPOINT_PERIOD", period, "with each evaluation")
     yield Suggestion("SOLVER.CHECKPOINT_KEEP", 2, "the best and the last one stay as well")
     if evaluated and len(test.sides):
-        reason = f"the best of the {count} evaluations"
-        yield Suggestion("TEST.BEST_METRIC", evaluation_metric(cfg), reason)
+        metric = "segm/AP" if cfg.MODEL.MASK_ON else "bbox/AP"
+        yield Suggestion("TEST.BEST_METRIC", metric, "by which the best weights are kept")
         if cfg.TEST.BEST_METRIC and cfg.TEST.EVAL_PERIOD and count > 3:
             yield Suggestion("TEST.PATIENCE", count // 2, "half of the evaluations")
 
