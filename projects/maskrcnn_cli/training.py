@@ -65,7 +65,7 @@ def add_eval_options(parser: Parser) -> None:
     )
     _add_accept_change(parser)
     # One function runs `train` and `eval`.
-    parser.set_defaults(eval_only=True)
+    parser.set_defaults(eval_only=True, data=None, val=None, minutes=None)
     _add_process_options(parser)
 
 
@@ -93,8 +93,8 @@ def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace
     late = next((word for word in args.opts if word.startswith("--")), None)
     if late:
         raise UsageError(f"{late} must stand before the first KEY VALUE pair ({args.opts[0]} …).")
-    if "data" in args:
-        _settle_own_data(args)
+    if getattr(args, "data", None):
+        args.config_file = args.config_file or OWN_DATA_CONFIG
     if not (args.config_file or args.overlay or DATA_KEYS & set(args.opts)):
         raise UsageError(
             f"--config-file is missing; a small one is {parser.prog} --config-file mini/mask_rcnn_fpn.yaml."
@@ -124,14 +124,18 @@ def _add_own_data(parser: Parser) -> None:
     )
 
 
-def _settle_own_data(args: argparse.Namespace) -> None:
-    """Name the base config of ``--data``; raise UsageError where options contradict each other."""
+def parse_train(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words of a training; see :func:`parse_with_pairs`.
+
+    Raises:
+        UsageError: also options of own data without it, or beside ``--dataset``.
+    """
+    args = parse_with_pairs(parser, words)
     if args.data:
         refuse(args, ["dataset"], "--data names what is trained on")
-        args.config_file = args.config_file or OWN_DATA_CONFIG
-    elif args.val or args.minutes:
-        option = "--val" if args.val else "--minutes"
-        raise UsageError(f"{option} goes with --data JSON IMAGES, which is missing.")
+    else:
+        refuse(args, ["val", "minutes"], "There is no --data JSON IMAGES")
+    return args
 
 
 def _add_config_options(parser: Parser) -> None:
@@ -206,7 +210,7 @@ TRAIN = Command(
     runs="maskrcnn_repro.commands.train:run",
     add_options=add_train_options,
     examples=TRAIN_EXAMPLES,
-    parse=parse_with_pairs,
+    parse=parse_train,
 )
 EVAL = Command(
     name="eval",

@@ -181,8 +181,11 @@ def test_evaluations_take_at_most_a_third_of_the_minutes(place, tmp_path, monkey
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--val", "a.json", "images"], "--val goes with --data"),
-        (["--minutes", "3"], "--minutes goes with --data"),
+        (
+            ["--config-file", BASE, "--val", "a.json", "images"],
+            "no --data JSON IMAGES, so that --val would be",
+        ),
+        (["--config-file", BASE, "--minutes", "3"], "so that --minutes would be"),
         (
             ["--data", "a.json", "images", "--dataset", "b", "b.json", "images"],
             "--dataset would be",

@@ -54,7 +54,7 @@ def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> Non
 
 def own_data_of(args: argparse.Namespace) -> OwnData | None:
     """Return the data of ``--data``, with the keys that pairs and overlays set; None without it."""
-    if not getattr(args, "data", None):
+    if not args.data:
         return None
     given = {key for key, _ in pairs_of(args.opts)}
     given.update(key for name in args.overlay for key in keys_in(name))

@@ -154,15 +154,9 @@ def _numbers(cfg: CfgNode, train: Statistics, test: Statistics) -> Iterator[Sugg
     kept = min(MOST_KEPT, max(FEWEST_KEPT, 10 * round(KEPT_PER_OBJECT * most / 10)))
     yield Suggestion("TEST.DETECTIONS_PER_IMAGE", kept, f"an image has up to {most} objects")
     kept = int(cfg.TEST.DETECTIONS_PER_IMAGE)
-    least = {
-        "MODEL.RPN.POST_NMS_TOPK_TEST": 2 * kept,
-        "MODEL.RPN.POST_NMS_TOPK_TRAIN": 2 * kept,
-        "MODEL.RPN.PRE_NMS_TOPK_TEST": 4 * kept,
-        "MODEL.RPN.PRE_NMS_TOPK_TRAIN": 4 * kept,
-    }
-    for key, value in least.items():
-        if value_of(cfg, key) < value:
-            yield Suggestion(key, value, f"{kept} detections are kept of an image")
+    for key in ("MODEL.RPN.POST_NMS_TOPK_TEST", "MODEL.RPN.PRE_NMS_TOPK_TEST"):
+        if value_of(cfg, key) < 2 * kept:
+            yield Suggestion(key, 2 * kept, f"{kept} detections are kept of an image")
     crowded = float(np.percentile(train.counts, 90))
     wanted = 2 ** int(np.ceil(np.log2(max(1.0, 2 * crowded))))
     for key, limit in MOST_SAMPLED.items():
