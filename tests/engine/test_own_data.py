@@ -2,10 +2,11 @@
 
 import json
 import logging
+from pathlib import Path
 
 from maskrcnn_cli.dispatch import main as maskrcnn
 from maskrcnn_repro.config import load_config
-from maskrcnn_repro.engine import budget
+from maskrcnn_repro.engine import budget, run
 from maskrcnn_repro.engine.main import main, own_data_of, parse
 from maskrcnn_repro.engine.own_data import OwnData, choose, fitted, lines_of, write_record
 from maskrcnn_repro.errors import ConfigError, DataError, UserError
@@ -228,8 +229,11 @@ def test_lines_fit_a_run_that_is_evaluated_at_its_end(place, tmp_path):
 def test_one_command_trains_resumes_and_evaluates(place, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["train", "--data", *place]
+    reported = []
+    monkeypatch.setattr(run, "AFTER_OWN_DATA", [lambda cfg, folder: reported.append(folder)])
     assert maskrcnn([*words, *TINY]) == 0
     output = tmp_path / "output/instances"
+    assert reported == [Path("output/instances")]
     printed = capsys.readouterr().out
     assert "Data: 3 images" in printed
     assert "Chosen: shorter side 64 px" in printed
