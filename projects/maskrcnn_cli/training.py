@@ -6,22 +6,23 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from maskrcnn_cli.parsing import Command, Parser, UsageError
+from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 FILES = (".yaml", ".yml", ".json", ".pth", ".py")
 """Ends of words that look like keys and are files."""
 DATA_KEYS = {"DATASETS.TRAIN", "DATASETS.TEST"}
 """One of them makes Detectron2's defaults alone a config that can be used."""
+OWN_DATA_CONFIG = "mini/own_data.yaml"
+"""Base of ``--data``, if none is named."""
 
 TRAIN_EXAMPLES = """
   Train, and draw predictions beside ground truth at the end:
     %(prog)s --config-file mini/mask_rcnn_fpn.yaml
 
-  Own data in COCO format:
-    %(prog)s --config-file mini/own_data.yaml \\
-        --dataset cells_train train.json images/ --dataset cells_val val.json images/ \\
-        DATASETS.TRAIN "('cells_train',)" DATASETS.TEST "('cells_val',)"
+  Own data in COCO format, with a schedule and sizes that suit it, and at most ten minutes:
+    %(prog)s --data train.json images/ --val val.json images/
+    %(prog)s --data all.json images/ --minutes 10
 
   Two processes, then carry on after an interruption, then evaluate:
     %(prog)s --config-file mini/mask_rcnn_fpn.yaml --num-gpus 2
@@ -47,8 +48,9 @@ PROPOSALS_EXAMPLES = """
 
 
 def add_train_options(parser: Parser) -> None:
-    """Add the options of Detectron2's training scripts, ``--dataset`` and ``--overlay``."""
+    """Add the options of Detectron2's training scripts, ``--dataset`` and ``--overlay``, and those of own data."""
     _add_config_options(parser)
+    _add_own_data(parser)
     parser.add_argument(
         "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
     )
@@ -67,7 +69,7 @@ def add_eval_options(parser: Parser) -> None:
     )
     _add_accept_change(parser)
     # One function runs `train` and `eval`.
-    parser.set_defaults(eval_only=True)
+    parser.set_defaults(eval_only=True, data=None, val=None, minutes=None)
     _add_process_options(parser)
 
 
@@ -101,10 +103,48 @@ def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace
             f"--accept-change takes a key of its own, so that {accepted[-1]} is not one of the KEY VALUE pairs and "
             f"{args.opts[0]} … are none: write --accept-change {accepted[-1]} {accepted[-1]} VALUE."
         )
+    if getattr(args, "data", None):
+        args.config_file = args.config_file or OWN_DATA_CONFIG
     if not (args.config_file or args.overlay or DATA_KEYS & set(args.opts)):
         raise UsageError(
             f"--config-file is missing; a small one is {parser.prog} --config-file mini/mask_rcnn_fpn.yaml."
         )
+    return args
+
+
+def _add_own_data(parser: Parser) -> None:
+    parser.add_argument(
+        "--data",
+        nargs=2,
+        metavar=("JSON", "IMAGES"),
+        help="train on own COCO-format data; sizes and schedule follow from it, by default over "
+        f"{OWN_DATA_CONFIG}; OUTPUT_DIR is by default output/ and the name of the JSON",
+    )
+    parser.add_argument(
+        "--val",
+        nargs=2,
+        metavar=("JSON", "IMAGES"),
+        help="with --data: evaluate on this; without it a fifth of the images is held out",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=count,
+        metavar="N",
+        help="with --data: as many iterations as fit into N minutes on this machine",
+    )
+
+
+def parse_train(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words of a training; see :func:`parse_with_pairs`.
+
+    Raises:
+        UsageError: also options of own data without it, or beside ``--dataset``.
+    """
+    args = parse_with_pairs(parser, words)
+    if args.data:
+        refuse(args, ["dataset"], "--data names what is trained on")
+    else:
+        refuse(args, ["val", "minutes"], "There is no --data JSON IMAGES")
     return args
 
 
@@ -187,7 +227,7 @@ TRAIN = Command(
     runs="maskrcnn_repro.commands.train:run",
     add_options=add_train_options,
     examples=TRAIN_EXAMPLES,
-    parse=parse_with_pairs,
+    parse=parse_train,
 )
 EVAL = Command(
     name="eval",

@@ -11,6 +11,7 @@ from maskrcnn_repro.config.load import (
     leaves,
     load_config,
     pairs_of,
+    set_value,
 )
 from maskrcnn_repro.config.table import DETECTRON2_KEYS, KEYS, key_table, read_keys
 
@@ -31,4 +32,5 @@ __all__ = [
     "load_config",
     "pairs_of",
     "read_keys",
+    "set_value",
 ]

@@ -102,10 +102,10 @@ def load_config(
         _check_version(file, cfg)
         for key, value in leaves(file.tree):
             sources[key] = file.place(key)
-            _set(cfg, key, value, sources[key])
+            set_value(cfg, key, value, sources[key])
     for key, value in pairs:
         sources[key] = COMMAND_LINE
-        _set(cfg, key, value, COMMAND_LINE)
+        set_value(cfg, key, value, COMMAND_LINE)
     for key, place in sources.items():
         if key in key_table():
             _placed(key_table()[key].check, key, value_of(cfg, key), place=place)
@@ -162,20 +162,14 @@ def pairs_of(opts: Sequence[str]) -> list[tuple[str, Any]]:
     return pairs
 
 
-def _named_plugins(
-    files: Sequence[ConfigFile], pairs: Sequence[tuple[str, Any]]
-) -> tuple[str, ...]:
-    """Return what PLUGINS will be when all is merged; plug-ins add keys, so they come before that."""
-    values = [
-        (file.place("PLUGINS"), file.tree["PLUGINS"]) for file in files if "PLUGINS" in file.tree
-    ]
-    values += [(COMMAND_LINE, value) for key, value in pairs if key == "PLUGINS"]
-    place, value = values[-1] if values else ("", ())
-    return _placed(understood, "PLUGINS", value, key_table()["PLUGINS"], place=place)
-
-
-def _set(cfg: CfgNode, name: str, raw: Any, place: str) -> None:
+def set_value(cfg: CfgNode, name: str, raw: Any, place: str) -> None:
     """Set a key to a value as YAML or the command line has it.
+
+    Args:
+        cfg: gets the value.
+        name: dotted, of the key.
+        raw: the value, or its text.
+        place: where it stands, for messages.
 
     Raises:
         ConfigError: there is no such key, or it cannot have that value.
@@ -195,6 +189,18 @@ def _set(cfg: CfgNode, name: str, raw: Any, place: str) -> None:
     else:
         key = key_table().get(name) or Key(type(default).__name__)
         node[last] = copy.deepcopy(_placed(understood, name, raw, key, place=place))
+
+
+def _named_plugins(
+    files: Sequence[ConfigFile], pairs: Sequence[tuple[str, Any]]
+) -> tuple[str, ...]:
+    """Return what PLUGINS will be when all is merged; plug-ins add keys, so they come before that."""
+    values = [
+        (file.place("PLUGINS"), file.tree["PLUGINS"]) for file in files if "PLUGINS" in file.tree
+    ]
+    values += [(COMMAND_LINE, value) for key, value in pairs if key == "PLUGINS"]
+    place, value = values[-1] if values else ("", ())
+    return _placed(understood, "PLUGINS", value, key_table()["PLUGINS"], place=place)
 
 
 def _placed(step: Callable[..., T], *args: Any, place: str) -> T:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from maskrcnn_cli.parsing import UsageError
 from maskrcnn_cli.training import TRAIN
-from maskrcnn_repro.config import load_config
+from maskrcnn_repro.config import keys_in, load_config, pairs_of
 from maskrcnn_repro.data.custom import unused
 from maskrcnn_repro.engine.checks import check_training
 from maskrcnn_repro.engine.launch import Processes, launch
+from maskrcnn_repro.engine.own_data import OwnData
+from maskrcnn_repro.engine.own_data import name_of as name_of_data
 from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.run import run
 from maskrcnn_repro.engine.trainer import Trainer
@@ -45,10 +47,24 @@ def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> Non
         cfg.ACCEPTED_CHANGES = tuple(args.accept_change)
     if trainer is not None:
         cfg.TRAINER = name_of(trainer)
+    own = own_data_of(args)
+    if own and "OUTPUT_DIR" not in own.given:
+        cfg.OUTPUT_DIR = str(Path("output") / name_of_data(own))
     processes = processes_of(args, cfg)
-    if not args.eval_only:
+    # With --data the schedule follows from the data, and is checked then.
+    if not (args.eval_only or own):
         check_training(cfg, processes.world_size)
-    launch(run, processes, (cfg, args.resume, args.eval_only))
+    launch(run, processes, (cfg, args.resume, args.eval_only, own))
+
+
+def own_data_of(args: argparse.Namespace) -> OwnData | None:
+    """Return the data of ``--data``, with the keys that pairs and overlays set; None without it."""
+    if not args.data:
+        return None
+    given = {key for key, _ in pairs_of(args.opts)}
+    given.update(key for name in args.overlay for key in keys_in(name))
+    val = tuple(args.val) if args.val else None
+    return OwnData(tuple(args.data), val, args.minutes, frozenset(given))
 
 
 def processes_of(args: argparse.Namespace, cfg: CfgNode) -> Processes:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
+from maskrcnn_repro.analysis.page import PAGE, write_page
+from maskrcnn_repro.checkpoint.folder import BEST
 from maskrcnn_repro.data.loader import image_files
+from maskrcnn_repro.engine.saving import HISTORY
 from maskrcnn_repro.errors import UserError, did_you_mean
 from maskrcnn_repro.evaluation.coco import Metrics, flat, predictions_file
 from maskrcnn_repro.evaluation.table import metrics_table
@@ -73,16 +78,46 @@ def check_expected(cfg: CfgNode, results: Mapping[str, Any]) -> None:
             )
 
 
+def write_errors(cfg: CfgNode, folder: Path) -> None:
+    """Write the page that shows where a trained model errs; why there is none goes into the log."""
+    if not cfg.DATASETS.TEST:
+        return
+    try:
+        write_page(folder)
+    except UserError as error:
+        logger.warning("No page of errors: %s", error)
+
+
 def say_where(cfg: CfgNode, folder: Path) -> None:
     """Print where the files of a finished run lie."""
     results = folder / "results.json"
     if cfg.DATASETS.TEST and results.is_file():
         print(f"Results: {results}", flush=True)
+    if best := best_so_far(cfg):
+        print(best, flush=True)
     picture, weights = folder / PICTURE, Path(cfg.OUTPUT_DIR) / "model_final.pth"
     if cfg.DATASETS.TEST and cfg.TEST.SHEET_IMAGES > 0 and picture.is_file():
         print(f"Picture of predictions beside ground truth: {picture}", flush=True)
     elif weights.is_file():
         print(f"Weights: {weights}", flush=True)
+    if (folder / PAGE).is_file():
+        print(f"Where it errs: {folder / PAGE}", flush=True)
+        print(f"To use it: maskrcnn predict {folder} FOLDER_OF_PICTURES", flush=True)
+
+
+def best_so_far(cfg: CfgNode) -> str:
+    """Return a sentence about OUTPUT_DIR's best weights; empty if none were kept."""
+    weights = Path(cfg.OUTPUT_DIR) / f"{BEST}.pth"
+    try:
+        content = json.loads((weights.parent / HISTORY).read_text(encoding="utf-8"))
+        done, value = max(
+            content["evaluations"], key=lambda row: -math.inf if row[1] is None else row[1]
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    if value is None or not (cfg.TEST.BEST_METRIC and weights.is_file()):
+        return ""
+    return f"Best weights, {content['metric']} {value:.1f} after {done} iterations: {weights}"
 
 
 def _draw(cfg: CfgNode, metrics: Metrics, folder: Path, progress: Progress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
@@ -11,9 +12,10 @@ from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
 from maskrcnn_repro.data import notes_of
 from maskrcnn_repro.engine.accumulation import say_division
 from maskrcnn_repro.engine.launch import agreed, of_main
+from maskrcnn_repro.engine.own_data import OwnData, fitted
 from maskrcnn_repro.engine.places import check_places
 from maskrcnn_repro.engine.relations import remarks
-from maskrcnn_repro.engine.report import check_expected, evaluation_folder, say_where
+from maskrcnn_repro.engine.report import check_expected, evaluation_folder, say_where, write_errors
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.resume import newest_in, refuse_other_classes, settled
 from maskrcnn_repro.engine.setup import enter_folder, start
@@ -33,7 +35,9 @@ from torch import nn
 logger = logging.getLogger(__name__)
 
 
-def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
+def run(
+    cfg: CfgNode, resume: bool = False, eval_only: bool = False, own: OwnData | None = None
+) -> None:
     """Train, or with ``eval_only`` evaluate; called in every process of a run.
 
     Training writes into OUTPUT_DIR, an evaluation alone only below its ``inference`` folder.
@@ -43,23 +47,30 @@ def run(cfg: CfgNode, resume: bool = False, eval_only: bool = False) -> None:
         resume: continue from, or evaluate, the last checkpoint of OUTPUT_DIR; ``ACCEPTED_CHANGES`` names keys
             whose values may differ from the checkpoint's.
         eval_only: evaluate.
+        own: data of ``--data``, for which values of ``cfg`` are chosen.
 
     Raises:
         UserError: something that the user can mend.
         Ended: a signal ended it, or :class:`maskrcnn_repro.engine.step_end.StepEnd` with a status that is not 0.
     """
     with handling(leave), room_needed(), memory_needed():
-        _run(cfg, resume=resume, eval_only=eval_only)
+        _run(cfg, resume=resume, eval_only=eval_only, own=own)
 
 
-def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
+def _run(cfg: CfgNode, *, resume: bool, eval_only: bool, own: OwnData | None) -> None:
     with ExitStack() as stack:
         stack.enter_context(records_held())
-        cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
-        trainer = trainer_of(cfg)
         output = Path(cfg.OUTPUT_DIR)
         fresh = not (resume or eval_only)
-        agreed(lambda: enter_folder(stack, output, fresh=fresh))
+        enter = partial(enter_folder, stack, output, fresh=fresh)
+        lines: list[str] = []
+        if own:
+            agreed(enter)
+            cfg, lines = fitted(cfg, own, fresh=fresh, training=not eval_only)
+        else:
+            cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
+            agreed(enter)
+        trainer = trainer_of(cfg)
         folder = evaluation_folder(cfg) if eval_only else output
         agreed(lambda: check_places(cfg, folder, training=not eval_only))
         earlier = output if resume else None
@@ -67,7 +78,7 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
         checkpoint = of_main(lambda: newest_in(output)) if resume and not eval_only else None
         settle = None if eval_only else lambda cfg: agreed(settled, cfg, earlier, checkpoint)
         cfg = start(stack, cfg, folder, settle)
-        for note in notes_of(cfg, training=not eval_only):
+        for note in (*lines, *notes_of(cfg, training=not eval_only)):
             logger.info("%s", note)
         if eval_only:
             weights = of_main(lambda: weights_of(cfg, resume=resume))
@@ -85,6 +96,8 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool) -> None:
             training.resume_or_load(resume=resume)
             with watching(training.phases, output, cfg.SOLVER.STALL_SECONDS):
                 training.train()
+            if own and comm.is_main_process():
+                write_errors(cfg, output)
         if comm.is_main_process():
             say_where(cfg, folder)
 

@@ -32,7 +32,7 @@ def check_sizes(scan: Scan, cfg: CfgNode, use: str, findings: Findings) -> None:
         _check_number(images, scan.image_ids, cfg, findings)
     short = cfg.INPUT.MIN_SIZE_TEST if use == "test" else min(cfg.INPUT.MIN_SIZE_TRAIN, default=0)
     longest = cfg.INPUT.MAX_SIZE_TEST if use == "test" else cfg.INPUT.MAX_SIZE_TRAIN
-    sides = objects.boxes[rows, 2:] * _scales(sizes, short, longest)[images][:, None]
+    sides = objects.boxes[rows, 2:] * resize_factors(sizes, short, longest)[images][:, None]
     extents = np.sqrt(sides.prod(axis=1))
     for row in np.flatnonzero(extents < TINY):
         value = f"{extents[row]:.1f} x {extents[row]:.1f}"
@@ -41,7 +41,7 @@ def check_sizes(scan: Scan, cfg: CfgNode, use: str, findings: Findings) -> None:
         _check_anchors(sides, objects.ids[rows], cfg, findings)
 
 
-def _scales(sizes: np.ndarray, short: int, longest: int) -> np.ndarray:
+def resize_factors(sizes: np.ndarray, short: int, longest: int) -> np.ndarray:
     """Return the factors of a resize of the shorter side, as long as the longer one allows it."""
     if not short or not len(sizes):
         return np.ones(len(sizes))
