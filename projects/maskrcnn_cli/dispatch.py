@@ -7,13 +7,14 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from maskrcnn_cli import checking, conversion, looking, tables, training
+from maskrcnn_cli import checking, conversion, looking, serving, tables, training
 from maskrcnn_cli.doctor import DOCTOR
 from maskrcnn_cli.location import version
 from maskrcnn_cli.parsing import UsageError, unknown
 
 GROUPS = {
     "train and evaluate": (training.TRAIN, training.EVAL),
+    "use": (serving.SERVE,),
     "tables": (tables.TABLE, tables.EXPERIMENT, tables.LIST),
     "data and weights": (
         checking.CHECK,
