@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from contextlib import AbstractContextManager, nullcontext
 
 from maskrcnn_repro.engine.signals import handling
 from maskrcnn_repro.errors import UserError
@@ -27,15 +29,24 @@ def open_socket(host: str, port: int) -> socket.socket:
         )[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        # Python adds the address to the text of some of its errors.
+        is_name = isinstance(error, socket.gaierror)
+        reason = str(error.strerror if is_name else os.strerror(error.errno or 0)).lower()
         raise UserError(
             f"Port {port} of host {host!r} cannot be opened ({reason}); choose another with --port, 0 for any "
             "that is free."
         ) from error
 
 
+class _Server(uvicorn.Server):
+    """A server that leaves signals to its caller: uvicorn's own takes also those that are ignored on purpose."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 def serve_until_signal(app: ASGIApp, listener: socket.socket) -> int:
-    """Serve until a signal comes, finish what is under way, and return the signal's number."""
+    """Serve until a signal comes, finish what is under way, and return the signal's number; a second one hurries."""
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -46,14 +57,14 @@ def serve_until_signal(app: ASGIApp, listener: socket.socket) -> int:
         server_header=False,
         timeout_graceful_shutdown=_GRACE,
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     received: list[int] = []
 
-    def note(number: int) -> None:
-        received.append(number)
+    def end(number: int) -> None:
+        server.force_exit = bool(received)
         server.should_exit = True
+        received.append(number)
 
-    # uvicorn takes INT and TERM for itself and hands them on to the former handlers when it has ended.
-    with handling(note):
+    with handling(end):
         server.run(sockets=[listener])
-    return received[0] if received else 0
+    return received[0]

@@ -96,9 +96,10 @@ export function drawAll(context, detections, layers, scale, ratio, skeleton, mar
     if (layers.has("boxes")) drawBox(context, detection, scale, marked === detection ? 2 * line : line);
     if (layers.has("keypoints")) drawKeypoints(context, detection, skeleton, scale, line);
   }
-  for (const detection of order) {
+  const places = [];
+  for (const detection of layers.has("labels") ? detections : []) {
     context.globalAlpha = marked && marked !== detection ? 0.25 : 1;
-    if (layers.has("labels")) drawLabel(context, detection, scale, ratio);
+    drawLabel(context, detection, scale, ratio, places);
   }
   context.globalAlpha = 1;
 }
@@ -110,13 +111,18 @@ function drawBox(context, { box, color }, scale, line) {
   context.strokeRect(x1, y1, x2 - x1, y2 - y1);
 }
 
-function drawLabel(context, { box, color, text }, scale, ratio) {
+// Draw a label above its box, or as far below as the labels before it ask; its place joins theirs.
+function drawLabel(context, { box, color, text }, scale, ratio, places) {
   const shown = text.length > LONGEST_LABEL ? `${text.slice(0, LONGEST_LABEL - 1)}…` : text;
   const width = context.measureText(shown).width + 8 * ratio;
   const height = 18 * ratio;
   const x = Math.max(0, Math.min(box[0] * scale, context.canvas.width - width));
   const above = box[1] * scale - height;
-  const y = above < 0 ? Math.max(0, box[1] * scale) : above;
+  let y = above < 0 ? Math.max(0, box[1] * scale) : above;
+  const isTaken = (place) =>
+    x < place.x + place.width && place.x < x + width && y < place.y + height && place.y < y + height;
+  for (let place; (place = places.find(isTaken)); ) y = place.y + height;
+  places.push({ x, y, width });
   context.fillStyle = `rgb(${color})`;
   context.fillRect(x, y, width, height);
   const [red, green, blue] = color;

@@ -33,7 +33,7 @@ async function begin() {
     count(model.classes.length, "class", "classes"),
     model.masks ? "masks" : "boxes",
     ...(model.keypoints.length ? [count(model.keypoints.length, "keypoint")] : []),
-    `input ${least} to ${most} px`,
+    least ? `pictures resized to ${least}, at most ${most} px` : "pictures of their own size",
     model.device,
   ].join(" · ");
   byId("threshold").min = model.threshold;
@@ -159,10 +159,13 @@ function refresh() {
 
 function rowOf(detection) {
   const row = document.createElement("li");
+  const button = document.createElement("button");
   const score = part("span", detection.score.toFixed(2), "score");
-  row.append(swatch(detection.color), part("span", detection.class_name, "text"), score);
-  row.addEventListener("mouseenter", () => mark(detection));
-  row.addEventListener("mouseleave", () => mark(null));
+  button.type = "button";
+  button.append(swatch(detection.color), part("span", detection.class_name, "text"), score);
+  for (const event of ["mouseenter", "focus"]) button.addEventListener(event, () => mark(detection));
+  for (const event of ["mouseleave", "blur"]) button.addEventListener(event, () => mark(null));
+  row.append(button);
   return row;
 }
 
