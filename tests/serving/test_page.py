@@ -33,7 +33,8 @@ ALPHA = """async ([mask, box, scale]) => {
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    labels = Labels(class_names=(NASTY, "bar", "ring"), category_ids=(4, 7, 9))
+    names = tuple(f"{NASTY} {number}" for number in range(3))
+    labels = Labels(class_names=names, category_ids=(4, 7, 9))
     return write_tiny_model(tmp_path_factory.mktemp("model"), "mask", labels)
 
 
@@ -114,18 +115,27 @@ def test_names_are_shown_as_text(page, picture):
     drop(page, picture)
     page.locator("#threshold").fill("0")
     assert NASTY in page.inner_text("#classes")
+    assert NASTY in page.inner_text("#list")
+    assert NASTY in page.get_attribute("#picture", "aria-label")
     assert page.locator("img").count() == 0
     assert page.complaints == []
 
 
 def test_the_canvas_shows_the_picture_and_masks_on_it(page, picture):
     drop(page, picture)
-    pixel = "() => [...document.getElementById('picture').getContext('2d').getImageData(%d, %d, 1, 1).data]"
+    canvas = "document.getElementById('picture')"
+    whole = f"{canvas}.toDataURL()"
     page.locator("#threshold").fill("1")
-    before = page.evaluate(pixel % (300, 200))
+    without = page.evaluate(whole)
+    corner = page.evaluate(f"[...{canvas}.getContext('2d').getImageData(9, 9, 1, 1).data]")
+    assert corner != [136, 136, 136, 255]  # what is drawn where the browser cannot read the picture
+    for layer in ("boxes", "labels"):
+        page.uncheck(f"#layers [value={layer}]")
+    assert page.evaluate(whole) == without
     page.locator("#threshold").fill("0")
-    assert page.evaluate(pixel % (300, 200)) != before
-    assert before != [136, 136, 136, 255]  # what is drawn where the browser cannot read the picture
+    assert page.evaluate(whole) != without
+    page.uncheck("#layers [value=masks]")
+    assert page.evaluate(whole) == without
 
 
 @pytest.mark.parametrize("scale", [1, 0.5, 3])
