@@ -147,6 +147,49 @@ def test_a_full_queue_says_when_to_come_again():
     assert [answer.status_code for answer in inside] == [200, 200]
 
 
+def test_what_waits_for_a_client_that_has_gone_is_not_computed():
+    started, hold, computed = threading.Event(), threading.Event(), []
+
+    def held(content):
+        started.set()
+        computed.append(content)
+        assert hold.wait(20)
+        return predict(content)
+
+    server = Server(held)
+    headers = [(b"host", b"localhost"), (b"content-type", b"image/png")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "query_string": b"",
+        "headers": headers,
+    }
+
+    async def leave():
+        messages = iter([{"type": "http.request", "body": b"of the client that goes"}])
+
+        async def receive():
+            return next(messages, {"type": "http.disconnect"})
+
+        async def send(message):
+            pass
+
+        async with server.client() as client:
+            post = {"headers": {"Content-Type": "image/png"}}
+            stays = asyncio.create_task(client.post("/predict", content=png(), **post))
+            await asyncio.to_thread(started.wait)
+            await server.app(scope, receive, send)
+            # Its place is free, too.
+            next_one = asyncio.create_task(client.post("/predict", content=png(50), **post))
+            await asyncio.sleep(0.05)
+            hold.set()
+            return await asyncio.gather(stays, next_one)
+
+    assert [answer.status_code for answer in asyncio.run(leave())] == [200, 200]
+    assert computed == [png(), png(50)]
+
+
 def test_a_failure_of_the_model_is_no_secret_and_no_hang():
     server = Server(lambda content: 1 / 0)
     for _ in range(3):
