@@ -86,6 +86,7 @@ def test_drop_look_filter_and_download(page, address, model, picture, tmp_path):
     assert page.inner_text("#score") == "0.00"
     rows = page.locator("#list li")
     assert rows.count() == len(expected) > 3
+    assert page.inner_text("#count") == f"{len(expected)} of {len(expected)} objects shown"
     middle = float(np.median(expected.scores).round(2))
     page.locator("#threshold").fill(f"{middle:.2f}")
     kept = expected[expected.scores >= middle]

@@ -33,6 +33,13 @@ PAGES = {
     "/drawing.js": ("drawing.js", "text/javascript"),
 }
 """Address to the file in :data:`STATIC` and its kind; there are no others."""
+_FILE = {"type": "string", "format": "binary"}
+CONTENT = {
+    "image/*": {"schema": _FILE},
+    "application/octet-stream": {"schema": _FILE},
+    "multipart/form-data": {"schema": {"type": "object", "properties": {"image": _FILE}}},
+}
+"""Kinds of a request's body, as OpenAPI has them."""
 STATUSES = (400, 403, 408, 413, 415, 422, 503, 504)
 
 
@@ -95,15 +102,11 @@ def _add_endpoints(
         """Tell names, sizes, limits and origin of the model."""
         return JSONResponse(dict(card))
 
-    body = {"schema": {"type": "string", "format": "binary"}}
-    form = {"schema": {"type": "object", "properties": {"image": body["schema"]}}}
-    content = {"image/*": body, "application/octet-stream": body, "multipart/form-data": form}
-
     @app.post(
         "/predict",
         response_class=JSONResponse,
         responses={200: {"model": Answer}, **{status: {"model": Error} for status in STATUSES}},
-        openapi_extra={"requestBody": {"required": True, "content": content}},
+        openapi_extra={"requestBody": {"required": True, "content": CONTENT}},
     )
     async def predict(
         request: Request, threshold: float | None = None, masks: str = "rle"
@@ -112,11 +115,7 @@ def _add_endpoints(
         upload = Upload(request, limits)
         try:
             _check_query(threshold, masks, card["threshold"])
-            with worker.enter() as place:
-                start = time.monotonic()
-                future = place.submit(await upload.read())
-            sent = time.monotonic()
-            prediction = await _outcome(upload, future, start + limits.seconds - sent)
+            prediction, seconds = await _predict(upload, worker, limits)
         except ClientDisconnect:
             return Response(status_code=400)
         except Refusal:
@@ -124,8 +123,7 @@ def _add_endpoints(
             raise
         if threshold is not None:
             prediction = prediction[prediction.scores >= threshold]
-        answer = answer_of(prediction, time.monotonic() - sent, masks == "rle")
-        return JSONResponse(answer)
+        return JSONResponse(answer_of(prediction, seconds, masks == "rle"))
 
 
 def _check_query(threshold: float | None, masks: str, least: float) -> None:
@@ -133,6 +131,16 @@ def _check_query(threshold: float | None, masks: str, least: float) -> None:
         raise Refusal(422, f"threshold {threshold:g} must be at least {least:g} and at most 1.")
     if masks not in ("rle", "none"):
         raise Refusal(422, f"masks {masks!r} must be rle or none.")
+
+
+async def _predict(upload: Upload, worker: ModelWorker, limits: Limits) -> tuple[Prediction, float]:
+    """Return the prediction of an uploaded image, and the seconds from the image's last byte to it."""
+    start = time.monotonic()
+    with worker.enter() as place:
+        future = place.submit(await upload.read())
+    sent = time.monotonic()
+    prediction = await _outcome(upload, future, start + limits.seconds - sent)
+    return prediction, time.monotonic() - sent
 
 
 async def _outcome(upload: Upload, future: Future[Prediction], seconds: float) -> Prediction:

@@ -132,7 +132,9 @@ function drawLabel(context, { box, color, text }, scale, ratio, places) {
 
 function drawKeypoints(context, { keypoints, color }, skeleton, scale, line) {
   if (!keypoints) return;
-  context.strokeStyle = context.fillStyle = `rgb(${color})`;
+  // White stands out from a mask of the object's colour.
+  context.strokeStyle = "#fff";
+  context.fillStyle = `rgb(${color})`;
   context.lineWidth = line;
   for (const [a, b] of skeleton) {
     context.beginPath();
@@ -142,7 +144,8 @@ function drawKeypoints(context, { keypoints, color }, skeleton, scale, line) {
   }
   for (const [x, y] of keypoints) {
     context.beginPath();
-    context.arc(x * scale, y * scale, 1.5 * line, 0, 2 * Math.PI);
+    context.arc(x * scale, y * scale, 2 * line, 0, 2 * Math.PI);
     context.fill();
+    context.stroke();
   }
 }

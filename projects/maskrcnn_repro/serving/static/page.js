@@ -150,7 +150,7 @@ function refresh() {
   for (const box of byId("classes").querySelectorAll("input")) {
     box.parentElement.lastChild.textContent = (ofClass.get(Number(box.dataset.id)) ?? []).length;
   }
-  byId("count").textContent = count(detections.length, "object");
+  byId("count").textContent = `${detections.length} of ${count(state.answer.detections.length, "object")} shown`;
   byId("list").replaceChildren(...detections.map(rowOf));
   const names = detections.map(({ text }) => text).join(", ");
   canvas.setAttribute("aria-label", `${state.file.name}: ${count(detections.length, "object")}. ${names}`);
