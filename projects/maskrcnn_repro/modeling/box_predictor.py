@@ -42,8 +42,8 @@ class BoxPredictor(FastRCNNOutputLayers):
         super().__init__(input_shape, **parts)
         self.min_size = min_size
         if unused_classes:
-            score = self.cls_score
-            self.cls_score = nn.Linear(score.in_features, score.out_features + unused_classes)
+            width = self.bbox_pred.in_features
+            self.cls_score = nn.Linear(width, self.num_classes + 1 + unused_classes)
             nn.init.normal_(self.cls_score.weight, std=0.01)
             nn.init.zeros_(self.cls_score.bias)
 
