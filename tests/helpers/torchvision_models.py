@@ -76,14 +76,20 @@ def detect(model, image):
 
 def ours(model, mapper, file_name, image, labels):
     """Return the same of a converted model: its classes as torchvision's labels."""
-    record = mapper({"file_name": file_name, "image_id": 0, "height": image.shape[1], "width": image.shape[2]})
+    record = mapper(
+        {"file_name": file_name, "image_id": 0, "height": image.shape[1], "width": image.shape[2]}
+    )
     with torch.no_grad():
         (instances,) = model.inference([record], do_postprocess=False)
     height, width = instances.image_size
-    boxes = instances.pred_boxes.tensor * torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2)
+    boxes = instances.pred_boxes.tensor * torch.tensor(
+        [image.shape[2] / width, image.shape[1] / height] * 2
+    )
     masks = instances.pred_masks[:, 0] if instances.has("pred_masks") else None
     points = instances.pred_keypoints if instances.has("pred_keypoints") else None
-    return Detections(boxes, instances.scores, torch.tensor(labels)[instances.pred_classes], masks, points)
+    return Detections(
+        boxes, instances.scores, torch.tensor(labels)[instances.pred_classes], masks, points
+    )
 
 
 def pairs(theirs, own):

@@ -94,7 +94,7 @@ def keys_of(shapes: Shapes, kind: Kind, unused: int = 0) -> dict[str, Any]:
     keys: dict[str, Any] = {"MODEL.META_ARCHITECTURE": "MaskRCNN", "INPUT.MIN_SIZE_TEST": 800}
     keys |= _backbone(outline, kind) | _branches(outline, unused)
     keys |= _pyramid(outline, kind) if outline.is_pyramid else _one_map(outline)
-    return keys | kind.options
+    return {**keys, **kind.options}
 
 
 def _backbone(outline: Outline, kind: Kind) -> dict[str, Any]:
