@@ -33,16 +33,21 @@ class Detections:
 
 
 def build(name, seed, image, **options):
-    """Return torchvision's model in evaluation mode, its own initialisation scaled as SPREAD says on an image."""
+    """Return torchvision's model of a name in evaluation mode, its own initialisation spread on an image."""
     torch.manual_seed(seed)
     model = getattr(detection, name)(weights=None, weights_backbone=None, **options).eval()
     size, model.transform.min_size = model.transform.min_size, (CALIBRATION,)
+    spread(model, image)
+    model.transform.min_size = size
+    return model
+
+
+def spread(model, image):
+    """Scale a model's last layers as SPREAD says."""
     for layer_name, deviation in SPREAD.items():
         layer = dict(model.named_modules()).get(layer_name)
         if layer is not None:
             _bring_to(model, layer, deviation, image)
-    model.transform.min_size = size
-    return model
 
 
 def _bring_to(model, layer, deviation, image):

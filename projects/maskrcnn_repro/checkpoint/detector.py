@@ -148,13 +148,13 @@ def _filled(cfg: CfgNode, source: Path, state: Weights) -> dict[str, torch.Tenso
     Raises:
         CheckpointError: the model has tensors that the file lacks, or others.
     """
-    on_cpu = cfg.clone()
-    on_cpu.MODEL.DEVICE = "cpu"
-    model = build_model(on_cpu)
     if not state:
+        cfg = cfg.clone()
+        cfg.MODEL.DEVICE = "cpu"
+        model = build_model(cfg)
         Checkpointer(model, "", complete=True).load(str(source), checkpointables=[])
         return dict(model.state_dict())
-    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    own = shapes_in(cfg)
     # A frozen norm does not count batches; the file's counter stays with it, for the way back.
     given = {n: tuple(t.shape) for n, t in state.items() if not n.endswith("num_batches_tracked")}
     own = {name: shape for name, shape in own.items() if not name.endswith("num_batches_tracked")}
@@ -166,6 +166,15 @@ def _filled(cfg: CfgNode, source: Path, state: Weights) -> dict[str, torch.Tenso
             f"{own.get(name, 'none')}; {len(wrong)} of {len(own)} tensors differ."
         )
     return dict(state)
+
+
+def shapes_in(cfg: CfgNode) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors of a config's model by name, which takes no memory for them."""
+    cfg = cfg.clone()
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        model = build_model(cfg)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def _labels(cfg: CfgNode, names: Sequence[str]) -> dict[str, Any]:

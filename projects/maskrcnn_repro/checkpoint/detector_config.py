@@ -15,6 +15,15 @@ from maskrcnn_repro.errors import CheckpointError
 import yaml
 
 Shapes = Mapping[str, tuple[int, ...]]
+WIDTHS = {
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": ("stem.conv1.weight", 0),
+    "MODEL.FPN.OUT_CHANNELS": ("fpn_lateral2.weight", 0),
+    "MODEL.ROI_BOX_HEAD.CONV_DIM": ("box_head.conv1.weight", 0),
+    "MODEL.ROI_BOX_HEAD.FC_DIM": ("box_head.fc1.weight", 0),
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": ("mask_head.deconv.weight", 1),
+    "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": ("score_lowres.weight", 1),
+}
+"""Keys of widths: the end of a tensor's name, and which of its dimensions it is."""
 LEVELS = ["res2", "res3", "res4", "res5"]
 
 
@@ -93,6 +102,9 @@ def keys_of(shapes: Shapes, kind: Kind, unused: int = 0) -> dict[str, Any]:
     outline = Outline(shapes)
     keys: dict[str, Any] = {"MODEL.META_ARCHITECTURE": "MaskRCNN", "INPUT.MIN_SIZE_TEST": 800}
     keys |= _backbone(outline, kind) | _branches(outline, unused)
+    for key, (ending, dimension) in WIDTHS.items():
+        if shape := outline.shape(ending):
+            keys[key] = shape[dimension]
     keys |= _pyramid(outline, kind) if outline.is_pyramid else _one_map(outline)
     return {**keys, **kind.options}
 
@@ -148,7 +160,6 @@ def _branches(outline: Outline, unused: int) -> dict[str, Any]:
         widths = [outline.shape(f"conv_fcn{i}.weight") for i in range(1, 9)]
         keys |= {
             "MODEL.ROI_KEYPOINT_HEAD.NAME": "FCNKeypointHead",
-            "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": points[1],
             "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": [shape[0] for shape in widths if shape],
         }
     return keys
@@ -156,7 +167,6 @@ def _branches(outline: Outline, unused: int) -> dict[str, Any]:
 
 def _pyramid(outline: Outline, kind: Kind) -> dict[str, Any]:
     convs = outline.count(r"box_head\.conv\d+\.weight")
-    first = outline.shape("box_head.fc1.weight")
     keys: dict[str, Any] = {
         "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
         "MODEL.RESNETS.OUT_FEATURES": LEVELS,
@@ -173,8 +183,6 @@ def _pyramid(outline: Outline, kind: Kind) -> dict[str, Any]:
         "MODEL.ROI_BOX_HEAD.NUM_CONV": convs,
         "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 7,
     }
-    if first:
-        keys["MODEL.ROI_BOX_HEAD.FC_DIM"] = first[0]
     if outline.count(r"rpn_head\.conv\.conv\d+\.weight"):
         keys["MODEL.RPN.CONV_DIMS"] = [-1] * outline.count(r"rpn_head\.conv\.conv\d+\.weight")
     for part, pattern in (
