@@ -86,7 +86,9 @@ def read_names(file: Path) -> list[str]:
             line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()
         ]
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"--classes {str(file)!r} cannot be read: {error}.") from error
+        raise CheckpointError(
+            f"--classes {str(file)!r} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from error
 
 
 def _convert_backbone(source: str, weights: Weights, out: Path) -> None:

@@ -55,7 +55,7 @@ def convert_detector(
     if kind.name == "torchvision":
         keys, state, rest = _from_torchvision(source, weights, kind, names)
     else:
-        keys, state = _config_by_names(weights, kind), {}
+        keys, state = config_by_names(weights, kind), {}
     cfg = configured(keys)
     _check_count(cfg, names)
     state = _filled(cfg, source, state)
@@ -117,7 +117,16 @@ def _from_torchvision(
     return keys, state, rest
 
 
-def _config_by_names(weights: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+def config_by_names(weights: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    """Return the config keys of a detector of Detectron2 or Detectron, by dotted name.
+
+    Args:
+        weights: tensors or arrays by the file's names.
+        kind: of the detector.
+
+    Raises:
+        CheckpointError: see :func:`maskrcnn_repro.checkpoint.detector_config.keys_of`.
+    """
     tensors = {name: torch.as_tensor(array) for name, array in weights.items()}
     if kind.name == "Detectron":
         tensors, _ = convert_c2_detectron_names(tensors)
