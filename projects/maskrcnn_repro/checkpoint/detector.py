@@ -8,6 +8,7 @@ from typing import Any
 
 from maskrcnn_repro.checkpoint.checkpointer import MARK, Checkpointer, facts_in
 from maskrcnn_repro.checkpoint.detector_config import Kind, keys_of, kinds
+from maskrcnn_repro.checkpoint.model_file import Labels, labels_of
 from maskrcnn_repro.checkpoint.torchvision_detector import (
     Classes,
     Weights,
@@ -25,7 +26,6 @@ import torch
 import yaml
 from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 
 WITHOUT_EPS = ("258fb6c6", "bf2d0c1e", "fc266e95")
@@ -62,7 +62,7 @@ def convert_detector(
     facts = {
         **MARK["maskrcnn_repro"],
         "config": spelled_today(cfg),
-        **_labels(cfg, names),
+        **(Labels(names) if names else labels_of(cfg.DATASETS.TRAIN)).facts(),
         "origin": {"library": kind.name, "file": source.name, "sha256": sha256_of(source)},
     }
     with replaced(out) as beside:
@@ -184,21 +184,6 @@ def shapes_in(cfg: CfgNode) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = build_model(cfg)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def _labels(cfg: CfgNode, names: Sequence[str]) -> dict[str, Any]:
-    """Return the names of classes and keypoints, as checkpoints hold them."""
-    told = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]) if cfg.DATASETS.TRAIN else None
-    if names or told is None:
-        return {"class_names": list(names)}
-    ids = told.get("thing_dataset_id_to_contiguous_id") or {}
-    return {
-        "class_names": list(told.thing_classes),
-        "category_ids": sorted(ids, key=ids.__getitem__),
-        "keypoint_names": list(told.get("keypoint_names") or ()),
-        "flip_pairs": [list(pair) for pair in told.get("keypoint_flip_map") or ()],
-        "skeleton": [list(rule[:2]) for rule in told.get("keypoint_connection_rules") or ()],
-    }
 
 
 def _check_count(cfg: CfgNode, names: Sequence[str]) -> None:
