@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,16 @@ def convert_detector(
         keys, state, rest = _from_torchvision(source, weights, kind, names)
     else:
         keys, state = config_by_names(weights, kind), {}
+    if names and not keys["MODEL.KEYPOINT_ON"]:
+        # Whose classes may have COCO's number, and are others.
+        keys |= {"DATASETS.TRAIN": (), "DATASETS.TEST": ()}
     cfg = configured(keys)
     _check_count(cfg, names)
     state = _filled(cfg, source, state)
     facts = {
         **MARK["maskrcnn_repro"],
         "config": spelled_today(cfg),
-        **(Labels(names) if names else labels_of(cfg.DATASETS.TRAIN)).facts(),
+        **_labels(cfg, names).facts(),
         "origin": {"library": kind.name, "file": source.name, "sha256": sha256_of(source)},
     }
     with replaced(out) as beside:
@@ -184,6 +188,11 @@ def shapes_in(cfg: CfgNode) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = build_model(cfg)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _labels(cfg: CfgNode, names: Sequence[str]) -> Labels:
+    labels = labels_of(cfg.DATASETS.TRAIN)
+    return replace(labels, class_names=tuple(names), category_ids=()) if names else labels
 
 
 def _check_count(cfg: CfgNode, names: Sequence[str]) -> None:
