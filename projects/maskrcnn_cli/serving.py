@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from urllib.parse import urlsplit
 
-from maskrcnn_cli.parsing import Command, Parser, count
+from maskrcnn_cli.parsing import Command, Parser, count, fraction
 
 EXAMPLES = """
   A page at http://127.0.0.1:8000 where pictures can be dropped:
@@ -87,17 +87,6 @@ def _add_limits(parser: Parser) -> None:
         metavar="URL",
         help="another site whose pages may ask, such as https://example.org; may be repeated",
     )
-
-
-def fraction(word: str) -> float:
-    """Parse a number from 0 to 1: the ``type`` of an option."""
-    try:
-        value = float(word)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{word!r} is no number from 0 to 1")
-    return value
 
 
 def port(word: str) -> int:
