@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         tiles=args.tiles,
     )
     names = {item.name for item in inputs}
-    work = Work(model, _writers(args, model.labels), overlays, names, args)
+    work = Work(model, _writers(args, model), overlays, names, args)
     try:
         with handling(work.interrupt):
             work.images([item for item in inputs if not item.video])
@@ -74,14 +74,15 @@ def _check_options(args: argparse.Namespace, inputs: list[Input]) -> None:
         )
 
 
-def _writers(args: argparse.Namespace, labels: Labels) -> list[Writer]:
+def _writers(args: argparse.Namespace, model: Predictor) -> list[Writer]:
     polygons = (args.format != "coco") if args.shapes is None else args.shapes == "polygons"
     writers: list[Writer] = []
     if args.json is not None:
-        writers.append(CocoWriter(args.json, labels, Shapes(polygons, args.tolerance)))
+        shapes = Shapes(polygons, args.tolerance)
+        writers.append(CocoWriter(args.json, model.labels, shapes, model.path))
     if args.json is None or args.format != "coco":
         shapes = Shapes(polygons, args.tolerance)
-        writers.append(WRITERS[args.format](args.out, labels, shapes))
+        writers.append(WRITERS[args.format](args.out, model.labels, shapes, model.path))
     return writers
 
 

@@ -102,6 +102,7 @@ def model_card(model: Predictor, name: str, limits: Limits) -> Mapping[str, Any]
         },
         "device": str(cfg.MODEL.DEVICE),
         "precision": str(cfg.MODEL.INFERENCE.PRECISION),
+        "path": model.path,
         "origin": dict(model.origin),
         "limits": {
             "bytes": limits.max_bytes,

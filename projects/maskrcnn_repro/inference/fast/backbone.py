@@ -28,9 +28,7 @@ class FusedBlock(nn.Module):
 
     def __init__(self, block: nn.Module, fuse: FuseConv, *, owns_input: bool) -> None:
         super().__init__()
-        convs = [
-            conv for name, conv in sorted(block.named_children()) if name.startswith("conv")
-        ]
+        convs = [conv for name, conv in sorted(block.named_children()) if name.startswith("conv")]
         self.convs = nn.ModuleList(fuse(conv, relu=True) for conv in convs)
         self.shortcut = None if block.shortcut is None else fuse(block.shortcut, relu=False)
         self.owns_input = owns_input

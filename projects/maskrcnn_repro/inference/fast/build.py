@@ -14,17 +14,19 @@ from typing import Any
 from maskrcnn_repro.inference.fast.backbone import FusedBlock, FusedPyramid, FusedStem
 from maskrcnn_repro.inference.fast.fold import folded, is_foldable
 from maskrcnn_repro.inference.fast.heads import CellOrder, FastMaskHead, FastOutputLayers
-from maskrcnn_repro.inference.fast.layers import FusedConv, FusedLinear
+from maskrcnn_repro.inference.fast.layers import FusedConv, FusedLinear, has_fused_operators
 from maskrcnn_repro.inference.fast.pooling import Bins, FastPooler
 from maskrcnn_repro.inference.fast.proposals import FastRPN
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
 from maskrcnn_repro.modeling.mask_head.losses import sigmoid_masks
+from maskrcnn_repro.modeling.meta_arch import PRECISIONS, MaskRCNN
 from maskrcnn_repro.modeling.narrow_resnet import ConvStem
 from maskrcnn_repro.roi_ops import RoIOpPooler
 from maskrcnn_repro.roi_ops.sampled import RoIAlignAve
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode
 from detectron2.layers import Conv2d, ROIAlign
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
@@ -41,6 +43,30 @@ from torch import nn
 
 OURS = ("detectron2", "maskrcnn_repro", "torch")
 """Packages whose modules may have their parts replaced."""
+
+
+DTYPES = ("float32", "bfloat16")
+"""Values of ``MODEL.INFERENCE.PRECISION`` that are computed fast."""
+
+
+def accelerate(model: nn.Module, cfg: CfgNode) -> str:
+    """Replace the parts of a model in evaluation mode by faster ones, and return how it computes from now on.
+
+    Returns:
+        ``fused`` (by oneDNN's operators) or ``folded`` (where torch lacks them), and the precision; empty if nothing was
+        changed: on a GPU, and in other precisions than those of :data:`DTYPES`.
+
+    Args:
+        model: a :class:`~maskrcnn_repro.modeling.meta_arch.MaskRCNN`, changed in place. What is not known stays as it is.
+        cfg: its config.
+    """
+    precision = cfg.MODEL.INFERENCE.PRECISION
+    if cfg.MODEL.DEVICE != "cpu" or precision not in DTYPES or not isinstance(model, MaskRCNN):
+        return ""
+    fused = has_fused_operators(PRECISIONS[precision])
+    sums = cfg.MODEL.FPN.FUSE_TYPE == "sum"
+    Accelerator(PRECISIONS[precision], sums_levels=sums, fused=fused).replace(model)
+    return f"{'fused' if fused else 'folded'} {precision}"
 
 
 class Accelerator:
@@ -85,7 +111,9 @@ class Accelerator:
         if isinstance(module, Res5ROIHeads):
             _pool_what_is_read(module)
         if isinstance(module, StandardROIHeads) and type(module.box_head) is FastRCNNConvFCHead:
-            module.box_head = self.box_head(module.box_head, math.prod(module.box_pooler.output_size))
+            module.box_head = self.box_head(
+                module.box_head, math.prod(module.box_pooler.output_size)
+            )
         for name, child in [*module.named_children()]:
             setattr(module, name, self.replace(child))
         if isinstance(module, nn.Sequential):

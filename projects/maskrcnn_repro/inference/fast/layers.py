@@ -26,16 +26,17 @@ USUAL_SIDE = 64
 
 
 @functools.cache
-def has_fused_operators() -> bool:
-    """Tell whether this torch has oneDNN's fused operators and they compute a small convolution."""
+def has_fused_operators(dtype: torch.dtype = torch.float32) -> bool:
+    """Tell whether this torch has oneDNN's fused operators and they compute a small convolution in ``dtype``."""
     operators = torch.ops.mkldnn
     if not torch.backends.mkldnn.is_available():
         return False
     try:
         if not all(hasattr(operators, name) for name in _OPERATORS):
             return False
-        layer = FusedConv(torch.ones(1, 1, 1, 1), -torch.ones(1), relu=True)
-        return bool((layer(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 3.0)) == 2).all())
+        layer = FusedConv(torch.ones(1, 1, 1, 1), -torch.ones(1), relu=True, dtype=dtype)
+        x = torch.full((1, 1, 2, 2), 3.0, dtype=dtype)
+        return bool((layer(0 * x, x) == 2).all())
     except (AttributeError, RuntimeError, TypeError):
         return False
 
@@ -152,8 +153,6 @@ class FusedLinear(nn.Module):
             return x.new_zeros(0, self.outputs)
         if self.fused:
             activation = "relu" if self.relu else "none"
-            return torch.ops.mkldnn._linear_pointwise(
-                x, self.weight, self.bias, activation, [], ""
-            )
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, activation, [], "")
         y = F.linear(x, self.weight, self.bias)
         return y.relu_() if self.relu else y
