@@ -149,10 +149,10 @@ class Accelerator:
             return None
         return FusedBlock(block, self.fuse, owns_input=False)
 
-    def stem(self, stem: nn.Module) -> nn.Module | None:
+    def stem(self, stem: BasicStem | ConvStem) -> nn.Module | None:
         """Return what comes before the first stage."""
         pools = isinstance(stem, BasicStem)
-        convs = [stem.conv1] if pools else [*stem.convs]
+        convs = [stem.conv1] if isinstance(stem, BasicStem) else [*stem.convs]
         if not all(map(_can_fuse, convs)):
             return None
         return FusedStem(convs, self.fuse, pools=pools)

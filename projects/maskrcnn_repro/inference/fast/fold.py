@@ -5,6 +5,8 @@ C output channels of the convolution.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
@@ -40,7 +42,7 @@ def folded(conv: nn.Module, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
     return weight.float(), bias.float()
 
 
-def _scale_and_shift(norm: nn.Module) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(norm: Any) -> tuple[Tensor, Tensor]:
     """Return the factor and the summand of each channel, both (C,) float64."""
     mean, variance = norm.running_mean.double(), norm.running_var.double()
     scale = torch.rsqrt(variance + norm.eps)

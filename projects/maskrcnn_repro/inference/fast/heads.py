@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from maskrcnn_repro.inference.fast.fold import folded
 from maskrcnn_repro.inference.fast.layers import FusedLinear
 
 import torch
@@ -102,6 +103,9 @@ class FastMaskHead(nn.Module):
         decode: logits to masks; None: the sigmoid of the channel of the class, or of the only one.
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(
         self,
         convs: nn.Module,
@@ -111,9 +115,9 @@ class FastMaskHead(nn.Module):
     ) -> None:
         super().__init__()
         self.convs, self.deconv, self.decode = convs, deconv, decode
-        weight, bias = predictor.weight.detach().flatten(1), predictor.bias.detach()
-        self.register_buffer("weight", weight.to(deconv.dtype), False)
-        self.register_buffer("bias", bias.clone(), False)
+        weight, bias = folded(predictor, None)
+        self.register_buffer("weight", weight.flatten(1).to(deconv.dtype), False)
+        self.register_buffer("bias", bias, False)
 
     def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
         """Give each detection ``pred_masks``, (1, m, m) probabilities over its box, float32.

@@ -56,6 +56,9 @@ class FusedConv(nn.Module):
         fused: by oneDNN's operators; False: by public functions of torch.
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(
         self,
         weight: Tensor,
@@ -90,10 +93,10 @@ class FusedConv(nn.Module):
             other: (N, C_out, H', W'), to be added; it is overwritten with the result.
         """
         x = x.to(self.dtype, memory_format=torch.channels_last)
-        if self.fused and x.numel():
+        if self.fused:
             return self._by_onednn(x, other)
         window = (self.stride, self.padding, self.dilation, self.groups)
-        y = F.conv2d(x, self._plain_weight(), self.bias, *window)
+        y = F.conv2d(x, self.weight, self.bias, *window)
         if other is not None:
             y = other.add_(y)
         return y.relu_() if self.relu else y
@@ -111,9 +114,6 @@ class FusedConv(nn.Module):
             other, x, self.weight, self.bias, *window, "add", 1.0, unary, [], ""
         )
 
-    def _plain_weight(self) -> Tensor:
-        return self.weight.to_dense() if self.weight.is_mkldnn else self.weight
-
 
 class FusedLinear(nn.Module):
     """A linear layer, followed by ReLU where asked for.
@@ -126,6 +126,9 @@ class FusedLinear(nn.Module):
         fused: see :class:`FusedConv`.
         rows: how many the weights are laid out for.
     """
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(
         self,

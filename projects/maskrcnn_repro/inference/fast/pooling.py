@@ -38,20 +38,20 @@ class Bins:
     """Of every so many rows and columns the first is computed, the others are left out."""
 
 
-def align(features: Tensor, rois: Tensor, bins: Bins) -> Tensor:
-    """Return the pooled RoIs, (R, C, P, P), of the dtype of the features, in channels-last memory.
+def align(features: Tensor, rois: Tensor, bins: Bins, out: Tensor, places: Tensor) -> None:
+    """Write pooled RoIs, each as P * P * C numbers, cell by cell.
 
     Args:
         features: (N, C, H, W), float, channels-last.
         rois: (R, 5): index of the image, x1, y1, x2, y2 in cells of the map; finite.
         bins: what to compute.
+        out: (R or more, P * P * C), of the dtype of the features.
+        places: (R,) int64, their rows in ``out``.
     """
     _, channels, height, width = features.shape
     table = features.permute(0, 2, 3, 1).reshape(-1, channels)
     rows = _axis(rois[:, 2], rois[:, 4], bins, 0, height)
     columns = _axis(rois[:, 1], rois[:, 3], bins, 1, width)
-    size = len(rows.steps), len(columns.steps)
-    out = table.new_empty(len(rois), size[0] * size[1] * channels)
     first = rois[:, 0].int() * (height * width)
     # RoIs that read rectangles of one size together.
     reaches = torch.stack([rows.reach, columns.reach], dim=1)
@@ -65,8 +65,7 @@ def align(features: Tensor, rois: Tensor, bins: Bins) -> Tensor:
         bag = (-1, (reach[0] + 1) * (reach[1] + 1))
         index, weights = index.reshape(bag), weights.reshape(bag)
         sums = F.embedding_bag(index, table, mode="sum", per_sample_weights=weights)
-        out[chosen] = sums.view(len(chosen), -1)
-    return out.view(len(rois), *size, channels).permute(0, 3, 1, 2)
+        out.index_copy_(0, places[chosen], sums.view(len(chosen), -1))
 
 
 @dataclass(frozen=True)
@@ -149,20 +148,15 @@ class FastPooler(nn.Module):
             boxes: of each image, in pixels of the network's input.
         """
         rois = torch.cat([F.pad(b.tensor, (1, 0), value=i) for i, b in enumerate(boxes)])
-        if len(features) == 1:
-            return self._pool(features[0], rois, self.scales[0])
-        level_of = assign_boxes_to_levels([*boxes], *self.levels, *self.canonical)
-        parts, order = [], []
+        levels = torch.zeros(len(rois), dtype=torch.int64)
+        if len(features) > 1:
+            levels = assign_boxes_to_levels([*boxes], *self.levels, *self.canonical)
+        size = [-(-side // self.bins.step) for side in self.bins.size]
+        channels = features[0].shape[1]
+        out = features[0].new_empty(len(rois), size[0] * size[1] * channels)
         for level, (level_map, scale) in enumerate(zip(features, self.scales, strict=True)):
-            chosen = (level_of == level).nonzero().squeeze(1)
-            parts.append(self._pool(level_map, rois[chosen], scale).permute(0, 2, 3, 1))
-            order.append(chosen)
-        pooled = torch.empty(len(rois), *parts[0].shape[1:], dtype=parts[0].dtype)
-        for chosen, part in zip(order, parts, strict=True):
-            pooled[chosen] = part
-        return pooled.permute(0, 3, 1, 2)
-
-    def _pool(self, level_map: Tensor, rois: Tensor, scale: float) -> Tensor:
-        level_map = level_map.contiguous(memory_format=torch.channels_last)
-        cells = torch.cat([rois[:, :1], rois[:, 1:] * scale], dim=1)
-        return align(level_map, cells, self.bins)
+            chosen = (levels == level).nonzero().squeeze(1)
+            cells = torch.cat([rois[chosen, :1], rois[chosen, 1:] * scale], dim=1)
+            level_map = level_map.contiguous(memory_format=torch.channels_last)
+            align(level_map, cells, self.bins, out, chosen)
+        return out.view(len(rois), *size, channels).permute(0, 3, 1, 2)
