@@ -57,16 +57,21 @@ def test_a_fused_convolution_is_convolution_sum_and_relu(fused, dtype, groups, r
     torch.manual_seed(0)
     window = {"stride": (2, 2), "padding": (2, 2), "dilation": (2, 2), "groups": groups}
     plain = Conv2d(32, 32, 3, **window)
-    layer = FusedConv(plain.weight.detach(), plain.bias.detach(), relu=relu, dtype=dtype, fused=fused, **window)
+    layer = FusedConv(
+        plain.weight.detach(), plain.bias.detach(), relu=relu, dtype=dtype, fused=fused, **window
+    )
     x, other = torch.randn(2, 32, 9, 7), torch.randn(2, 32, 5, 4)
     x, other = x.to(dtype), other.to(dtype, memory_format=torch.channels_last)
     end = F.relu if relu else nn.Identity()
-    close = {"rtol": 0.02, "atol": 0.03} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+    close = (
+        {"rtol": 0.02, "atol": 0.03} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+    )
     with torch.inference_mode():
         alone, summed = end(plain(x.float())), end(plain(x.float()) + other.float())
         y = layer(x)
         torch.testing.assert_close(y.float(), alone, **close)
-        assert y.dtype == dtype and y.is_contiguous(memory_format=torch.channels_last)
+        assert y.dtype == dtype
+        assert y.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(layer(x, other).float(), summed, **close)
         assert layer(x[:0]).shape == (0, 32, 5, 4)
 

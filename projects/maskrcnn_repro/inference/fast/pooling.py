@@ -94,11 +94,12 @@ class _Axis:
         """
         start, bin_size = self.start[chosen, None, None], self.bin_size[chosen, None, None]
         samples = self.samples[chosen, None, None]
-        steps = torch.arange(int(samples.max()))
+        steps = torch.arange(max(1, int(samples.max())))
+        exists = steps < samples
+        samples = samples.clamp(min=1)
         # In the order of torchvision's operations, so that both round alike.
         points = start + self.steps[:, None] * bin_size + (steps + 0.5) * bin_size / samples
         cells, shares = bilinear_taps(points, self.length)
-        exists = steps < samples
         shares = shares * (exists / samples)[..., None]
         lowest = cells[:, :, :1, 0]
         places = (cells - lowest[..., None]).where(exists[..., None], 0).clamp(max=reach)
@@ -112,10 +113,11 @@ class _Axis:
 def _axis(start: Tensor, end: Tensor, bins: Bins, axis: int, length: int) -> _Axis:
     size = end - start if bins.half_pixel else (end - start).clamp(min=1.0)
     bin_size = size / bins.size[axis]
-    # Of an RoI without an extent torchvision takes no sample, and of one pixel here one.
-    adaptive = bin_size.ceil().clamp(min=1.0)
+    # An RoI without an extent has no sample, and pools to zeros.
+    adaptive = bin_size.ceil().clamp(min=0.0)
     samples = torch.full_like(bin_size, bins.samples) if bins.samples else adaptive
-    reach = 1 + (bin_size * (samples - 1) / samples).ceil()
+    between = bin_size * (samples - 1) / samples.clamp(min=1.0)
+    reach = 1 + between.ceil().clamp(min=0.0)
     # Few different ones, as each is a call.
     reach = torch.where(reach > MANY, 2.0 ** reach.log2().ceil(), reach)
     steps = torch.arange(0, bins.size[axis], bins.step, dtype=start.dtype)
