@@ -1,12 +1,12 @@
-"""``maskrcnn benchmark``: speed of the backend, of RoI operations, or of pasting masks."""
+"""``maskrcnn benchmark``: speed of the backend, of inference, of RoI operations, or of pasting masks."""
 
 from __future__ import annotations
 
 import argparse
 
-from maskrcnn_repro.benchmark import backend, pasting, roi_ops
+from maskrcnn_repro.benchmark import backend, inference, pasting, roi_ops
 
-BENCHMARKS = {"backend": backend, "roi-ops": roi_ops, "paste": pasting}
+BENCHMARKS = {"backend": backend, "inference": inference, "roi-ops": roi_ops, "paste": pasting}
 """Name of a benchmark to its module, whose ``run`` takes the parsed arguments."""
 
 

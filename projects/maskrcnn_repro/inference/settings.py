@@ -63,8 +63,11 @@ def is_automatic(model: ModelSource, precision: str | None) -> bool:
 def _precision(cfg: CfgNode, name: str | None) -> str:
     name = str(cfg.MODEL.INFERENCE.PRECISION) if name is None else name
     check_choice("precision", name, PRECISIONS)
-    if name != "auto":
-        return name
+    return automatic_precision(cfg) if name == "auto" else name
+
+
+def automatic_precision(cfg: CfgNode) -> str:
+    """Return ``bfloat16`` where the device computes in it and no result would be rounded to it, else ``float32``."""
     # Where the processor has no instructions for it, bfloat16 is many times slower than float32.
     if cfg.MODEL.DEVICE.startswith("cuda"):
         computes = torch.cuda.is_bf16_supported(including_emulation=False)

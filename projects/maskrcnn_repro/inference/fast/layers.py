@@ -83,7 +83,8 @@ class FusedConv(nn.Module):
             self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *window)
         else:
             self.register_buffer("weight", weight.to(memory_format=torch.channels_last), False)
-        self.register_buffer("bias", bias.to(dtype), False)
+        # oneDNN adds a float32 bias before it rounds.
+        self.register_buffer("bias", bias if fused else bias.to(dtype), False)
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """Map (N, C_in, H, W) to (N, C_out, H', W'), channels-last, of this layer's dtype.
@@ -147,7 +148,8 @@ class FusedLinear(nn.Module):
             self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
         else:
             self.register_buffer("weight", weight, False)
-        self.register_buffer("bias", bias.to(dtype), False)
+        # oneDNN adds a float32 bias before it rounds.
+        self.register_buffer("bias", bias if fused else bias.to(dtype), False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (rows, inputs) to (rows, outputs), of this layer's dtype."""
