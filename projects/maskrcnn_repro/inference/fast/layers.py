@@ -83,7 +83,7 @@ class FusedConv(nn.Module):
             self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *window)
         else:
             self.register_buffer("weight", weight.to(memory_format=torch.channels_last), False)
-        # oneDNN adds a float32 bias before it rounds.
+        # oneDNN adds a float32 bias before it rounds, but not beside a sum.
         self.register_buffer("bias", bias if fused else bias.to(dtype), False)
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
@@ -112,7 +112,7 @@ class FusedConv(nn.Module):
             )
         unary = "relu" if self.relu else None
         return operators._convolution_pointwise_.binary(
-            other, x, self.weight, self.bias, *window, "add", 1.0, unary, [], ""
+            other, x, self.weight, self.bias.to(self.dtype), *window, "add", 1.0, unary, [], ""
         )
 
 
@@ -148,7 +148,7 @@ class FusedLinear(nn.Module):
             self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
         else:
             self.register_buffer("weight", weight, False)
-        # oneDNN adds a float32 bias before it rounds.
+        # oneDNN adds a float32 bias before it rounds, but not beside a sum.
         self.register_buffer("bias", bias if fused else bias.to(dtype), False)
 
     def forward(self, x: Tensor) -> Tensor:
