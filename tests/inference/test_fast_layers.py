@@ -77,6 +77,14 @@ def test_a_fused_convolution_is_convolution_sum_and_relu(fused, dtype, groups, r
 
 
 @pytest.mark.parametrize("fused", WAYS)
+def test_a_1x1_convolution_has_its_stride(fused):
+    torch.manual_seed(0)
+    plain, x = nn.Conv2d(5, 6, 1, stride=(2, 3)), torch.randn(1, 5, 7, 8)
+    layer = FusedConv(plain.weight.detach(), plain.bias.detach(), stride=(2, 3), fused=fused)
+    torch.testing.assert_close(layer(x), plain(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fused", WAYS)
 def test_a_fused_linear_layer_is_linear_and_relu(fused):
     torch.manual_seed(0)
     plain, x = nn.Linear(40, 30), torch.randn(5, 40)
