@@ -4,8 +4,10 @@ Importing this package first chooses the Detectron2 that is used (see ``_backend
 backbones, heads and data sets. Import it before anything from ``detectron2``.
 """
 
+import importlib
 import os
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from maskrcnn_repro import _backend
 
@@ -22,6 +24,18 @@ with warnings.catch_warnings():
     from maskrcnn_repro import modeling as _modeling
 from maskrcnn_repro._version import __version__
 
-__all__ = ["BACKEND", "__version__"]
+if TYPE_CHECKING:
+    from maskrcnn_repro.inference.prediction import Prediction
+    from maskrcnn_repro.inference.predictor import Predictor
+
+__all__ = ["BACKEND", "Prediction", "Predictor", "__version__"]
 
 del _data, _modeling
+
+
+def __getattr__(name: str) -> Any:
+    # Drawing and trainers, which the predictor imports, would slow every other import of the package.
+    if name in ("Prediction", "Predictor"):
+        module = importlib.import_module(f"{__name__}.inference.{name.lower()}")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -109,6 +109,17 @@ def read_outline(path: Path) -> dict[str, Any]:
         return content
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the texts by name in the head of a ``.safetensors`` file; empty if it has none.
+
+    Raises:
+        CheckpointError: see :func:`read_outline`.
+    """
+    read_outline(path)
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
 def read_shapes(path: Path) -> Shapes:
     """Return the shapes of a file's tensors by the names in it, without reading the tensors.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,23 @@ def read_config_file(path: Path) -> ConfigFile:
         place = ConfigFile(path, {}, [], lines).place("_BASE_")
         raise ConfigError(f"{place}: its _BASE_ {base!r} must be the name of a file, or a list.")
     return ConfigFile(path, spelled_today(tree) if is_earlier(tree) else tree, bases, lines)
+
+
+def stored_config(path: Path, content: str | Mapping[str, Any]) -> ConfigFile:
+    """Return the whole config that a file of weights holds, of any version.
+
+    Args:
+        path: of that file, for error messages.
+        content: the config as YAML, or its nested values.
+
+    Raises:
+        ConfigError: it is no YAML, or too large.
+    """
+    if isinstance(content, str):
+        if len(content) > LARGEST:
+            raise ConfigError(f"The config in {path} has over {LARGEST} characters.")
+        content = _parse(path, content)[0]
+    return ConfigFile(path, spelled_today(content))
 
 
 def _read(path: Path) -> str:

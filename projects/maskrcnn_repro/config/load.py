@@ -66,7 +66,7 @@ def default_device() -> str:
 
 
 def load_config(
-    config_file: str | os.PathLike[str],
+    config_file: str | os.PathLike[str] | ConfigFile,
     opts: Sequence[str] = (),
     *,
     overlays: Sequence[str | os.PathLike[str]] = (),
@@ -74,7 +74,8 @@ def load_config(
     """Return the defaults, overlaid by YAML files (each with its ``_BASE_`` chain) and ``KEY VALUE`` pairs.
 
     Args:
-        config_file: path, or a name below the project's ``configs/`` folder; empty for defaults alone.
+        config_file: path, or a name below the project's ``configs/`` folder; empty for defaults alone; or what
+            :func:`maskrcnn_repro.config.files.stored_config` returns.
         opts: alternating keys and values, values as Python literals, as on the command line; also ``KEY=VALUE``.
         overlays: further files, each over what came before, such as a level's sizes.
 
@@ -90,7 +91,11 @@ def load_config(
     """
     pairs = pairs_of(opts)
     names = (*([config_file] if config_file else []), *overlays)
-    files = [file for name in names for file in config_files(name)]
+    files = [
+        file
+        for name in names
+        for file in ([name] if isinstance(name, ConfigFile) else config_files(name))
+    ]
     cfg = get_config(_named_plugins(files, pairs))
     sources: dict[str, str] = {}
     for file in files:

@@ -106,6 +106,7 @@ def _register(name: str, json_file: Path, image_root: Path) -> None:
     register_coco_instances(name, extra, str(readable), str(image_root))
     MetadataCatalog.get(name).set(
         thing_classes=list(scan.class_names.values()),
+        category_ids=list(scan.class_names),
         is_custom=True,
         given_json_file=str(json_file),
         has_rle_masks=scan.has_rle_masks,

@@ -123,6 +123,8 @@ class ImageFiles:
 
     pixel_range: Sequence[float] = ()
     """``INPUT.PIXEL_RANGE``: the values of :data:`DEEP` grey that are black and white; empty: refused."""
+    max_pixels: int = 0
+    """An image of more pixels is not decoded; 0: of more than Pillow's own limit."""
 
     def read(
         self, path: str | Path, image_format: str | None, size: tuple[int, int] | None = None
@@ -138,18 +140,55 @@ class ImageFiles:
             ImageError: the file is broken, of another size than its record says, or its mode is refused.
         """
         with _opened(path) as image:
-            header = _header(image)
-            _check_size(path, header.size, size, by_area=True)
-            if not self.takes(header):
-                raise ImageError(f"Image {path} {header.refusal}.")
-            _say_what_is_lost(path, image, header)
-            # Before the turn: what is broken has to fail outside of the block that suppresses errors.
-            image.load()
-            upright = _upright(image, header.orientation)
-            _check_size(path, upright.size, size)
-            shown = self._in_8_bits(path, upright) if header.mode in DEEP else upright
-            pixels: np.ndarray = detection_utils.convert_PIL_to_numpy(shown, image_format)
-            return pixels
+            return self._pixels(image, path, image_format, size)
+
+    def decode(self, stream: IO[bytes], name: str, image_format: str | None) -> np.ndarray:
+        """Return the pixels of an open file as :meth:`read` does; ``name`` is what error messages call it.
+
+        Raises:
+            ImageError: see :meth:`read`.
+        """
+        with _failing_as(name), _image_in(stream, name) as image:
+            return self._pixels(image, name, image_format, None)
+
+    def convert(self, image: Image.Image, name: str, image_format: str | None) -> np.ndarray:
+        """Return the pixels of a Pillow image as :meth:`read` does those of a file.
+
+        Args:
+            image: not changed, apart from being loaded.
+            name: what error messages call it.
+            image_format: see :meth:`read`.
+
+        Raises:
+            ImageError: see :meth:`read`.
+        """
+        with _failing_as(name):
+            return self._pixels(image, name, image_format, None)
+
+    def _pixels(
+        self,
+        image: Image.Image,
+        path: str | Path,
+        image_format: str | None,
+        size: tuple[int, int] | None,
+    ) -> np.ndarray:
+        header = _header(image)
+        _check_size(path, header.size, size, by_area=True)
+        if self.max_pixels and math.prod(header.size) > self.max_pixels:
+            raise ImageError(
+                f"Image {path} has {header.size[0]} x {header.size[1]} pixels, more than the {self.max_pixels} "
+                "that are allowed here."
+            )
+        if not self.takes(header):
+            raise ImageError(f"Image {path} {header.refusal}.")
+        _say_what_is_lost(path, image, header)
+        # Before the turn: what is broken has to fail outside of the block that suppresses errors.
+        image.load()
+        upright = _upright(image, header.orientation)
+        _check_size(path, upright.size, size)
+        shown = self._in_8_bits(path, upright) if header.mode in DEEP else upright
+        pixels: np.ndarray = detection_utils.convert_PIL_to_numpy(shown, image_format)
+        return pixels
 
     def takes(self, header: ImageHeader) -> bool:
         """Whether there is a rule for the mode of a file."""
@@ -177,37 +216,51 @@ def check_pixel_range(pixel_range: Sequence[float]) -> None:
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """Open an image file; whatever Pillow raises within the block is an ImageError with its path."""
+    """Open an image file; whatever is raised within the block is an ImageError with its path."""
     if kind := other_than_file(path):
         raise ImageError(f"Image {path} cannot be read: it is {kind}.")
+    with (
+        _failing_as(path),
+        PathManager.open(str(path), "rb") as stream,
+        _image_in(stream, path) as image,
+    ):
+        yield image
+
+
+def _image_in(stream: IO[bytes], path: str | Path) -> Image.Image:
+    """Return the image of an open file, not decoded."""
     try:
-        with PathManager.open(str(path), "rb") as stream, Image.open(stream) as image:
-            # Pillow would hand the file to Ghostscript, which runs programs.
-            if image.format in DRAWINGS:
-                raise ImageError(
-                    f"Image {path} is a drawing ({image.format}) without pixels; {_CURE}."
-                )
-            yield image
+        image = Image.open(stream)
+    except UnidentifiedImageError as error:
+        stream.seek(0)
+        kind = _kind_of(stream.read(64))
+        raise ImageError(f"Image {path} cannot be read: it is {kind}.") from error
+    # Pillow would hand the file to Ghostscript, which runs programs.
+    if image.format in DRAWINGS:
+        raise ImageError(f"Image {path} is a drawing ({image.format}) without pixels; {_CURE}.")
+    return image
+
+
+@contextlib.contextmanager
+def _failing_as(path: str | Path) -> Iterator[None]:
+    """Turn whatever Pillow raises within the block into an ImageError with the path."""
+    try:
+        yield
     except DataError:
         raise
     # Decoders raise OSError, SyntaxError, struct.error, ValueError, EOFError and others on broken bytes.
     except Exception as error:
-        reason = _reason(path, error)
-        raise ImageError(f"Image {path} cannot be read: {reason}.") from error
+        raise ImageError(f"Image {path} cannot be read: {_reason(error)}.") from error
 
 
-def _reason(path: str | Path, error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"it is {_kind_of(path)}"
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _kind_of(path: str | Path) -> str:
-    """Return what a file is that is no image."""
-    with PathManager.open(str(path), "rb") as stream:
-        head = stream.read(64)
+def _kind_of(head: bytes) -> str:
+    """Return what a file is that is no image, by its first bytes."""
     if not head:
         return "an empty file"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):

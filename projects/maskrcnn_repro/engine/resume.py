@@ -17,6 +17,7 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import PACKAGE
 from maskrcnn_repro.checkpoint.checkpointer import facts_in
 from maskrcnn_repro.checkpoint.folder import CheckpointFolder
+from maskrcnn_repro.checkpoint.model_file import labels_of
 from maskrcnn_repro.checkpoint.weight_file import local_file, read_outline
 from maskrcnn_repro.config import get_config, leaves
 from maskrcnn_repro.config_history import spelled_today
@@ -25,7 +26,6 @@ from maskrcnn_repro.utils.provenance import config_hash, data_origin
 
 import yaml
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def facts_of(cfg: CfgNode) -> dict[str, Any]:
     return {
         "config": spelled_today(cfg),
         "config_sha256": config_hash(cfg),
-        "class_names": names_of(cfg.DATASETS.TRAIN),
+        **labels_of(cfg.DATASETS.TRAIN).facts(),
         "backend": str(BACKEND),
         "data": {name: data_origin(name)["sha256"] for name in cfg.DATASETS.TRAIN},
         "processes": comm.get_world_size(),
@@ -67,7 +67,7 @@ def facts_of(cfg: CfgNode) -> dict[str, Any]:
 
 def names_of(datasets: Sequence[str]) -> list[str]:
     """Return the classes of the first of several registered data sets; empty if it tells none."""
-    return list(MetadataCatalog.get(datasets[0]).get("thing_classes") or ()) if datasets else []
+    return list(labels_of(datasets).class_names)
 
 
 def settled(cfg: CfgNode, folder: Path | None) -> CfgNode:

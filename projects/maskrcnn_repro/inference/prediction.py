@@ -7,11 +7,18 @@ Shape legend: R detections, by falling score; H, W height and width of the uprig
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from maskrcnn_repro.data.image_file import ImageError, ImageFiles
+from maskrcnn_repro.data.keypoints import limbs
+from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.visualization.draw import Objects, Style, draw
 
 import numpy as np
 from pycocotools import mask as rle_codec
+
+_HALF_PIXEL = np.array([0.5, 0.5, 0.0], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +35,8 @@ class Prediction:
         keypoints: (R, K, 3) float32: x and y in pixels of the upright image and a score; or None.
         keypoint_names: K names, or none.
         path: of the image, or None for an array.
+        category_ids: of the classes in the COCO file that the model was trained on; empty: 1, 2, 3 …
+        skeleton: names of the keypoints that a limb connects, for drawing.
     """
 
     boxes: np.ndarray
@@ -40,10 +49,24 @@ class Prediction:
     keypoints: np.ndarray | None = None
     keypoint_names: Sequence[str] = ()
     path: str | None = None
+    category_ids: Sequence[int] = ()
+    skeleton: Sequence[tuple[str, str]] = ()
 
     def __len__(self) -> int:
         """Number of detections."""
         return len(self.scores)
+
+    def __getitem__(self, rows: Any) -> Prediction:
+        """Return the detections of a slice, of an array of R bools, or of an array of indices, in their order."""
+        places = np.arange(len(self))[rows]
+        return replace(
+            self,
+            boxes=self.boxes[places],
+            scores=self.scores[places],
+            class_ids=self.class_ids[places],
+            rles=None if self.rles is None else [self.rles[place] for place in places],
+            keypoints=None if self.keypoints is None else self.keypoints[places],
+        )
 
     @property
     def names(self) -> list[str]:
@@ -59,3 +82,88 @@ class Prediction:
         for mask, rle in zip(masks, self.rles, strict=True):
             mask[:] = rle_codec.decode(rle)
         return masks
+
+    def to_coco(self, image_id: int | str | None = None) -> list[dict[str, Any]]:
+        """Return the detections as entries of a COCO results file.
+
+        Args:
+            image_id: of the image in its data set; None: entries have the ``file_name`` instead.
+
+        Returns:
+            R dicts fit for JSON: ``image_id`` or ``file_name``, ``category_id``, ``bbox`` (x, y, width, height),
+            ``score``, and where the model predicts them ``segmentation`` and ``keypoints``, whose pixels COCO
+            counts from the centre of the first one.
+        """
+        place = {"file_name": self.path} if image_id is None else {"image_id": image_id}
+        ids = self.category_ids or range(1, len(self.class_names) + 1)
+        boxes = self.boxes.copy()
+        boxes[:, 2:] -= boxes[:, :2]
+        entries = [
+            {**place, "category_id": int(ids[index]), "bbox": box.tolist(), "score": float(score)}
+            for index, box, score in zip(self.class_ids, boxes, self.scores, strict=True)
+        ]
+        if self.rles is not None:
+            for entry, rle in zip(entries, self.rles, strict=True):
+                entry["segmentation"] = dict(rle)
+        if self.keypoints is not None:
+            for entry, points in zip(entries, self.keypoints - _HALF_PIXEL, strict=True):
+                entry["keypoints"] = points.ravel().tolist()
+        return entries
+
+    def to_supervision(self) -> Any:
+        """Return the boxes, scores, classes and masks as ``supervision.Detections``.
+
+        Raises:
+            UserError: the package ``supervision`` is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise UserError(
+                "Prediction.to_supervision needs the package supervision: pip install 'maskrcnn-repro[supervision]'."
+            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes,
+            mask=self.masks,
+            confidence=self.scores,
+            class_id=self.class_ids,
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
+    def draw(self, image: np.ndarray | None = None, magnification: float = 1.0) -> np.ndarray:
+        """Return the image with the detections drawn on it, (H, W, 3) RGB uint8.
+
+        Args:
+            image: (H, W, 3) RGB uint8, upright; by default it is read from ``path``.
+            magnification: of the picture; lines and letters keep their size.
+
+        Raises:
+            ImageError: ``path`` cannot be read, or there is none and no image is given; the image has another size.
+        """
+        if image is None:
+            if self.path is None or "://" in self.path:
+                raise ImageError(
+                    "This prediction has no file to draw on; give its image: draw(image)."
+                )
+            image = ImageFiles().read(self.path, "RGB")
+        if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
+            raise ImageError(
+                f"A prediction for {self.width} x {self.height} pixels is drawn on an array of "
+                f"{(self.height, self.width, 3)} in uint8, not on {image.shape} in {image.dtype}."
+            )
+        return draw(image, self._objects(), self._style(), magnification)
+
+    def _objects(self) -> Objects:
+        masks = self.masks
+        return Objects(
+            self.boxes,
+            self.class_ids,
+            () if masks is None else list(masks),
+            self.scores,
+            self.keypoints,
+        )
+
+    def _style(self) -> Style:
+        names = list(self.keypoint_names)
+        edges = [(names.index(a), names.index(b), color) for a, b, color in limbs(self.skeleton)]
+        return Style(self.class_names, edges)

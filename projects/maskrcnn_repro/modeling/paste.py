@@ -102,7 +102,7 @@ def _changes(
         threshold: see :func:`paste_to_rles`.
 
     Returns:
-        Ascending int64, an even number of them; pixel (x, y) has number x * H + y.
+        Ascending int64, an even number of them; pixel (x, y) has number x * H + y. An end may equal the next begin.
     """
     height, width = size
     x1, y1, x2, y2 = box.numpy()
@@ -113,11 +113,7 @@ def _changes(
     # Images of 128 px are pasted pixel by pixel in a quarter of the time.
     find = _runs_of_pixels if len(columns) * len(rows) < FEW else _runs_of_strips
     blocks = [find(mask, part, rows, height, threshold) for part in _parts(columns, len(rows))]
-    changes = np.concatenate([np.zeros(0, np.int64), *blocks])
-    # Drop an end that equals the next begin: the object goes on from the last pixel of a column to the first
-    # of the next.
-    through = np.flatnonzero(changes[1:] == changes[:-1])
-    return np.delete(changes, np.concatenate([through, through + 1]))
+    return np.concatenate([np.zeros(0, np.int64), *blocks])
 
 
 def _parts(columns: _Axis, rows: int) -> Iterator[_Axis]:
@@ -186,8 +182,27 @@ def _sample(mask: torch.Tensor, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return F.grid_sample(mask[None, None], grid, align_corners=False)[0, 0, 0].numpy()
 
 
+def rle_of_crop(crop: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> RLE:
+    """Return the run-length encoding of an image's mask that is known within a rectangle and false outside.
+
+    Args:
+        crop: (h, w) bool.
+        corner: x, y of its first pixel in the image.
+        size: H, W of the image, which holds the rectangle.
+    """
+    # One more row, outside of the object: it ends every run at the end of its column.
+    inside = np.zeros((crop.shape[1], crop.shape[0] + 1), bool)
+    inside[:, :-1] = crop.T
+    column, row = np.divmod(np.flatnonzero(np.diff(inside.ravel(), prepend=False)), inside.shape[1])
+    return _encode((corner[0] + column) * size[0] + corner[1] + row, size)
+
+
 def _encode(changes: np.ndarray, size: tuple[int, int]) -> RLE:
     height, width = size
+    # Drop an end that equals the next begin: the object goes on from the last pixel of a column to the first
+    # of the next.
+    through = np.flatnonzero(changes[1:] == changes[:-1])
+    changes = np.delete(changes, np.concatenate([through, through + 1]))
     pixels = height * width
     if not len(changes) or changes[-1] < pixels:
         changes = np.append(changes, pixels)

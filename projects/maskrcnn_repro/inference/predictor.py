@@ -1,0 +1,244 @@
+"""A trained model as a function: images in, predictions out.
+
+H, W = height and width of an upright image, h, w those of the model's input, in pixels; R detections.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro.checkpoint.model_file import Labels
+from maskrcnn_repro.checkpoint.model_source import ModelSource, find_model
+from maskrcnn_repro.data.image_file import ImageError, ImageFiles
+from maskrcnn_repro.engine.run import load_trained
+from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.inference.inputs import ImageReader, Source, is_single, path_of, sources_in
+from maskrcnn_repro.inference.pipeline import ahead, batches
+from maskrcnn_repro.inference.prediction import Prediction
+from maskrcnn_repro.inference.settings import augmentations, class_ids, detector_of, settings
+from maskrcnn_repro.inference.tiles import Box, check_tiles, merge_tiles, tiles_of
+from maskrcnn_repro.inference.web_image import UrlLimits
+from maskrcnn_repro.modeling.rle import RLE, RLEMasks
+
+import numpy as np
+import torch
+from detectron2.data import transforms as T
+from detectron2.structures import Instances
+from pycocotools import mask as rle_codec
+
+URL_LIMITS = UrlLimits()
+OnError = Callable[[Source, ImageError], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image on its way through the model."""
+
+    source: Source
+    model_input: dict[str, Any]
+    """``image``, (C, h, w) uint8; ``height`` and ``width``, H and W. Empty of a picture that is cut into tiles."""
+    picture: np.ndarray | None = None
+    """(H, W, C) uint8, to be cut into tiles."""
+
+
+class Predictor:
+    """Finds objects in images with a trained model; one may be used by several threads.
+
+    On the CPU in float32 the results of an image are the same to the last bit whatever it is predicted with, and
+    those of an evaluation of the same config if ``threshold`` is None.
+
+    Args:
+        source: what :func:`maskrcnn_repro.checkpoint.model_source.find_model` takes.
+        threshold: detections have a higher score, in [0, 1]; None: than the config's
+            ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``.
+        classes: names of the classes to keep; None keeps all.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``float32``, ``bfloat16`` or ``float16`` of convolutions and matrix products; ``auto``: bfloat16
+            where the device computes in it; None: the config's ``MODEL.INFERENCE.PRECISION``.
+        tta: whether to average several views of each image (``TEST.AUG``); None: as the config says.
+        tiles: side in pixels of the tiles in which larger images are predicted, each resized as an image; 0: images
+            are predicted whole. ``TEST.DETECTIONS_PER_IMAGE`` then limits the detections of a tile.
+        overlap: least part of a tile's side that neighbours share, in [0, 0.75]; an object that is smaller than
+            the overlap lies whole in one of the tiles.
+        urls: limits of images that are fetched by address; None refuses addresses, which whoever takes inputs
+            from strangers should do.
+        max_pixels: images of more are refused before they are decoded; 0: of more than Pillow's own limit.
+        config: see :func:`maskrcnn_repro.checkpoint.model_source.find_model`.
+
+    Attributes:
+        cfg: the config of the model as it is used here.
+        labels: names of classes and keypoints.
+        origin: what the file says of where its weights come from.
+
+    Raises:
+        CheckpointError: there is no such model, or it finds no objects by itself.
+        ConfigError: an argument or the config has a value that cannot be.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | ModelSource,
+        threshold: float | None = 0.5,
+        *,
+        classes: Sequence[str] | None = None,
+        device: str = "auto",
+        precision: str | None = None,
+        tta: bool | None = None,
+        tiles: int = 0,
+        overlap: float = 0.25,
+        urls: UrlLimits | None = URL_LIMITS,
+        max_pixels: int = 0,
+        config: str | Path = "",
+    ) -> None:
+        model = source if isinstance(source, ModelSource) else find_model(source, config)
+        self.labels: Labels = model.labels
+        self.origin = model.origin
+        self._classes = class_ids(classes, model.class_names)
+        self.cfg = settings(model, threshold, device, precision, tta)
+        trained, _ = load_trained(self.cfg, str(model.weights))
+        self._model = detector_of(self.cfg, trained.eval(), self.labels)
+        self._divisor = max(1, int(getattr(trained.backbone, "size_divisibility", 1)))
+        # One at a time: two models at once would share the cores, and augmentation switches branches of the heads.
+        self._lock = threading.Lock()
+        check_tiles(tiles, overlap, self.cfg.INPUT.MAX_SIZE_TEST)
+        self._tiles, self._overlap = tiles, round(tiles * overlap)
+        self._resize = augmentations(self.cfg)
+        files = ImageFiles(tuple(self.cfg.INPUT.PIXEL_RANGE), max_pixels)
+        self._reader = ImageReader(files, self.cfg.INPUT.FORMAT, urls)
+
+    def __call__(self, x: Any, batch_size: int = 1) -> Prediction | list[Prediction]:
+        """Return the predictions of one image, or a list of those of several.
+
+        Args:
+            x: a path, an ``http(s)`` address, the bytes of a file, an array (RGB), or a Pillow image: one image; a
+                folder (with its sub-folders), a pattern such as ``"photos/*.jpg"``, a list or a generator: several.
+            batch_size: images of one size that a GPU computes at once; on the CPU it changes nothing.
+
+        Raises:
+            ImageError: an image cannot be read; :meth:`stream` can go on after one.
+            DataError: there is no image in ``x``.
+        """
+        predictions = list(self.stream(x, batch_size=batch_size))
+        return predictions[0] if is_single(x) else predictions
+
+    def stream(
+        self, inputs: Any, *, batch_size: int = 1, on_error: OnError | None = None
+    ) -> Iterator[Prediction]:
+        """Yield the predictions in the order of the inputs, while a thread decodes the next images.
+
+        Args:
+            inputs: see :meth:`__call__`.
+            batch_size: see there.
+            on_error: is called with an image that cannot be read, and why; it is then left out. None raises.
+
+        Raises:
+            ImageError: an image cannot be read, and ``on_error`` is None.
+            DataError: there is no image in ``inputs``.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size {batch_size} must be at least 1.")
+        pool = ThreadPoolExecutor(1, thread_name_prefix="decode images")
+        try:
+            samples = ahead(pool, self._load, sources_in(inputs), batch_size + 1)
+            for batch in batches(_readable(samples, on_error), batch_size, self._kind):
+                yield from self._predict(batch, batch_size)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _load(self, source: Source) -> Sample:
+        image = self._reader.read(source)
+        if not self._tiles or max(image.shape[:2]) <= self._tiles:
+            return self._sample(source, image)
+        return Sample(source, {}, image)
+
+    def _sample(self, source: Source, image: np.ndarray) -> Sample:
+        height, width = image.shape[:2]
+        seen = T.AugInput(image)
+        self._resize(seen)
+        pixels = torch.as_tensor(seen.image.transpose(2, 0, 1).copy())
+        return Sample(source, {"image": pixels, "height": height, "width": width})
+
+    def _kind(self, sample: Sample) -> object:
+        """Return what the images of a batch have in common: their padded size; pictures in tiles go alone."""
+        if sample.picture is not None:
+            return object()
+        sides = sample.model_input["image"].shape[1:]
+        return tuple(-(-side // self._divisor) for side in sides)
+
+    def _predict(self, samples: Sequence[Sample], batch_size: int) -> Iterator[Prediction]:
+        if samples[0].picture is not None:
+            yield self._predict_tiles(samples[0].source, samples[0].picture, batch_size)
+            return
+        # On the CPU a convolution of several images rounds otherwise than that of one, and is not faster.
+        alone = self.cfg.MODEL.DEVICE == "cpu" or self.cfg.TEST.AUG.ENABLED
+        for group in [[sample] for sample in samples] if alone else [samples]:
+            with self._lock, torch.no_grad():
+                outputs = self._model([sample.model_input for sample in group])
+            for sample, output in zip(group, outputs, strict=True):
+                yield self._prediction(output["instances"], sample.source)
+
+    def _predict_tiles(self, source: Source, image: np.ndarray, batch_size: int) -> Prediction:
+        height, width = image.shape[:2]
+        tiles = tiles_of(height, width, self._tiles, self._overlap)
+        samples = (
+            self._sample(source, image[tile.slices(Box(0, 0, width, height))]) for tile in tiles
+        )
+        predictions = [
+            prediction
+            for batch in batches(samples, batch_size, self._kind)
+            for prediction in self._predict(batch, batch_size)
+        ]
+        return merge_tiles(
+            list(zip(tiles, predictions, strict=True)), height, width, path_of(source)
+        )
+
+    def _prediction(self, instances: Instances, source: Source) -> Prediction:
+        height, width = instances.image_size
+        fields = {"pred_masks": None, "pred_keypoints": None, **instances.get_fields()}
+        masks, points = fields["pred_masks"], fields["pred_keypoints"]
+        prediction = Prediction(
+            boxes=instances.pred_boxes.tensor.cpu().numpy(),
+            scores=instances.scores.cpu().numpy(),
+            class_ids=instances.pred_classes.cpu().numpy(),
+            class_names=self.labels.class_names,
+            height=int(height),
+            width=int(width),
+            rles=None if masks is None else _encoded(masks),
+            keypoints=None if points is None else points.cpu().numpy(),
+            keypoint_names=self.labels.keypoint_names,
+            path=path_of(source),
+            category_ids=self.labels.category_ids,
+            skeleton=self.labels.skeleton,
+        )
+        if self._classes is None:
+            return prediction
+        return prediction[np.isin(prediction.class_ids, self._classes)]
+
+
+def _encoded(masks: Any) -> list[RLE]:
+    """Return masks as run-length encodings; a ``GeneralizedRCNN`` of Detectron2 gives (R, H, W) bool."""
+    if isinstance(masks, RLEMasks):
+        return masks.rles
+    rles = [
+        rle_codec.encode(np.asfortranarray(mask.cpu().numpy().view(np.uint8))) for mask in masks
+    ]
+    return [{"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")} for rle in rles]
+
+
+def _readable(
+    samples: Iterator[tuple[Source, Future[Sample]]], on_error: OnError | None
+) -> Iterator[Sample]:
+    for source, future in samples:
+        try:
+            sample = future.result()
+        except ImageError as error:
+            if on_error is None:
+                raise
+            on_error(source, error)
+        else:
+            yield sample

@@ -1,0 +1,116 @@
+"""What a predictor's arguments make of a model: its config, its classes, its views of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from maskrcnn_repro.checkpoint.model_file import Labels
+from maskrcnn_repro.checkpoint.model_source import ModelSource
+from maskrcnn_repro.engine.resolve import resolve_device
+from maskrcnn_repro.errors import CheckpointError, ConfigError, check_choice, did_you_mean, listing
+from maskrcnn_repro.modeling.meta_arch import PRECISIONS
+from maskrcnn_repro.modeling.tta import TestTimeAugmentation
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.data.detection_utils import build_augmentation
+from torch import nn
+
+
+def settings(
+    model: ModelSource,
+    threshold: float | None,
+    device: str,
+    precision: str | None,
+    tta: bool | None,
+) -> CfgNode:
+    """Return the config of a model with a predictor's arguments.
+
+    Raises:
+        CheckpointError: the model finds no objects by itself.
+        ConfigError: an argument cannot have its value.
+    """
+    cfg = model.cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = resolve_device(device)
+    if threshold is not None:
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"threshold {threshold} must be at least 0 and at most 1.")
+        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(threshold)
+    cfg.MODEL.INFERENCE.PRECISION = _precision(cfg, precision)
+    cfg.MODEL.INFERENCE.MASK_OUTPUT = "rle"
+    cfg.MODEL.INFERENCE.KEEP_IMAGES = False
+    if tta is not None:
+        cfg.TEST.AUG.ENABLED = tta
+    cfg.freeze()
+    return cfg
+
+
+def _precision(cfg: CfgNode, name: str | None) -> str:
+    if name is None:
+        return str(cfg.MODEL.INFERENCE.PRECISION)
+    if name != "auto":
+        check_choice("precision", name, (*PRECISIONS, "auto"))
+        return name
+    if cfg.MODEL.DEVICE != "cpu":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    # Where the processor has no instructions for it, bfloat16 is many times slower than float32.
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
+def detector_of(cfg: CfgNode, model: nn.Module, labels: Labels) -> nn.Module:
+    """Return the model, or with ``TEST.AUG.ENABLED`` many views of it.
+
+    Raises:
+        CheckpointError: it finds no objects by itself.
+        ConfigError: see :class:`TestTimeAugmentation`.
+    """
+    if not hasattr(model, "roi_heads") or model.proposal_generator is None:
+        raise CheckpointError(
+            "This model finds no objects by itself: it proposes boxes only, or needs stored proposals; name a "
+            "detector with a region proposal network."
+        )
+    if not cfg.TEST.AUG.ENABLED:
+        return model
+    return TestTimeAugmentation(
+        model=model,
+        min_sizes=cfg.TEST.AUG.MIN_SIZES,
+        max_size=cfg.TEST.AUG.MAX_SIZE,
+        flip=cfg.TEST.AUG.FLIP,
+        nms_threshold=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST,
+        max_detections=cfg.TEST.DETECTIONS_PER_IMAGE,
+        flip_indices=_flip_indices(labels),
+    )
+
+
+def _flip_indices(labels: Labels) -> list[int] | None:
+    """Return the index of each keypoint's mirror image; None if the model does not name its keypoints."""
+    names = list(labels.keypoint_names)
+    other = {a: b for pair in labels.flip_pairs for a, b in (pair, pair[::-1])}
+    return [names.index(other.get(name, name)) for name in names] or None
+
+
+def class_ids(chosen: Sequence[str] | None, names: Sequence[str]) -> list[int] | None:
+    """Return the places of the chosen classes; None for all.
+
+    Raises:
+        ConfigError: the model has no such class, or none is chosen.
+    """
+    if chosen is None:
+        return None
+    if isinstance(chosen, str) or not chosen:
+        raise ConfigError(
+            f"classes {chosen!r} must be a list of names of classes, or None for all."
+        )
+    for name in chosen:
+        if name not in names:
+            raise ConfigError(
+                f"classes: the model has no class {name!r}.{did_you_mean(name, names)} It has {listing(names)}."
+            )
+    return [index for index, name in enumerate(names) if name in chosen]
+
+
+def augmentations(cfg: CfgNode) -> T.AugmentationList:
+    """Return what resizes an image as in an evaluation; with several views each is made of the file's pixels."""
+    return T.AugmentationList([] if cfg.TEST.AUG.ENABLED else build_augmentation(cfg, False))

@@ -1,0 +1,87 @@
+"""What a prediction is turned into: COCO's results, supervision's detections, a picture."""
+
+import json
+import sys
+
+from maskrcnn_repro.data.image_file import ImageError
+from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.inference.prediction import Prediction
+from maskrcnn_repro.modeling.paste import rle_of_crop
+
+import numpy as np
+import pytest
+from PIL import Image
+
+NAMES = ("nose", "left_eye", "right_eye")
+
+
+def prediction(**more):
+    boxes = np.float32([[1, 2, 4, 6], [0.5, 0, 2, 1.25]])
+    rles = [
+        rle_of_crop(np.ones((4, 3), bool), (1, 2), (8, 10)),
+        rle_of_crop(np.ones((1, 2), bool), (0, 0), (8, 10)),
+    ]
+    points = np.float32([[[1, 2, 0.5]] * 3, [[3, 4, 0.25]] * 3])
+    parts = {"rles": rles, "keypoints": points, "keypoint_names": NAMES, "skeleton": (NAMES[:2],)}
+    scores, labels = np.float32([0.75, 0.5]), np.array([1, 0])
+    return Prediction(boxes, scores, labels, ("disc", "bar"), 8, 10, **parts | more)
+
+
+def test_entries_of_a_results_file():
+    first, second = prediction().to_coco(17)
+    assert first["image_id"] == 17
+    assert (first["category_id"], second["category_id"]) == (2, 1)
+    assert (first["bbox"], first["score"]) == ([1, 2, 3, 4], 0.75)
+    assert second["bbox"] == [0.5, 0, 1.5, 1.25]
+    # COCO counts a keypoint's pixel from its centre.
+    assert first["keypoints"] == [0.5, 1.5, 0.5] * 3
+    assert first["segmentation"]["size"] == [8, 10]
+    assert json.loads(json.dumps([first, second])) == [first, second]
+
+
+def test_entries_have_the_ids_of_the_data_set_and_the_name_of_the_file():
+    entries = prediction(category_ids=(4, 9), path="a/b.png").to_coco()
+    assert [(e["file_name"], e["category_id"]) for e in entries] == [("a/b.png", 9), ("a/b.png", 4)]
+
+
+def test_detections_of_supervision():
+    supervision = pytest.importorskip("supervision")
+    detections = prediction().to_supervision()
+    assert isinstance(detections, supervision.Detections)
+    assert detections.xyxy.tolist() == [[1, 2, 4, 6], [0.5, 0, 2, 1.25]]
+    assert detections.mask.sum(axis=(1, 2)).tolist() == [12, 2]
+    assert detections.data["class_name"].tolist() == ["bar", "disc"]
+    assert len(prediction()[[]].to_supervision()) == 0
+
+
+def test_without_supervision_the_cure_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(UserError, match=r"pip install 'maskrcnn-repro\[supervision\]'"):
+        prediction().to_supervision()
+
+
+def test_rows_are_chosen_in_their_order():
+    chosen = prediction()[[1, 0]]
+    assert chosen.scores.tolist() == [0.5, 0.75]
+    assert chosen.names == ["disc", "bar"]
+    assert chosen.masks.sum(axis=(1, 2)).tolist() == [2, 12]
+    assert len(prediction()[np.array([False, True])]) == 1
+
+
+def test_a_picture_is_drawn_on_its_file_or_on_an_array(tmp_path):
+    grey = np.full((8, 10, 3), 90, np.uint8)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    drawn = prediction(path=str(tmp_path / "a.png")).draw()
+    assert np.array_equal(drawn, prediction().draw(grey))
+    assert (drawn != grey).any()
+    assert (grey == 90).all()
+    assert prediction().draw(grey, magnification=2).shape == (16, 20, 3)
+
+
+def test_what_cannot_be_drawn_on_is_named():
+    with pytest.raises(ImageError, match="has no file to draw on"):
+        prediction().draw()
+    with pytest.raises(ImageError, match="has no file to draw on"):
+        prediction(path="https://a.b/c.png").draw()
+    with pytest.raises(ImageError, match=r"10 x 8 pixels is drawn on an array of \(8, 10, 3\)"):
+        prediction().draw(np.zeros((10, 8, 3), np.uint8))
