@@ -7,12 +7,13 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from maskrcnn_cli import checking, conversion, looking, tables, training
+from maskrcnn_cli import checking, conversion, exporting, looking, tables, training
 from maskrcnn_cli.location import version
 from maskrcnn_cli.parsing import UsageError, unknown
 
 GROUPS = {
     "train and evaluate": (training.TRAIN, training.EVAL),
+    "use": (exporting.EXPORT,),
     "tables": (tables.TABLE, tables.EXPERIMENT, tables.LIST),
     "data and weights": (
         checking.CHECK,

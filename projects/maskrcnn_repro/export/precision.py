@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from maskrcnn_repro.inference.exported import Arrays, imported
@@ -43,12 +43,12 @@ def keep_weights_in_16_bits(file: Path) -> None:
     onnx.save(model, str(file))
 
 
-def quantize(file: Path, pictures: Sequence[Arrays]) -> None:
+def quantize(file: Path, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
     """Rewrite an ONNX file: convolutions and fully connected layers compute in 8 bits.
 
     Args:
         file: in float32.
-        pictures: inputs of the file; the ranges of activations are taken from them.
+        inputs: ``image`` and ``size`` of pictures; the ranges of activations are taken from them.
     """
     imported("onnxruntime")
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -63,7 +63,7 @@ def quantize(file: Path, pictures: Sequence[Arrays]) -> None:
         quantize_static(
             str(stage),
             str(file),
-            _Reader(pictures),
+            _Reader(inputs),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
             per_channel=True,
@@ -83,9 +83,10 @@ def _no_advice(record: logging.LogRecord) -> bool:
 class _Reader:
     """Inputs in the form that onnxruntime's calibration asks for."""
 
-    def __init__(self, pictures: Sequence[Arrays]) -> None:
-        self.pictures: Iterator[Arrays] = iter(pictures)
+    def __init__(self, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        self.inputs = iter(inputs)
 
     def get_next(self) -> Arrays | None:
         """Return the next inputs, or None after the last."""
-        return next(self.pictures, None)
+        pair = next(self.inputs, None)
+        return None if pair is None else dict(zip(("image", "size"), pair, strict=True))

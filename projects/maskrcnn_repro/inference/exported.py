@@ -129,19 +129,31 @@ class ExportedDetector(nn.Module):
         return [{"instances": self._detect(model_input)} for model_input in batched_inputs]
 
     def _detect(self, model_input: Mapping[str, Any]) -> Instances:
-        planes = model_input["image"]
-        pixels = planes.permute(1, 2, 0).cpu().numpy()
-        pixels = pixels[:, :, ::-1] if self.input_format == "BGR" else pixels
-        height, width = planes.shape[1:]
+        image, size = file_input(model_input, self.input_format)
+        height, width = image.shape[:2]
         if min(height, width) < self.least:
             raise ExportError(
                 f"An input of {width} x {height} px is too small for this file, which takes sides from "
                 f"{self.least} px on; export it as ONNX."
             )
-        size = int(model_input.get("height", height)), int(model_input.get("width", width))
-        outputs = self.run(np.ascontiguousarray(pixels, np.uint8), np.array(size, np.int64))
+        outputs = self.run(image, size)
         kept = outputs["scores"] > self.threshold
-        return _instances({name: torch.from_numpy(a[kept]) for name, a in outputs.items()}, size)
+        tensors = {name: torch.from_numpy(array[kept]) for name, array in outputs.items()}
+        return _instances(tensors, (int(size[0]), int(size[1])))
+
+
+def file_input(model_input: Mapping[str, Any], channels: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the input of a model as those of its file: ``image`` (h, w, 3) uint8 RGB and ``size`` (H, W).
+
+    Args:
+        model_input: ``image`` (3, h, w) uint8, and ``height`` and ``width`` where they are not h and w.
+        channels: of its image, ``RGB`` or ``BGR``.
+    """
+    pixels = model_input["image"].permute(1, 2, 0).cpu().numpy()
+    height, width = pixels.shape[:2]
+    pixels = pixels[:, :, ::-1] if channels == "BGR" else pixels
+    size = [model_input.get("height", height), model_input.get("width", width)]
+    return np.ascontiguousarray(pixels, np.uint8), np.array(size, np.int64)
 
 
 def _instances(outputs: Mapping[str, torch.Tensor], size: tuple[int, int]) -> Instances:
