@@ -15,6 +15,7 @@ import torch
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from tests.helpers.tiny_models import tiny_config, tiny_model
 from tests.helpers.tiny_predictor import LABELS, SMALL, write_tiny_model
@@ -23,9 +24,9 @@ CONFIG = spelled_today(tiny_config("both"))
 
 
 def write_run(folder, *names, facts=None, config=True):
-    """Write checkpoints of a tiny model, the first of them the oldest."""
+    """Write checkpoints of a layer, the first of them the oldest."""
     facts = {"config": CONFIG, **LABELS.facts()} if facts is None else facts
-    checkpointer = Checkpointer(tiny_model("both"), str(folder), facts=facts)
+    checkpointer = Checkpointer(nn.Linear(2, 2), str(folder), facts=facts)
     for iteration, name in enumerate(names):
         checkpointer.save(name, iteration=iteration)
     if config:
@@ -97,6 +98,11 @@ def test_a_shipped_model_is_found_by_its_name(tmp_path, monkeypatch):
         find_model("mini-fnp")
 
 
+def test_a_model_without_a_keypoint_head_names_no_keypoints(tmp_path):
+    labels = find_model(write_tiny_model(tmp_path, "mask")).labels
+    assert labels == Labels(LABELS.class_names, LABELS.category_ids)
+
+
 def test_what_is_no_model_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         find_model(tmp_path)
@@ -113,11 +119,12 @@ def test_what_is_no_model_is_named(tmp_path):
         ({"class_names": ["a"] * 4}, CheckpointError, "names 4 classes, but its config has"),
         ({"class_names": 3}, CheckpointError, "names of its model that are damaged"),
         ({"skeleton": [["a"]]}, CheckpointError, "names of its model that are damaged"),
+        ({"skeleton": [["nose", "tail"]]}, CheckpointError, "limbs or mirror pairs of keypoints"),
         ({"config": {"MODEL": {"MSAK_ON": True}}}, ConfigError, "MSAK_ON.*Did you mean"),
     ],
 )
 def test_facts_that_do_not_fit_are_named(tmp_path, facts, error, words):
-    facts = {"config": CONFIG, **facts}
+    facts = {"config": CONFIG, **LABELS.facts(), **facts}
     with pytest.raises(error, match=words):
         find_model(write_run(tmp_path, "model_final", facts=facts, config=False))
 

@@ -44,6 +44,7 @@ def test_entries_have_the_ids_of_the_data_set_and_the_name_of_the_file():
     assert [(e["file_name"], e["category_id"]) for e in entries] == [("a/b.png", 9), ("a/b.png", 4)]
 
 
+@pytest.mark.slow
 def test_detections_of_supervision():
     supervision = pytest.importorskip("supervision")
     detections = prediction().to_supervision()

@@ -2,8 +2,10 @@
 
 import gc
 import json
+import shutil
 import threading
 
+from maskrcnn_cli import main
 from maskrcnn_repro import Predictor
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import find_model
@@ -18,7 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.helpers.tiny_coco import CLASSES, write_tiny_coco
+from tests.helpers.tiny_coco import CLASSES, command_line, write_tiny_coco
 from tests.helpers.tiny_predictor import SIZES, assert_equal, write_pictures, write_tiny_model
 
 
@@ -76,7 +78,7 @@ def test_threads_get_what_a_loop_gets(predictor, pictures):
             assert_equal(prediction, other)
 
 
-@pytest.mark.parametrize("tta", [False, True])
+@pytest.mark.parametrize("tta", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_it_finds_what_an_evaluation_finds(tmp_path, catalog, tta):
     json_file, images = write_tiny_coco(tmp_path)
     keys = {"MODEL.ROI_HEADS.NUM_CLASSES": 2, "TEST.AUG.MIN_SIZES": (64, 96)}
@@ -171,6 +173,15 @@ def test_images_of_any_mode_and_size(predictor, tmp_path, mode, size):
     assert (prediction.width, prediction.height) == size
 
 
+def test_an_image_of_which_resizing_leaves_nothing_is_named(model, predictor):
+    # Sides up to 128: of 1 x 256 the shorter one keeps half a pixel, which rounds to one.
+    assert predictor(np.zeros((1, 256, 3), np.uint8)).width == 256
+    long = np.zeros((257, 1), np.uint8)
+    with pytest.raises(ImageError, match="1 x 257 pixels: resized to at most 128 its shorter"):
+        predictor(long)
+    assert Predictor(model, 0.0, device="cpu", tiles=100)(long).height == 257
+
+
 def test_images_are_turned_upright_as_in_training(predictor, pictures, tmp_path):
     with Image.open(pictures[2]) as image:
         exif = image.getexif()
@@ -206,6 +217,7 @@ def test_wrong_arguments_are_named(model, arguments, words):
         Predictor(model, **{"device": "cpu"} | arguments)
 
 
+@pytest.mark.slow
 def test_a_reduced_precision_finds_nearly_the_same(tmp_path, pictures):
     file = write_tiny_model(tmp_path, "mask")
     whole, reduced = (Predictor(file, 0.0, device="cpu", precision=p) for p in (None, "bfloat16"))
@@ -224,12 +236,14 @@ def test_a_model_without_masks_has_none(tmp_path, pictures):
     assert "segmentation" not in prediction.to_coco(1)[0]
 
 
+@pytest.mark.slow
 def test_a_model_of_detectron2s_own_architecture_gives_the_same(tmp_path, model, pictures):
     keys = {"MODEL.META_ARCHITECTURE": "GeneralizedRCNN"}
     own = Predictor(write_tiny_model(tmp_path, **keys), 0.0, device="cpu")
     assert_equal(own(pictures[0]), Predictor(model, 0.0, device="cpu")(pictures[0]))
 
 
+@pytest.mark.slow
 def test_views_of_keypoints_are_mirrored_by_the_names_in_the_file(tmp_path, pictures):
     file = write_tiny_model(tmp_path, "keypoint", **{"TEST.AUG.MIN_SIZES": (64,)})
     assert len(Predictor(file, 0.0, device="cpu", tta=True)(pictures[0]).keypoints)
@@ -242,6 +256,50 @@ def test_a_model_that_only_proposes_is_refused(tmp_path):
     file = write_tiny_model(tmp_path, "box", **{"MODEL.META_ARCHITECTURE": "ProposalNetwork"})
     with pytest.raises(CheckpointError, match="proposes boxes only"):
         Predictor(file, device="cpu")
+
+
+def test_a_gpu_gets_images_of_one_size_at_once(model, pictures, monkeypatch):
+    # Here the CPU stands for it.
+    predictor, sizes = Predictor(model, 0.0, device="cpu"), []
+    predictor.cfg = predictor.cfg.clone()
+    predictor.cfg.defrost()
+    predictor.cfg.MODEL.DEVICE = "cuda"
+    run = predictor._model.forward
+
+    def forward(inputs):
+        sizes.append([tuple(x["image"].shape[1:]) for x in inputs])
+        return run(inputs)
+
+    monkeypatch.setattr(predictor._model, "forward", forward)
+    order = [pictures[i] for i in (0, 1, 3, 2, 4, 5)]
+    together = predictor(order, batch_size=2)
+    # 50 x 90 becomes 64 x 115, padded to 128; and the other way round.
+    assert sizes == [[(64, 80)] * 2, [(64, 80)], [(64, 115)], [(115, 64)], [(64, 80)]]
+    assert [p.path for p in together] == list(map(str, order))
+
+
+def test_grey_of_many_bits_is_drawn_as_the_model_saw_it(tmp_path):
+    file = write_tiny_model(tmp_path, "box", **{"INPUT.PIXEL_RANGE": (0, 4095)})
+    Image.fromarray(np.full((20, 30), 4095, np.uint16)).save(tmp_path / "a.png")
+    prediction = Predictor(file, threshold=1.0, device="cpu")(tmp_path / "a.png")
+    assert (prediction.draw() == 255).all()
+
+
+@pytest.mark.slow
+def test_a_run_predicts_what_its_evaluation_wrote(tmp_path, catalog):
+    data = write_tiny_coco(tmp_path / "data")
+    run = tmp_path / "run"
+    assert main(["train", *command_line(data, run)]) == 0
+    [results] = run.rglob("coco_instances_results.json")
+    written = json.loads(results.read_text())
+    assert written
+    alone = shutil.copy(run / "model_final.pth", tmp_path / "alone.pth")
+    for source in (run, alone):
+        predictor, entries = Predictor(source, threshold=None, device="cpu"), []
+        assert predictor.labels == Labels(CLASSES, (1, 4))
+        for image in json.loads(data[0].read_text())["images"]:
+            entries += predictor(data[1] / image["file_name"]).to_coco(image["id"])
+        assert entries == written
 
 
 @pytest.mark.slow

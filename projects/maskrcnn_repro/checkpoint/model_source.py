@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -130,15 +131,23 @@ def _labels_of(cfg: CfgNode, weights: Path, facts: Mapping[str, Any]) -> Labels:
         raise CheckpointError(
             f"{weights} holds names of its model that are damaged: {error}."
         ) from error
-    if not labels.class_names:
-        labels = labels_of(cfg.DATASETS.TRAIN)
-    count, names = cfg.MODEL.ROI_HEADS.NUM_CLASSES, labels.class_names
+    registered = labels_of(cfg.DATASETS.TRAIN)
+    count = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    names = labels.class_names or registered.class_names
     if len(names) > count:
         raise CheckpointError(
             f"{weights} names {len(names)} classes, but its config has MODEL.ROI_HEADS.NUM_CLASSES {count}."
         )
     # Of registered data a config may have more classes than there are names.
     names = (*names, *(f"class {number}" for number in range(len(names) + 1, count + 1)))
-    points = labels.keypoint_names or labels_of(cfg.DATASETS.TRAIN).keypoint_names
-    fits = cfg.MODEL.KEYPOINT_ON and len(points) == cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
-    return replace(labels, class_names=names, keypoint_names=points if fits else ())
+    ids = labels.category_ids or registered.category_ids
+    posed = labels if labels.keypoint_names else registered
+    points = posed.keypoint_names
+    # The data of a model without a keypoint head may have keypoints.
+    if not cfg.MODEL.KEYPOINT_ON or len(points) != cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS:
+        posed = Labels()
+    elif not set(points).issuperset(itertools.chain(*posed.flip_pairs, *posed.skeleton)):
+        raise CheckpointError(
+            f"{weights} names limbs or mirror pairs of keypoints that it does not have."
+        )
+    return replace(posed, class_names=names, category_ids=ids if len(ids) == count else ())

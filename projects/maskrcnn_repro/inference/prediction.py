@@ -18,6 +18,7 @@ from maskrcnn_repro.visualization.draw import Objects, Style, draw
 import numpy as np
 from pycocotools import mask as rle_codec
 
+_FILES = ImageFiles()
 _HALF_PIXEL = np.array([0.5, 0.5, 0.0], np.float32)
 
 
@@ -37,6 +38,7 @@ class Prediction:
         path: of the image, or None for an array.
         category_ids: of the classes in the COCO file that the model was trained on; empty: 1, 2, 3 …
         skeleton: names of the keypoints that a limb connects, for drawing.
+        files: reads ``path`` as the model saw it, for drawing.
     """
 
     boxes: np.ndarray
@@ -51,6 +53,7 @@ class Prediction:
     path: str | None = None
     category_ids: Sequence[int] = ()
     skeleton: Sequence[tuple[str, str]] = ()
+    files: ImageFiles = _FILES
 
     def __len__(self) -> int:
         """Number of detections."""
@@ -145,7 +148,7 @@ class Prediction:
                 raise ImageError(
                     "This prediction has no file to draw on; give its image: draw(image)."
                 )
-            image = ImageFiles().read(self.path, "RGB")
+            image = self.files.read(self.path, "RGB")
         if image.shape != (self.height, self.width, 3) or image.dtype != np.uint8:
             raise ImageError(
                 f"A prediction for {self.width} x {self.height} pixels is drawn on an array of "

@@ -17,10 +17,23 @@ from maskrcnn_repro.checkpoint.model_source import ModelSource, find_model
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.engine.run import load_trained
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.inference.inputs import ImageReader, Source, is_single, path_of, sources_in
+from maskrcnn_repro.inference.inputs import (
+    ImageReader,
+    Source,
+    is_single,
+    name_of,
+    path_of,
+    sources_in,
+)
 from maskrcnn_repro.inference.pipeline import ahead, batches
 from maskrcnn_repro.inference.prediction import Prediction
-from maskrcnn_repro.inference.settings import augmentations, class_ids, detector_of, settings
+from maskrcnn_repro.inference.settings import (
+    augmentations,
+    check_shape,
+    class_ids,
+    detector_of,
+    settings,
+)
 from maskrcnn_repro.inference.tiles import Box, check_tiles, merge_tiles, tiles_of
 from maskrcnn_repro.inference.web_image import UrlLimits
 from maskrcnn_repro.modeling.rle import RLE, RLEMasks
@@ -100,12 +113,12 @@ class Predictor:
         self.origin = model.origin
         self._classes = class_ids(classes, model.class_names)
         self.cfg = settings(model, threshold, device, precision, tta)
+        check_tiles(tiles, overlap, self.cfg.INPUT.MAX_SIZE_TEST)
         trained, _ = load_trained(self.cfg, str(model.weights))
         self._model = detector_of(self.cfg, trained.eval(), self.labels)
         self._divisor = max(1, int(getattr(trained.backbone, "size_divisibility", 1)))
         # One at a time: two models at once would share the cores, and augmentation switches branches of the heads.
         self._lock = threading.Lock()
-        check_tiles(tiles, overlap, self.cfg.INPUT.MAX_SIZE_TEST)
         self._tiles, self._overlap = tiles, round(tiles * overlap)
         self._resize = augmentations(self.cfg)
         files = ImageFiles(tuple(self.cfg.INPUT.PIXEL_RANGE), max_pixels)
@@ -158,6 +171,7 @@ class Predictor:
 
     def _sample(self, source: Source, image: np.ndarray) -> Sample:
         height, width = image.shape[:2]
+        check_shape(self.cfg, name_of(source), height, width)
         seen = T.AugInput(image)
         self._resize(seen)
         pixels = torch.as_tensor(seen.image.transpose(2, 0, 1).copy())
@@ -214,6 +228,7 @@ class Predictor:
             path=path_of(source),
             category_ids=self.labels.category_ids,
             skeleton=self.labels.skeleton,
+            files=self._reader.files,
         )
         if self._classes is None:
             return prediction

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import ModelSource
+from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.errors import CheckpointError, ConfigError, check_choice, did_you_mean, listing
 from maskrcnn_repro.modeling.meta_arch import PRECISIONS
@@ -53,10 +54,11 @@ def _precision(cfg: CfgNode, name: str | None) -> str:
     if name != "auto":
         check_choice("precision", name, (*PRECISIONS, "auto"))
         return name
-    if cfg.MODEL.DEVICE != "cpu":
+    if cfg.MODEL.DEVICE.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     # Where the processor has no instructions for it, bfloat16 is many times slower than float32.
-    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() else "float32"
+    computes = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bfloat16" if computes else "float32"
 
 
 def detector_of(cfg: CfgNode, model: nn.Module, labels: Labels) -> nn.Module:
@@ -114,3 +116,20 @@ def class_ids(chosen: Sequence[str] | None, names: Sequence[str]) -> list[int] |
 def augmentations(cfg: CfgNode) -> T.AugmentationList:
     """Return what resizes an image as in an evaluation; with several views each is made of the file's pixels."""
     return T.AugmentationList([] if cfg.TEST.AUG.ENABLED else build_augmentation(cfg, False))
+
+
+def check_shape(cfg: CfgNode, name: str, height: int, width: int) -> None:
+    """Raise ImageError for an image so long that nothing of its shorter side would be left.
+
+    Args:
+        cfg: with the limits of the model's input.
+        name: what the error message calls the image.
+        height: H, in pixels.
+        width: W.
+    """
+    largest = cfg.TEST.AUG.MAX_SIZE if cfg.TEST.AUG.ENABLED else cfg.INPUT.MAX_SIZE_TEST
+    if largest * min(height, width) < 0.5 * max(height, width):
+        raise ImageError(
+            f"Image {name} has {width} x {height} pixels: resized to at most {largest} its shorter side would have "
+            "none; crop it, or predict it in tiles."
+        )
