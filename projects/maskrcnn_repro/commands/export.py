@@ -33,8 +33,8 @@ def run(args: argparse.Namespace) -> None:
     if threshold is None:
         threshold = float(source.cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     target = Target(args.format, args.precision, threshold, args.pasted, args.opset)
-    labelled = LabelledSet(source, *args.calibrate) if args.calibrate else None
     exporter = Exporter(source, target, args.images)
+    labelled = LabelledSet(exporter.source, *args.calibrate) if args.calibrate else None
     file = args.out or default_file(source.weights, target)
     comparison = exporter.write(file, labelled.pictures(CALIBRATION) if labelled else ())
     _report(file, target, comparison, len(exporter.pictures))
@@ -52,7 +52,8 @@ def default_file(weights: Path, target: Target) -> Path:
 
 
 def _report(file: Path, target: Target, comparison: Comparison, pictures: int) -> None:
-    size = sum(part.stat().st_size for part in (file, file.with_suffix(".bin")) if part.is_file())
+    parts = [file, file.with_suffix(".bin")] if target.format == "openvino" else [file]
+    size = sum(part.stat().st_size for part in parts)
     model, exported = (1000 * seconds / pictures for seconds in comparison.seconds)
     print(f"{file}: {target.format} {target.precision}, {size / 1e6:.1f} MB")
     print(f"compared with the model on {pictures} pictures: {comparison}")

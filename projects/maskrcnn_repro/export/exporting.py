@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.model_source import ModelSource
@@ -21,7 +22,6 @@ from maskrcnn_repro.export.verify import Comparison, compare_on
 from maskrcnn_repro.inference.exported import ExportedModel, file_input, open_exported
 from maskrcnn_repro.inference.settings import settings
 from maskrcnn_repro.utils.files import replaced
-
 
 PRECISIONS = {
     "onnx": ("fp32", "fp16", "int8"),
@@ -43,7 +43,7 @@ class Exporter:
         pictures: files to compare with; without any, pictures are drawn.
 
     Attributes:
-        source: the model with the config that it is exported with.
+        source: the model with the config that it is compared with.
         model: in evaluation mode, on the CPU, in float32.
 
     Raises:
@@ -65,8 +65,8 @@ class Exporter:
                 "openvino have fp32, fp16, int8."
             )
         cfg = settings(found, target.threshold, "cpu", "float32", False)
-        self.source = ModelSource(cfg, found.weights, found.labels, found.origin)
-        self.target = target
+        self.found, self.target = found, target
+        self.source = replace(found, cfg=cfg)
         self.model = load_trained(cfg, str(found.weights))[0].eval().requires_grad_(False)
         self.graph = ExportGraph(self.model, threshold=target.threshold, pasted=target.pasted)
         self.pictures = model_inputs(cfg, pictures)
@@ -116,7 +116,7 @@ class Exporter:
             onnx_file.unlink()
 
     def _metadata(self, packages: tuple[str, ...]) -> dict[str, str]:
-        return metadata(self.source, self.target, self.graph, packages)
+        return metadata(self.found, self.target, self.graph, packages)
 
     def _compare(self, exported: ExportedModel) -> Comparison:
         # The first call of either allocates memory, and its time is not that of the others.

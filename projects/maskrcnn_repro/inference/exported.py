@@ -58,6 +58,18 @@ def is_exported(source: Any) -> bool:
     return isinstance(source, str | Path) and Path(source).suffix.lower() in EXPORTED
 
 
+def check_exported_use(device: str, precision: str | None, tta: bool | None) -> None:
+    """Raise ConfigError for arguments of a predictor that an exported file has decided on."""
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"device {device!r}: an exported file takes 'auto' or 'cpu'.")
+    if precision not in (None, "float32"):
+        raise ConfigError(
+            f"precision {precision!r}: an exported file has its own; export with --precision."
+        )
+    if tta:
+        raise ConfigError("tta True: an exported file looks at an image once; use the checkpoint.")
+
+
 def open_exported(file: Path, *, trust: bool = False, threads: int | None = None) -> ExportedModel:
     """Open an exported file on the CPU; an ONNX file on a GPU where onnxruntime has one.
 
