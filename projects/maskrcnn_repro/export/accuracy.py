@@ -32,7 +32,6 @@ class LabelledSet:
         self.cfg.defrost()
         self.cfg.DATASETS.CUSTOM = [[self.name, str(json_file), str(images)]]
         self.cfg.DATASETS.TRAIN = self.cfg.DATASETS.TEST = (self.name,)
-        self.cfg.MODEL.ROI_HEADS.NUM_CLASSES = 0
         self.cfg.DATALOADER.NUM_WORKERS = 0
         prepare_data(self.cfg, training=False)
         classes, names = MetadataCatalog.get(self.name).thing_classes, source.class_names

@@ -104,7 +104,9 @@ def _described(file: Path, texts: Mapping[str, str]) -> tuple[ModelSource, dict[
     if not {"config", "export"} <= texts.keys():
         raise ExportError(f"{file} was not written by maskrcnn export: its metadata are missing.")
     try:
-        facts = {name: json.loads(text) for name, text in texts.items() if name != "config"}
+        # Tools that change an ONNX file add metadata of their own.
+        names = {"export", "origin", *Labels().facts()} & texts.keys()
+        facts = {name: json.loads(texts[name]) for name in names}
         labels = Labels.of(facts)
     except (TypeError, ValueError) as error:
         raise ExportError(f"The metadata of {file} are damaged: {error}.") from error
