@@ -8,7 +8,7 @@ from pathlib import Path
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.export.accuracy import LabelledSet
-from maskrcnn_repro.export.exporting import Exporter
+from maskrcnn_repro.export.exporting import Exporter, check_target
 from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
 from maskrcnn_repro.export.verify import Comparison
@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: an option has a value that cannot be.
+        ExportError: see :class:`Exporter`.
     """
     source = find_model(args.model)
     if args.precision == "int8" and not args.calibrate:
@@ -33,9 +34,10 @@ def run(args: argparse.Namespace) -> None:
     if threshold is None:
         threshold = float(source.cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     target = Target(args.format, args.precision, threshold, args.pasted, args.opset)
+    file = args.out or default_file(source.weights, target)
+    check_target(target, file)
     exporter = Exporter(source, target, args.images)
     labelled = LabelledSet(exporter.source, *args.calibrate) if args.calibrate else None
-    file = args.out or default_file(source.weights, target)
     comparison = exporter.write(file, labelled.pictures(CALIBRATION) if labelled else ())
     _report(file, target, comparison, len(exporter.pictures))
     if labelled:

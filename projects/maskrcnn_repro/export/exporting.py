@@ -21,7 +21,7 @@ from maskrcnn_repro.export.precision import keep_weights_in_16_bits, quantize
 from maskrcnn_repro.export.verify import Comparison, compare_on
 from maskrcnn_repro.inference.exported import ExportedModel, file_input, open_exported
 from maskrcnn_repro.inference.settings import settings
-from maskrcnn_repro.utils.files import replaced
+from maskrcnn_repro.utils.files import check_output, replaced
 
 PRECISIONS = {
     "onnx": ("fp32", "fp16", "int8"),
@@ -48,22 +48,14 @@ class Exporter:
 
     Raises:
         CheckpointError: the weights do not fill the model.
-        ConfigError: an opset or a threshold that cannot be.
-        ExportError: the model cannot be exported, or not in this precision.
+        ConfigError: a threshold that cannot be.
+        ExportError: the model cannot be exported.
         ImageError: a picture cannot be read.
     """
 
     def __init__(
         self, found: ModelSource, target: Target, pictures: Sequence[Path] = ()
     ) -> None:
-        check_choice("--format", target.format, WRITERS)
-        check_choice("--opset", target.opset, OPSETS)
-        if target.precision not in PRECISIONS[target.format]:
-            offered = ", ".join(PRECISIONS[target.format])
-            raise ExportError(
-                f"--precision {target.precision!r} is not offered for {target.format}, which has {offered}; onnx and "
-                "openvino have fp32, fp16, int8."
-            )
         cfg = settings(found, target.threshold, "cpu", "float32", False)
         self.found, self.target = found, target
         self.source = replace(found, cfg=cfg)
@@ -75,16 +67,13 @@ class Exporter:
         """Write the file, compare it with the model, and only then give it its name; return the comparison.
 
         Args:
-            out: of the file; its ending is that of the format.
+            out: of the file; see :func:`check_target`.
             calibration: pictures that tell ``int8`` the ranges of activations.
 
         Raises:
             ExportError: in ``fp32`` the file differs from the model; it is not kept.
             OutputError: it cannot be written; what was there stays.
         """
-        ending = WRITERS[self.target.format][0]
-        if out.suffix != ending:
-            raise OutputError(f"--out {str(out)!r}: let its name end in {ending}.")
         with _stage_beside(out) as stage:
             self._write(stage, calibration)
             exported = open_exported(stage, trust=True)
@@ -122,6 +111,25 @@ class Exporter:
         # The first call of either allocates memory, and its time is not that of the others.
         compare_on(self.pictures[:1], self.model, exported.run, exported.facts)
         return compare_on(self.pictures, self.model, exported.run, exported.facts)
+
+
+def check_target(target: Target, out: Path) -> None:
+    """Raise a user's error unless a target exists and a file may have this name.
+
+    Raises:
+        ConfigError: an unknown format or opset.
+        ExportError: the format is not offered in this precision.
+        OutputError: the file's ending is not that of the format.
+    """
+    check_choice("--format", target.format, WRITERS)
+    check_choice("--opset", target.opset, OPSETS)
+    if target.precision not in PRECISIONS[target.format]:
+        offered = ", ".join(PRECISIONS[target.format])
+        raise ExportError(
+            f"--precision {target.precision!r} is not offered for {target.format}, which has {offered}; onnx and "
+            "openvino have fp32, fp16, int8."
+        )
+    check_output("--out", out, WRITERS[target.format][0], ())
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -256,7 +257,10 @@ def _open_pt2(file: Path, threads: int) -> tuple[Mapping[str, str], Run]:
 
 def _open_torchscript(file: Path, threads: int) -> tuple[Mapping[str, str], Run]:
     extra = {METADATA_FILE: ""}
-    return _of_torch(extra, torch.jit.load(str(file), "cpu", _extra_files=extra))
+    with warnings.catch_warnings():
+        # torch 2.14 warns of TorchScript's age.
+        warnings.simplefilter("ignore", FutureWarning)
+        return _of_torch(extra, torch.jit.load(str(file), "cpu", _extra_files=extra))
 
 
 def _of_torch(extra: Mapping[str, Any], module: Callable[..., Any]) -> tuple[dict[str, str], Run]:
