@@ -1,4 +1,4 @@
-"""Runs an exported model with NumPy, Pillow and onnxruntime: python onnx_without_torch.py detector.onnx photo.jpg"""
+"""Runs an exported model with NumPy, Pillow and onnxruntime: python onnx_without_torch.py detector.onnx photo.jpg."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 
-def detect(session, picture):
+def detect(session: onnxruntime.InferenceSession, picture: Image.Image) -> dict[str, np.ndarray]:
     """Return the outputs by name for a Pillow image; boxes and keypoints are in its pixels."""
     metadata = session.get_modelmeta().custom_metadata_map
     export = json.loads(metadata["export"])

@@ -4,7 +4,9 @@ import json
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 
+from maskrcnn_cli.dispatch import main
 from maskrcnn_repro import Predictor
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.errors import ConfigError, ExportError
@@ -21,7 +23,6 @@ import pytest
 import torch
 from PIL import Image
 
-from maskrcnn_cli.dispatch import main
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_coco import write_tiny_coco
 from tests.helpers.tiny_predictor import LABELS, write_tiny_model
@@ -119,7 +120,9 @@ def test_metadata_say_all_that_a_user_needs(onnx_file):
 
 @pytest.mark.slow
 def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
-    exporter = Exporter(find_model(write_tiny_model(tmp_path)), Target("torchscript", threshold=0.0))
+    exporter = Exporter(
+        find_model(write_tiny_model(tmp_path)), Target("torchscript", threshold=0.0)
+    )
     with torch.no_grad():
         exporter.graph.detections.predictor.bbox_pred.bias += 1.0
     # Graph and model share their layers; when they are compared the bias is as it was.
@@ -141,33 +144,34 @@ def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["a.pt2", "a.ts"])
 def test_a_program_is_loaded_only_where_it_is_trusted(name, tmp_path):
     (tmp_path / name).write_bytes(b"anything")
-    with pytest.raises(ExportError, match="is a program.*trust=True"):
+    with pytest.raises(ExportError, match=r"is a program.*trust=True"):
         Predictor(tmp_path / name)
     with pytest.raises(ExportError, match="cannot be opened"):
         Predictor(tmp_path / name, trust=True)
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
-        ({"threshold": 0.01}, "threshold 0.01 is below 0.05.*--threshold 0.01"),
         ({"device": "cuda"}, "device 'cuda': an exported file takes 'auto' or 'cpu'"),
         ({"precision": "bfloat16"}, "has its own; export with --precision"),
         ({"tta": True}, "looks at an image once"),
     ],
 )
 def test_what_a_file_has_decided_cannot_be_chosen(arguments, message, onnx_file):
-    exported_model = open_exported(onnx_file[1])
-    exported_model.facts["threshold"] = 0.05
     with pytest.raises(ConfigError, match=message):
-        if "threshold" in arguments:
-            ExportedDetector(exported_model, **arguments)
-        else:
-            Predictor(onnx_file[1], **arguments)
+        Predictor(onnx_file[1], **arguments)
+
+
+def test_detections_below_the_threshold_of_a_file_are_not_there(onnx_file):
+    opened = open_exported(onnx_file[1])
+    opened = replace(opened, facts={**opened.facts, "threshold": 0.05})
+    with pytest.raises(ConfigError, match=r"threshold 0.01 is below 0.05.*--threshold 0.01"):
+        ExportedDetector(opened, 0.01)
 
 
 @pytest.mark.parametrize(
-    "words, message",
+    ("words", "message"),
     [
         (["--format", "pt2", "--precision", "fp16"], "'fp16' is not offered for pt2"),
         (["--precision", "int8"], "needs --calibrate JSON IMAGES"),
@@ -200,7 +204,7 @@ def test_another_onnx_file_is_named(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino", "torchscript"])
-@pytest.mark.parametrize("kind, keys", CASES)
+@pytest.mark.parametrize(("kind", "keys"), CASES)
 def test_every_model_in_every_format(form, kind, keys, tmp_path):
     target = Target(form, threshold=0.0, pasted=True)
     _, file, comparison = exported(tmp_path, target, kind, **keys)

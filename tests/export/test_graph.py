@@ -44,7 +44,9 @@ def test_keypoints_are_detectron2s():
     assert decode_keypoints(heatmaps[:0], boxes[:0]).shape == (0, 3, 3)
 
 
-@pytest.mark.parametrize("name", ["RoIPool", "RoIWarpMax", "RoIWarpAve", "RoIAlignMax", "RoIAlignAve"])
+@pytest.mark.parametrize(
+    "name", ["RoIPool", "RoIWarpMax", "RoIWarpAve", "RoIAlignMax", "RoIAlignAve"]
+)
 @pytest.mark.parametrize("half_pixel", [False, True])
 def test_any_operation_pools_the_same(name, half_pixel):
     pooler = RoIOpPooler(name, (3, 3), [1 / 4, 1 / 8], half_pixel=half_pixel, canonical_box_size=32)

@@ -36,15 +36,12 @@ def test_beyond_a_limit_both_miss_one(given):
 
 
 @pytest.mark.parametrize(
-    "expected, given",
+    ("expected", "given"),
     [
         # At the threshold of scores.
         ([(0, 0.9, 0), (50, 0.05005, 0)], [(0, 0.9, 0)]),
         # At the end of a full list.
-        (
-            [(0, 0.9, 0), (50, 0.8, 0), (99, 0.7, 0)],
-            [(0, 0.9, 0), (50, 0.8, 0), (150, 0.70005, 0)],
-        ),
+        ([(0, 0.9, 0), (50, 0.8, 0), (99, 0.7, 0)], [(0, 0.9, 0), (50, 0.8, 0), (150, 0.70005, 0)]),
         # 20 / 3 px of 10 overlap: an IoU of 1/2, the threshold of NMS.
         ([(0, 0.9, 0), (10 / 3, 0.8, 0)], [(0, 0.9, 0)]),
     ],

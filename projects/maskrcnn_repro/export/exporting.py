@@ -53,9 +53,7 @@ class Exporter:
         ImageError: a picture cannot be read.
     """
 
-    def __init__(
-        self, found: ModelSource, target: Target, pictures: Sequence[Path] = ()
-    ) -> None:
+    def __init__(self, found: ModelSource, target: Target, pictures: Sequence[Path] = ()) -> None:
         cfg = settings(found, target.threshold, "cpu", "float32", False)
         self.found, self.target = found, target
         self.source = replace(found, cfg=cfg)

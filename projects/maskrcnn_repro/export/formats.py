@@ -56,7 +56,9 @@ def write_openvino(graph: ExportGraph, target: Target, file: Path, metadata: Met
     stage.unlink()
 
 
-def convert_to_openvino(onnx_file: Path, file: Path, metadata: Metadata, fp16: bool = False) -> None:
+def convert_to_openvino(
+    onnx_file: Path, file: Path, metadata: Metadata, fp16: bool = False
+) -> None:
     """Write the ``.xml`` and ``.bin`` of an ONNX file; ``fp16`` keeps weights in 16 bits."""
     openvino = imported("openvino")
     model = openvino.Core().read_model(str(onnx_file))
@@ -70,9 +72,7 @@ def write_pt2(graph: ExportGraph, target: Target, file: Path, metadata: Metadata
     sides = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(
-            graph, example(), dynamic_shapes=(sides, None), strict=False
-        )
+        program = torch.export.export(graph, example(), dynamic_shapes=(sides, None), strict=False)
         texts = json.dumps(metadata(()))
         torch.export.save(program, str(file), extra_files={METADATA_FILE: texts})
 

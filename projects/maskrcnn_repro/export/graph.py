@@ -39,6 +39,12 @@ class ExportGraph(nn.Module):
         ExportError: a model of another architecture.
     """
 
+    branches: Any
+    mean: Tensor
+    std: Tensor
+    mask_head: Any
+    keypoint_head: Any
+
     def __init__(self, model: Any, *, threshold: float, pasted: bool = False) -> None:
         super().__init__()
         check_architecture(model)
@@ -172,7 +178,9 @@ def check_architecture(model: Any) -> None:
     """Raise ExportError unless a model is a two-stage detector of the kinds that the graph joins."""
     name = type(model).__name__
     if not isinstance(model, GeneralizedRCNN):
-        raise ExportError(f"A {name} cannot be exported; a detector (MODEL.META_ARCHITECTURE 'MaskRCNN') can.")
+        raise ExportError(
+            f"A {name} cannot be exported; a detector (MODEL.META_ARCHITECTURE 'MaskRCNN') can."
+        )
     if not isinstance(model.proposal_generator, RPN):
         raise ExportError(
             "A model without a region proposal network cannot be exported: it takes stored proposals; put an RPN "

@@ -5,7 +5,10 @@ Shape legend: R RoIs, K keypoints, m side of a heatmap in cells, h, w pixels of 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 CUBIC = -0.75
@@ -28,7 +31,7 @@ def decode_keypoints(logits: Tensor, boxes: Tensor) -> Tensor:
     sides = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)
     pixels = sides.ceil()
     # One pixel where there is no RoI.
-    most = torch.nn.functional.pad(pixels, (0, 0, 0, 1), value=1.0).amax(dim=0).long()
+    most = F.pad(pixels, (0, 0, 0, 1), value=1.0).amax(dim=0).long()
     columns = _resizing(pixels[:, 0], most[0], logits.shape[3]).transpose(1, 2)
     rows = _resizing(pixels[:, 1], most[1], logits.shape[2])
     outside = _outside(pixels, most)
@@ -44,7 +47,7 @@ def decode_keypoints(logits: Tensor, boxes: Tensor) -> Tensor:
     return torch.stack(points, dim=1)
 
 
-def _resizing(pixels: Tensor, most: Tensor, cells: int) -> Tensor:
+def _resizing(pixels: Tensor, most: Any, cells: int) -> Tensor:
     """Return the weights of cells at each pixel along an axis, (R, most, cells)."""
     places = (torch.arange(most, dtype=pixels.dtype) + 0.5) * (cells / pixels)[:, None] - 0.5
     first = places.floor()
@@ -64,7 +67,7 @@ def _cubic(distance: Tensor) -> Tensor:
     return torch.where(distance <= 1, near, far)
 
 
-def _outside(pixels: Tensor, most: Tensor) -> Tensor:
+def _outside(pixels: Tensor, most: Any) -> Tensor:
     """Return minus infinity where an RoI has no pixel, else 0: (R, h, w)."""
     x, y = (torch.arange(most[axis]) >= pixels[:, axis, None] for axis in (0, 1))
     outside = y[:, :, None] | x[:, None]

@@ -5,6 +5,8 @@ Shape legend: R masks, m side of a mask in cells, H, W height and width of the i
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,7 @@ def paste(masks: Tensor, boxes: Tensor, size: Tensor, threshold: float = 0.5) ->
     return rows @ masks @ columns.transpose(1, 2) >= threshold
 
 
-def _weights(start: Tensor, end: Tensor, pixels: Tensor, side: int) -> Tensor:
+def _weights(start: Tensor, end: Tensor, pixels: Any, side: int) -> Tensor:
     """Return the weights of a mask's cells at each pixel along an axis, (R, pixels, m)."""
     centres = torch.arange(pixels, dtype=start.dtype) + 0.5
     places = (centres - start[:, None]) / (end - start)[:, None] * side - 0.5

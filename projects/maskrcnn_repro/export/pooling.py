@@ -6,6 +6,7 @@ Shape legend: C channels, H, W cells of a map, R RoIs, P rows and columns of the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from maskrcnn_repro.errors import ExportError
 from maskrcnn_repro.roi_ops import RoIOperation, RoIPool
@@ -31,7 +32,7 @@ class ExportPooler(nn.Module):
         ExportError: it has an operation of another kind.
     """
 
-    def __init__(self, pooler: nn.Module) -> None:
+    def __init__(self, pooler: Any) -> None:
         super().__init__()
         self.operations = list(pooler.level_poolers)
         self.min_level = pooler.min_level
@@ -72,7 +73,7 @@ def with_stand_in(rows: Tensor) -> Tensor:
     return F.pad(rows, (0, 0, 0, 1))
 
 
-def _pool(operation: nn.Module, level_map: Tensor, rois: Tensor) -> Tensor:
+def _pool(operation: Any, level_map: Tensor, rois: Tensor) -> Tensor:
     if isinstance(operation, PoolsCells):
         # Rounded here: runtimes differ about halves, which boxes cut at the border have.
         regions = nearest_cells(_regions(operation, rois))
@@ -83,7 +84,7 @@ def _pool(operation: nn.Module, level_map: Tensor, rois: Tensor) -> Tensor:
     return roi_align(level_map, rois, operation.output_size, *settings)
 
 
-def _regions(operation: nn.Module, rois: Tensor) -> Tensor:
+def _regions(operation: Any, rois: Tensor) -> Tensor:
     """Return RoIs in feature cells."""
     if isinstance(operation, RoIOperation):
         # Boxes within an image are finite.

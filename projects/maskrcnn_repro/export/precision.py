@@ -14,7 +14,14 @@ WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operations whose weights are kept in 16 bits."""
 QUANTIZED = ("Conv", "Gemm")
 """Operations that compute in 8 bits."""
-EXACT = ("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred", "predictor", "score_lowres")
+EXACT = (
+    "objectness_logits",
+    "anchor_deltas",
+    "cls_score",
+    "bbox_pred",
+    "predictor",
+    "score_lowres",
+)
 """Parts of the names of layers that stay in float32: their outputs are scores and coordinates."""
 
 

@@ -83,6 +83,8 @@ class BoxDecoder(nn.Module):
         transform: gives the weights and the limit of the sizes.
     """
 
+    weights: Tensor
+
     def __init__(self, transform: Any) -> None:
         super().__init__()
         self.register_buffer("weights", torch.tensor(tuple(transform.weights)), persistent=False)

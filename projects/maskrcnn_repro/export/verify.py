@@ -130,10 +130,9 @@ def compare(
         lone[0].remove(mine)
         lone[1].remove(other)
     for here, there, rows in ((expected, given, lone[0]), (given, expected, lone[1])):
-        for row in rows:
-            tied = is_tie(here, row, there, facts)
-            comparison.ties += tied
-            comparison.misses += not tied
+        ties = sum(is_tie(here, row, there, facts) for row in rows)
+        comparison.ties += ties
+        comparison.misses += len(rows) - ties
 
 
 def matches(expected: Arrays, given: Arrays) -> list[tuple[int, int]]:

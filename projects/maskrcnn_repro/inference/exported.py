@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import EXPORTED, ModelSource
@@ -54,7 +54,7 @@ class ExportedModel:
     run: Run
 
 
-def is_exported(source: Any) -> bool:
+def is_exported(source: Any) -> TypeGuard[str | Path]:
     """Tell whether a model is named by an exported file."""
     return isinstance(source, str | Path) and Path(source).suffix.lower() in EXPORTED
 
