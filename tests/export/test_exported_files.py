@@ -59,6 +59,12 @@ def onnx_file(tmp_path_factory):
     return exporter, file
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A set registers itself by its name, once."""
+    return write_tiny_coco(tmp_path_factory.mktemp("data"))
+
+
 def assert_near(prediction, expected):
     assert len(prediction) == len(expected) > 0
     np.testing.assert_allclose(prediction.boxes, expected.boxes, atol=1e-2)
@@ -227,11 +233,10 @@ def test_every_kind_as_a_program_of_torch_export(kind, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_lower_precisions_have_their_ap_beside(form, precision, tmp_path, capsys):
+def test_lower_precisions_have_their_ap_beside(form, precision, data, tmp_path, capsys):
     labels = LABELS.__class__(class_names=("disc", "bar"))
     keys = {"MODEL.ROI_HEADS.NUM_CLASSES": 2}
     model = write_tiny_model(tmp_path, "mask", labels, **keys)
-    data = write_tiny_coco(tmp_path / "data")
     full = tmp_path / f"full{WRITERS[form][0]}"
     words = ["export", str(model), "--format", form, "--threshold", "0"]
     assert main([*words, "--out", str(full)]) == 0
@@ -248,5 +253,7 @@ def test_openvino_is_imported_without_its_telemetry():
         "import sys; from maskrcnn_repro.inference.exported import imported; imported('openvino'); "
         "print([name for name in sys.modules if 'openvino_telemetry' in name])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "projects", capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout) == []

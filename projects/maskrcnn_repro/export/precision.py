@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from maskrcnn_repro.inference.exported import Arrays, imported
@@ -62,11 +63,9 @@ def quantize(file: Path, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Non
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     stage = file.with_suffix(".prepared.onnx")
-    logging.getLogger().addFilter(_no_advice)
-    try:
+    with _quiet():
         quant_pre_process(str(file), str(stage), skip_symbolic_shape=True)
-        onnx = imported("onnx")
-        names = [node.name for node in onnx.load(str(stage)).graph.node]
+        names = [node.name for node in imported("onnx").load(str(stage)).graph.node]
         quantize_static(
             str(stage),
             str(file),
@@ -78,13 +77,19 @@ def quantize(file: Path, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Non
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[name for name in names if any(part in name for part in EXACT)],
         )
+    stage.unlink()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the advice of onnxruntime's quantisation, which it gives by the root logger, and undo its setting up."""
+    root = logging.getLogger()
+    handlers, disabled = root.handlers[:], root.disabled
+    root.disabled = True
+    try:
+        yield
     finally:
-        logging.getLogger().removeFilter(_no_advice)
-        stage.unlink(missing_ok=True)
-
-
-def _no_advice(record: logging.LogRecord) -> bool:
-    return "pre-process" not in record.getMessage()
+        root.handlers[:], root.disabled = handlers, disabled
 
 
 class _Reader:
