@@ -224,10 +224,14 @@ def test_every_model_in_every_format(form, kind, keys, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mask", "c4", "both"])
 def test_every_kind_as_a_program_of_torch_export(kind, tmp_path):
-    _, file, comparison = exported(tmp_path, Target("pt2", threshold=0.0), kind)
+    keys = {"INPUT.MIN_SIZE_TEST": 96, "INPUT.MAX_SIZE_TEST": 160}
+    _, file, comparison = exported(tmp_path, Target("pt2", threshold=0.0), kind, **keys)
     assert comparison.holds
     predictor = Predictor(file, threshold=0.0, trust=True)
     assert len(predictor(drawn((80, 100), 3))) > 0
+    if kind == "mask":
+        with pytest.raises(ExportError, match=r"An input of 160 x 40 px is too small for .* pt2"):
+            predictor(drawn((40, 160), 3))
 
 
 @pytest.mark.slow
@@ -254,6 +258,10 @@ def test_openvino_is_imported_without_its_telemetry():
         "print([name for name in sys.modules if 'openvino_telemetry' in name])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT / "projects", capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=ROOT / "projects",
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert json.loads(done.stdout) == []

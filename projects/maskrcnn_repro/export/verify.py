@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from maskrcnn_repro.inference.exported import Arrays, Run, file_input
+from maskrcnn_repro.inference.exported import Arrays, Run, check_sides, file_input
 
 import numpy as np
 import torch
@@ -77,6 +77,7 @@ def compare_on(
     comparison = Comparison()
     for picture in pictures:
         inputs = file_input(picture, facts["channels"])
+        check_sides(inputs[0], facts)
         times = [perf_counter()]
         expected = reference(model, picture)
         times.append(perf_counter())

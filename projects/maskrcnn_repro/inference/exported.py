@@ -137,7 +137,7 @@ class ExportedDetector(nn.Module):
         self.run = exported.run
         self.threshold = lowest if threshold is None else threshold
         self.input_format = exported.source.cfg.INPUT.FORMAT
-        self.least = int(exported.facts.get("least_side", 1))
+        self.facts = exported.facts
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
         """Detect objects, image after image; see ``MaskRCNN.inference``."""
@@ -145,12 +145,7 @@ class ExportedDetector(nn.Module):
 
     def _detect(self, model_input: Mapping[str, Any]) -> Instances:
         image, size = file_input(model_input, self.input_format)
-        height, width = image.shape[:2]
-        if min(height, width) < self.least:
-            raise ExportError(
-                f"An input of {width} x {height} px is too small for this file, which takes sides from "
-                f"{self.least} px on; export it as ONNX."
-            )
+        check_sides(image, self.facts)
         outputs = self.run(image, size)
         kept = outputs["scores"] > self.threshold
         tensors = {name: torch.from_numpy(array[kept]) for name, array in outputs.items()}
@@ -169,6 +164,16 @@ def file_input(model_input: Mapping[str, Any], channels: str) -> tuple[np.ndarra
     pixels = pixels[:, :, ::-1] if channels == "BGR" else pixels
     size = [model_input.get("height", height), model_input.get("width", width)]
     return np.ascontiguousarray(pixels, np.uint8), np.array(size, np.int64)
+
+
+def check_sides(image: np.ndarray, facts: Mapping[str, Any]) -> None:
+    """Raise ExportError if an input (h, w, 3) is smaller than a file takes, by the ``facts`` of its export."""
+    (height, width), least = image.shape[:2], facts.get("least_side", 1)
+    if min(height, width) < least:
+        raise ExportError(
+            f"An input of {width} x {height} px is too small for a file in the format {facts['format']}, which takes "
+            f"sides from {least} px on; export the model as ONNX."
+        )
 
 
 def _instances(outputs: Mapping[str, torch.Tensor], size: tuple[int, int]) -> Instances:
