@@ -31,6 +31,16 @@ OPERATIONS = ("RoIPool", "RoIWarpMax", "RoIWarpAve", "RoIAlignMax", "RoIAlignAve
 CASES = [
     *((kind, {"MODEL.ROI_OP.NAME": name}) for kind in ("mask", "c4") for name in OPERATIONS),
     ("c4", {"MODEL.ROI_OP.NAME": "RoIPool", "MODEL.ROI_OP.HALF_PIXEL": True}),
+    ("mask", {"MODEL.ROI_OP.NAME": ""}),
+    ("c4", {"MODEL.ROI_OP.NAME": ""}),
+    (
+        "mask",
+        {
+            "MODEL.ROI_OP.NAME": "",
+            "MODEL.ROI_BOX_HEAD.POOLER_TYPE": "ROIPool",
+            "MODEL.ROI_MASK_HEAD.POOLER_TYPE": "ROIPool",
+        },
+    ),
     ("keypoint", {}),
     ("both", {}),
     ("box", {}),
