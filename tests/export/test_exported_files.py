@@ -15,7 +15,7 @@ from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
 from maskrcnn_repro.export.pictures import drawn
-from maskrcnn_repro.inference.exported import ExportedDetector, open_exported
+from maskrcnn_repro.inference.exported import ExportedDetector, imported, open_exported
 from maskrcnn_repro.utils.provenance import config_hash
 
 import numpy as np
@@ -216,6 +216,12 @@ def test_another_onnx_file_is_named(tmp_path):
         Predictor(tmp_path / "other.onnx")
     with pytest.raises(ExportError, match="There is no exported file"):
         Predictor(tmp_path / "absent.onnx")
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ExportError, match=r"pip install 'maskrcnn-repro\[export\]'"):
+        imported("onnxruntime")
 
 
 @pytest.mark.slow

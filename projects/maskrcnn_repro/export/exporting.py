@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from maskrcnn_repro.checkpoint.model_source import ModelSource
 from maskrcnn_repro.engine.run import load_trained
-from maskrcnn_repro.errors import ExportError, OutputError, check_choice
+from maskrcnn_repro.errors import ExportError, OutputError, UserError, check_choice
 from maskrcnn_repro.export.formats import WRITERS, convert_to_openvino, write_onnx
 from maskrcnn_repro.export.graph import ExportGraph
 from maskrcnn_repro.export.metadata import Target, metadata
@@ -135,14 +134,13 @@ def _stage_beside(out: Path) -> Iterator[Path]:
     """Yield a path of the same name in a folder beside ``out``; on success its files take their places there."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".export-", dir=out.parent))
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
+            yield Path(folder) / out.name
+            # The .xml last: it is what a reader looks for.
+            for file in sorted(Path(folder).iterdir()):
+                with replaced(out.with_name(file.name)) as beside:
+                    os.replace(file, beside)
+    except UserError:
+        raise
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {error.strerror or error}.") from error
-    try:
-        yield folder / out.name
-        # The .xml last: it is what a reader looks for.
-        for file in sorted(folder.iterdir()):
-            with replaced(out.with_name(file.name)) as beside:
-                os.replace(file, beside)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
