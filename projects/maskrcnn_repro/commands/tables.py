@@ -15,14 +15,15 @@ from maskrcnn_repro._location import CHECKOUT, RESULTS
 from maskrcnn_repro.config import find_config, pairs_of
 from maskrcnn_repro.engine.checks import check_model
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError
-from maskrcnn_repro.tables.paper.claims import claims
+from maskrcnn_repro.tables.paper.additions import named_tables, register_installed
+from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.experiments import (
     Experiment,
-    experiments,
+    all_experiments,
     find_experiment,
     overlays,
 )
-from maskrcnn_repro.tables.paper.numbers import find_table, metrics, tables
+from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables, find_table, tables
 from maskrcnn_repro.tables.paper.selection import Selection, select
 from maskrcnn_repro.tables.report.kept import kept_report, save_reports, write_report
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
@@ -61,15 +62,17 @@ def run_experiment(args: argparse.Namespace) -> int:
 
 
 def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
-    names = [name for word in args.tables for name in (tables() if word == "all" else [word])]
-    selected = select([find_table(name) for name in dict.fromkeys(names)], args.rows)
+    names = named_tables(args.tables, tables())
+    selected = select([find_table(name) for name in names], args.rows)
     setting = _setting(args, overrides)
     if args.weights and (not args.eval_only or TABLE not in names):
         raise ConfigError(f"--weights needs table {TABLE} and --eval-only.")
     if args.html:
         check_output("--html", Path(args.html), ".html", [])
     failures: list[Failure] = []
-    paper = PaperData(tables(), metrics(), experiments(), claims())
+    paper = PaperData(all_tables(), all_metrics(), all_experiments(), all_claims())
+    if args.save_records:
+        _check_place(names, Path(args.save_records))
     for selection in selected:
         compared = [paper.experiments[name] for name in selection.experiments()]
         compared = [item for item in compared if not not_at_level(item, setting.level)]
@@ -146,11 +149,11 @@ def _check_configs(planned: Plan) -> None:
 
 
 def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
-    experiment = find_experiment(args.experiment)
+    experiment = _find(args.experiment)
     setting = _setting(args, overrides)
     # Raises where the level has no overlay for the experiment.
     overlays(experiment, setting.level)
-    planned = plan([experiment.id], [args.seed], setting, experiments())
+    planned = plan([experiment.id], [args.seed], setting, all_experiments())
     _check_configs(planned)
     if args.plan:
         print(describe(planned, _jobs(args, setting)), flush=True)
@@ -159,6 +162,23 @@ def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     if not failures:
         print(f"Results: {planned.stages[-1].results}", flush=True)
     return _print_failures(failures)
+
+
+def _find(name: str) -> Experiment:
+    try:
+        return find_experiment(name)
+    except TableError:
+        register_installed()
+        return find_experiment(name)
+
+
+def _check_place(names: Iterable[str], folder: Path) -> None:
+    """Raise TableError if records of a plug-in's table were to lie among the paper's."""
+    own = [name for name in names if name not in tables()]
+    if own and folder.resolve() == RESULTS.resolve():
+        raise TableError(
+            f"--save-records: {folder} holds the paper's records; name another folder for table {own[0]}."
+        )
 
 
 def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
@@ -209,7 +229,7 @@ def _plan_evaluations(
     if not args.weights:
         for seed in range(1, (args.seeds or 1) + 1):
             for name in names:
-                trained = plan([name], [seed], setting, experiments()).stages[-1]
+                trained = plan([name], [seed], setting, all_experiments()).stages[-1]
                 status = trained.status()
                 if status.state is State.DONE:
                     stages.append(RepeatedEvaluation.of(trained, now))
