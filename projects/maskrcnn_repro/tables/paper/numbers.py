@@ -280,7 +280,7 @@ def parse_uses(top: Node) -> tuple[dict[str, Use], dict[str, list[Row]]]:
     for key, node in top.node("rows").nodes():
         uses[key] = {name: node.maybe(name, str) for name in USE}
         node.end()
-        _check_use(node, **uses[key])
+        _check_use(node, uses[key]["experiment"], uses[key]["why_not"])
     extras: dict[str, list[Row]] = {}
     for key, node in top.node("extra_rows").nodes():
         table, note, gap = node.take("table", str), node.take("note", str), _parse_gap(node)
@@ -299,7 +299,6 @@ def _check_use(
     node: Node,
     experiment: str | None,
     why_not: str | None,
-    departs: str | None = None,
     experiments: Mapping[str, Experiment] | None = None,
 ) -> None:
     if (experiment is None) == (why_not is None):
