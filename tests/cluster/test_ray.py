@@ -41,7 +41,7 @@ def task(folder, name):
 
 def test_the_options_of_ray():
     assert ray_options("address=head:6379,gpus=8") == {"address": "head:6379", "gpus": 8.0}
-    with pytest.raises(ConfigError, match="'adress' is no option. Did you mean 'address'"):
+    with pytest.raises(ConfigError, match=r"'adress' is no option\. Did you mean 'address'"):
         ray_options("adress=head:6379")
 
 
@@ -58,6 +58,7 @@ def test_two_nodes_share_the_tasks_and_a_lost_one_s_task_resumes_on_the_other(tm
     pytest.importorskip("ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
+    from ray._private.usage import usage_lib
     from ray.cluster_utils import Cluster
 
     small = {"num_cpus": 1, "object_store_memory": 80 * 1024**2, "include_dashboard": False}
@@ -66,7 +67,7 @@ def test_two_nodes_share_the_tasks_and_a_lost_one_s_task_resumes_on_the_other(tm
     try:
         nodes = [cluster.add_node(**small) for _ in range(2)]
         executor = RayExecutor(tmp_path / "logs", {"address": cluster.address})
-        assert not ray._private.usage.usage_lib.usage_stats_enabled()
+        assert not usage_lib.usage_stats_enabled()
         first, second = (executor.start(task(tmp_path / name, name)) for name in ("a", "b"))
         wait_for(lambda: first.tail(1) == second.tail(1) == ["training"], 240)
         where = {row["name"]: row["node_id"] for row in running(ray)}

@@ -10,9 +10,10 @@
 #SBATCH --open-mode=append
 #SBATCH --output=FOLDER/logs/%j_0_log.out
 #SBATCH --partition=gpu
+#SBATCH --requeue
 #SBATCH --signal=USR2@120
 #SBATCH --time=270
-#SBATCH --wckey=maskrcnn
+#SBATCH --wckey=submitit
 
 # setup
 export PYTHONPATH=PROJECTS

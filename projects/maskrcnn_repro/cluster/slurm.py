@@ -102,12 +102,16 @@ class SlurmExecutor:
         if self._cluster != "slurm":
             return {"timeout_min": self._options["time"], f"{self._cluster}_setup": setup}
         values = {_SUBMITIT.get(key, key): value for key, value in self._options.items()}
+        # Not every cluster's default: after preemption and the loss of a machine SLURM itself starts it again.
+        values["additional_parameters"] = {
+            "requeue": True,
+            **values.get("additional_parameters", {}),
+        }
         values["setup"] = [*setup, *values.get("setup", ())]
         return {
             "slurm_job_name": _plain(task.name if task else "maskrcnn"),
             # The output of the training is in console.txt; this is of the job around it.
             "stderr_to_stdout": True,
-            "slurm_wckey": "maskrcnn",
             **{f"slurm_{key}": value for key, value in values.items()},
         }
 
