@@ -25,6 +25,7 @@ if "--resume" in sys.argv:
 else:
     signal.signal(signal.SIGTERM, save)
     pathlib.Path("metrics.json").write_text("{}")
+    pathlib.Path("last_checkpoint").write_text("4")
     print("training", flush=True)
     time.sleep(120)
 """
@@ -78,7 +79,8 @@ def test_two_nodes_share_the_tasks_and_a_lost_one_s_task_resumes_on_the_other(
         cluster.remove_node(lost, allow_graceful=False)
         wait_for(lambda: first.poll() is not None, 240)
         assert first.poll() == 0, first.console.read_text()
-        assert first.tail(9) == ["training", "saved", "resumed at 5"]
+        # A machine that is lost does not save: it goes on from the last checkpoint.
+        assert first.tail(9) == ["training", "resumed at 4"]
     finally:
         ray.shutdown()
         cluster.shutdown()
