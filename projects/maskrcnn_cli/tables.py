@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from maskrcnn_cli.clusters import add_cluster_options, check_cluster
 from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse, split_overrides
 
 LEVELS = ("mini", "paper")
@@ -26,8 +27,9 @@ TABLE_EXAMPLES = """
     %(prog)s all --report
     %(prog)s all --report --kept --html results/mini/report.html
 
-  The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data):
+  The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data); the same as jobs of a cluster:
     %(prog)s 2a --level paper --num-gpus 8
+    %(prog)s 2a --level paper --num-gpus 8 --on slurm --slurm partition=gpu,time=4:00:00
 
   Detectron2's published weights in a column of their own:
     %(prog)s 2a --level paper --eval-only --weights T2a.r50c4 T2a.r50fpn=model_final_f10217.pkl
@@ -134,6 +136,7 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
         if words:
             raise UsageError(f"Name a table first: {parser.prog} TABLE [--rows ROW …]; or all.")
         args.runs = LISTING
+    check_cluster(args)
     if args.kept and not args.report:
         raise UsageError("--kept shows reports that were made before; it needs --report.")
     if args.plan:
@@ -169,6 +172,7 @@ def parse_experiment(parser: Parser, words: Sequence[str]) -> argparse.Namespace
     """
     words, overrides = split_overrides(words)
     args = parser.parse_intermixed_args(words)
+    check_cluster(args)
     args.overrides = (*args.opts, *overrides)
     return args
 
@@ -237,6 +241,7 @@ def _add_run_options(parser: Parser) -> None:
         "DATASETS.CUSTOM start at the working directory; may be given several times",
     )
     parser.add_argument("--jobs", type=count, metavar="N", help="trainings side by side")
+    add_cluster_options(parser)
     parser.add_argument("--threads", type=count, metavar="N", help="CPU threads of each")
     parser.add_argument("--num-gpus", type=count, metavar="N", help="processes of each training")
     parser.add_argument(

@@ -6,6 +6,7 @@ import argparse
 import re
 from collections.abc import Sequence
 
+from maskrcnn_cli.clusters import add_cluster_options, check_cluster
 from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
@@ -55,6 +56,7 @@ def add_train_options(parser: Parser) -> None:
         "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate without training")
+    add_cluster_options(parser)
     _add_accept_change(parser)
     _add_process_options(parser)
 
@@ -84,6 +86,18 @@ def add_proposals_options(parser: Parser) -> None:
         help="registered data sets; by default DATASETS.TRAIN and DATASETS.TEST",
     )
     _add_process_options(parser)
+
+
+def parse_train(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse as :func:`parse_with_pairs`, and keep the words, of which a job of a cluster gets most.
+
+    Raises:
+        UsageError: options of a cluster that is not asked for, or wrong arguments.
+    """
+    args = parse_with_pairs(parser, words)
+    check_cluster(args)
+    args.words = list(words)
+    return args
 
 
 def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace:

@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None, trainer: type[Trainer] | None = None
 
 def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> None:
     """Train or evaluate in the processes that a parsed command line asks for; see :func:`main`."""
+    if getattr(args, "on", "local") != "local":
+        raise ConfigError(f"--on {args.on} goes with maskrcnn train and train_net.py.")
     cfg = config_from(args)
     if args.accept_change:
         if not (args.resume or args.eval_only):
