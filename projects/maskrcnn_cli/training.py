@@ -88,18 +88,6 @@ def add_proposals_options(parser: Parser) -> None:
     _add_process_options(parser)
 
 
-def parse_train(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Parse as :func:`parse_with_pairs`, and keep the words, of which a job of a cluster gets most.
-
-    Raises:
-        UsageError: options of a cluster that is not asked for, or wrong arguments.
-    """
-    args = parse_with_pairs(parser, words)
-    check_cluster(args)
-    args.words = list(words)
-    return args
-
-
 def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     """Parse options and the ``KEY VALUE`` pairs after them.
 
@@ -149,12 +137,14 @@ def _add_own_data(parser: Parser) -> None:
 
 
 def parse_train(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Parse the words of a training; see :func:`parse_with_pairs`.
+    """Parse as :func:`parse_with_pairs`, and keep the words, of which a job of a cluster gets most.
 
     Raises:
-        UsageError: also options of own data without it, or beside ``--dataset``.
+        UsageError: also options of own data without it or beside ``--dataset``, and of a cluster that is not asked for.
     """
     args = parse_with_pairs(parser, words)
+    check_cluster(args)
+    args.words = list(words)
     if args.data:
         refuse(args, ["dataset"], "--data names what is trained on")
     else:
