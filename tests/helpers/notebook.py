@@ -1,0 +1,60 @@
+"""Runs a notebook from top to bottom, its commands those of this checkout."""
+
+import os
+import sys
+from pathlib import Path
+
+from tests.helpers.paths import ROOT
+
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+NOTEBOOK = ROOT / "examples" / "own_pictures.ipynb"
+FAILS = "\nassert get_ipython().user_ns.get('_exit_code', 0) == 0"
+"""What IPython leaves out: a cell whose command failed has failed."""
+
+
+def run_notebook(path: Path, folder: Path) -> NotebookNode:
+    """Return a notebook with the outputs of a run in an empty folder, whose path is cut out of them.
+
+    No history is kept, and settings of the user are not read.
+
+    Raises:
+        CellExecutionError: a cell raises, or its command ends with another status than 0.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    sources = [cell.source for cell in notebook.cells]
+    for cell in notebook.cells:
+        if cell.source.startswith("!"):
+            cell.source += FAILS
+    client = NotebookClient(
+        notebook,
+        timeout=1800,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--HistoryManager.enabled=False"],
+    )
+    client.execute(env=_environment(folder))
+    for cell, source in zip(notebook.cells, sources, strict=True):
+        cell.source = source
+        for output in cell.get("outputs", ()):
+            if "text" in output:
+                output.text = output.text.replace(f"{folder}{os.sep}", "")
+    return notebook
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the variables of a kernel that finds this checkout and keeps its own files in ``folder``."""
+    programs = folder / ".bin"
+    programs.mkdir()
+    command = programs / "maskrcnn"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m maskrcnn_cli "$@"\n')
+    command.chmod(0o755)
+    return {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "projects"), os.environ.get("PYTHONPATH", "")]),
+        "IPYTHONDIR": str(folder / ".ipython"),
+    }
