@@ -27,6 +27,8 @@ JOIN_EXAMPLES = """
 """
 
 WEIGHTS_EXAMPLES = """
+  %(prog)s maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth mask_rcnn.pth
+  %(prog)s mask_rcnn.pth back.pth --to torchvision
   %(prog)s resnet50-11ad3fa6.pth r50.pth
   %(prog)s faster_rcnn_r50_fpn_1x_coco.pth r50.pth
 """
@@ -114,10 +116,33 @@ def add_weights_options(parser: Parser) -> None:
     parser.add_argument(
         "source",
         metavar="IN",
-        help="a ResNet, or a detector with one, of torchvision, timm, MMDetection or Caffe2 Detectron "
-        "(.pth, .safetensors), by path or by address",
+        help="a detector of torchvision, Detectron2 or Detectron, or a ResNet, also in a detector, of torchvision, "
+        "timm, MMDetection or Caffe2 (.pth, .safetensors, .pkl), by path or by address",
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="the .pth to write: its backbone")
+    parser.add_argument(
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="the .pth to write; of a detector its config, too, as .yaml beside it",
+    )
+    parser.add_argument(
+        "--to",
+        choices=("torchvision",),
+        default="",
+        help="the other way: IN is a converted detector, OUT its state_dict for that library",
+    )
+    parser.add_argument(
+        "--backbone",
+        action="store_true",
+        help="take of a detector its backbone alone, to start from",
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="names of a detector's classes, one a line, in the order of its labels (default: COCO's, where their "
+        "number is COCO's)",
+    )
 
 
 CONVERT_PROPOSALS = Command(
@@ -154,8 +179,8 @@ JOIN_WEIGHTS = Command(
 )
 CONVERT_WEIGHTS = Command(
     name="convert-weights",
-    summary="Convert a ResNet of torchvision, timm, MMDetection or Caffe2 to weights to start from.",
-    example="resnet50-11ad3fa6.pth r50.pth",
+    summary="Convert detectors and ResNets of torchvision, Detectron2 and others, and back.",
+    example="maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth mask_rcnn.pth",
     runs="maskrcnn_repro.commands.convert_weights:run",
     add_options=add_weights_options,
     examples=WEIGHTS_EXAMPLES,

@@ -7,14 +7,24 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from maskrcnn_cli import analyzing, checking, conversion, looking, predicting, tables, training
+from maskrcnn_cli import (
+    analyzing,
+    checking,
+    conversion,
+    exporting,
+    looking,
+    predicting,
+    serving,
+    tables,
+    training,
+)
 from maskrcnn_cli.doctor import DOCTOR
 from maskrcnn_cli.location import version
 from maskrcnn_cli.parsing import UsageError, unknown
 
 GROUPS = {
     "train and evaluate": (training.TRAIN, training.EVAL),
-    "use": (predicting.PREDICT,),
+    "use": (predicting.PREDICT, serving.SERVE, exporting.EXPORT),
     "tables": (tables.TABLE, tables.EXPERIMENT, tables.LIST),
     "data and weights": (
         conversion.CONVERT_DATA,

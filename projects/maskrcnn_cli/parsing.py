@@ -89,6 +89,25 @@ def count(word: str) -> int:
     return number
 
 
+def fraction(word: str) -> float:
+    """Parse a number from 0 to 1: the ``type`` of an option."""
+    value = distance(word)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number from 0 to 1")
+    return value
+
+
+def distance(word: str) -> float:
+    """Parse a finite number from 0 on: the ``type`` of an option."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word!r} is no number from 0 upwards")
+    return value
+
+
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the words before ``--`` and those after it."""
     index = words.index("--") if "--" in words else len(words)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskrcnn_cli.parsing import Command, Parser, UsageError, count
+from maskrcnn_cli.parsing import Command, Parser, UsageError, count, distance, fraction
 
 EXAMPLES = """
   Pictures with their objects drawn, and a COCO file with them, in predictions/:
@@ -125,25 +125,6 @@ def number(word: str) -> int:
     if not word.isdecimal():
         raise argparse.ArgumentTypeError(f"{word!r} is no number from 0 upwards")
     return int(word)
-
-
-def fraction(word: str) -> float:
-    """Parse a number from 0 to 1: the ``type`` of an option."""
-    value = distance(word)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{word!r} is no number from 0 to 1")
-    return value
-
-
-def distance(word: str) -> float:
-    """Parse a finite number from 0 on: the ``type`` of an option."""
-    try:
-        value = float(word)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{word!r} is no number from 0 upwards")
-    return value
 
 
 def parse(parser: Parser, words: Sequence[str]) -> argparse.Namespace:

@@ -50,6 +50,12 @@ ADDED = (
     Added("SOLVER.CHECKPOINT_KEEP", 0, "old checkpoints may go"),
     Added("SOLVER.STALL_SECONDS", 600, "processes that hang are ended"),
     Added("TEST.BEST_METRIC", "", "the best weights may be kept"),
+    Added("INPUT.RESIZE", "pillow", "images may be resized as torchvision's detectors do"),
+    Added("MODEL.RESNETS.NORM_EPS", 1e-5, "torchvision's published detectors have 0"),
+    Added("MODEL.ROI_BOX_HEAD.MIN_SIZE", 0.0, "torchvision leaves tiny detections out"),
+    Added(
+        "MODEL.ROI_BOX_HEAD.UNUSED_CLASSES", 0, "torchvision's class layer of COCO has 91 outputs"
+    ),
     Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
     Added("TRACKERS", (), "services may follow a training"),
 )

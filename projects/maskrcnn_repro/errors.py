@@ -56,6 +56,10 @@ class InUseError(OutputError):
     """Another run holds the output folder; it is free again when that run ends."""
 
 
+class ExportError(UserError, ValueError):
+    """A model cannot be exported, or an exported file cannot be used."""
+
+
 class TableError(UserError, ValueError):
     """A table, row, experiment or level does not exist, or a record does not belong where it lies."""
 

@@ -1,8 +1,10 @@
 """Weights by address: whole, of a bounded size, with the stated hash, or not kept."""
 
 import hashlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.error import URLError
 
 from maskrcnn_repro.checkpoint.weight_file import local_file
 from maskrcnn_repro.errors import CheckpointError
@@ -13,6 +15,7 @@ import pytest
 from tests.helpers.commands import convert_weights
 
 CONTENT = b"weights" * 1000
+MD5 = hashlib.md5(CONTENT).hexdigest()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -49,6 +52,83 @@ def test_a_whole_file_is_kept(server, tmp_path, name):
     file = local_file(server + name)
     assert file.read_bytes() == CONTENT
     assert file.is_relative_to(tmp_path / "cache")
+
+
+def test_the_address_and_hash_of_a_download_are_kept_beside_it(server, tmp_path):
+    file = local_file(f"{server}/a.pth")
+    record = file.with_name("a.pth.sha256")
+    assert record.read_text() == f"{SHA256}  {server}/a.pth\n"
+
+
+def test_a_file_that_changes_later_is_refused_until_its_record_is_removed(server):
+    file = local_file(f"{server}/a.pth")
+    file.write_bytes(b"other")
+    with pytest.raises(
+        CheckpointError, match=rf"but {SHA256[:8]}… when it first came; it was not kept"
+    ):
+        local_file(f"{server}/a.pth")
+    assert local_file(f"{server}/a.pth").read_bytes() == CONTENT
+    record = file.with_name("a.pth.sha256")
+    record.write_text(f"{'0' * 64}  {server}/a.pth\n")
+    with pytest.raises(CheckpointError, match=r"remove .*a\.pth\.sha256"):
+        local_file(f"{server}/a.pth")
+    record.unlink()
+    assert local_file(f"{server}/a.pth") == file
+
+
+def test_a_file_of_another_server_takes_the_place_of_one_of_the_same_path(server):
+    file = local_file(f"{server}/a.pth")
+    file.write_bytes(b"other")
+    file.with_name("a.pth.sha256").write_text(f"{'0' * 64}  https://example.org/a.pth\n")
+    assert local_file(f"{server}/a.pth").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("hf://me/nuclei/best/a.pth", "me/nuclei/resolve/main/best/a.pth"),
+        (f"hf://me/nuclei@v1/a.pth#sha256={SHA256}", "me/nuclei/resolve/v1/a.pth"),
+    ],
+)
+def test_a_file_of_the_hub_is_fetched_once(server, tmp_path, monkeypatch, address, path):
+    monkeypatch.setenv("HF_ENDPOINT", server)
+    file = local_file(address)
+    assert file == tmp_path / "cache" / path
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    file.with_name("a.pth.sha256").unlink()
+    assert local_file(address).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", ["model_final_{}.pkl", "model_final_f10217.pkl"])
+def test_a_file_of_the_zoo_has_the_md5_of_its_name(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "_fetch", lambda _, place: place.write_bytes(CONTENT))
+    address = f"detectron2://COCO-Detection/a/{name.format(MD5[:6])}"
+    if "{}" in name:
+        assert local_file(address).read_bytes() == CONTENT
+    else:
+        with pytest.raises(CheckpointError, match=f"MD5 begins with {MD5[:6]}, not f10217"):
+            local_file(address)
+
+
+def test_what_is_no_address_of_the_hub_is_told():
+    with pytest.raises(CheckpointError, match="such as hf://OWNER/REPO/FILE"):
+        local_file("hf://me/nuclei")
+
+
+def test_without_a_network_the_sentence_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+
+    def no_network(*_, **__):
+        raise URLError(socket.gaierror(-3, "Temporary failure in name resolution"))
+
+    monkeypatch.setattr(download, "urlopen", no_network)
+    with pytest.raises(CheckpointError) as error:
+        local_file("detectron2://COCO-Detection/model.pkl")
+    assert str(error.value) == (
+        "Weights 'detectron2://COCO-Detection/model.pkl' could not be fetched: Temporary failure in name "
+        "resolution; check the address and the network, or download the file and name its path."
+    )
 
 
 def test_what_is_converted_may_be_an_address(server, tmp_path, capsys):

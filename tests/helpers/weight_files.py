@@ -32,6 +32,32 @@ def caffe2(depth, groups=1, width=64):
     return shapes | {"fc1000_w": (1000, 2048), "fc1000_b": (1000,)}
 
 
+def detectron(*, pyramid):
+    """Names and shapes of Detectron's Mask R-CNN of COCO on ResNet-50, with an FPN or C4."""
+    shapes = {name: shape for name, shape in caffe2(50).items() if not name.startswith("fc1000")}
+    layers = {"cls_score": (81, 1024), "bbox_pred": (324, 1024), "mask_fcn_logits": (81, 256, 1, 1)}
+    width, anchors, end = (256, 3, "_fpn2") if pyramid else (1024, 15, "")
+    layers |= {
+        f"conv_rpn{end}": (width, width, 3, 3),
+        f"rpn_cls_logits{end}": (anchors, width, 1, 1),
+        f"rpn_bbox_pred{end}": (4 * anchors, width, 1, 1),
+        "conv5_mask": (256 if pyramid else 2048, 256, 2, 2),
+    }
+    if pyramid:
+        layers |= {f"_[mask]_fcn{i}": (256, 256, 3, 3) for i in range(1, 5)}
+        layers |= {"fc6": (1024, 256 * 49), "fc7": (1024, 1024)}
+        for stage, last in zip(range(2, 6), (2, 3, 5, 2), strict=True):
+            lateral = "" if stage == 5 else "_lateral"
+            layers[f"fpn_inner_res{stage}_{last}_sum{lateral}"] = (256, 128 << (stage - 1), 1, 1)
+            layers[f"fpn_res{stage}_{last}_sum"] = (256, 256, 3, 3)
+    else:
+        layers |= {"cls_score": (81, 2048), "bbox_pred": (324, 2048)}
+    for name, shape in layers.items():
+        bias = shape[1] if name == "conv5_mask" else shape[0]
+        shapes |= {f"{name}_w": shape, f"{name}_b": (bias,)}
+    return shapes
+
+
 def torchvision(depth, prefix=""):
     """Names and shapes of torchvision's ResNet, timm's and MMDetection's."""
     shapes = {"conv1.weight": (64, 3, 7, 7)} | _norm("bn1", 64)

@@ -1,4 +1,7 @@
-"""Backbones of torchvision, timm, MMDetection and Caffe2 Detectron under Detectron2's names: ``maskrcnn convert-weights``."""
+"""Weights of other libraries under Detectron2's names, and back: ``maskrcnn convert-weights``.
+
+Whole detectors of torchvision, Detectron2 and Detectron; backbones also of timm and MMDetection.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from maskrcnn_repro.checkpoint.detector import convert_back, convert_detector
+from maskrcnn_repro.checkpoint.detector_config import kind_of
 from maskrcnn_repro.checkpoint.origin import depth_of
-from maskrcnn_repro.checkpoint.weight_file import read_content, state_of
+from maskrcnn_repro.checkpoint.weight_file import read_content, read_pickle, state_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import check_output, local_copy, replaced
 
+import numpy as np
 import torch
 
 Weights = Mapping[str, torch.Tensor]
@@ -32,25 +38,87 @@ PIXELS = (
 """What torchvision's weights were trained with."""
 
 
-def convert(source: str | Path, out: Path) -> None:
-    """Write the backbone of ``source`` as a checkpoint to start a training from.
+def convert(
+    source: str | Path,
+    out: Path,
+    *,
+    to: str = "",
+    backbone: bool = False,
+    classes: Path | None = None,
+) -> None:
+    """Write a detector as a checkpoint that can be used alone, or a backbone as one to start a training from.
+
+    Args:
+        source: path or address of the weights.
+        out: the ``.pth`` to write; the config of a detector goes beside it, as ``.yaml``.
+        to: ``"torchvision"`` for the way back: a checkpoint of a converted detector as torchvision's ``state_dict``.
+        backbone: take of a detector its backbone alone.
+        classes: a text file with the names of a detector's classes, one a line, in the order of the labels.
 
     Raises:
         OutputError: ``out`` has another ending than ``.pth``, or is ``source``.
-        CheckpointError: ``source`` has no ResNet or cannot be read.
+        CheckpointError: ``source`` is no such file or cannot be read.
     """
     check_output("OUT", out, ".pth", [Path(source)])
-    weights = _tensors(local_copy(str(source), f"Weights {str(source)!r}", CheckpointError))
+    file = local_copy(str(source), f"Weights {str(source)!r}", CheckpointError)
+    if to:
+        print(f"Weights: {out}, {convert_back(file, out)} tensors under the names of {to}")
+        return
+    weights = _tensors(file)
+    kind = None if backbone else kind_of(list(weights))
+    if kind:
+        names = read_names(classes) if classes else ()
+        config, count = convert_detector(file, weights, kind, out, names)
+        print(f"Weights: {out}, a detector of {kind.name}, {count} tensors", flush=True)
+        print(f"Evaluate with: maskrcnn eval --config-file {config}")
+    else:
+        _convert_backbone(str(source), weights, out)
+
+
+def read_names(file: Path) -> list[str]:
+    """Return the lines of a text file.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        return [
+            line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"--classes {str(file)!r} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from error
+
+
+def _convert_backbone(source: str, weights: Weights, out: Path) -> None:
     renamed, author, options = convert_names(weights)
     if not renamed:
         raise CheckpointError(
-            f"Weights {str(source)!r} have no ResNet of torchvision, timm, MMDetection or Caffe2 Detectron."
+            f"Weights {source!r} have no ResNet of torchvision, timm, MMDetection or Caffe2 Detectron, and are no "
+            "detector of torchvision, Detectron2 or Detectron."
         )
     with replaced(out) as beside:
         torch.save({"model": renamed, "__author__": author, "matching_heuristics": True}, beside)
     depth = depth_of(renamed)
     print(f"Weights: {out}, {len(renamed)} of {len(weights)} tensors", flush=True)
-    print(f"Train with: MODEL.WEIGHTS {out} MODEL.RESNETS.DEPTH {depth} {options}".rstrip())
+    train = (
+        f"Train with: MODEL.WEIGHTS {out} MODEL.RESNETS.DEPTH {depth} {options} {_groups(renamed)}"
+    )
+    print(" ".join(train.split()))
+
+
+def _groups(renamed: Weights) -> str:
+    """Return the config options of a ResNeXt or a wide ResNet; of a plain one none."""
+    middle = renamed.get("res2.0.conv2.weight")
+    if middle is None or middle.dim() != 4 or "res2.0.conv3.weight" not in renamed:
+        return ""
+    groups, width = len(middle) // middle.shape[1], middle.shape[1]
+    return (
+        ""
+        if (groups, width) == (1, 64)
+        else f"MODEL.RESNETS.NUM_GROUPS {groups} MODEL.RESNETS.WIDTH_PER_GROUP {width}"
+    )
 
 
 def convert_names(weights: Weights) -> tuple[dict[str, torch.Tensor], str, str]:
@@ -79,5 +147,10 @@ def _renamed(name: str) -> str | None:
 
 
 def _tensors(path: Path) -> Weights:
-    state = state_of(read_content(path))
-    return {str(n): t for n, t in state.items() if isinstance(t, torch.Tensor)}
+    # Detectron2's zoo and Detectron have arrays.
+    state = read_pickle(path)["model"] if path.suffix == ".pkl" else state_of(read_content(path))
+    return {
+        str(name): torch.as_tensor(value)
+        for name, value in state.items()
+        if isinstance(value, torch.Tensor | np.ndarray)
+    }

@@ -22,7 +22,10 @@ FOREIGN = (
         r"(backbone\.layer\d|neck\.|rpn_head\.|bbox_head\.|roi_head\.)",
         f"it looks like a model of MMDetection; {CONVERT}",
     ),
-    Origin(r"backbone\.body\.", f"it looks like a detector of torchvision; {CONVERT}"),
+    Origin(
+        r"backbone\.body\.",
+        "it looks like a detector of torchvision; maskrcnn convert-weights {path} OUT.pth converts it",
+    ),
     Origin(r"(.*\.)?layer\d\.\d+\.", f"it looks like a ResNet of torchvision or timm; {CONVERT}"),
     Origin(
         r"(res\d_\d+_branch|conv1_w$|res_conv1_bn)",

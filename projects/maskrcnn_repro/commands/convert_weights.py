@@ -1,4 +1,4 @@
-"""``maskrcnn convert-weights``: another library's backbone as weights to start from."""
+"""``maskrcnn convert-weights``: another library's weights as ours, and back."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from maskrcnn_repro.checkpoint.convert import convert
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert a backbone of torchvision, timm, MMDetection or Caffe2 Detectron."""
-    convert(args.source, args.out)
+    """Convert a detector or a backbone of another library, or a converted detector back to torchvision."""
+    convert(args.source, args.out, to=args.to, backbone=args.backbone, classes=args.classes)

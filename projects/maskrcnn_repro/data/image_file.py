@@ -67,6 +67,14 @@ class ImageError(DataError):
     """An image file that cannot be read, or cannot be shown faithfully."""
 
 
+class ImageTooLargeError(ImageError):
+    """An image of more pixels than are allowed; it was not decoded."""
+
+
+class UnsupportedImageError(ImageError):
+    """An intact image of a kind for which there is no rule."""
+
+
 @dataclass(frozen=True)
 class ImageHeader:
     """What the header of an image file says."""
@@ -175,12 +183,12 @@ class ImageFiles:
         header = _header(image)
         _check_size(path, header.size, size, by_area=True)
         if self.max_pixels and math.prod(header.size) > self.max_pixels:
-            raise ImageError(
+            raise ImageTooLargeError(
                 f"Image {path} has {header.size[0]} x {header.size[1]} pixels, more than the {self.max_pixels} "
                 "that are allowed here."
             )
         if not self.takes(header):
-            raise ImageError(f"Image {path} {header.refusal}.")
+            raise UnsupportedImageError(f"Image {path} {header.refusal}.")
         _say_what_is_lost(path, image, header)
         # Before the turn: what is broken has to fail outside of the block that suppresses errors.
         image.load()
@@ -237,7 +245,9 @@ def _image_in(stream: IO[bytes], path: str | Path) -> Image.Image:
         raise ImageError(f"Image {path} cannot be read: it is {kind}.") from error
     # Pillow would hand the file to Ghostscript, which runs programs.
     if image.format in DRAWINGS:
-        raise ImageError(f"Image {path} is a drawing ({image.format}) without pixels; {_CURE}.")
+        raise UnsupportedImageError(
+            f"Image {path} is a drawing ({image.format}) without pixels; {_CURE}."
+        )
     return image
 
 
@@ -248,6 +258,8 @@ def _failing_as(path: str | Path) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError(f"Image {path} cannot be read: {_reason(error)}.") from error
     # Decoders raise OSError, SyntaxError, struct.error, ValueError, EOFError and others on broken bytes.
     except Exception as error:
         raise ImageError(f"Image {path} cannot be read: {_reason(error)}.") from error

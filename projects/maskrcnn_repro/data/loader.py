@@ -22,7 +22,7 @@ from maskrcnn_repro.data.worker_notes import WorkerNotes
 from maskrcnn_repro.data.workers import standing_apart
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper, build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 
 Mapper = Callable[[dict[str, Any]], dict[str, Any]]
 """Makes the model's input of a dataset dict."""
@@ -163,4 +163,4 @@ def _test_mapper(cfg: CfgNode, name: str) -> Mapper:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATASETS.TRAIN = (name,)
-    return DatasetMapper(cfg, False, **resizing)
+    return TrainMapper(cfg, False, **resizing)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from maskrcnn_repro.data.resize import with_resizing
+
+from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 
 
 class TrainMapper(DatasetMapper):
-    """Detectron2's mapper; images without objects pass in training with ``INPUT.CROP`` as well.
+    """Detectron2's mapper, which resizes as ``INPUT.RESIZE`` says.
 
-    With a crop Detectron2 draws boxes anew around the masks, which an image without objects does not have.
+    Images without objects pass in training with ``INPUT.CROP`` as well: with a crop Detectron2 draws boxes anew
+    around the masks, which such an image does not have.
     """
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        """Read what Detectron2 reads, and ``INPUT.RESIZE``."""
+        parts: dict[str, Any] = super().from_config(cfg, is_train)
+        steps = with_resizing(cfg, parts["augmentations"], is_train=is_train)
+        return parts | {"augmentations": steps}
 
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: T.TransformList, image_shape: Any

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import ModelSource
 from maskrcnn_repro.data.image_file import ImageError
+from maskrcnn_repro.data.resize import resizing
 from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.run import load_trained
 from maskrcnn_repro.errors import CheckpointError, ConfigError, check_choice, did_you_mean, listing
@@ -16,7 +17,6 @@ from maskrcnn_repro.modeling.tta import TestTimeAugmentation
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
-from detectron2.data.detection_utils import build_augmentation
 from torch import nn
 
 
@@ -127,7 +127,7 @@ def class_ids(chosen: Sequence[str] | None, names: Sequence[str]) -> list[int] |
 
 def augmentations(cfg: CfgNode) -> T.AugmentationList:
     """Return what resizes an image as in an evaluation; with several views each is made of the file's pixels."""
-    return T.AugmentationList([] if cfg.TEST.AUG.ENABLED else build_augmentation(cfg, False))
+    return T.AugmentationList([] if cfg.TEST.AUG.ENABLED else [resizing(cfg, is_train=False)])
 
 
 def check_shape(cfg: CfgNode, name: str, height: int, width: int) -> None:

@@ -14,6 +14,7 @@ from maskrcnn_repro.modeling.paste import paste_to_rles
 
 import torch
 from detectron2.config import CfgNode, configurable
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
 from detectron2.structures import ImageList, Instances, ROIMasks
 from torch import nn
@@ -65,15 +66,16 @@ class MaskRCNN(GeneralizedRCNN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Read ``MODEL.INFERENCE`` and ``MODEL.CHANNELS_LAST`` beside what Detectron2 reads.
+        """Read ``MODEL.INFERENCE``, ``CHANNELS_LAST`` and ``RESNETS.NORM_EPS`` beside what Detectron2 reads.
 
         Raises:
             ConfigError: see :func:`check_inference`.
         """
         check_inference(cfg)
-        keys = cfg.MODEL.INFERENCE
+        keys, parts = cfg.MODEL.INFERENCE, super().from_config(cfg)
+        _set_eps(parts["backbone"], cfg.MODEL.RESNETS.NORM_EPS)
         return {
-            **super().from_config(cfg),
+            **parts,
             "precision": keys.PRECISION,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
             "mask_output": keys.MASK_OUTPUT,
@@ -177,6 +179,13 @@ def in_float32(instances: Instances) -> Instances:
 def _out_in_float32(layer: nn.Module, _: Any, output: Any) -> Any:
     """Return class logits and box deltas in float32: a softmax in bfloat16 would tie the best scores."""
     return output if layer.training else tuple(tensor.float() for tensor in output)
+
+
+def _set_eps(backbone: nn.Module, eps: float) -> None:
+    """Set what all batch norms of a backbone add to the variance."""
+    for layer in backbone.modules():
+        if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm | FrozenBatchNorm2d):
+            layer.eps = eps
 
 
 def check_inference(cfg: CfgNode) -> None:

@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError, check_choice
+from maskrcnn_repro.modeling.box_predictor import NEUTRAL, BoxPredictor
 from maskrcnn_repro.pooler_keys import HEADS, operation_of
 from maskrcnn_repro.roi_ops import build_pooler
 
@@ -28,7 +29,7 @@ class PaperStandardROIHeads(StandardROIHeads):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """Build Detectron2's parts, and the pooler of each branch whose RoI operation is one of ours.
+        """Build Detectron2's parts, and what our keys ask for: poolers of our operations, the box predictor.
 
         Raises:
             ConfigError: there is no such RoI operation.
@@ -38,6 +39,9 @@ class PaperStandardROIHeads(StandardROIHeads):
             pooler = f"{head.split('_')[1].lower()}_pooler"
             if pooler in parts and operation_of(cfg.MODEL, head):
                 parts[pooler] = build_pooler(cfg, head, input_shape)
+        # Not at its neutral values: a second layer would draw further random numbers.
+        if any(cfg.MODEL.ROI_BOX_HEAD[name] != value for name, value in NEUTRAL.items()):
+            parts["box_predictor"] = BoxPredictor(cfg, parts["box_head"].output_shape)
         return parts
 
 

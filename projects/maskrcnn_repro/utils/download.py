@@ -1,11 +1,13 @@
-"""Files from the web: kept only whole, of a bounded size, and with the hash that the address states.
+"""Files from the web: kept only whole, of a bounded size, and with the hash that they should have.
 
-Detectron2's own handler keeps as much as a server sends, and what it sends in place of a part.
+Detectron2's own handler keeps as much as a server sends, and what it sends in place of a part. Beside each file
+stands a record of its address and SHA-256, so that a file which changes later, here or on the server, is told.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import IO, Any
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
-from maskrcnn_repro.utils.hashes import sha256_of
+from maskrcnn_repro.utils.hashes import md5_of, sha256_of
 
 from iopath.common.file_io import HTTPURLHandler, file_lock, get_cache_dir
 
@@ -26,6 +28,9 @@ TIMEOUT = 60
 _STATED = re.compile(r"#sha256=([0-9a-fA-F]{8,64})$")
 _IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 """PyTorch's convention for published weights."""
+_ZOO = re.compile(r"https://dl\.fbaipublicfiles\.com/detectron2/.*/model_final_([0-9a-f]{6})\.pkl")
+"""Detectron2's model zoo, whose files have the beginning of their MD5 in their names."""
+_HUB = re.compile(r"hf://([^/@]+/[^/@]+)(?:@([^/]+))?/([^#]+)(#.*)?")
 
 
 class WholeDownloads(HTTPURLHandler):
@@ -43,13 +48,34 @@ class WholeDownloads(HTTPURLHandler):
         place = Path(get_cache_dir(cache_dir), urlparse(address).path.lstrip("/"))
         place.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(str(place)):
-            if force or not place.is_file():
+            # Of another server's file of the same path: as if it were not there.
+            others = _recorded(place)[1] not in ("", address)
+            if force or others or not place.is_file():
                 logger.info("Downloading %s to %s", address, place)
                 _fetch(address, place)
-            expected = _STATED.search(path) or _IN_NAME.search(address)
-            if expected:
-                _check_hash(place, expected[1].lower())
+                if others:
+                    _record_of(place).unlink()
+            _check(path, address, place)
         return str(place)
+
+
+class HubDownloads(WholeDownloads):
+    """The same for files of Hugging Face's hub: ``hf://OWNER/REPO/FILE`` or ``hf://OWNER/REPO@REVISION/FILE``.
+
+    The environment variable ``HF_ENDPOINT`` names another server, as for Hugging Face's own tools.
+    """
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return ["hf://"]
+
+    def _get_local_path(self, path: str, *args: Any, **kwargs: Any) -> str:
+        parts = _HUB.fullmatch(path)
+        if not parts:
+            raise OSError("it is no address of a file such as hf://OWNER/REPO/FILE")
+        repo, revision, file, stated = parts.groups(default="")
+        server = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+        url = f"{server}/{repo}/resolve/{revision or 'main'}/{file}{stated}"
+        return super()._get_local_path(url, *args, **kwargs)
 
 
 def _fetch(address: str, place: Path) -> None:
@@ -87,10 +113,43 @@ def _copy(answer: Any, file: IO[bytes], limit: int) -> int:
     return size
 
 
-def _check_hash(place: Path, expected: str) -> None:
-    actual = sha256_of(place)
-    if not actual.startswith(expected):
+def _record_of(place: Path) -> Path:
+    """Return the file that keeps the SHA-256 and the address of a download."""
+    return place.with_name(f"{place.name}.sha256")
+
+
+def _recorded(place: Path) -> tuple[str, str]:
+    """Return the SHA-256 and the address of a download; empty where there is no record."""
+    try:
+        sha256, _, address = _record_of(place).read_text(encoding="utf-8").strip().partition("  ")
+    except (OSError, ValueError):
+        return "", ""
+    return sha256, address
+
+
+def _check(path: str, address: str, place: Path) -> None:
+    """Compare a file's hash with what its address, its name and its record say; without a record make one.
+
+    Raises:
+        OSError: it has another one; the file is removed.
+    """
+    actual, record = sha256_of(place), _recorded(place)[0]
+    expected = _STATED.search(path) or _IN_NAME.search(address)
+    if expected and not actual.startswith(expected[1].lower()):
+        place.unlink()
+        shown = expected[1].lower()
+        raise OSError(
+            f"its SHA-256 begins with {actual[: len(shown)]}, not {shown}; it was not kept"
+        )
+    zoo = _ZOO.fullmatch(address)
+    if zoo and not (md5 := md5_of(place)).startswith(zoo[1]):
+        place.unlink()
+        raise OSError(f"its MD5 begins with {md5[:6]}, not {zoo[1]}; it was not kept")
+    if record and actual != record:
         place.unlink()
         raise OSError(
-            f"its SHA-256 begins with {actual[: len(expected)]}, not {expected}; it was not kept"
+            f"its SHA-256 is {actual[:8]}…, but {record[:8]}… when it first came; it was not kept (to take another "
+            f"file from now on, remove {_record_of(place)})"
         )
+    if not record:
+        _record_of(place).write_text(f"{actual}  {address}\n", encoding="utf-8")

@@ -10,12 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from maskrcnn_repro.errors import OutputError, UserError
-from maskrcnn_repro.utils.download import WholeDownloads
+from maskrcnn_repro.utils.download import HubDownloads, WholeDownloads
 
 from detectron2.utils.file_io import PathManager
 
 # In place of iopath's own handler, which Detectron2 has registered for the same addresses.
 PathManager.register_handler(WholeDownloads(), allow_override=True)
+PathManager.register_handler(HubDownloads(), allow_override=True)
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Errors of a full disk, a full quota and a limit on the size of files."""
 
@@ -114,7 +115,7 @@ def _same_file(first: Path, second: Path) -> bool:
 
 
 def local_copy(address: str, label: str, error: type[UserError]) -> Path:
-    """Return the local copy of a file given by path or by URL, Detectron2's prefixes among them.
+    """Return the local copy of a file given by path or by URL, ``detectron2://`` and ``hf://`` among them.
 
     Args:
         address: of the file.
@@ -125,7 +126,8 @@ def local_copy(address: str, label: str, error: type[UserError]) -> Path:
         local = Path(PathManager.get_local_path(address))
     except Exception as reason:  # whatever a download raises
         # urllib wraps what the system says.
-        told = str(getattr(reason, "reason", reason)).rstrip(".")
+        cause = getattr(reason, "reason", reason)
+        told = str(getattr(cause, "strerror", None) or cause).rstrip(".")
         raise error(
             f"{label} could not be fetched: {told}; check the address and the network, or download the file and "
             "name its path."

@@ -1,0 +1,123 @@
+"""Detectors of torchvision with random weights whose scores spread, and what they say before masks are pasted."""
+
+from dataclasses import dataclass
+
+import torch
+import torchvision
+from torchvision.models import detection
+
+SPREAD = {
+    "rpn.head.cls_logits": 1.0,
+    "rpn.head.bbox_pred": 0.2,
+    "roi_heads.box_predictor.cls_score": 2.5,
+    "roi_heads.box_predictor.bbox_pred": 0.5,
+    "roi_heads.mask_predictor.mask_fcn_logits": 1.5,
+    "roi_heads.keypoint_predictor.kps_score_lowres": 1.5,
+}
+"""Last layers, and the deviation that their outputs are brought to: as large weights leave them, softmax is 0 or 1."""
+CALIBRATION = 160
+"""Pixels of the shorter side of the image on which that is done."""
+BOXES, SCORES, MASKS = 1e-2, 1e-4, 1e-3
+"""How far detections may be apart: pixels, and probabilities twice."""
+
+
+@dataclass
+class Detections:
+    """Detections of an image: boxes (R, 4) in its pixels, probabilities (R, m, m) of the masks."""
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+    masks: torch.Tensor | None = None
+    keypoints: torch.Tensor | None = None
+
+
+def build(name, seed, image, **options):
+    """Return torchvision's model of a name in evaluation mode, its own initialisation spread on an image."""
+    torch.manual_seed(seed)
+    model = getattr(detection, name)(weights=None, weights_backbone=None, **options).eval()
+    size, model.transform.min_size = model.transform.min_size, (CALIBRATION,)
+    spread(model, image)
+    model.transform.min_size = size
+    return model
+
+
+def spread(model, image):
+    """Scale a model's last layers as SPREAD says."""
+    for layer_name, deviation in SPREAD.items():
+        layer = dict(model.named_modules()).get(layer_name)
+        if layer is not None:
+            _bring_to(model, layer, deviation, image)
+
+
+def _bring_to(model, layer, deviation, image):
+    outputs = []
+    handle = layer.register_forward_hook(lambda *parts: outputs.append(parts[2].flatten()))
+    with torch.no_grad():
+        model([image])
+        layer.weight *= deviation / torch.cat(outputs).std()
+    handle.remove()
+
+
+def detect(model, image):
+    """Return the detections of an RGB image (3, H, W) in [0, 1]."""
+    raw = {}
+
+    def keep(results, sizes, originals):
+        raw.update(results[0])
+        scaled = torchvision.models.detection.transform.resize_boxes
+        raw["boxes"] = scaled(raw["boxes"], sizes[0], originals[0])
+        return results
+
+    model.transform.postprocess, before = keep, model.transform.postprocess
+    try:
+        with torch.no_grad():
+            model([image])
+    finally:
+        model.transform.postprocess = before
+    masks = raw["masks"][:, 0] if "masks" in raw else None
+    return Detections(raw["boxes"], raw["scores"], raw["labels"], masks, raw.get("keypoints"))
+
+
+def ours(model, mapper, file_name, image, labels):
+    """Return the same of a converted model: its classes as torchvision's labels."""
+    record = mapper(
+        {"file_name": file_name, "image_id": 0, "height": image.shape[1], "width": image.shape[2]}
+    )
+    with torch.no_grad():
+        (instances,) = model.inference([record], do_postprocess=False)
+    height, width = instances.image_size
+    boxes = instances.pred_boxes.tensor * torch.tensor(
+        [image.shape[2] / width, image.shape[1] / height] * 2
+    )
+    masks = instances.pred_masks[:, 0] if instances.has("pred_masks") else None
+    points = instances.pred_keypoints if instances.has("pred_keypoints") else None
+    return Detections(
+        boxes, instances.scores, torch.tensor(labels)[instances.pred_classes], masks, points
+    )
+
+
+def pairs(theirs, own):
+    """Return for each of torchvision's detections the place of ours, or -1: same label, box and score."""
+    places = []
+    for box, score, label in zip(theirs.boxes, theirs.scores, theirs.labels, strict=True):
+        near = (own.boxes - box).abs().amax(dim=1) <= BOXES
+        near &= ((own.scores - score).abs() <= SCORES) & (own.labels == label)
+        near[[place for place in places if place >= 0]] = False
+        places.append(int(near.int().argmax()) if near.any() else -1)
+    return torch.tensor(places)
+
+
+def largest_differences(theirs, own):
+    """Return how many detections are matched, of how many, and the largest differences by name."""
+    places = pairs(theirs, own)
+    hit = places >= 0
+    figures = {"matched": int(hit.sum()), "theirs": len(hit), "ours": len(own.scores)}
+    for name in ("boxes", "scores", "masks", "keypoints"):
+        a, b = getattr(theirs, name), getattr(own, name)
+        if a is not None and hit.any():
+            a, b = a[hit], b[places[hit]]
+            if name == "keypoints":
+                a, b = a[..., :2], b[..., :2]
+            figures[name] = float((a - b).abs().max())
+    return figures
