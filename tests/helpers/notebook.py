@@ -4,11 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-from tests.helpers.paths import ROOT
-
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+
+from tests.helpers.paths import ROOT
 
 NOTEBOOK = ROOT / "examples" / "own_pictures.ipynb"
 FAILS = "\nassert get_ipython().user_ns.get('_exit_code', 0) == 0"
