@@ -27,7 +27,8 @@ for script in sys.argv[1:]:
         print(script, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
     else:
         runpy.run_path(script, run_name="__main__")
-        sys.exit()
+        sys.stdout.flush()
+        os._exit(0)  # tearing the interpreter down would copy the memory that is shared
 """
 """Runs scripts in processes of their own that share one import of the package, which takes seconds."""
 DOORWAYS = {"python train_net.py": "train", "python scripts/run_table.py": "table"}
