@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from nbformat.v4 import new_output
 
 from tests.helpers.paths import ROOT
 
@@ -39,10 +40,20 @@ def run_notebook(path: Path, folder: Path) -> NotebookNode:
     client.execute(env=_environment(folder))
     for cell, source in zip(notebook.cells, sources, strict=True):
         cell.source = source
-        for output in cell.get("outputs", ()):
-            if "text" in output:
-                output.text = output.text.replace(f"{folder}{os.sep}", "")
+        if cell.cell_type == "code":
+            cell.outputs = _tidy(cell.outputs, folder)
     return notebook
+
+
+def _tidy(outputs: list[NotebookNode], folder: Path) -> list[NotebookNode]:
+    """Return outputs whose printed parts are one, without bars of progress and without the folder's path."""
+    printed = "".join(output.get("text", "") for output in outputs).replace(f"{folder}{os.sep}", "")
+    lines = [
+        line.rpartition("\r")[2].rstrip() for line in printed.replace("\r\n", "\n").splitlines()
+    ]
+    text = "".join(f"{line}\n" for line in lines if line)
+    others = [output for output in outputs if "text" not in output]
+    return [new_output("stream", name="stdout", text=text), *others] if text else others
 
 
 def _environment(folder: Path) -> dict[str, str]:
