@@ -48,9 +48,8 @@ def run_notebook(path: Path, folder: Path) -> NotebookNode:
 def _tidy(outputs: list[NotebookNode], folder: Path) -> list[NotebookNode]:
     """Return outputs whose printed parts are one, without bars of progress and without the folder's path."""
     printed = "".join(output.get("text", "") for output in outputs).replace(f"{folder}{os.sep}", "")
-    lines = [
-        line.rpartition("\r")[2].rstrip() for line in printed.replace("\r\n", "\n").splitlines()
-    ]
+    # A carriage return begins a line anew: the last text stays.
+    lines = [line.rstrip().rpartition("\r")[2] for line in printed.split("\n")]
     text = "".join(f"{line}\n" for line in lines if line)
     others = [output for output in outputs if "text" not in output]
     return [new_output("stream", name="stdout", text=text), *others] if text else others
