@@ -113,7 +113,21 @@ def test_every_tensor_of_torchvision_has_a_place_in_our_model(name):
     assert {k for k in own.items() ^ shapes.items() if "num_batches_tracked" not in k[0]} == set()
 
 
-@pytest.mark.parametrize("outputs", [pytest.param(5, marks=pytest.mark.slow), 91])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_there_and_back_is_equal_to_the_last_bit(tmp_path, name):
+    torch.manual_seed(0)
+    there = getattr(detection, name)(weights=None, weights_backbone=None).state_dict()
+    torch.save(there, tmp_path / "a.pth")
+    convert(tmp_path / "a.pth", tmp_path / "b.pth")
+    convert(tmp_path / "b.pth", tmp_path / "c.pth", to="torchvision")
+    back = torch.load(tmp_path / "c.pth")
+    assert list(there) == list(back)
+    assert all(torch.equal(there[key], back[key]) for key in there)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outputs", [5, 91])
 def test_a_narrow_detector_says_the_same_and_comes_back(tmp_path, picture, outputs):
     torch.manual_seed(0)
     theirs = narrow(outputs).eval()
@@ -136,8 +150,13 @@ def test_a_narrow_detector_says_the_same_and_comes_back(tmp_path, picture, outpu
     assert figures["masks"] < tv.MASKS
     assert expected.scores.min() < 0.7 * expected.scores.max()
 
-    convert(tmp_path / "b.pth", tmp_path / "c.pth", to="torchvision")
-    there, back = (torch.load(tmp_path / f"{name}.pth") for name in "ac")
+
+@pytest.mark.parametrize("outputs", [3, 91])
+def test_tensors_come_back_under_their_names_to_the_last_bit(outputs):
+    classes = Classes.of(outputs, named=False)
+    there = narrow(outputs).state_dict()
+    state, rest = to_detectron2(there, classes)
+    back = to_torchvision(state, classes, rest)
     assert list(there) == list(back)
     assert all(torch.equal(there[name], back[name]) for name in there)
 

@@ -9,12 +9,15 @@ from torchvision.models import detection
 SPREAD = {
     "rpn.head.cls_logits": 1.0,
     "rpn.head.bbox_pred": 0.2,
-    "roi_heads.box_predictor.cls_score": 2.5,
     "roi_heads.box_predictor.bbox_pred": 0.5,
     "roi_heads.mask_predictor.mask_fcn_logits": 1.5,
     "roi_heads.keypoint_predictor.kps_score_lowres": 1.5,
 }
-"""Last layers, and the deviation that their outputs are brought to: as large weights leave them, softmax is 0 or 1."""
+"""Last layers, and the deviation that their outputs are brought to: as large weights leave them, a sigmoid is 0 or 1."""
+BEST = 0.9
+"""Score that the best detection is brought to; those of the 100 best then reach down to about 0.2."""
+BACKGROUND = 4.0
+"""What the logit of the background is raised by, in deviations of its own."""
 CALIBRATION = 160
 """Pixels of the shorter side of the image on which that is done."""
 BOXES, SCORES, MASKS = 1e-2, 1e-4, 1e-3
@@ -47,16 +50,37 @@ def spread(model, image):
     for layer_name, deviation in SPREAD.items():
         layer = dict(model.named_modules()).get(layer_name)
         if layer is not None:
-            _bring_to(model, layer, deviation, image)
+            outputs = torch.cat([output.flatten() for output in _outputs(model, layer, image)])
+            with torch.no_grad():
+                layer.weight *= deviation / outputs.std()
+        if layer_name == "rpn.head.bbox_pred":
+            spread_scores(model, image)
 
 
-def _bring_to(model, layer, deviation, image):
+def spread_scores(model, image):
+    """Scale and shift each class of the box head, so that no class wins everywhere and the best score is BEST."""
+    layer = model.roi_heads.box_predictor.cls_score
+    (logits,) = _outputs(model, layer, image)
+    mean, deviation = logits.mean(dim=0), logits.std(dim=0)
+    shift = torch.eye(len(mean))[0] * BACKGROUND
+    logits = (logits - mean) / deviation
+    low, high = 0.0, 20.0
+    for _ in range(20):
+        scale = (low + high) / 2
+        best = (logits * scale + shift).softmax(dim=1)[:, 1:].max()
+        low, high = (scale, high) if best < BEST else (low, scale)
+    with torch.no_grad():
+        layer.weight *= scale / deviation[:, None]
+        layer.bias.copy_((layer.bias - mean) * scale / deviation + shift)
+
+
+def _outputs(model, layer, image):
     outputs = []
-    handle = layer.register_forward_hook(lambda *parts: outputs.append(parts[2].flatten()))
+    handle = layer.register_forward_hook(lambda *parts: outputs.append(parts[2]))
     with torch.no_grad():
         model([image])
-        layer.weight *= deviation / torch.cat(outputs).std()
     handle.remove()
+    return outputs
 
 
 def detect(model, image):
