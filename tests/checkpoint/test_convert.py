@@ -1,5 +1,8 @@
 """Backbones of other libraries: the same features under Detectron2's names."""
 
+import sys
+import types
+
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.convert import convert, convert_names, groups_options
 from maskrcnn_repro.checkpoint.join import join
@@ -66,8 +69,7 @@ def assert_features_agree(own, source, image):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "groups", "width"),
-    [("resnext50_32x4d", 32, 4), ("wide_resnet50_2", 1, 128)],
+    ("name", "groups", "width"), [("resnext50_32x4d", 32, 4), ("wide_resnet50_2", 1, 128)]
 )
 def test_options_of_other_widths_build_the_backbone(tmp_path, name, groups, width, capsys):
     source = torchvision_resnet(name)
@@ -128,3 +130,57 @@ def test_weights_are_not_replaced_by_what_is_made_of_them(tmp_path):
         with pytest.raises(OutputError, match="is the file itself"):
             join(tmp_path / "none.pth", tmp_path / "a.pth", tmp_path / out)
     assert torch.load(tmp_path / "a.pth")["a"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"hello", "is no file of torch.save"),
+        (b"\x89PNG\r\n\x1a\n", "is a picture"),
+        ([1, 2], "holds a list, no dict of tensors by name."),
+        (torch.zeros(2), "holds a tensor, no dict of tensors by name."),
+    ],
+)
+def test_a_file_that_holds_no_weights_is_named(tmp_path, capsys, content, message):
+    if isinstance(content, bytes):
+        (tmp_path / "a.pth").write_bytes(content)
+    else:
+        torch.save(content, tmp_path / "a.pth")
+    assert convert_weights([str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "b.pth").exists()
+
+
+def test_a_yolo_model_of_ultralytics_is_refused_without_running_its_code(
+    tmp_path, monkeypatch, capsys
+):
+    for name in ("ultralytics", "ultralytics.nn", "ultralytics.nn.tasks"):
+        tasks = types.ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, tasks)
+    tasks.SegmentationModel = type(
+        "SegmentationModel", (nn.Module,), {"__module__": tasks.__name__}
+    )
+    torch.save({"model": tasks.SegmentationModel()}, tmp_path / "yolo.pt")
+    assert convert_weights([str(tmp_path / "yolo.pt"), str(tmp_path / "b.pth")]) == 2
+    assert "is a YOLO model of ultralytics, as code" in capsys.readouterr().err
+
+
+def test_our_own_model_needs_no_conversion_and_is_none_of_torchvision(tmp_path, capsys):
+    for options, message in (
+        ([], "take as it is; only --to torchvision"),
+        (["--to", "torchvision"], "has INPUT.FORMAT 'BGR', torchvision's detectors 'RGB'"),
+    ):
+        assert convert_weights(["mini-fpn", str(tmp_path / "b.pth"), *options]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_classifier_with_another_head_gives_its_backbone_and_says_what_stays(tmp_path, capsys):
+    weights = {"layer1.0.conv1.weight": torch.zeros(2, 2, 1, 1), "fc.weight": torch.zeros(7, 2)}
+    torch.save(weights, tmp_path / "a.pth")
+    words = [str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]
+    assert convert_weights(words) == 0
+    assert "1 of 2 tensors; left out: 'fc.weight'" in capsys.readouterr().out
+    assert convert_weights([*words, "--classes", "names.txt"]) == 2
+    assert "but of " + words[0] + " the backbone alone is taken" in capsys.readouterr().err
+    assert convert_weights([*words, "--to", "torchvision", "--backbone"]) == 2
+    assert "--to torchvision takes neither --backbone nor --classes" in capsys.readouterr().err

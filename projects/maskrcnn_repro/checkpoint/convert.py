@@ -124,9 +124,7 @@ def _convert_backbone(source: str, weights: Weights, out: Path) -> None:
     others = [n for n, t in weights.items() if id(t) not in taken and "num_batches" not in n]
     rest = f"; left out: {listing(others, 3)}" if others else ""
     print(f"Weights: {out}, {len(renamed)} of {len(weights)} tensors{rest}", flush=True)
-    train = (
-        f"Train with: MODEL.WEIGHTS {out} MODEL.RESNETS.DEPTH {depth} {options} {groups_options(renamed)}"
-    )
+    train = f"Train with: MODEL.WEIGHTS {out} MODEL.RESNETS.DEPTH {depth} {options} {groups_options(renamed)}"
     print(" ".join(train.split()))
 
 
