@@ -32,8 +32,8 @@ def detectron2_resnet(depth):
 def torchvision_resnet(name):
     torch.manual_seed(1)
     network = getattr(torchvision.models, name)().eval()
-    for name, statistics in network.named_buffers():
-        if "running" in name:
+    for buffer, statistics in network.named_buffers():
+        if "running" in buffer:
             statistics.uniform_(0.5, 1.5)
     return network
 
@@ -76,7 +76,7 @@ def test_options_of_other_widths_build_the_backbone(tmp_path, name, groups, widt
     torch.save(source.state_dict(), tmp_path / "a.pth")
     assert convert_weights([str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]) == 0
     printed = capsys.readouterr().out.partition("Train with: ")[2].split()
-    cfg = load_config("", [*printed, "MODEL.RESNETS.OUT_FEATURES", "[res2,res3,res4,res5]"])
+    cfg = load_config("", [*printed, "MODEL.RESNETS.OUT_FEATURES", "['res2','res3','res4','res5']"])
     assert (cfg.MODEL.RESNETS.NUM_GROUPS, cfg.MODEL.RESNETS.WIDTH_PER_GROUP) == (groups, width)
     target = nn.ModuleDict({"backbone": build_backbone(cfg)}).eval()
     Checkpointer(target, "", complete=True).load(cfg.MODEL.WEIGHTS)

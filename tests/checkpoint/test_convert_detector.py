@@ -101,7 +101,9 @@ def test_cocos_labels_are_in_cocos_order():
     assert list(Classes.of(91, named=True).labels) == list(range(1, 91))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n[0] == "f" else n for n in NAMES]
+)
 def test_every_tensor_of_torchvision_has_a_place_in_our_model(name):
     with torch.device("meta"):
         state = getattr(detection, name)(weights=None, weights_backbone=None).state_dict()
@@ -191,7 +193,11 @@ SAME = (
     [
         ("detectron2/r50_fpn.yaml", ()),
         ("detectron2/r50_c4.yaml", ()),
-        ("detectron2/r50_c4.yaml", ("MODEL.MASK_ON", "False", "MODEL.RESNETS.DEPTH", "101")),
+        pytest.param(
+            "detectron2/r50_c4.yaml",
+            ("MODEL.MASK_ON", "False", "MODEL.RESNETS.DEPTH", "101"),
+            marks=pytest.mark.slow,
+        ),
         ("detectron2/r50_c4.yaml", tuple(DC5.split())),
         ("detectron2/x101_fpn.yaml", ("MODEL.KEYPOINT_ON", "True", "MODEL.MASK_ON", "False")),
     ],

@@ -14,10 +14,8 @@ SPREAD = {
     "roi_heads.keypoint_predictor.kps_score_lowres": 1.5,
 }
 """Last layers, and the deviation that their outputs are brought to: as large weights leave them, a sigmoid is 0 or 1."""
-BEST = 0.9
-"""Score that the best detection is brought to; those of the 100 best then reach down to about 0.2."""
-BACKGROUND = 4.0
-"""What the logit of the background is raised by, in deviations of its own."""
+BEST, HUNDREDTH = 0.9, 0.2
+"""Scores that the best and about the hundredth detection are brought to; NMS leaves about half of them."""
 CALIBRATION = 160
 """Pixels of the shorter side of the image on which that is done."""
 BOXES, SCORES, MASKS = 1e-2, 1e-4, 1e-3
@@ -42,6 +40,7 @@ def build(name, seed, image, **options):
     size, model.transform.min_size = model.transform.min_size, (CALIBRATION,)
     spread(model, image)
     model.transform.min_size = size
+    spread_scores(model, image)
     return model
 
 
@@ -50,37 +49,52 @@ def spread(model, image):
     for layer_name, deviation in SPREAD.items():
         layer = dict(model.named_modules()).get(layer_name)
         if layer is not None:
-            outputs = torch.cat([output.flatten() for output in _outputs(model, layer, image)])
+            output = _output(model, layer, image)
             with torch.no_grad():
-                layer.weight *= deviation / outputs.std()
+                layer.weight *= deviation / output.std()
         if layer_name == "rpn.head.bbox_pred":
+            # Without detections there are no masks, whose layer comes next.
             spread_scores(model, image)
 
 
 def spread_scores(model, image):
-    """Scale and shift each class of the box head, so that no class wins everywhere and the best score is BEST."""
+    """Scale and shift each class of the box head, so that none wins everywhere, to BEST and HUNDREDTH."""
     layer = model.roi_heads.box_predictor.cls_score
-    (logits,) = _outputs(model, layer, image)
+    logits = _output(model, layer, image)
     mean, deviation = logits.mean(dim=0), logits.std(dim=0)
-    shift = torch.eye(len(mean))[0] * BACKGROUND
     logits = (logits - mean) / deviation
-    low, high = 0.0, 20.0
-    for _ in range(20):
-        scale = (low + high) / 2
-        best = (logits * scale + shift).softmax(dim=1)[:, 1:].max()
-        low, high = (scale, high) if best < BEST else (low, scale)
+    background = torch.eye(len(mean))[0]
+
+    def ranked(scale, shift):
+        scores = (logits * scale + background * shift).softmax(dim=1)[:, 1:]
+        return scores.flatten().topk(200).values
+
+    def scale_at(shift):
+        return _bisected(lambda scale: ranked(scale, shift)[0] > BEST)
+
+    shift = _bisected(lambda shift: ranked(scale_at(shift), shift)[-1] < HUNDREDTH)
+    scale = scale_at(shift)
     with torch.no_grad():
         layer.weight *= scale / deviation[:, None]
-        layer.bias.copy_((layer.bias - mean) * scale / deviation + shift)
+        layer.bias.copy_((layer.bias - mean) * scale / deviation + background * shift)
 
 
-def _outputs(model, layer, image):
+def _bisected(is_above, low=0.0, high=20.0):
+    """Return the number from which on ``is_above`` holds."""
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_above(middle) else (middle, high)
+    return high
+
+
+def _output(model, layer, image):
+    """Return all numbers that a layer says of an image; those of one call keep their shape."""
     outputs = []
     handle = layer.register_forward_hook(lambda *parts: outputs.append(parts[2]))
     with torch.no_grad():
         model([image])
     handle.remove()
-    return outputs
+    return outputs[0] if len(outputs) == 1 else torch.cat([output.flatten() for output in outputs])
 
 
 def detect(model, image):
