@@ -14,7 +14,7 @@ from typing import TypeVar
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles, check_pixel_range
 from maskrcnn_repro.engine.signals import STATUSES, handling
-from maskrcnn_repro.errors import DataError, Ended, OutputError
+from maskrcnn_repro.errors import DataError, Ended, OutputError, counted
 from maskrcnn_repro.inference.formats import WRITERS, CocoWriter, Item, Shapes, Writer
 from maskrcnn_repro.inference.input_files import Input, check_output_folder, find_inputs
 from maskrcnn_repro.inference.overlays import PICTURES, magnification, overlay_path, write_picture
@@ -166,8 +166,9 @@ class Work:
             except OutputError as error:
                 errors.append(error)
         rate = self.images_done / max(self.seconds, 1e-9)
-        print(f"{self.images_done} images, {self.objects} objects, {rate:.3g} images/s")
-        if self.overlays is not None:
+        images, objects = counted(self.images_done, "image"), counted(self.objects, "object")
+        print(f"{images}, {objects}, {rate:.3g} images/s")
+        if self.overlays is not None and self.images_done:
             print(f"Overlays: {self.overlays}")
         print("\n".join(dict.fromkeys(sentences)))
         if self.skipped:

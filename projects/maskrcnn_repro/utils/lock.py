@@ -74,7 +74,7 @@ def refuse_used(folder: Path) -> None:
     if left := traces(folder):
         raise OutputError(
             f"OUTPUT_DIR {str(folder)!r} already holds a training ({left[-1].name}): continue it with "
-            "--resume, evaluate it with --eval-only, or choose another folder with OUTPUT_DIR FOLDER."
+            "--resume, evaluate it with --eval-only --resume, or choose another folder with OUTPUT_DIR FOLDER."
         )
 
 
