@@ -149,6 +149,7 @@ def test_text_page_and_json_say_the_same(tmp_path, truth, capsys):
         (["a", "nothing"], "nothing is no folder: name the OUTPUT_DIR"),
         (["a", "empty"], "empty holds no results.json"),
         (["a", "./a"], "is given twice"),
+        (["a", "loop"], "loop is no folder"),
         (["a", "b", "--html", "page.txt"], "--html 'page.txt': let its name end in .html"),
     ],
 )
@@ -157,6 +158,7 @@ def test_mistakes_are_one_sentence(tmp_path, truth, monkeypatch, capsys, words, 
     for name in "ab":
         write_run(tmp_path / name, truth, [NEAR] * IMAGES)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
     assert main(["compare", *words]) == 2
     error = capsys.readouterr().err
     assert sentence in error
