@@ -12,6 +12,7 @@ from maskrcnn_repro.commands import predict
 from maskrcnn_repro.inference import video
 from maskrcnn_repro.inference.video import Video, VideoFile
 from maskrcnn_repro.utils import files
+from maskrcnn_repro.utils.lock import locked
 
 import numpy as np
 import pytest
@@ -133,6 +134,15 @@ def test_unreadable_files_are_named_and_skipped(tmp_path, capsys):
     assert sorted(named) == ["cut", "deep", "empty", "loop", "text"]
     assert error.endswith("Skipped and named above: 5\n")
     assert names(tmp_path / "predictions/predictions.json") == ["good.jpg"]
+
+
+def test_two_commands_do_not_share_a_folder(tmp_path, capsys):
+    photo(tmp_path / "x.jpg")
+    with locked(tmp_path / "predictions"):
+        assert main(["predict", "model", "x.jpg"]) == 2
+    assert "--out 'predictions' is in use by another run" in capsys.readouterr().err
+    assert not (tmp_path / "predictions/predictions.json").exists()
+    assert main(["predict", "model", "x.jpg"]) == 0
 
 
 def test_no_folder_is_named_that_was_not_written(tmp_path, capsys):

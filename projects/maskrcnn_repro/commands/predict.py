@@ -22,6 +22,7 @@ from maskrcnn_repro.inference.predictor import Predictor
 from maskrcnn_repro.inference.stream import in_threads, predict_frames, predict_images
 from maskrcnn_repro.inference.video import Video, VideoFile
 from maskrcnn_repro.utils.files import check_output
+from maskrcnn_repro.utils.lock import locked
 from maskrcnn_repro.utils.progress import Progress
 
 import numpy as np
@@ -46,6 +47,12 @@ def run(args: argparse.Namespace) -> int:
     )
     names = {item.name for item in inputs}
     work = Work(model, _writers(args, model.labels), overlays, names, args)
+    # Each of two commands would replace the annotations of the other.
+    with locked(args.out, "--out"):
+        return _work(work, inputs, args)
+
+
+def _work(work: Work, inputs: list[Input], args: argparse.Namespace) -> int:
     try:
         with handling(work.interrupt):
             work.images([item for item in inputs if not item.video])

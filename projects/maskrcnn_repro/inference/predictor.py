@@ -107,6 +107,8 @@ class Predictor:
         max_pixels: int = 0,
         config: str | Path = "",
     ) -> None:
+        if max_pixels < 0:
+            raise ConfigError(f"max_pixels {max_pixels} must be at least 0.")
         model = source if isinstance(source, ModelSource) else find_model(source, config)
         self.labels: Labels = model.labels
         self.origin = model.origin

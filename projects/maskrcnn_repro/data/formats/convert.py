@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,9 +102,7 @@ def convert(request: Request, progress: Progress = iter) -> Converted:
     form, files = recognise(request.source, request.form, trees)
     folder = ImageFolder(_root(request, form))
     read: list[Path] = []
-    # One by one: each file is recognised and read before the next is opened.
-    noted = (read.append(file) or file for file in files)
-    contents = FORMATS[form].read(noted, trees, request.options, losses)
+    contents = FORMATS[form].read(_noted(files, read), trees, request.options, losses)
     _check_out(request, read)
     images_out = request.out / "images"
     root, placed = place(contents.pictures, folder, losses, images_out, progress)
@@ -158,6 +156,13 @@ def _root(request: Request, form: str) -> Path:
         problem = "is no folder" if root.exists() else "does not exist"
         raise DataError(f"Image folder {root} {problem}{given}.")
     return root
+
+
+def _noted(files: Iterable[Path], noted: list[Path]) -> Iterator[Path]:
+    """Yield files and note each, one by one: it is recognised and read before the next is opened."""
+    for file in files:
+        noted.append(file)
+        yield file
 
 
 def _check_out(request: Request, files: Sequence[Path]) -> None:
