@@ -57,7 +57,9 @@ def _add_model_options(parser: Parser) -> None:
         metavar="SCORE",
         help="least score of a detection (default: %(default)s)",
     )
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep these classes alone")
+    parser.add_argument(
+        "--classes", nargs="+", action="extend", metavar="NAME", help="keep these classes alone"
+    )
     parser.add_argument(
         "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1"
     )

@@ -80,7 +80,9 @@ def add_table_options(parser: Parser) -> None:
     parser.add_argument(
         "tables", nargs="*", metavar="TABLE", help="1, 2a … 9, or all; without: list them"
     )
-    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these rows")
+    parser.add_argument(
+        "--rows", nargs="+", action="extend", default=[], metavar="ROW", help="only these rows"
+    )
     parser.add_argument(
         "--seeds",
         type=_seeds,
@@ -116,6 +118,7 @@ def add_table_options(parser: Parser) -> None:
     parser.add_argument(
         "--weights",
         nargs="+",
+        action="extend",
         default=[],
         metavar="ROW[=FILE]",
         help="with 2a --eval-only: Detectron2's weights, a file, an address or its published ones",

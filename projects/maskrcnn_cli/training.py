@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from maskrcnn_cli.clusters import add_cluster_options, check_cluster
-from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse
+from maskrcnn_cli.parsing import Command, Once, Parser, UsageError, count, refuse
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 FILES = (".yaml", ".yml", ".json", ".pth", ".py")
@@ -81,6 +81,7 @@ def add_proposals_options(parser: Parser) -> None:
     parser.add_argument(
         "--datasets",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME",
         help="registered data sets; by default DATASETS.TRAIN and DATASETS.TEST",
@@ -117,6 +118,7 @@ def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace
 def _add_own_data(parser: Parser) -> None:
     parser.add_argument(
         "--data",
+        action=Once,
         nargs=2,
         metavar=("JSON", "IMAGES"),
         help="train on own COCO-format data; sizes and schedule follow from it, by default over "
@@ -124,6 +126,7 @@ def _add_own_data(parser: Parser) -> None:
     )
     parser.add_argument(
         "--val",
+        action=Once,
         nargs=2,
         metavar=("JSON", "IMAGES"),
         help="with --data: evaluate on this; without it a fifth of the images is held out",

@@ -76,6 +76,11 @@ def did_you_mean(name: str, allowed: Iterable[str], limit: int = 3) -> str:
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
 
 
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """Return a number with its noun, as in "1 class" and "2 classes"; the plural has an s by default."""
+    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
+
+
 def listing(names: Iterable[str], limit: int = 10) -> str:
     """Return the first names in quotes, and how many more there are."""
     shown = [repr(name) for name in names]

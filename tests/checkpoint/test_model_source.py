@@ -107,6 +107,8 @@ def test_a_model_without_a_keypoint_head_names_no_keypoints(tmp_path):
 
 
 def test_what_is_no_model_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="The name of the model is empty"):
+        find_model("")
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         find_model(tmp_path)
     with pytest.raises(CheckpointError, match="do not exist"):

@@ -155,6 +155,19 @@ def test_a_set_without_annotations_teaches_nothing(place, tmp_path):
         choose(base(tmp_path), OwnData(bare), fresh=True, training=True)
 
 
+def test_a_folder_of_images_that_is_not_there_is_named_with_the_users_file(place, tmp_path):
+    with pytest.raises(UserError, match=f"{place[0]}: Image folder .*nowhere does not exist"):
+        begun((place[0], str(tmp_path / "nowhere")), tmp_path / "run")
+    assert not (tmp_path / "run/split").exists()
+
+
+def test_an_evaluation_alone_takes_what_was_trained_unless_weights_are_given(place):
+    assert run.takes_last_checkpoint(False, OwnData(place))
+    assert not run.takes_last_checkpoint(False, OwnData(place, given=frozenset({"MODEL.WEIGHTS"})))
+    assert not run.takes_last_checkpoint(False, None)
+    assert run.takes_last_checkpoint(True, None)
+
+
 def test_what_cannot_be_read_is_named_by_its_own_name(place, tmp_path):
     with pytest.raises(UserError, match=r"^nix\.json: the COCO file cannot be read"):
         choose(base(tmp_path), OwnData(("nix.json", place[1])), fresh=True, training=True)
@@ -193,6 +206,8 @@ def test_evaluations_take_at_most_a_third_of_the_minutes(place, tmp_path, monkey
         ),
         (["--data", "a.json", "images", "--minutes", "0"], "no number from 1 upwards"),
         (["--data", "a.json"], "expected 2 arguments"),
+        (["--data", "a.json", "a", "--data", "b.json", "b"], "--data: it is given twice; join"),
+        (["--data", "a.json", "a", *["--val", "b.json", "b"] * 2], "--val: it is given twice"),
     ],
 )
 def test_options_that_do_not_go_together(words, told):
@@ -244,6 +259,9 @@ def test_one_command_trains_resumes_and_evaluates(place, tmp_path, monkeypatch, 
     assert maskrcnn([*words, "--resume", *TINY, "SOLVER.MAX_ITER", "4"]) == 0
     assert json.loads((output / "results.json").read_text())["iterations"] == 4
     assert maskrcnn([*words, "--eval-only", *TINY, "SOLVER.MAX_ITER", "4"]) == 0
+    tiny = {key: value for key, value in zip(TINY[::2], TINY[1::2], strict=True) if value}
+    without_weights = [word for pair in tiny.items() for word in pair]
+    assert maskrcnn([*words, "--eval-only", *without_weights, "SOLVER.MAX_ITER", "4"]) == 0
     # A run's config.yaml says all: it trains the same without the option.
     config = load_config(output / "config.yaml")
     assert config.INPUT.MIN_SIZE_TRAIN == (64,)

@@ -119,6 +119,8 @@ class Predictor:
         config: str | Path = "",
         trust: bool = False,
     ) -> None:
+        if max_pixels < 0:
+            raise ConfigError(f"max_pixels {max_pixels} must be at least 0.")
         exported = None
         if is_exported(source):
             check_exported_use(device, precision, tta)
