@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from maskrcnn_cli.dispatch import main
 from maskrcnn_repro import Predictor
+from maskrcnn_repro.checkpoint.convert import convert
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.errors import ConfigError, ExportError
 from maskrcnn_repro.export import exporting
@@ -23,9 +24,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.helpers import torchvision_models as tv
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_coco import write_tiny_coco
-from tests.helpers.tiny_predictor import LABELS, write_tiny_model
+from tests.helpers.tiny_predictor import LABELS, TORCHVISION, write_tiny_model
 
 OPERATIONS = ("RoIPool", "RoIWarpMax", "RoIWarpAve", "RoIAlignMax", "RoIAlignAve")
 CASES = [
@@ -46,6 +48,7 @@ CASES = [
     ("box", {}),
     ("mask", {"MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": True}),
     ("mask", {"MODEL.ROI_MASK_HEAD.LOSS": "softmax"}),
+    ("mask", TORCHVISION),
     ("mask", {"MODEL.ROI_MASK_HEAD.NAME": "MLPMaskHead"}),
     ("mask", {"MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True}),
 ]
@@ -235,6 +238,33 @@ def test_every_model_in_every_format(form, kind, keys, tmp_path):
     assert comparison.matched + comparison.ties >= comparison.detections
     predictor = Predictor(file, threshold=0.0, trust=True)
     assert len(predictor(drawn((40, 300), 3))) > 0
+
+
+@pytest.mark.slow
+def test_a_detector_of_torchvision_goes_all_the_way(tmp_path):
+    torch.manual_seed(0)
+    theirs = tv.narrow(91).eval()
+    picture = drawn((90, 130), 3)
+    tv.spread(theirs, torch.from_numpy(picture).permute(2, 0, 1) / 255)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    convert(tmp_path / "theirs.pth", tmp_path / "own.pth")
+    source = find_model(tmp_path / "own.pth")
+    source.cfg.INPUT.MIN_SIZE_TEST, source.cfg.INPUT.MAX_SIZE_TEST = 64, 96
+    file = tmp_path / "model.onnx"
+    comparison = Exporter(source, Target()).write(file)
+    assert comparison.detections >= 60
+    assert comparison.misses == 0
+    expected = Predictor(source, threshold=None, device="cpu")(picture)
+    assert_near(Predictor(file, threshold=None)(picture), expected)
+    facts = open_exported(file).facts
+    assert facts["pixels"] == "float32"
+    assert "not antialiased" in facts["resize"]
+    detect = runpy.run_path(str(ROOT / "examples/onnx_without_torch.py"))["detect"]
+    import onnxruntime
+
+    outputs = detect(onnxruntime.InferenceSession(file), Image.fromarray(picture))
+    np.testing.assert_allclose(outputs["scores"], expected.scores, atol=1e-4)
+    np.testing.assert_allclose(outputs["boxes"], expected.boxes, atol=2e-2)
 
 
 @pytest.mark.slow

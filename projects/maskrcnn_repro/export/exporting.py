@@ -57,8 +57,11 @@ class Exporter:
         self.found, self.target = found, target
         self.source = replace(found, cfg=cfg)
         self.model = load_trained(cfg, str(found.weights))[0].eval().requires_grad_(False)
-        self.graph = ExportGraph(self.model, threshold=target.threshold, pasted=target.pasted)
         self.pictures = model_inputs(cfg, pictures)
+        pixels = self.pictures[0]["image"].dtype
+        self.graph = ExportGraph(
+            self.model, threshold=target.threshold, pasted=target.pasted, pixels=pixels
+        )
 
     def write(self, out: Path, calibration: Sequence[Path] = ()) -> Comparison:
         """Write the file, compare it with the model, and only then give it its name; return the comparison.

@@ -36,7 +36,7 @@ SECTION = "maskrcnn"
 """Where OpenVINO's runtime information keeps the metadata."""
 Arrays = dict[str, np.ndarray]
 Run = Callable[[np.ndarray, np.ndarray], Arrays]
-"""From (h, w, 3) uint8 RGB and (2,) int64 H, W to the outputs by name."""
+"""From (h, w, 3) RGB, in the ``pixels`` of the facts, and (2,) int64 H, W to the outputs by name."""
 
 
 @dataclass(frozen=True)
@@ -153,17 +153,17 @@ class ExportedDetector(nn.Module):
 
 
 def file_input(model_input: Mapping[str, Any], channels: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the input of a model as those of its file: ``image`` (h, w, 3) uint8 RGB and ``size`` (H, W).
+    """Return the input of a model as those of its file: ``image`` (h, w, 3) RGB and ``size`` (H, W).
 
     Args:
-        model_input: ``image`` (3, h, w) uint8, and ``height`` and ``width`` where they are not h and w.
+        model_input: ``image`` (3, h, w) uint8 or float32, and ``height`` and ``width`` where they are not h and w.
         channels: of its image, ``RGB`` or ``BGR``.
     """
     pixels = model_input["image"].permute(1, 2, 0).cpu().numpy()
     height, width = pixels.shape[:2]
     pixels = pixels[:, :, ::-1] if channels == "BGR" else pixels
     size = [model_input.get("height", height), model_input.get("width", width)]
-    return np.ascontiguousarray(pixels, np.uint8), np.array(size, np.int64)
+    return np.ascontiguousarray(pixels), np.array(size, np.int64)
 
 
 def check_sides(image: np.ndarray, facts: Mapping[str, Any]) -> None:
