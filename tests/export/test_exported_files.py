@@ -10,6 +10,7 @@ from maskrcnn_cli.dispatch import main
 from maskrcnn_repro import Predictor
 from maskrcnn_repro.checkpoint.convert import convert
 from maskrcnn_repro.checkpoint.model_source import find_model
+from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.errors import ConfigError, ExportError
 from maskrcnn_repro.export import exporting
 from maskrcnn_repro.export.exporting import Exporter
@@ -17,6 +18,8 @@ from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
 from maskrcnn_repro.export.pictures import drawn
 from maskrcnn_repro.inference.exported import ExportedDetector, imported, open_exported
+from maskrcnn_repro.serving.answers import model_card
+from maskrcnn_repro.serving.limits import Limits
 from maskrcnn_repro.utils.provenance import config_hash
 
 import numpy as np
@@ -169,6 +172,32 @@ def test_a_program_is_loaded_only_where_it_is_trusted(name, tmp_path):
         Predictor(tmp_path / name, trust=True)
 
 
+@pytest.mark.parametrize("command", ["predict", "serve --port 0"])
+def test_a_command_tells_how_to_trust_a_program(command, tmp_path, capsys):
+    (tmp_path / "a.pt2").write_bytes(b"anything")
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    name, *words = command.split()
+    words = [name, str(tmp_path / "a.pt2"), *words]
+    words += [str(tmp_path / "a.png"), "--out", str(tmp_path)] if name == "predict" else []
+    assert main(words) == 2
+    assert "is a program" in (error := capsys.readouterr().err)
+    assert "load it with --trust" in error
+    assert main([*words, "--trust"]) == 2
+    assert "cannot be opened" in capsys.readouterr().err
+
+
+def test_a_server_tells_what_it_serves(onnx_file):
+    exporter, file = onnx_file
+    predictor = Predictor(file, threshold=None)
+    predictor.facts = {**predictor.facts, "precision": "int8"}
+    card = model_card(predictor, "model.onnx", Limits())
+    assert (card["format"], card["precision"], card["device"]) == ("onnx", "int8", "cpu")
+    assert (card["threshold"], card["classes"]) == (0.0, list(LABELS.class_names))
+    assert card["input"] == {"min_size": 64, "max_size": 128}
+    checkpoint = Predictor(exporter.source.weights, device="cpu")
+    assert model_card(checkpoint, "model", Limits())["format"] == "checkpoint"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -276,7 +305,7 @@ def test_every_kind_as_a_program_of_torch_export(kind, tmp_path):
     predictor = Predictor(file, threshold=0.0, trust=True)
     assert len(predictor(drawn((80, 100), 3))) > 0
     if kind == "mask":
-        with pytest.raises(ExportError, match=r"An input of 160 x 40 px is too small for .* pt2"):
+        with pytest.raises(ImageError, match=r"An input of 160 x 40 px is too small for .* pt2"):
             predictor(drawn((40, 160), 3))
 
 

@@ -20,6 +20,7 @@ from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import EXPORTED, ModelSource
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.config.files import stored_config
+from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.errors import ConfigError, ExportError
 from maskrcnn_repro.modeling.paste import paste_to_rles
 
@@ -90,7 +91,7 @@ def open_exported(file: Path, *, trust: bool = False, threads: int | None = None
     if ending in PROGRAMS and not trust:
         raise ExportError(
             f"{file} is a program, which may do anything on this machine when it is loaded; if you know where it "
-            "comes from, load it with trust=True, or use an .onnx file."
+            "comes from, load it with --trust (trust=True in Python), or use an .onnx file."
         )
     try:
         texts, run = _OPENERS[ending](file, threads or torch.get_num_threads())
@@ -167,10 +168,10 @@ def file_input(model_input: Mapping[str, Any], channels: str) -> tuple[np.ndarra
 
 
 def check_sides(image: np.ndarray, facts: Mapping[str, Any]) -> None:
-    """Raise ExportError if an input (h, w, 3) is smaller than a file takes, by the ``facts`` of its export."""
+    """Raise ImageError if an input (h, w, 3) is smaller than a file takes, by the ``facts`` of its export."""
     (height, width), least = image.shape[:2], facts.get("least_side", 1)
     if min(height, width) < least:
-        raise ExportError(
+        raise ImageError(
             f"An input of {width} x {height} px is too small for a file in the format {facts['format']}, which takes "
             f"sides from {least} px on; export the model as ONNX."
         )
