@@ -225,10 +225,17 @@ def test_detections_below_the_threshold_of_a_file_are_not_there(onnx_file):
         (["--precision", "int8"], "needs --calibrate JSON IMAGES"),
         (["--opset", "9"], "--opset 9 does not exist"),
         (["--out", "model.pb"], "let its name end in .onnx"),
+        (["--out", "model.ONNX"], "let its name end in .onnx, in lower case"),
+        (["--out", "/"], "let its name end in .onnx"),
+        (["--out", "folder.onnx"], "it is a folder; name a file"),
+        (["--format", "openvino", "--out", "folder.xml"], "folder.bin' cannot be written"),
         (["--threshold", "2"], "threshold 2.0 must be"),
     ],
 )
-def test_a_mistake_is_a_sentence(words, message, tmp_path, capsys):
+def test_a_mistake_is_a_sentence(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for ending in (".onnx", ".bin"):
+        (tmp_path / f"folder{ending}").mkdir()
     assert main(["export", str(write_tiny_model(tmp_path)), *words]) == 2
     assert message in capsys.readouterr().err
 
