@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 import socket
+import sys
 import threading
 
 from maskrcnn_cli import main
@@ -70,6 +71,8 @@ def test_a_value_that_cannot_be_is_told(capsys, option, value):
 @pytest.mark.parametrize("sent", [b"", b"GET /hea", b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /hea"])
 def test_a_client_that_asks_nothing_is_left(sent, monkeypatch):
     monkeypatch.setattr(server, "PATIENCE", 0.05)
+    # As of a service that was started with closed output.
+    monkeypatch.setattr(sys, "stdout", None)
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 204, "headers": []})

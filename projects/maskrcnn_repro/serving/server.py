@@ -76,6 +76,8 @@ def serve_until_signal(app: ASGIApp, listener: socket.socket) -> int:
     config = uvicorn.Config(
         app,
         http=_Connection,
+        # Uvicorn's own needs an open standard output; without it warnings go to standard error.
+        log_config=None,
         log_level="warning",
         access_log=False,
         lifespan="off",
