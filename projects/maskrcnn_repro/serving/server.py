@@ -47,7 +47,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         ) from error
 
 
-class _Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+class _Connection(AutoHTTPProtocol):
     """A connection that is closed if its client begins no whole request for a while."""
 
     def connection_made(self, transport: Any) -> None:
