@@ -17,11 +17,17 @@ def detect(session: onnxruntime.InferenceSession, picture: Image.Image) -> dict[
     if export["min_size"]:
         shorter, longer = sorted((width, height))
         scale = min(export["min_size"] / shorter, export["max_size"] / longer)
-        sides = [int(side * scale + 0.5) for side in (width, height)]
-        resized = picture.resize(sides, Image.Resampling.BILINEAR)
-    else:
-        resized = picture
-    inputs = {"image": np.asarray(resized), "size": np.array([height, width])}
+        if export["pixels"] == "uint8":
+            sides = [int(side * scale + 0.5) for side in (width, height)]
+            picture = picture.resize(sides, Image.Resampling.BILINEAR)
+        else:  # as torchvision does: in float32, not antialiased
+            w, h = (max(int(side * scale), 1) for side in (width, height))
+            planes = [Image.fromarray(np.asarray(plane, np.float32)) for plane in picture.split()]
+            move = Image.Transform.AFFINE, (width / w, 0, 0, 0, height / h, 0)
+            picture = np.dstack(
+                [x.transform((w, h), *move, Image.Resampling.BILINEAR) for x in planes]
+            )
+    inputs = {"image": np.asarray(picture, export["pixels"]), "size": np.array([height, width])}
     return dict(zip(export["outputs"], session.run(export["outputs"], inputs), strict=True))
 
 

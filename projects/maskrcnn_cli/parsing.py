@@ -113,6 +113,20 @@ def count(word: str) -> int:
     return number
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the model of a command that uses one: ``MODEL`` and ``--trust``."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="folder of a run, a checkpoint, an exported file, or the name of a model",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="load MODEL even if it is a program (.pt2, .ts), which may do anything on this machine",
+    )
+
+
 def fraction(word: str) -> float:
     """Parse a number from 0 to 1: the ``type`` of an option."""
     value = distance(word)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskrcnn_cli.parsing import Command, Parser, UsageError, count, distance, fraction
+from maskrcnn_cli.parsing import Command, Parser, UsageError, add_model, count, distance, fraction
 
 EXAMPLES = """
   Pictures with their objects drawn, and a COCO file with them, in predictions/:
@@ -26,9 +26,7 @@ EXAMPLES = """
 
 def add_options(parser: Parser) -> None:
     """Add the arguments of ``maskrcnn predict``."""
-    parser.add_argument(
-        "model", metavar="MODEL", help="folder of a run, a checkpoint, or the name of a model"
-    )
+    add_model(parser)
     parser.add_argument(
         "inputs",
         nargs="*",

@@ -21,9 +21,6 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from PIL import Image
 from torchvision.models import detection
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 
 from tests.helpers import torchvision_models as tv
 from tests.helpers.commands import convert_weights
@@ -38,24 +35,11 @@ NAMES = (
 )
 
 
-def narrow(outputs):
-    """Torchvision's Mask R-CNN on a ResNet-18, with narrow heads, for images of 64 pixels."""
-    return MaskRCNN(
-        resnet_fpn_backbone(backbone_name="resnet18", weights=None),
-        min_size=64,
-        max_size=96,
-        box_head=TwoMLPHead(256 * 49, 32),
-        box_predictor=FastRCNNPredictor(32, outputs),
-        mask_head=MaskRCNNHeads(256, (16,) * 4, 1),
-        mask_predictor=MaskRCNNPredictor(16, 16, outputs),
-    )
-
-
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     """File of a narrow detector of two classes and the background."""
     path = tmp_path_factory.mktemp("three") / "a.pth"
-    torch.save(narrow(3).state_dict(), path)
+    torch.save(tv.narrow(3).state_dict(), path)
     return path
 
 
@@ -132,7 +116,7 @@ def test_there_and_back_is_equal_to_the_last_bit(tmp_path, name):
 @pytest.mark.parametrize("outputs", [5, 91])
 def test_a_narrow_detector_says_the_same_and_comes_back(tmp_path, picture, outputs):
     torch.manual_seed(0)
-    theirs = narrow(outputs).eval()
+    theirs = tv.narrow(outputs).eval()
     file_name, image = picture
     tv.spread(theirs, image)
     if outputs == 91:
@@ -257,7 +241,7 @@ def test_a_detector_of_the_zoo_says_the_same_to_the_last_bit(tmp_path, name):
 
 
 def test_a_converted_file_holds_its_config_and_names(tmp_path):
-    torch.save(narrow(91).state_dict(), tmp_path / "a.pth")
+    torch.save(tv.narrow(91).state_dict(), tmp_path / "a.pth")
     assert convert_weights([str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]) == 0
     facts = torch.load(tmp_path / "b.pth")["maskrcnn_repro"]
     assert facts["class_names"][:2] == ["person", "bicycle"]
@@ -281,7 +265,7 @@ def test_names_of_classes_come_from_a_file_with_one_a_line(tmp_path, three, caps
 
 @pytest.mark.slow
 def test_published_weights_of_version_1_have_no_eps(tmp_path, monkeypatch):
-    torch.save(narrow(91).state_dict(), tmp_path / "a.pth")
+    torch.save(tv.narrow(91).state_dict(), tmp_path / "a.pth")
     monkeypatch.setattr(detector, "WITHOUT_EPS", (sha256_of(tmp_path / "a.pth")[:8],))
     convert(tmp_path / "a.pth", tmp_path / "b.pth")
     cfg = load_config(tmp_path / "b.yaml")

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from maskrcnn_cli.dispatch import main
 from maskrcnn_repro import Predictor
+from maskrcnn_repro.checkpoint.convert import convert
 from maskrcnn_repro.checkpoint.model_source import find_model
+from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.errors import ConfigError, ExportError
 from maskrcnn_repro.export import exporting
 from maskrcnn_repro.export.exporting import Exporter
@@ -16,6 +18,8 @@ from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
 from maskrcnn_repro.export.pictures import drawn
 from maskrcnn_repro.inference.exported import ExportedDetector, imported, open_exported
+from maskrcnn_repro.serving.answers import model_card
+from maskrcnn_repro.serving.limits import Limits
 from maskrcnn_repro.utils.provenance import config_hash
 
 import numpy as np
@@ -23,9 +27,10 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.helpers import torchvision_models as tv
 from tests.helpers.paths import ROOT
 from tests.helpers.tiny_coco import write_tiny_coco
-from tests.helpers.tiny_predictor import LABELS, write_tiny_model
+from tests.helpers.tiny_predictor import LABELS, TORCHVISION, write_tiny_model
 
 OPERATIONS = ("RoIPool", "RoIWarpMax", "RoIWarpAve", "RoIAlignMax", "RoIAlignAve")
 CASES = [
@@ -46,6 +51,7 @@ CASES = [
     ("box", {}),
     ("mask", {"MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": True}),
     ("mask", {"MODEL.ROI_MASK_HEAD.LOSS": "softmax"}),
+    ("mask", TORCHVISION),
     ("mask", {"MODEL.ROI_MASK_HEAD.NAME": "MLPMaskHead"}),
     ("mask", {"MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True}),
 ]
@@ -166,6 +172,32 @@ def test_a_program_is_loaded_only_where_it_is_trusted(name, tmp_path):
         Predictor(tmp_path / name, trust=True)
 
 
+@pytest.mark.parametrize("command", ["predict", "serve --port 0"])
+def test_a_command_tells_how_to_trust_a_program(command, tmp_path, capsys):
+    (tmp_path / "a.pt2").write_bytes(b"anything")
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    name, *words = command.split()
+    words = [name, str(tmp_path / "a.pt2"), *words]
+    words += [str(tmp_path / "a.png"), "--out", str(tmp_path)] if name == "predict" else []
+    assert main(words) == 2
+    assert "is a program" in (error := capsys.readouterr().err)
+    assert "load it with --trust" in error
+    assert main([*words, "--trust"]) == 2
+    assert "cannot be opened" in capsys.readouterr().err
+
+
+def test_a_server_tells_what_it_serves(onnx_file):
+    exporter, file = onnx_file
+    predictor = Predictor(file, threshold=None)
+    predictor.facts = {**predictor.facts, "precision": "int8"}
+    card = model_card(predictor, "model.onnx", Limits())
+    assert (card["format"], card["precision"], card["device"]) == ("onnx", "int8", "cpu")
+    assert (card["threshold"], card["classes"]) == (0.0, list(LABELS.class_names))
+    assert card["input"] == {"min_size": 64, "max_size": 128}
+    checkpoint = Predictor(exporter.source.weights, device="cpu")
+    assert model_card(checkpoint, "model", Limits())["format"] == "checkpoint"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -193,10 +225,17 @@ def test_detections_below_the_threshold_of_a_file_are_not_there(onnx_file):
         (["--precision", "int8"], "needs --calibrate JSON IMAGES"),
         (["--opset", "9"], "--opset 9 does not exist"),
         (["--out", "model.pb"], "let its name end in .onnx"),
+        (["--out", "model.ONNX"], "let its name end in .onnx, in lower case"),
+        (["--out", "/"], "let its name end in .onnx"),
+        (["--out", "folder.onnx"], "it is a folder; name a file"),
+        (["--format", "openvino", "--out", "folder.xml"], "folder.bin' cannot be written"),
         (["--threshold", "2"], "threshold 2.0 must be"),
     ],
 )
-def test_a_mistake_is_a_sentence(words, message, tmp_path, capsys):
+def test_a_mistake_is_a_sentence(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for ending in (".onnx", ".bin"):
+        (tmp_path / f"folder{ending}").mkdir()
     assert main(["export", str(write_tiny_model(tmp_path)), *words]) == 2
     assert message in capsys.readouterr().err
 
@@ -238,6 +277,33 @@ def test_every_model_in_every_format(form, kind, keys, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_detector_of_torchvision_goes_all_the_way(tmp_path):
+    torch.manual_seed(0)
+    theirs = tv.narrow(91).eval()
+    picture = drawn((90, 130), 3)
+    tv.spread(theirs, torch.from_numpy(picture).permute(2, 0, 1) / 255)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    convert(tmp_path / "theirs.pth", tmp_path / "own.pth")
+    source = find_model(tmp_path / "own.pth")
+    source.cfg.INPUT.MIN_SIZE_TEST, source.cfg.INPUT.MAX_SIZE_TEST = 64, 96
+    file = tmp_path / "model.onnx"
+    comparison = Exporter(source, Target()).write(file)
+    assert comparison.detections >= 60
+    assert comparison.misses == 0
+    expected = Predictor(source, threshold=None, device="cpu")(picture)
+    assert_near(Predictor(file, threshold=None)(picture), expected)
+    facts = open_exported(file).facts
+    assert facts["pixels"] == "float32"
+    assert "not antialiased" in facts["resize"]
+    detect = runpy.run_path(str(ROOT / "examples/onnx_without_torch.py"))["detect"]
+    import onnxruntime
+
+    outputs = detect(onnxruntime.InferenceSession(file), Image.fromarray(picture))
+    np.testing.assert_allclose(outputs["scores"], expected.scores, atol=1e-4)
+    np.testing.assert_allclose(outputs["boxes"], expected.boxes, atol=2e-2)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mask", "c4", "both"])
 def test_every_kind_as_a_program_of_torch_export(kind, tmp_path):
     keys = {"INPUT.MIN_SIZE_TEST": 96, "INPUT.MAX_SIZE_TEST": 160}
@@ -246,7 +312,7 @@ def test_every_kind_as_a_program_of_torch_export(kind, tmp_path):
     predictor = Predictor(file, threshold=0.0, trust=True)
     assert len(predictor(drawn((80, 100), 3))) > 0
     if kind == "mask":
-        with pytest.raises(ExportError, match=r"An input of 160 x 40 px is too small for .* pt2"):
+        with pytest.raises(ImageError, match=r"An input of 160 x 40 px is too small for .* pt2"):
             predictor(drawn((40, 160), 3))
 
 

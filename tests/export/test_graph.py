@@ -13,10 +13,12 @@ import pytest
 import torch
 from detectron2.layers import paste_masks_in_image
 from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from detectron2.structures import Boxes, heatmaps_to_keypoints
 from torch import nn
 
 from tests.helpers.tiny_models import given_proposals, picture, tiny_model
+from tests.helpers.tiny_predictor import TORCHVISION
 
 
 def test_a_mask_is_pasted_by_hand():
@@ -76,9 +78,12 @@ def test_nms_of_nothing_is_nothing():
     assert suppress(pair, torch.tensor([-2.0, -1.0]), 0.5).tolist() == [1]
 
 
-@pytest.mark.parametrize("kind", ["mask", "keypoint", "c4", "box"])
-def test_the_graph_says_what_the_model_says(kind):
-    model = tiny_model(kind)
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [("mask", {}), ("keypoint", {}), ("c4", {}), ("box", {}), ("mask", TORCHVISION)],
+)
+def test_the_graph_says_what_the_model_says(kind, keys):
+    model = tiny_model(kind, **keys)
     graph = ExportGraph(model, threshold=0.0)
     for size, wanted in (((64, 80), (64, 80)), ((50, 97), (100, 190))):
         model_input = picture(size, height=wanted[0], width=wanted[1])
@@ -104,6 +109,12 @@ def test_no_detection_gives_outputs_of_no_rows():
 def test_other_models_are_refused():
     with pytest.raises(ExportError, match="A Linear cannot be exported"):
         ExportGraph(nn.Linear(1, 1), threshold=0.5)
+    model = tiny_model("mask")
+    model.roi_heads.box_predictor.__class__ = type(
+        "Own", (FastRCNNOutputLayers,), {"inference": lambda *_: None}
+    )
+    with pytest.raises(ExportError, match="Own cannot be exported: its inference is not that of"):
+        ExportGraph(model, threshold=0.5)
     model = tiny_model("mask", **{"MODEL.PROPOSAL_GENERATOR.NAME": "PrecomputedProposals"})
     with pytest.raises(ExportError, match="without a region proposal network"):
         ExportGraph(model, threshold=0.5)

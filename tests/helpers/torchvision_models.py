@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import torch
 import torchvision
 from torchvision.models import detection
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 
 SPREAD = {
     "rpn.head.cls_logits": 1.0,
@@ -31,6 +34,19 @@ class Detections:
     labels: torch.Tensor
     masks: torch.Tensor | None = None
     keypoints: torch.Tensor | None = None
+
+
+def narrow(outputs):
+    """Return a Mask R-CNN on a ResNet-18, with narrow heads, for images of 64 pixels."""
+    return MaskRCNN(
+        resnet_fpn_backbone(backbone_name="resnet18", weights=None),
+        min_size=64,
+        max_size=96,
+        box_head=TwoMLPHead(256 * 49, 32),
+        box_predictor=FastRCNNPredictor(32, outputs),
+        mask_head=MaskRCNNHeads(256, (16,) * 4, 1),
+        mask_predictor=MaskRCNNPredictor(16, 16, outputs),
+    )
 
 
 def build(name, seed, image, **options):

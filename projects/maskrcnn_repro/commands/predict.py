@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         tta=args.tta or None,
         tiles=args.tiles,
+        trust=args.trust,
     )
     names = {item.name for item in inputs}
     work = Work(model, _writers(args, model.labels), overlays, names, args)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +20,7 @@ from maskrcnn_repro.export.precision import keep_weights_in_16_bits, quantize
 from maskrcnn_repro.export.verify import Comparison, compare_on
 from maskrcnn_repro.inference.exported import ExportedModel, file_input, open_exported
 from maskrcnn_repro.inference.settings import settings
-from maskrcnn_repro.utils.files import check_output, replaced
+from maskrcnn_repro.utils.files import check_output, other_than_file, replaced
 
 PRECISIONS = {
     "onnx": ("fp32", "fp16", "int8"),
@@ -57,8 +57,11 @@ class Exporter:
         self.found, self.target = found, target
         self.source = replace(found, cfg=cfg)
         self.model = load_trained(cfg, str(found.weights))[0].eval().requires_grad_(False)
-        self.graph = ExportGraph(self.model, threshold=target.threshold, pasted=target.pasted)
         self.pictures = model_inputs(cfg, pictures)
+        pixels = self.pictures[0]["image"].dtype
+        self.graph = ExportGraph(
+            self.model, threshold=target.threshold, pasted=target.pasted, pixels=pixels
+        )
 
     def write(self, out: Path, calibration: Sequence[Path] = ()) -> Comparison:
         """Write the file, compare it with the model, and only then give it its name; return the comparison.
@@ -116,7 +119,7 @@ def check_target(target: Target, out: Path) -> None:
     Raises:
         ConfigError: an unknown format or opset.
         ExportError: the format is not offered in this precision.
-        OutputError: the file's ending is not that of the format.
+        OutputError: the file's ending is not that of the format, or something else than a file has its name.
     """
     check_choice("--format", target.format, WRITERS)
     check_choice("--opset", target.opset, OPSETS)
@@ -126,7 +129,14 @@ def check_target(target: Target, out: Path) -> None:
             f"--precision {target.precision!r} is not offered for {target.format}, which has {offered}; onnx and "
             "openvino have fp32, fp16, int8."
         )
-    check_output("--out", out, WRITERS[target.format][0], ())
+    ending = WRITERS[target.format][0]
+    check_output("--out", out, ending, ())
+    if out.suffix != ending:
+        # OpenVINO and PyTorch tell a file by an ending in lower case.
+        raise OutputError(f"--out {str(out)!r}: let its name end in {ending}, in lower case.")
+    for file in (out, out.with_suffix(".bin")) if target.format == "openvino" else (out,):
+        if kind := other_than_file(file):
+            raise OutputError(f"--out {str(file)!r} cannot be written: it is {kind}; name a file.")
 
 
 @contextmanager
@@ -134,12 +144,18 @@ def _stage_beside(out: Path) -> Iterator[Path]:
     """Yield a path of the same name in a folder beside ``out``; on success its files take their places there."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
-            yield Path(folder) / out.name
+        # A fixed name, so that the next attempt removes what a killed process left.
+        folder = out.with_name(f".export-{out.name}")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder / out.name
             # The .xml last: it is what a reader looks for.
-            for file in sorted(Path(folder).iterdir()):
+            for file in sorted(folder.iterdir()):
                 with replaced(out.with_name(file.name)) as beside:
                     os.replace(file, beside)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     except UserError:
         raise
     except OSError as error:

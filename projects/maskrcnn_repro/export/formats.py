@@ -20,11 +20,11 @@ Metadata = Callable[[tuple[str, ...]], Mapping[str, str]]
 """From the packages that write a format to the metadata."""
 
 
-def example() -> tuple[torch.Tensor, torch.Tensor]:
+def example(graph: ExportGraph) -> tuple[torch.Tensor, torch.Tensor]:
     """Return inputs to record the graph with."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (*EXAMPLE, 3), generator=generator, dtype=torch.uint8)
-    return image, torch.tensor(EXAMPLE)
+    return image.to(graph.pixels), torch.tensor(EXAMPLE)
 
 
 def write_onnx(graph: ExportGraph, target: Target, file: Path, metadata: Metadata) -> None:
@@ -35,7 +35,7 @@ def write_onnx(graph: ExportGraph, target: Target, file: Path, metadata: Metadat
         warnings.simplefilter("ignore")
         torch.onnx.export(
             graph,
-            example(),
+            example(graph),
             str(file),
             dynamo=False,
             opset_version=target.opset,
@@ -72,7 +72,9 @@ def write_pt2(graph: ExportGraph, target: Target, file: Path, metadata: Metadata
     sides = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(graph, example(), dynamic_shapes=(sides, None), strict=False)
+        program = torch.export.export(
+            graph, example(graph), dynamic_shapes=(sides, None), strict=False
+        )
         texts = json.dumps(metadata(()))
         torch.export.save(program, str(file), extra_files={METADATA_FILE: texts})
 
@@ -81,7 +83,7 @@ def write_torchscript(graph: ExportGraph, target: Target, file: Path, metadata: 
     """Write a TorchScript module."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(graph, example(), check_trace=False)
+        traced = torch.jit.trace(graph, example(graph), check_trace=False)
         texts = json.dumps(metadata(()))
         torch.jit.save(traced, str(file), _extra_files={METADATA_FILE: texts})
 

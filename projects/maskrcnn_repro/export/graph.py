@@ -9,6 +9,7 @@ in, in pixels; R detections, m side of a mask in cells, K keypoints.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ExportError
@@ -16,14 +17,17 @@ from maskrcnn_repro.export.keypoints import decode_keypoints
 from maskrcnn_repro.export.pasting import paste
 from maskrcnn_repro.export.pooling import ExportPooler, with_stand_in
 from maskrcnn_repro.export.proposals import ExportDetections, ExportRPN, clip
+from maskrcnn_repro.modeling.anchors import TorchvisionAnchorGenerator
+from maskrcnn_repro.modeling.box_predictor import BoxPredictor
 from maskrcnn_repro.modeling.mask_head import MaskHead
 from maskrcnn_repro.modeling.mask_head.losses import sigmoid_masks
 
 import torch
 import torch.nn.functional as F
 from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.proposal_generator import RPN
-from detectron2.modeling.roi_heads import Res5ROIHeads, StandardROIHeads
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers, Res5ROIHeads, StandardROIHeads
 from torch import Tensor, nn
 
 
@@ -34,6 +38,7 @@ class ExportGraph(nn.Module):
         model: a trained Faster, Mask or Keypoint R-CNN, in evaluation mode.
         threshold: detections have a higher score.
         pasted: return masks also at the resolution of the image.
+        pixels: type of the image that is taken, uint8 or, of a resizing that rounds nothing, float32.
 
     Raises:
         ExportError: a model of another architecture.
@@ -45,10 +50,17 @@ class ExportGraph(nn.Module):
     mask_head: Any
     keypoint_head: Any
 
-    def __init__(self, model: Any, *, threshold: float, pasted: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        threshold: float,
+        pasted: bool = False,
+        pixels: torch.dtype = torch.uint8,
+    ) -> None:
         super().__init__()
         check_architecture(model)
-        self.backbone, self.pasted = model.backbone, pasted
+        self.backbone, self.pasted, self.pixels = model.backbone, pasted, pixels
         self.flip = model.input_format == "BGR"
         self.register_buffer("mean", model.pixel_mean.detach().clone(), persistent=False)
         self.register_buffer("std", model.pixel_std.detach().clone(), persistent=False)
@@ -73,7 +85,8 @@ class ExportGraph(nn.Module):
         """Detect objects.
 
         Args:
-            image: (h, w, 3) uint8, RGB, resized as the metadata of an export say.
+            image: (h, w, 3) uint8, or float32 of a model whose resizing gives that (``INPUT.RESIZE``), RGB,
+                resized as the metadata of an export say.
             size: (2,) int64, H and W: results are in pixels of an image of this size.
 
         Returns:
@@ -189,3 +202,17 @@ def check_architecture(model: Any) -> None:
     if not isinstance(model.roi_heads, Res5ROIHeads | StandardROIHeads):
         heads = type(model.roi_heads).__name__
         raise ExportError(f"RoI heads {heads} cannot be exported; those on FPN, C4 and C5 can.")
+    generator, predictor = model.proposal_generator.anchor_generator, model.roi_heads.box_predictor
+    _check_code(generator, "forward", (DefaultAnchorGenerator, TorchvisionAnchorGenerator))
+    for method in ("forward", "inference"):
+        _check_code(predictor, method, (FastRCNNOutputLayers, BoxPredictor))
+
+
+def _check_code(part: Any, method: str, kinds: Sequence[type]) -> None:
+    """Raise ExportError unless a part has the method of one of these classes, in whose place the graph computes."""
+    if not any(getattr(type(part), method) is getattr(kind, method) for kind in kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ExportError(
+            f"{type(part).__name__} cannot be exported: its {method} is not that of {names}, which an exported file "
+            "has."
+        )

@@ -16,10 +16,15 @@ from maskrcnn_repro.utils.provenance import config_hash
 import torch
 import torchvision
 
-RESIZE = (
-    "bilinear (Pillow's, antialiased), the shorter side to min_size, but the longer side at most max_size: "
-    "scale = min(min_size / shorter, max_size / longer), sides floor(side * scale + 0.5)"
+_SIDES = (
+    "the shorter side to min_size, but the longer side at most max_size: scale = min(min_size / shorter, max_size / "
+    "longer), sides"
 )
+RESIZE = {
+    "pillow": f"bilinear (Pillow's, antialiased), {_SIDES} floor(side * scale + 0.5)",
+    "torchvision": f"bilinear in float32 between pixel centres, not antialiased, {_SIDES} max(floor(side * scale), 1)",
+}
+"""``INPUT.RESIZE`` -> how an image is resized for the file."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ def metadata(
         libraries: names of the packages that write the format.
     """
     cfg = source.cfg
+    pixels = str(graph.pixels).removeprefix("torch.")
     versions = {"maskrcnn_repro": __version__, "torch": torch.__version__}
     versions["torchvision"] = torchvision.__version__
     # The graph itself flips, normalises and pads.
@@ -60,9 +66,10 @@ def metadata(
         "format": target.format,
         "precision": target.precision,
         "threshold": target.threshold,
-        "input": "image (h, w, 3) uint8 RGB, resized; size (2,) int64, height and width that results are in",
+        "input": f"image (h, w, 3) {pixels} RGB, resized; size (2,) int64, height and width that results are in",
         "outputs": graph.outputs,
-        "resize": RESIZE,
+        "resize": RESIZE[cfg.INPUT.RESIZE],
+        "pixels": pixels,
         "min_size": int(cfg.INPUT.MIN_SIZE_TEST),
         "max_size": int(cfg.INPUT.MAX_SIZE_TEST),
         "mean": list(cfg.MODEL.PIXEL_MEAN),

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from maskrcnn_repro.modeling.anchors import TorchvisionAnchorGenerator
+
 import torch
 import torch.nn.functional as F
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from torch import Tensor, nn
 from torchvision.ops import nms
 
@@ -30,6 +33,7 @@ class ExportRPN(nn.Module):
         self.in_features, self.head = list(rpn.in_features), rpn.rpn_head
         generator = rpn.anchor_generator
         self.strides, self.offset = list(generator.strides), float(generator.offset)
+        self.divides = isinstance(generator, TorchvisionAnchorGenerator)
         self.templates = nn.ParameterList(
             nn.Parameter(anchors.detach().clone(), requires_grad=False)
             for anchors in generator.cell_anchors
@@ -42,9 +46,11 @@ class ExportRPN(nn.Module):
         """Return the proposals, (R, 4), best first, of an image of ``size`` (height, width)."""
         maps = [features[name] for name in self.in_features]
         logits, deltas = self.head(maps)
+        padded = [side * self.strides[0] for side in maps[0].shape[2:]]
         boxes, scores = [], []
         for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):
-            level_boxes, level_scores = self._best(level, level_logits, level_deltas, size)
+            anchors = self._anchors(level, level_logits, padded)
+            level_boxes, level_scores = self._best(anchors, level_logits, level_deltas, size)
             # Level by level, as anchors of two levels do not suppress each other.
             kept = suppress(level_boxes, level_scores, self.nms_threshold)
             boxes.append(level_boxes[kept])
@@ -52,10 +58,9 @@ class ExportRPN(nn.Module):
         return best_first(torch.cat(scores), self.post_nms, torch.cat(boxes))[0]
 
     def _best(
-        self, level: int, logits: Tensor, deltas: Tensor, size: tuple[Any, Any]
+        self, anchors: Tensor, logits: Tensor, deltas: Tensor, size: tuple[Any, Any]
     ) -> tuple[Tensor, Tensor]:
         """Return the boxes with the best scores of a level and those scores, before NMS."""
-        anchors = self._anchors(level, logits)
         scores = logits[0].permute(1, 2, 0).flatten()
         deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)
         scores, order = scores.topk(at_most(self.pre_nms, scores))
@@ -64,13 +69,16 @@ class ExportRPN(nn.Module):
         large = (sides > self.min_size).all(dim=1).nonzero().squeeze(1)
         return boxes[large], scores[large]
 
-    def _anchors(self, level: int, logits: Tensor) -> Tensor:
-        """Return the anchors of a map (1, A, H, W): (H * W * A, 4)."""
-        stride, template = self.strides[level], self.templates[level]
-        y, x = (
-            torch.arange(cells, dtype=template.dtype) * stride + self.offset * stride
-            for cells in logits.shape[2:]
-        )
+    def _anchors(self, level: int, logits: Tensor, padded: Sequence[Any]) -> Tensor:
+        """Return the anchors of a map (1, A, H, W) of an image with sides ``padded``: (H * W * A, 4)."""
+        template = self.templates[level]
+        axes = []
+        for side, cells in zip(padded, logits.shape[2:], strict=True):
+            # Torchvision's strides follow from the sizes, and its anchors have no offset.
+            stride = side // cells if self.divides else self.strides[level]
+            offset = 0.0 if self.divides else self.offset * stride
+            axes.append(torch.arange(cells, dtype=template.dtype) * stride + offset)
+        y, x = axes
         y, x = torch.meshgrid(y, x, indexing="ij")
         centres = torch.stack([x, y, x, y], dim=2)
         return (centres[:, :, None] + template).reshape(-1, 4)
@@ -113,7 +121,9 @@ class ExportDetections(nn.Module):
         self.predictor, self.threshold = predictor, threshold
         self.transform = BoxDecoder(predictor.box2box_transform)
         self.nms_threshold = predictor.test_nms_thresh
+        self.classes = predictor.num_classes
         self.most, self.sigmoid = predictor.test_topk_per_image, predictor.use_sigmoid_ce
+        self.min_size = getattr(predictor, "min_size", 0.0)
 
     def forward(
         self, features: Tensor, proposals: Tensor, size: tuple[Any, Any]
@@ -126,13 +136,19 @@ class ExportDetections(nn.Module):
             size: height and width of the image.
         """
         # Behind the proposals stands the stand-in of the graph.
-        logits, deltas = (rows[: proposals.shape[0]] for rows in self.predictor(features))
+        outputs = FastRCNNOutputLayers.forward(self.predictor, features)
+        logits, deltas = (rows[: proposals.shape[0]] for rows in outputs)
         probabilities = logits.sigmoid() if self.sigmoid else logits.softmax(dim=1)
-        rows, classes = (probabilities[:, :-1] > self.threshold).nonzero().unbind(1)
+        # Behind the classes stand the background and the unused ones.
+        rows, classes = (probabilities[:, : self.classes] > self.threshold).nonzero().unbind(1)
         scores = probabilities[rows, classes]
         per_class = deltas.unflatten(1, (-1, 4))
         channel = classes.clamp(max=per_class.shape[1] - 1)
         boxes = clip(self.transform(per_class[rows, channel], proposals[rows]), size)
+        if self.min_size:
+            sides = boxes[:, 2:] - boxes[:, :2]
+            large = (sides >= self.min_size).all(dim=1).nonzero().squeeze(1)
+            boxes, scores, classes = boxes[large], scores[large], classes[large]
         # Boxes of two classes are shifted apart, as torchvision does for up to 1,000 boxes. The extra box stands in
         # where there is none: its maximum exists.
         shift = classes.to(boxes.dtype) * (F.pad(boxes, (0, 0, 0, 1)).max() + 1)

@@ -20,6 +20,7 @@ from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import EXPORTED, ModelSource
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.config.files import stored_config
+from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.errors import ConfigError, ExportError
 from maskrcnn_repro.modeling.paste import paste_to_rles
 
@@ -36,7 +37,7 @@ SECTION = "maskrcnn"
 """Where OpenVINO's runtime information keeps the metadata."""
 Arrays = dict[str, np.ndarray]
 Run = Callable[[np.ndarray, np.ndarray], Arrays]
-"""From (h, w, 3) uint8 RGB and (2,) int64 H, W to the outputs by name."""
+"""From (h, w, 3) RGB, in the ``pixels`` of the facts, and (2,) int64 H, W to the outputs by name."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def open_exported(file: Path, *, trust: bool = False, threads: int | None = None
     if ending in PROGRAMS and not trust:
         raise ExportError(
             f"{file} is a program, which may do anything on this machine when it is loaded; if you know where it "
-            "comes from, load it with trust=True, or use an .onnx file."
+            "comes from, load it with --trust (trust=True in Python), or use an .onnx file."
         )
     try:
         texts, run = _OPENERS[ending](file, threads or torch.get_num_threads())
@@ -153,24 +154,24 @@ class ExportedDetector(nn.Module):
 
 
 def file_input(model_input: Mapping[str, Any], channels: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the input of a model as those of its file: ``image`` (h, w, 3) uint8 RGB and ``size`` (H, W).
+    """Return the input of a model as those of its file: ``image`` (h, w, 3) RGB and ``size`` (H, W).
 
     Args:
-        model_input: ``image`` (3, h, w) uint8, and ``height`` and ``width`` where they are not h and w.
+        model_input: ``image`` (3, h, w) uint8 or float32, and ``height`` and ``width`` where they are not h and w.
         channels: of its image, ``RGB`` or ``BGR``.
     """
     pixels = model_input["image"].permute(1, 2, 0).cpu().numpy()
     height, width = pixels.shape[:2]
     pixels = pixels[:, :, ::-1] if channels == "BGR" else pixels
     size = [model_input.get("height", height), model_input.get("width", width)]
-    return np.ascontiguousarray(pixels, np.uint8), np.array(size, np.int64)
+    return np.ascontiguousarray(pixels), np.array(size, np.int64)
 
 
 def check_sides(image: np.ndarray, facts: Mapping[str, Any]) -> None:
-    """Raise ExportError if an input (h, w, 3) is smaller than a file takes, by the ``facts`` of its export."""
+    """Raise ImageError if an input (h, w, 3) is smaller than a file takes, by the ``facts`` of its export."""
     (height, width), least = image.shape[:2], facts.get("least_side", 1)
     if min(height, width) < least:
-        raise ExportError(
+        raise ImageError(
             f"An input of {width} x {height} px is too small for a file in the format {facts['format']}, which takes "
             f"sides from {least} px on; export the model as ONNX."
         )

@@ -19,6 +19,7 @@ from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.inference.exported import (
     ExportedDetector,
     check_exported_use,
+    check_sides,
     is_exported,
     open_exported,
 )
@@ -96,6 +97,7 @@ class Predictor:
         cfg: the config of the model as it is used here.
         labels: names of classes and keypoints.
         origin: what the file says of where its weights come from.
+        facts: what an exported file says of its export; of other models empty.
 
     Raises:
         CheckpointError: there is no such model, or it finds no objects by itself.
@@ -125,11 +127,13 @@ class Predictor:
         if is_exported(source):
             check_exported_use(device, precision, tta)
             exported = open_exported(Path(source), trust=trust)
+            threshold = exported.facts["threshold"] if threshold is None else threshold
             model, device, precision, tta = exported.source, "cpu", "float32", False
         else:
             model = source if isinstance(source, ModelSource) else find_model(source, config)
         self.labels: Labels = model.labels
         self.origin = model.origin
+        self.facts = exported.facts if exported else {}
         self._classes = class_ids(classes, model.class_names)
         self.cfg = settings(model, threshold, device, precision, tta)
         check_tiles(tiles, overlap, self.cfg.INPUT.MAX_SIZE_TEST)
@@ -195,6 +199,8 @@ class Predictor:
         check_shape(self.cfg, name_of(source), height, width)
         seen = T.AugInput(image)
         self._resize(seen)
+        # Here, where it concerns this image alone.
+        check_sides(seen.image, self.facts)
         pixels = torch.as_tensor(seen.image.transpose(2, 0, 1).copy())
         return Sample(source, {"image": pixels, "height": height, "width": width})
 
