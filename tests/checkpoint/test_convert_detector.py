@@ -140,7 +140,7 @@ def test_a_narrow_detector_says_the_same_and_comes_back(tmp_path, picture, outpu
 @pytest.mark.parametrize("outputs", [3, 91])
 def test_tensors_come_back_under_their_names_to_the_last_bit(outputs):
     classes = Classes.of(outputs, named=False)
-    there = narrow(outputs).state_dict()
+    there = tv.narrow(outputs).state_dict()
     state, rest = to_detectron2(there, classes)
     back = to_torchvision(state, classes, rest)
     assert list(there) == list(back)

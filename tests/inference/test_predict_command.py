@@ -339,7 +339,7 @@ def test_signals_are_given_back(tmp_path):
 
 def test_every_option_of_the_model_arrives(tmp_path):
     photo(tmp_path / "x.jpg")
-    words = ["--device", "cpu", "--precision", "bfloat16", "--tta", "--tiles", "512"]
+    words = ["--device", "cpu", "--precision", "bfloat16", "--tta", "--tiles", "512", "--trust"]
     main(["predict", "model", *words, "x.jpg"])
-    expected = {"device": "cpu", "precision": "bfloat16", "tta": True, "tiles": 512}
+    expected = {"device": "cpu", "precision": "bfloat16", "tta": True, "tiles": 512, "trust": True}
     assert dict(itertools.islice(OneObject.arguments.items(), 3, None)) == expected
