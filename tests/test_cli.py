@@ -127,7 +127,8 @@ def test_the_version_is_the_packages(capsys):
 def test_eval_is_train_with_eval_only():
     words = ["--config-file", "a.yaml", "MODEL.WEIGHTS", "b.pth"]
     alone, both = COMMANDS["eval"].arguments(words), TRAIN.arguments(["--eval-only", *words])
-    assert vars(alone) == vars(both)
+    of_clusters = {"on": "local", "slurm": "", "ray": "", "words": ["--eval-only", *words]}
+    assert {**vars(alone), **of_clusters} == vars(both)
 
 
 def test_the_list_names_all_tables_rows_and_experiments():
@@ -239,3 +240,28 @@ def test_a_doorway_has_its_own_name_in_errors(capsys):
 def test_the_error_of_a_parser_is_no_end_of_the_process():
     with pytest.raises(UsageError, match="expected one argument"):
         TRAIN.arguments(["--num-gpus"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "place"),
+    [
+        ("predict", ["", "photos"], ""),
+        ("predict", ["model", "photos", "--out", ""], " after '--out'"),
+        ("convert-data", ["in", ""], " after 'in'"),
+        ("compare", ["a", ""], " after 'a'"),
+        ("train", ["--data", "", "images", "SEED", ""], " after '--data'"),
+    ],
+)
+def test_an_empty_word_is_no_path(name, words, place):
+    with pytest.raises(UsageError, match=f"^The argument{place} is empty; give a value"):
+        COMMANDS[name].arguments(words)
+
+
+def test_a_config_key_may_be_empty():
+    words = ["--config-file", "a.yaml", "MODEL.WEIGHTS", ""]
+    assert COMMANDS["train"].arguments(words).opts == words[2:]
+
+
+def test_a_list_that_is_given_twice_is_joined():
+    words = ["m", "x.jpg", "--classes", "a", "b", "--classes", "c"]
+    assert COMMANDS["predict"].arguments(words).classes == ["a", "b", "c"]

@@ -1,7 +1,7 @@
 """Every command and every piece of Python in the README and in the pages works as it stands there.
 
 A block carries a kind in a comment above it: ``run``, ``slow``, ``parsed`` (its arguments are understood) or
-``not run: REASON``. Python blocks run together, in their order, one process for a page.
+``not run: REASON``. The Python blocks of a page run together, in their order, in a process of their own.
 """
 
 import os
@@ -18,6 +18,19 @@ from tests.helpers.paths import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCKS = [block for page in PAGES for block in blocks_of(page, ROOT)]
+EACH_ALONE = """
+import os, runpy, sys
+import maskrcnn_repro
+
+for script in sys.argv[1:]:
+    if child := os.fork():
+        print(script, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    else:
+        runpy.run_path(script, run_name="__main__")
+        sys.stdout.flush()
+        os._exit(0)  # tearing the interpreter down would copy the memory that is shared
+"""
+"""Runs scripts in processes of their own that share one import of the package, which takes seconds."""
 DOORWAYS = {"python train_net.py": "train", "python scripts/run_table.py": "table"}
 
 
@@ -108,12 +121,13 @@ def python_of(page):
     ]
 
 
-@pytest.mark.parametrize("page", list(filter(python_of, PAGES)), ids=lambda page: page.name)
-def test_python_runs(page, shell):
-    blocks = python_of(page)
-    # One process for a page: importing takes seconds.
-    done = shell(f"python -c {shlex.quote(chr(10).join(['import maskrcnn_repro', *blocks]))}")
-    assert done.returncode == 0, done.stderr
+def test_python_runs(shell, tmp_path):
+    scripts = {f".{page.stem}.py": python_of(page) for page in PAGES}
+    for name, blocks in scripts.items():
+        (tmp_path / name).write_text("\n".join(blocks))
+    done = shell(f"python -c {shlex.quote(EACH_ALONE)} {shlex.join(scripts)}")
+    statuses = dict(line.split() for line in done.stdout.splitlines() if line.startswith("."))
+    assert statuses == dict.fromkeys(scripts, "0"), done.stderr
 
 
 def test_a_block_knows_its_commands():

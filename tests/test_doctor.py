@@ -8,7 +8,7 @@ from maskrcnn_cli import doctor
 from maskrcnn_cli.dispatch import main
 from maskrcnn_cli.doctor import libraries, machine
 from maskrcnn_cli.doctor.finding import Finding
-from maskrcnn_cli.doctor.probe import ProbeError, ask
+from maskrcnn_cli.doctor.probe import LateError, ProbeError, ask
 
 import pytest
 
@@ -107,6 +107,20 @@ def test_a_backend_that_cannot_be_used_is_an_error(monkeypatch):
         libraries, "ask", broken("maskrcnn_repro.errors.BackendError: no Detectron2 here")
     )
     assert libraries.backend_finding().says == "no Detectron2 here"
+
+
+def test_a_busy_machine_is_no_reason_to_install_anew(monkeypatch):
+    def late(code):
+        raise LateError("no answer within 120 seconds")
+
+    monkeypatch.setattr(libraries, "ask", late)
+    late_findings = [
+        next(f for f in libraries.library_findings() if f.subject == "torch"),
+        libraries.pair_finding(),
+        libraries.gpu_finding("13.0", ["GPU"], True),
+        libraries.backend_finding(),
+    ]
+    assert {f.remedy for f in late_findings} == {"try again when the machine is less busy"}
 
 
 def test_a_probe_answers():

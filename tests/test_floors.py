@@ -32,6 +32,7 @@ FLOORS = (
     ("config_history",),
     ("config",),
     ("roi_ops", "utils"),
+    ("cluster",),
     ("data", "modeling"),
     ("checkpoint",),
     ("evaluation",),

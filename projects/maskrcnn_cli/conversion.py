@@ -54,7 +54,11 @@ def add_cityscapes_options(parser: Parser) -> None:
         "datasets)",
     )
     parser.add_argument(
-        "--splits", nargs="+", metavar="SPLIT", help="train, val (default: both of them)"
+        "--splits",
+        nargs="+",
+        action="extend",
+        metavar="SPLIT",
+        help="train, val (default: both of them)",
     )
 
 

@@ -11,6 +11,7 @@ from maskrcnn_cli import (
     analyzing,
     checking,
     conversion,
+    exporting,
     looking,
     predicting,
     serving,
@@ -23,7 +24,7 @@ from maskrcnn_cli.parsing import UsageError, unknown
 
 GROUPS = {
     "train and evaluate": (training.TRAIN, training.EVAL),
-    "use": (predicting.PREDICT, serving.SERVE),
+    "use": (predicting.PREDICT, serving.SERVE, exporting.EXPORT),
     "tables": (tables.TABLE, tables.EXPERIMENT, tables.LIST),
     "data and weights": (
         conversion.CONVERT_DATA,

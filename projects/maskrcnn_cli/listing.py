@@ -1,15 +1,18 @@
-"""Listing of the paper's tables and their experiments, read from the data files without PyTorch."""
+"""Listing of the tables and their experiments, the paper's and plug-ins', read from their files without PyTorch."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from maskrcnn_cli.location import PACKAGE
 from maskrcnn_cli.output import while_read
-from maskrcnn_cli.parsing import unknown
+from maskrcnn_cli.own_tables import SUFFIXES, installed_files
+from maskrcnn_cli.parsing import UsageError, unknown
 
 DATA = PACKAGE / "tables" / "paper" / "data"
 
@@ -28,13 +31,20 @@ def lines(names: list[str]) -> Iterator[str]:
     """Yield the lines of tables and their rows, with each row's experiment, or the reason for having none.
 
     Args:
-        names: ids of tables; empty or with ``all`` for all tables and the experiments without a row.
+        names: ids of tables, or files with tables; empty or with ``all`` for the paper's tables, the experiments
+            without a row and the tables of installed plug-ins.
 
     Raises:
         UsageError: a table does not exist.
     """
-    paper, ours = _read("paper.yaml"), _read("experiments.yaml")
-    tables: Mapping[str, Any] = paper["tables"]
+    paper, ours = _read(DATA / "paper.yaml"), _read(DATA / "experiments.yaml")
+    own = {name: _own(Path(name)) for name in names if name.endswith(SUFFIXES)}
+    names = [other for name in names for other in own.get(name, (name,))]
+    if not names or not {*names} <= {*paper["tables"], *chain.from_iterable(own.values())}:
+        own |= {name: _own(file) for name, file in installed_files().items()}
+    tables: dict[str, Any] = dict(paper["tables"])
+    for added in own.values():
+        tables |= added
     for name in names:
         if name not in (*tables, "all"):
             raise unknown("Table", name, tables)
@@ -48,6 +58,26 @@ def lines(names: list[str]) -> Iterator[str]:
             yield f"    {key:<22} {row['name']:<46} {_purpose(row | ours['rows'].get(key, {}))}"
     if not names:
         yield from _without_row(ours)
+
+
+def _own(file: Path) -> dict[str, Any]:
+    """Return the tables of a plug-in's file, by id.
+
+    Raises:
+        UsageError: it cannot be read, or has none; ``maskrcnn table`` checks the rest.
+    """
+    try:
+        return {
+            name: {
+                "title": table["title"],
+                "split": table.get("split", "no published numbers"),
+                "rows": {key: {"name": row["name"], **row} for key, row in table["rows"].items()},
+            }
+            for name, table in _read(file)["tables"].items()
+        }
+    # Whatever PyYAML, a missing key or a value of another type raises.
+    except Exception as error:  # noqa: BLE001
+        raise UsageError(f"{file} holds no tables: {type(error).__name__}: {error}.") from None
 
 
 def _purpose(row: Mapping[str, Any]) -> str:
@@ -66,10 +96,10 @@ def _without_row(ours: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"    {name}" for name in ours["experiments"] if name not in used)
 
 
-def _read(name: str) -> Mapping[str, Any]:
+def _read(file: Path) -> Mapping[str, Any]:
     # Imported here, as the other subcommands need only the standard library for their help.
     yaml = importlib.import_module("yaml")
     # The loader in C takes a tenth of the time, but not every installation has it.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    content: Mapping[str, Any] = yaml.load((DATA / name).read_text(encoding="utf-8"), loader)
+    content: Mapping[str, Any] = yaml.load(file.read_text(encoding="utf-8"), loader)
     return content

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class UsageError(Exception):
@@ -23,6 +24,22 @@ class Parser(argparse.ArgumentParser):
         near = closest(option[1], self._option_string_actions) if option else []
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"{message}{hint} (see {self.prog} --help).")
+
+
+class Once(argparse.Action):
+    """Stores the value of an option and refuses a second: each would look like one more, and replaces the first."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store the values."""
+        if getattr(namespace, self.dest, None) is not None:
+            raise argparse.ArgumentError(self, "it is given twice; join the files, or name one")
+        setattr(namespace, self.dest, values)
 
 
 @dataclass(frozen=True)
@@ -72,9 +89,16 @@ class Command:
             prog: see :meth:`parser`.
 
         Raises:
-            UsageError: the arguments are wrong.
+            UsageError: the arguments are wrong, or one is empty, as a shell variable without a value is.
         """
-        return self.parse(self.parser(prog), words)
+        args = self.parse(self.parser(prog), words)
+        own = ["", *words[: len(words) - len(getattr(args, "opts", ()))]]
+        for before, word in itertools.pairwise(own):
+            # As a path it would be the working directory.
+            if not word or re.fullmatch(r"--[\w-]+=", word):
+                after = f" after {(word or before)!r}" if word or before else ""
+                raise UsageError(f"The argument{after} is empty; give a value, or leave it out.")
+        return args
 
 
 def count(word: str) -> int:
@@ -87,6 +111,20 @@ def count(word: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{word!r} is no number from 1 upwards")
     return number
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the model of a command that uses one: ``MODEL`` and ``--trust``."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="folder of a run, a checkpoint, an exported file, or the name of a model",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="load MODEL even if it is a program (.pt2, .ts), which may do anything on this machine",
+    )
 
 
 def fraction(word: str) -> float:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskrcnn_cli.parsing import Command, Parser, UsageError, count, distance, fraction
+from maskrcnn_cli.parsing import Command, Parser, UsageError, add_model, count, distance, fraction
 
 EXAMPLES = """
   Pictures with their objects drawn, and a COCO file with them, in predictions/:
@@ -26,9 +26,7 @@ EXAMPLES = """
 
 def add_options(parser: Parser) -> None:
     """Add the arguments of ``maskrcnn predict``."""
-    parser.add_argument(
-        "model", metavar="MODEL", help="folder of a run, a checkpoint, or the name of a model"
-    )
+    add_model(parser)
     parser.add_argument(
         "inputs",
         nargs="*",
@@ -57,7 +55,9 @@ def _add_model_options(parser: Parser) -> None:
         metavar="SCORE",
         help="least score of a detection (default: %(default)s)",
     )
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep these classes alone")
+    parser.add_argument(
+        "--classes", nargs="+", action="extend", metavar="NAME", help="keep these classes alone"
+    )
     parser.add_argument(
         "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1"
     )

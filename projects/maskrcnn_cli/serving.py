@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from urllib.parse import urlsplit
 
-from maskrcnn_cli.parsing import Command, Parser, count, fraction
+from maskrcnn_cli.parsing import Command, Parser, add_model, count, fraction
 
 EXAMPLES = """
   A page at http://127.0.0.1:8000 where pictures can be dropped:
@@ -21,9 +21,7 @@ EXAMPLES = """
 
 def add_options(parser: Parser) -> None:
     """Add the arguments of ``maskrcnn serve``."""
-    parser.add_argument(
-        "model", metavar="MODEL", help="folder of a run, a checkpoint, or the name of a model"
-    )
+    add_model(parser)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
     )

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from maskrcnn_cli.clusters import add_cluster_options, check_cluster
 from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse, split_overrides
 
 LEVELS = ("mini", "paper")
@@ -26,8 +27,9 @@ TABLE_EXAMPLES = """
     %(prog)s all --report
     %(prog)s all --report --kept --html results/mini/report.html
 
-  The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data):
+  The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data); the same as jobs of a cluster:
     %(prog)s 2a --level paper --num-gpus 8
+    %(prog)s 2a --level paper --num-gpus 8 --on slurm --slurm partition=gpu,time=4:00:00
 
   Detectron2's published weights in a column of their own:
     %(prog)s 2a --level paper --eval-only --weights T2a.r50c4 T2a.r50fpn=model_final_f10217.pkl
@@ -78,7 +80,9 @@ def add_table_options(parser: Parser) -> None:
     parser.add_argument(
         "tables", nargs="*", metavar="TABLE", help="1, 2a … 9, or all; without: list them"
     )
-    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW", help="only these rows")
+    parser.add_argument(
+        "--rows", nargs="+", action="extend", default=[], metavar="ROW", help="only these rows"
+    )
     parser.add_argument(
         "--seeds",
         type=_seeds,
@@ -114,6 +118,7 @@ def add_table_options(parser: Parser) -> None:
     parser.add_argument(
         "--weights",
         nargs="+",
+        action="extend",
         default=[],
         metavar="ROW[=FILE]",
         help="with 2a --eval-only: Detectron2's weights, a file, an address or its published ones",
@@ -134,6 +139,7 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
         if words:
             raise UsageError(f"Name a table first: {parser.prog} TABLE [--rows ROW …]; or all.")
         args.runs = LISTING
+    check_cluster(args)
     if args.kept and not args.report:
         raise UsageError("--kept shows reports that were made before; it needs --report.")
     if args.plan:
@@ -169,6 +175,7 @@ def parse_experiment(parser: Parser, words: Sequence[str]) -> argparse.Namespace
     """
     words, overrides = split_overrides(words)
     args = parser.parse_intermixed_args(words)
+    check_cluster(args)
     args.overrides = (*args.opts, *overrides)
     return args
 
@@ -237,6 +244,7 @@ def _add_run_options(parser: Parser) -> None:
         "DATASETS.CUSTOM start at the working directory; may be given several times",
     )
     parser.add_argument("--jobs", type=count, metavar="N", help="trainings side by side")
+    add_cluster_options(parser)
     parser.add_argument("--threads", type=count, metavar="N", help="CPU threads of each")
     parser.add_argument("--num-gpus", type=count, metavar="N", help="processes of each training")
     parser.add_argument(

@@ -6,7 +6,8 @@ import argparse
 import re
 from collections.abc import Sequence
 
-from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse
+from maskrcnn_cli.clusters import add_cluster_options, check_cluster
+from maskrcnn_cli.parsing import Command, Once, Parser, UsageError, count, refuse
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 FILES = (".yaml", ".yml", ".json", ".pth", ".py")
@@ -55,6 +56,7 @@ def add_train_options(parser: Parser) -> None:
         "--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR"
     )
     parser.add_argument("--eval-only", action="store_true", help="evaluate without training")
+    add_cluster_options(parser)
     _add_accept_change(parser)
     _add_process_options(parser)
 
@@ -79,6 +81,7 @@ def add_proposals_options(parser: Parser) -> None:
     parser.add_argument(
         "--datasets",
         nargs="+",
+        action="extend",
         default=[],
         metavar="NAME",
         help="registered data sets; by default DATASETS.TRAIN and DATASETS.TEST",
@@ -115,6 +118,7 @@ def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace
 def _add_own_data(parser: Parser) -> None:
     parser.add_argument(
         "--data",
+        action=Once,
         nargs=2,
         metavar=("JSON", "IMAGES"),
         help="train on own COCO-format data; sizes and schedule follow from it, by default over "
@@ -122,6 +126,7 @@ def _add_own_data(parser: Parser) -> None:
     )
     parser.add_argument(
         "--val",
+        action=Once,
         nargs=2,
         metavar=("JSON", "IMAGES"),
         help="with --data: evaluate on this; without it a fifth of the images is held out",
@@ -135,12 +140,14 @@ def _add_own_data(parser: Parser) -> None:
 
 
 def parse_train(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
-    """Parse the words of a training; see :func:`parse_with_pairs`.
+    """Parse as :func:`parse_with_pairs`, and keep the words, of which a job of a cluster gets most.
 
     Raises:
-        UsageError: also options of own data without it, or beside ``--dataset``.
+        UsageError: also options of own data without it or beside ``--dataset``, and of a cluster that is not asked for.
     """
     args = parse_with_pairs(parser, words)
+    check_cluster(args)
+    args.words = list(words)
     if args.data:
         refuse(args, ["dataset"], "--data names what is trained on")
     else:

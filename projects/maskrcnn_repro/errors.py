@@ -56,6 +56,10 @@ class InUseError(OutputError):
     """Another run holds the output folder; it is free again when that run ends."""
 
 
+class ExportError(UserError, ValueError):
+    """A model cannot be exported, or an exported file cannot be used."""
+
+
 class TableError(UserError, ValueError):
     """A table, row, experiment or level does not exist, or a record does not belong where it lies."""
 
@@ -70,6 +74,11 @@ def did_you_mean(name: str, allowed: Iterable[str], limit: int = 3) -> str:
     """Return `` Did you mean 'A' or 'B'?`` for the names closest to ``name``, or an empty string."""
     close = closest(name, allowed, limit)
     return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""
+
+
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """Return a number with its noun, as in "1 class" and "2 classes"; the plural has an s by default."""
+    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
 
 
 def listing(names: Iterable[str], limit: int = 10) -> str:

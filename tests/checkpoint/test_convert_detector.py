@@ -21,9 +21,6 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from PIL import Image
 from torchvision.models import detection
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 
 from tests.helpers import torchvision_models as tv
 from tests.helpers.commands import convert_weights
@@ -38,24 +35,11 @@ NAMES = (
 )
 
 
-def narrow(outputs):
-    """Torchvision's Mask R-CNN on a ResNet-18, with narrow heads, for images of 64 pixels."""
-    return MaskRCNN(
-        resnet_fpn_backbone(backbone_name="resnet18", weights=None),
-        min_size=64,
-        max_size=96,
-        box_head=TwoMLPHead(256 * 49, 32),
-        box_predictor=FastRCNNPredictor(32, outputs),
-        mask_head=MaskRCNNHeads(256, (16,) * 4, 1),
-        mask_predictor=MaskRCNNPredictor(16, 16, outputs),
-    )
-
-
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     """File of a narrow detector of two classes and the background."""
     path = tmp_path_factory.mktemp("three") / "a.pth"
-    torch.save(narrow(3).state_dict(), path)
+    torch.save(tv.narrow(3).state_dict(), path)
     return path
 
 
@@ -101,7 +85,9 @@ def test_cocos_labels_are_in_cocos_order():
     assert list(Classes.of(91, named=True).labels) == list(range(1, 91))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n[0] == "f" else n for n in NAMES]
+)
 def test_every_tensor_of_torchvision_has_a_place_in_our_model(name):
     with torch.device("meta"):
         state = getattr(detection, name)(weights=None, weights_backbone=None).state_dict()
@@ -113,16 +99,30 @@ def test_every_tensor_of_torchvision_has_a_place_in_our_model(name):
     assert {k for k in own.items() ^ shapes.items() if "num_batches_tracked" not in k[0]} == set()
 
 
-@pytest.mark.parametrize("outputs", [pytest.param(5, marks=pytest.mark.slow), 91])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_there_and_back_is_equal_to_the_last_bit(tmp_path, name):
+    torch.manual_seed(0)
+    there = getattr(detection, name)(weights=None, weights_backbone=None).state_dict()
+    torch.save(there, tmp_path / "a.pth")
+    convert(tmp_path / "a.pth", tmp_path / "b.pth")
+    convert(tmp_path / "b.pth", tmp_path / "c.pth", to="torchvision")
+    back = torch.load(tmp_path / "c.pth")
+    assert list(there) == list(back)
+    assert all(torch.equal(there[key], back[key]) for key in there)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outputs", [5, 91])
 def test_a_narrow_detector_says_the_same_and_comes_back(tmp_path, picture, outputs):
     torch.manual_seed(0)
-    theirs = narrow(outputs).eval()
+    theirs = tv.narrow(outputs).eval()
     file_name, image = picture
     tv.spread(theirs, image)
     if outputs == 91:
         # As training leaves labels that no image has; ours never says them.
         with torch.no_grad():
-            theirs.roi_heads.box_predictor.cls_score.bias[Classes.of(91, named=False).unused] = -9
+            theirs.roi_heads.box_predictor.cls_score.bias[Classes.of(91, named=False).unused] -= 99
     torch.save(theirs.state_dict(), tmp_path / "a.pth")
     convert(tmp_path / "a.pth", tmp_path / "b.pth")
     cfg = load_config(
@@ -136,8 +136,13 @@ def test_a_narrow_detector_says_the_same_and_comes_back(tmp_path, picture, outpu
     assert figures["masks"] < tv.MASKS
     assert expected.scores.min() < 0.7 * expected.scores.max()
 
-    convert(tmp_path / "b.pth", tmp_path / "c.pth", to="torchvision")
-    there, back = (torch.load(tmp_path / f"{name}.pth") for name in "ac")
+
+@pytest.mark.parametrize("outputs", [3, 91])
+def test_tensors_come_back_under_their_names_to_the_last_bit(outputs):
+    classes = Classes.of(outputs, named=False)
+    there = tv.narrow(outputs).state_dict()
+    state, rest = to_detectron2(there, classes)
+    back = to_torchvision(state, classes, rest)
     assert list(there) == list(back)
     assert all(torch.equal(there[name], back[name]) for name in there)
 
@@ -172,7 +177,11 @@ SAME = (
     [
         ("detectron2/r50_fpn.yaml", ()),
         ("detectron2/r50_c4.yaml", ()),
-        ("detectron2/r50_c4.yaml", ("MODEL.MASK_ON", "False", "MODEL.RESNETS.DEPTH", "101")),
+        pytest.param(
+            "detectron2/r50_c4.yaml",
+            ("MODEL.MASK_ON", "False", "MODEL.RESNETS.DEPTH", "101"),
+            marks=pytest.mark.slow,
+        ),
         ("detectron2/r50_c4.yaml", tuple(DC5.split())),
         ("detectron2/x101_fpn.yaml", ("MODEL.KEYPOINT_ON", "True", "MODEL.MASK_ON", "False")),
     ],
@@ -232,7 +241,7 @@ def test_a_detector_of_the_zoo_says_the_same_to_the_last_bit(tmp_path, name):
 
 
 def test_a_converted_file_holds_its_config_and_names(tmp_path):
-    torch.save(narrow(91).state_dict(), tmp_path / "a.pth")
+    torch.save(tv.narrow(91).state_dict(), tmp_path / "a.pth")
     assert convert_weights([str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]) == 0
     facts = torch.load(tmp_path / "b.pth")["maskrcnn_repro"]
     assert facts["class_names"][:2] == ["person", "bicycle"]
@@ -256,7 +265,7 @@ def test_names_of_classes_come_from_a_file_with_one_a_line(tmp_path, three, caps
 
 @pytest.mark.slow
 def test_published_weights_of_version_1_have_no_eps(tmp_path, monkeypatch):
-    torch.save(narrow(91).state_dict(), tmp_path / "a.pth")
+    torch.save(tv.narrow(91).state_dict(), tmp_path / "a.pth")
     monkeypatch.setattr(detector, "WITHOUT_EPS", (sha256_of(tmp_path / "a.pth")[:8],))
     convert(tmp_path / "a.pth", tmp_path / "b.pth")
     cfg = load_config(tmp_path / "b.yaml")

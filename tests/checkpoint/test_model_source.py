@@ -107,6 +107,8 @@ def test_a_model_without_a_keypoint_head_names_no_keypoints(tmp_path):
 
 
 def test_what_is_no_model_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="The name of the model is empty"):
+        find_model("")
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         find_model(tmp_path)
     with pytest.raises(CheckpointError, match="do not exist"):
@@ -152,10 +154,11 @@ def test_the_models_in_the_package_are_small_and_say_where_they_come_from():
         assert source.origin["data"]
 
 
-def test_a_training_starts_from_a_model_of_the_package():
+@pytest.mark.parametrize("sizes", [[[16], [32], [64]], [[8, 12], [24, 32], [64, 90]]])
+def test_a_training_starts_from_a_model_of_the_package_whatever_its_anchors(sizes):
     cfg = load_config("mini/own_data.yaml")
     assert cfg.MODEL.WEIGHTS == "mini-fpn"
-    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE, cfg.MODEL.ANCHOR_GENERATOR.SIZES = "cpu", sizes
     model = build_model(cfg)
     Checkpointer(model, "", least=cfg.MODEL.WEIGHTS_MIN_COVERAGE).load(cfg.MODEL.WEIGHTS)
     stored = load_file(shipped_models()["mini-fpn"])

@@ -1,7 +1,4 @@
-"""Torchvision's detectors at their own 800 pixels: all detections are those of the converted model.
-
-On photos where the data folder has COCO's, else on generated pictures of the same sizes.
-"""
+"""Torchvision's detectors: all detections are those of the converted model, on photos at its 800 pixels and on small ones."""
 
 import os
 from pathlib import Path
@@ -17,62 +14,97 @@ from PIL import Image
 
 from tests.checkpoint.test_convert_detector import loaded
 from tests.helpers import torchvision_models as tv
+from tests.helpers.ties import unmatched
 
 SIZES = [(640, 422), (427, 640), (500, 500), (500, 375)]
 """Width and height: shorter sides that end on a fraction, longer ones that are cut, padding of 0 to 31 pixels."""
+SMALL = 256
+"""Pixels of the shorter side of small images."""
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """Files of pictures of SIZES."""
-    folder = tmp_path_factory.mktemp("pictures")
-    photos = {}
-    for file in sorted(
-        Path(os.environ.get("DETECTRON2_DATASETS", folder), "coco").glob("*2017/*.jpg")
-    ):
+def photos():
+    """Files of COCO's photos of SIZES."""
+    folder = os.environ.get("DETECTRON2_DATASETS")
+    if not folder:
+        pytest.skip("DETECTRON2_DATASETS names no folder with COCO's photos")
+    files = {}
+    for file in sorted(Path(folder, "coco").glob("*2017/*.jpg")):
         with Image.open(file) as photo:
-            photos.setdefault(photo.size, file)
+            files.setdefault(photo.size, file)
+    if missing := [size for size in SIZES if size not in files]:
+        pytest.skip(f"{folder}/coco has no photos of {missing} pixels")
+    return [files[size] for size in SIZES]
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    """Files of smooth noise of SIZES."""
+    files = []
     for seed, size in enumerate(SIZES):
-        if size not in photos:
-            noise = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
-            photos[size] = folder / f"{seed}.png"
-            Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(photos[size])
-    return [photos[size] for size in SIZES]
+        noise = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        files.append(tmp_path_factory.mktemp("generated") / f"{seed}.png")
+        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(files[-1])
+    return files
 
 
 def tensor_of(file):
-    with Image.open(file) as photo:
-        return torch.from_numpy(np.array(photo.convert("RGB"))).permute(2, 0, 1) / 255
+    with Image.open(file) as picture:
+        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1) / 255
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "seed"),
-    [
-        ("maskrcnn_resnet50_fpn", 0),
-        ("maskrcnn_resnet50_fpn", 1),
-        ("maskrcnn_resnet50_fpn", 2),
-        ("maskrcnn_resnet50_fpn_v2", 0),
-        ("keypointrcnn_resnet50_fpn", 0),
-        ("fasterrcnn_resnet50_fpn", 0),
-    ],
-)
-def test_all_detections_of_torchvision_are_found(tmp_path, pictures, name, seed):
-    images = {str(file): tensor_of(file) for file in pictures}
-    theirs = tv.build(name, seed, images[str(pictures[0])])
+def compare(tmp_path, files, name, seed, size):
+    """Return torchvision's detections on each file, after a comparison with those of the converted model."""
+    images = {str(file): tensor_of(file) for file in files}
+    theirs = tv.build(name, seed, images[str(files[0])], min_size=size)
     torch.save(theirs.state_dict(), tmp_path / "a.pth")
     outputs = theirs.roi_heads.box_predictor.cls_score.out_features
     # With a name for each, also the labels that COCO does not use are detected.
     (tmp_path / "names.txt").write_text("\n".join(map(str, range(1, outputs))))
     convert(tmp_path / "a.pth", tmp_path / "b.pth", classes=tmp_path / "names.txt")
-    cfg = load_config(tmp_path / "b.yaml")
+    cfg = load_config(tmp_path / "b.yaml", ["INPUT.MIN_SIZE_TEST", str(size)])
     own, mapper = loaded(cfg), TrainMapper(cfg, False)
+    results = []
     for file, image in images.items():
         expected = tv.detect(theirs, image)
         actual = tv.ours(own, mapper, file, image, range(1, outputs))
         figures = tv.largest_differences(expected, actual)
-        assert figures["matched"] == figures["theirs"] == figures["ours"] == 100
+        print(name, seed, image.shape, figures, expected.scores.min(), expected.scores.max())
+        assert unmatched(expected, actual) == unmatched(actual, expected) == {}
         assert figures.get("masks", 0) < tv.MASKS
-        assert figures.get("keypoints", 0) < 1
-        assert expected.scores.max() - expected.scores.min() > 0.05
-        assert expected.scores.max() < 0.999
+        assert figures.get("keypoints", 0) < tv.BOXES
+        results.append(expected)
+    return results
+
+
+def assert_scores_spread(results):
+    scores = torch.cat([detections.scores for detections in results])
+    assert scores.min() < 0.3
+    assert 0.8 < scores.max() < 0.999
+
+
+@pytest.mark.parametrize(("seed", "count"), [(1, 2), (2, 2), (0, 4)])
+def test_all_of_100_detections_on_photos_are_found(tmp_path, photos, seed, count):
+    results = compare(tmp_path, photos[-count:], "maskrcnn_resnet50_fpn", seed, 800)
+    assert [len(detections.scores) for detections in results] == [100] * count
+    assert_scores_spread(results)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("maskrcnn_resnet50_fpn", 0),
+        ("fasterrcnn_resnet50_fpn", 0),
+        ("fasterrcnn_resnet50_fpn", 1),
+        ("keypointrcnn_resnet50_fpn", 0),
+        ("keypointrcnn_resnet50_fpn", 1),
+        ("maskrcnn_resnet50_fpn_v2", 0),
+        ("fasterrcnn_resnet50_fpn_v2", 0),
+    ],
+)
+def test_all_detections_on_small_pictures_are_found(tmp_path, generated, name, seed):
+    results = compare(tmp_path, generated[:2], name, seed, SMALL)
+    assert min(len(detections.scores) for detections in results) >= 20
+    assert_scores_spread(results)

@@ -14,6 +14,7 @@ from maskrcnn_repro.errors import ConfigError
 import cv2
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
@@ -156,6 +157,9 @@ def test_one_process_with_the_whole_batch_where_roi_counts_are_equal(tmp_path):
     def gradients(name, *options, parts=1):
         opts = [*EVERY_ANCHOR, "SOLVER.ACCUMULATE", str(parts)]
         arguments = command_line(data, tmp_path / name, *options, opts=opts)
+        if "tiny" in DatasetCatalog:  # of an earlier test, with other images
+            DatasetCatalog.remove("tiny")
+            MetadataCatalog.remove("tiny")
         assert main(arguments, trainer=RecordingTrainer) == 0
         return torch.load(tmp_path / name / "gradients0.pt")
 

@@ -155,6 +155,19 @@ def test_a_set_without_annotations_teaches_nothing(place, tmp_path):
         choose(base(tmp_path), OwnData(bare), fresh=True, training=True)
 
 
+def test_a_folder_of_images_that_is_not_there_is_named_with_the_users_file(place, tmp_path):
+    with pytest.raises(UserError, match=f"{place[0]}: Image folder .*nowhere does not exist"):
+        begun((place[0], str(tmp_path / "nowhere")), tmp_path / "run")
+    assert not (tmp_path / "run/split").exists()
+
+
+def test_an_evaluation_alone_takes_what_was_trained_unless_weights_are_given(place):
+    assert run.takes_last_checkpoint(False, OwnData(place))
+    assert not run.takes_last_checkpoint(False, OwnData(place, given=frozenset({"MODEL.WEIGHTS"})))
+    assert not run.takes_last_checkpoint(False, None)
+    assert run.takes_last_checkpoint(True, None)
+
+
 def test_what_cannot_be_read_is_named_by_its_own_name(place, tmp_path):
     with pytest.raises(UserError, match=r"^nix\.json: the COCO file cannot be read"):
         choose(base(tmp_path), OwnData(("nix.json", place[1])), fresh=True, training=True)
@@ -193,6 +206,8 @@ def test_evaluations_take_at_most_a_third_of_the_minutes(place, tmp_path, monkey
         ),
         (["--data", "a.json", "images", "--minutes", "0"], "no number from 1 upwards"),
         (["--data", "a.json"], "expected 2 arguments"),
+        (["--data", "a.json", "a", "--data", "b.json", "b"], "--data: it is given twice; join"),
+        (["--data", "a.json", "a", *["--val", "b.json", "b"] * 2], "--val: it is given twice"),
     ],
 )
 def test_options_that_do_not_go_together(words, told):
@@ -229,9 +244,11 @@ def test_lines_fit_a_run_that_is_evaluated_at_its_end(place, tmp_path):
 def test_one_command_trains_resumes_and_evaluates(place, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["train", "--data", *place]
+    # The weights of the base are of a larger model.
+    tiny = [*TINY, "MODEL.WEIGHTS", ""]
     reported = []
     monkeypatch.setattr(run, "write_errors", lambda cfg, folder: reported.append(folder))
-    assert maskrcnn([*words, *TINY]) == 0
+    assert maskrcnn([*words, *tiny]) == 0
     output = tmp_path / "output/instances"
     assert reported == [Path("output/instances")]
     printed = capsys.readouterr().out
@@ -241,8 +258,9 @@ def test_one_command_trains_resumes_and_evaluates(place, tmp_path, monkeypatch, 
         assert (output / name).is_file()
         if name != "suggested.yaml":
             assert f"output/instances/{name}" in printed
-    assert maskrcnn([*words, "--resume", *TINY, "SOLVER.MAX_ITER", "4"]) == 0
+    assert maskrcnn([*words, "--resume", *tiny, "SOLVER.MAX_ITER", "4"]) == 0
     assert json.loads((output / "results.json").read_text())["iterations"] == 4
+    # The last checkpoint, not the weights of the base, which do not fit.
     assert maskrcnn([*words, "--eval-only", *TINY, "SOLVER.MAX_ITER", "4"]) == 0
     # A run's config.yaml says all: it trains the same without the option.
     config = load_config(output / "config.yaml")

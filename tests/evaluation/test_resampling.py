@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from pathlib import Path
 
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.evaluation.resampling import CategoryMatches, Matches, draw_images, match
@@ -183,9 +184,12 @@ def test_predictions_of_other_images(tmp_path):
     ("content", "message"),
     [
         (None, "No such file or directory"),
-        ('[{"image_id": 0, "category', "JSONDecodeError"),
-        ('["a box"]', "cannot be read as COCO results"),
-        ('{"image_id": 0}', "cannot be read as COCO results"),
+        ('[{"image_id": 0, "category', "Unterminated string"),
+        ('["a box"]', "cannot be read as COCO results: it is no list of objects"),
+        ('{"image_id": 0}', "is it the file of the truth?"),
+        ("[" * 100_000, "maximum recursion depth exceeded"),
+        ("[" + "1" * 5000 + "]", "cannot be read as COCO results"),
+        ('[{"image_id": [], "category_id": 1, "score": 1, "bbox": []}]', "unhashable type"),
         ('[{"image_id": 0, "category_id": 1, "score": 0.5}]', "a prediction lacks bbox."),
         ('[{"bbox": [0, 0, 5, 5]}]', "a prediction lacks category_id, image_id, score."),
     ],
@@ -197,3 +201,9 @@ def test_results_that_cannot_be_read_are_named(tmp_path, content, message):
         match(truth, predictions, "bbox")
     assert str(predictions) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_a_device_is_not_read_as_results(tmp_path):
+    truth, _ = write(tmp_path, [], [], range(IMAGES))
+    with pytest.raises(DataError, match="it is a pipe or a device"):
+        match(truth, Path("/dev/zero"), "bbox")

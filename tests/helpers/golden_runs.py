@@ -111,11 +111,12 @@ class Scene:
         use_truth(monkeypatch, self.truth)
         tables = _tables()
         replaced = {
-            "experiments": lambda: self.fake.experiments,
+            "all_experiments": lambda: self.fake.experiments,
             "find_table": tables.__getitem__,
             "tables": lambda: tables,
-            "metrics": lambda: COLUMNS,
-            "claims": lambda: CLAIMS,
+            "all_tables": lambda: tables,
+            "all_metrics": lambda: COLUMNS,
+            "all_claims": lambda: CLAIMS,
         }
         if not with_page:
             replaced["_page"] = lambda *args: 0

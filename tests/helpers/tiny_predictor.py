@@ -16,6 +16,13 @@ LABELS = Labels(
     flip_pairs=(("left_eye", "right_eye"),),
     skeleton=(("nose", "left_eye"),),
 )
+TORCHVISION = {
+    "INPUT.RESIZE": "torchvision",
+    "MODEL.ANCHOR_GENERATOR.NAME": "TorchvisionAnchorGenerator",
+    "MODEL.ROI_BOX_HEAD.MIN_SIZE": 4.0,
+    "MODEL.ROI_BOX_HEAD.UNUSED_CLASSES": 2,
+}
+"""Keys of a model that computes as torchvision's do, with a size that some detections lack."""
 SMALL = {"INPUT.MIN_SIZE_TEST": 64, "INPUT.MAX_SIZE_TEST": 128}
 
 

@@ -5,16 +5,20 @@ from dataclasses import dataclass
 import torch
 import torchvision
 from torchvision.models import detection
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 
 SPREAD = {
     "rpn.head.cls_logits": 1.0,
     "rpn.head.bbox_pred": 0.2,
-    "roi_heads.box_predictor.cls_score": 2.5,
     "roi_heads.box_predictor.bbox_pred": 0.5,
     "roi_heads.mask_predictor.mask_fcn_logits": 1.5,
     "roi_heads.keypoint_predictor.kps_score_lowres": 1.5,
 }
-"""Last layers, and the deviation that their outputs are brought to: as large weights leave them, softmax is 0 or 1."""
+"""Last layers, and the deviation that their outputs are brought to: as large weights leave them, a sigmoid is 0 or 1."""
+BEST, HUNDREDTH = 0.9, 0.2
+"""Scores that the best and about the hundredth detection are brought to; NMS leaves about half of them."""
 CALIBRATION = 160
 """Pixels of the shorter side of the image on which that is done."""
 BOXES, SCORES, MASKS = 1e-2, 1e-4, 1e-3
@@ -32,6 +36,19 @@ class Detections:
     keypoints: torch.Tensor | None = None
 
 
+def narrow(outputs):
+    """Return a Mask R-CNN on a ResNet-18, with narrow heads, for images of 64 pixels."""
+    return MaskRCNN(
+        resnet_fpn_backbone(backbone_name="resnet18", weights=None),
+        min_size=64,
+        max_size=96,
+        box_head=TwoMLPHead(256 * 49, 32),
+        box_predictor=FastRCNNPredictor(32, outputs),
+        mask_head=MaskRCNNHeads(256, (16,) * 4, 1),
+        mask_predictor=MaskRCNNPredictor(16, 16, outputs),
+    )
+
+
 def build(name, seed, image, **options):
     """Return torchvision's model of a name in evaluation mode, its own initialisation spread on an image."""
     torch.manual_seed(seed)
@@ -39,6 +56,7 @@ def build(name, seed, image, **options):
     size, model.transform.min_size = model.transform.min_size, (CALIBRATION,)
     spread(model, image)
     model.transform.min_size = size
+    spread_scores(model, image)
     return model
 
 
@@ -47,16 +65,52 @@ def spread(model, image):
     for layer_name, deviation in SPREAD.items():
         layer = dict(model.named_modules()).get(layer_name)
         if layer is not None:
-            _bring_to(model, layer, deviation, image)
+            output = _output(model, layer, image)
+            with torch.no_grad():
+                layer.weight *= deviation / output.std()
+        if layer_name == "rpn.head.bbox_pred":
+            # Without detections there are no masks, whose layer comes next.
+            spread_scores(model, image)
 
 
-def _bring_to(model, layer, deviation, image):
+def spread_scores(model, image):
+    """Scale and shift each class of the box head, so that none wins everywhere, to BEST and HUNDREDTH."""
+    layer = model.roi_heads.box_predictor.cls_score
+    logits = _output(model, layer, image)
+    mean, deviation = logits.mean(dim=0), logits.std(dim=0)
+    logits = (logits - mean) / deviation
+    background = torch.eye(len(mean))[0]
+
+    def ranked(scale, shift):
+        scores = (logits * scale + background * shift).softmax(dim=1)[:, 1:]
+        return scores.flatten().topk(200).values
+
+    def scale_at(shift):
+        return _bisected(lambda scale: ranked(scale, shift)[0] > BEST)
+
+    shift = _bisected(lambda shift: ranked(scale_at(shift), shift)[-1] < HUNDREDTH)
+    scale = scale_at(shift)
+    with torch.no_grad():
+        layer.weight *= scale / deviation[:, None]
+        layer.bias.copy_((layer.bias - mean) * scale / deviation + background * shift)
+
+
+def _bisected(is_above, low=0.0, high=20.0):
+    """Return the number from which on ``is_above`` holds."""
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_above(middle) else (middle, high)
+    return high
+
+
+def _output(model, layer, image):
+    """Return all numbers that a layer says of an image; those of one call keep their shape."""
     outputs = []
-    handle = layer.register_forward_hook(lambda *parts: outputs.append(parts[2].flatten()))
+    handle = layer.register_forward_hook(lambda *parts: outputs.append(parts[2]))
     with torch.no_grad():
         model([image])
-        layer.weight *= deviation / torch.cat(outputs).std()
     handle.remove()
+    return outputs[0] if len(outputs) == 1 else torch.cat([output.flatten() for output in outputs])
 
 
 def detect(model, image):

@@ -58,10 +58,10 @@ def detectron(*, pyramid):
     return shapes
 
 
-def torchvision(depth, prefix=""):
+def torchvision(depth, prefix="", **widths):
     """Names and shapes of torchvision's ResNet, timm's and MMDetection's."""
     shapes = {"conv1.weight": (64, 3, 7, 7)} | _norm("bn1", 64)
-    for stage, block, layers in blocks(depth):
+    for stage, block, layers in blocks(depth, **widths):
         place = f"layer{stage - 1}.{block}"
         for layer, shape in layers.items():
             names = (f"conv{layer}", f"bn{layer}") if layer else ("downsample.0", "downsample.1")

@@ -12,6 +12,7 @@ from maskrcnn_repro.commands import predict
 from maskrcnn_repro.inference import video
 from maskrcnn_repro.inference.video import Video, VideoFile
 from maskrcnn_repro.utils import files
+from maskrcnn_repro.utils.lock import locked
 
 import numpy as np
 import pytest
@@ -136,6 +137,28 @@ def test_unreadable_files_are_named_and_skipped(tmp_path, capsys):
     assert names(tmp_path / "predictions/predictions.json") == ["good.jpg"]
 
 
+def test_two_commands_do_not_share_a_folder(tmp_path, capsys):
+    photo(tmp_path / "x.jpg")
+    with locked(tmp_path / "predictions"):
+        assert main(["predict", "model", "x.jpg"]) == 2
+    assert "--out 'predictions' is in use by another run" in capsys.readouterr().err
+    assert not (tmp_path / "predictions/predictions.json").exists()
+    assert main(["predict", "model", "x.jpg"]) == 0
+
+
+def test_no_folder_is_named_that_was_not_written(tmp_path, capsys):
+    (tmp_path / "empty.jpg").touch()
+    assert main(["predict", "model", "empty.jpg"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("0 images, 0 objects")
+    assert "Overlays" not in printed
+    photo(tmp_path / "x.jpg")
+    assert main(["predict", "model", "x.jpg"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("1 image, 1 object, ")
+    assert "Overlays: predictions/overlays" in printed
+
+
 def test_deep_grey_is_read_with_its_range(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
     assert main(["predict", "model", "deep.png", "--pixel-range", "0", "4095"]) == 0
@@ -163,6 +186,12 @@ def test_odd_names(tmp_path, name):
         (["photos/x.jpg", "--json", "photos/x.jpg"], "--json 'photos/x.jpg': let its name end"),
         (["clip.mp4", "--format", "cvat"], "--format cvat holds images, and frames of a video"),
         (["photos", "--pixel-range", "2", "1"], "of which the first is smaller"),
+        (
+            ["mini-fpn"],
+            "mini-fpn does not exist; name an image, a video, a folder or a pattern (the m",
+        ),
+        ([""], "The argument after 'model' is empty"),
+        (["photos", "--out="], "The argument after '--out=' is empty"),
         ([], "Name images, videos or folders, or a camera"),
     ],
 )
@@ -311,7 +340,7 @@ def test_signals_are_given_back(tmp_path):
 
 def test_every_option_of_the_model_arrives(tmp_path):
     photo(tmp_path / "x.jpg")
-    words = ["--device", "cpu", "--precision", "bfloat16", "--tta", "--tiles", "512"]
+    words = ["--device", "cpu", "--precision", "bfloat16", "--tta", "--tiles", "512", "--trust"]
     main(["predict", "model", *words, "x.jpg"])
-    expected = {"device": "cpu", "precision": "bfloat16", "tta": True, "tiles": 512}
+    expected = {"device": "cpu", "precision": "bfloat16", "tta": True, "tiles": 512, "trust": True}
     assert dict(itertools.islice(OneObject.arguments.items(), 3, None)) == expected

@@ -67,6 +67,10 @@ def test_rows_are_chosen_in_their_order():
     assert chosen.names == ["disc", "bar"]
     assert chosen.masks.sum(axis=(1, 2)).tolist() == [2, 12]
     assert len(prediction()[np.array([False, True])]) == 1
+    assert prediction()[-1].names == ["disc"]
+    assert [row.scores.tolist() for row in prediction()] == [[0.75], [0.5]]
+    with pytest.raises(IndexError):
+        prediction()[2]
 
 
 def test_a_picture_is_drawn_on_its_file_or_on_an_array(tmp_path):

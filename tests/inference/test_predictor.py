@@ -213,6 +213,7 @@ def test_an_image_of_too_many_pixels_is_not_decoded(model, pictures):
         ({"device": "tpu"}, "'tpu' is not one of"),
         ({"tiles": 129}, "at most 128, the model's INPUT.MAX_SIZE_TEST"),
         ({"tiles": 64, "overlap": 0.8}, "overlap 0.8 is a part"),
+        ({"max_pixels": -4}, "max_pixels -4 must be at least 0"),
     ],
 )
 def test_wrong_arguments_are_named(model, arguments, words):

@@ -203,6 +203,8 @@ def test_the_pages_are_the_files_of_the_package_and_no_others(server):
         answer = server.ask("GET", address)
         assert answer.content == (STATIC / name).read_bytes()
         assert answer.headers["content-type"].startswith(kind)
+    for address in (*PAGES, "/health", "/model"):
+        assert server.ask("HEAD", address).status_code == 200
     assert {name for name, _ in PAGES.values()} == {path.name for path in STATIC.iterdir()}
     for address in ("/docs", "/app.py", "/..%2fapp.py", "/static/page.js"):
         answer = server.ask("GET", address)

@@ -33,11 +33,12 @@ def fake(tmp_path, monkeypatch):
         row("b", "b", ap=33.5, box=40.0),
         row("c", None, ap=35.0, why_not="Weights were not published."),
     )
-    monkeypatch.setattr(cli, "experiments", lambda: fake.experiments)
+    monkeypatch.setattr(cli, "all_experiments", lambda: fake.experiments)
     monkeypatch.setattr(cli, "find_experiment", fake.experiments.__getitem__)
     monkeypatch.setattr(cli, "find_table", {"fake": shown}.__getitem__)
-    monkeypatch.setattr(cli, "metrics", lambda: METRICS)
+    monkeypatch.setattr(cli, "all_metrics", lambda: METRICS)
     monkeypatch.setattr(cli, "tables", lambda: {"fake": shown})
+    monkeypatch.setattr(cli, "all_tables", lambda: {"fake": shown})
     monkeypatch.setattr(runner_module, "POLL_SECONDS", 0.02)
     monkeypatch.setattr(
         "maskrcnn_repro.tables.report.gather.data_origin", lambda name: {"sha256": None}

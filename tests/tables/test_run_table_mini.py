@@ -100,3 +100,21 @@ def test_a_killed_run_ends_with_the_numbers_of_an_unbroken_one(overrides, tmp_pa
     assert ours["iterations"] == theirs["iterations"] == 60
     assert ours["metrics"] == theirs["metrics"]
     torch.testing.assert_close(weights_of(folder), weights_of(other), rtol=0, atol=0)
+
+
+def test_a_plug_in_s_table_runs_with_the_paper_s_baseline(overrides, tmp_path, monkeypatch, capsys):
+    plugin = ROOT / "examples" / "boundary_plugin"
+    monkeypatch.setenv("PYTHONPATH", str(plugin))
+    monkeypatch.syspath_prepend(str(plugin))
+    output = tmp_path / "output"
+    rows = plugin / "boundary_plugin" / "tables.yaml"
+    words = ["--output", str(output), "--jobs", "1", "--", *overrides]
+    assert main_table([str(rows), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "4 stages, 4 to run" in printed
+    assert "boundary-sharper" in printed
+    (report,) = tables_of(output).values()
+    assert [bool(row["cells"]["AP"]["ours"]) for row in report["rows"]] == [True, True]
+    assert report["claims"][0]["interval"]["images"] == 4
+    plugins = json.loads(next(output.glob("*/boundary_r50_fpn/seed1/results.json")).read_text())
+    assert "boundary_plugin" in json.dumps(plugins)

@@ -119,10 +119,11 @@ def test_runs_made_with_another_content_of_the_overlay_are_stale(fake, write):
 def test_a_table_is_run_and_reported_apart_from_the_level(fake, write, capsys, monkeypatch):
     shown = table(row("a", "a", ap=30.0), row("b", "b", ap=33.5))
     for name, value in (
-        ("experiments", lambda: fake.experiments),
+        ("all_experiments", lambda: fake.experiments),
         ("find_table", {"fake": shown}.__getitem__),
-        ("metrics", lambda: METRICS),
+        ("all_metrics", lambda: METRICS),
         ("tables", lambda: {"fake": shown}),
+        ("all_tables", lambda: {"fake": shown}),
     ):
         monkeypatch.setattr(cli, name, value)
     monkeypatch.setattr(

@@ -7,6 +7,7 @@ import threading
 import time
 
 import maskrcnn_repro
+from maskrcnn_repro.cluster.job import Job
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.runs import progress
 from maskrcnn_repro.tables.runs import runner as runner_module
@@ -375,3 +376,29 @@ def test_a_stage_that_never_ran_here_costs_what_kept_records_say(fake, monkeypat
     assert costs.of(stage) == 80.0
     costs.add(stage, 30.0)  # what was measured here counts alone
     assert costs.of(stage) == 30.0
+
+
+class Preempting:
+    """An executor of a cluster: each job is preempted once, saves, and is then done."""
+
+    lives_on = restarts = True
+
+    def __init__(self, table_plan):
+        self.stages = {stage.key: stage for stage in table_plan.stages}
+        self.commands = []
+
+    def start(self, task):
+        job, again = Job(task.folder), any(name == task.name for name, _ in self.commands)
+        self.commands.append((task.name, task.command == task.resumed))
+        write_run(self.stages[task.name], finished=again)
+        job.poll = lambda: 0 if again else 75
+        return job
+
+
+def test_on_a_cluster_a_preempted_stage_is_started_again_and_a_second_table_does_nothing(fake):
+    table_plan = fake.plan("joint")
+    executor = Preempting(table_plan)
+    console = Console(table_plan, 1, io.StringIO())
+    assert Runner(table_plan, console, 1, executor).run() == []
+    assert executor.commands == [("joint/seed1", False), ("joint/seed1", True)]
+    assert fake.plan("joint").missing() == []

@@ -59,7 +59,9 @@ def library_findings() -> Iterator[Finding]:
     try:
         torch = ask(TORCH)
     except ProbeError as error:
-        yield Finding("error", "torch", f"cannot be imported: {error}", INSTALL_PAIR)
+        yield Finding(
+            "error", "torch", f"cannot be imported: {error}", error.remedy or INSTALL_PAIR
+        )
     else:
         torch_works = True
         yield Finding("fine", "torch", f"{torch['version']}, {torch['threads']} threads")
@@ -139,7 +141,9 @@ def pair_finding() -> Finding:
     try:
         answer = ask(PAIR)
     except ProbeError as error:
-        return Finding("error", "torchvision", f"does not fit torch: {error}", INSTALL_PAIR)
+        return Finding(
+            "error", "torchvision", f"does not fit torch: {error}", error.remedy or INSTALL_PAIR
+        )
     if answer["kept"] != [0, 2]:
         return Finding(
             "error",
@@ -163,7 +167,12 @@ def gpu_finding(cuda: str | None, gpus: list[str], driver: bool) -> Finding:
             right = ask(GPU)["right"]
         except ProbeError as error:
             remedy = "torch may be built for other GPUs than this: see pytorch.org/get-started"
-            return Finding("error", "GPU", f"{', '.join(gpus)}: a product fails: {error}", remedy)
+            return Finding(
+                "error",
+                "GPU",
+                f"{', '.join(gpus)}: a product fails: {error}",
+                error.remedy or remedy,
+            )
         if right:
             return Finding("fine", "GPU", f"{len(gpus)}: {', '.join(gpus)}; CUDA {cuda}")
         return Finding("error", "GPU", f"{gpus[0]} multiplies wrongly", "test or change the GPU")
@@ -192,7 +201,9 @@ def backend_finding() -> Finding:
         answer = ask(BACKEND)
     except ProbeError as error:
         remedy = "MASKRCNN_REPRO_BACKEND=embedded uses the subset that comes with this package"
-        return Finding("error", "backend", str(error).rpartition("Error: ")[2], remedy)
+        return Finding(
+            "error", "backend", str(error).rpartition("Error: ")[2], error.remedy or remedy
+        )
     return Finding("fine", "backend", f"{answer['text']} at {answer['location']}")
 
 

@@ -17,7 +17,19 @@ SECONDS = 120
 
 
 class ProbeError(Exception):
-    """What stopped a probe, in one line."""
+    """What stopped a probe, in one line.
+
+    Attributes:
+        remedy: of what has nothing to do with the thing that is probed; empty if it has.
+    """
+
+    remedy = ""
+
+
+class LateError(ProbeError):
+    """A probe did not end in time."""
+
+    remedy = "try again when the machine is less busy"
 
 
 def ask(code: str, seconds: float = SECONDS) -> Mapping[str, Any]:
@@ -37,7 +49,7 @@ def ask(code: str, seconds: float = SECONDS) -> Mapping[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ProbeError(f"no answer within {seconds:g} seconds") from None
+        raise LateError(f"no answer within {seconds:g} seconds") from None
     if done.returncode < 0:
         raise ProbeError(f"the process was ended by {signal.Signals(-done.returncode).name}")
     if done.returncode:

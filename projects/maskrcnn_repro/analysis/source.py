@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,9 +62,9 @@ def run_source(run: Path, dataset: str | None = None) -> Source:
     written = sorted(path.parent.name for path in run.glob(f"inference/*/{RESULTS}"))
     config = run / "config.yaml"
     if not written:
-        cure = f"`maskrcnn eval --config-file {config} --resume` makes them"
+        cure = f"`{shlex.join(['maskrcnn', 'eval', '--config-file', str(config), '--resume'])}` makes them"
         if not config.is_file():
-            cure = "it has no config.yaml either: is it the folder of a run?"
+            cure = "it has no config.yaml either, as the folder of a run has"
         raise DataError(f"{run} has no predictions (inference/*/{RESULTS}); {cure}.")
     tree = read_config_file(config).tree if config.is_file() else {}
     tested = [name for name in value_of(tree, "DATASETS.TEST") or () if name in written]

@@ -11,9 +11,15 @@ from pathlib import Path
 
 from maskrcnn_repro.checkpoint.detector import convert_back, convert_detector
 from maskrcnn_repro.checkpoint.detector_config import kind_of
+from maskrcnn_repro.checkpoint.model_file import read_facts
 from maskrcnn_repro.checkpoint.origin import depth_of
-from maskrcnn_repro.checkpoint.weight_file import read_content, read_pickle, state_of
-from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.checkpoint.weight_file import (
+    read_content,
+    read_pickle,
+    shipped_models,
+    state_of,
+)
+from maskrcnn_repro.errors import CheckpointError, listing
 from maskrcnn_repro.utils.files import check_output, local_copy, replaced
 
 import numpy as np
@@ -57,20 +63,33 @@ def convert(
 
     Raises:
         OutputError: ``out`` has another ending than ``.pth``, or is ``source``.
-        CheckpointError: ``source`` is no such file or cannot be read.
+        CheckpointError: ``source`` is no such file or cannot be read, or an option does not concern it.
     """
     check_output("OUT", out, ".pth", [Path(source)])
-    file = local_copy(str(source), f"Weights {str(source)!r}", CheckpointError)
+    file = shipped_models().get(str(source)) or local_copy(
+        str(source), f"Weights {str(source)!r}", CheckpointError
+    )
+    if to and (backbone or classes):
+        raise CheckpointError(f"--to {to} takes neither --backbone nor --classes.")
     if to:
         print(f"Weights: {out}, {convert_back(file, out)} tensors under the names of {to}")
         return
     weights = _tensors(file)
+    if read_facts(file).get("config"):
+        raise CheckpointError(
+            f"{source} is a checkpoint of this project, which MODEL.WEIGHTS and Predictor take as it is; only "
+            "--to torchvision converts it."
+        )
     kind = None if backbone else kind_of(list(weights))
     if kind:
         names = read_names(classes) if classes else ()
         config, count = convert_detector(file, weights, kind, out, names)
         print(f"Weights: {out}, a detector of {kind.name}, {count} tensors", flush=True)
         print(f"Evaluate with: maskrcnn eval --config-file {config}")
+    elif classes:
+        raise CheckpointError(
+            f"--classes names the classes of a detector, but of {source} the backbone alone is taken."
+        )
     else:
         _convert_backbone(str(source), weights, out)
 
@@ -101,14 +120,15 @@ def _convert_backbone(source: str, weights: Weights, out: Path) -> None:
     with replaced(out) as beside:
         torch.save({"model": renamed, "__author__": author, "matching_heuristics": True}, beside)
     depth = depth_of(renamed)
-    print(f"Weights: {out}, {len(renamed)} of {len(weights)} tensors", flush=True)
-    train = (
-        f"Train with: MODEL.WEIGHTS {out} MODEL.RESNETS.DEPTH {depth} {options} {_groups(renamed)}"
-    )
+    taken = set(map(id, renamed.values()))
+    others = [n for n, t in weights.items() if id(t) not in taken and "num_batches" not in n]
+    rest = f"; left out: {listing(others, 3)}" if others else ""
+    print(f"Weights: {out}, {len(renamed)} of {len(weights)} tensors{rest}", flush=True)
+    train = f"Train with: MODEL.WEIGHTS {out} MODEL.RESNETS.DEPTH {depth} {options} {groups_options(renamed)}"
     print(" ".join(train.split()))
 
 
-def _groups(renamed: Weights) -> str:
+def groups_options(renamed: Weights) -> str:
     """Return the config options of a ResNeXt or a wide ResNet; of a plain one none."""
     middle = renamed.get("res2.0.conv2.weight")
     if middle is None or middle.dim() != 4 or "res2.0.conv3.weight" not in renamed:

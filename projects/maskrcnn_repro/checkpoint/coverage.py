@@ -16,8 +16,13 @@ from maskrcnn_repro.errors import CheckpointError
 from torch import nn
 
 logger = logging.getLogger(__name__)
-# Last layers, whose size follows the number of classes (or keypoints) of the data.
-PREDICTORS = frozenset({"cls_score", "bbox_pred", "predictor", "score_lowres"})
+PREDICTORS = frozenset(
+    {
+        *("cls_score", "bbox_pred", "predictor", "score_lowres"),
+        *("objectness_logits", "anchor_deltas"),
+    }
+)
+"""Last layers, whose size follows the number of classes or keypoints of the data, or of anchors that suit them."""
 # Set from the config, or counted anew, when a checkpoint lacks them.
 OPTIONAL = frozenset({"pixel_mean", "pixel_std", "num_batches_tracked"})
 LEAST = 50.0

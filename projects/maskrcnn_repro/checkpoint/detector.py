@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.checkpoint.checkpointer import MARK, Checkpointer, facts_in
+from maskrcnn_repro.checkpoint.checkpointer import MARK, Checkpointer
 from maskrcnn_repro.checkpoint.detector_config import Kind, keys_of, kinds
-from maskrcnn_repro.checkpoint.model_file import Labels, labels_of
+from maskrcnn_repro.checkpoint.model_file import Labels, labels_of, read_facts
 from maskrcnn_repro.checkpoint.torchvision_detector import (
     Classes,
     Weights,
@@ -18,6 +18,7 @@ from maskrcnn_repro.checkpoint.torchvision_detector import (
 )
 from maskrcnn_repro.checkpoint.weight_file import read_content, state_of
 from maskrcnn_repro.config import load_config
+from maskrcnn_repro.config.files import stored_config
 from maskrcnn_repro.config_history import spelled_today, value_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import replaced, write_text
@@ -89,9 +90,8 @@ def convert_back(source: Path, out: Path) -> int:
         raise CheckpointError(
             f"{source} holds no detector with a class layer, so none of torchvision's."
         )
-    config = facts_in(content).get("config")
-    if isinstance(config, Mapping):
-        _check_torchvision(source, config)
+    if config := read_facts(source).get("config"):
+        _check_torchvision(source, load_config(stored_config(source, config)))
     boxes = state["roi_heads.box_predictor.bbox_pred.bias"]
     is_coco = len(scores) == 91 and len(boxes) == 4 * 80
     rest = content.get(REST)
@@ -203,7 +203,7 @@ def _check_count(cfg: CfgNode, names: Sequence[str]) -> None:
         )
 
 
-def _check_torchvision(source: Path, config: Mapping[str, Any]) -> None:
+def _check_torchvision(source: Path, config: CfgNode) -> None:
     """Raise CheckpointError if a config says of a model what torchvision's do not do."""
     kind = next(kind for kind in kinds() if kind.name == "torchvision")
     for key, value in kind.options.items():

@@ -74,6 +74,8 @@ def weights_of(source: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
+    if not source:  # As a path it would be the working directory.
+        raise CheckpointError("The name of the model is empty.")
     path = Path(source)
     if path.is_dir():
         return _best_in(path)

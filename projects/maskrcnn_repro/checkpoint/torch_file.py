@@ -138,6 +138,10 @@ class _TensorUnpickler(InertUnpickler):
             return _Parameter
         if full in PLAIN or (module == "torch" and name in SIZES):
             return super().find_class(module, name)
+        if module.startswith("ultralytics."):
+            raise ExcessError(
+                "it is a YOLO model of ultralytics, as code, which no config here has"
+            )
         raise ExcessError(
             f"it holds {KINDS.get(name, full)}, which is no plain weight; save a model's state_dict() alone"
         )

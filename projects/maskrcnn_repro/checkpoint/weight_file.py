@@ -59,6 +59,8 @@ STARTS = {
     b"\x1f\x8b": "it is compressed; unpack it first",
     b"BZh": "it is compressed; unpack it first",
     b"7z": "it is compressed; unpack it first",
+    b"\x89PNG": "it is a picture",
+    b"\xff\xd8": "it is a picture",
 }
 """Beginnings of files that are no weights, and what they are."""
 
@@ -115,7 +117,7 @@ def read_outline(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict):
             kind = content.name if isinstance(content, Stand) else type(content).__name__
             kind = kind or "tensor"
-            raise TypeError(f"it holds a {kind}, no dict of tensors by name")
+            raise ExcessError(f"it holds a {kind}, no dict of tensors by name")
         return content
 
 

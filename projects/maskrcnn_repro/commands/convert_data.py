@@ -10,7 +10,7 @@ from maskrcnn_repro.data.check.judge import by_severity
 from maskrcnn_repro.data.formats.convert import NAMES, Converted, Request, convert
 from maskrcnn_repro.data.formats.options import Options
 from maskrcnn_repro.data.formats.registry import FORMATS
-from maskrcnn_repro.errors import listing
+from maskrcnn_repro.errors import counted, listing
 
 from tqdm import tqdm
 
@@ -42,11 +42,11 @@ def _counts(request: Request, converted: Converted) -> list[str]:
     for part, scan in converted.scans.items():
         tree = scan.tree or {}
         counts = ", ".join(
-            f"{len(tree[key])} {word}"
-            for key, word in (
-                ("images", "images"),
-                ("annotations", "objects"),
-                ("categories", "classes"),
+            counted(len(tree[key]), *words)
+            for key, *words in (
+                ("images", "image"),
+                ("annotations", "object"),
+                ("categories", "class", "classes"),
             )
         )
         lines.append(f"Written: {request.out / NAMES[part]}.json, {counts}")
@@ -78,6 +78,4 @@ def _next(request: Request, converted: Converted) -> str:
     first = "train" if "train" in converted.scans else next(iter(converted.scans))
     measured = next((p for p in ("val", "test") if p in converted.scans and p != first), None)
     line = ["maskrcnn", "train", "--data", *words(first)]
-    if measured is None:
-        return f"{shlex.join(line)} --val JSON IMAGES (or convert again with --split 0.8)"
-    return shlex.join([*line, "--val", *words(measured)])
+    return shlex.join(line if measured is None else [*line, "--val", *words(measured)])

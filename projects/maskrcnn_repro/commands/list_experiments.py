@@ -15,7 +15,8 @@ from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.tables.models import comparison, listing
 from maskrcnn_repro.tables.models.sizes import COUNTING
 from maskrcnn_repro.tables.paper import description
-from maskrcnn_repro.tables.paper.experiments import Experiment, experiments, find_experiment
+from maskrcnn_repro.tables.paper.additions import named_tables, register_installed
+from maskrcnn_repro.tables.paper.experiments import Experiment, all_experiments, find_experiment
 from maskrcnn_repro.tables.paper.numbers import find_table, tables
 from maskrcnn_repro.utils.files import write_text
 
@@ -41,15 +42,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(names: Sequence[str]) -> int:
-    chosen = [find_experiment(name) for name in names] or list(experiments().values())
+    register_installed()
+    chosen = [find_experiment(name) for name in names] or list(all_experiments().values())
     print(description.as_text(map(description.describe, chosen)))
     return 0
 
 
 def _list(args: argparse.Namespace) -> int:
-    words = args.tables or ["all"]
-    names = [name for word in words for name in (tables() if word == "all" else [word])]
-    chosen = [find_table(name) for name in dict.fromkeys(names)]
+    chosen = [find_table(name) for name in named_tables(args.tables or ["all"], tables())]
     lines = listing.lines(chosen, _try_and_print if args.train else None)
     notes = [COUNTING, *listing.remarks(lines)]
     print(listing.as_table(lines), *notes, str(BACKEND), sep="\n")

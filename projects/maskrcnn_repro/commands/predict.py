@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles, check_pixel_range
 from maskrcnn_repro.engine.signals import STATUSES, handling
-from maskrcnn_repro.errors import DataError, Ended, OutputError
+from maskrcnn_repro.errors import DataError, Ended, OutputError, counted
 from maskrcnn_repro.inference.formats import WRITERS, CocoWriter, Item, Shapes, Writer
 from maskrcnn_repro.inference.input_files import Input, check_output_folder, find_inputs
 from maskrcnn_repro.inference.overlays import PICTURES, magnification, overlay_path, write_picture
@@ -21,6 +21,7 @@ from maskrcnn_repro.inference.predictor import Predictor
 from maskrcnn_repro.inference.stream import in_threads, predict_frames, predict_images
 from maskrcnn_repro.inference.video import Video, VideoFile
 from maskrcnn_repro.utils.files import check_output
+from maskrcnn_repro.utils.lock import locked
 from maskrcnn_repro.utils.progress import Progress
 
 import numpy as np
@@ -42,9 +43,16 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         tta=args.tta or None,
         tiles=args.tiles,
+        trust=args.trust,
     )
     names = {item.name for item in inputs}
     work = Work(model, _writers(args, model), overlays, names, args)
+    # Each of two commands would replace the annotations of the other.
+    with locked(args.out, "--out"):
+        return _work(work, inputs, args)
+
+
+def _work(work: Work, inputs: list[Input], args: argparse.Namespace) -> int:
     try:
         with handling(work.interrupt):
             work.images([item for item in inputs if not item.video])
@@ -166,8 +174,9 @@ class Work:
             except OutputError as error:
                 errors.append(error)
         rate = self.images_done / max(self.seconds, 1e-9)
-        print(f"{self.images_done} images, {self.objects} objects, {rate:.3g} images/s")
-        if self.overlays is not None:
+        images, objects = counted(self.images_done, "image"), counted(self.objects, "object")
+        print(f"{images}, {objects}, {rate:.3g} images/s")
+        if self.overlays is not None and self.images_done:
             print(f"Overlays: {self.overlays}")
         print("\n".join(dict.fromkeys(sentences)))
         if self.skipped:

@@ -70,6 +70,7 @@ def _model(args: argparse.Namespace, limits: Limits) -> tuple[ModelWorker, Mappi
         tiles=args.tiles,
         urls=None,
         max_pixels=limits.max_pixels,
+        trust=args.trust,
     )
     card = model_card(model, Path(args.model).name or str(args.model), limits)
     return ModelWorker(predict_with(model), limits.places), card

@@ -12,17 +12,19 @@ from pathlib import Path
 
 from maskrcnn_cli.output import drop_stdout, while_read
 from maskrcnn_repro._location import CHECKOUT, RESULTS
+from maskrcnn_repro.cluster.choice import cluster_executor
 from maskrcnn_repro.config import find_config, pairs_of
 from maskrcnn_repro.engine.checks import check_model
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError
-from maskrcnn_repro.tables.paper.claims import claims
+from maskrcnn_repro.tables.paper.additions import named_tables, register_installed
+from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.experiments import (
     Experiment,
-    experiments,
+    all_experiments,
     find_experiment,
     overlays,
 )
-from maskrcnn_repro.tables.paper.numbers import find_table, metrics, tables
+from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables, find_table, tables
 from maskrcnn_repro.tables.paper.selection import Selection, select
 from maskrcnn_repro.tables.report.kept import kept_report, save_reports, write_report
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
@@ -32,10 +34,10 @@ from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.report.text import as_text, claim_lines, explained, judged_on, tally
 from maskrcnn_repro.tables.runs.overlays import check_keys
 from maskrcnn_repro.tables.runs.plan import Plan, not_at_level, plan
-from maskrcnn_repro.tables.runs.processes import cores, environments
+from maskrcnn_repro.tables.runs.processes import LocalExecutor, cores, environments
 from maskrcnn_repro.tables.runs.progress import Console, describe, headline
 from maskrcnn_repro.tables.runs.records import State
-from maskrcnn_repro.tables.runs.runner import Failure, Runner
+from maskrcnn_repro.tables.runs.runner import Executor, Failure, Runner
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, RepeatedEvaluation, Setting
 from maskrcnn_repro.tables.runs.zoo import TABLE, zoo_stages
 from maskrcnn_repro.utils.files import check_output
@@ -61,15 +63,17 @@ def run_experiment(args: argparse.Namespace) -> int:
 
 
 def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
-    names = [name for word in args.tables for name in (tables() if word == "all" else [word])]
-    selected = select([find_table(name) for name in dict.fromkeys(names)], args.rows)
+    names = named_tables(args.tables, tables())
+    selected = select([find_table(name) for name in names], args.rows)
     setting = _setting(args, overrides)
     if args.weights and (not args.eval_only or TABLE not in names):
         raise ConfigError(f"--weights needs table {TABLE} and --eval-only.")
     if args.html:
         check_output("--html", Path(args.html), ".html", [])
     failures: list[Failure] = []
-    paper = PaperData(tables(), metrics(), experiments(), claims())
+    paper = PaperData(all_tables(), all_metrics(), all_experiments(), all_claims())
+    if args.save_records:
+        _check_place(names, Path(args.save_records))
     for selection in selected:
         compared = [paper.experiments[name] for name in selection.experiments()]
         compared = [item for item in compared if not not_at_level(item, setting.level)]
@@ -83,7 +87,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
             planned = plan(runnable, seeds, setting, paper.experiments)
         _check_configs(planned)
         if args.plan:
-            print(describe(planned, _jobs(args, setting)), flush=True)
+            print(describe(planned, _jobs(args, setting, planned)), flush=True)
             return 0
         failures = _run(planned, args, setting)
     resampler = Resampler(say=partial(print, flush=True))
@@ -146,19 +150,36 @@ def _check_configs(planned: Plan) -> None:
 
 
 def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
-    experiment = find_experiment(args.experiment)
+    experiment = _find(args.experiment)
     setting = _setting(args, overrides)
     # Raises where the level has no overlay for the experiment.
     overlays(experiment, setting.level)
-    planned = plan([experiment.id], [args.seed], setting, experiments())
+    planned = plan([experiment.id], [args.seed], setting, all_experiments())
     _check_configs(planned)
     if args.plan:
-        print(describe(planned, _jobs(args, setting)), flush=True)
+        print(describe(planned, _jobs(args, setting, planned)), flush=True)
         return 0
     failures = _run(planned, args, setting)
     if not failures:
         print(f"Results: {planned.stages[-1].results}", flush=True)
     return _print_failures(failures)
+
+
+def _find(name: str) -> Experiment:
+    try:
+        return find_experiment(name)
+    except TableError:
+        register_installed()
+        return find_experiment(name)
+
+
+def _check_place(names: Iterable[str], folder: Path) -> None:
+    """Raise TableError if records of a plug-in's table were to lie among the paper's."""
+    own = [name for name in names if name not in tables()]
+    if own and folder.resolve() == RESULTS.resolve():
+        raise TableError(
+            f"--save-records: {folder} holds the paper's records; name another folder for table {own[0]}."
+        )
 
 
 def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
@@ -209,7 +230,7 @@ def _plan_evaluations(
     if not args.weights:
         for seed in range(1, (args.seeds or 1) + 1):
             for name in names:
-                trained = plan([name], [seed], setting, experiments()).stages[-1]
+                trained = plan([name], [seed], setting, all_experiments()).stages[-1]
                 status = trained.status()
                 if status.state is State.DONE:
                     stages.append(RepeatedEvaluation.of(trained, now))
@@ -224,12 +245,13 @@ def _plan_evaluations(
 
 
 def _run(planned: Plan, args: argparse.Namespace, setting: Setting) -> list[Failure]:
-    jobs = _jobs(args, setting)
+    jobs = _jobs(args, setting, planned)
     print(f"{headline(planned, jobs)}.", flush=True)
     console = Console(planned, jobs)
     # No more threads in all than cores: two of a process gain an eighth alone and lose threefold beside another load.
     threads = args.threads or (max(1, cores() // jobs) if jobs > 1 else None)
-    runner = Runner(planned, console, jobs, environments(jobs, threads, setting.num_gpus))
+    executor = _executor(args, setting, jobs, threads) if planned.missing() else LocalExecutor()
+    runner = Runner(planned, console, jobs, executor)
     try:
         return runner.run() if planned.missing() else []
     except BrokenPipeError:
@@ -237,8 +259,24 @@ def _run(planned: Plan, args: argparse.Namespace, setting: Setting) -> list[Fail
         # cut short, this is no success.
         drop_stdout()
         raise KeyboardInterrupt from None
+    except KeyboardInterrupt:
+        if executor.lives_on:
+            print("What was submitted goes on; squeue --me lists it.", file=sys.stderr, flush=True)
+        raise
     finally:
         console.close()
+
+
+def _executor(
+    args: argparse.Namespace, setting: Setting, jobs: int, threads: int | None
+) -> Executor:
+    if args.on == "local":
+        return LocalExecutor(environments(jobs, threads, setting.num_gpus))
+    (environment,) = environments(1, args.threads, setting.num_gpus)
+    asks = args.num_gpus or setting.level == "paper"
+    return cluster_executor(
+        args, setting.folder / ".jobs", environment, setting.num_gpus if asks else 0
+    )
 
 
 def _print_reports(views: Sequence[_View], setting: Setting, paper: PaperData) -> int:
@@ -316,9 +354,11 @@ def _print_failures(failures: Sequence[Failure]) -> int:
     return 1 if failures else 0
 
 
-def _jobs(args: argparse.Namespace, setting: Setting) -> int:
+def _jobs(args: argparse.Namespace, setting: Setting, planned: Plan) -> int:
     if args.jobs:
         return int(args.jobs)
+    if args.on != "local":  # a queue of its own
+        return max(1, len(planned.missing()))
     # A training of the paper's size or on a GPU uses all of the machine.
     alone = setting.level != "mini" or torch.cuda.is_available()
     return 1 if alone else min(MAX_JOBS, cores())

@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None, trainer: type[Trainer] | None = None
 
 def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> None:
     """Train or evaluate in the processes that a parsed command line asks for; see :func:`main`."""
+    if getattr(args, "on", "local") != "local":
+        raise ConfigError(f"--on {args.on} goes with maskrcnn train and train_net.py.")
     cfg = config_from(args)
     if args.accept_change:
         if not (args.resume or args.eval_only):
@@ -48,8 +50,6 @@ def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> Non
     if trainer is not None:
         cfg.TRAINER = name_of(trainer)
     own = own_data_of(args)
-    if own and "OUTPUT_DIR" not in own.given:
-        cfg.OUTPUT_DIR = str(Path("output") / name_of_data(own))
     processes = processes_of(args, cfg)
     # With --data the schedule follows from the data, and is checked then.
     if not (args.eval_only or own):
@@ -59,7 +59,7 @@ def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> Non
 
 def own_data_of(args: argparse.Namespace) -> OwnData | None:
     """Return the data of ``--data``, with the keys that pairs and overlays set; None without it."""
-    if not args.data:
+    if not getattr(args, "data", None):
         return None
     given = {key for key, _ in pairs_of(args.opts)}
     given.update(key for name in args.overlay for key in keys_in(name))
@@ -103,6 +103,8 @@ def config_from(args: argparse.Namespace) -> CfgNode:
     _check_used([name for name, *_ in own], cfg, getattr(args, "datasets", []))
     cfg.DATASETS.CUSTOM = (*cfg.DATASETS.CUSTOM, *own)
     cfg.MODEL.DEVICE = resolve_device(cfg.MODEL.DEVICE)
+    if (data := own_data_of(args)) and "OUTPUT_DIR" not in data.given:
+        cfg.OUTPUT_DIR = str(Path("output") / name_of_data(data))
     return cfg
 
 

@@ -17,7 +17,7 @@ from maskrcnn_repro.engine.budget import iterations_within
 from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.suggest import Suggestion, suggestions
-from maskrcnn_repro.errors import DataError, OutputError
+from maskrcnn_repro.errors import DataError, OutputError, counted
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.hashes import sha256_of
 
@@ -206,7 +206,11 @@ def _split(cfg: CfgNode, place: Place) -> tuple[Place, Place]:
     def write() -> None:
         if not comm.is_main_process():
             return
-        scan = scan_coco(file, Path(place[1]).expanduser(), headers=False)
+        root = Path(place[1]).expanduser()
+        scan = scan_coco(file, root, headers=False)
+        if not root.is_dir():
+            # Before the parts are written, whose names the user has not seen.
+            scan.findings.add("folder-absent", str(root), folder=str(root))
         judge(scan.findings, only=lambda row: row.same_everywhere)
         assert scan.tree is not None
         for path, tree in zip(paths, hold_out(scan.tree, max(0, cfg.SEED)), strict=True):
@@ -242,15 +246,11 @@ def _figures(train: Statistics, test: Statistics, own: OwnData, cfg: CfgNode, *,
         held = ", the same, as no other has objects"
     extents = f"{low:.0f}" if round(low) == round(high) else f"{low:.0f}-{high:.0f}"
     return (
-        f"{_counted(len(train.sizes), 'image')}{empty} of {about}{width:.0f} x {height:.0f} px, "
-        f"{_counted(len(train.sides), 'object')} of {_counted(train.classes, 'class', 'classes')}, most of "
+        f"{counted(len(train.sizes), 'image')}{empty} of {about}{width:.0f} x {height:.0f} px, "
+        f"{counted(len(train.sides), 'object')} of {counted(train.classes, 'class', 'classes')}, most of "
         f"{extents} px, up to {train.counts.max()} in an image; evaluated on "
-        f"{_counted(len(test.sizes), 'image')}{held}"
+        f"{counted(len(test.sizes), 'image')}{held}"
     )
-
-
-def _counted(number: int, singular: str, plural: str = "") -> str:
-    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
 
 
 def _origin(place: Place) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ def say_where(cfg: CfgNode, folder: Path) -> None:
         print(f"Weights: {weights}", flush=True)
     if (folder / PAGE).is_file():
         print(f"Where it errs: {folder / PAGE}", flush=True)
-        print(f"To use it: maskrcnn predict {folder} FOLDER_OF_PICTURES", flush=True)
+        words = shlex.join(["maskrcnn", "predict", str(folder)])
+        print(f"To use it: {words} FOLDER_OF_PICTURES", flush=True)
 
 
 def best_so_far(cfg: CfgNode) -> str:

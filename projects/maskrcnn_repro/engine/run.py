@@ -81,7 +81,8 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool, own: OwnData | None) ->
         for note in (*lines, *notes_of(cfg, training=not eval_only)):
             logger.info("%s", note)
         if eval_only:
-            weights = of_main(lambda: weights_of(cfg, resume=resume))
+            last = takes_last_checkpoint(resume, own)
+            weights = of_main(lambda: weights_of(cfg, resume=last))
             agreed(lambda: refuse_other_classes(cfg, weights))
             model, progress = load_trained(cfg, weights)
             with watching_evaluation(model, folder, cfg.SOLVER.STALL_SECONDS):
@@ -100,6 +101,14 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool, own: OwnData | None) ->
                 write_errors(cfg, output)
         if comm.is_main_process():
             say_where(cfg, folder)
+
+
+def takes_last_checkpoint(resume: bool, own: OwnData | None) -> bool:
+    """Tell whether an evaluation takes OUTPUT_DIR's last checkpoint, whatever MODEL.WEIGHTS says.
+
+    With ``--data`` these are the weights that the training begins with, unless the user gave them.
+    """
+    return resume or (own is not None and "MODEL.WEIGHTS" not in own.given)
 
 
 def load_trained(cfg: CfgNode, path: str) -> tuple[nn.Module, Progress]:

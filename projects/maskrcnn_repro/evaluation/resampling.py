@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.utils.files import other_than_file
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -220,21 +221,29 @@ def read_results(path: Path, field: str | None, image_ids: Collection[int]) -> l
     Raises:
         DataError: the file cannot be read, an entry lacks a field, or is for another image.
     """
+    if kind := other_than_file(path):
+        raise _unreadable(path, f"it is {kind}")
     try:
         entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        needed = {"image_id", "category_id", "score"} | ({field} if field else set())
-        missing = next((needed - entry.keys() for entry in entries if needed - entry.keys()), None)
-        if missing:
-            raise DataError(f"{path}: a prediction lacks {', '.join(sorted(missing))}.")
-        if not {entry["image_id"] for entry in entries} <= set(image_ids):
-            raise DataError(f"{path} holds predictions for images that are not in the data set.")
-    except (OSError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, error) from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise _unreadable(path, "it is no list of objects (is it the file of the truth?)")
+    needed = {"image_id", "category_id", "score"} | ({field} if field else set())
+    missing = next((needed - entry.keys() for entry in entries if needed - entry.keys()), None)
+    if missing:
+        raise DataError(f"{path}: a prediction lacks {', '.join(sorted(missing))}.")
+    try:
+        is_known = {entry["image_id"] for entry in entries} <= set(image_ids)
+    except TypeError as error:  # a list or an object instead of an id
+        raise _unreadable(path, error) from error
+    if not is_known:
+        raise DataError(f"{path} holds predictions for images that are not in the data set.")
     return entries
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+def _unreadable(path: Path, error: Exception | str) -> DataError:
+    reason = getattr(error, "strerror", None) or error
     return DataError(f"{path} cannot be read as COCO results: {reason}.")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskrcnn_repro.checkpoint.weight_file import shipped_models
 from maskrcnn_repro.data.image_file import DRAWINGS
 from maskrcnn_repro.errors import DataError, OutputError
 from maskrcnn_repro.inference.video import SUFFIXES as VIDEO_SUFFIXES
@@ -71,7 +72,10 @@ def _files(word: str) -> tuple[list[Path], list[Path]]:
     if "://" in word:
         raise DataError(f"{word} is an address: download the file and name its path.")
     if not glob.has_magic(word):
-        raise DataError(f"{word} does not exist; name an image, a video, a folder or a pattern.")
+        first = " (the model stands before the inputs)" if word in shipped_models() else ""
+        raise DataError(
+            f"{word} does not exist; name an image, a video, a folder or a pattern{first}."
+        )
     matches = [Path(os.path.abspath(match)) for match in glob.iglob(word, recursive=True)]
     files = sorted(match for match in matches if not match.is_dir() and _is_shown(match.name))
     if not files:

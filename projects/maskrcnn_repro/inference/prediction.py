@@ -60,8 +60,8 @@ class Prediction:
         return len(self.scores)
 
     def __getitem__(self, rows: Any) -> Prediction:
-        """Return the detections of a slice, of an array of R bools, or of an array of indices, in their order."""
-        places = np.arange(len(self))[rows]
+        """Return the detections of an index, a slice, an array of R bools, or an array of indices, in their order."""
+        places = np.atleast_1d(np.arange(len(self))[rows])
         return replace(
             self,
             boxes=self.boxes[places],

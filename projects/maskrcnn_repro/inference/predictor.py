@@ -16,6 +16,13 @@ from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import ModelSource, find_model
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.inference.exported import (
+    ExportedDetector,
+    check_exported_use,
+    check_sides,
+    is_exported,
+    open_exported,
+)
 from maskrcnn_repro.inference.inputs import (
     ImageReader,
     Source,
@@ -43,6 +50,7 @@ import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 from pycocotools import mask as rle_codec
+from torch import nn
 
 URL_LIMITS = UrlLimits()
 OnError = Callable[[Source, ImageError], None]
@@ -66,9 +74,11 @@ class Predictor:
     those of an evaluation of the same config if ``threshold`` is None and the path is ``plain``.
 
     Args:
-        source: what :func:`maskrcnn_repro.checkpoint.model_source.find_model` takes.
+        source: what :func:`maskrcnn_repro.checkpoint.model_source.find_model` takes, or a file that ``maskrcnn
+            export`` wrote. Such a file has its own precision, looks at an image once, and runs on the CPU (ONNX on a
+            GPU where onnxruntime has one).
         threshold: detections have a higher score, in [0, 1]; None: than the config's
-            ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``.
+            ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``, or the exported file's.
         classes: names of the classes to keep; None keeps all.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``bfloat16`` or ``float16`` of convolutions and matrix products; ``auto``: bfloat16
@@ -84,6 +94,7 @@ class Predictor:
             from strangers should do.
         max_pixels: images of more are refused before they are decoded; 0: of more than Pillow's own limit.
         config: see :func:`maskrcnn_repro.checkpoint.model_source.find_model`.
+        trust: load an exported file that is a program (``.pt2``, ``.ts``), which may do anything on this machine.
 
     Attributes:
         cfg: the config of the model as it is used here.
@@ -91,10 +102,12 @@ class Predictor:
         origin: what the file says of where its weights come from.
         path: how it computes: ``plain``, or of the fast path ``fused`` (``folded`` where torch lacks oneDNN's fused
             operators), and the precision, such as ``fused bfloat16``.
+        facts: what an exported file says of its export; of other models empty.
 
     Raises:
         CheckpointError: there is no such model, or it finds no objects by itself.
         ConfigError: an argument or the config has a value that cannot be.
+        ExportError: an exported file cannot be opened, or is a program that is not trusted.
     """
 
     def __init__(
@@ -112,16 +125,33 @@ class Predictor:
         urls: UrlLimits | None = URL_LIMITS,
         max_pixels: int = 0,
         config: str | Path = "",
+        trust: bool = False,
     ) -> None:
-        model = source if isinstance(source, ModelSource) else find_model(source, config)
+        if max_pixels < 0:
+            raise ConfigError(f"max_pixels {max_pixels} must be at least 0.")
+        exported = None
+        if is_exported(source):
+            check_exported_use(device, precision, tta)
+            exported = open_exported(Path(source), trust=trust)
+            threshold = exported.facts["threshold"] if threshold is None else threshold
+            model, device, precision, tta = exported.source, "cpu", "float32", False
+        else:
+            model = source if isinstance(source, ModelSource) else find_model(source, config)
         self.labels: Labels = model.labels
         self.origin = model.origin
+        self.facts = exported.facts if exported else {}
         self._classes = class_ids(classes, model.class_names)
         self.cfg = settings(model, threshold, device, precision, tta)
         check_tiles(tiles, overlap, self.cfg.INPUT.MAX_SIZE_TEST)
-        fast = is_automatic(model, precision) if fast is None else fast
-        detector = build_detector(self.cfg, model, fast=fast)
-        self._model, self._divisor, self.path = detector.model, detector.divisor, detector.path
+        self._model: nn.Module
+        if exported:
+            self._model, self._divisor = ExportedDetector(exported, threshold), 1
+            self.path = f"exported {self.facts.get('precision', 'float32')}"
+        else:
+            fast = is_automatic(model, precision) if fast is None else fast
+            detector = build_detector(self.cfg, model, fast=fast)
+            self._model, self._divisor = detector.model, detector.divisor
+            self.path = detector.path
         # One at a time: two models at once would share the cores, and augmentation switches branches of the heads.
         self._lock = threading.Lock()
         self._tiles, self._overlap = tiles, round(tiles * overlap)
@@ -179,6 +209,8 @@ class Predictor:
         check_shape(self.cfg, name_of(source), height, width)
         seen = T.AugInput(image)
         self._resize(seen)
+        # Here, where it concerns this image alone.
+        check_sides(seen.image, self.facts)
         pixels = torch.as_tensor(seen.image.transpose(2, 0, 1).copy())
         return Sample(source, {"image": pixels, "height": height, "width": width})
 

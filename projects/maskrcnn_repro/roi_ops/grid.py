@@ -105,7 +105,7 @@ def pool_bins(
         The first cell and the one after the last, both (R, P) int64; they may lie outside the map.
     """
     # An RoI whose end lies before its start still has one cell, as in Fast R-CNN's code.
-    first, last = _nearest(start), _nearest(end)
+    first, last = nearest_cells(start), nearest_cells(end)
     bin_size = ((last - first + 1.0).clamp(min=1.0) / cells)[:, None]
     steps = torch.arange(cells + 1, device=start.device, dtype=start.dtype)
     low = (steps[:-1] * bin_size).floor() + first[:, None]
@@ -121,8 +121,9 @@ def cross_points(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return torch.stack([x, y], dim=-1).masked_fill(missing, math.nan).flatten(3, 4)
 
 
-def _nearest(corners: torch.Tensor) -> torch.Tensor:
-    """Round halves away from zero, as C's ``round`` does in torchvision's RoIPool."""
-    # Not floor(x + 0.5): in float32 the largest number below 0.5 would become 1.
-    whole = corners.trunc()
-    return whole + ((corners - whole) * 2.0).trunc()
+def nearest_cells(corners: torch.Tensor) -> torch.Tensor:
+    """Return corners rounded to whole cells as RoIPool does: halves away from zero."""
+    # As C's ``round`` in torchvision's RoIPool. Not floor(x + 0.5): in float32 the largest number below 0.5 would become 1.
+    size = corners.abs()
+    whole = size.floor()
+    return corners.sign() * (whole + ((size - whole) * 2.0).floor())

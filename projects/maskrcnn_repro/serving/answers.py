@@ -101,7 +101,8 @@ def model_card(model: Predictor, name: str, limits: Limits) -> Mapping[str, Any]
             "max_size": int(cfg.INPUT.MAX_SIZE_TEST),
         },
         "device": str(cfg.MODEL.DEVICE),
-        "precision": str(cfg.MODEL.INFERENCE.PRECISION),
+        "format": str(model.facts.get("format", "checkpoint")),
+        "precision": str(model.facts.get("precision", cfg.MODEL.INFERENCE.PRECISION)),
         "path": model.path,
         "origin": dict(model.origin),
         "limits": {

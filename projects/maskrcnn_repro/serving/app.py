@@ -33,6 +33,7 @@ PAGES = {
     "/drawing.js": ("drawing.js", "text/javascript"),
 }
 """Address to the file in :data:`STATIC` and its kind; there are no others."""
+READING = ["GET", "HEAD"]
 _FILE = {"type": "string", "format": "binary"}
 CONTENT = {
     "image/*": {"schema": _FILE},
@@ -77,9 +78,8 @@ def build_app(
 
 def _add_pages(app: FastAPI) -> None:
     for address, (name, kind) in PAGES.items():
-        app.add_api_route(
-            address, _page((STATIC / name).read_bytes(), kind), include_in_schema=False
-        )
+        page = _page((STATIC / name).read_bytes(), kind)
+        app.add_api_route(address, page, methods=READING, include_in_schema=False)
 
 
 def _page(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
@@ -92,11 +92,13 @@ def _page(content: bytes, kind: str) -> Callable[[], Awaitable[Response]]:
 def _add_endpoints(
     app: FastAPI, worker: ModelWorker, card: Mapping[str, Any], limits: Limits
 ) -> None:
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> dict[str, str]:
         """Tell that the server answers."""
         return {"status": "ok"}
 
+    @app.head("/model", include_in_schema=False)
     @app.get("/model")
     async def model() -> JSONResponse:
         """Tell names, sizes, limits and origin of the model."""

@@ -111,7 +111,7 @@ def check_output(label: str, path: Path, ending: str, others: Iterable[Path]) ->
 def _same_file(first: Path, second: Path) -> bool:
     with suppress(OSError):
         return first.samefile(second)
-    return first.resolve() == second.resolve()
+    return os.path.realpath(first) == os.path.realpath(second)
 
 
 def local_copy(address: str, label: str, error: type[UserError]) -> Path:

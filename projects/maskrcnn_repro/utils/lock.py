@@ -29,8 +29,12 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, label: str = "OUTPUT_DIR") -> Iterator[None]:
     """Lock ``folder`` for this process within the block; the lock ends with the process, even if it is killed.
+
+    Args:
+        folder: is made where it is missing.
+        label: what names the folder on the command line, for the error message.
 
     Raises:
         InUseError: another run holds the lock.
@@ -43,16 +47,16 @@ def locked(folder: Path) -> Iterator[None]:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:  # a pipe's has no text
         raise OutputError(
-            f"OUTPUT_DIR {str(folder)!r} cannot be used: {error.strerror or error}; "
-            "choose another with OUTPUT_DIR FOLDER."
+            f"{label} {str(folder)!r} cannot be used: {error.strerror or error}; "
+            f"choose another with {label} FOLDER."
         ) from error
     with file:
         try:
             portalocker.lock(file, portalocker.LOCK_EX | portalocker.LOCK_NB)
         except portalocker.LockException as error:
             raise InUseError(
-                f"OUTPUT_DIR {str(folder)!r} is in use by another run (process {_holder(path)}): "
-                "wait for it, or choose another folder with OUTPUT_DIR FOLDER."
+                f"{label} {str(folder)!r} is in use by another run (process {_holder(path)}): "
+                f"wait for it, or choose another folder with {label} FOLDER."
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -74,7 +78,7 @@ def refuse_used(folder: Path) -> None:
     if left := traces(folder):
         raise OutputError(
             f"OUTPUT_DIR {str(folder)!r} already holds a training ({left[-1].name}): continue it with "
-            "--resume, evaluate it with --eval-only, or choose another folder with OUTPUT_DIR FOLDER."
+            "--resume, evaluate it with --eval-only --resume, or choose another folder with OUTPUT_DIR FOLDER."
         )
 
 

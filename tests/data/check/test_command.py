@@ -86,11 +86,13 @@ def test_what_is_read_is_not_overwritten(check, tmp_path, option, name):
 
 
 @pytest.mark.parametrize("option", ["--fix", "--json", "--html"])
-@pytest.mark.parametrize("name", ["images/im2.png", ""])
-def test_an_output_of_another_ending_is_refused(check, tmp_path, option, name):
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("images/im2.png", "let its name end in ."), ("", "is empty")]
+)
+def test_an_output_of_another_ending_is_refused(check, tmp_path, option, name, sentence):
     status, _, errors = check(None, option, name and tmp_path / name)
     assert status == 2
-    assert "let its name end in ." in errors
+    assert sentence in errors
 
 
 def test_two_outputs_in_one_file_are_refused(check, tmp_path):

@@ -1,6 +1,8 @@
 """``maskrcnn convert-data`` as it is typed: what it prints and writes, its status, its splits."""
 
 import json
+import os
+from pathlib import Path
 
 from maskrcnn_repro.data.check.scan import scan_coco
 from maskrcnn_repro.data.formats.registry import FORMATS
@@ -97,7 +99,9 @@ def test_unused_classes_are_left_out_of_a_whole_set_alone(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "kept: classes without objects: 'a', 'c'" in text
     assert "All outlines are boxes: train with MODEL.MASK_ON False." in text
-    assert "or convert again with --split 0.8" in text
+    line = f"maskrcnn train --data {tmp_path}/one/data.json {source / 'images'}"
+    assert text.splitlines()[-1] == f"Next: {line}"
+    assert "Written: " + f"{tmp_path}/one/data.json, 1 image, 1 object, 3 classes" in text
 
 
 @pytest.mark.parametrize(
@@ -108,6 +112,7 @@ def test_unused_classes_are_left_out_of_a_whole_set_alone(tmp_path, capsys):
         (["--split", "0.5", "--group-by", "folder"], "there is only one: change --group-by"),
         (["--format", "yollo"], "Did you mean 'yolo'?"),
         (["--images", "nowhere"], "Image folder nowhere does not exist."),
+        (["--images", os.devnull], f"Image folder {os.devnull} is no folder."),
     ],
 )
 def test_options_that_cannot_be(source, tmp_path, capsys, options, words):
@@ -119,6 +124,42 @@ def test_options_that_cannot_be(source, tmp_path, capsys, options, words):
 def test_an_output_that_is_a_file(source, tmp_path, capsys):
     assert convert_data([str(source), str(tmp_path / "out.json")]) == 2
     assert "is to be a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", [os.devnull, "loop"])
+def test_an_output_that_can_be_no_folder(source, tmp_path, capsys, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    assert convert_data([str(source), out]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_file_that_was_read_is_not_overwritten(source, tmp_path, capsys):
+    assert convert_data([str(source), str(tmp_path / "out")]) == 0
+    file = tmp_path / "out/data.json"
+    before = file.read_bytes()
+    words = [str(tmp_path / "out"), str(tmp_path / "out"), "--images", str(source)]
+    assert convert_data(words) == 2
+    assert "is the file itself that is read" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_read_over(source, tmp_path, encoding):
+    file = source / "p0_0.json"
+    file.write_text(file.read_text().replace("rare", "née"), encoding=encoding)
+    assert convert_data([str(source), str(tmp_path / "out")]) == 0
+    classes = json.loads((tmp_path / "out/data.json").read_text())["categories"]
+    assert [record["name"] for record in classes] == ["cell", "née"]
+    file.write_text("{", encoding=encoding)
+    assert convert_data([str(source), str(tmp_path / "out")]) == 2
+
+
+def test_a_file_without_images_is_named(tmp_path, capsys):
+    file = tmp_path / "none.json"
+    file.write_text('{"images": [], "annotations": [], "categories": []}')
+    assert convert_data([str(file), str(tmp_path / "out")]) == 2
+    assert f"{file} lists no images." in capsys.readouterr().err
 
 
 def test_nothing_there(tmp_path, capsys):

@@ -7,7 +7,7 @@ from maskrcnn_repro.config import get_config
 from maskrcnn_repro.evaluation.resampling import match
 from maskrcnn_repro.tables.beside.gaps import rows
 from maskrcnn_repro.tables.beside.run import differences, read_runs, short_names
-from maskrcnn_repro.tables.beside.text import gap_text
+from maskrcnn_repro.tables.beside.text import alone, gap_text, lines
 from maskrcnn_repro.utils.hashes import sha256_of
 
 import pytest
@@ -81,6 +81,18 @@ def test_a_run_beside_a_copy_of_itself_differs_in_nothing(tmp_path, truth):
     assert all(gap.gap in (None, 0.0) for row in rows(runs) for gap in row.gaps)
 
 
+def test_runs_of_different_data_are_not_compared_and_that_is_said(tmp_path, truth):
+    a, b = (write_run(tmp_path / name, truth, [NEAR] * IMAGES) for name in "ab")
+    results = b / "results.json"
+    results.write_text(results.read_text().replace(f'"{DATASET}"', '"other"'))
+    runs = read_runs([a, b])
+    text = "\n".join(lines(runs, list(rows(runs))))
+    assert f"Note: only a was tested on {DATASET}, so that nothing is compared there." in text
+    assert "Note: only b was tested on other, so" in text
+    both = read_runs([a, write_run(tmp_path / "c", truth, [NEAR] * IMAGES)])
+    assert not list(alone(both, list(rows(both))))
+
+
 def test_what_differs_is_named_with_both_values(tmp_path, truth):
     opts = ["SOLVER.MAX_ITER", 77]
     folders = [
@@ -149,6 +161,7 @@ def test_text_page_and_json_say_the_same(tmp_path, truth, capsys):
         (["a", "nothing"], "nothing is no folder: name the OUTPUT_DIR"),
         (["a", "empty"], "empty holds no results.json"),
         (["a", "./a"], "is given twice"),
+        (["a", "loop"], "loop is no folder"),
         (["a", "b", "--html", "page.txt"], "--html 'page.txt': let its name end in .html"),
     ],
 )
@@ -157,6 +170,7 @@ def test_mistakes_are_one_sentence(tmp_path, truth, monkeypatch, capsys, words, 
     for name in "ab":
         write_run(tmp_path / name, truth, [NEAR] * IMAGES)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
     assert main(["compare", *words]) == 2
     error = capsys.readouterr().err
     assert sentence in error

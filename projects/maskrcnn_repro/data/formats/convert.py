@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,11 +101,12 @@ def convert(request: Request, progress: Progress = iter) -> Converted:
     trees, losses = Trees(), Losses()
     form, files = recognise(request.source, request.form, trees)
     folder = ImageFolder(_root(request, form))
-    _check_out(request)
-    contents = FORMATS[form].read(files, trees, request.options, losses)
+    read: list[Path] = []
+    contents = FORMATS[form].read(_noted(files, read), trees, request.options, losses)
+    _check_out(request, read)
     images_out = request.out / "images"
     root, placed = place(contents.pictures, folder, losses, images_out, progress)
-    _check_any(contents, placed, losses, folder.root)
+    _check_any(request.source, contents, placed, losses, folder.root)
     notes: list[str] = []
     parts = _parts(request, placed, group_of, losses, notes)
     whole = len(parts) > 1
@@ -152,24 +153,35 @@ def _root(request: Request, form: str) -> Path:
     root = request.images or folder / images
     if not root.is_dir():
         given = "" if request.images else "; name the folder of images with --images"
-        raise DataError(f"Image folder {root} does not exist{given}.")
+        problem = "is no folder" if root.exists() else "does not exist"
+        raise DataError(f"Image folder {root} {problem}{given}.")
     return root
 
 
-def _check_out(request: Request) -> None:
-    if request.out.suffix.lower() == ".json" or request.out.is_file():
+def _noted(files: Iterable[Path], noted: list[Path]) -> Iterator[Path]:
+    """Yield files and note each, one by one: it is recognised and read before the next is opened."""
+    for file in files:
+        noted.append(file)
+        yield file
+
+
+def _check_out(request: Request, files: Sequence[Path]) -> None:
+    is_other = request.out.exists() and not request.out.is_dir()
+    if request.out.suffix.lower() == ".json" or is_other:
         raise OutputError(
             f"{str(request.out)!r} is to be a folder, for the JSON files of all parts."
         )
     for name in NAMES.values():
-        check_output("The output", request.out / f"{name}.json", ".json", [request.source])
+        check_output("The output", request.out / f"{name}.json", ".json", [request.source, *files])
 
 
-def _check_any(contents: Contents, placed: list[Placed], losses: Losses, root: Path) -> None:
+def _check_any(
+    source: Path, contents: Contents, placed: list[Placed], losses: Losses, root: Path
+) -> None:
     """Raise DataError if there is no image, or no object on any."""
     why = f" {losses.lines()[-1]}." if losses.places else ""
     if not contents.pictures:
-        raise DataError(f"The source has no images.{why}")
+        raise DataError(f"{source} lists no images.{why}")
     if not placed:
         raise DataError(
             f"None of the {len(contents.pictures)} images was found in {root} as it should be; name their folder with "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -55,7 +57,25 @@ def _parsed(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}; export it again, as UTF-8.") from error
+        tree = _with_byte_order_mark(path)
+        if tree is None:
+            raise DataError(f"{path} is no JSON: {error}; export it again, as UTF-8.") from error
+        return tree
+
+
+def _with_byte_order_mark(path: Path) -> Any:
+    """Return what a JSON file holds that begins with a byte order mark, as Windows writes it; None for any other."""
+    text = path.read_bytes()
+    encodings = {
+        codecs.BOM_UTF8: "utf-8-sig",
+        codecs.BOM_UTF16_LE: "utf-16",
+        codecs.BOM_UTF16_BE: "utf-16",
+    }
+    encoding = next((name for mark, name in encodings.items() if text.startswith(mark)), None)
+    try:
+        return json.loads(text.decode(encoding)) if encoding else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def check_file(path: Path) -> None:

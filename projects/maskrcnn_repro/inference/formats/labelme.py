@@ -11,6 +11,7 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from maskrcnn_repro.errors import counted
 from maskrcnn_repro.inference.formats.item import Item, Shapes
 from maskrcnn_repro.inference.outlines import cropped
 from maskrcnn_repro.inference.prediction import Prediction
@@ -57,7 +58,10 @@ class LabelMeWriter:
 
     def close(self) -> list[str]:
         """Return sentences on what was written."""
-        return [f"LabelMe: {len(self.written)} files in {self.folder}", *self.shapes.sentences()]
+        return [
+            f"LabelMe: {counted(len(self.written), 'file')} in {self.folder}",
+            *self.shapes.sentences(),
+        ]
 
     def _shapes(self, prediction: Prediction, index: int) -> list[dict[str, Any]]:
         mask = None

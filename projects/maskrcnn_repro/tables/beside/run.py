@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,14 +47,14 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         TableError: a folder holds no finished run, or is given twice.
     """
     for number, folder in enumerate(folders):
-        if folder.resolve() in {other.resolve() for other in folders[:number]}:
+        if os.path.realpath(folder) in map(os.path.realpath, folders[:number]):
             raise TableError(f"{folder} is given twice: a run is compared with others.")
     return [_read(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)]
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
     """Return the shortest ends of some paths that differ: ``a/seed1`` and ``b/seed1`` keep both parts."""
-    parts = [folder.resolve().parts for folder in folders]
+    parts = [Path(os.path.realpath(folder)).parts for folder in folders]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]).lstrip("/") for part in parts]
         if len(set(names)) == len(names):

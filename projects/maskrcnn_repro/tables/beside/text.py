@@ -72,7 +72,7 @@ def gap_text(gap: Gap) -> str:
 
 
 def notes(runs: Sequence[Run], rows: Sequence[Row]) -> list[str]:
-    """Return what could not be read and why intervals are missing, each once."""
+    """Return what could not be read, what nothing is compared with, and why intervals are missing, each once."""
     unread = [note for run in runs for note in run.notes]
     reasons = [
         f"no interval for {run.name} on {row.dataset}: {gap.reason}"
@@ -80,7 +80,20 @@ def notes(runs: Sequence[Run], rows: Sequence[Row]) -> list[str]:
         for run, gap in zip(runs, row.gaps, strict=True)
         if gap.reason
     ]
-    return list(dict.fromkeys([*unread, *reasons]))
+    return list(dict.fromkeys([*unread, *alone(runs, rows), *reasons]))
+
+
+def alone(runs: Sequence[Run], rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a sentence for each data set on which a single run was tested."""
+    tested: dict[str, set[str]] = {}
+    for row in rows:
+        values = zip(runs, row.gaps, strict=True)
+        tested.setdefault(row.dataset, set()).update(
+            r.name for r, gap in values if gap.value is not None
+        )
+    for dataset, names in tested.items():
+        if len(names) == 1:
+            yield f"only {names.pop()} was tested on {dataset}, so that nothing is compared there"
 
 
 def as_json(runs: Sequence[Run], rows: Sequence[Row]) -> Mapping[str, Any]:

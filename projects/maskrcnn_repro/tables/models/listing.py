@@ -11,8 +11,8 @@ from maskrcnn_repro.tables.models.short_training import train_briefly
 from maskrcnn_repro.tables.models.sizes import COUNTING, Size, size_of
 from maskrcnn_repro.tables.paper.experiments import (
     Experiment,
+    all_experiments,
     experiment_config,
-    experiments,
     find_experiment,
     required_experiments,
 )
@@ -96,7 +96,7 @@ def lines(tables: Iterable[Table], check: TrainingCheck | None = None) -> list[L
                 experiment = find_experiment(row.experiment)
                 listed.append(line(table.id, row.id, experiment, row.departs or ""))
     needed = {name for item in listed for name in item.stages}
-    rpns = [rpn for rpn in experiments().values() if rpn.is_rpn and rpn.id in needed]
+    rpns = [rpn for rpn in all_experiments().values() if rpn.is_rpn and rpn.id in needed]
     return [*listed, *(line("RPN", "", rpn) for rpn in rpns)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, read_data
-from maskrcnn_repro.tables.paper.numbers import find_row, metrics
+from maskrcnn_repro.tables.paper.numbers import Metric, Row, find_row, metrics
 
 DIRECTIONS = (">", "≥", "≈")
 
@@ -29,7 +28,7 @@ class Finding:
         quantity: the metric that is compared, or ``A - B``: metric A against metric B.
         direction: ``>`` (the gap is positive), ``≥`` (not negative) or ``≈`` (within ``margin``).
         margin: AP points, for ``≈``; 0 otherwise.
-        paper_gap: the gap of the paper's numbers, in AP points.
+        paper_gap: the gap of the paper's numbers, in AP points; None where a plug-in's row has none.
     """
 
     id: str
@@ -38,7 +37,7 @@ class Finding:
     quantity: str
     direction: str
     margin: float
-    paper_gap: float
+    paper_gap: float | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,19 @@ class Claim(Finding):
         """Return the names of the metrics that :meth:`gap` asks for."""
         return tuple(terms(self.quantity))
 
+    def values(self) -> list[tuple[str, str]]:
+        """Return the pairs of a row's id and the name of a metric that :meth:`gap` asks for."""
+        return [(row, name) for pair in self.rows for row in pair for name in self.metrics()]
+
+
+ADDED: dict[str, Claim] = {}
+"""Those of plug-ins by id, see :mod:`additions`."""
+
+
+def all_claims() -> Mapping[str, Claim]:
+    """Return the paper's claims, then those of registered tables, by id."""
+    return {**claims(), **ADDED}
+
 
 @functools.cache
 def claims() -> Mapping[str, Claim]:
@@ -81,24 +93,50 @@ def parse_claim(name: str, node: Node) -> Claim:
     Raises:
         TableError: a row, metric or direction that does not exist, or one without a printed number.
     """
+    claim = _parse_claim(name, node, metrics())
+    printed = claim.gap(functools.partial(_printed_value, node.place))
+    # The paper prints one decimal; further ones of a difference are floating-point error.
+    return replace(claim, paper_gap=round(printed, 1))
+
+
+def parse_own_claim(
+    name: str, node: Node, columns: Mapping[str, Metric], rows: Mapping[str, Row]
+) -> Claim:
+    """Return a claim of a plug-in's file, whose rows may lack published numbers.
+
+    Args:
+        name: its id.
+        node: its keys.
+        columns: all metrics by name.
+        rows: all rows by id, the paper's too.
+
+    Raises:
+        TableError: a row, metric or direction that does not exist.
+    """
+    claim = _parse_claim(name, node, columns)
+    node.check_names([row for pair in claim.rows for row in pair], rows, "row")
+    numbers = {(row, metric): rows[row].metrics.get(metric) for row, metric in claim.values()}
+    if None in numbers.values():
+        return claim
+    return replace(claim, paper_gap=round(claim.gap(lambda row, name: numbers[row, name]), 1))
+
+
+def _parse_claim(name: str, node: Node, columns: Mapping[str, Metric]) -> Claim:
     rows = tuple(_parse_pair(pair, node) for pair in node.take("rows", list))
     quantity = node.take("quantity", str)
     if len(rows) not in (1, 2):
         raise TableError(f"{node.place}: rows needs one or two pairs, not {len(rows)}.")
-    node.check_names(terms(quantity), metrics(), "metric")
+    node.check_names(terms(quantity), columns, "metric")
     direction = node.choice("direction", DIRECTIONS)
-    claim = node.build(
+    return node.build(
         Claim,
         id=name,
         rows=rows,
         quantity=quantity,
         direction=direction,
         margin=node.take("margin", float) if direction == "≈" else 0.0,
-        paper_gap=math.nan,
+        paper_gap=None,
     )
-    printed = claim.gap(functools.partial(_printed_value, node.place))
-    # The paper prints one decimal; further ones of a difference are floating-point error.
-    return replace(claim, paper_gap=round(printed, 1))
 
 
 def _parse_pair(pair: object, node: Node) -> tuple[str, str]:

@@ -54,7 +54,7 @@ def base_of(config: str, complete: Container[str]) -> str | None:
     """Return the nearest experiment's config in the ``_BASE_`` chain of a config; None if there is none.
 
     Args:
-        config: path below ``configs/``.
+        config: path below ``configs/``, or a whole one.
         complete: configs of experiments; the others in a chain, such as ``base/c4.yaml``, are only parts of one.
 
     Raises:
@@ -62,7 +62,10 @@ def base_of(config: str, complete: Container[str]) -> str | None:
     """
     root = configs_folder().resolve()
     paths = [path.resolve() for path, _ in config_chain(config)[:-1]]
-    names = [path.relative_to(root).as_posix() for path in paths if path.is_relative_to(root)]
+    names = [
+        path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        for path in paths
+    ]
     return next((name for name in reversed(names) if name in complete), None)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from maskrcnn_repro.tables.paper.derivation import header_of
 from maskrcnn_repro.tables.paper.experiments import Experiment, required_experiments
-from maskrcnn_repro.tables.paper.numbers import tables
+from maskrcnn_repro.tables.paper.numbers import all_tables
 
 from tabulate import tabulate
 
@@ -42,7 +42,9 @@ def describe(experiment: Experiment) -> Description:
         ConfigError: its config is missing.
     """
     name = experiment.id
-    rows = [row.id for t in tables().values() for row in t.rows.values() if row.experiment == name]
+    rows = [
+        row.id for t in all_tables().values() for row in t.rows.values() if row.experiment == name
+    ]
     varies = ", ".join(experiment.varies)
     return Description(
         name=name,

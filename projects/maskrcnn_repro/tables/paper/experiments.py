@@ -1,7 +1,7 @@
 """Experiments: which models are trained or evaluated, on what they build, and their configs at each level.
 
 A row of the paper's tables names an experiment; several rows may share one. ``data/experiments.yaml`` lists them;
-what a config already says is read from it (:mod:`derivation`).
+what a config already says is read from it (:mod:`derivation`). Plug-ins bring further ones (:mod:`additions`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Experiment:
     Attributes:
         id: its name, also of its output folder: ``FOLDER_STEM`` of its config, without the folder for
             ``coco``; with ``evaluates``, the name of what it evaluates and a suffix.
-        config: path below ``configs/``.
+        config: path below ``configs/``; of a plug-in's, the whole path.
         family: one of :data:`~derivation.FAMILIES`; a level has an overlay for each.
         baseline: id of the experiment that it is compared with; None without one.
         varies: all config keys in which it differs from the baseline.
@@ -59,7 +59,8 @@ class Experiment:
         evaluates: id of the experiment whose trained model this one evaluates, without training.
         overrides: ``KEY VALUE`` pairs, as on the command line; only with ``evaluates``, and only
             :data:`TEST_TIME_KEYS`.
-        cost: how long its training takes at the paper's sizes, in words; empty if unknown.
+        cost: how long its training takes at the paper's sizes, in words; empty if untaken.
+        levels: of a plug-in's, pairs of a level and the path of an overlay of its own there.
     """
 
     id: str
@@ -72,11 +73,16 @@ class Experiment:
     evaluates: str | None = None
     overrides: tuple[str, ...] = ()
     cost: str = ""
+    levels: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_rpn(self) -> bool:
         """Whether it trains a region proposal network alone: its config lies in a folder ``rpn``."""
         return Path(self.config).parent.name == "rpn"
+
+
+ADDED: dict[str, Experiment] = {}
+"""Those of plug-ins by id, see :mod:`additions`."""
 
 
 @functools.cache
@@ -89,8 +95,17 @@ def experiments() -> Mapping[str, Experiment]:
     return parse_experiments(read_data(FOLDER / "experiments.yaml"))
 
 
+def all_experiments() -> Mapping[str, Experiment]:
+    """Return the paper's experiments, then those of registered tables, by id.
+
+    Raises:
+        TableError: ``experiments.yaml`` has a mistake.
+    """
+    return {**experiments(), **ADDED}
+
+
 def find_experiment(name: str) -> Experiment:
-    """Return an experiment by id, or by a former one, or by the path of its config.
+    """Return an experiment, the paper's or a registered one, by id, by a former one, or by the path of its config.
 
     Raises:
         TableError: there is no such experiment.
@@ -98,12 +113,12 @@ def find_experiment(name: str) -> Experiment:
     """
     if name.endswith(".yaml"):
         file = find_config(name).resolve()
-        trained = [item for item in experiments().values() if not item.evaluates]
+        trained = [item for item in all_experiments().values() if not item.evaluates]
         ids = [item.id for item in trained if (configs_folder() / item.config).resolve() == file]
         if not ids:
             raise TableError(f"Config {name!r} is of no experiment; maskrcnn list names them all.")
-        return experiments()[ids[0]]
-    return look_up(experiments(), current_experiment(name), "Experiment")
+        return all_experiments()[ids[0]]
+    return look_up(all_experiments(), current_experiment(name), "Experiment")
 
 
 def required_experiments(experiment: Experiment) -> tuple[Experiment, ...]:
@@ -142,7 +157,7 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
     if level not in LEVELS:
         raise TableError(f"{missing(LEVELS, level, 'Level')} There are {', '.join(LEVELS)}.")
     if level == "paper":
-        return []
+        return [Path(file) for name, file in experiment.levels if name == level]
     folder = configs_folder() / level / "level"
     path = folder / f"{experiment.family}.yaml"
     if not path.is_file():
@@ -153,29 +168,64 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
         )
     names = [*(["rpn"] if experiment.is_rpn else []), experiment.evaluates or experiment.id]
     optional = [folder / f"{name}.yaml" for name in names]
-    return [path, *(file for file in optional if file.is_file())]
+    own = [Path(file) for name, file in experiment.levels if name == level]
+    return [path, *(file for file in optional if file.is_file()), *own]
 
 
-def parse_experiments(top: Node) -> Mapping[str, Experiment]:
+def parse_experiments(
+    top: Node, earlier: Mapping[str, Experiment] | None = None, folder: Path | None = None
+) -> Mapping[str, Experiment]:
     """Return the experiments of a file like ``experiments.yaml``.
+
+    Args:
+        top: the file.
+        earlier: other experiments that these may refer to, and whose names are taken.
+        folder: of a plug-in's file: each training names its ``config`` there; the config of one of the paper's
+            follows from its name.
 
     Raises:
         TableError: a key or type is wrong, an experiment refers to one that does not stand above it, or an
             evaluation overrides a key that matters in training.
     """
+    taken = dict(earlier or {})
     parsed: dict[str, Experiment] = {}
     costs = top.maybe("costs", dict) or {}
     for name, node in top.node("experiments").nodes():
-        parse = _parse_evaluation if "evaluates" in node else _parse_training
-        parsed[name] = replace(parse(name, node, parsed), cost=str(costs.pop(name, "")))
+        if name in taken:
+            raise TableError(f"{node.place} exists already; choose another name.")
+        if "evaluates" in node:
+            experiment = _parse_evaluation(name, node, taken)
+        else:
+            config = _own_file(node, "config", folder) if folder else config_of(name)
+            experiment = _parse_training(name, config, node, taken)
+        levels = _parse_levels(node, folder) if folder and "levels" in node else experiment.levels
+        cost = str(costs.pop(name, ""))
+        parsed[name] = taken[name] = replace(experiment, cost=cost, levels=levels)
         node.end()
     if costs:
         raise TableError(f"{top.place}: costs: {missing(parsed, next(iter(costs)), 'experiment')}")
     return MappingProxyType(parsed)
 
 
-def _parse_training(name: str, node: Node, earlier: Mapping[str, Experiment]) -> Experiment:
-    config = config_of(name)
+def _own_file(node: Node, key: str, folder: Path) -> str:
+    """Return the whole path of a config that a plug-in's file names, from its own folder."""
+    name = node.take(key, str)
+    path = (folder / name).resolve()
+    if not path.is_file():
+        raise TableError(f"{node.place}: {key} {name!r} does not exist in {folder}.")
+    return str(path)
+
+
+def _parse_levels(node: Node, folder: Path) -> tuple[tuple[str, str], ...]:
+    files = node.node("levels")
+    pairs = tuple((name, _own_file(files, name, folder)) for name in LEVELS if name in files)
+    files.end()
+    return pairs
+
+
+def _parse_training(
+    name: str, config: str, node: Node, earlier: Mapping[str, Experiment]
+) -> Experiment:
     references: dict[str, Any] = {
         key: node.maybe(key, str) for key in ("baseline", "proposals", "init")
     }

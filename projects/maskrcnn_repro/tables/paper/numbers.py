@@ -7,14 +7,15 @@ measurements are in neither. APs are in points, 0 to 100.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, look_up, missing, read_data
-from maskrcnn_repro.tables.paper.experiments import experiments
+from maskrcnn_repro.tables.paper.experiments import Experiment
+from maskrcnn_repro.tables.paper.experiments import experiments as paper_experiments
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ Use = dict[str, Any]
 USE = ("experiment", "why_not", "departs")
 
 
+ADDED_METRICS: dict[str, Metric] = {}
+ADDED_TABLES: dict[str, Table] = {}
+"""Those of plug-ins, see :mod:`additions`."""
+
+
 def metrics() -> Mapping[str, Metric]:
     """Return all columns by name."""
     return _read()[0]
@@ -109,13 +115,23 @@ def tables() -> Mapping[str, Table]:
     return _read()[1]
 
 
+def all_metrics() -> Mapping[str, Metric]:
+    """Return the paper's columns, then those of registered tables, by name."""
+    return {**metrics(), **ADDED_METRICS}
+
+
+def all_tables() -> Mapping[str, Table]:
+    """Return the paper's tables, then the registered ones, by id."""
+    return {**tables(), **ADDED_TABLES}
+
+
 def find_table(name: str) -> Table:
-    """Return a table by id.
+    """Return a table by id, the paper's or a registered one.
 
     Raises:
         TableError: there is no such table.
     """
-    return look_up(tables(), name, "Table")
+    return look_up(all_tables(), name, "Table")
 
 
 def find_row(name: str, table: Table | None = None) -> Row:
@@ -126,7 +142,7 @@ def find_row(name: str, table: Table | None = None) -> Row:
     """
     if table is not None:
         return look_up(table.rows, name, f"Row of table {table.id}")
-    rows = {key: row for table in tables().values() for key, row in table.rows.items()}
+    rows = {key: row for table in all_tables().values() for key, row in table.rows.items()}
     if name not in rows:
         # Without the list of all names that look_up adds, too long for the rows of all tables.
         raise TableError(missing(rows, name, "Row"))
@@ -158,7 +174,8 @@ def parse(
     parsed = {}
     unused = dict(uses)
     for name, node in top.node("tables").nodes():
-        parsed[name] = _parse_table(name, node, columns, unused, extras.get(name, []))
+        parse_row = functools.partial(_parse_row, uses=unused)
+        parsed[name] = parse_table(name, node, columns, parse_row, extras.get(name, []))
     top.end()
     if unused:
         rows = [row for table in parsed.values() for row in table.rows]
@@ -166,13 +183,31 @@ def parse(
     return MappingProxyType(columns), MappingProxyType(parsed)
 
 
-def _parse_table(
-    name: str, node: Node, metrics: Mapping[str, Metric], uses: dict[str, Use], extras: list[Row]
+def parse_table(
+    name: str,
+    node: Node,
+    metrics: Mapping[str, Metric],
+    parse_row: Callable[[str, Node, tuple[str, ...]], Row],
+    extras: Sequence[Row] = (),
+    **fields: Any,
 ) -> Table:
+    """Return one table.
+
+    Args:
+        name: its id.
+        node: its keys.
+        metrics: all columns that there are.
+        parse_row: returns a row from its id, its keys and the table's columns.
+        extras: further rows.
+        fields: of the table, which its keys need not have.
+
+    Raises:
+        TableError: an unknown metric, row or key, a wrong type, something missing.
+    """
     columns = node.names("columns")
     node.check_names(columns, metrics, "columns: metric")
     held_out = node.names("held_out")
-    rows = {key: _parse_row(key, row, columns, uses) for key, row in node.node("rows").nodes()}
+    rows = {key: parse_row(key, row, columns) for key, row in node.node("rows").nodes()}
     rows.update((row.id, row) for row in extras)
     table = node.build(
         Table,
@@ -181,6 +216,7 @@ def _parse_table(
         rows=MappingProxyType(rows),
         baseline_row=node.take("baseline", str),
         held_out=frozenset(columns if held_out == ("all",) else held_out),
+        **fields,
     )
     in_gaps = [other for row in rows.values() for other in row.gap_of or ()]
     node.check_names([table.baseline_row, *in_gaps], rows, "row")
@@ -194,6 +230,22 @@ def _parse_row(key: str, node: Node, columns: tuple[str, ...], uses: dict[str, U
     return node.build(Row, id=key, metrics=values, gap_of=gap, extra=False, **use)
 
 
+def parse_own_row(
+    key: str, node: Node, columns: tuple[str, ...], experiments: Mapping[str, Experiment]
+) -> Row:
+    """Return a row of a plug-in's table, which names its experiment itself and may lack published numbers.
+
+    Raises:
+        TableError: an unknown metric, experiment or key, a wrong type, or neither experiment nor ``why_not``.
+    """
+    printed = node.node("metrics").rest() if "metrics" in node else {}
+    values = _check_values(node, {**dict.fromkeys(columns), **printed}, columns)
+    row = node.build(Row, id=key, metrics=values, gap_of=_parse_gap(node), extra=False)
+    if row.ours and row.gap_of is None:
+        _check_use(node, row.experiment, row.why_not, experiments=experiments)
+    return row
+
+
 def _parse_gap(node: Node) -> tuple[str, str] | None:
     gap = node.names("gap_of")
     if len(gap) not in (0, 2):
@@ -202,7 +254,12 @@ def _parse_gap(node: Node) -> tuple[str, str] | None:
 
 
 def _parse_values(node: Node, columns: tuple[str, ...]) -> Mapping[str, float | None]:
-    values = node.rest()
+    return _check_values(node, node.rest(), columns)
+
+
+def _check_values(
+    node: Node, values: Mapping[str, Any], columns: tuple[str, ...]
+) -> Mapping[str, float | None]:
     node.check_names(map(str, values), columns, "metric")
     for name in columns:
         if name not in values:
@@ -223,7 +280,7 @@ def parse_uses(top: Node) -> tuple[dict[str, Use], dict[str, list[Row]]]:
     for key, node in top.node("rows").nodes():
         uses[key] = {name: node.maybe(name, str) for name in USE}
         node.end()
-        _check_use(node, **uses[key])
+        _check_use(node, uses[key]["experiment"], uses[key]["why_not"])
     extras: dict[str, list[Row]] = {}
     for key, node in top.node("extra_rows").nodes():
         table, note, gap = node.take("table", str), node.take("note", str), _parse_gap(node)
@@ -239,9 +296,12 @@ def parse_uses(top: Node) -> tuple[dict[str, Use], dict[str, list[Row]]]:
 
 
 def _check_use(
-    node: Node, experiment: str | None, why_not: str | None, departs: str | None = None
+    node: Node,
+    experiment: str | None,
+    why_not: str | None,
+    experiments: Mapping[str, Experiment] | None = None,
 ) -> None:
     if (experiment is None) == (why_not is None):
         raise TableError(f"{node.place} needs either an experiment or the reason why_not.")
     if experiment is not None:
-        node.check_names([experiment], experiments(), "experiment")
+        node.check_names([experiment], experiments or paper_experiments(), "experiment")

@@ -15,12 +15,14 @@ def points(value: float | None) -> str:
     return DASH if value is None else f"{value:.1f}"
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """Return AP points with their sign; -0.04 is no -0.0."""
+def signed(value: float | None, digits: int = 1) -> str:
+    """Return AP points with their sign, -0.04 as no -0.0; a dash for None."""
+    if value is None:
+        return DASH
     return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
-def real_minus(value: float, digits: int = 1) -> str:
+def real_minus(value: float | None, digits: int = 1) -> str:
     """Return :func:`signed` with a typographic minus, for the page."""
     return signed(value, digits).replace("-", "\N{MINUS SIGN}")
 

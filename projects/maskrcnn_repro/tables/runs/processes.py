@@ -11,14 +11,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from maskrcnn_repro._location import SEARCH_PATH
+from maskrcnn_repro.cluster.job import Job, Task
+from maskrcnn_repro.cluster.work import search_path
 
 import torch
 
-CONSOLE = "console.txt"
-"""File with a child's output; a resumed run appends to it."""
-TAIL_BYTES = 8192
-"""How much of that file is read for the last lines."""
 GRACE_SECONDS = 120.0
 """Between SIGTERM and SIGKILL: a training finishes its iteration, or its evaluation, and saves."""
 
@@ -33,7 +30,7 @@ _PROGRESS = {
 _TIMESTAMP = re.compile(r"^\[[^\]]*\] ")
 
 
-class Child:
+class Child(Job):
     """A running command in its own process group, so that signals reach all of its processes.
 
     Data-loader workers stand apart and end by themselves, some seconds after their training.
@@ -47,11 +44,8 @@ class Child:
     def __init__(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.console = folder / CONSOLE
-        self._start_time = time.monotonic()
+        super().__init__(folder)
         with self.console.open("ab") as file:
-            self._first_byte = file.tell()
             self._process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,
@@ -65,22 +59,6 @@ class Child:
     def poll(self) -> int | None:
         """Return the exit status, None while it runs, or minus the number of the signal that ended it."""
         return self._process.poll()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self._start_time
-
-    def tail(self, count: int) -> list[str]:
-        """Return its last ``count`` lines of output that are not empty."""
-        try:
-            with self.console.open("rb") as file:
-                end = file.seek(0, os.SEEK_END)
-                file.seek(max(self._first_byte, end - TAIL_BYTES))
-                text = file.read().decode("utf-8", "replace")
-        except OSError:
-            return []
-        return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM to it and its processes."""
@@ -116,8 +94,7 @@ def environments(jobs: int, threads: int | None, gpus: int) -> list[dict[str, st
         threads: CPU threads of each; None leaves that to the environment.
         gpus: processes of each child; several children get different GPUs, as far as there are enough.
     """
-    paths = [str(SEARCH_PATH), os.environ.get("PYTHONPATH")]
-    common = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    common = {"PYTHONPATH": search_path()}
     if threads:
         common["OMP_NUM_THREADS"] = str(threads)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -135,7 +112,32 @@ def environments(jobs: int, threads: int | None, gpus: int) -> list[dict[str, st
     ]
 
 
-def stop_all(children: Sequence[Child]) -> None:
+class LocalExecutor:
+    """Starts tasks as processes of this machine.
+
+    Args:
+        environments: of each of the tasks that run at the same time.
+    """
+
+    lives_on = False
+    """Whether its jobs outlive this process."""
+    restarts = False
+    """Whether a task that saved because of USR1 is started again."""
+
+    def __init__(self, environments: Sequence[Mapping[str, str]] = ()) -> None:
+        self._environments = environments
+        self._slots: dict[int, Job] = {}
+
+    def start(self, task: Task) -> Job:
+        """Start a task in the first environment that none of the running ones has."""
+        self._slots = {n: job for n, job in self._slots.items() if job.poll() is None}
+        slot = next(n for n in range(len(self._slots) + 1) if n not in self._slots)
+        own = self._environments[slot] if self._environments else {}
+        self._slots[slot] = Child(task.command, task.folder, {**own, **task.environment})
+        return self._slots[slot]
+
+
+def stop_all(children: Sequence[Job]) -> None:
     """Stop all children within one common time of :data:`GRACE_SECONDS`; a second interrupt kills them.
 
     Raises:

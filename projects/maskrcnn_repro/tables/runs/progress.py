@@ -12,11 +12,12 @@ from typing import TextIO
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import RESULTS as KEPT
+from maskrcnn_repro.cluster.job import Job
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.evaluation.table import summary
 from maskrcnn_repro.old_names import former_experiments
 from maskrcnn_repro.tables.runs.plan import Plan
-from maskrcnn_repro.tables.runs.processes import Child, parse_progress
+from maskrcnn_repro.tables.runs.processes import parse_progress
 from maskrcnn_repro.tables.runs.records import RESULTS, State, Status, read_record
 from maskrcnn_repro.tables.runs.runner import Failure
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, Stage, StoreStage, shell_command
@@ -110,7 +111,7 @@ class Console:
         """Print that another process runs a stage."""
         self._say(f"{self._head(stage)} is run by another process; going on without it. {holder}")
 
-    def tick(self, running: Sequence[tuple[Stage, Child]], left: Sequence[Stage]) -> None:
+    def tick(self, running: Sequence[tuple[Stage, Job]], left: Sequence[Stage]) -> None:
         """Redraw the lines of progress on a terminal; elsewhere print them as one line a minute."""
         now = time.monotonic()
         terminal = self.out.isatty()

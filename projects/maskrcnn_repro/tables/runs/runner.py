@@ -1,4 +1,4 @@
-"""Runs the missing stages of a plan, each in a process of its own.
+"""Runs the missing stages of a plan, each in a process of its own, on this machine or as a job of a cluster.
 
 Several runners may share a folder, and with it stages: the one that holds a stage's lock runs it; the others go on
 with other stages and wait for it at the end.
@@ -16,10 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from maskrcnn_repro.cluster.job import Job, Task
 from maskrcnn_repro.engine.signals import STATUSES
 from maskrcnn_repro.errors import InUseError
 from maskrcnn_repro.tables.runs.plan import Plan, describe_stale
-from maskrcnn_repro.tables.runs.processes import Child, stop_all
+from maskrcnn_repro.tables.runs.processes import LocalExecutor, stop_all
 from maskrcnn_repro.tables.runs.records import State, Status
 from maskrcnn_repro.tables.runs.stage import Stage
 from maskrcnn_repro.utils.lock import locked
@@ -45,8 +46,20 @@ class Watcher(Protocol):
     def waiting(self, stage: Stage, holder: str) -> None:
         """Another process runs the stage; called once. ``holder`` is a sentence about that process."""
 
-    def tick(self, running: Sequence[tuple[Stage, Child]], left: Sequence[Stage]) -> None:
+    def tick(self, running: Sequence[tuple[Stage, Job]], left: Sequence[Stage]) -> None:
         """Called every :data:`POLL_SECONDS`; the stages ``left`` have not been started."""
+
+
+class Executor(Protocol):
+    """Starts stages somewhere."""
+
+    lives_on: bool
+    """Whether its jobs outlive this process."""
+    restarts: bool
+    """Whether a task that saved because of USR1 is started again."""
+
+    def start(self, task: Task) -> Job:
+        """Start a task; its inputs are there."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +75,11 @@ class Failure:
 
 
 @dataclass
-class _Job:
+class _Running:
     """A running stage, with the lock that keeps it from other runners."""
 
     stage: Stage
-    child: Child
+    child: Job
     lock: ExitStack
 
 
@@ -78,25 +91,26 @@ class Runner:
         plan: the stages.
         watcher: receives the events.
         jobs: processes that run at the same time.
-        environments: environment variables for each of these processes.
+        executor: starts them; by default on this machine.
     """
 
     plan: Plan
     watcher: Watcher
     jobs: int = 1
-    environments: Sequence[dict[str, str]] = ()
+    executor: Executor = field(default_factory=LocalExecutor)
     failures: list[Failure] = field(default_factory=list)
     _done: set[str] = field(default_factory=set)
     _failed: set[str] = field(default_factory=set)
     _reported: set[str] = field(default_factory=set)
-    _running: dict[int, _Job] = field(default_factory=dict)
+    _running: list[_Running] = field(default_factory=list)
 
     def run(self) -> list[Failure]:
         """Run the missing stages and return those that failed.
 
         Raises:
             TableError: the folder of a stage holds another run; nothing has been started.
-            KeyboardInterrupt: after Ctrl-C, SIGTERM, SIGHUP or SIGUSR1; all children have been stopped.
+            KeyboardInterrupt: after Ctrl-C, SIGTERM, SIGHUP or SIGUSR1; jobs that do not outlive this process have
+                been stopped.
         """
         left = self.plan.missing()
         # Dependencies outside the plan count as done.
@@ -108,14 +122,13 @@ class Runner:
                     left = self._start(self._fail_dependents(left))
                     time.sleep(POLL_SECONDS)
                     self._reap()
-                    self.watcher.tick(
-                        [(job.stage, job.child) for job in self._running.values()], left
-                    )
+                    self.watcher.tick([(job.stage, job.child) for job in self._running], left)
             except BaseException:
-                stop_all([job.child for job in self._running.values()])
+                if not self.executor.lives_on:
+                    stop_all([job.child for job in self._running])
                 raise
             finally:
-                for job in self._running.values():
+                for job in self._running:
                     job.lock.close()
         return self.failures
 
@@ -153,18 +166,21 @@ class Runner:
     def _launch(self, stage: Stage, resume: bool, lock: ExitStack) -> None:
         """Start the process of a stage, which takes over ``lock``."""
         stage.write_note()
-        slot = next(i for i in range(self.jobs) if i not in self._running)
-        environment = self.environments[slot] if self.environments else {}
-        child = Child(stage.command_line(resume=resume), stage.folder, environment)
-        self._running[slot] = _Job(stage, child, lock.pop_all())
+        resumed = stage.command_line(resume=True)
+        command = resumed if resume else stage.command_line()
+        child = self.executor.start(Task(stage.key, command, resumed, stage.folder))
+        self._running.append(_Running(stage, child, lock.pop_all()))
         self.watcher.started(stage, child.console)
 
     def _reap(self) -> None:
-        for slot, job in list(self._running.items()):
+        for job in list(self._running):
             code = job.child.poll()
             if code is None:
                 continue
-            del self._running[slot]
+            self._running.remove(job)
+            if self.executor.restarts and code == STATUSES.get(getattr(signal, "SIGUSR1", 0)):
+                self._launch(job.stage, True, job.lock)
+                continue
             # Asked while the lock is held: once it is free another runner may begin the stage.
             status = job.stage.status()
             job.lock.close()

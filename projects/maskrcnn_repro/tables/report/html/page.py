@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.tables.paper.claims import claims
-from maskrcnn_repro.tables.paper.numbers import metrics, tables
+from maskrcnn_repro.tables.paper.claims import all_claims
+from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables
 from maskrcnn_repro.tables.report.html.claims import claim_gap, compared
 from maskrcnn_repro.tables.report.html.curves import Curves, curves, read_metrics
 from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
@@ -70,7 +70,7 @@ def write_page(path: Path, shown: Sequence[Shown]) -> tuple[str, ...]:
 def _page(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
     """Return what the template shows."""
     reports = [table.report for table in shown]
-    verdicts = verdicts_in(reports, claims())
+    verdicts = verdicts_in(reports, all_claims())
     groups = origins(reports, folder)
     records = [run for report in reports for run in report.origin]
     read, gallery = functools.cache(read_metrics), Gallery()
@@ -97,9 +97,9 @@ def _page(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
 
 def _claims(verdicts: Sequence[Verdict], reports: Sequence[Report]) -> dict[str, Any]:
     """Return claims with what they compare and their strips, the scale, and what their intervals rest on."""
-    names = {row.id: (row.name, t.id) for t in tables().values() for row in t.rows.values()}
+    names = {row.id: (row.name, t.id) for t in all_tables().values() for row in t.rows.values()}
     names |= {row.id: (row.name, report.table) for report in reports for row in report.rows}
-    titles = {name: metric.title for name, metric in metrics().items()}
+    titles = {name: metric.title for name, metric in all_metrics().items()}
     gaps = {verdict.id: claim_gap(verdict) for verdict in verdicts}
     ends = scale(gaps.values())
     intervals = [verdict.interval for verdict in verdicts if verdict.interval]

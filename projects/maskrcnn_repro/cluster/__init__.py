@@ -1,0 +1,1 @@
+"""Commands as jobs of a cluster: SLURM through submitit, Ray through its tasks."""

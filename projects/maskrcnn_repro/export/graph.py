@@ -1,0 +1,218 @@
+"""The inference of a trained two-stage model as one module of plain tensor code, for exporters.
+
+No exporter takes the model itself: structures, checks of the data and operations that only run in PyTorch stand
+in its way. Here the trained layers are joined anew, for one image of any size, with any number of RoIs.
+
+Shape legend: h, w height and width of the network's input, H, W those of the image that results are wanted
+in, in pixels; R detections, m side of a mask in cells, K keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from maskrcnn_repro.errors import ExportError
+from maskrcnn_repro.export.keypoints import decode_keypoints
+from maskrcnn_repro.export.pasting import paste
+from maskrcnn_repro.export.pooling import ExportPooler, with_stand_in
+from maskrcnn_repro.export.proposals import ExportDetections, ExportRPN, clip
+from maskrcnn_repro.modeling.anchors import TorchvisionAnchorGenerator
+from maskrcnn_repro.modeling.box_predictor import BoxPredictor
+from maskrcnn_repro.modeling.mask_head import MaskHead
+from maskrcnn_repro.modeling.mask_head.losses import sigmoid_masks
+
+import torch
+import torch.nn.functional as F
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
+from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.roi_heads import FastRCNNOutputLayers, Res5ROIHeads, StandardROIHeads
+from torch import Tensor, nn
+
+
+class ExportGraph(nn.Module):
+    """Detections in one image.
+
+    Args:
+        model: a trained Faster, Mask or Keypoint R-CNN, in evaluation mode.
+        threshold: detections have a higher score.
+        pasted: return masks also at the resolution of the image.
+        pixels: type of the image that is taken, uint8 or, of a resizing that rounds nothing, float32.
+
+    Raises:
+        ExportError: a model of another architecture.
+    """
+
+    branches: Any
+    mean: Tensor
+    std: Tensor
+    mask_head: Any
+    keypoint_head: Any
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        threshold: float,
+        pasted: bool = False,
+        pixels: torch.dtype = torch.uint8,
+    ) -> None:
+        super().__init__()
+        check_architecture(model)
+        self.backbone, self.pasted, self.pixels = model.backbone, pasted, pixels
+        self.flip = model.input_format == "BGR"
+        self.register_buffer("mean", model.pixel_mean.detach().clone(), persistent=False)
+        self.register_buffer("std", model.pixel_std.detach().clone(), persistent=False)
+        self.rpn = ExportRPN(model.proposal_generator)
+        heads = model.roi_heads
+        self.branches = C4Branches(heads) if isinstance(heads, Res5ROIHeads) else FPNBranches(heads)
+        self.detections = ExportDetections(heads.box_predictor, threshold)
+        self.mask_head = heads.mask_head if heads.mask_on else None
+        keypoints = getattr(heads, "keypoint_on", False)
+        self.keypoint_head = heads.keypoint_head if keypoints else None
+        self.eval()
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the tensors that :meth:`forward` returns, in their order."""
+        masks = ["masks"] if self.mask_head is not None else []
+        pasted = ["pasted"] if masks and self.pasted else []
+        points = ["keypoints"] if self.keypoint_head is not None else []
+        return ["boxes", "scores", "classes", *masks, *pasted, *points]
+
+    def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
+        """Detect objects.
+
+        Args:
+            image: (h, w, 3) uint8, or float32 of a model whose resizing gives that (``INPUT.RESIZE``), RGB,
+                resized as the metadata of an export say.
+            size: (2,) int64, H and W: results are in pixels of an image of this size.
+
+        Returns:
+            ``boxes`` (R, 4) float32 xyxy, ``scores`` (R,) float32, falling, and ``classes`` (R,) int64; then, where
+            the model has them, ``masks`` (R, m, m) float32, probabilities over the box, ``pasted`` (R, H, W) bool,
+            and ``keypoints`` (R, K, 3) float32: x, y and score.
+        """
+        height, width = image.shape[:2]
+        features = self.backbone(self._normalised(image))
+        proposals = self.rpn(features, (height, width))
+        scored = self.branches.boxes(features, with_stand_in(proposals))
+        boxes, scores, classes = self.detections(scored, proposals, (height, width))
+
+        target = size.to(boxes.dtype)
+        scale = torch.stack([target[1] / width, target[0] / height])
+        wanted = clip(boxes * scale.repeat(2), (target[0], target[1]))
+        full = (wanted[:, 2:] > wanted[:, :2]).all(dim=1).nonzero().squeeze(1)
+        boxes, wanted, scores, classes = (x[full] for x in (boxes, wanted, scores, classes))
+        results = [wanted, scores, classes]
+        if self.mask_head is not None:
+            masks = self._masks(features, boxes, classes)
+            results.append(masks)
+            if self.pasted:
+                results.append(paste(masks, wanted, size))
+        if self.keypoint_head is not None:
+            results.append(self._keypoints(features, boxes, scale))
+        return tuple(results)
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        """Return the padded input of the backbone, (1, 3, h', w')."""
+        planes = image.permute(2, 0, 1)
+        planes = (planes.flip(0) if self.flip else planes).to(self.mean.dtype)
+        planes = (planes - self.mean) / self.std
+        divisor = max(self.backbone.size_divisibility, 1)
+        bottom, right = (-side % divisor for side in image.shape[:2])
+        return F.pad(planes[None], (0, right, 0, bottom))
+
+    def _masks(self, features: dict[str, Tensor], boxes: Tensor, classes: Tensor) -> Tensor:
+        head = self.mask_head
+        logits = head.layers(self.branches.masks(features, with_stand_in(boxes)))
+        decode = head.loss.masks if isinstance(head, MaskHead) else sigmoid_masks
+        return decode(logits[: boxes.shape[0]], classes)
+
+    def _keypoints(self, features: dict[str, Tensor], boxes: Tensor, scale: Tensor) -> Tensor:
+        logits = self.keypoint_head.layers(self.branches.keypoints(features, with_stand_in(boxes)))
+        points = decode_keypoints(logits[: boxes.shape[0]], boxes)
+        return torch.cat([points[..., :2] * scale, points[..., 2:]], dim=2)
+
+
+class FPNBranches(nn.Module):
+    """A pooler and a head of its own for each branch (Fig. 4 right).
+
+    Args:
+        heads: the trained RoI heads.
+    """
+
+    def __init__(self, heads: Any) -> None:
+        super().__init__()
+        self.in_features = list(heads.box_in_features)
+        self.box_pooler, self.box_head = ExportPooler(heads.box_pooler), heads.box_head
+        self.mask_pooler = ExportPooler(heads.mask_pooler) if heads.mask_on else None
+        self.keypoint_pooler = ExportPooler(heads.keypoint_pooler) if heads.keypoint_on else None
+
+    def boxes(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
+        """Return what the output layers of the box branch take for boxes (R, 4)."""
+        return self.box_head(self._pooled(self.box_pooler, features, boxes))
+
+    def masks(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
+        """Return what the mask head takes for boxes (R, 4)."""
+        return self._pooled(self.mask_pooler, features, boxes)
+
+    def keypoints(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
+        """Return what the keypoint head takes for boxes (R, 4)."""
+        return self._pooled(self.keypoint_pooler, features, boxes)
+
+    def _pooled(self, pooler: Any, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
+        return pooler([features[name] for name in self.in_features], boxes)
+
+
+class C4Branches(nn.Module):
+    """One pooler and one res5 for all branches (Fig. 4 left).
+
+    Args:
+        heads: the trained RoI heads.
+    """
+
+    def __init__(self, heads: Any) -> None:
+        super().__init__()
+        self.in_feature = heads.in_features[0]
+        self.pooler, self.res5 = ExportPooler(heads.pooler), heads.res5
+
+    def boxes(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
+        """Return what the output layers of the box branch take for boxes (R, 4)."""
+        return self.masks(features, boxes).mean(dim=(2, 3))
+
+    def masks(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
+        """Return what the mask head takes for boxes (R, 4)."""
+        return self.res5(self.pooler([features[self.in_feature]], boxes))
+
+
+def check_architecture(model: Any) -> None:
+    """Raise ExportError unless a model is a two-stage detector of the kinds that the graph joins."""
+    name = type(model).__name__
+    if not isinstance(model, GeneralizedRCNN):
+        raise ExportError(
+            f"A {name} cannot be exported; a detector (MODEL.META_ARCHITECTURE 'MaskRCNN') can."
+        )
+    if not isinstance(model.proposal_generator, RPN):
+        raise ExportError(
+            "A model without a region proposal network cannot be exported: it takes stored proposals; put an RPN "
+            "into it with maskrcnn join-weights."
+        )
+    if not isinstance(model.roi_heads, Res5ROIHeads | StandardROIHeads):
+        heads = type(model.roi_heads).__name__
+        raise ExportError(f"RoI heads {heads} cannot be exported; those on FPN, C4 and C5 can.")
+    generator, predictor = model.proposal_generator.anchor_generator, model.roi_heads.box_predictor
+    _check_code(generator, "forward", (DefaultAnchorGenerator, TorchvisionAnchorGenerator))
+    for method in ("forward", "inference"):
+        _check_code(predictor, method, (FastRCNNOutputLayers, BoxPredictor))
+
+
+def _check_code(part: Any, method: str, kinds: Sequence[type]) -> None:
+    """Raise ExportError unless a part has the method of one of these classes, in whose place the graph computes."""
+    if not any(getattr(type(part), method) is getattr(kind, method) for kind in kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ExportError(
+            f"{type(part).__name__} cannot be exported: its {method} is not that of {names}, which an exported file "
+            "has."
+        )

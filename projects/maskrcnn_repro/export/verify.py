@@ -1,0 +1,174 @@
+"""Whether an exported file says what its model says: detections side by side, each miss traced to a tie.
+
+Rounding differs between runtimes. Where two scores, or an IoU and the threshold of NMS, are equal but for the last
+digits, it decides which detection stays: such a tie is no error of a file, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from maskrcnn_repro.inference.exported import Arrays, Run, check_sides, file_input
+
+import numpy as np
+import torch
+from detectron2.modeling import detector_postprocess
+from detectron2.structures import Instances
+from torchvision.ops import box_iou
+
+LIMITS = {"boxes": 1e-2, "scores": 1e-4, "masks": 1e-3, "keypoints": 1e-2}
+"""The largest differences: pixels, probabilities, probabilities of cells, pixels."""
+TIE = 1e-4
+"""Scores and IoUs this close may change places."""
+
+
+@dataclass
+class Comparison:
+    """What was compared, and the largest differences.
+
+    Attributes:
+        detections: of the model, in all pictures.
+        matched: those that the file has, too.
+        ties: detections that one of the two lacks, or keypoints elsewhere, because of a tie.
+        misses: the others that one of the two lacks.
+        largest: difference of boxes, scores, masks, keypoints among the matched.
+        seconds: of the model and of the file, for all pictures.
+    """
+
+    detections: int = 0
+    matched: int = 0
+    ties: int = 0
+    misses: int = 0
+    largest: dict[str, float] = field(default_factory=dict)
+    seconds: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the file may be called the same model."""
+        return not self.misses and all(
+            value <= LIMITS[name] for name, value in self.largest.items()
+        )
+
+    def __str__(self) -> str:
+        units = {"boxes": " px", "keypoints": " px"}
+        numbers = ", ".join(
+            f"{name} {value:.1e}{units.get(name, '')}" for name, value in self.largest.items()
+        )
+        return (
+            f"{self.matched} of {self.detections} detections matched, {self.ties} ties, {self.misses} misses; largest "
+            f"differences: {numbers or 'none'}"
+        )
+
+
+def compare_on(
+    pictures: Sequence[Mapping[str, Any]], model: Any, run: Run, facts: Mapping[str, Any]
+) -> Comparison:
+    """Return how a file compares with its model on pictures.
+
+    Args:
+        pictures: model inputs: ``image`` (3, h, w) uint8 in the channels of the model, ``height`` and ``width``.
+        model: in evaluation mode, with the threshold of the file.
+        run: the file.
+        facts: of the export: ``channels``, ``threshold``, ``nms_threshold``, ``detections_per_image``.
+    """
+    comparison = Comparison()
+    for picture in pictures:
+        inputs = file_input(picture, facts["channels"])
+        check_sides(inputs[0], facts)
+        times = [perf_counter()]
+        expected = reference(model, picture)
+        times.append(perf_counter())
+        given = run(*inputs)
+        times.append(perf_counter())
+        eager, file = comparison.seconds
+        comparison.seconds = eager + times[1] - times[0], file + times[2] - times[1]
+        compare(expected, given, facts, comparison)
+    return comparison
+
+
+def reference(model: Any, picture: Mapping[str, Any]) -> Arrays:
+    """Return what the model itself says of a picture, in the form of an exported file's outputs."""
+    with torch.no_grad():
+        instances = model.inference([picture], do_postprocess=False)[0]
+    fields = dict(instances.get_fields())
+    if "pred_masks" in fields:
+        # Under another name they are not pasted.
+        fields["roi_masks"] = fields.pop("pred_masks")[:, 0]
+    size = picture["height"], picture["width"]
+    scaled = detector_postprocess(Instances(instances.image_size, **fields), *size)
+    arrays = {
+        "boxes": scaled.pred_boxes.tensor,
+        "scores": scaled.scores,
+        "classes": scaled.pred_classes,
+    }
+    for name, where in (("masks", "roi_masks"), ("keypoints", "pred_keypoints")):
+        if scaled.has(where):
+            arrays[name] = scaled.get(where)
+    return {name: tensor.numpy() for name, tensor in arrays.items()}
+
+
+def compare(
+    expected: Arrays, given: Arrays, facts: Mapping[str, Any], comparison: Comparison
+) -> None:
+    """Add the detections of one picture to a comparison."""
+    pairs = matches(expected, given)
+    comparison.detections += len(expected["scores"])
+    comparison.matched += len(pairs)
+    for name in LIMITS.keys() & expected.keys():
+        for mine, other in pairs:
+            difference = np.abs(expected[name][mine] - given[name][other])
+            if name == "keypoints":
+                tied = _tied_keypoints(expected[name][mine], given[name][other])
+                comparison.ties += int(tied.sum())
+                difference = difference[~tied, :2]
+            worst = float(difference.max(initial=0.0))
+            comparison.largest[name] = max(comparison.largest.get(name, 0.0), worst)
+    lone = [set(range(len(expected["scores"]))), set(range(len(given["scores"])))]
+    for mine, other in pairs:
+        lone[0].remove(mine)
+        lone[1].remove(other)
+    for here, there, rows in ((expected, given, lone[0]), (given, expected, lone[1])):
+        ties = sum(is_tie(here, row, there, facts) for row in rows)
+        comparison.ties += ties
+        comparison.misses += len(rows) - ties
+
+
+def matches(expected: Arrays, given: Arrays) -> list[tuple[int, int]]:
+    """Return pairs of rows that are the same detection: class, score and box agree within the limits."""
+    free, pairs = set(range(len(given["scores"]))), []
+    for row in range(len(expected["scores"])):
+        near = [
+            other
+            for other in free
+            if given["classes"][other] == expected["classes"][row]
+            and abs(given["scores"][other] - expected["scores"][row]) <= LIMITS["scores"]
+            and np.abs(given["boxes"][other] - expected["boxes"][row]).max() <= LIMITS["boxes"]
+        ]
+        if near:
+            pairs.append((row, min(near)))
+            free.remove(min(near))
+    return pairs
+
+
+def is_tie(here: Arrays, row: int, there: Arrays, facts: Mapping[str, Any]) -> bool:
+    """Tell whether a detection that only one of the two has is within rounding of being dropped."""
+    score = float(here["scores"][row])
+    if abs(score - facts["threshold"]) <= TIE:
+        return True
+    full = len(there["scores"]) >= facts["detections_per_image"]
+    if full and abs(score - float(there["scores"].min())) <= TIE:
+        return True
+    same = there["classes"] == here["classes"][row]
+    boxes = torch.from_numpy(np.concatenate([there["boxes"][same], here["boxes"][[row]]]))
+    overlaps = box_iou(boxes[-1:], boxes[:-1]).numpy()
+    return bool((np.abs(overlaps - facts["nms_threshold"]) <= TIE).any())
+
+
+def _tied_keypoints(expected: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return which of K keypoints lie elsewhere with an equal score: two pixels of a heatmap are equally high."""
+    apart = np.abs(expected[:, :2] - given[:, :2]).max(axis=1) > LIMITS["keypoints"]
+    level = np.abs(expected[:, 2] - given[:, 2]) <= LIMITS["scores"] * np.maximum(1, expected[:, 2])
+    return apart & level

@@ -1,0 +1,75 @@
+"""``--on`` of the command line: the job that a training becomes, and options that would be ignored."""
+
+from maskrcnn_cli import main
+from maskrcnn_cli.clusters import without_cluster
+from maskrcnn_repro.cluster.job import Job
+from maskrcnn_repro.commands import train_job
+
+import pytest
+
+
+class Queue:
+    """An executor whose jobs end with the statuses that it was given."""
+
+    lives_on = restarts = True
+
+    def __init__(self, *statuses):
+        self.statuses, self.tasks = list(statuses), []
+
+    def start(self, task):
+        self.tasks.append(task)
+        job = Job(task.folder)
+        job.place, status = "job 7", self.statuses.pop(0)
+        job.poll = lambda: status
+        return job
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    def train(queue):
+        monkeypatch.setattr(train_job, "cluster_executor", lambda *args: queue)
+        words = [
+            "--config-file",
+            "mini/mask_rcnn_fpn.yaml",
+            "--on",
+            "slurm",
+            "--slurm",
+            "partition=gpu",
+        ]
+        return main(["train", *words, "OUTPUT_DIR", str(tmp_path / "run")])
+
+    return train
+
+
+def test_a_training_is_a_job_that_resumes_after_status_75(train, tmp_path, capsys):
+    queue = Queue(75, 0)
+    assert train(queue) == 0
+    plain = ["--config-file", "mini/mask_rcnn_fpn.yaml", "OUTPUT_DIR", str(tmp_path / "run")]
+    first, second = queue.tasks
+    assert list(first.command[-4:]) == plain
+    assert "--resume" not in first.command
+    assert list(second.command[-5:]) == list(first.resumed[-5:]) == ["--resume", *plain]
+    assert "Submitted: job 7; its console: " in capsys.readouterr().out
+
+
+def test_a_job_that_fails_gives_its_status(train):
+    assert train(Queue(3)) == 3
+
+
+def test_the_options_of_a_cluster_are_taken_out():
+    words = ["--on=ray", "--resume", "--ray", "address=head:6379,gpus=2", "SEED", "3"]
+    assert without_cluster(words) == ["--resume", "SEED", "3"]
+
+
+@pytest.mark.parametrize("command", ["train --config-file a.yaml", "table 2c", "experiment r50_c4"])
+def test_options_of_a_cluster_that_is_not_asked_for_are_refused(command, capsys):
+    assert main([*command.split(), "--slurm", "partition=gpu"]) == 2
+    assert "--slurm goes with --on slurm." in capsys.readouterr().err
+
+
+def test_a_plan_is_the_same_wherever_it_runs(capsys):
+    plans = []
+    for place in ("local", "slurm", "ray"):
+        assert main(["experiment", "rpn_r50_c4", "--plan", "--jobs", "2", "--on", place]) == 0
+        plans.append(capsys.readouterr().out)
+    assert plans[0] == plans[1] == plans[2]
