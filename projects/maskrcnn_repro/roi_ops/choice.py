@@ -46,7 +46,9 @@ def takes_triton(kernel: str, features: Sequence[torch.Tensor]) -> bool:
     if kernel == "torch" or (kernel == "auto" and device.type != "cuda"):
         return False
     floats = {level.dtype for level in features}
-    fit = len(floats) == 1 and all(level.numel() and level.is_floating_point() for level in features)
+    fit = len(floats) == 1 and all(
+        level.numel() and level.is_floating_point() for level in features
+    )
     return fit and (kernel == "triton" or works_on(device))
 
 
@@ -56,15 +58,18 @@ def works_on(device: torch.device) -> bool:
     if not has_triton():
         return False
     try:
-        from maskrcnn_repro.roi_ops import triton_kernels
-
-        written = torch.zeros(1, device=device)
-        with torch.cuda.device_of(written):
-            triton_kernels.probe[(1,)](written)
-        return written.item() == 1
-    # Triton's own exceptions, a missing C compiler, a driver too old: whatever it is, torch does the work.
-    except Exception as error:
+        return _probe(device)
+    except Exception as error:  # noqa: BLE001 (a missing C compiler, an old driver: torch does the work)
         logging.getLogger(__name__).warning(
             "Triton does not work here (%s); the RoI operations run by torch.", error
         )
         return False
+
+
+def _probe(device: torch.device) -> bool:
+    from maskrcnn_repro.roi_ops import triton_kernels
+
+    written = torch.zeros(1, device=device)
+    with torch.cuda.device_of(written):
+        triton_kernels.probe[(1,)](written)
+    return written.item() == 1

@@ -32,7 +32,9 @@ TILE = 512
 class Plan(Protocol):
     """An RoI operation with its RoIs fixed, for maps in the memory of ``maps``."""
 
-    maps: RoIMaps
+    @property
+    def maps(self) -> RoIMaps:
+        """Of the R RoIs."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,8 +76,9 @@ class Output:
         self.steps = (self.channels, 1) if channels_last else (1, bins)
         # Neighbours in a tile are neighbours in memory.
         most = min(_power_of_2(self.channels), 128) if channels_last else 8
-        self.tile = {"BINS": min(_power_of_2(bins), TILE // most), "CHANNELS": most}
-        self.grid = (rois, -(-bins // self.tile["BINS"]), -(-self.channels // most))
+        together = min(_power_of_2(bins), TILE // most)
+        self.tile = {"CHANNELS_LAST": channels_last, "BINS": together, "CHANNELS": most}
+        self.grid = (rois, -(-bins // together), -(-self.channels // most))
 
 
 def pool_levels(features: Sequence[torch.Tensor], plan: Plan, channels_last: bool) -> torch.Tensor:
@@ -104,9 +107,7 @@ def by_cell(features: Sequence[torch.Tensor]) -> bool:
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, plan: Plan, channels_last: bool, *features: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(ctx: Any, plan: Plan, channels_last: bool, *features: torch.Tensor) -> torch.Tensor:
         ctx.plan, ctx.channels_last = plan, channels_last
         ctx.shapes = [level.shape for level in features]
         rois, channels = len(plan.maps.level), features[0].shape[1]
@@ -125,8 +126,8 @@ class _Fused(torch.autograd.Function):
         (winners,) = ctx.saved_tensors
         # Summed in float32 at least: in 16 bits a sum of many gradients stops growing.
         wide = torch.promote_types(grad.dtype, torch.float32)
-        numbers = sum(map(math.prod, ctx.shapes))
-        table = torch.zeros(numbers, dtype=wide, device=grad.device)
+        sizes = list(map(math.prod, ctx.shapes))
+        table = torch.zeros(sum(sizes), dtype=wide, device=grad.device)
         channels_last = ctx.channels_last
         if torch.are_deterministic_algorithms_enabled():
             channels_last = True
@@ -135,7 +136,6 @@ class _Fused(torch.autograd.Function):
         else:
             grad = grad.contiguous(memory_format=ctx.memory_format)
             ctx.plan.backward(Output(grad, channels_last), winners, table)
-        sizes = list(map(math.prod, ctx.shapes))
         parts = zip(table.to(grad.dtype).split(sizes), ctx.shapes, strict=True)
         return None, None, *(_as_map(part, shape, channels_last) for part, shape in parts)
 

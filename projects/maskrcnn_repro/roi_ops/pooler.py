@@ -141,16 +141,19 @@ class RoIOpPooler(nn.Module):
 
     def _fuses(self, features: Sequence[torch.Tensor], rois: torch.Tensor) -> bool:
         """Tell whether one launch of a Triton kernel pools all levels."""
+        # Traced first: the number of RoIs would become a constant.
+        if is_traced() or not len(rois) or len(features) > MOST_LEVELS:
+            return False
         # Classes of plug-ins have rules of their own, those that inherit from ours, too.
-        ours = type(self.level_poolers[0]) in FUSED and len(features) <= MOST_LEVELS
-        return ours and len(rois) > 0 and not is_traced() and takes_triton(self.kernel, features)
+        return type(self.level_poolers[0]) in FUSED and takes_triton(self.kernel, features)
 
     def _pool_fused(self, features: Sequence[torch.Tensor], rois: torch.Tensor) -> torch.Tensor:
         channels_last = by_cell(features)
         strides = [2 ** (self.min_level + level) for level in range(len(features))]
         shapes = [level.shape for level in features]
         maps = RoIMaps.of(shapes, strides, self.assign_levels(rois), channels_last)
-        plan = self.level_poolers[0].plan(rois, maps, features[0].dtype)
+        operation: Any = self.level_poolers[0]  # the levels differ in their scales, which maps has
+        plan = operation.plan(rois, maps, features[0].dtype)
         return pool_levels(features, plan, channels_last)
 
 

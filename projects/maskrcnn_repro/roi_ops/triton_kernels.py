@@ -57,19 +57,28 @@ def _taps(entry, SAMPLES: tl.constexpr, sample, tap: tl.constexpr, offsets, shar
 
 
 @triton.jit
+def _offsets(channel, step, CHANNELS_LAST: tl.constexpr):
+    """Return the offsets of channels in a map; neighbours known to be adjacent are read together."""
+    offsets = channel.to(tl.int64)
+    if not CHANNELS_LAST:
+        offsets = offsets * tl.load(step)
+    return offsets
+
+
+@triton.jit
 def sampled_forward(
     map0, map1, map2, map3, map4, map5,
     level_of, channel_step_of, row_offsets, row_shares, column_offsets, column_shares,
     out, winners, rows, columns, channels, bin_step, out_channel_step,
     SAMPLES: tl.constexpr, MAXIMUM: tl.constexpr, TRAINS: tl.constexpr,
-    BINS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, BINS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Write the average or maximum of the samples of each bin, and which sample was the maximum."""
     roi = tl.program_id(0).to(tl.int64)
     source = _map_of(tl.load(level_of + roi), map0, map1, map2, map3, map4, map5)
     bins, channel, exists = _tile(rows, columns, channels, BINS, CHANNELS)
     in_grid = bins < rows * columns
-    at_channel = channel * tl.load(channel_step_of + roi)
+    at_channel = _offsets(channel, channel_step_of + roi, CHANNELS_LAST)
     row, column = roi * rows + bins // columns, roi * columns + bins % columns
     result = tl.full((BINS, CHANNELS), 0.0, WIDE)
     winner = tl.full((BINS, CHANNELS), NOTHING, tl.int32)
@@ -114,14 +123,14 @@ def sampled_backward(
     row_offsets, row_shares, column_offsets, column_shares,
     rows, columns, channels, bin_step, out_channel_step,
     SAMPLES: tl.constexpr, MAXIMUM: tl.constexpr,
-    BINS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, BINS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Add the gradient of each bin to those of the cells that it reads, in the buffer of all levels."""
     roi = tl.program_id(0).to(tl.int64)
     target = table + tl.load(start_of + roi)
     bins, channel, exists = _tile(rows, columns, channels, BINS, CHANNELS)
     in_grid = bins < rows * columns
-    at_channel = channel * tl.load(channel_step_of + roi)
+    at_channel = _offsets(channel, channel_step_of + roi, CHANNELS_LAST)
     row, column = roi * rows + bins // columns, roi * columns + bins % columns
     place = roi * rows * columns * channels + bins[:, None] * bin_step + channel * out_channel_step
     received = tl.load(grad + place, mask=exists, other=0.0).to(WIDE)
@@ -155,7 +164,8 @@ def pool_forward(
     level_of, start_of, channel_step_of, cell_step_of, width_of, most_rows, most_columns,
     top, bottom, left, right, out, winners,
     rows, columns, channels, bin_step, out_channel_step,
-    TRAINS: tl.constexpr, BINS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr,
+    TRAINS: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, BINS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Write the maximum of the cells of each bin, 0 for none, and the cell that it is of, -1 for none."""
     roi = tl.program_id(0).to(tl.int64)
@@ -163,7 +173,7 @@ def pool_forward(
     bins, channel, exists = _tile(rows, columns, channels, BINS, CHANNELS)
     in_grid = bins < rows * columns
     source += tl.load(start_of + roi)
-    at_channel = channel * tl.load(channel_step_of + roi)
+    at_channel = _offsets(channel, channel_step_of + roi, CHANNELS_LAST)
     cell_step, width = tl.load(cell_step_of + roi), tl.load(width_of + roi)
     row, column = roi * rows + bins // columns, roi * columns + bins % columns
     first_row = tl.load(top + row, mask=in_grid, other=0)
@@ -192,12 +202,12 @@ def pool_forward(
 def pool_backward(
     grad, winners, table, start_of, channel_step_of, cell_step_of,
     rows, columns, channels, bin_step, out_channel_step,
-    BINS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, BINS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Add the gradient of each bin to that of the cell that was its maximum."""
     roi = tl.program_id(0).to(tl.int64)
     bins, channel, exists = _tile(rows, columns, channels, BINS, CHANNELS)
-    at_channel = channel * tl.load(channel_step_of + roi)
+    at_channel = _offsets(channel, channel_step_of + roi, CHANNELS_LAST)
     place = roi * rows * columns * channels + bins[:, None] * bin_step + channel * out_channel_step
     winner = tl.load(winners + place, mask=exists, other=-1).to(tl.int64)
     received = tl.load(grad + place, mask=exists, other=0.0).to(WIDE)
