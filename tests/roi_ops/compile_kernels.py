@@ -9,12 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "projects"))
 
+from maskrcnn_repro.roi_ops import triton_kernels as kernels
+
 import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-
-from maskrcnn_repro.roi_ops import triton_kernels as kernels
 
 TILES = (
     {"BINS": 4, "CHANNELS": 128, "CHANNELS_LAST": True},

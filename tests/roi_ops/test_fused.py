@@ -118,8 +118,7 @@ def test_odd_rois_are_pooled_as_by_torch(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("size", [(1, 1), (3, 2)])
-@pytest.mark.parametrize(("samples", "half_pixel"), [(2, False), (3, True)])
+@pytest.mark.parametrize(("size", "samples", "half_pixel"), [((3, 2), 2, False), ((1, 1), 3, True)])
 def test_it_is_torchs_form(name, layout, size, samples, half_pixel):
     features = pyramid(layout=layout, channels=3)
     out, *_ = assert_agreement(name, features, size=size, samples=samples, half_pixel=half_pixel)
@@ -156,7 +155,7 @@ def test_it_has_the_gradient_of_its_output(name):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_nan_stays_where_it_is_read(name):
     features = pyramid()
-    features[0][0, 0, 3, 2] = torch.nan
+    features[0][0, 0, 3, 3] = torch.nan  # every operation reads it for the first RoI
     results = [pooled(name, features, ODD, kernel, (3, 2))[0] for kernel in ("torch", "triton")]
     if DEVICE == "cpu":  # on a GPU torchvision decides
         assert_close(*results, equal_nan=True)
