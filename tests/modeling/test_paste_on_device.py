@@ -82,9 +82,10 @@ def test_odd_boxes_have_the_cpus_masks():
         (3, 4, 3, 9), (5, 5, 2, 9), (-9, -9, -5, -5), (95, 3, 99, 7), (0, 0, inf, 5), (-inf, 0, 4, 4),
         (1, 2, 4, inf), (nan, 0, 4, 4), (0, 0, 80, 64), (0, 0, 3e38, 3e38), (-3e38, 0, 3e38, 9),
     ]  # fmt: skip
-    boxes = torch.tensor(corners)
-    for value in (1.0, nan):
-        assert differing(torch.full((len(boxes), 14, 14), value), boxes, (64, 80)) == 0
+    every, empty = torch.tensor(corners), torch.tensor(corners[:3])
+    for boxes in (every, empty):
+        for value in (1.0, nan):
+            assert differing(torch.full((len(boxes), 14, 14), value), boxes, (64, 80)) == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

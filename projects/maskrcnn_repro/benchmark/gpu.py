@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """
     _check(args)
     if args.device == "cpu":
-        # Before the kernels are imported.
+        # Read where the kernels are imported.
         os.environ["TRITON_INTERPRET"] = "1"
     from maskrcnn_repro.benchmark import gpu_kernels
 
@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     if args.rounds < MIN_ROUNDS:
         raise BenchmarkError(f"--rounds {args.rounds} must be at least {MIN_ROUNDS}.")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
+    if args.device != "cpu" and not _is_gpu(args.device):
         raise BenchmarkError(
-            f"--device {args.device}: torch sees no GPU; try the check itself by --device cpu --tiny."
+            f"--device {args.device}: torch sees no such GPU; the check itself is tried by --device cpu --tiny."
         )
     if args.device == "cpu" and not args.tiny:
         raise BenchmarkError("--device cpu needs --tiny: the kernels are interpreted there.")
@@ -68,6 +68,11 @@ def _check(args: argparse.Namespace) -> None:
         raise BenchmarkError(
             f"--detectron2 {args.detectron2}: there is no folder detectron2 in it."
         )
+
+
+def _is_gpu(device: str) -> bool:
+    gpus = torch.cuda.device_count()
+    return gpus > 0 and device in ("cuda", *(f"cuda:{number}" for number in range(gpus)))
 
 
 def _device_name(device: str) -> str:

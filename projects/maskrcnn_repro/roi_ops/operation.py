@@ -39,7 +39,9 @@ class RoIOperation(nn.Module):
     """Base class of the RoI operations: pools each RoI of a feature map to a grid of fixed size.
 
     Runs a kernel of :mod:`maskrcnn_repro.roi_ops.kernels` where that is faster (on the CPU), and
-    torchvision's operation elsewhere; both give the same numbers. An RoI with a coordinate that is not
+    torchvision's operation elsewhere; both give the same numbers. On a GPU a pooler may instead run a Triton kernel
+    over all levels (:mod:`maskrcnn_repro.roi_ops.fused`), whose backward is not bit-reproducible unless torch is
+    asked for deterministic algorithms. An RoI with a coordinate that is not
     finite, and any RoI on a map without cells, pools to zeros. A NaN of the map is NaN in every maximum and
     average that reads its cell, and only there (a cell with the weight 0 is not read); on a GPU and in an
     exported model torchvision's operations decide that. No gradient flows to the RoIs.
