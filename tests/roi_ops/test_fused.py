@@ -105,6 +105,16 @@ def test_an_roi_reads_its_level_and_its_image():
     assert [grad.sum(dim=(1, 2, 3)).tolist() for grad in grads] == [[1.0, 3.0], [0.0, 2.0]]
 
 
+@needs_triton
+def test_a_forward_without_gradients_leaves_the_next_one_its_own():
+    features, boxes = [ramp(1, 1, 6, 5)], [torch.tensor([[4.0, 4, 12, 12]])]
+    pooler = RoIOpPooler("RoIPool", (1, 1), [1 / 4], kernel="triton")
+    with torch.inference_mode():  # the first for maps of this size
+        assert pooler(features, [Boxes(boxes[0].to(DEVICE))]).item() == 33
+    out, grad = pooled("RoIPool", features, boxes, "triton", scales=[1 / 4])
+    assert (out.item(), grad.sum().item(), grad[0, 0, 3, 3].item()) == (33, 1, 1)
+
+
 # --- torch's form
 
 
