@@ -5,6 +5,7 @@ Shape legend: R RoIs, P rows and Q columns of the output, S samples per side of 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ class SampledPlan:
         """See :class:`Plan`."""
         from maskrcnn_repro.roi_ops.triton_kernels import sampled_forward
 
-        places = (*_maps(features), self.maps.level, self.maps.channel_step, *self._tables())
+        places = (*_maps(features), self.maps.level, self.maps.channel_step, *self._tables)
         settings = {"SAMPLES": self.samples, "MAXIMUM": self.maximum, "TRAINS": winners is not None}
         written = (out.numbers, out.numbers if winners is None else winners)
         _launch(sampled_forward, out, (*places, *written), self.size, settings)
@@ -62,7 +63,7 @@ class SampledPlan:
         from maskrcnn_repro.roi_ops.triton_kernels import sampled_backward
 
         read = (grad.numbers, grad.numbers if winners is None else winners)
-        places = (table, self.maps.start, self.maps.channel_step, *self._tables())
+        places = (table, self.maps.start, self.maps.channel_step, *self._tables)
         settings = {"SAMPLES": self.samples, "MAXIMUM": self.maximum}
         _launch(sampled_backward, grad, (*read, *places), self.size, settings)
 
@@ -77,8 +78,9 @@ class SampledPlan:
             # Sorted by row on a GPU, where torch is asked for deterministic results.
             table.index_add_(0, index, part * share[:, None])
 
+    @functools.cached_property
     def _tables(self) -> tuple[torch.Tensor, ...]:
-        """Return offsets and shares of rows and columns, as the kernels take them."""
+        """Offsets and shares of rows and columns, as both kernels take them."""
         maps = self.maps
         first = (self.image * maps.image_step)[:, None, None, None]
         row_step, cell_step = (
