@@ -109,7 +109,24 @@ def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any
 def started(name: str, python: str, task: Task) -> Iterator[Child]:
     """Run a worker within the block."""
     variables = {VARIABLE: name.split()[0], "OMP_NUM_THREADS": str(task.threads)}
-    command = [python, "-m", "maskrcnn_repro.benchmark.worker"]
+    with serving(name, python, "maskrcnn_repro.benchmark.worker", **variables) as child:
+        yield child
+
+
+@contextmanager
+def serving(name: str, python: str, module: str, **variables: str) -> Iterator[Child]:
+    """Run a module that answers requests within the block.
+
+    Args:
+        name: of the child.
+        python: interpreter.
+        module: run by ``python -m``.
+        **variables: see :func:`environment`.
+
+    Raises:
+        BenchmarkError: the interpreter cannot be started.
+    """
+    command = [python, "-m", module]
     pipe = subprocess.PIPE
     try:
         process = subprocess.Popen(
