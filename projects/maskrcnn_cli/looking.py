@@ -9,6 +9,7 @@ ROI_PARTS = ("c4", "fpn", "contiguous")
 
 BENCHMARK_EXAMPLES = """
   %(prog)s backend --installed PYTHON_WITH_DETECTRON2 --output backend.json
+  %(prog)s inference --installed PYTHON_WITH_DETECTRON2
   %(prog)s roi-ops --quick
   %(prog)s paste --masks 100
   %(prog)s gpu --detectron2 CHECKOUT --output gpu.json
@@ -28,6 +29,14 @@ def add_benchmark_options(parser: Parser) -> None:
             help="embedded against installed Detectron2",
             description="The embedded Detectron2 against an installed one: time of a training step and of "
             "inference, and memory.",
+        )
+    )
+    _add_inference_options(
+        benchmarks.add_parser(
+            "inference",
+            help="our fast path against torchvision and Detectron2",
+            description="Our inference on the CPU against torchvision's and an installed Detectron2's, each as it comes "
+            "and with bfloat16 and channels-last memory. Ratios are theirs over ours: above 1 ours is faster.",
         )
     )
     _add_roi_options(
@@ -68,6 +77,27 @@ def _add_backend_options(parser: Parser) -> None:
     )
     parser.add_argument("--pairs", type=int, default=10, help="rounds of measurement")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
+    _add_output(parser)
+
+
+def _add_inference_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--installed", metavar="PYTHON", help="Python with Detectron2; without it, it is left out"
+    )
+    parser.add_argument(
+        "--python", metavar="PYTHON", default=sys.executable, help="Python to run the others with"
+    )
+    parser.add_argument("--models", nargs="+", default=["R50-FPN"], metavar="MODEL")
+    parser.add_argument(
+        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="of measurement, after a first")
+    parser.add_argument("--threads", type=int, default=2, help="of each process")
+    parser.add_argument(
+        "--isa",
+        metavar="NAME",
+        help="limit oneDNN to these instructions, such as AVX2 (ONEDNN_MAX_CPU_ISA), and all to float32",
+    )
     _add_output(parser)
 
 

@@ -63,7 +63,9 @@ def _add_model_options(parser: Parser) -> None:
     )
     parser.add_argument(
         "--precision",
-        help="float32, bfloat16, float16 or auto (default: what the model's config says)",
+        default="auto",
+        help="float32, as in an evaluation, bfloat16, float16, or auto: the fast path, in bfloat16 where the processor "
+        "computes in it (default: %(default)s)",
     )
     parser.add_argument(
         "--batch", type=count, default=1, metavar="N", help="images at once (default: %(default)s)"

@@ -101,7 +101,7 @@ def test_detectron2_s_own_parts_and_grey_images_are_right(opts):
         ),
         (
             ("MODEL.INFERENCE.PRECISION", "float61"),
-            "Did you mean 'float16'.*It may be bfloat16, float16, float32",
+            "Did you mean 'float16'.*It may be auto, bfloat16, float16, float32",
         ),
         (
             ("MODEL.INFERENCE.MASK_OUTPUT", "polygon"),

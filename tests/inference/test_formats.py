@@ -25,7 +25,7 @@ BAR[0, 2:4] = 1
 
 def write(tmp_path, form, *predictions, polygons=True, name="sub/a b.jpg", labels=LABELS, **fields):
     """Write predictions; return what the writer says."""
-    writer = WRITERS[form](tmp_path / "out", labels, Shapes(polygons, 0))
+    writer = WRITERS[form](tmp_path / "out", labels, Shapes(polygons, 0), "")
     for index, each in enumerate(predictions or [prediction((RING, BAR), class_ids=[1, 0])]):
         path = tmp_path / "photos" / name
         writer.add(Item(name if index == 0 else f"{index} {name}", path, each, **fields))
@@ -99,7 +99,7 @@ def test_labelme_masks_are_pictures_of_their_box(tmp_path):
 
 
 def test_labelme_keeps_images_apart_whose_names_differ_in_the_ending_alone(tmp_path):
-    writer = WRITERS["labelme"](tmp_path, LABELS, Shapes(True))
+    writer = WRITERS["labelme"](tmp_path, LABELS, Shapes(True), "")
     for name in ("a.jpg", "a.png"):
         writer.add(Item(name, tmp_path / name, prediction()))
     images = [read_json(tmp_path / "labelme" / f)["imagePath"] for f in ("a.json", "a.png.json")]

@@ -28,7 +28,7 @@ def blobs():
 
 def read_back(tmp_path, form, polygons):
     """Masks by class name, as COCO's tools draw them, of two images in two folders."""
-    writer = WRITERS[form](tmp_path / "out", Labels(NAMES), Shapes(polygons, 0))
+    writer = WRITERS[form](tmp_path / "out", Labels(NAMES), Shapes(polygons, 0), "")
     for name in ("a/x y.png", "b/x y.png"):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True)

@@ -26,6 +26,7 @@ class OneObject:
 
     interrupt_after = None
     arguments = None
+    path = "fused bfloat16"
 
     def __init__(self, source, threshold, **arguments):
         type(self).arguments = {"source": source, "threshold": threshold, **arguments}

@@ -33,7 +33,7 @@ def test_the_file_has_the_numbers_of_the_predictor_and_is_sound(tmp_path, capsys
     tree = json.loads((tmp_path / "out/predictions.json").read_text())
     assert [category["id"] for category in tree["categories"]] == list(LABELS.category_ids)
     assert tree["categories"][0]["skeleton"] == [[1, 2]]
-    predictor = Predictor(model, 0, device="cpu")
+    predictor = Predictor(model, 0, device="cpu", precision="auto")
     rows = iter(tree["annotations"])
     for number, prediction in enumerate(predictor.stream(paths), start=1):
         areas = np.zeros(0) if prediction.masks is None else prediction.masks.sum((1, 2))

@@ -233,6 +233,30 @@ def test_a_reduced_precision_finds_nearly_the_same(tmp_path, pictures):
     assert automatic in ("float32", "bfloat16")
 
 
+def test_the_precision_auto_takes_the_fast_path(model, pictures):
+    plain = Predictor(model, 0.0, device="cpu")
+    assert plain.path == "plain float32"
+    automatic = Predictor(model, 0.0, device="cpu", precision="auto")
+    assert automatic.path.split()[0] in ("fused", "folded")
+    assert automatic.path.split()[1] == automatic.cfg.MODEL.INFERENCE.PRECISION
+    assert len(automatic(pictures[0])) == len(plain(pictures[0]))
+    assert Predictor(model, device="cpu", precision="auto", fast=False).path.startswith("plain")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tta", [False, True])
+def test_the_fast_path_in_float32_finds_the_same(model, pictures, tta):
+    plain, fast = (
+        Predictor(model, 0.0, device="cpu", precision="float32", fast=fast, tta=tta)
+        for fast in (False, True)
+    )
+    assert fast.path.endswith("float32")
+    for picture in pictures[:3]:
+        expected, prediction = plain(picture), fast(picture)
+        # With the first weights of a training classes are nearly tied, and may change places.
+        assert np.allclose(np.sort(prediction.scores), np.sort(expected.scores), atol=1e-4)
+
+
 def test_a_model_without_masks_has_none(tmp_path, pictures):
     prediction = Predictor(write_tiny_model(tmp_path, "box"), 0.0, device="cpu")(pictures[0])
     assert len(prediction)

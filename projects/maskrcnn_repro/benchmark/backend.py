@@ -7,16 +7,14 @@ the machine affects all of them. The ratio of the two installed ones shows the m
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict
+from typing import Any
 
 from maskrcnn_repro._backend import VARIABLE
-from maskrcnn_repro.benchmark.processes import BenchmarkError, environment
+from maskrcnn_repro.benchmark.processes import BenchmarkError, Child, rotated, started
 from maskrcnn_repro.benchmark.report import grid, save
 from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 from maskrcnn_repro.benchmark.worker import Task
@@ -26,36 +24,8 @@ from tqdm import tqdm
 WORKERS = ("installed", "installed again", "embedded")
 MIN_PAIRS = 2
 MIN_DETECTIONS = 50
-T = TypeVar("T")
 TIMED = {"train": "training step", "infer": "inference"}
 """Request to a worker -> label in the table."""
-
-
-@dataclass
-class Child:
-    """A running worker process (:mod:`maskrcnn_repro.benchmark.worker`)."""
-
-    name: str
-    process: subprocess.Popen[str]
-
-    def ask(self, request: Any) -> Any:
-        """Send a request and return the answer.
-
-        Raises:
-            BenchmarkError: the worker has ended.
-        """
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            answer = self.process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            status = self.process.wait()
-            raise BenchmarkError(f"The {self.name} worker ended with status {status}; see above.")
-        return json.loads(answer)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -81,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any]:
     """Return seconds, ratios, peak memory (bytes) and origins of one model in all workers."""
     with ExitStack() as stack:
-        children = [stack.enter_context(started(name, pythons[name], task)) for name in WORKERS]
+        children = [stack.enter_context(_worker(name, pythons[name], task)) for name in WORKERS]
         built = {child.name: child.ask(asdict(task)) for child in children}
         check_same(built)
         seconds: dict[str, dict[str, list[float]]] = {
@@ -105,46 +75,9 @@ def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any
     }
 
 
-@contextmanager
-def started(name: str, python: str, task: Task) -> Iterator[Child]:
-    """Run a worker within the block."""
+def _worker(name: str, python: str, task: Task) -> AbstractContextManager[Child]:
     variables = {VARIABLE: name.split()[0], "OMP_NUM_THREADS": str(task.threads)}
-    with serving(name, python, "maskrcnn_repro.benchmark.worker", **variables) as child:
-        yield child
-
-
-@contextmanager
-def serving(name: str, python: str, module: str, **variables: str) -> Iterator[Child]:
-    """Run a module that answers requests within the block.
-
-    Args:
-        name: of the child.
-        python: interpreter.
-        module: run by ``python -m``.
-        **variables: see :func:`environment`.
-
-    Raises:
-        BenchmarkError: the interpreter cannot be started.
-    """
-    command = [python, "-m", module]
-    pipe = subprocess.PIPE
-    try:
-        process = subprocess.Popen(
-            command, env=environment(**variables), stdin=pipe, stdout=pipe, text=True
-        )
-    except OSError as error:
-        raise BenchmarkError(f"Cannot start {python}: {error.strerror}.") from error
-    try:
-        yield Child(name, process)
-    finally:
-        process.kill()
-        process.communicate()  # closes the pipes and waits for the end
-
-
-def rotated(children: Sequence[T], turn: int) -> list[T]:
-    """Return the children rotated by ``turn``, so that each is first, middle and last equally often."""
-    start = turn % len(children)
-    return [*children[start:], *children[:start]]
+    return started(name, python, "maskrcnn_repro.benchmark.worker", **variables)
 
 
 def check_same(built: Mapping[str, Mapping[str, Any]]) -> None:

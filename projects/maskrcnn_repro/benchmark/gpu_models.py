@@ -17,9 +17,8 @@ from typing import Any
 
 from maskrcnn_repro._backend import VARIABLE
 from maskrcnn_repro._location import SEARCH_PATH
-from maskrcnn_repro.benchmark.backend import Child, rotated, serving
 from maskrcnn_repro.benchmark.gpu_worker import Task
-from maskrcnn_repro.benchmark.processes import BenchmarkError
+from maskrcnn_repro.benchmark.processes import BenchmarkError, Child, rotated, started
 from maskrcnn_repro.benchmark.report import grid
 from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 
@@ -114,9 +113,9 @@ def _cells(
 
 def _started(name: str, checkout: str | None, python: str) -> Any:
     if not name.startswith("detectron2"):
-        return serving(name, sys.executable, MODULE, **{VARIABLE: "embedded"})
+        return started(name, sys.executable, MODULE, **{VARIABLE: "embedded"})
     path = os.pathsep.join([str(SEARCH_PATH), str(checkout), os.environ.get("PYTHONPATH", "")])
-    return serving(name, python, MODULE, **{VARIABLE: "installed", "PYTHONPATH": path})
+    return started(name, python, MODULE, **{VARIABLE: "installed", "PYTHONPATH": path})
 
 
 def _introduced(child: Child, task: Task) -> dict[str, Any]:

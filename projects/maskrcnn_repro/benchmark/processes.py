@@ -6,10 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from maskrcnn_repro._location import SEARCH_PATH
 from maskrcnn_repro.errors import UserError
+
+T = TypeVar("T")
 
 
 class BenchmarkError(UserError):
@@ -49,3 +54,63 @@ def run_module(module: str, *arguments: object, **variables: str) -> Any:
             f"The process of {module} ended with status {process.returncode}; see above."
         )
     return json.loads(process.stdout)
+
+
+@dataclass
+class Child:
+    """A running worker process, which answers each line of JSON with one."""
+
+    name: str
+    process: subprocess.Popen[str]
+
+    def ask(self, request: Any) -> Any:
+        """Send a request and return the answer.
+
+        Raises:
+            BenchmarkError: the worker has ended.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            status = self.process.wait()
+            raise BenchmarkError(f"The {self.name} worker ended with status {status}; see above.")
+        return json.loads(answer)
+
+
+@contextmanager
+def started(name: str, python: str, module: str, **variables: str) -> Iterator[Child]:
+    """Run a worker within the block.
+
+    Args:
+        name: in error messages.
+        python: to run it with.
+        module: of the worker.
+        **variables: see :func:`environment`.
+
+    Raises:
+        BenchmarkError: there is no such Python.
+    """
+    pipe = subprocess.PIPE
+    try:
+        process = subprocess.Popen(
+            [python, "-m", module], env=environment(**variables), stdin=pipe, stdout=pipe, text=True
+        )
+    except OSError as error:
+        raise BenchmarkError(f"Cannot start {python}: {error.strerror}.") from error
+    try:
+        yield Child(name, process)
+    finally:
+        process.kill()
+        process.communicate()  # closes the pipes and waits for the end
+
+
+def rotated(children: Sequence[T], turn: int) -> list[T]:
+    """Return the children rotated by ``turn``, so that each is first, middle and last equally often."""
+    start = turn % len(children)
+    return [*children[start:], *children[:start]]

@@ -16,8 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from maskrcnn_repro.benchmark import report, roi_memory
-from maskrcnn_repro.benchmark.backend import rotated
-from maskrcnn_repro.benchmark.processes import BenchmarkError, run_module
+from maskrcnn_repro.benchmark.processes import BenchmarkError, rotated, run_module
 from maskrcnn_repro.benchmark.roi_scenes import (
     C4,
     COUNTS,

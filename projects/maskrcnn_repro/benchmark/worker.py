@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,9 +82,7 @@ class Bench:
 
     def peak_memory(self) -> float:
         """Return the highest resident memory of this process so far, in bytes."""
-        # In KiB on Linux, in bytes on macOS.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
+        return peak_memory()
 
     def describe(self) -> dict[str, Any]:
         """Return the facts that the other backend must reproduce, and the origin of the code."""
@@ -95,18 +94,35 @@ class Bench:
         }
 
 
-def main() -> None:
-    """Serve requests until the end of input."""
+def peak_memory() -> float:
+    """Return the highest resident memory of this process so far, in bytes."""
+    # In KiB on Linux, in bytes on macOS.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def serve(build: Callable[[dict[str, Any]], Any], requests: Sequence[str]) -> None:
+    """Answer lines of JSON on stdin until their end.
+
+    Args:
+        build: makes of the first line an object; its ``describe`` is the first answer.
+        requests: names of its methods, which further lines may be.
+    """
     # Libraries print to stdout: send that to stderr, and the answers to a copy of the original stdout.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    bench = Bench(Task(**json.loads(sys.stdin.readline())))
+    bench = build(json.loads(sys.stdin.readline()))
     print(json.dumps(bench.describe()), file=answers)
     for line in sys.stdin:
         request = json.loads(line)
-        if request not in REQUESTS:
-            raise ValueError(f"Request {request!r} is not one of {', '.join(REQUESTS)}.")
+        if request not in requests:
+            raise ValueError(f"Request {request!r} is not one of {', '.join(requests)}.")
         print(json.dumps(getattr(bench, request)()), file=answers)
+
+
+def main() -> None:
+    """Serve requests until the end of input."""
+    serve(lambda task: Bench(Task(**task)), REQUESTS)
 
 
 if __name__ == "__main__":

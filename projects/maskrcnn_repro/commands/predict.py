@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles, check_pixel_range
 from maskrcnn_repro.engine.signals import STATUSES, handling
 from maskrcnn_repro.errors import DataError, Ended, OutputError, counted
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         trust=args.trust,
     )
     names = {item.name for item in inputs}
-    work = Work(model, _writers(args, model.labels), overlays, names, args)
+    work = Work(model, _writers(args, model), overlays, names, args)
     # Each of two commands would replace the annotations of the other.
     with locked(args.out, "--out"):
         return _work(work, inputs, args)
@@ -82,14 +81,15 @@ def _check_options(args: argparse.Namespace, inputs: list[Input]) -> None:
         )
 
 
-def _writers(args: argparse.Namespace, labels: Labels) -> list[Writer]:
+def _writers(args: argparse.Namespace, model: Predictor) -> list[Writer]:
     polygons = (args.format != "coco") if args.shapes is None else args.shapes == "polygons"
     writers: list[Writer] = []
     if args.json is not None:
-        writers.append(CocoWriter(args.json, labels, Shapes(polygons, args.tolerance)))
+        shapes = Shapes(polygons, args.tolerance)
+        writers.append(CocoWriter(args.json, model.labels, shapes, model.path))
     if args.json is None or args.format != "coco":
         shapes = Shapes(polygons, args.tolerance)
-        writers.append(WRITERS[args.format](args.out, labels, shapes))
+        writers.append(WRITERS[args.format](args.out, model.labels, shapes, model.path))
     return writers
 
 

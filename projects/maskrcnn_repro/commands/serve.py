@@ -66,6 +66,7 @@ def _model(args: argparse.Namespace, limits: Limits) -> tuple[ModelWorker, Mappi
         args.model,
         args.threshold,
         device=args.device,
+        precision="auto",
         tiles=args.tiles,
         urls=None,
         max_pixels=limits.max_pixels,

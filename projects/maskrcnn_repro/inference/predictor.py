@@ -38,6 +38,7 @@ from maskrcnn_repro.inference.settings import (
     build_detector,
     check_shape,
     class_ids,
+    is_automatic,
     settings,
 )
 from maskrcnn_repro.inference.tiles import Box, check_tiles, merge_tiles, tiles_of
@@ -70,7 +71,7 @@ class Predictor:
     """Finds objects in images with a trained model; one may be used by several threads.
 
     On the CPU in float32 the results of an image are the same to the last bit whatever it is predicted with, and
-    those of an evaluation of the same config if ``threshold`` is None.
+    those of an evaluation of the same config if ``threshold`` is None and the path is ``plain``.
 
     Args:
         source: what :func:`maskrcnn_repro.checkpoint.model_source.find_model` takes, or a file that ``maskrcnn
@@ -81,7 +82,9 @@ class Predictor:
         classes: names of the classes to keep; None keeps all.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``bfloat16`` or ``float16`` of convolutions and matrix products; ``auto``: bfloat16
-            where the device computes in it; None: the config's ``MODEL.INFERENCE.PRECISION``.
+            where the device computes in it, by the fast path; None: the config's ``MODEL.INFERENCE.PRECISION``.
+        fast: whether to compute float32 or bfloat16 on the CPU with fused layers, which gives other last bits; None:
+            with the precision ``auto``.
         tta: whether to average several views of each image (``TEST.AUG``); None: as the config says.
         tiles: side in pixels of the tiles in which larger images are predicted, each resized as an image; 0: images
             are predicted whole. ``TEST.DETECTIONS_PER_IMAGE`` then limits the detections of a tile.
@@ -98,6 +101,8 @@ class Predictor:
         labels: names of classes and keypoints.
         origin: what the file says of where its weights come from.
         facts: what an exported file says of its export; of other models empty.
+        path: how it computes: ``plain``, or of the fast path ``fused`` (``folded`` where torch lacks oneDNN's fused
+            operators), and the precision, such as ``fused bfloat16``.
 
     Raises:
         CheckpointError: there is no such model, or it finds no objects by itself.
@@ -113,6 +118,7 @@ class Predictor:
         classes: Sequence[str] | None = None,
         device: str = "auto",
         precision: str | None = None,
+        fast: bool | None = None,
         tta: bool | None = None,
         tiles: int = 0,
         overlap: float = 0.25,
@@ -140,8 +146,11 @@ class Predictor:
         self._model: nn.Module
         if exported:
             self._model, self._divisor = ExportedDetector(exported, threshold), 1
+            self.path = f"exported {exported.facts.get('format', '')}".strip()
         else:
-            self._model, self._divisor = build_detector(self.cfg, model)
+            fast = is_automatic(model, precision) if fast is None else fast
+            detector = build_detector(self.cfg, model, fast=fast)
+            self._model, self._divisor, self.path = detector.model, detector.divisor, detector.path
         # One at a time: two models at once would share the cores, and augmentation switches branches of the heads.
         self._lock = threading.Lock()
         self._tiles, self._overlap = tiles, round(tiles * overlap)
@@ -218,7 +227,7 @@ class Predictor:
         # On the CPU a convolution of several images rounds otherwise than that of one, and is not faster.
         alone = self.cfg.MODEL.DEVICE == "cpu" or self.cfg.TEST.AUG.ENABLED
         for group in [[sample] for sample in samples] if alone else [samples]:
-            with self._lock, torch.no_grad():
+            with self._lock, torch.inference_mode():
                 outputs = self._model([sample.model_input for sample in group])
             for sample, output in zip(group, outputs, strict=True):
                 yield self._prediction(output["instances"], sample.source)

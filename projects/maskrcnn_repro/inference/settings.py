@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import ModelSource
@@ -11,6 +12,7 @@ from maskrcnn_repro.data.resize import resizing
 from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.run import load_trained
 from maskrcnn_repro.errors import CheckpointError, ConfigError, check_choice, did_you_mean, listing
+from maskrcnn_repro.inference.fast.build import accelerate
 from maskrcnn_repro.modeling.meta_arch import PRECISIONS
 from maskrcnn_repro.modeling.tta import TestTimeAugmentation
 
@@ -41,6 +43,10 @@ def settings(
             raise ConfigError(f"threshold {threshold} must be at least 0 and at most 1.")
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(threshold)
     cfg.MODEL.INFERENCE.PRECISION = _precision(cfg, precision)
+    if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
+        cfg.MODEL.META_ARCHITECTURE = (
+            "MaskRCNN"  # the same numbers, and it reads the keys below MODEL.INFERENCE
+        )
     cfg.MODEL.INFERENCE.MASK_OUTPUT = "rle"
     cfg.MODEL.INFERENCE.KEEP_IMAGES = False
     if tta is not None:
@@ -49,28 +55,49 @@ def settings(
     return cfg
 
 
+def is_automatic(model: ModelSource, precision: str | None) -> bool:
+    """Tell whether a predictor's precision, or where that is None the config's, is ``auto``."""
+    return (precision or model.cfg.MODEL.INFERENCE.PRECISION) == "auto"
+
+
 def _precision(cfg: CfgNode, name: str | None) -> str:
-    if name is None:
-        return str(cfg.MODEL.INFERENCE.PRECISION)
-    if name != "auto":
-        check_choice("precision", name, (*PRECISIONS, "auto"))
-        return name
-    if cfg.MODEL.DEVICE.startswith("cuda"):
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    name = str(cfg.MODEL.INFERENCE.PRECISION) if name is None else name
+    check_choice("precision", name, PRECISIONS)
+    return automatic_precision(cfg) if name == "auto" else name
+
+
+def automatic_precision(cfg: CfgNode) -> str:
+    """Return ``bfloat16`` where the device computes in it and no result would be rounded to it, else ``float32``."""
     # Where the processor has no instructions for it, bfloat16 is many times slower than float32.
-    computes = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return "bfloat16" if computes else "float32"
+    if cfg.MODEL.DEVICE.startswith("cuda"):
+        computes = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        computes = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    # Detectron2's keypoint head would round coordinates.
+    rounds = cfg.MODEL.KEYPOINT_ON and cfg.MODEL.ROI_KEYPOINT_HEAD.NAME.startswith("KRCNN")
+    return "bfloat16" if computes and not rounds else "float32"
 
 
-def build_detector(cfg: CfgNode, source: ModelSource) -> tuple[nn.Module, int]:
-    """Return what finds the objects of images, and the number of pixels of which padded sides are multiples.
+@dataclass(frozen=True)
+class Detector:
+    """What finds the objects of images."""
 
-    It is called and answers like a model of Detectron2 in evaluation mode, which it is, or with ``TEST.AUG.ENABLED``
-    many views of one.
+    model: nn.Module
+    """Is called and answers like a model of Detectron2 in evaluation mode, which it is, or with ``TEST.AUG.ENABLED`` many
+    views of one."""
+    divisor: int
+    """Padded sides of images are multiples of so many pixels."""
+    path: str
+    """How it computes, such as ``plain float32`` or ``fused bfloat16``."""
+
+
+def build_detector(cfg: CfgNode, source: ModelSource, *, fast: bool) -> Detector:
+    """Return what finds the objects of images.
 
     Args:
         cfg: of :func:`settings`.
         source: of the model.
+        fast: replace its parts as :func:`~maskrcnn_repro.inference.fast.build.accelerate` does, where that is possible.
 
     Raises:
         CheckpointError: its weights do not fit, or it finds no objects by itself.
@@ -82,8 +109,13 @@ def build_detector(cfg: CfgNode, source: ModelSource) -> tuple[nn.Module, int]:
             "This model finds no objects by itself: it proposes boxes only, or needs stored proposals; name a "
             "detector with a region proposal network."
         )
-    multiple = max(1, int(getattr(model.backbone, "size_divisibility", 1)))
-    return (_with_views(cfg, model, source.labels) if cfg.TEST.AUG.ENABLED else model), multiple
+    path = f"plain {cfg.MODEL.INFERENCE.PRECISION}"
+    if fast:
+        path = accelerate(model, cfg) or path
+    divisor = max(1, int(getattr(model.backbone, "size_divisibility", 1)))
+    if cfg.TEST.AUG.ENABLED:
+        model = _with_views(cfg, model, source.labels)
+    return Detector(model, divisor, path)
 
 
 def _with_views(cfg: CfgNode, model: nn.Module, labels: Labels) -> TestTimeAugmentation:

@@ -19,8 +19,16 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_po
 from detectron2.structures import ImageList, Instances, ROIMasks
 from torch import nn
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""``MODEL.INFERENCE.PRECISION`` -> what convolutions and matrix products compute in."""
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "auto": torch.float32,
+}
+"""``MODEL.INFERENCE.PRECISION`` -> what convolutions and matrix products compute in.
+
+``auto`` is the choice of a predictor; a training's evaluation and every table compute in float32.
+"""
 MASK_OUTPUTS = ("bitmap", "rle")
 """What ``MODEL.INFERENCE.MASK_OUTPUT`` may be."""
 
@@ -30,7 +38,7 @@ class MaskRCNN(GeneralizedRCNN):
     """Fast, Faster, Mask and Keypoint R-CNN; with its defaults Detectron2's numbers, bit for bit.
 
     Args:
-        precision: of inference alone: ``"float32"``, or autocast to ``"bfloat16"`` or ``"float16"``.
+        precision: of inference alone: ``"float32"`` or ``"auto"``, or autocast to ``"bfloat16"`` or ``"float16"``.
             Results are float32 in any case, and training is not touched.
         channels_last: keep weights and the batch of images in channels-last memory.
         mask_output: ``pred_masks`` as ``"bitmap"``, an (R, H, W) bool tensor, or as ``"rle"``,
@@ -195,7 +203,8 @@ def check_inference(cfg: CfgNode) -> None:
     """
     keys, head = cfg.MODEL.INFERENCE, cfg.MODEL.ROI_KEYPOINT_HEAD.NAME
     _check_names(keys.PRECISION, keys.MASK_OUTPUT)
-    if cfg.MODEL.KEYPOINT_ON and keys.PRECISION != "float32" and head.startswith("KRCNN"):
+    reduced = keys.PRECISION not in ("float32", "auto")
+    if cfg.MODEL.KEYPOINT_ON and reduced and head.startswith("KRCNN"):
         raise ConfigError(
             f"MODEL.INFERENCE.PRECISION {keys.PRECISION!r} would round keypoints to it in "
             f"Detectron2's {head!r}; set MODEL.ROI_KEYPOINT_HEAD.NAME 'FCNKeypointHead'."

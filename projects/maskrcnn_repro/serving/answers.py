@@ -103,6 +103,7 @@ def model_card(model: Predictor, name: str, limits: Limits) -> Mapping[str, Any]
         "device": str(cfg.MODEL.DEVICE),
         "format": str(model.facts.get("format", "checkpoint")),
         "precision": str(model.facts.get("precision", cfg.MODEL.INFERENCE.PRECISION)),
+        "path": model.path,
         "origin": dict(model.origin),
         "limits": {
             "bytes": limits.max_bytes,

@@ -14,12 +14,15 @@ from maskrcnn_repro.inference.formats.labelme import LabelMeWriter
 
 __all__ = ["WRITERS", "CocoWriter", "Item", "Shapes", "Writer"]
 
-WRITERS: dict[str, Callable[[Path, Labels, Shapes], Writer]] = {
-    "coco": lambda folder, labels, shapes: CocoWriter(folder / "predictions.json", labels, shapes),
-    "labelme": lambda folder, _, shapes: LabelMeWriter(folder / "labelme", shapes),
-    "cvat": lambda folder, labels, shapes: CvatWriter(folder / "annotations.xml", labels, shapes),
-    "labelstudio": lambda folder, labels, shapes: LabelStudioWriter(
+WRITERS: dict[str, Callable[[Path, Labels, Shapes, str], Writer]] = {
+    "coco": lambda folder, *model: CocoWriter(folder / "predictions.json", *model),
+    "labelme": lambda folder, _, shapes, __: LabelMeWriter(folder / "labelme", shapes),
+    "cvat": lambda folder, labels, shapes, _: CvatWriter(
+        folder / "annotations.xml", labels, shapes
+    ),
+    "labelstudio": lambda folder, labels, shapes, _: LabelStudioWriter(
         folder / "label_studio.json", labels, shapes
     ),
 }
-"""Name of a format -> a writer of it into a folder, from the model's labels and how masks are written."""
+"""Name of a format -> a writer of it into a folder, from the model's labels, how masks are written and how the
+model computes."""

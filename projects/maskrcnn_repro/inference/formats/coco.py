@@ -28,10 +28,12 @@ class CocoWriter:
         path: of the JSON.
         labels: of the model.
         shapes: how masks are written.
+        path_of_model: how the model computes, see :attr:`Predictor.path`; it is written as ``info.inference``.
     """
 
-    def __init__(self, path: Path, labels: Labels, shapes: Shapes) -> None:
+    def __init__(self, path: Path, labels: Labels, shapes: Shapes, path_of_model: str = "") -> None:
         self.path, self.shapes = path, shapes
+        self.info = {"inference": path_of_model} if path_of_model else {}
         ids = labels.category_ids or range(1, len(labels.class_names) + 1)
         categories: list[dict[str, Any]] = [
             {"id": number, "name": name}
@@ -63,6 +65,7 @@ class CocoWriter:
     def close(self) -> list[str]:
         """Write the JSON; return sentences on it."""
         tree = {
+            "info": self.info,
             "images": self.images,
             "annotations": self.annotations,
             "categories": self.categories,

@@ -1,0 +1,165 @@
+"""Benchmark of inference: our fast path against torchvision and Detectron2, each as it comes and in its best way.
+
+Each contestant has a process of its own; all detect in the same image in turns. Ratios are their time over ours of the
+same round: above 1 ours is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+from maskrcnn_repro._backend import VARIABLE
+from maskrcnn_repro.benchmark.inference_worker import CONTESTANTS, Task
+from maskrcnn_repro.benchmark.processes import BenchmarkError, rotated, started
+from maskrcnn_repro.benchmark.report import grid, save
+
+import numpy as np
+from tqdm import tqdm
+
+OURS = "ours"
+DETECTIONS = 100
+"""Of every contestant, so that all paste as many masks."""
+MIN_ROUNDS = 2
+BOX_TOLERANCE, SCORE_TOLERANCE = 1e-2, 1e-4
+"""Pixels, and probability: how far our float32 may be from Detectron2's."""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure all contestants, print a table for each model and write the JSON file.
+
+    Raises:
+        BenchmarkError: too few rounds, a process failed, or a contestant did other work.
+    """
+    if args.rounds < MIN_ROUNDS:
+        raise BenchmarkError(f"--rounds is {args.rounds}; it must be at least {MIN_ROUNDS}.")
+    results = {}
+    for model in args.models:
+        names = contestants(model, installed=args.installed is not None, isa=args.isa)
+        results[model] = measure(args, model, names)
+        print(f"{model}\n{table(results[model])}", flush=True)
+    facts = {"threads": args.threads, "isa": args.isa}
+    save(args.output, "inference", facts, size=args.size, rounds=args.rounds, models=results)
+    if args.output:
+        print(f"Timings: {args.output}")
+
+
+def contestants(model: str, *, installed: bool, isa: str | None) -> list[str]:
+    """Return the names of those who can take part.
+
+    Args:
+        model: a key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`.
+        installed: there is a Python with Detectron2.
+        isa: the instructions that oneDNN is limited to; with fewer than the processor's there is no fast bfloat16.
+    """
+    names = []
+    for name in CONTESTANTS:
+        absent = name.startswith("torchvision") and model != "R50-FPN"
+        absent |= name.startswith("Detectron2") and not installed
+        absent |= isa is not None and (name.endswith("bfloat16") or name in (OURS, "ours, bitmaps"))
+        if not absent:
+            names.append(name)
+    return names
+
+
+def measure(args: argparse.Namespace, model: str, names: Sequence[str]) -> dict[str, Any]:
+    """Return what each contestant is, did and took, by its name.
+
+    Args:
+        args: of the command line.
+        model: a key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`.
+        names: of the contestants, ours first.
+    """
+    height, width = args.size
+    with ExitStack() as stack:
+        children = []
+        for name in names:
+            theirs = name.startswith("Detectron2")
+            variables = {"OMP_NUM_THREADS": str(args.threads)}
+            variables |= {VARIABLE: "installed"} if theirs else {}
+            variables |= {"ONEDNN_MAX_CPU_ISA": args.isa} if args.isa else {}
+            python = args.installed if theirs else args.python
+            worker = started(name, python, "maskrcnn_repro.benchmark.inference_worker", **variables)
+            children.append(stack.enter_context(worker))
+        facts = {}
+        for child in children:
+            task = Task(child.name, model, height, width, args.threads)
+            facts[child.name] = child.ask(asdict(task))
+        check_same(facts)
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        for turn in tqdm(range(args.rounds + 1), desc=model, unit="round"):
+            for child in rotated(children, turn):
+                duration = child.ask("infer")
+                if turn:  # the first round warms up
+                    seconds[child.name].append(duration)
+        peaks = {child.name: child.ask("peak_memory") for child in children}
+    first = names[0]
+    return {
+        name: {
+            **{key: facts[name][key] for key in ("path", "first_seconds", "origin", "detections")},
+            "peak_memory": peaks[name],
+            **summary(seconds[name], seconds[first]),
+        }
+        for name in names
+    }
+
+
+def summary(seconds: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
+    """Return median and 95th percentile of timings, and of the ratios of the rounds median and quartiles."""
+    ratios = [theirs / own for theirs, own in zip(seconds, ours, strict=True)]
+    low, middle, high = np.percentile(ratios, [25, 50, 75]).tolist()
+    return {
+        "median_seconds": statistics.median(seconds),
+        "p95_seconds": float(np.percentile(seconds, 95)),
+        "ratio": {"value": middle, "low": low, "high": high},
+        "seconds": list(seconds),
+    }
+
+
+def check_same(facts: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise BenchmarkError unless all detect and paste as much, and our float32 detects what Detectron2 does."""
+    size = next(iter(facts.values()))["masks"]
+    for name, contestant in facts.items():
+        if contestant["detections"] != DETECTIONS or contestant["masks"] != size:
+            raise BenchmarkError(
+                f"{name} gives {contestant['detections']} detections with masks {contestant['masks']}; all should give "
+                f"{DETECTIONS} with masks {size}. Choose another --size."
+            )
+    peer = "Detectron2" if "Detectron2" in facts else "ours, plain"
+    for name in ("ours, float32", "ours, plain"):
+        boxes, scores = (
+            _largest_difference(facts[name], facts[peer], key) for key in ("boxes", "scores")
+        )
+        if boxes > BOX_TOLERANCE or scores > SCORE_TOLERANCE:
+            raise BenchmarkError(
+                f"{name} differs from {peer} by {boxes:.2g} pixels and {scores:.2g} in scores; {BOX_TOLERANCE} and "
+                f"{SCORE_TOLERANCE} are allowed."
+            )
+
+
+def _largest_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any], key: str) -> float:
+    return float(np.abs(np.subtract(ours[key], theirs[key])).max())
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a text table with one line per contestant."""
+    rows = []
+    for name, result in results.items():
+        ratio = result["ratio"]
+        rows.append(
+            [
+                name,
+                result["path"],
+                f"{result['median_seconds']:.3f} s",
+                f"{result['p95_seconds']:.3f} s",
+                f"{result['first_seconds']:.2f} s",
+                f"{result['peak_memory'] / 2**20:.0f} MiB",
+                f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
+            ]
+        )
+    headers = ["", "path", "median", "95 %", "first image", "peak memory", "ratio [quartiles]"]
+    return grid(rows, headers)

@@ -1,0 +1,194 @@
+"""Worker process of the inference benchmark: builds one contestant and times images on request.
+
+Run as ``python -m maskrcnn_repro.benchmark.inference_worker``. The protocol is that of
+:mod:`maskrcnn_repro.benchmark.worker`, with the fields of :class:`Task` in the first line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from maskrcnn_repro.benchmark import models, scenes
+from maskrcnn_repro.benchmark.worker import peak_memory, serve
+from maskrcnn_repro.checkpoint.torchvision_detector import Classes, to_torchvision
+from maskrcnn_repro.config import get_config
+from maskrcnn_repro.inference.fast.build import accelerate
+from maskrcnn_repro.inference.settings import automatic_precision
+from maskrcnn_repro.utils.provenance import code_origin
+
+import torch
+from torch import nn
+
+REQUESTS = ("infer", "peak_memory")
+Detections = dict[str, Any]
+"""``boxes`` (R, 4) and ``scores`` (R,), best first, and ``masks``, their number and size."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A contestant and its image."""
+
+    contestant: str
+    """A key of :data:`CONTESTANTS`."""
+    model: str
+    """A key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`."""
+    height: int
+    """Of the image, in pixels; it is not resized."""
+    width: int
+    threads: int
+
+
+class Bench:
+    """A model with the recipe's weights, and an image."""
+
+    def __init__(self, task: Task) -> None:
+        torch.set_num_threads(task.threads)
+        self.image = torch.from_numpy(scenes.scene(0, task.height, task.width, objects=8).image)
+        self.path = "plain float32"
+        CONTESTANTS[task.contestant](self, task)
+        begin = time.perf_counter()
+        with torch.inference_mode(), self.context():
+            self.first = self.detect()
+        self.first_seconds = time.perf_counter() - begin
+
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """What the model runs in."""
+    detect: Callable[[], Detections]
+    """Detects the objects in the image."""
+
+    def infer(self) -> float:
+        """Return the seconds of an image, from its tensor to full-size masks."""
+        begin = time.perf_counter()
+        with torch.inference_mode(), self.context():
+            self.detect()
+        return time.perf_counter() - begin
+
+    def peak_memory(self) -> float:
+        """Return the highest resident memory so far, in bytes."""
+        return peak_memory()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was detected, how, and how long the first image took."""
+        return {
+            "detections": len(self.first["scores"]),
+            "boxes": self.first["boxes"].tolist(),
+            "scores": self.first["scores"].tolist(),
+            "masks": self.first["masks"],
+            "first_seconds": self.first_seconds,
+            "path": self.path,
+            "origin": code_origin(),
+        }
+
+
+def _ours(precision: str, masks: str, *, fast: bool = True) -> Callable[[Bench, Task], None]:
+    def build(bench: Bench, task: Task) -> None:
+        cfg = get_config()
+        settings = {
+            "MODEL.DEVICE": "cpu",
+            "MODEL.WEIGHTS": "",
+            **models.SETTINGS[task.model],
+            "MODEL.META_ARCHITECTURE": "MaskRCNN",
+            "MODEL.CHANNELS_LAST": True,
+            "MODEL.INFERENCE.MASK_OUTPUT": masks,
+        }
+        cfg.merge_from_list([word for pair in settings.items() for word in pair])
+        chosen = automatic_precision(cfg) if precision == "auto" else precision
+        cfg.MODEL.INFERENCE.PRECISION = chosen
+        model = models.build(cfg).eval()
+        bench.path = (accelerate(model, cfg) if fast else "") or f"plain {chosen}"
+        bench.detect = _detectron2(model, bench.image)
+
+    return build
+
+
+def _peer_detectron2(bench: Bench, task: Task) -> None:
+    bench.detect = _detectron2(models.build(models.config(task.model)).eval(), bench.image)
+
+
+def _detectron2(model: nn.Module, image: torch.Tensor) -> Callable[[], Detections]:
+    def detect() -> Detections:
+        instances = model([{"image": image}])[0]["instances"]
+        masks = instances.pred_masks
+        size = getattr(masks, "image_size", None) or tuple(masks.shape[1:])
+        return {
+            "boxes": instances.pred_boxes.tensor,
+            "scores": instances.scores,
+            "masks": [len(masks), *size],
+        }
+
+    return detect
+
+
+def _torchvision(bench: Bench, task: Task) -> None:
+    model = _torchvision_model(task)
+    bench.detect = _of_torchvision(model, bench.image / 255)
+
+
+def _torchvision_best(bench: Bench, task: Task) -> None:
+    model = _torchvision_model(task).to(memory_format=torch.channels_last)
+    bench.detect = _of_torchvision(model, bench.image / 255)
+    _reduce(bench)
+
+
+def _torchvision_model(task: Task) -> nn.Module:
+    from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+    # The same weights under its names; its pixels have a deviation of 1, those of the recipe of about 60.
+    state = models.build(models.config(task.model)).state_dict()
+    state["backbone.bottom_up.stem.conv1.weight"] *= 60
+    longer, shorter = max(task.height, task.width), min(task.height, task.width)
+    model = maskrcnn_resnet50_fpn(
+        weights=None, weights_backbone=None, num_classes=81, min_size=shorter, max_size=longer
+    )
+    weights = to_torchvision(state, Classes.of(81, named=True), {})
+    model.load_state_dict(weights, strict=False)
+    return model.eval()
+
+
+def _of_torchvision(model: nn.Module, image: torch.Tensor) -> Callable[[], Detections]:
+    def detect() -> Detections:
+        output = model([image])[0]
+        masks = output["masks"][:, 0] >= 0.5
+        return {
+            "boxes": output["boxes"].float(),
+            "scores": output["scores"].float(),
+            "masks": [*masks.shape],
+        }
+
+    return detect
+
+
+def _detectron2_best(bench: Bench, task: Task) -> None:
+    _peer_detectron2(bench, task)
+    _reduce(bench)
+
+
+def _reduce(bench: Bench) -> None:
+    bench.context = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
+    bench.path = "plain bfloat16"
+
+
+CONTESTANTS: dict[str, Callable[[Bench, Task], None]] = {
+    "ours": _ours("auto", "rle"),
+    "ours, bitmaps": _ours("auto", "bitmap"),
+    "ours, float32": _ours("float32", "rle"),
+    "ours, plain": _ours("float32", "bitmap", fast=False),
+    "torchvision": _torchvision,
+    "torchvision, bfloat16": _torchvision_best,
+    "Detectron2": _peer_detectron2,
+    "Detectron2, bfloat16": _detectron2_best,
+}
+"""Name of a contestant -> what builds it."""
+
+
+def main() -> None:
+    """Serve requests until the end of input."""
+    serve(lambda task: Bench(Task(**task)), REQUESTS)
+
+
+if __name__ == "__main__":
+    main()

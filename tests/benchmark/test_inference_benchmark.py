@@ -1,0 +1,57 @@
+"""The benchmark of inference: who takes part, what counts as the same work, how ratios are formed."""
+
+from maskrcnn_repro.benchmark import inference
+
+import pytest
+
+from tests.helpers.commands import benchmark
+
+BOXES = [[0.0, 0.0, 9.0, 9.0]] * 100
+
+
+def facts(**changes):
+    same = {"detections": 100, "masks": [100, 60, 80], "boxes": BOXES, "scores": [0.5] * 100}
+    names = ("ours", "ours, float32", "ours, plain", "torchvision")
+    return {name: same | changes.get(name, {}) for name in names}
+
+
+def test_ratios_are_those_of_the_rounds():
+    # Rounds of 2, 4 and 3: a slow round of both leaves its ratio.
+    result = inference.summary([2.0, 40.0, 3.0], [1.0, 10.0, 1.0])
+    assert result["ratio"] == {"value": 3.0, "low": 2.5, "high": 3.5}
+    assert result["median_seconds"] == 3.0
+
+
+def test_only_float32_takes_part_with_fewer_instructions():
+    names = inference.contestants("R50-FPN", installed=True, isa="AVX2")
+    assert names == ["ours, float32", "ours, plain", "torchvision", "Detectron2"]
+    names = inference.contestants("R50-C4", installed=False, isa=None)
+    assert names == ["ours", "ours, bitmaps", "ours, float32", "ours, plain"]
+
+
+def test_other_work_is_refused():
+    inference.check_same(facts())
+    few = facts(torchvision={"detections": 99})
+    with pytest.raises(inference.BenchmarkError, match="torchvision gives 99 detections"):
+        inference.check_same(few)
+    moved = facts(**{"ours, float32": {"boxes": [[0.0, 0.0, 9.0, 9.02]] * 100}})
+    with pytest.raises(inference.BenchmarkError, match=r"float32 differs from .*0\.02 pixels"):
+        inference.check_same(moved)
+
+
+def test_the_table_has_a_line_for_each():
+    result = {"path": "fused float32", "first_seconds": 1.5, "peak_memory": 2**30}
+    result |= inference.summary([2.0, 2.0], [1.0, 1.0])
+    assert "1024 MiB       2.00 [2.00, 2.00]" in inference.table({"ours": result})
+
+
+def test_one_round_is_refused(capsys):
+    assert benchmark(["inference", "--rounds", "1"]) == 2
+    assert capsys.readouterr().err == "Error: --rounds is 1; it must be at least 2.\n"
+
+
+@pytest.mark.slow
+def test_two_rounds_of_a_small_image(capsys):
+    words = ["--rounds", "2", "--size", "192", "256", "--threads", "1"]
+    assert benchmark(["inference", *words]) == 0
+    assert "torchvision, bfloat16" in capsys.readouterr().out
