@@ -12,6 +12,7 @@ BENCHMARK_EXAMPLES = """
   %(prog)s inference --installed PYTHON_WITH_DETECTRON2
   %(prog)s roi-ops --quick
   %(prog)s paste --masks 100
+  %(prog)s gpu --detectron2 CHECKOUT --output gpu.json
 """
 
 DRAW_EXAMPLES = """
@@ -52,6 +53,15 @@ def add_benchmark_options(parser: Parser) -> None:
             help="masks to RLE against Detectron2's",
             description="Masks from their boxes to RLE, against Detectron2's pasting and encoding. Ratios "
             "are theirs over ours: above 1 ours takes less.",
+        )
+    )
+    _add_gpu_options(
+        benchmarks.add_parser(
+            "gpu",
+            help="kernels and models on a GPU, beside torchvision and Detectron2",
+            description="On a GPU: the Triton kernels against torch's form, then inference and training of Mask "
+            "R-CNN R50-FPN beside torchvision's and Detectron2's. No network is needed. Ratios are speeds over "
+            "a peer's: above 1 ours is faster.",
         )
     )
 
@@ -105,6 +115,23 @@ def _add_paste_options(parser: Parser) -> None:
     parser.add_argument("--masks", type=int, default=100, help="of each image")
     parser.add_argument("--rounds", type=int, default=3, help="of measurement, after a first")
     parser.add_argument("--threads", type=int, default=1)
+    _add_output(parser)
+
+
+def _add_gpu_options(parser: Parser) -> None:
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu with --tiny")
+    parser.add_argument(
+        "--tiny", action="store_true", help="small enough for a CPU; times say nothing"
+    )
+    parser.add_argument(
+        "--detectron2",
+        metavar="CHECKOUT",
+        help="folder of an importable Detectron2; without it torchvision alone",
+    )
+    parser.add_argument(
+        "--python", default=sys.executable, help="that runs Detectron2 (default: this one)"
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="of measurement, after a first")
     _add_output(parser)
 
 

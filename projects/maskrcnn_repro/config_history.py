@@ -58,6 +58,7 @@ ADDED = (
     ),
     Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
     Added("TRACKERS", (), "services may follow a training"),
+    Added("MODEL.ROI_OP.KERNEL", "auto", "GPUs may pool by Triton kernels"),
 )
 _ROI_ALIGN = {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}
 _DEFAULT = {"POOLER_TYPE": "ROIAlignV2", "POOLER_SAMPLING_RATIO": 0}

@@ -1,12 +1,18 @@
-"""``maskrcnn benchmark``: speed of the backend, of inference, of RoI operations, or of pasting masks."""
+"""``maskrcnn benchmark``: speed of the backend, of inference, of RoI operations, of pasting masks, or of a GPU."""
 
 from __future__ import annotations
 
 import argparse
 
-from maskrcnn_repro.benchmark import backend, inference, pasting, roi_ops
+from maskrcnn_repro.benchmark import backend, gpu, inference, pasting, roi_ops
 
-BENCHMARKS = {"backend": backend, "inference": inference, "roi-ops": roi_ops, "paste": pasting}
+BENCHMARKS = {
+    "backend": backend,
+    "inference": inference,
+    "roi-ops": roi_ops,
+    "paste": pasting,
+    "gpu": gpu,
+}
 """Name of a benchmark to its module, whose ``run`` takes the parsed arguments."""
 
 

@@ -100,9 +100,9 @@ class Predictor:
         cfg: the config of the model as it is used here.
         labels: names of classes and keypoints.
         origin: what the file says of where its weights come from.
+        facts: what an exported file says of its export; of other models empty.
         path: how it computes: ``plain``, or of the fast path ``fused`` (``folded`` where torch lacks oneDNN's fused
             operators), and the precision, such as ``fused bfloat16``.
-        facts: what an exported file says of its export; of other models empty.
 
     Raises:
         CheckpointError: there is no such model, or it finds no objects by itself.
@@ -146,12 +146,11 @@ class Predictor:
         self._model: nn.Module
         if exported:
             self._model, self._divisor = ExportedDetector(exported, threshold), 1
-            self.path = f"exported {self.facts.get('precision', 'float32')}"
+            self.path = f"exported {exported.facts.get('format', '')}".strip()
         else:
             fast = is_automatic(model, precision) if fast is None else fast
             detector = build_detector(self.cfg, model, fast=fast)
-            self._model, self._divisor = detector.model, detector.divisor
-            self.path = detector.path
+            self._model, self._divisor, self.path = detector.model, detector.divisor, detector.path
         # One at a time: two models at once would share the cores, and augmentation switches branches of the heads.
         self._lock = threading.Lock()
         self._tiles, self._overlap = tiles, round(tiles * overlap)

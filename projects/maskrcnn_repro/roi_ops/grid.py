@@ -46,12 +46,14 @@ def sample_points(
     return start[:, None, None] + steps[:cells, None] * bin_size + inside_bin
 
 
-def bilinear_taps(points: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+def bilinear_taps(
+    points: torch.Tensor, length: int | torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the two cells that linear interpolation at each point reads, and their weights.
 
     Args:
         points: (...), feature cells.
-        length: L.
+        length: L; integers that are broadcast to ``points`` where RoIs are on maps of several sizes.
 
     Returns:
         Indices below L, (..., 2) int32, and weights, (..., 2) of the dtype of ``points``, which sum to 1, or
@@ -59,7 +61,8 @@ def bilinear_taps(points: torch.Tensor, length: int) -> tuple[torch.Tensor, torc
     """
     # torchvision's rule: a point more than a cell outside the map reads zero, a nearer one the border.
     inside = ((points >= -1.0) & (points <= length)).to(points.dtype)
-    points = points.clamp(0.0, length - 1.0)
+    # Two clamps: one takes no number beside a tensor.
+    points = points.clamp(min=0.0).clamp(max=length - 1.0)
     low = points.floor()
     share = (points - low) * inside
     low = low.int()

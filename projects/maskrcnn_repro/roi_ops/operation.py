@@ -20,7 +20,9 @@ from __future__ import annotations
 import math
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.roi_ops.fused import Plan
 from maskrcnn_repro.roi_ops.kernels import Kernel
+from maskrcnn_repro.roi_ops.levels import RoIMaps
 from maskrcnn_repro.roi_ops.pooling import is_channels_last, is_traced, pool
 
 import torch
@@ -37,7 +39,9 @@ class RoIOperation(nn.Module):
     """Base class of the RoI operations: pools each RoI of a feature map to a grid of fixed size.
 
     Runs a kernel of :mod:`maskrcnn_repro.roi_ops.kernels` where that is faster (on the CPU), and
-    torchvision's operation elsewhere; both give the same numbers. An RoI with a coordinate that is not
+    torchvision's operation elsewhere; both give the same numbers. On a GPU a pooler may instead run a Triton kernel
+    over all levels (:mod:`maskrcnn_repro.roi_ops.fused`), whose backward is not bit-reproducible unless torch is
+    asked for deterministic algorithms. An RoI with a coordinate that is not
     finite, and any RoI on a map without cells, pools to zeros. A NaN of the map is NaN in every maximum and
     average that reads its cell, and only there (a cell with the weight 0 is not read); on a GPU and in an
     exported model torchvision's operations decide that. No gradient flows to the RoIs.
@@ -114,7 +118,12 @@ class RoIOperation(nn.Module):
         return pooled
 
     def regions(
-        self, rois: torch.Tensor, dtype: torch.dtype = torch.float32, *, finite: bool = False
+        self,
+        rois: torch.Tensor,
+        dtype: torch.dtype = torch.float32,
+        *,
+        finite: bool = False,
+        scale: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Return the RoIs in feature cells, (R, 5), shifted or rounded as the operation does first.
 
@@ -125,10 +134,12 @@ class RoIOperation(nn.Module):
             rois: (R, 5), as for :meth:`forward`.
             dtype: of the features.
             finite: skip the search for numbers that are not finite: there are none.
+            scale: (R, 1), feature cells per pixel of each RoI; by default ``spatial_scale`` for all.
         """
         # Coordinates of hundreds of pixels lose their fractions in 16 bits.
         rois = rois.detach().to(torch.promote_types(dtype, torch.float32))
-        image, corners = rois[:, :1], self._quantized(rois[:, 1:] * self.spatial_scale)
+        cells = rois[:, 1:] * (self.spatial_scale if scale is None else scale)
+        image, corners = rois[:, :1], self._quantized(cells)
         corners = corners.clamp(-FAR, FAR)
         if not finite:
             corners = corners.where(rois.isfinite().all(dim=1, keepdim=True), -FAR)
@@ -138,6 +149,16 @@ class RoIOperation(nn.Module):
 
     def kernel(self, features: torch.Tensor, regions: torch.Tensor) -> Kernel:
         """Return the CPU kernel that pools these regions from maps of the size of ``features``."""
+        raise NotImplementedError
+
+    def plan(self, rois: torch.Tensor, maps: RoIMaps, dtype: torch.dtype) -> Plan:
+        """Return how the Triton kernels pool RoIs of several levels.
+
+        Args:
+            rois: (R, 5), as for :meth:`forward`.
+            maps: the map of each.
+            dtype: of the features.
+        """
         raise NotImplementedError
 
     def torchvision(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:

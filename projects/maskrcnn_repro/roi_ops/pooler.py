@@ -11,8 +11,13 @@ from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.pooler_keys import operation_of
+from maskrcnn_repro.roi_ops.choice import check_kernel, takes_triton
+from maskrcnn_repro.roi_ops.fused import MOST_LEVELS, by_cell, pool_levels
+from maskrcnn_repro.roi_ops.levels import RoIMaps
 from maskrcnn_repro.roi_ops.pooling import is_channels_last, is_traced
 from maskrcnn_repro.roi_ops.registry import build_roi_op
+from maskrcnn_repro.roi_ops.roi_pool import RoIPool
+from maskrcnn_repro.roi_ops.sampled import RoIAlignAve, RoIAlignMax, RoIWarpAve, RoIWarpMax
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +26,9 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes
 from torch import nn
 from torch.autograd.function import once_differentiable
+
+FUSED = (RoIPool, RoIWarpMax, RoIWarpAve, RoIAlignMax, RoIAlignAve)
+"""The operations that Triton kernels compute."""
 
 
 class RoIOpPooler(nn.Module):
@@ -36,9 +44,11 @@ class RoIOpPooler(nn.Module):
         canonical_box_size: an RoI of this side, pixels of the network's input, is read from
             ``canonical_level`` (FPN, eq. 1).
         canonical_level: see above; level k has scale 2**-k.
+        kernel: "auto", the operations of :data:`FUSED` by Triton kernels on GPUs where Triton works; "torch",
+            never; "triton", always. The numbers agree up to rounding.
 
     Raises:
-        ConfigError: no such operation, or the scales are no pyramid.
+        ConfigError: no such operation or kernel, or the scales are no pyramid.
     """
 
     def __init__(
@@ -51,8 +61,11 @@ class RoIOpPooler(nn.Module):
         half_pixel: bool = False,
         canonical_box_size: float = 224,
         canonical_level: int = 4,
+        kernel: str = "auto",
     ) -> None:
         super().__init__()
+        check_kernel(kernel)
+        self.kernel = kernel
         self.output_size = output_size
         self.min_level = round(-math.log2(scales[0]))
         # Compared without a tolerance: powers of two are exact.
@@ -93,6 +106,8 @@ class RoIOpPooler(nn.Module):
                 f"The boxes are those of {len(boxes)} images, the features of {len(features[0])}."
             )
         rois = rois_of(boxes, features[0])
+        if self._fuses(features, rois):
+            return self._pool_fused(features, rois)
         if len(self.level_poolers) == 1:
             return self.level_poolers[0](features[0], rois)
         levels = self.assign_levels(rois)
@@ -123,6 +138,23 @@ class RoIOpPooler(nn.Module):
         # 1e-8 as in Detectron2, so that rounding moves the same RoIs; log2(0) is left to the clamp.
         level = (self.canonical_level + torch.log2(side / self.canonical_box_size + 1e-8)).floor()
         return (level - self.min_level).clamp(0, len(self.level_poolers) - 1).nan_to_num(0).long()
+
+    def _fuses(self, features: Sequence[torch.Tensor], rois: torch.Tensor) -> bool:
+        """Tell whether one launch of a Triton kernel pools all levels."""
+        # Traced first: the number of RoIs would become a constant.
+        if is_traced() or not len(rois) or len(features) > MOST_LEVELS:
+            return False
+        # Classes of plug-ins have rules of their own, those that inherit from ours, too.
+        return type(self.level_poolers[0]) in FUSED and takes_triton(self.kernel, features)
+
+    def _pool_fused(self, features: Sequence[torch.Tensor], rois: torch.Tensor) -> torch.Tensor:
+        channels_last = by_cell(features)
+        strides = [2 ** (self.min_level + level) for level in range(len(features))]
+        shapes = [level.shape for level in features]
+        maps = RoIMaps.of(shapes, strides, self.assign_levels(rois), channels_last)
+        operation: Any = self.level_poolers[0]  # the levels differ in their scales, which maps has
+        plan = operation.plan(rois, maps, features[0].dtype)
+        return pool_levels(features, plan, channels_last)
 
 
 class _Merge(torch.autograd.Function):
@@ -167,7 +199,7 @@ def build_pooler(cfg: CfgNode, head: str, input_shape: Mapping[str, ShapeSpec]) 
         input_shape: the feature maps by name, with their strides in pixels of the network's input.
 
     Raises:
-        ConfigError: the operation is not registered, or the maps are no pyramid.
+        ConfigError: the operation is not registered, the maps are no pyramid, or Triton is asked for and missing.
     """
     op, side = cfg.MODEL.ROI_OP, cfg.MODEL[head].POOLER_RESOLUTION
     return RoIOpPooler(
@@ -178,4 +210,5 @@ def build_pooler(cfg: CfgNode, head: str, input_shape: Mapping[str, ShapeSpec]) 
         half_pixel=op.HALF_PIXEL,
         canonical_box_size=op.CANONICAL_BOX_SIZE,
         canonical_level=op.CANONICAL_LEVEL,
+        kernel=op.KERNEL,
     )

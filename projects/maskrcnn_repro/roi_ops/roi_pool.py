@@ -9,7 +9,9 @@ import math
 
 from maskrcnn_repro.roi_ops.grid import cross_points, pool_bins
 from maskrcnn_repro.roi_ops.kernels import CellMaximum, Kernel
+from maskrcnn_repro.roi_ops.levels import RoIMaps
 from maskrcnn_repro.roi_ops.operation import RoIOperation
+from maskrcnn_repro.roi_ops.plans import PoolPlan
 from maskrcnn_repro.roi_ops.registry import ROI_OP_REGISTRY
 
 import torch
@@ -37,6 +39,14 @@ class RoIPool(RoIOperation):
         rows, columns = torch.broadcast_tensors(bottom - top, right - left)
         cells = images * height * width
         return CellMaximum(first.flatten(), rows.flatten(), columns.flatten(), width, cells)
+
+    def plan(self, rois: torch.Tensor, maps: RoIMaps, dtype: torch.dtype) -> PoolPlan:
+        """See :class:`RoIOperation`."""
+        regions = self.regions(rois, dtype, scale=maps.scale)
+        bins_y, bins_x = self._bins(regions)
+        top, bottom = (edge.clamp(min=0).clamp(max=maps.height[:, None]) for edge in bins_y)
+        left, right = (edge.clamp(min=0).clamp(max=maps.width[:, None]) for edge in bins_x)
+        return PoolPlan(maps, regions[:, 0].long(), top, bottom, left, right)
 
     def torchvision(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
         """See :class:`RoIOperation`."""

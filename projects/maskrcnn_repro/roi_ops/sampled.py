@@ -16,7 +16,9 @@ from maskrcnn_repro.roi_ops.grid import (
     sample_points,
 )
 from maskrcnn_repro.roi_ops.kernels import Bags, Kernel, SampleMaximum, WeightedSum
+from maskrcnn_repro.roi_ops.levels import RoIMaps
 from maskrcnn_repro.roi_ops.operation import RoIOperation
+from maskrcnn_repro.roi_ops.plans import SampledPlan
 from maskrcnn_repro.roi_ops.registry import ROI_OP_REGISTRY
 
 import torch
@@ -52,6 +54,14 @@ class SampledOperation(RoIOperation):
         if self.maximum:
             return SampleMaximum(bags, self.samples**2, cells)
         return WeightedSum(bags, cells)
+
+    def plan(self, rois: torch.Tensor, maps: RoIMaps, dtype: torch.dtype) -> SampledPlan:
+        """See :class:`RoIOperation`."""
+        regions = self.regions(rois, dtype, scale=maps.scale)
+        points_y, points_x = self._axes(regions)
+        rows = bilinear_taps(points_y, maps.height[:, None, None])
+        columns = bilinear_taps(points_x, maps.width[:, None, None])
+        return SampledPlan(maps, regions[:, 0].long(), *rows, *columns, self.maximum)
 
     def torchvision(self, features: torch.Tensor, regions: torch.Tensor) -> torch.Tensor:
         """See :class:`RoIOperation`."""
