@@ -188,7 +188,7 @@ def test_a_command_tells_how_to_trust_a_program(command, tmp_path, capsys):
 
 def test_a_server_tells_what_it_serves(onnx_file):
     exporter, file = onnx_file
-    predictor = Predictor(file, threshold=None)
+    predictor = Predictor(file, threshold=None, precision="auto")
     predictor.facts = {**predictor.facts, "precision": "int8"}
     card = model_card(predictor, "model.onnx", Limits())
     assert (card["format"], card["precision"], card["device"]) == ("onnx", "int8", "cpu")
