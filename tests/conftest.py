@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from contextlib import contextmanager
 
 # Set before torch starts its thread pools: on small inputs one thread is the quickest and reproducible.
@@ -17,6 +18,9 @@ from detectron2.utils.events import EventStorage
 
 def pytest_configure(config):
     torch.set_num_threads(1)
+    # A shell ignores interrupts in its background jobs, and what is ignored stays so in all their children.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -216,7 +216,8 @@ def test_every_mode_of_pillow_is_ruled_or_refused_and_in_the_docs():
     rows = dict(re.findall(r"^\| `(.+)` \| (.+) \|$", DOCS.read_text(), re.MULTILINE))
     modes = {mode: rule for names, rule in rows.items() for mode in names.split("`, `")}
     assert {mode: modes[mode] for mode in MODES} == MODES
-    assert set(Image.MODES) - set(MODES) == {"LAB", "La", "RGBa"}
+    assert set(Image.MODES) - set(MODES) <= {"LAB", "La", "RGBa"}
+    assert "LAB" in set(Image.MODES) - set(MODES)
     assert set(DEEP) == {"I;16", "I;16L", "I;16B", "I;16N", "I", "F"}
 
 

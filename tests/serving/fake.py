@@ -24,7 +24,12 @@ def png(width=40, height=30, mode="RGB", kind="PNG", **options):
     random = np.random.default_rng(0)
     noise = random.integers(0, 256, (height, width, 3), np.uint8)
     content = io.BytesIO()
-    Image.fromarray(noise).convert(mode).save(content, kind, **options)
+    image = Image.fromarray(noise)
+    # Older releases of Pillow convert no colours to 16 bits.
+    image = (
+        Image.fromarray(noise[..., 0].astype(np.uint16)) if mode == "I;16" else image.convert(mode)
+    )
+    image.save(content, kind, **options)
     return content.getvalue()
 
 

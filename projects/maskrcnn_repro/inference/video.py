@@ -158,13 +158,17 @@ class VideoFile:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what OpenCV tells of an error on stderr: the sentence for it is ours."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    """Leave out what OpenCV tells of an error on stderr, where it can: the sentence for it is ours."""
+    log = getattr(cv2.utils, "logging", None)  # not in every build
+    if log is None:
+        yield
+        return
+    level = log.getLogLevel()
+    log.setLogLevel(log.LOG_LEVEL_SILENT)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        log.setLogLevel(level)
 
 
 def _opened(source: str | int, reader: int) -> cv2.VideoCapture:
