@@ -274,7 +274,6 @@ def started(data, folder, *options, opts=()):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "projects"), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, ROOT / "train_net.py", *line],
-        check=False,
         env=environment,
         cwd=ROOT,
         stderr=subprocess.PIPE,
