@@ -127,6 +127,24 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``, which a predictor computes on."""
+    parser.add_argument(
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1"
+    )
+
+
+def add_tiles(parser: argparse.ArgumentParser) -> None:
+    """Add ``--tiles``."""
+    parser.add_argument(
+        "--tiles",
+        type=count,
+        default=0,
+        metavar="PIXELS",
+        help="cut larger images into overlapping tiles of this side",
+    )
+
+
 def fraction(word: str) -> float:
     """Parse a number from 0 to 1: the ``type`` of an option."""
     value = distance(word)

@@ -6,7 +6,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskrcnn_cli.parsing import Command, Parser, UsageError, add_model, count, distance, fraction
+from maskrcnn_cli.parsing import (
+    Command,
+    Parser,
+    UsageError,
+    add_device,
+    add_model,
+    add_tiles,
+    count,
+    distance,
+    fraction,
+)
 
 EXAMPLES = """
   Pictures with their objects drawn, and a COCO file with them, in predictions/:
@@ -58,9 +68,7 @@ def _add_model_options(parser: Parser) -> None:
     parser.add_argument(
         "--classes", nargs="+", action="extend", metavar="NAME", help="keep these classes alone"
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1"
-    )
+    add_device(parser)
     parser.add_argument(
         "--precision",
         default="auto",
@@ -73,13 +81,7 @@ def _add_model_options(parser: Parser) -> None:
     parser.add_argument(
         "--tta", action="store_true", help="average several sizes and mirror images of each image"
     )
-    parser.add_argument(
-        "--tiles",
-        type=count,
-        default=0,
-        metavar="PIXELS",
-        help="cut larger images into overlapping tiles of this side",
-    )
+    add_tiles(parser)
     parser.add_argument(
         "--pixel-range",
         nargs=2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from urllib.parse import urlsplit
 
-from maskrcnn_cli.parsing import Command, Parser, add_model, count, fraction
+from maskrcnn_cli.parsing import Command, Parser, add_device, add_model, add_tiles, count, fraction
 
 EXAMPLES = """
   A page at http://127.0.0.1:8000 where pictures can be dropped:
@@ -35,16 +35,8 @@ def add_options(parser: Parser) -> None:
         metavar="SCORE",
         help="least score of what is sent; the page chooses among it (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1"
-    )
-    parser.add_argument(
-        "--tiles",
-        type=count,
-        default=0,
-        metavar="PIXELS",
-        help="cut larger images into overlapping tiles of this side",
-    )
+    add_device(parser)
+    add_tiles(parser)
     _add_limits(parser)
 
 

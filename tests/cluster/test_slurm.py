@@ -162,7 +162,9 @@ def test_a_wrong_option_is_named(text, sentence):
 def test_every_option_is_one_of_submitit_s(tmp_path, monkeypatch):
     tools(tmp_path / "bin", monkeypatch, srun="exit 1")
     values = {str: "x", int: 3, bool: True, list: ["x"], dict: {"a": "b"}}
-    SlurmExecutor(tmp_path, {name: values[kind] for name, kind in OPTIONS.items()})
+    executor = SlurmExecutor(tmp_path, {name: values[kind] for name, kind in OPTIONS.items()})
+    # submitit refuses names that it does not know.
+    assert executor.executor()._executor.parameters["partition"] == "x"
 
 
 def test_without_slurm_or_submitit_it_is_one_sentence(tmp_path, monkeypatch):

@@ -26,9 +26,9 @@ from maskrcnn_repro.evaluation.table import TASKS
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.hashes import sha256_of
 from maskrcnn_repro.utils.provenance import code_origin
+from maskrcnn_repro.visualization.templates import templates_in
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 PAGE = "evaluation.html"
 MATRIX_CLASSES = 30
@@ -82,15 +82,9 @@ def write_page_of(source: Source, out: Path, options: Options | None = None) -> 
     check_options(options)
     evaluated = read_set(source.truth, source.results, source.images, options.task)
     analysis = analyze(evaluated, options.iou, options.score)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["points"] = _points
-    template = environment.get_template("evaluation.html.jinja")
+    templates = templates_in(Path(__file__).parent)
+    templates.filters["points"] = _points
+    template = templates.get_template("evaluation.html.jinja")
     write_text(out, template.render(_content(source, evaluated, analysis, options)))
     return out
 

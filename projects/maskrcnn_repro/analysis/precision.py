@@ -61,11 +61,11 @@ def curve(hits: np.ndarray, false_alarms: np.ndarray, total: int) -> np.ndarray:
         false_alarms: (D,) bool.
         total: objects to be found, at least 1.
     """
-    found, wrong = np.cumsum(hits), np.cumsum(false_alarms)
-    precision = found / np.maximum(found + wrong, 1)
+    true_positives, false_positives = np.cumsum(hits), np.cumsum(false_alarms)
+    precision = true_positives / np.maximum(true_positives + false_positives, 1)
     highest = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     # The first detection at which the recall is reached; behind the last one the precision is 0.
-    return np.asarray(highest[np.searchsorted(found / total, RECALLS, side="left")])
+    return np.asarray(highest[np.searchsorted(true_positives / total, RECALLS, side="left")])
 
 
 def best_score(
@@ -81,8 +81,8 @@ def best_score(
     """
     if not hits.any():
         return float("nan"), float("nan")
-    found, wrong = np.cumsum(hits), np.cumsum(false_alarms)
-    f1 = 2 * found / (found + wrong + total)
+    true_positives, false_positives = np.cumsum(hits), np.cumsum(false_alarms)
+    f1 = 2 * true_positives / (true_positives + false_positives + total)
     # Equal scores are kept or left out together.
     f1[:-1][scores[:-1] == scores[1:]] = 0
     best = int(f1.argmax())

@@ -7,16 +7,13 @@ further line is one of :data:`REQUESTS` as a JSON string, answered by :meth:`Con
 
 from __future__ import annotations
 
-import json
-import os
-import resource
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn_repro.benchmark import models, recipe, scenes
+from maskrcnn_repro.benchmark.worker import peak_memory, serve
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.utils.provenance import code_origin
 
@@ -160,9 +157,7 @@ class Contestant:
     def _peak_memory(self) -> float:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        # In KiB on Linux, in bytes on macOS.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
+        return peak_memory()
 
 
 def _config(task: Task) -> CfgNode:
@@ -219,13 +214,7 @@ def _image_of_torchvision(each: dict[str, Any]) -> torch.Tensor:
 
 def main() -> None:
     """Serve requests until the end of input."""
-    # Libraries print to stdout: send that to stderr, and the answers to a copy of the original stdout.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    contestant = Contestant(Task(**json.loads(sys.stdin.readline())))
-    print(json.dumps(contestant.describe()), file=answers)
-    for line in sys.stdin:
-        print(json.dumps(contestant.measure(json.loads(line))), file=answers)
+    serve(lambda task: Contestant(Task(**task)), REQUESTS, Contestant.measure)
 
 
 if __name__ == "__main__":

@@ -101,12 +101,22 @@ def peak_memory() -> float:
     return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def serve(build: Callable[[dict[str, Any]], Any], requests: Sequence[str]) -> None:
+def call(bench: Any, request: str) -> Any:
+    """Return what the method of ``bench`` that a request names returns."""
+    return getattr(bench, request)()
+
+
+def serve(
+    build: Callable[[dict[str, Any]], Any],
+    requests: Sequence[str],
+    answer: Callable[[Any, str], Any] = call,
+) -> None:
     """Answer lines of JSON on stdin until their end.
 
     Args:
         build: makes of the first line an object; its ``describe`` is the first answer.
-        requests: names of its methods, which further lines may be.
+        requests: what further lines may be.
+        answer: takes the object and a request, and returns what JSON knows.
     """
     # Libraries print to stdout: send that to stderr, and the answers to a copy of the original stdout.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -117,7 +127,7 @@ def serve(build: Callable[[dict[str, Any]], Any], requests: Sequence[str]) -> No
         request = json.loads(line)
         if request not in requests:
             raise ValueError(f"Request {request!r} is not one of {', '.join(requests)}.")
-        print(json.dumps(getattr(bench, request)()), file=answers)
+        print(json.dumps(answer(bench, request)), file=answers)
 
 
 def main() -> None:

@@ -111,9 +111,9 @@ def read_facts(path: Path) -> Mapping[str, Any]:
     if path.suffix != ".safetensors":
         return {} if path.suffix == ".pkl" else facts_in(read_outline(path))
     texts = read_metadata(path)
-    known = {"origin", *(field.name for field in fields(Labels))}
+    keys = {"origin", *(field.name for field in fields(Labels))}
     try:
-        values = {name: json.loads(texts[name]) for name in known & texts.keys()}
+        values = {name: json.loads(texts[name]) for name in keys & texts.keys()}
     except ValueError as error:
         raise CheckpointError(f"{path} says of its model what is no JSON: {error}.") from error
     return values | ({"config": texts["config"]} if "config" in texts else {})

@@ -13,9 +13,9 @@ from maskrcnn_repro.data.check.scan import Scan
 from maskrcnn_repro.data.check.table import Defect
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.visualization.templates import templates_in
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageDraw
 
 SIDE = 200
@@ -44,18 +44,12 @@ def write_page(
         checked: of each set its findings, the gravest first.
         files: reads the images.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        undefined=StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = templates_in(Path(__file__).parent)
     sets = [
         (scan, [(finding, _thumbnails(scan, finding, files)) for finding in findings])
         for scan, findings in checked
     ]
-    write_text(path, environment.get_template("findings.html.jinja").render(sets=sets))
+    write_text(path, templates.get_template("findings.html.jinja").render(sets=sets))
 
 
 def _thumbnails(scan: Scan, finding: Finding, files: ImageFiles) -> list[tuple[str, str]]:

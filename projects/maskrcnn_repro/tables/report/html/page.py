@@ -21,8 +21,9 @@ from maskrcnn_repro.tables.report.model import Report, ReportRow, Verdict, verdi
 from maskrcnn_repro.tables.report.text import estimate_text, judged_on, remarks
 from maskrcnn_repro.tables.report.words import TEMPLATES, points, real_minus, short_commit
 from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.visualization.templates import templates_in
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 OUTCOMES: Mapping[str, str] = {
     "holds": "\N{CHECK MARK}",
@@ -204,14 +205,8 @@ def _minutes(seconds: float | None) -> str:
 @functools.cache
 def environment() -> Environment:
     """Return the templates of pages, with the filters that they use."""
-    templates = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    templates = templates_in(TEMPLATES)
+    templates.keep_trailing_newline = True
     templates.filters.update(
         signed=real_minus, minutes=_minutes, points=points, seeds=_seeds, commit=short_commit,
         estimate=estimate_text,
