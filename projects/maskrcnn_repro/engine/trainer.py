@@ -231,6 +231,10 @@ class Trainer(TrainerBase):
         except Ended as ended:
             if ended.code:
                 raise
+        finally:
+            # Its workers end now: at the exit of the process they would be terminated, which a forked worker does
+            # not heed, and which PyTorch takes for a failure of a spawned one.
+            self._step.reset_data_loader(lambda: ())
 
     def save(self, name: str = "") -> None:
         """Write a checkpoint, by default that of the current iteration; called in every process.
