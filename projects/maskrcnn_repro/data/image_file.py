@@ -316,7 +316,7 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
 def _is_misread(image: Image.Image) -> bool:
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
-    plain = any(tile[0] == "raw" and tile[3][0] == "RGBX" for tile in image.tile)
+    plain = any(tile[0] == "raw" and "RGBX" in (tile[3] or ()) for tile in image.tile)
     return plain and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _YCBCR
 
 
