@@ -204,7 +204,8 @@ def test_an_interrupt_while_it_starts_leaves_at_once(data, tmp_path, options, se
         assert process.poll() is None
         pids = family(process.pid)
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(30) == 130
+        # Before Python has come to our first line it ends by the signal itself.
+        assert process.wait(30) in (130, -signal.SIGINT)
         assert all(map(is_pythons_own, left_over(pids)))
         wait_for(lambda: not left_over(pids), seconds=10)
     assert "Traceback" not in (tmp_path / "stderr").read_text()
