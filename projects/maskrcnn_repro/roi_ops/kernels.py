@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -208,21 +209,25 @@ class CellMaximum:
 
     def forward(self, table: torch.Tensor, train: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See :class:`Kernel`."""
+        if train:
+            return self._with_winners(table)
+        # A sparse matrix times the table, with the maximum in place of the sum: no row is copied.
+        numbers = table.to(_wide(table)) if table.dtype == torch.float16 else table
+        pooled = torch.sparse.mm(self._matrix(numbers.dtype), numbers, "amax")
+        return pooled.to(table.dtype), None
+
+    def _with_winners(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         size = (len(self.order), table.shape[1])
         out = table.new_zeros(size)
-        winners = torch.full(size, self.cells, dtype=torch.int32) if train else None
+        winners = torch.full(size, self.cells, dtype=torch.int32)
         for part in self._parts(table.shape[1]):
-            rows = self._rows(part)
+            rows, bins = self._rows(part), self.order[part]
             candidates = table.index_select(0, rows.flatten())
-            # Ranks count the cells of a map: exact in float32, but not in the 16-bit formats.
-            candidates = candidates.view(*rows.shape, -1).to(_wide(table))
-            best = torch.amax(candidates, 1)
-            out[self.order[part]] = best.to(out.dtype)
-            if winners is not None:
-                after = rows[:, -1:] + 1
-                rank = (after - rows).to(best.dtype)[..., None]
-                winner = _first_winner(candidates, best, rank)
-                winners[self.order[part]] = after.int() - winner.int()
+            # As the pixels of images one pixel wide, in channels-last memory: max_pool2d tells the first winner.
+            images = candidates.view(*rows.shape, 1, -1).permute(0, 3, 1, 2)
+            best, step = F.max_pool2d(images, (rows.shape[1], 1), return_indices=True)
+            out.index_copy_(0, bins, best.flatten(1))
+            winners.index_copy_(0, bins, rows.gather(1, step.flatten(1)).int())
         return out, winners
 
     def backward(self, grad: torch.Tensor, saved: torch.Tensor | None) -> torch.Tensor:
@@ -235,6 +240,29 @@ class CellMaximum:
         for part in _chunks(len(grad), grad.shape[1]):
             table.scatter_add_(0, saved[part].long(), grad[part].to(table.dtype))
         return table[:-1].to(grad.dtype)
+
+    def _matrix(self, dtype: torch.dtype) -> torch.Tensor:
+        """Return the sparse (B, M) matrix that has a one where a rectangle has a row."""
+        offsets, rows = self._entries
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            return torch.sparse_csr_tensor(
+                offsets,
+                rows,
+                torch.ones(len(rows), dtype=dtype),
+                (len(self.order), self.cells),
+                check_invariants=False,
+            )
+
+    @functools.cached_property
+    def _entries(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The number of rows before each rectangle, (B + 1,), and the rows, one rectangle after the other."""
+        place = self.order.argsort()
+        sizes, width, first = self.sizes[place], self.width[place], self.first[place]
+        offsets = F.pad(sizes.cumsum(0), (1, 0))
+        bins = torch.arange(len(sizes)).repeat_interleave(sizes)
+        step = torch.arange(len(bins)) - offsets[bins]
+        return offsets, first[bins] + step // width[bins] * self.stride + step % width[bins]
 
     def _parts(self, channels: int) -> Iterator[slice]:
         """Yield slices of the rectangles that are not empty, each as long as fits in a chunk."""
