@@ -217,9 +217,9 @@ class CellMaximum:
         return pooled.to(table.dtype), None
 
     def _with_winners(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        size = (len(self.order), table.shape[1])
-        out = table.new_zeros(size)
-        winners = torch.full(size, self.cells, dtype=torch.int32)
+        size, empty = (len(self.order), table.shape[1]), self.order[self.sizes <= 0]
+        out, winners = table.new_empty(size), torch.empty(size, dtype=torch.int32)
+        out[empty], winners[empty] = 0.0, self.cells
         for part in self._parts(table.shape[1]):
             rows, bins = self._rows(part), self.order[part]
             candidates = table.index_select(0, rows.flatten())
