@@ -40,12 +40,15 @@ def run(args: argparse.Namespace) -> None:
         raise BenchmarkError(f"--rounds is {args.rounds}; it must be at least 1.")
     if args.plot and args.plot.suffix not in PICTURES:
         raise BenchmarkError(f"--plot is {args.plot}; its ending must be {' or '.join(PICTURES)}.")
-    results = [
-        {"axis": axis, "point": asdict(point), **measure(point, args.rounds)}
-        for axis, point in tqdm(points(quick=args.quick, threads=args.threads), unit="point")
-    ]
+    results: list[Result] = []
+    costs: dict[Point, Result] = {}  # the curves share the point of the defaults
+    for axis, point in tqdm(points(quick=args.quick, threads=args.threads), unit="point"):
+        if point not in costs:
+            costs[point] = measure(point, args.rounds)
+        results.append({"axis": axis, "point": asdict(point), **costs[point]})
+        # After each point: all of them take minutes, and an interruption must not lose the results.
+        save(args.output, "scaling", {}, rounds=args.rounds, points=results)
     print(table(results))
-    save(args.output, "scaling", {}, rounds=args.rounds, points=results)
     if args.plot:
         draw(results, args.plot)
 
