@@ -213,8 +213,8 @@ class CellMaximum:
             return self._with_winners(table)
         # A sparse matrix times the table, with the maximum in place of the sum: no row is copied.
         numbers = table.to(_wide(table)) if table.dtype == torch.float16 else table
-        pooled = torch.sparse.mm(self._matrix(numbers.dtype), numbers, "amax")
-        return pooled.to(table.dtype), None
+        pooled = [torch.sparse.mm(part, numbers, "amax") for part in self._matrices(numbers.dtype)]
+        return (pooled[0] if len(pooled) == 1 else torch.cat(pooled)).to(table.dtype), None
 
     def _with_winners(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         size, empty = (len(self.order), table.shape[1]), self.order[self.sizes <= 0]
@@ -241,28 +241,32 @@ class CellMaximum:
             table.scatter_add_(0, saved[part].long(), grad[part].to(table.dtype))
         return table[:-1].to(grad.dtype)
 
-    def _matrix(self, dtype: torch.dtype) -> torch.Tensor:
-        """Return the sparse (B, M) matrix that has a one where a rectangle has a row."""
-        offsets, rows = self._entries
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            return torch.sparse_csr_tensor(
-                offsets,
-                rows,
-                torch.ones(len(rows), dtype=dtype),
-                (len(self.order), self.cells),
-                check_invariants=False,
-            )
-
-    @functools.cached_property
-    def _entries(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The number of rows before each rectangle, (B + 1,), and the rows, one rectangle after the other."""
+    def _matrices(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        """Yield sparse (b, M) matrices that have a one where a rectangle has a row, B lines together."""
         place = self.order.argsort()
-        sizes, width, first = self.sizes[place], self.width[place], self.first[place]
-        offsets = F.pad(sizes.cumsum(0), (1, 0))
-        bins = torch.arange(len(sizes)).repeat_interleave(sizes)
-        step = torch.arange(len(bins)) - offsets[bins]
-        return offsets, first[bins] + step // width[bins] * self.stride + step % width[bins]
+        sizes = self.sizes[place].clamp(min=0)
+        # Split where the ones so far fill another chunk: large RoIs on a large map have millions.
+        chunk = (sizes.cumsum(0) - sizes) // CHUNK
+        lines = chunk.unique_consecutive(return_counts=True)[1].tolist()
+        for part, size in zip(place.split(lines), sizes.split(lines), strict=True):
+            rows = self._rows_of(part, size)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+                yield torch.sparse_csr_tensor(
+                    F.pad(size.cumsum(0), (1, 0)),
+                    rows,
+                    torch.ones(len(rows), dtype=dtype),
+                    (len(part), self.cells),
+                    check_invariants=False,
+                )
+
+    def _rows_of(self, rectangles: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        """Return the rows of some rectangles of these sizes, one rectangle after the other."""
+        last = sizes.cumsum(0)
+        step = torch.arange(int(last[-1])) - (last - sizes).repeat_interleave(sizes)
+        rectangles = rectangles.repeat_interleave(sizes)
+        width = self.width[rectangles]
+        return self.first[rectangles] + step // width * self.stride + step % width
 
     def _parts(self, channels: int) -> Iterator[slice]:
         """Yield slices of the rectangles that are not empty, each as long as fits in a chunk."""
