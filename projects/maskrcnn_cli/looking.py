@@ -12,6 +12,7 @@ BENCHMARK_EXAMPLES = """
   %(prog)s inference --installed PYTHON_WITH_DETECTRON2
   %(prog)s roi-ops --quick
   %(prog)s paste --masks 100
+  %(prog)s scaling --plot scaling.svg
   %(prog)s gpu --detectron2 CHECKOUT --output gpu.json
 """
 
@@ -53,6 +54,14 @@ def add_benchmark_options(parser: Parser) -> None:
             help="masks to RLE against Detectron2's",
             description="Masks from their boxes to RLE, against Detectron2's pasting and encoding. Ratios "
             "are theirs over ours: above 1 ours takes less.",
+        )
+    )
+    _add_scaling_options(
+        benchmarks.add_parser(
+            "scaling",
+            help="what prediction costs against image size, RoIs, classes, batch and processes",
+            description="Time and peak memory of our inference along five axes, and torchvision's along two, as one "
+            "table and one plot; each line names the operator that takes most of the time.",
         )
     )
     _add_gpu_options(
@@ -115,6 +124,14 @@ def _add_paste_options(parser: Parser) -> None:
     parser.add_argument("--masks", type=int, default=100, help="of each image")
     parser.add_argument("--rounds", type=int, default=3, help="of measurement, after a first")
     parser.add_argument("--threads", type=int, default=1)
+    _add_output(parser)
+
+
+def _add_scaling_options(parser: Parser) -> None:
+    parser.add_argument("--quick", action="store_true", help="small images, two points of a curve")
+    parser.add_argument("--rounds", type=int, default=3, help="of each point, after a first")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="what to draw: .svg or .png")
     _add_output(parser)
 
 
