@@ -12,6 +12,9 @@ BENCHMARK_EXAMPLES = """
   %(prog)s inference --installed PYTHON_WITH_DETECTRON2
   %(prog)s roi-ops --quick
   %(prog)s paste --masks 100
+  %(prog)s loading --json COCO/annotations/instances_val2017.json --images COCO/val2017
+  %(prog)s evaluation --images 5000
+  %(prog)s start
   %(prog)s gpu --detectron2 CHECKOUT --output gpu.json
 """
 
@@ -53,6 +56,14 @@ def add_benchmark_options(parser: Parser) -> None:
             help="masks to RLE against Detectron2's",
             description="Masks from their boxes to RLE, against Detectron2's pasting and encoding. Ratios "
             "are theirs over ours: above 1 ours takes less.",
+        )
+    )
+    _add_loading_options(
+        benchmarks.add_parser(
+            "loading",
+            help="our mapper of training images against Detectron2's",
+            description="Images from their files to training samples: our mapper, as it comes and with INPUT.RESIZE "
+            "torch, against Detectron2's. Ratios are theirs over ours: above 1 ours is faster.",
         )
     )
     _add_gpu_options(
@@ -115,6 +126,19 @@ def _add_paste_options(parser: Parser) -> None:
     parser.add_argument("--masks", type=int, default=100, help="of each image")
     parser.add_argument("--rounds", type=int, default=3, help="of measurement, after a first")
     parser.add_argument("--threads", type=int, default=1)
+    _add_output(parser)
+
+
+def _add_loading_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--installed", metavar="PYTHON", help="Python with Detectron2; without it, the embedded one's mapper is the peer"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="COCO JSON (default: the generated mini_coco_val)"
+    )
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="its images")
+    parser.add_argument("--count", type=int, default=60, help="of images in a round")
+    parser.add_argument("--rounds", type=int, default=10, help="of measurement, after a first")
     _add_output(parser)
 
 

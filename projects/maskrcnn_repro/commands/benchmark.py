@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from maskrcnn_repro.benchmark import backend, gpu, inference, pasting, roi_ops
+from maskrcnn_repro.benchmark import backend, gpu, inference, loading, pasting, roi_ops
 
 BENCHMARKS = {
     "backend": backend,
     "inference": inference,
     "roi-ops": roi_ops,
     "paste": pasting,
+    "loading": loading,
     "gpu": gpu,
 }
 """Name of a benchmark to its module, whose ``run`` takes the parsed arguments."""
