@@ -66,6 +66,22 @@ def add_benchmark_options(parser: Parser) -> None:
             "torch, against Detectron2's. Ratios are theirs over ours: above 1 ours is faster.",
         )
     )
+    _add_evaluation_options(
+        benchmarks.add_parser(
+            "evaluation",
+            help="COCO's AP against pycocotools and Detectron2",
+            description="COCO's AP of generated detections in val2017's proportions: ours against pycocotools and "
+            "Detectron2. Ratios are theirs over ours: above 1 ours is faster.",
+        )
+    )
+    _add_start_options(
+        benchmarks.add_parser(
+            "start",
+            help="--help and import against torch's own",
+            description="From the start of a process to its end: --help, and the import against that of torch and "
+            "torchvision alone.",
+        )
+    )
     _add_gpu_options(
         benchmarks.add_parser(
             "gpu",
@@ -138,6 +154,24 @@ def _add_loading_options(parser: Parser) -> None:
     )
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="its images")
     parser.add_argument("--count", type=int, default=60, help="of images in a round")
+    parser.add_argument("--rounds", type=int, default=10, help="of measurement, after a first")
+    _add_output(parser)
+
+
+def _add_evaluation_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--installed", metavar="PYTHON", help="Python with Detectron2; without it, it is left out"
+    )
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--detections", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3, help="of measurement, after a first")
+    _add_output(parser)
+
+
+def _add_start_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--installed", metavar="PYTHON", help="Python with Detectron2; without it, it is left out"
+    )
     parser.add_argument("--rounds", type=int, default=10, help="of measurement, after a first")
     _add_output(parser)
 

@@ -1,10 +1,20 @@
-"""``maskrcnn benchmark``: speed of the backend, of inference, of RoI operations, of pasting masks, or of a GPU."""
+"""``maskrcnn benchmark``: speed of the backend, of inference, of RoI operations, of pasting masks, of
+data loading, of the evaluation, of the start, or of a GPU."""
 
 from __future__ import annotations
 
 import argparse
 
-from maskrcnn_repro.benchmark import backend, gpu, inference, loading, pasting, roi_ops
+from maskrcnn_repro.benchmark import (
+    backend,
+    evaluation,
+    gpu,
+    inference,
+    loading,
+    pasting,
+    roi_ops,
+    start,
+)
 
 BENCHMARKS = {
     "backend": backend,
@@ -12,6 +22,8 @@ BENCHMARKS = {
     "roi-ops": roi_ops,
     "paste": pasting,
     "loading": loading,
+    "evaluation": evaluation,
+    "start": start,
     "gpu": gpu,
 }
 """Name of a benchmark to its module, whose ``run`` takes the parsed arguments."""
