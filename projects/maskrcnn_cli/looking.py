@@ -147,7 +147,9 @@ def _add_paste_options(parser: Parser) -> None:
 
 def _add_loading_options(parser: Parser) -> None:
     parser.add_argument(
-        "--installed", metavar="PYTHON", help="Python with Detectron2; without it, the embedded one's mapper is the peer"
+        "--installed",
+        metavar="PYTHON",
+        help="Python with Detectron2; without it, the embedded one's mapper is the peer",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="COCO JSON (default: the generated mini_coco_val)"

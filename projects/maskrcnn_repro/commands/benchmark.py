@@ -1,5 +1,4 @@
-"""``maskrcnn benchmark``: speed of the backend, of inference, of RoI operations, of pasting masks, of
-data loading, of the evaluation, of the start, or of a GPU."""
+"""``maskrcnn benchmark``: speed of the backend, a part of the package, or a GPU."""
 
 from __future__ import annotations
 

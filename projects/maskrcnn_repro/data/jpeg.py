@@ -30,9 +30,10 @@ def decoded(image: Image.Image, image_format: str | None) -> np.ndarray | None:
     """
     if image_format != "BGR" or image.format != "JPEG" or image.mode not in _MODES:
         return None
-    if image.fp is None or not decodes_as_pillow():
+    stream = getattr(image, "fp", None)
+    if stream is None or not decodes_as_pillow():
         return None
-    content = _whole_file(image.fp)
+    content = _whole_file(stream)
     return _decode(content) if content.rstrip(b"\0").endswith(_END) else None
 
 

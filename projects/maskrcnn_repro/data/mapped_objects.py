@@ -36,7 +36,8 @@ def instances_at_once(
     steps = transforms.transforms
     if not all(isinstance(step, _POINTWISE) for step in steps):
         return None
-    boxes, outlines = _boxes(objects), [each.get("segmentation") for each in objects]
+    outlines: list[Any] = [each.get("segmentation") for each in objects]
+    boxes = _boxes(objects)
     if boxes is None or not all(isinstance(outline, list) for outline in outlines):
         return None
     polygons = [np.array(polygon) for polygon in chain.from_iterable(outlines)]
@@ -47,8 +48,9 @@ def instances_at_once(
     for step in steps:
         points, corners = step.apply_coords(points), step.apply_coords(corners)
     parts = iter(np.split(points.ravel(), np.cumsum([len(p) for p in polygons])[:-1]))
-    corners = corners.reshape(-1, 4, 2)
-    moved = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).clip(min=0)
+    by_object = corners.reshape(-1, 4, 2)
+    ends = [by_object.min(axis=1), by_object.max(axis=1)]
+    moved = np.concatenate(ends, axis=1).clip(min=0)
     moved = np.minimum(moved, 2 * image_size[::-1])
     annotations = [
         {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from typing import Any
 
 from maskrcnn_repro.data.mapped_objects import instances_at_once
@@ -13,10 +12,6 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
-from PIL import Image
-
-BLOCKS = 8
-"""Freed images whose memory Pillow keeps for the next ones."""
 
 
 class TrainMapper(DatasetMapper):
@@ -37,7 +32,6 @@ class TrainMapper(DatasetMapper):
         """Map a dataset dict, which is not changed, to what Detectron2's mapper makes of it."""
         if "sem_seg_file_name" in dataset_dict or self.proposal_topk is not None:
             return super().__call__(dataset_dict)
-        _keep_blocks()
         annotations = dataset_dict.get("annotations")
         record: dict[str, Any] = copy.deepcopy(
             {key: value for key, value in dataset_dict.items() if key != "annotations"}
@@ -72,9 +66,3 @@ class TrainMapper(DatasetMapper):
     def _takes_polygons(self) -> bool:
         polygons = self.use_instance_mask and self.instance_mask_format == "polygon"
         return polygons and not (self.use_keypoint or self.recompute_boxes)
-
-
-@functools.cache
-def _keep_blocks() -> None:
-    """Let Pillow reuse memory (its PILLOW_BLOCKS_MAX): fresh pages cost up to a third of a sample's time."""
-    Image.core.set_blocks_max(max(BLOCKS, Image.core.get_blocks_max()))

@@ -21,7 +21,7 @@ class FastCOCOeval(COCOeval_faster):
         iouType: ``bbox``, ``segm`` or ``keypoints``.
     """
 
-    def __init__(self, cocoGt: COCO, cocoDt: COCO, iouType: str = "segm") -> None:  # noqa: N803
+    def __init__(self, cocoGt: COCO, cocoDt: COCO, iouType: str = "segm") -> None:
         for data in (cocoGt, cocoDt):
             data.cat_img_map = data.catToImgs
         super().__init__(cocoGt, cocoDt, iouType, print_function=print)
