@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from maskrcnn_repro._backend import VARIABLE
 from maskrcnn_repro.benchmark.inference import summary
@@ -54,7 +54,7 @@ class Contest:
         self.threads = str(threads)
         self._stack = ExitStack()
 
-    def __enter__(self) -> Contest:
+    def __enter__(self) -> Self:
         """Start the processes and let each describe itself."""
         with ExitStack() as stack:
             self.children = [stack.enter_context(self._started(each)) for each in self.contestants]

@@ -70,7 +70,12 @@ def _seconds(command: Sequence[str]) -> float:
     variables.pop(VARIABLE, None)
     begin = time.perf_counter()
     process = subprocess.run(
-        command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        env=variables,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     if process.returncode:
         last = (process.stderr.strip().splitlines() or [""])[-1]
