@@ -27,7 +27,9 @@ def test_other_numbers_are_refused():
 
 
 def test_garbage_is_collected_again_after_an_error():
-    with pytest.raises(KeyError), collected_later():
+    with collected_later():
         assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(KeyError), collected_later():
         raise KeyError
     assert gc.isenabled()
