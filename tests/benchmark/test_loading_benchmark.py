@@ -17,7 +17,7 @@ def test_other_samples_are_refused():
     assert loading.check_same(facts()) == (0.002, 1)
     with pytest.raises(loading.BenchmarkError, match="1 of 2 samples are not Detectron2's"):
         loading.check_same(facts(theirs=("a", "c")))
-    with pytest.raises(loading.BenchmarkError, match="2.00e-03 of the values by more than 1"):
+    with pytest.raises(loading.BenchmarkError, match=r"2\.00e-03 of the values by more than 1"):
         loading.check_same(facts(far=0.002))
 
 
