@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from maskrcnn_repro.data import jpeg
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.utils.files import other_than_file
 
@@ -196,6 +197,9 @@ class ImageFiles:
         if not self.takes(header):
             raise UnsupportedImageError(f"Image {path} {header.refusal}.")
         _say_what_is_lost(path, image, header)
+        if header.orientation == 1 and (fast := jpeg.decoded(image, image_format)) is not None:
+            _check_size(path, fast.shape[1::-1], size)
+            return fast
         # Before the turn: what is broken has to fail outside of the block that suppresses errors.
         image.load()
         upright = _upright(image, header.orientation)
