@@ -93,9 +93,7 @@ def whole_model(
     if training_precision(cfg) == "bfloat16":
         model = Bfloat16(model, cfg.MODEL.DEVICE)
     parts = cfg.SOLVER.ACCUMULATE
-    return (
-        AccumulatingModel(model, parts, seed_part=seed_part, scale=scale) if parts > 1 else model
-    )
+    return AccumulatingModel(model, parts, seed_part=seed_part, scale=scale) if parts > 1 else model
 
 
 def build_step(

@@ -12,7 +12,8 @@ from maskrcnn_repro.roi_ops.rectangles import Bins
 
 from detectron2.layers import ROIAlign
 from detectron2.modeling.poolers import ROIPooler
-from torch import nn
+from detectron2.structures import Boxes
+from torch import Tensor, nn
 
 
 def quicken(model: nn.Module) -> Counter[str]:
@@ -55,15 +56,18 @@ class TrainedPooler(nn.Module):
         super().__init__()
         self.plain, self.fast = plain, fast
 
-    def forward(self, *inputs):  # type: ignore[no-untyped-def]
-        """Pool as both do."""
-        return (self.fast if self.training else self.plain)(*inputs)
+    def forward(self, features: list[Tensor], boxes: list[Boxes]) -> Tensor:
+        """Return the pooled RoIs of all images, (R, C, P, P); see ``ROIPooler``."""
+        pooled: Tensor = (self.fast if self.training else self.plain)(features, boxes)
+        return pooled
 
 
 def _pooler(plain: ROIPooler) -> TrainedPooler | None:
     """Return what pools as Detectron2's pooler with RoIAlign on levels that are a pyramid, else None."""
     levels = [*plain.level_poolers]
-    if {type(level) for level in levels} != {ROIAlign} or any(level._forward_hooks for level in levels):
+    if {type(level) for level in levels} != {ROIAlign} or any(
+        level._forward_hooks for level in levels
+    ):
         return None
     first = levels[0]
     size = (int(plain.output_size[0]), int(plain.output_size[1]))

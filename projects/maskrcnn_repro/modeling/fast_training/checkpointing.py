@@ -49,14 +49,16 @@ def checkpoint_stages(model: nn.Module) -> int:
 def _without_statistics(stage: nn.Module) -> Iterator[None]:
     """Keep batch norm from counting the same maps twice."""
     norms: list[Any] = [
-        norm for norm in stage.modules() if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm)
+        norm
+        for norm in stage.modules()
+        if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm) and norm.track_running_stats
     ]
-    kept = [(norm.momentum, norm.track_running_stats) for norm in norms]
+    kept = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     try:
         for norm in norms:
-            # A momentum of 0 for Detectron2's NaiveSyncBatchNorm, which does not look at the other.
-            norm.momentum, norm.track_running_stats = 0.0, False
+            norm.momentum = 0.0
         yield
     finally:
-        for norm, (momentum, tracks) in zip(norms, kept, strict=True):
-            norm.momentum, norm.track_running_stats = momentum, tracks
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
