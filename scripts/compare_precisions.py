@@ -19,6 +19,8 @@ from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine import Trainer
 from maskrcnn_repro.engine.resolve import resolve_config
 
+from detectron2.utils.env import seed_all_rng
+
 CONFIG = "mini/mask_rcnn_fpn.yaml"
 REDUCED = {"float32": "False", "bfloat16": "True"}
 
@@ -39,7 +41,7 @@ def main() -> None:
         print(f"seed {seed}:", *(f"{name} {means[seed, name]:.4f}" for name in REDUCED))
     moved = [abs(means[seed, "bfloat16"] - means[seed, "float32"]) for seed in args.seeds]
     pairs = itertools.combinations([means[seed, "float32"] for seed in args.seeds], 2)
-    between = [abs(one - other) for one, other in pairs]
+    between = [abs(mean - other) for mean, other in pairs]
     print(f"bfloat16 moves the loss by {statistics.mean(moved):.4f}", end="")
     print(f", another seed by {statistics.mean(between):.4f}" if between else "")
 
@@ -52,6 +54,7 @@ def mean_loss(config: str, seed: int, precision: str, iterations: int) -> float:
             *("SOLVER.AMP.ENABLED", REDUCED[precision], "SOLVER.AMP.DTYPE", "bfloat16"),
         ]
         cfg = resolve_config(load_config(config, opts), training=True)
+        seed_all_rng(seed)  # both precisions start from the same weights
         trainer = Trainer(cfg)
         # Of the whole schedule the first iterations.
         trainer.max_iter = iterations

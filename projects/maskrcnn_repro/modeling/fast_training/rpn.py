@@ -10,7 +10,7 @@ N images, C channels, L maps, A anchors per cell, R anchors of all maps, K sampl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -94,11 +94,12 @@ def samples_pay(rpn: nn.Module) -> bool:
     """Tell whether a network is Detectron2's, with one 3x3 convolution and ReLU before its outputs, without hooks."""
     if type(rpn) is not RPN or type(rpn.rpn_head) is not StandardRPNHead:
         return False
-    conv = rpn.rpn_head.conv
+    head: Any = rpn.rpn_head
+    conv, generator = head.conv, cast(Any, rpn.anchor_generator)
     plain = type(conv) is Conv2d and conv.norm is None and conv.kernel_size == (3, 3)
     plain = plain and isinstance(conv.activation, nn.ReLU) and conv.bias is not None
-    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in rpn.rpn_head.modules())
-    return plain and rpn.anchor_generator.box_dim == 4 and not hooked
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in head.modules())
+    return bool(plain) and generator.box_dim == 4 and not hooked
 
 
 def _by_level(maps: Sequence[Tensor], cell: Tensor) -> list[Tensor]:
