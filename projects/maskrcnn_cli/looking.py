@@ -10,6 +10,7 @@ ROI_PARTS = ("c4", "fpn", "contiguous")
 BENCHMARK_EXAMPLES = """
   %(prog)s backend --installed PYTHON_WITH_DETECTRON2 --output backend.json
   %(prog)s inference --installed PYTHON_WITH_DETECTRON2
+  %(prog)s training --installed PYTHON_WITH_DETECTRON2
   %(prog)s roi-ops --quick
   %(prog)s paste --masks 100
   %(prog)s scaling --plot scaling.svg
@@ -41,6 +42,14 @@ def add_benchmark_options(parser: Parser) -> None:
             help="our fast path against torchvision and Detectron2",
             description="Our inference on the CPU against torchvision's and an installed Detectron2's, each as it comes "
             "and with bfloat16 and channels-last memory. Ratios are theirs over ours: above 1 ours is faster.",
+        )
+    )
+    _add_training_options(
+        benchmarks.add_parser(
+            "training",
+            help="our training step against Detectron2's",
+            description="A training step of one image on the CPU, ours against an installed Detectron2's, each in float32 "
+            "and in bfloat16. Ratios are theirs over ours: above 1 ours is faster.",
         )
     )
     _add_roi_options(
@@ -117,8 +126,23 @@ def _add_backend_options(parser: Parser) -> None:
 
 
 def _add_inference_options(parser: Parser) -> None:
+    _add_peer_options(parser, "without it, it is left out")
     parser.add_argument(
-        "--installed", metavar="PYTHON", help="Python with Detectron2; without it, it is left out"
+        "--isa",
+        metavar="NAME",
+        help="limit oneDNN to these instructions, such as AVX2 (ONEDNN_MAX_CPU_ISA), and all to float32",
+    )
+    _add_output(parser)
+
+
+def _add_training_options(parser: Parser) -> None:
+    _add_peer_options(parser, "without it, the embedded one is the peer")
+    _add_output(parser)
+
+
+def _add_peer_options(parser: Parser, otherwise: str) -> None:
+    parser.add_argument(
+        "--installed", metavar="PYTHON", help=f"Python with Detectron2; {otherwise}"
     )
     parser.add_argument(
         "--python", metavar="PYTHON", default=sys.executable, help="Python to run the others with"
@@ -129,12 +153,6 @@ def _add_inference_options(parser: Parser) -> None:
     )
     parser.add_argument("--rounds", type=int, default=10, help="of measurement, after a first")
     parser.add_argument("--threads", type=int, default=2, help="of each process")
-    parser.add_argument(
-        "--isa",
-        metavar="NAME",
-        help="limit oneDNN to these instructions, such as AVX2 (ONEDNN_MAX_CPU_ISA), and all to float32",
-    )
-    _add_output(parser)
 
 
 def _add_roi_options(parser: Parser) -> None:

@@ -59,6 +59,9 @@ ADDED = (
     Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
     Added("TRACKERS", (), "services may follow a training"),
     Added("MODEL.ROI_OP.KERNEL", "auto", "GPUs may pool by Triton kernels"),
+    Added("MODEL.FAST_TRAINING", False, "parts of a model may train faster"),
+    Added("MODEL.CHECKPOINT_STAGES", False, "activations may be computed twice"),
+    Added("SOLVER.AMP.DTYPE", "float16", "CPUs may train in mixed precision, too"),
 )
 _ROI_ALIGN = {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}
 _DEFAULT = {"POOLER_TYPE": "ROIAlignV2", "POOLER_SAMPLING_RATIO": 0}

@@ -204,6 +204,23 @@ def test_a_seed_that_was_drawn_is_kept_on_resuming(data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("parts", ["1", "2"])
+def test_a_faster_training_in_bfloat16_resumes_exactly(data, unbroken, tmp_path, parts):
+    opts = [
+        *OPTS,
+        *("SOLVER.AMP.ENABLED", "True", "SOLVER.AMP.DTYPE", "bfloat16"),
+        *("MODEL.FAST_TRAINING", "True", "MODEL.CHECKPOINT_STAGES", "True"),
+        *("SOLVER.ACCUMULATE", parts),
+    ]
+    assert main(command_line(data, tmp_path / "whole", opts=opts)) == 0
+    folder = interrupted(tmp_path / "whole", tmp_path / "run")
+    assert main(command_line(data, folder, "--resume", opts=opts)) == 0
+    assert_same_weights(folder, tmp_path / "whole")
+    with pytest.raises(AssertionError):
+        assert_same_weights(folder, unbroken)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_training_resumes_exactly(data, unbroken, tmp_path, processes, workers):

@@ -117,6 +117,7 @@ def test_results_name_their_origin(tmp_path):
         MetadataCatalog.remove("with_origin")
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["metrics"] == {"with_origin": {"bbox": {"AP": 12.5, "APl": None}}}
+    assert results["precision"] == {"training": "float32", "evaluation": "float32"}
     assert results["datasets"]["TEST"][0]["sha256"] == hashlib.sha256(b"{}").hexdigest()
     assert results["code"]["backend"]["name"] == maskrcnn_repro.BACKEND.name
     assert results["code"]["torch"].split("+")[0] == torch.__version__.split("+")[0]

@@ -165,7 +165,7 @@ def test_truncated_weights_are_one_sentence(data, trained, tmp_path, capsys):
         (("SOLVER.OPTIMIZER", "Adam"), "Did you mean 'AdamW'"),
         (("MODEL.WEIGHTS", "nowhere.pth"), "Weights 'nowhere.pth' do not exist"),
         (("DATASETS.TRAIN", "('tiniest',)"), "'tiniest'"),
-        (("SOLVER.AMP.ENABLED", "True"), "SOLVER.AMP.ENABLED False"),
+        (("SOLVER.AMP.ENABLED", "True"), "SOLVER.AMP.DTYPE bfloat16, or SOLVER.AMP.ENABLED False"),
         (("MODEL.DEVICE", "gpu"), "auto, cpu, cuda"),
         (("MODEL.DEVICE", "meta"), "'meta' holds no numbers; use MODEL.DEVICE auto or cpu"),
         (("SOLVER.BASE_LRR", "1"), "Did you mean 'SOLVER.BASE_LR'"),

@@ -3,7 +3,8 @@
 from maskrcnn_repro.inference.fast.backbone import doubled
 from maskrcnn_repro.inference.fast.fold import folded, is_foldable
 from maskrcnn_repro.inference.fast.layers import FusedConv, FusedLinear, has_fused_operators
-from maskrcnn_repro.inference.fast.pooling import Bins, align
+from maskrcnn_repro.inference.fast.pooling import align
+from maskrcnn_repro.roi_ops.rectangles import Bins
 
 import pytest
 import torch

@@ -14,11 +14,13 @@ from maskrcnn_repro.benchmark import (
     roi_ops,
     scaling,
     start,
+    training,
 )
 
 BENCHMARKS = {
     "backend": backend,
     "inference": inference,
+    "training": training,
     "roi-ops": roi_ops,
     "paste": pasting,
     "scaling": scaling,

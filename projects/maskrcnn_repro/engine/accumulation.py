@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
+from maskrcnn_repro.engine.precision import Bfloat16, scales_losses, training_precision
 from maskrcnn_repro.errors import ConfigError
 
 import torch
@@ -65,13 +66,34 @@ class AccumulatingModel(nn.Module):
         """Return a part's share of the losses, without a graph if its gradients are done."""
         self.seed_part(part)
         last = part == self.parts - 1
-        distributed = isinstance(self.model, DistributedDataParallel)
-        with self.model.no_sync() if distributed and not last else nullcontext():  # type: ignore[operator]
+        inner = self.model.model if isinstance(self.model, Bfloat16) else self.model
+        distributed = isinstance(inner, DistributedDataParallel)
+        with inner.no_sync() if distributed and not last else nullcontext():  # type: ignore[operator]
             losses = {name: loss / self.parts for name, loss in self.model(images).items()}
             if last:
                 return losses
             self.scale(torch.stack(list(losses.values())).sum()).backward()
         return {name: loss.detach() for name, loss in losses.items()}
+
+
+def whole_model(
+    cfg: CfgNode,
+    model: nn.Module,
+    seed_part: Callable[[int], None],
+    scale: Callable[[torch.Tensor], torch.Tensor],
+) -> nn.Module:
+    """Return what maps a whole batch to losses: the model in its precision, by parts if there are several.
+
+    Args:
+        cfg: a checked config.
+        model: perhaps in DistributedDataParallel.
+        seed_part: see :class:`AccumulatingModel`.
+        scale: see there.
+    """
+    if training_precision(cfg) == "bfloat16":
+        model = Bfloat16(model, cfg.MODEL.DEVICE)
+    parts = cfg.SOLVER.ACCUMULATE
+    return AccumulatingModel(model, parts, seed_part=seed_part, scale=scale) if parts > 1 else model
 
 
 def build_step(
@@ -89,11 +111,10 @@ def build_step(
         seed_part: see :class:`AccumulatingModel`.
     """
     parts = cfg.SOLVER.ACCUMULATE
-    scaler = torch.amp.GradScaler("cuda", enabled=cfg.SOLVER.AMP.ENABLED)
-    if parts > 1:
-        model = AccumulatingModel(model, parts, seed_part=seed_part, scale=scaler.scale)
+    scaler = torch.amp.GradScaler("cuda", enabled=scales_losses(cfg))
+    model = whole_model(cfg, model, seed_part, scaler.scale)
     options: dict[str, Any] = {"zero_grad_before_forward": parts > 1}
-    if cfg.SOLVER.AMP.ENABLED:
+    if scales_losses(cfg):
         return AMPTrainer(model, (), optimizer, grad_scaler=scaler, **options)
     return SimpleTrainer(model, (), optimizer, **options)
 

@@ -12,6 +12,7 @@ from maskrcnn_repro.config import check_values, key_table
 from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.data.image_file import check_pixel_range
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
+from maskrcnn_repro.engine.precision import check_precision
 from maskrcnn_repro.engine.relations import check_division, check_relations
 from maskrcnn_repro.engine.saving import check_saving
 from maskrcnn_repro.engine.trackers import check_trackers
@@ -63,7 +64,7 @@ def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
     _check_weights(cfg)
     if training:
         check_training(cfg, world_size)
-        _check_precision(cfg)
+        check_precision(cfg)
 
 
 def check_training(cfg: CfgNode, world_size: int) -> None:
@@ -119,11 +120,3 @@ def _check_weights(cfg: CfgNode) -> None:
     # Detectron2's own prefixes (detectron2://, https://) are fetched, not looked for.
     if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS:
         local_file(cfg.MODEL.WEIGHTS)
-
-
-def _check_precision(cfg: CfgNode) -> None:
-    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
-        raise ConfigError(
-            f"SOLVER.AMP.ENABLED True needs a GPU, but MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; "
-            "set SOLVER.AMP.ENABLED False."
-        )

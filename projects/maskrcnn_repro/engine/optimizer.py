@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from maskrcnn_repro.engine.gradient_norm import share_norm
+from maskrcnn_repro.engine.precision import scales_losses
 
 import torch
 from detectron2.config import CfgNode
@@ -32,7 +33,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         optimizer = build_sgd(cfg, model)
     else:
         # A fused step takes the loss scale away itself, so that clipping would see scaled gradients.
-        fused = not (cfg.SOLVER.AMP.ENABLED and clip.ENABLED)
+        fused = not (scales_losses(cfg) and clip.ENABLED)
         optimizer = maybe_add_gradient_clipping(cfg, _adamw(cfg, model, fused=fused))
     if whole:
         _clip_before_step(optimizer, clip.CLIP_VALUE, clip.NORM_TYPE)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.config import load_config
-from maskrcnn_repro.engine.accumulation import AccumulatingModel
+from maskrcnn_repro.engine.accumulation import whole_model
 from maskrcnn_repro.engine.guard.dump import read_step, set_generator_states
+from maskrcnn_repro.engine.preparation import prepare
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.utils.finite import not_finite
 from maskrcnn_repro.utils.randomness import Purpose, seed_everything
@@ -53,6 +54,7 @@ def replay(file: Path, device: str = "cpu") -> Replay:
     cfg = _config(step["config"])
     cfg.MODEL.DEVICE = device
     model = trainer_of(cfg).build_model(cfg)
+    prepare(model, cfg)
     model.load_state_dict(step["model"])
     model.train()
     modules = _watch(model)
@@ -81,13 +83,10 @@ def _config(text: str) -> CfgNode:
 
 def _whole(cfg: CfgNode, model: nn.Module, step: Mapping[str, Any]) -> nn.Module:
     """Return the model for a whole batch, which may have parts (SOLVER.ACCUMULATE)."""
-    parts = cfg.SOLVER.ACCUMULATE
-    if parts == 1:
-        return model
     seed = partial(seed_everything, cfg.SEED, Purpose.STEP, step["iteration"])
-    return AccumulatingModel(
+    return whole_model(
+        cfg,
         model,
-        parts,
         seed_part=lambda part: seed(step["rank"] + part * step["processes"]),
         scale=lambda loss: loss,
     )

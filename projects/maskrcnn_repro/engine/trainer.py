@@ -27,6 +27,8 @@ from maskrcnn_repro.engine.launch import agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, renew
 from maskrcnn_repro.engine.phases import Phase, Phases
+from maskrcnn_repro.engine.precision import scales_losses
+from maskrcnn_repro.engine.preparation import prepare
 from maskrcnn_repro.engine.report import check_expected, evaluation_folder, write_report
 from maskrcnn_repro.engine.resume import facts_of
 from maskrcnn_repro.engine.run_log import cut_back
@@ -36,7 +38,6 @@ from maskrcnn_repro.engine.step_end import StepEnd
 from maskrcnn_repro.engine.trackers import build_trackers
 from maskrcnn_repro.errors import CheckpointError, ConfigError, Ended
 from maskrcnn_repro.evaluation.coco import Metrics, build_evaluator, evaluate
-from maskrcnn_repro.modeling.freezing import freeze_backbone
 from maskrcnn_repro.utils.provenance import Progress
 
 import torch
@@ -89,8 +90,7 @@ class Trainer(TrainerBase):
         self.cfg = cfg
         self.max_iter = cfg.SOLVER.MAX_ITER
         self._bare_model = self.build_model(cfg)
-        if cfg.MODEL.BACKBONE.FREEZE_ALL:
-            freeze_backbone(self._bare_model)
+        prepare(self._bare_model, cfg)
         logger.debug("Model:\n%s", self._bare_model)
         self.optimizer = self.build_optimizer(cfg, self._bare_model)
         check_optimizer(self.optimizer, self._bare_model)
@@ -115,7 +115,7 @@ class Trainer(TrainerBase):
             self._bare_model,
             self.optimizer,
             Path(cfg.OUTPUT_DIR),
-            self._step.grad_scaler if cfg.SOLVER.AMP.ENABLED else None,
+            self._step.grad_scaler if scales_losses(cfg) else None,
         )
         self.best = best_model(cfg)
         self.evaluates = False

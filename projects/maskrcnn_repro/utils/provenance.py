@@ -58,6 +58,7 @@ def write_results(
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> None:
     """Write metrics (AP in points, 0 to 100) with their origin, as one JSON object, in one step."""
+    amp, inference = cfg.SOLVER.AMP, cfg.MODEL.INFERENCE.PRECISION
     results = {
         "metrics": finite(metrics),
         "iterations": progress.iterations,
@@ -66,6 +67,10 @@ def write_results(
         "seed": cfg.SEED,
         "trainer": cfg.TRAINER,
         "weights": cfg.MODEL.WEIGHTS,
+        "precision": {
+            "training": amp.DTYPE if amp.ENABLED else "float32",
+            "evaluation": "float32" if inference == "auto" else inference,
+        },
         "config_sha256": config_hash(cfg),
         "accepted_changes": list(cfg.ACCEPTED_CHANGES),
         "datasets": {key: [data_origin(n) for n in cfg.DATASETS[key]] for key in ("TRAIN", "TEST")},

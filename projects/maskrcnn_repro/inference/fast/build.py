@@ -15,13 +15,14 @@ from maskrcnn_repro.inference.fast.backbone import FusedBlock, FusedPyramid, Fus
 from maskrcnn_repro.inference.fast.fold import folded, is_foldable
 from maskrcnn_repro.inference.fast.heads import CellOrder, FastMaskHead, FastOutputLayers
 from maskrcnn_repro.inference.fast.layers import FusedConv, FusedLinear, has_fused_operators
-from maskrcnn_repro.inference.fast.pooling import Bins, FastPooler
+from maskrcnn_repro.inference.fast.pooling import FastPooler
 from maskrcnn_repro.inference.fast.proposals import FastRPN
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
 from maskrcnn_repro.modeling.mask_head.losses import sigmoid_masks
 from maskrcnn_repro.modeling.meta_arch import PRECISIONS, MaskRCNN
 from maskrcnn_repro.modeling.narrow_resnet import ConvStem
 from maskrcnn_repro.roi_ops import RoIOpPooler
+from maskrcnn_repro.roi_ops.rectangles import Bins
 from maskrcnn_repro.roi_ops.sampled import RoIAlignAve
 
 import torch

@@ -1,41 +1,19 @@
-"""RoIAlign of many RoIs in channels-last memory, with a fixed number of samples or as many as an RoI has cells.
+"""RoIAlign of many RoIs in channels-last memory: a bin is a weighted sum of rows of the map's table, each read once.
 
-The average of the samples of a bin is a weighted sum over the cells that they read. Along an axis these are neighbours,
-so that a bin is the weighted sum of a rectangle of rows of the map's table, each of them read once.
-
-N images, C channels, H and W cells of a map, R RoIs, P rows or columns of the output (of those that are asked for),
-T cells that a bin reads along an axis.
+N images, C channels, H and W cells of a map, R RoIs, P rows or columns of the output (of those that are asked for).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from maskrcnn_repro.roi_ops.grid import bilinear_taps
+from maskrcnn_repro.roi_ops.rectangles import Bins, rectangles
 
 import torch
 import torch.nn.functional as F
 from detectron2.modeling.poolers import assign_boxes_to_levels
 from detectron2.structures import Boxes
 from torch import Tensor, nn
-
-MANY = 5
-"""Cells beside a bin's first, from which on RoIs are grouped by the next power of two."""
-
-
-@dataclass(frozen=True)
-class Bins:
-    """The bins of RoIAlign."""
-
-    size: tuple[int, int]
-    """Rows and columns."""
-    samples: int
-    """S; 0: as many as cells lie in a bin, rounded up."""
-    half_pixel: bool
-    """Whether half a cell is subtracted from coordinates."""
-    step: int = 1
-    """Of every so many rows and columns the first is computed, the others are left out."""
 
 
 def align(features: Tensor, rois: Tensor, bins: Bins, out: Tensor, places: Tensor) -> None:
@@ -50,79 +28,10 @@ def align(features: Tensor, rois: Tensor, bins: Bins, out: Tensor, places: Tenso
     """
     _, channels, height, width = features.shape
     table = features.permute(0, 2, 3, 1).reshape(-1, channels)
-    rows = _axis(rois[:, 2], rois[:, 4], bins, 0, height)
-    columns = _axis(rois[:, 1], rois[:, 3], bins, 1, width)
-    first = rois[:, 0].int() * (height * width)
-    # RoIs that read rectangles of one size together.
-    reaches = torch.stack([rows.reach, columns.reach], dim=1)
-    for reach in reaches.unique(dim=0).tolist():
-        chosen = (reaches == torch.tensor(reach)).all(dim=1).nonzero().squeeze(1)
-        y, y_weights = rows.taps(chosen, reach[0])
-        x, x_weights = columns.taps(chosen, reach[1])
-        y = y * width + first[chosen, None, None]
-        index = y[:, :, None, :, None] + x[:, None, :, None, :]
-        weights = (y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]).to(table.dtype)
-        bag = (-1, (reach[0] + 1) * (reach[1] + 1))
-        index, weights = index.reshape(bag), weights.reshape(bag)
+    for chosen, index, weights in rectangles(rois, bins, height, width):
+        weights = weights.to(table.dtype)
         sums = F.embedding_bag(index, table, mode="sum", per_sample_weights=weights)
         out.index_copy_(0, places[chosen], sums.view(len(chosen), -1))
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """Where RoIs read the map along one axis."""
-
-    start: Tensor
-    """(R,), cells."""
-    bin_size: Tensor
-    """(R,), cells."""
-    samples: Tensor
-    """(R,) int64, of each bin."""
-    reach: Tensor
-    """(R,) int64: a bin reads at most so many cells beside its first."""
-    steps: Tensor
-    """(P,), numbers of the bins."""
-    length: int
-    """Of the map, cells."""
-
-    def taps(self, chosen: Tensor, reach: int) -> tuple[Tensor, Tensor]:
-        """Return the cells that bins of some RoIs read, (r, P, T) int32, and their weights.
-
-        Args:
-            chosen: (r,), indices of the RoIs.
-            reach: T - 1, at least theirs.
-        """
-        start, bin_size = self.start[chosen, None, None], self.bin_size[chosen, None, None]
-        samples = self.samples[chosen, None, None]
-        steps = torch.arange(max(1, int(samples.max())))
-        exists = steps < samples
-        samples = samples.clamp(min=1)
-        # In the order of torchvision's operations, so that both round alike.
-        points = start + self.steps[:, None] * bin_size + (steps + 0.5) * bin_size / samples
-        cells, shares = bilinear_taps(points, self.length)
-        shares = shares * (exists / samples)[..., None]
-        lowest = cells[:, :, :1, 0]
-        places = (cells - lowest[..., None]).where(exists[..., None], 0).clamp(max=reach)
-        weights = shares.new_zeros(*points.shape[:2], reach + 1)
-        weights.scatter_add_(2, places.flatten(2).long(), shares.flatten(2))
-        # Beyond the border weights are 0.
-        cells = lowest + torch.arange(reach + 1, dtype=torch.int32)
-        return cells.clamp(max=self.length - 1), weights
-
-
-def _axis(start: Tensor, end: Tensor, bins: Bins, axis: int, length: int) -> _Axis:
-    size = end - start if bins.half_pixel else (end - start).clamp(min=1.0)
-    bin_size = size / bins.size[axis]
-    # An RoI without an extent has no sample, and pools to zeros.
-    adaptive = bin_size.ceil().clamp(min=0.0)
-    samples = torch.full_like(bin_size, bins.samples) if bins.samples else adaptive
-    between = bin_size * (samples - 1) / samples.clamp(min=1.0)
-    reach = 1 + between.ceil().clamp(min=0.0)
-    # Few different ones, as each is a call.
-    reach = torch.where(reach > MANY, 2.0 ** reach.log2().ceil(), reach)
-    steps = torch.arange(0, bins.size[axis], bins.step, dtype=start.dtype)
-    start = start - 0.5 if bins.half_pixel else start
-    return _Axis(start, bin_size, samples.long(), reach.long(), steps, length)
 
 
 class FastPooler(nn.Module):

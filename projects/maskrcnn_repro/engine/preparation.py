@@ -1,0 +1,32 @@
+"""A model made ready for its training, as the config says."""
+
+from __future__ import annotations
+
+import logging
+
+from maskrcnn_repro.engine.precision import give_losses_float32, training_precision
+from maskrcnn_repro.modeling.fast_training.build import quicken
+from maskrcnn_repro.modeling.fast_training.checkpointing import checkpoint_stages
+from maskrcnn_repro.modeling.freezing import freeze_backbone
+
+from detectron2.config import CfgNode
+from torch import nn
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(model: nn.Module, cfg: CfgNode) -> None:
+    """Freeze, quicken and checkpoint a model in place, and give its losses float32; its ``state_dict`` stays.
+
+    Args:
+        model: not in DistributedDataParallel.
+        cfg: ``MODEL.BACKBONE.FREEZE_ALL``, ``FAST_TRAINING`` and ``CHECKPOINT_STAGES``, ``SOLVER.AMP``.
+    """
+    if cfg.MODEL.BACKBONE.FREEZE_ALL:
+        freeze_backbone(model)
+    if cfg.MODEL.FAST_TRAINING:
+        logger.info("Parts that train faster: %s", dict(quicken(model)))
+    if cfg.MODEL.CHECKPOINT_STAGES:
+        logger.info("Stages whose activations are computed twice: %d", checkpoint_stages(model))
+    if training_precision(cfg) == "bfloat16":
+        give_losses_float32(model)

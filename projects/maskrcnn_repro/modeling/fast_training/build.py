@@ -1,0 +1,85 @@
+"""Parts of a model replaced for its training; names, parameters and an evaluation's numbers stay."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from maskrcnn_repro.modeling.fast_training.layers import FoldedConv2d, is_foldable
+from maskrcnn_repro.modeling.fast_training.rpn import SampledRPN, samples_pay
+from maskrcnn_repro.roi_ops import RoIOpPooler
+from maskrcnn_repro.roi_ops.adaptive import AdaptiveRoIAlign
+from maskrcnn_repro.roi_ops.rectangles import Bins
+
+from detectron2.layers import ROIAlign
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes
+from torch import Tensor, nn
+
+
+def quicken(model: nn.Module) -> Counter[str]:
+    """Replace, in place, what trains faster with the same gradients up to rounding.
+
+    Frozen batch norm is folded into convolutions, Detectron2's RoIAlign becomes weighted sums, and the RPN learns at the
+    cells of its sampled anchors alone. What is not known, and parts with hooks, stay as they are.
+
+    Args:
+        model: not in DistributedDataParallel.
+
+    Returns:
+        Class name of a replacement to the number of them.
+    """
+    replaced: Counter[str] = Counter()
+    for parent in [*model.modules()]:
+        if is_foldable(parent):
+            parent.__class__ = FoldedConv2d
+        elif samples_pay(parent):
+            parent.__class__ = SampledRPN
+        else:
+            for name, child in [*parent.named_children()]:
+                if type(child) is ROIPooler and (pooler := _pooler(child)):
+                    setattr(parent, name, pooler)
+                    replaced[type(pooler).__name__] += 1
+            continue
+        replaced[type(parent).__name__] += 1
+    return replaced
+
+
+class TrainedPooler(nn.Module):
+    """A pooler with a faster one in its place while it trains.
+
+    Args:
+        plain: Detectron2's, for evaluation.
+        fast: pools alike.
+    """
+
+    def __init__(self, plain: ROIPooler, fast: RoIOpPooler) -> None:
+        super().__init__()
+        self.plain, self.fast = plain, fast
+
+    def forward(self, features: list[Tensor], boxes: list[Boxes]) -> Tensor:
+        """Return the pooled RoIs of all images, (R, C, P, P); see ``ROIPooler``."""
+        pooled: Tensor = (self.fast if self.training else self.plain)(features, boxes)
+        return pooled
+
+
+def _pooler(plain: ROIPooler) -> TrainedPooler | None:
+    """Return what pools as Detectron2's pooler with RoIAlign on levels that are a pyramid, else None."""
+    levels = [*plain.level_poolers]
+    if {type(level) for level in levels} != {ROIAlign} or any(
+        level._forward_hooks for level in levels
+    ):
+        return None
+    first = levels[0]
+    size = (int(plain.output_size[0]), int(plain.output_size[1]))
+    bins = Bins(size, max(0, first.sampling_ratio), first.aligned)
+    scales = [level.spatial_scale for level in levels]
+    fast = RoIOpPooler(
+        "RoIAlignAve",
+        size,
+        scales,
+        half_pixel=first.aligned,
+        canonical_box_size=plain.canonical_box_size,
+        canonical_level=plain.canonical_level,
+    )
+    fast.level_poolers = nn.ModuleList(AdaptiveRoIAlign(bins, scale) for scale in scales)
+    return TrainedPooler(plain, fast)

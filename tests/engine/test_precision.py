@@ -1,0 +1,85 @@
+"""Mixed precision of a training: losses and gradients in float32, what is in between in bfloat16."""
+
+from maskrcnn_repro.config import get_config
+from maskrcnn_repro.engine.accumulation import AccumulatingModel, build_step, whole_model
+from maskrcnn_repro.engine.precision import (
+    Bfloat16,
+    check_precision,
+    give_losses_float32,
+    training_precision,
+)
+from maskrcnn_repro.errors import ConfigError
+
+import pytest
+import torch
+from detectron2.engine import SimpleTrainer
+from torch import nn
+
+
+class Model(nn.Module):
+    """Its loss is the sum of what a layer makes of numbers, whose dtypes it keeps."""
+
+    def __init__(self):
+        super().__init__()
+        self.features, self.predictor = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        for layer in (self.features, self.predictor):
+            nn.init.ones_(layer.weight)
+
+    def forward(self, batch):
+        hidden = self.features(torch.tensor(batch)[:, None])
+        logits = self.predictor(hidden)
+        self.dtypes = (hidden.dtype, logits.dtype)
+        return {"loss": logits.sum()}
+
+
+def config(enabled=True, dtype="bfloat16", parts=1):
+    cfg = get_config()
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.DTYPE, cfg.SOLVER.ACCUMULATE = enabled, dtype, parts
+    return cfg
+
+
+def test_by_hand():
+    model = Model()
+    give_losses_float32(model)
+    losses = whole_model(config(), model, print, print)([257.0, 1.0])
+    assert model.dtypes == (torch.bfloat16, torch.float32)
+    # bfloat16 has 8 bits: 257 becomes 256.
+    assert losses["loss"].item() == 257.0
+    losses["loss"].backward()
+    assert model.features.weight.grad.item() == 256.0  # of 256 + 1, in bfloat16
+    assert model.features.weight.grad.dtype == torch.float32
+
+
+def test_float32_is_not_touched():
+    model = Model()
+    assert whole_model(config(enabled=False), model, print, print) is model
+    give_losses_float32(model)
+    assert model([257.0])["loss"].item() == 257.0
+
+
+def test_parts_of_a_batch_share_the_precision():
+    model = Model()
+    parts = whole_model(config(parts=2), model, lambda part: None, lambda loss: loss)
+    assert isinstance(parts, AccumulatingModel)
+    assert isinstance(parts.model, Bfloat16)
+    losses = parts([257.0, 1.0])
+    losses["loss"].backward()
+    assert losses["loss"].item() == 128.5
+    assert model.features.weight.grad.item() == 128.5
+
+
+def test_no_loss_is_scaled_in_bfloat16():
+    model = Model()
+    step = build_step(config(), model, torch.optim.SGD(model.parameters(), lr=1.0), print)
+    assert type(step) is SimpleTrainer
+    assert [training_precision(config(on)) for on in (True, False)] == ["bfloat16", "float32"]
+
+
+def test_float16_needs_a_gpu():
+    check_precision(config())
+    check_precision(config(enabled=False, dtype="float16"))
+    with pytest.raises(
+        ConfigError, match=r"DTYPE float16 needs a GPU, .* set SOLVER.AMP.DTYPE bfloat16"
+    ):
+        check_precision(config(dtype="float16"))
