@@ -124,17 +124,18 @@ def _detectron2(model: nn.Module, image: torch.Tensor) -> Callable[[], Detection
 
 
 def _torchvision(bench: Bench, task: Task) -> None:
-    model = _torchvision_model(task)
+    model = torchvision_model(task)
     bench.detect = _of_torchvision(model, bench.image / 255)
 
 
 def _torchvision_best(bench: Bench, task: Task) -> None:
-    model = _torchvision_model(task).to(memory_format=torch.channels_last)
+    model = torchvision_model(task).to(memory_format=torch.channels_last)
     bench.detect = _of_torchvision(model, bench.image / 255)
     _reduce(bench)
 
 
-def _torchvision_model(task: Task) -> nn.Module:
+def torchvision_model(task: Task) -> nn.Module:
+    """Return Mask R-CNN R50-FPN of torchvision with the recipe's weights, for images resized to the task's sides."""
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 
     # The same weights under its names; its pixels have a deviation of 1, those of the recipe of about 60.

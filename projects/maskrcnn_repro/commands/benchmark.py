@@ -1,14 +1,15 @@
-"""``maskrcnn benchmark``: speed of the backend, of inference, of RoI operations, of pasting masks, or of a GPU."""
+"""``maskrcnn benchmark``: speed of the backend, of inference, of a folder of photos, of RoI operations, of pasting masks, or of a GPU."""
 
 from __future__ import annotations
 
 import argparse
 
-from maskrcnn_repro.benchmark import backend, gpu, inference, pasting, roi_ops
+from maskrcnn_repro.benchmark import backend, folder, gpu, inference, pasting, roi_ops
 
 BENCHMARKS = {
     "backend": backend,
     "inference": inference,
+    "predict": folder,
     "roi-ops": roi_ops,
     "paste": pasting,
     "gpu": gpu,
