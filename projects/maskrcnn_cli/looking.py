@@ -11,6 +11,7 @@ BENCHMARK_EXAMPLES = """
   %(prog)s backend --installed PYTHON_WITH_DETECTRON2 --output backend.json
   %(prog)s inference --installed PYTHON_WITH_DETECTRON2
   %(prog)s training --installed PYTHON_WITH_DETECTRON2
+  %(prog)s predict --images PHOTOS
   %(prog)s roi-ops --quick
   %(prog)s paste --masks 100
   %(prog)s scaling --plot scaling.svg
@@ -50,6 +51,15 @@ def add_benchmark_options(parser: Parser) -> None:
             help="our training step against Detectron2's",
             description="A training step of one image on the CPU, ours against an installed Detectron2's, each in float32 "
             "and in bfloat16. Ratios are theirs over ours: above 1 ours is faster.",
+        )
+    )
+    _add_folder_options(
+        benchmarks.add_parser(
+            "predict",
+            help="a folder of photos by Predictor, with overlays, and by the peers",
+            description="Images per second over a folder of photos: our model alone, Predictor, Predictor with overlays "
+            "written as by maskrcnn predict, Detectron2's DefaultPredictor and torchvision's model in a loop. Ratios are "
+            "their time over Predictor's.",
         )
     )
     _add_roi_options(
@@ -153,6 +163,24 @@ def _add_peer_options(parser: Parser, otherwise: str) -> None:
     )
     parser.add_argument("--rounds", type=int, default=10, help="of measurement, after a first")
     parser.add_argument("--threads", type=int, default=2, help="of each process")
+
+
+def _add_folder_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="of photos; without it they are generated"
+    )
+    parser.add_argument(
+        "--model",
+        default="R50-FPN",
+        help="R50-FPN, R50-C4 and so on with weights of a recipe, or a trained model (without torchvision's)",
+    )
+    parser.add_argument(
+        "--installed", metavar="PYTHON", help="Python with Detectron2; without it, the embedded one"
+    )
+    parser.add_argument("--count", type=int, default=20, help="images of a round")
+    parser.add_argument("--rounds", type=int, default=10, help="of measurement, after a first")
+    parser.add_argument("--threads", type=int, default=2, help="of each process")
+    _add_output(parser)
 
 
 def _add_roi_options(parser: Parser) -> None:

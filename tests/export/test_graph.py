@@ -58,7 +58,8 @@ def test_any_operation_pools_the_same(name, half_pixel):
     # One side on the border of the image, where a shift of half a cell makes halves.
     boxes[0, :2] = 0.0
     pooled = ExportPooler(pooler)(maps, boxes)
-    torch.testing.assert_close(pooled, pooler(maps, [Boxes(boxes)]), rtol=0, atol=1e-6)
+    # Weights of a sample are sums and differences of its coordinates, in another order each.
+    torch.testing.assert_close(pooled, pooler(maps, [Boxes(boxes)]), rtol=0, atol=1e-5)
 
 
 def test_decoding_and_clipping_are_detectron2s():

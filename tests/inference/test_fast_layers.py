@@ -4,6 +4,7 @@ from maskrcnn_repro.inference.fast.backbone import doubled
 from maskrcnn_repro.inference.fast.fold import folded, is_foldable
 from maskrcnn_repro.inference.fast.layers import FusedConv, FusedLinear, has_fused_operators
 from maskrcnn_repro.inference.fast.pooling import align
+from maskrcnn_repro.inference.fast.winograd import WinogradConv, is_worthwhile
 from maskrcnn_repro.roi_ops.rectangles import Bins
 
 import pytest
@@ -115,3 +116,37 @@ def test_pooled_rois_are_torchvisions(samples, half_pixel, step):
     align(features, rois, Bins((5, 4), samples, half_pixel, step), out, torch.arange(60))
     pooled = out.view(60, *expected.shape[2:], 8).permute(0, 3, 1, 2)
     torch.testing.assert_close(pooled, expected, rtol=1e-4, atol=1e-5)
+
+
+needs_onednn = pytest.mark.skipif(not has_fused_operators(), reason="torch without oneDNN")
+
+
+@needs_onednn
+def test_minimal_filtering_of_ones_counts_the_cells_of_a_window():
+    layer = WinogradConv(torch.ones(1, 1, 3, 3), torch.ones(1))
+    y = layer(torch.ones(1, 1, 5, 5))[0, 0]
+    # Four cells in a corner, six at a border, nine within, and the bias.
+    rows = [[5.0, 7, 7, 7, 5]] + [[7.0, 10, 10, 10, 7]] * 3 + [[5.0, 7, 7, 7, 5]]
+    torch.testing.assert_close(y, torch.tensor(rows))
+
+
+@needs_onednn
+@pytest.mark.parametrize("size", [(1, 8, 12), (2, 33, 190), (40, 7, 6), (0, 8, 8)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_minimal_filtering_is_convolution_sum_and_relu(size, relu):
+    torch.manual_seed(0)
+    count, height, width = size
+    x = torch.randn(count, 16, height, width)
+    weight, bias = torch.randn(24, 16, 3, 3) / 12, torch.randn(24)
+    other = torch.randn(count, 24, height, width)
+    expected = F.conv2d(x, weight, bias, padding=1)
+    layer = WinogradConv(weight, bias, relu=relu)
+    for plain, result in ((expected, layer(x)), (expected + other, layer(x, other.clone()))):
+        torch.testing.assert_close(result, plain.relu() if relu else plain, atol=1e-4, rtol=0)
+
+
+def test_minimal_filtering_is_for_wide_3x3_convolutions():
+    assert is_worthwhile(nn.Conv2d(256, 256, 3, padding=1))
+    for changes in ({"stride": 2}, {"dilation": 2}, {"groups": 2}, {"padding": 0}):
+        assert not is_worthwhile(nn.Conv2d(256, 256, 3, **({"padding": 1} | changes)))
+    assert not is_worthwhile(nn.Conv2d(128, 256, 3, padding=1))

@@ -7,6 +7,7 @@ import argparse
 from maskrcnn_repro.benchmark import (
     backend,
     evaluation,
+    folder,
     gpu,
     inference,
     loading,
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "backend": backend,
     "inference": inference,
     "training": training,
+    "predict": folder,
     "roi-ops": roi_ops,
     "paste": pasting,
     "scaling": scaling,

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from maskrcnn_repro.inference.fast.layers import FusedConv
+from maskrcnn_repro.inference.fast.winograd import WinogradConv
 
 import torch.nn.functional as F
 from detectron2.modeling.backbone import FPN, Backbone
 from torch import Tensor, nn
 
-FuseConv = Callable[..., FusedConv]
+FuseConv = Callable[..., FusedConv | WinogradConv]
 """Convolution, and ``relu`` to end with ReLU, to a fused one."""
 
 

@@ -17,6 +17,7 @@ from maskrcnn_repro.inference.fast.heads import CellOrder, FastMaskHead, FastOut
 from maskrcnn_repro.inference.fast.layers import FusedConv, FusedLinear, has_fused_operators
 from maskrcnn_repro.inference.fast.pooling import FastPooler
 from maskrcnn_repro.inference.fast.proposals import FastRPN
+from maskrcnn_repro.inference.fast.winograd import WinogradConv, is_worthwhile
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
 from maskrcnn_repro.modeling.mask_head.losses import sigmoid_masks
 from maskrcnn_repro.modeling.meta_arch import PRECISIONS, MaskRCNN
@@ -38,6 +39,7 @@ from detectron2.modeling.roi_heads import (
     FastRCNNOutputLayers,
     MaskRCNNConvUpsampleHead,
     Res5ROIHeads,
+    ROIHeads,
     StandardROIHeads,
 )
 from torch import nn
@@ -83,6 +85,8 @@ class Accelerator:
         self.dtype, self.sums_levels, self.fused = dtype, sums_levels, fused
         self.replaced: Counter[str] = Counter()
         """Class name of a replaced part to their number."""
+        # Tiles of 4 x 4 cells do not fit the small maps of RoIs: a third more is computed, and nothing gained.
+        self._on_rois = False
         self._makers: dict[type, Callable[[Any], nn.Module | None]] = {
             BasicBlock: self.block,
             BottleneckBlock: self.block,
@@ -109,6 +113,7 @@ class Accelerator:
         if fast is not None:
             self.replaced[type(module).__name__] += 1
             return fast.eval()
+        self._on_rois |= isinstance(module, ROIHeads)
         if isinstance(module, Res5ROIHeads):
             _pool_what_is_read(module)
         if isinstance(module, StandardROIHeads) and type(module.box_head) is FastRCNNConvFCHead:
@@ -119,12 +124,16 @@ class Accelerator:
             setattr(module, name, self.replace(child))
         if isinstance(module, nn.Sequential):
             _overwrite_inputs(module)
+        self._on_rois &= not isinstance(module, ROIHeads)
         return module
 
-    def fuse(self, conv: nn.Module, relu: bool = False) -> FusedConv:
+    def fuse(self, conv: nn.Module, relu: bool = False) -> FusedConv | WinogradConv:
         """Return a convolution with its batch norm, and ReLU where asked for; see :func:`_can_fuse`."""
         assert isinstance(conv, nn.Conv2d)
         norm = getattr(conv, "norm", None)
+        wanted = self.fused and self.dtype is torch.float32 and not self._on_rois
+        if wanted and is_worthwhile(conv) and not conv._forward_pre_hooks:
+            return WinogradConv(*folded(conv, norm), relu=relu)
         window = {name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")}
         weights = folded(conv, norm)
         fused = FusedConv(*weights, **window, relu=relu, dtype=self.dtype, fused=self.fused)
