@@ -18,6 +18,7 @@ from maskrcnn_repro.checkpoint.torchvision_detector import Classes, to_torchvisi
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.inference.fast.build import accelerate
 from maskrcnn_repro.inference.settings import automatic_precision
+from maskrcnn_repro.utils.freed_memory import UNUSED, keep_freed_memory
 from maskrcnn_repro.utils.provenance import code_origin
 
 import torch
@@ -121,6 +122,7 @@ def our_model(
 def _ours(precision: str, masks: str, *, fast: bool = True) -> Callable[[Bench, Task], None]:
     def build(bench: Bench, task: Task) -> None:
         model, bench.path = our_model(task.model, precision, masks=masks, fast=fast)
+        keep_freed_memory(UNUSED)  # as maskrcnn predict does
         bench.detect = _detectron2(model, bench.image)
 
     return build

@@ -16,6 +16,7 @@ from maskrcnn_repro.benchmark.worker import peak_memory, serve
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.engine.precision import Bfloat16
 from maskrcnn_repro.engine.preparation import prepare
+from maskrcnn_repro.utils.freed_memory import keep_freed_memory
 from maskrcnn_repro.utils.provenance import code_origin
 
 import torch
@@ -104,6 +105,7 @@ def _ours(**keys: Any) -> Callable[[str], Contestant]:
         cfg.merge_from_list([word for pair in settings.items() for word in pair])
         model = models.build(cfg).train()
         prepare(model, cfg)
+        keep_freed_memory()  # as a training on a CPU does
         return model, Bfloat16(model, "cpu") if cfg.SOLVER.AMP.ENABLED else model
 
     return build

@@ -28,6 +28,7 @@ from maskrcnn_repro.inference.predictor import Predictor
 from maskrcnn_repro.inference.stream import in_threads, predict_frames, predict_images
 from maskrcnn_repro.inference.video import Video, VideoFile
 from maskrcnn_repro.utils.files import check_output
+from maskrcnn_repro.utils.freed_memory import UNUSED, keep_freed_memory
 from maskrcnn_repro.utils.lock import locked
 from maskrcnn_repro.utils.progress import Progress
 
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     _check_options(args, inputs)
     if not args.overwrite:
         check_corrections(args.format, args.out, [item.name for item in inputs])
+    keep_freed_memory(UNUSED)
     model = Predictor(
         args.model,
         args.threshold,

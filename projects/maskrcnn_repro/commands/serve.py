@@ -15,6 +15,7 @@ from maskrcnn_repro.errors import Ended, UserError
 from maskrcnn_repro.inference.predictor import Predictor
 from maskrcnn_repro.serving.limits import Limits
 from maskrcnn_repro.serving.worker import ModelWorker, predict_with
+from maskrcnn_repro.utils.freed_memory import UNUSED, keep_freed_memory
 
 _LIBRARIES = ("fastapi", "uvicorn", "python_multipart")
 _OPEN = "Warning: everyone who reaches this machine by the network can use the model, without a password or encryption."
@@ -62,6 +63,7 @@ def _model(args: argparse.Namespace, limits: Limits) -> tuple[ModelWorker, Mappi
     """Return what predicts, and what is told of it."""
     from maskrcnn_repro.serving.answers import model_card
 
+    keep_freed_memory(UNUSED)
     model = Predictor(
         args.model,
         args.threshold,

@@ -14,6 +14,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.queues import Queue
 from typing import Any, TypeVar
 
+from maskrcnn_repro.utils.freed_memory import UNUSED, keep_freed_memory
 from maskrcnn_repro.utils.held_signals import forget_held_back, held_back
 
 from torch.utils.data import DataLoader
@@ -33,6 +34,7 @@ class StandApart:
         if hasattr(os, "setpgid"):
             os.setpgid(0, 0)
         forget_held_back()
+        keep_freed_memory(UNUSED)
         # By default the queue prints a traceback, and the training waits for the batch for ever.
         Queue._on_queue_feeder_error = staticmethod(_leave)  # type: ignore[attr-defined]
         if self.former:

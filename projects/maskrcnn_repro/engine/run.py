@@ -24,6 +24,7 @@ from maskrcnn_repro.engine.stall import watching, watching_evaluation
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import room_needed
+from maskrcnn_repro.utils.freed_memory import keep_freed_memory
 from maskrcnn_repro.utils.logs import records_held
 from maskrcnn_repro.utils.memory import memory_needed
 from maskrcnn_repro.utils.provenance import Progress
@@ -70,6 +71,8 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool, own: OwnData | None) ->
         else:
             cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
             agreed(enter)
+        if cfg.MODEL.DEVICE == "cpu":
+            keep_freed_memory()
         trainer = trainer_of(cfg)
         folder = evaluation_folder(cfg) if eval_only else output
         agreed(lambda: check_places(cfg, folder, training=not eval_only))
