@@ -118,7 +118,7 @@ def test_checkpointed_stages_have_the_same_bits(name):
     kind, keys = MODELS[name]
     plain = trainable(kind, keys)
     checkpointed = copy.deepcopy(plain)
-    assert checkpoint_stages(checkpointed) == 4
+    assert checkpoint_stages(checkpointed) == 5
     assert_same_step(checkpointed, plain, batch(), exact=True)
     for own, other in zip(checkpointed.buffers(), plain.buffers(), strict=True):
         assert torch.equal(own, other)  # batch norm has counted each map once

@@ -1,4 +1,7 @@
-"""Residual stages whose activations are computed again in the backward pass, and not kept until then."""
+"""Residual stages and heads whose activations are computed again in the backward pass, and not kept until then.
+
+Letters: N images, R RoIs, C channels, P side of a pooled RoI in cells, m that of a mask.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +23,36 @@ class CheckpointedStage(nn.Sequential):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) as the blocks do, one after another."""
-        learns = any(parameter.requires_grad for parameter in self.parameters())
-        if not (self.training and torch.is_grad_enabled() and learns):
-            return super().forward(x)
-        return checkpoint(
-            super().forward,
-            x,
-            use_reentrant=False,
-            preserve_rng_state=False,
-            context_fn=lambda: (nullcontext(), _without_statistics(self)),
-        )
+        return _checkpointed(self, super().forward, x)
+
+
+class CheckpointedLayers(nn.Module):
+    """What a mask or keypoint head becomes by its ``__class__``: of its layers, autograd keeps the input alone."""
+
+    def layers(self, x: torch.Tensor) -> torch.Tensor:
+        """Map pooled RoIs (R, C, P, P) to logits (R, C, m, m) as the head does."""
+        return _checkpointed(self, super().layers, x)  # type: ignore[misc]
+
+
+def _checkpointed(module: nn.Module, function: Any, x: torch.Tensor) -> torch.Tensor:
+    """Return ``function(x)``; in evaluation, and where nothing learns, there is nothing to keep."""
+    learns = any(parameter.requires_grad for parameter in module.parameters())
+    if not (module.training and torch.is_grad_enabled() and learns):
+        return function(x)
+    return checkpoint(
+        function,
+        x,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), _without_statistics(module)),
+    )
 
 
 def checkpoint_stages(model: nn.Module) -> int:
-    """Checkpoint, in place, every stage of residual blocks, that of a C4 head included; return their number."""
+    """Checkpoint in place what is worth it; return the number of parts.
+
+    These are all stages of residual blocks, that of a C4 head included, and mask and keypoint heads with convolutions.
+    """
     stages = [
         module
         for module in model.modules()
@@ -42,7 +61,13 @@ def checkpoint_stages(model: nn.Module) -> int:
     ]
     for stage in stages:
         stage.__class__ = CheckpointedStage
-    return len(stages)
+    roi_heads = getattr(model, "roi_heads", None)
+    heads = [getattr(roi_heads, f"{name}_head", None) for name in ("mask", "keypoint")]
+    with_layers = [head for head in heads if hasattr(head, "layers")]
+    for head in with_layers:
+        kind = type(head)
+        head.__class__ = type(f"Checkpointed{kind.__name__}", (CheckpointedLayers, kind), {})
+    return len(stages) + len(with_layers)
 
 
 @contextmanager
