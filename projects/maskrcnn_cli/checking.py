@@ -41,9 +41,9 @@ def add_options(parser: Parser) -> None:
     )
     parser.add_argument(
         "--config-file",
-        default="mini/own_data.yaml",
         metavar="FILE",
-        help="sizes, anchors and heads, as a path or as its name below configs/ (%(default)s)",
+        help="sizes, anchors and heads, as a path or as its name below configs/ (default: what maskrcnn train --data "
+        "chooses for these files)",
     )
 
 

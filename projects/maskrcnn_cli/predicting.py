@@ -61,9 +61,8 @@ def _add_model_options(parser: Parser) -> None:
     parser.add_argument(
         "--threshold",
         type=fraction,
-        default=0.5,
         metavar="SCORE",
-        help="least score of a detection (default: %(default)s)",
+        help="least score of a detection (default: 0.5, or the least that an exported file knows)",
     )
     parser.add_argument(
         "--classes", nargs="+", action="extend", metavar="NAME", help="keep these classes alone"

@@ -31,9 +31,9 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "--threshold",
         type=fraction,
-        default=0.05,
         metavar="SCORE",
-        help="least score of what is sent; the page chooses among it (default: %(default)s)",
+        help="least score of what is sent; the page chooses among it (default: 0.05, or the least that an exported "
+        "file knows)",
     )
     add_device(parser)
     add_tiles(parser)

@@ -1,7 +1,5 @@
 """The page in a headless Chromium: it opens in peace, fits, and shows a worst image larger."""
 
-import shutil
-
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.analysis.page import write_page_of
 from maskrcnn_repro.analysis.source import Source
@@ -10,16 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.helpers.chromium import chromium, needs_chromium, opened
 from tests.helpers.detections import SIDE, random_pair
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no Chromium on PATH (Debian: apt-get install chromium)"
-    ),
-]
-playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 @pytest.fixture(scope="module")
@@ -32,28 +24,21 @@ def page_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(params=[390, 1280])
 def page(request, browser, page_file):
-    page = browser.new_page(viewport={"width": request.param, "height": 900})
-    page.complaints, page.asked = [], []
-    page.on("console", lambda message: page.complaints.append(message.text))
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("request", lambda asked: page.asked.append(asked.url))
-    page.goto(page_file.as_uri())
-    yield page
-    page.close()
+    with opened(browser, page_file.as_uri(), request.param) as page:
+        yield page
 
 
 def test_it_opens_without_a_complaint_and_asks_for_nothing(page, page_file):
     page.wait_for_timeout(200)
     assert page.complaints == []
-    assert [url for url in page.asked if not url.startswith("data:")] == [page_file.as_uri()]
+    asked = [url for _, url in page.asked if not url.startswith("data:")]
+    assert asked == [page_file.as_uri()]
     width = page.viewport_size["width"]
     assert page.evaluate("document.documentElement.scrollWidth") == width
 

@@ -14,6 +14,7 @@ from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.engine.run import load_trained
 from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError
 from maskrcnn_repro.evaluation.coco import evaluate
+from maskrcnn_repro.inference.settings import least_score
 
 import numpy as np
 import psutil
@@ -96,6 +97,23 @@ def test_it_finds_what_an_evaluation_finds(tmp_path, catalog, tta):
     for image in json.loads(json_file.read_text())["images"]:
         entries += predictor(images / image["file_name"]).to_coco(image["id"])
     assert entries == written
+
+
+@pytest.mark.parametrize(
+    ("threshold", "lowest", "expected"),
+    [
+        ("auto", None, 0.5),
+        ("auto", 0.05, 0.5),
+        ("auto", 0.7, 0.7),
+        (None, None, None),
+        (None, 0.7, 0.7),
+        (0.3, 0.7, 0.3),
+    ],
+)
+def test_without_a_threshold_it_is_a_half_or_what_an_exported_file_knows(
+    threshold, lowest, expected
+):
+    assert least_score(threshold, lowest) == expected
 
 
 def test_the_threshold_and_the_classes_leave_the_rest_as_it_is(model, predictor, pictures):

@@ -9,15 +9,12 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_codec
 
-from tests.helpers.chromium import PROGRAM
+from tests.helpers.chromium import chromium, needs_chromium, opened
 from tests.helpers.tiny_predictor import write_pictures, write_tiny_model
 from tests.serving.fake import NASTY
 from tests.serving.process import serving
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(PROGRAM is None, reason="no Chromium or Chrome on PATH (Debian: apt-get install chromium)"),
-]  # fmt: skip
+pytestmark = [pytest.mark.slow, needs_chromium]
 FILE = """bytes => {
     const transfer = new DataTransfer();
     transfer.items.add(new File([new Uint8Array(bytes)], "dropped.png", {type: "image/png"}));
@@ -51,25 +48,15 @@ def address(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=PROGRAM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
 def page(browser, address):
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.asked, page.complaints = [], []
-    page.on("request", lambda request: page.asked.append((request.method, request.url)))
-    page.on("console", lambda message: page.complaints.append(message.text))
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: page.complaints.append(dialog.message))
-    page.goto(address)
-    page.wait_for_selector("#about:not(:empty)")
-    yield page
-    page.close()
+    with opened(browser, address, 1280) as page:
+        page.wait_for_selector("#about:not(:empty)")
+        yield page
 
 
 def drop(page, picture):

@@ -5,19 +5,16 @@ from maskrcnn_repro.tables.report.html import Shown, write_page
 
 import pytest
 
-from tests.helpers.chromium import PROGRAM, Chromium
+from tests.helpers.chromium import chromium, needs_chromium, opened
 from tests.helpers.html_runs import register_tiny, whole_report
 
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason="no Chromium or Chrome on PATH (Debian: apt-get install chromium)"
-)
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    chromium = Chromium(tmp_path_factory.mktemp("profile"))
-    yield chromium
-    chromium.close()
+def browser():
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -25,64 +22,65 @@ def file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     report = whole_report(folder / "output", register_tiny(folder))
     write_page(folder / "report.html", [Shown(report)])
-    return folder / "report.html"
+    return (folder / "report.html").resolve().as_uri()
 
 
 @pytest.mark.parametrize("width", [380, 1280])
 def test_it_opens_without_a_complaint_and_asks_for_no_other_file(browser, file, width):
-    browser.open(file, width)
-    assert browser.complaints() == []
-    asked = [url for url in browser.requests() if not url.startswith("data:")]
-    assert asked == [file.resolve().as_uri()]
-    assert browser.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)"
-                            ".filter(name => !name.startsWith('data:'))") == []  # fmt: skip
+    with opened(browser, file, width) as page:
+        assert page.complaints == []
+        assert [url for _, url in page.asked if not url.startswith("data:")] == [file]
+        assert page.evaluate("performance.getEntriesByType('resource').map(entry => entry.name)"
+                             ".filter(name => !name.startsWith('data:'))") == []  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [380, 700, 1280])
 def test_the_page_never_scrolls_sideways(browser, file, width):
-    browser.open(file, width)
-    assert browser.evaluate("window.innerWidth") == width
-    assert browser.evaluate("document.documentElement.scrollWidth") == width
-    browser.evaluate("document.querySelectorAll('details').forEach(element => element.open = true)")
-    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    with opened(browser, file, width) as page:
+        assert page.evaluate("window.innerWidth") == width
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.evaluate(
+            "document.querySelectorAll('details').forEach(element => element.open = true)"
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_wide_tables_and_pictures_scroll_within_their_own_frame(browser, file):
-    browser.open(file, 380)
-    frames = browser.evaluate(
-        "[...document.querySelectorAll('.scroll')].map(element => [element.scrollWidth, element.clientWidth])"
-    )
+    with opened(browser, file, 380) as page:
+        frames = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].map(element => [element.scrollWidth, element.clientWidth])"
+        )
     assert len(frames) == 2
     assert all(inside > outside and outside <= 380 for inside, outside in frames)
 
 
 @pytest.mark.parametrize("width", [380, 1280])
 def test_tables_and_figures_can_be_seen(browser, file, width):
-    browser.open(file, width)
     sizes = "[...document.querySelectorAll('%s')].map(element => element.getBoundingClientRect().height)"
-    assert browser.evaluate("document.querySelectorAll('table').length") == 3
-    for what, least in (("table", 100), ("main svg[role=img]", 15), ("main img", 100)):
-        heights = browser.evaluate(sizes % what)
-        assert heights
-        assert min(heights) >= least, what
     loaded = "[...document.images].every(image => image.complete && image.naturalWidth === 300)"
-    assert browser.evaluate(loaded)
+    with opened(browser, file, width) as page:
+        assert page.evaluate("document.querySelectorAll('table').length") == 3
+        for what, least in (("table", 100), ("main svg[role=img]", 15), ("main img", 100)):
+            heights = page.evaluate(sizes % what)
+            assert heights
+            assert min(heights) >= least, what
+        assert page.evaluate(loaded)
 
 
 def test_letters_are_large_enough_on_a_phone(browser, file):
-    browser.open(file, 380)
-    sizes = browser.evaluate(
-        "[...document.querySelectorAll('main *')].filter(element => !element.closest('svg') && element.innerText)"
-        ".map(element => parseFloat(getComputedStyle(element).fontSize))"
-    )
+    with opened(browser, file, 380) as page:
+        sizes = page.evaluate(
+            "[...document.querySelectorAll('main *')].filter(element => !element.closest('svg') && element.innerText)"
+            ".map(element => parseFloat(getComputedStyle(element).fontSize))"
+        )
     assert min(sizes) >= 13
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_stands_out_in_both_schemes(browser, file, dark):
-    browser.open(file, 1280, dark=dark)
-    pairs = browser.evaluate(
-        """
+    with opened(browser, file, 1280, dark=dark) as page:
+        pairs = page.evaluate(
+            """
         [...document.querySelectorAll('body, p, .small, .chip, .paper, .num, a, dt, .absent')].map(element => {
           let ground = element;
           while (getComputedStyle(ground).backgroundColor === 'rgba(0, 0, 0, 0)' && ground.parentElement)
@@ -90,7 +88,7 @@ def test_text_stands_out_in_both_schemes(browser, file, dark):
           return [getComputedStyle(element).color, getComputedStyle(ground).backgroundColor, element.className];
         })
         """
-    )
+        )
     assert len(pairs) > 50
     # 4.5 is what WCAG 2 asks for at level AA.
     weak = [pair for pair in pairs if contrast(pair[0], pair[1]) < 4.5]

@@ -6,6 +6,7 @@ Ratios are the others' time over ours of the same round: above 1 ours is faster.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Mapping
 
@@ -27,7 +28,9 @@ def run(args: argparse.Namespace) -> None:
     """
     check_rounds(args.rounds)
     contestants = [Contestant(name, sys.executable) for name in ("ours", "pycocotools")]
-    if args.installed:
+    if args.installed and not _is_compiled(args.installed):
+        print("Detectron2 is left out: it is not compiled there, and its evaluation is C++.")
+    elif args.installed:
         contestants.append(Contestant("Detectron2", args.installed, installed=True))
     task = {"images": args.images, "detections": args.detections}
     results = {}
@@ -38,6 +41,12 @@ def run(args: argparse.Namespace) -> None:
         difference = check_same({child.name: child.ask("numbers") for child in contest.children})
     print(f"The numbers differ by at most {difference:.1g}.")
     save(args.output, "evaluation", task, difference=difference, tasks=results)
+
+
+def _is_compiled(python: str) -> bool:
+    # Its extension finds PyTorch's libraries only after PyTorch.
+    command = [python, "-c", "import torch; from detectron2 import _C"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def check_same(numbers: Mapping[str, Mapping[str, list[float]]]) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.config import load_config
+from maskrcnn_cli.training import OWN_DATA_CONFIG
+from maskrcnn_repro.config import load_config, set_value
 from maskrcnn_repro.data.check.findings import Findings
 from maskrcnn_repro.data.check.fix import fixed
 from maskrcnn_repro.data.check.judge import by_severity
@@ -21,6 +22,8 @@ from maskrcnn_repro.data.check.table import SEVERITIES, USES
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.loader import image_files
 from maskrcnn_repro.data.sets import features_of
+from maskrcnn_repro.data.statistics import Statistics
+from maskrcnn_repro.engine.suggest import suggestions
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.utils.files import check_output, write_text
 from maskrcnn_repro.visualization.findings import Finding, write_page
@@ -51,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
         DataError: there is an error in the data (and no mended copy was asked for), or none can be mended.
         OutputError: a file that is to be written is one that is read, or has another ending.
     """
-    cfg = load_config(args.config_file)
+    cfg = load_config(args.config_file or OWN_DATA_CONFIG)
     _check_outputs(args)
     checked = _checked(args, cfg)
     features = features_of(cfg)
@@ -84,12 +87,13 @@ def _checked(args: argparse.Namespace, cfg: CfgNode) -> list[Checked]:
     first: tuple[str, ...] = ("train",) if args.val else ("test",) if args.test else USES
     sets = [(args.file, args.images, first)]
     sets += [(*args.val, ("test",))] if args.val else []
+    scans = [scan_coco(file, root) for file, root, _ in sets]
+    sized = cfg if args.config_file else _with_chosen_sizes(cfg, scans)
     checked = []
-    for file, root, uses in sets:
-        scan = scan_coco(file, root)
+    for (file, _, uses), scan in zip(sets, scans, strict=True):
         others = [Findings(file) for _ in uses]
         for use, findings in zip(uses, others, strict=True):
-            check_sizes(scan, cfg, use, findings)
+            check_sizes(scan, sized, use, findings)
         checked.append(Checked(scan, uses, [scan.findings, *others]))
     pixels = [_pixels(item, image_files(cfg)) for item in checked] if args.full else []
     if args.val and all(item.scan.complete for item in checked):
@@ -98,6 +102,24 @@ def _checked(args: argparse.Namespace, cfg: CfgNode) -> list[Checked]:
         if pixels:
             check_shared_pixels(pixels[0], pixels[1], test, checked[0].findings[1])
     return checked
+
+
+def _with_chosen_sizes(cfg: CfgNode, scans: Sequence[Scan]) -> CfgNode:
+    """Return the config with the sizes that ``maskrcnn train --data`` chooses; unchanged where it would refuse."""
+    features = features_of(cfg)
+    if not all(scan.complete and scan.objects is not None for scan in scans):
+        return cfg
+    if any(by_severity(scan.findings, USES, features)["error"] for scan in scans):
+        return cfg
+    statistics = [Statistics.of(scan) for scan in scans]
+    if not len(statistics[0].sides):
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    for suggestion in suggestions(cfg, statistics[0], statistics[-1]):
+        if suggestion.key.startswith(("INPUT.", "MODEL.ANCHOR_GENERATOR.", "TEST.")):
+            set_value(cfg, suggestion.key, suggestion.value, "suggested")
+    return cfg
 
 
 def _pixels(item: Checked, files: ImageFiles) -> dict[bytes, tuple[int, str]]:

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     keep_freed_memory(UNUSED)
     model = Predictor(
         args.model,
-        args.threshold,
+        "auto" if args.threshold is None else args.threshold,
         classes=args.classes,
         device=args.device,
         precision=args.precision,

@@ -12,6 +12,7 @@ from typing import Any
 
 from maskrcnn_repro.engine.signals import STATUSES
 from maskrcnn_repro.errors import Ended, UserError
+from maskrcnn_repro.inference.exported import is_exported
 from maskrcnn_repro.inference.predictor import Predictor
 from maskrcnn_repro.serving.limits import Limits
 from maskrcnn_repro.serving.worker import ModelWorker, predict_with
@@ -64,9 +65,11 @@ def _model(args: argparse.Namespace, limits: Limits) -> tuple[ModelWorker, Mappi
     from maskrcnn_repro.serving.answers import model_card
 
     keep_freed_memory(UNUSED)
+    # The page filters by itself: all that is sent may be shown.
+    lowest = None if is_exported(args.model) else 0.05
     model = Predictor(
         args.model,
-        args.threshold,
+        lowest if args.threshold is None else args.threshold,
         device=args.device,
         precision="auto",
         tiles=args.tiles,

@@ -19,7 +19,7 @@ ARGUMENTS: Mapping[str, tuple[tuple[type, ...], str]] = {
         (str, os.PathLike, ModelSource),
         "a path or a name of a model, or what find_model returns",
     ),
-    "threshold": ((Real, NoneType), "a number, at least 0 and at most 1, or None"),
+    "threshold": ((Real, str, NoneType), "a number, at least 0 and at most 1, auto or None"),
     "classes": (
         (list, tuple, set, frozenset, np.ndarray, NoneType),
         "a list of names of classes, or None for all",

@@ -40,6 +40,7 @@ from maskrcnn_repro.inference.settings import (
     check_shape,
     class_ids,
     is_automatic,
+    least_score,
     settings,
 )
 from maskrcnn_repro.inference.tiles import Box, check_tiles, merge_tiles, tiles_of
@@ -78,8 +79,8 @@ class Predictor:
         source: what :func:`maskrcnn_repro.checkpoint.model_source.find_model` takes, or a file that ``maskrcnn
             export`` wrote. Such a file has its own precision, looks at an image once, and runs on the CPU (ONNX on a
             GPU where onnxruntime has one).
-        threshold: detections have a higher score, in [0, 1]; None: than the config's
-            ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``, or the exported file's.
+        threshold: detections have a higher score, in [0, 1]; ``auto``: than 0.5, or than the lowest that an exported
+            file knows; None: than the config's ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``, or that of the exported file.
         classes: names of the classes to keep; None keeps all.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``bfloat16`` or ``float16`` of convolutions and matrix products; ``auto``: bfloat16
@@ -114,7 +115,7 @@ class Predictor:
     def __init__(
         self,
         source: str | Path | ModelSource,
-        threshold: float | None = 0.5,
+        threshold: float | str | None = "auto",
         *,
         classes: Sequence[str] | None = None,
         device: str = "auto",
@@ -149,7 +150,9 @@ class Predictor:
         if is_exported(source):
             check_exported_use(device, precision, tta)
             exported = open_exported(Path(source), trust=trust)
-            threshold = exported.facts["threshold"] if threshold is None else threshold
+        lowest = float(exported.facts["threshold"]) if exported else None
+        threshold = least_score(threshold, lowest)
+        if exported:
             model, device, precision, tta = exported.source, "cpu", "float32", False
         else:
             model = source if isinstance(source, ModelSource) else find_model(source, config)

@@ -22,6 +22,27 @@ from detectron2.data import transforms as T
 from torch import nn
 
 
+def least_score(threshold: float | str | None, lowest: float | None) -> float | None:
+    """Return the score above which a predictor's detections lie; None for the config's.
+
+    Args:
+        threshold: what its user says.
+        lowest: of an exported file, the lowest score that it knows; None without one.
+
+    Raises:
+        ConfigError: another word than ``auto``.
+    """
+    if threshold is None:
+        return lowest
+    if not isinstance(threshold, str):
+        return threshold
+    if threshold != "auto":
+        raise ConfigError(
+            f"threshold {threshold!r} must be a number, at least 0 and at most 1, auto or None."
+        )
+    return max(0.5, lowest or 0.0)
+
+
 def settings(
     model: ModelSource,
     threshold: float | None,
