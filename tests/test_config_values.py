@@ -20,7 +20,6 @@ NOT_READ = (
     "SEM_SEG_HEAD",
     "PANOPTIC_FPN",
     "RETINANET",
-    "ROI_BOX_CASCADE_HEAD",
     "ANGLES",
     "PRECISE_BN.NUM",
 )
