@@ -11,6 +11,7 @@ import maskrcnn_repro
 from maskrcnn_repro.benchmark import models as settings
 from maskrcnn_repro.benchmark import recipe
 from maskrcnn_repro.config import add_config
+from maskrcnn_repro.plugins import load_plugins
 
 import torch
 from detectron2.modeling import build_model
@@ -34,6 +35,7 @@ def build(name, *, ours, seed=0):
     heads = {"MODEL.ROI_HEADS.NAME": our_name if ours else theirs_name}
     cfg = settings.config("R50-FPN", models.SMALL | overrides | heads)
     if ours:
+        load_plugins([f"maskrcnn_family.{name}"])
         add_config(cfg)
     model = build_model(cfg)
     gains = settings.gains(cfg)

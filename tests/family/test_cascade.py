@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-import maskrcnn_family
-from maskrcnn_family.cascade import FamilyCascadeROIHeads
+from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.export.exporting import Exporter, Target
+from maskrcnn_repro.export.formats import WRITERS
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
+import maskrcnn_family
 from tests.family import parity
 from tests.helpers.parity import compare
+from tests.helpers.tiny_predictor import write_tiny_model
 
 CONFIG = Path(maskrcnn_family.__file__).parent / "cascade" / "config.yaml"
 SHAPES = {"p2": ShapeSpec(channels=4, stride=4)}
@@ -84,7 +87,9 @@ def test_scores_are_the_mean_of_the_stages_and_boxes_the_last_one_s():
     for predictor in (first, second):
         predictor.bbox_pred.bias.data = torch.tensor([10.0, 0, 0, 0])
     with torch.no_grad():
-        (detections,), _ = module(None, {"p2": torch.zeros(1, 4, 16, 16)}, [instances([[0, 0, 10, 10]])])
+        (detections,), _ = module(
+            None, {"p2": torch.zeros(1, 4, 16, 16)}, [instances([[0, 0, 10, 10]])]
+        )
     best = detections[detections.pred_classes == 0]
     assert best.scores.item() == pytest.approx(3 / 8)
     assert best.pred_boxes.tensor.tolist() == [[15, 0, 25, 10]]
@@ -155,7 +160,10 @@ def test_without_proposals_there_are_no_detections():
     [
         ({"ROI_BOX_CASCADE_HEAD.IOUS": (0.5,)}, r"IOUS \(0.5,\) has 1 stages, BBOX_REG_WEIGHTS 2"),
         ({"ROI_BOX_CASCADE_HEAD.IOUS": (0.6, 0.7)}, r"starts with 0.6, .*IOU_THRESHOLDS \(0.5,\)"),
-        ({"ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": False}, "CLS_AGNOSTIC_BBOX_REG False, .* set it to True"),
+        (
+            {"ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": False},
+            "CLS_AGNOSTIC_BBOX_REG False, .* set it to True",
+        ),
         ({"ROI_BOX_HEAD.MIN_SIZE": 2.0}, "MIN_SIZE 2.0 is not for .* leave it at 0.0"),
         ({"ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES": True}, "TRAIN_ON_PRED_BOXES True is not for"),
     ],
@@ -163,3 +171,19 @@ def test_without_proposals_there_are_no_detections():
 def test_contradictions_are_told(changes, words):
     with pytest.raises(ConfigError, match=words):
         heads(**changes)
+
+
+KEYS = {
+    "PLUGINS": ("maskrcnn_family.cascade",),
+    "MODEL.ROI_HEADS.NAME": "FamilyCascadeROIHeads",
+    "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True,
+}
+
+
+@pytest.mark.parametrize("form", ["torchscript", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_an_exported_file_gives_the_model_s_detections(tmp_path, form):
+    source = find_model(write_tiny_model(tmp_path, **KEYS))
+    exporter = Exporter(source, Target(form, threshold=0.0))
+    comparison = exporter.write(tmp_path / f"cascade{WRITERS[form][0]}")
+    assert comparison.holds
+    assert comparison.matched == comparison.detections > 0

@@ -67,7 +67,9 @@ class FamilyCascadeROIHeads(PaperStandardROIHeads):
         check_cascade(cfg)
         keys = cfg.MODEL.ROI_BOX_CASCADE_HEAD
         stages = [
-            super(FamilyCascadeROIHeads, cls).from_config(_stage(cfg, weights, whole=not k), input_shape)
+            super(FamilyCascadeROIHeads, cls).from_config(
+                _stage(cfg, weights, whole=not k), input_shape
+            )
             for k, weights in enumerate(keys.BBOX_REG_WEIGHTS)
         ]
         parts = stages[0]
@@ -101,9 +103,8 @@ class FamilyCascadeROIHeads(PaperStandardROIHeads):
         sizes = [image.image_size for image in proposals]
         losses: dict[str, Tensor] = {}
         scores = []
+        last = self.box_predictor[-1]
         for stage, predictor in enumerate(self.box_predictor):
-            if stage:
-                proposals = self._next_proposals(boxes, sizes, stage)
             predictions = self._run_stage(maps, proposals, stage)
             boxes = predictor.predict_boxes(predictions, proposals)
             if self.training:
@@ -112,11 +113,13 @@ class FamilyCascadeROIHeads(PaperStandardROIHeads):
                 losses |= {f"{name}_stage{stage}": loss for name, loss in stage_losses.items()}
             else:
                 scores.append(predictor.predict_probs(predictions, proposals))
+            if predictor is not last:
+                proposals = self._next_proposals(boxes, sizes, stage + 1)
         if self.training:
             return losses
         means = [torch.stack(image).mean(dim=0) for image in zip(*scores, strict=True)]
-        limits = (predictor.test_score_thresh, predictor.test_nms_thresh)
-        return fast_rcnn_inference(boxes, means, sizes, *limits, predictor.test_topk_per_image)[0]
+        limits = (last.test_score_thresh, last.test_nms_thresh, last.test_topk_per_image)
+        return fast_rcnn_inference(boxes, means, sizes, *limits)[0]
 
     def _run_stage(self, maps: list[Tensor], proposals: list[Instances], stage: int) -> Predictions:
         rois = self.box_pooler(maps, [image.proposal_boxes for image in proposals])
@@ -150,7 +153,9 @@ class FamilyCascadeROIHeads(PaperStandardROIHeads):
             matches, labels = self.proposal_matchers[stage](overlaps)
             image.gt_classes = torch.full_like(matches, self.num_classes)
             if len(truth):
-                image.gt_classes = torch.where(labels == 1, truth.gt_classes[matches], image.gt_classes)
+                image.gt_classes = torch.where(
+                    labels == 1, truth.gt_classes[matches], image.gt_classes
+                )
                 image.gt_boxes = truth.gt_boxes[matches]
             foreground.append((labels == 1).sum())
         totals = {"fg": sum(foreground), "bg": sum(map(len, proposals)) - sum(foreground)}
