@@ -122,6 +122,8 @@ class ExportGraph(nn.Module):
 
     def _masks(self, features: dict[str, Tensor], boxes: Tensor, classes: Tensor) -> Tensor:
         head = self.mask_head
+        if getattr(head, "pools_itself", False):
+            return head.mask_logits(features, [boxes], classes).sigmoid()
         logits = head.layers(self.branches.masks(features, with_stand_in(boxes)))
         decode = head.loss.masks if isinstance(head, MaskHead) else sigmoid_masks
         return decode(logits[: boxes.shape[0]], classes)
@@ -147,7 +149,8 @@ class FPNBranches(nn.Module):
         super().__init__()
         self.in_features = list(heads.box_in_features)
         self.box_pooler = ExportPooler(heads.box_pooler)
-        self.mask_pooler = ExportPooler(heads.mask_pooler) if heads.mask_on else None
+        pooler = heads.mask_pooler if heads.mask_on else None
+        self.mask_pooler = None if pooler is None else ExportPooler(pooler)
         self.keypoint_pooler = ExportPooler(heads.keypoint_pooler) if heads.keypoint_on else None
         self.add_box_branch(heads, threshold)
 
