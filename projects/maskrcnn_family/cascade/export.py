@@ -11,7 +11,7 @@ from maskrcnn_repro.export.proposals import BoxOutputs, Detected, ExportDetectio
 import torch
 from torch import Tensor, nn
 
-from maskrcnn_family.cascade.roi_heads import FamilyCascadeROIHeads
+from maskrcnn_family.cascade.head import FamilyCascadeROIHeads
 
 
 class CascadeBranches(FPNBranches):

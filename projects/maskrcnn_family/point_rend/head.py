@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.mask_head.head import init_predictor
 
 import torch
 import torch.nn.functional as F
@@ -72,8 +73,7 @@ class CoarseHead(nn.Module):
             weight_init.c2_xavier_fill(layer)
             self.add_module(name, layer)
         self.prediction = nn.Linear(widths[-1], classes * output_side**2)
-        nn.init.normal_(self.prediction.weight, std=0.001)
-        nn.init.zeros_(self.prediction.bias)
+        init_predictor(self.prediction)
 
     def forward(self, rois: Tensor) -> Tensor:
         """Map pooled RoIs (R, C, P, P) to logits (R, K, S, S)."""
@@ -109,8 +109,7 @@ class PointHead(nn.Module):
             self.add_module(name, layer)
             width = fc_dim + classes * coarse_each_layer
         self.predictor = nn.Conv1d(width, classes, 1)
-        nn.init.normal_(self.predictor.weight, std=0.001)
-        nn.init.zeros_(self.predictor.bias)
+        init_predictor(self.predictor)
 
     def forward(self, fine: Tensor, coarse: Tensor) -> Tensor:
         """Map features (R, C, P) and coarse logits (R, K, P) of points to logits (R, K, P)."""
