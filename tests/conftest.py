@@ -18,9 +18,14 @@ from detectron2.utils.events import EventStorage
 
 def pytest_configure(config):
     torch.set_num_threads(1)
-    # A shell ignores interrupts in its background jobs, and what is ignored stays so in all their children.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell ignores interrupts in its background jobs, nohup ignores SIGHUP, and what is ignored stays so in all
+    # their children.
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -265,3 +265,31 @@ def test_a_config_key_may_be_empty():
 def test_a_list_that_is_given_twice_is_joined():
     words = ["m", "x.jpg", "--classes", "a", "b", "--classes", "c"]
     assert COMMANDS["predict"].arguments(words).classes == ["a", "b", "c"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+@pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (
+            "--version >/dev/full",
+            2,
+            "Error: The output cannot be written: No space left on device.\n",
+        ),
+        ("list >&-", 0, ""),
+        ("nothing 2>/dev/full", 2, ""),
+        ("nothing 2>&-", 2, ""),
+    ],
+)
+def test_an_output_that_takes_nothing(words, status, told, unbuffered):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "projects"),
+        "PYTHONUNBUFFERED": unbuffered,
+    }
+    line = f"exec '{sys.executable}' -m maskrcnn_cli {words}"
+    done = subprocess.run(
+        ["sh", "-c", line], check=False, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (status, told)

@@ -1,6 +1,7 @@
 """Files that are written whole, and what is no file at all."""
 
 import os
+import signal
 import stat
 
 from maskrcnn_repro.checkpoint.folder import CheckpointFolder
@@ -10,8 +11,8 @@ from maskrcnn_repro.data.check.findings import Findings
 from maskrcnn_repro.data.check.records import parse
 from maskrcnn_repro.data.image_file import ImageError, image_header
 from maskrcnn_repro.engine.resume import refuse_other_classes
-from maskrcnn_repro.errors import CheckpointError, OutputError
-from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.errors import CheckpointError, Ended, OutputError
+from maskrcnn_repro.utils.files import replaced, write_text
 
 import numpy as np
 import pytest
@@ -73,3 +74,17 @@ def test_a_lone_tensor_is_no_weights(tmp_path):
     torch.save(torch.zeros(2), tmp_path / "a.pth")
     with pytest.raises(CheckpointError, match="it holds a tensor, no dict"):
         read_weights(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_beside(tmp_path, number):
+    former = signal.signal(number, signal.SIG_DFL)
+    try:
+        with pytest.raises(Ended) as ended, replaced(tmp_path / "a") as beside:  # noqa: PT012 - all of it
+            beside.write_text("half")
+            os.kill(os.getpid(), number)
+        assert ended.value.code == 128 + number
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, former)
+    assert not list(tmp_path.iterdir())

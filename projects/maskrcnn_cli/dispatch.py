@@ -20,6 +20,7 @@ from maskrcnn_cli import (
 )
 from maskrcnn_cli.doctor import DOCTOR
 from maskrcnn_cli.location import version
+from maskrcnn_cli.output import guarded, tell
 from maskrcnn_cli.parsing import UsageError, unknown
 
 GROUPS = {
@@ -57,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: the subcommand's, or 2 after a user's error, which is one sentence on stderr.
     """
+    return guarded(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
@@ -80,6 +85,10 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
     Returns:
         See :func:`main`.
     """
+    return guarded(lambda: _run_command(name, argv, prog))
+
+
+def _run_command(name: str, argv: Sequence[str] | None, prog: str | None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         if name.startswith("-"):
@@ -90,10 +99,10 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
         args = COMMANDS[name].arguments(words, prog)
         return start(args)
     except UsageError as error:
-        print(f"Error: {error}", file=sys.stderr, flush=True)
+        tell(f"Error: {error}")
         return 2
     except KeyboardInterrupt:  # while the subcommand is imported
-        print("Interrupted.", file=sys.stderr, flush=True)
+        tell("Interrupted.")
         return 130
 
 

@@ -12,6 +12,10 @@ BENCHMARK_EXAMPLES = """
   %(prog)s inference --installed PYTHON_WITH_DETECTRON2
   %(prog)s roi-ops --quick
   %(prog)s paste --masks 100
+  %(prog)s scaling --plot scaling.svg
+  %(prog)s loading --json COCO/annotations/instances_val2017.json --images COCO/val2017
+  %(prog)s evaluation --images 5000
+  %(prog)s start
   %(prog)s gpu --detectron2 CHECKOUT --output gpu.json
 """
 
@@ -53,6 +57,38 @@ def add_benchmark_options(parser: Parser) -> None:
             help="masks to RLE against Detectron2's",
             description="Masks from their boxes to RLE, against Detectron2's pasting and encoding. Ratios "
             "are theirs over ours: above 1 ours takes less.",
+        )
+    )
+    _add_scaling_options(
+        benchmarks.add_parser(
+            "scaling",
+            help="what prediction costs against image size, RoIs, classes, batch and processes",
+            description="Time and peak memory of our inference along five axes, and torchvision's along two, as one "
+            "table and one plot; each line names the operator that takes most of the time.",
+        )
+    )
+    _add_loading_options(
+        benchmarks.add_parser(
+            "loading",
+            help="our mapper of training images against Detectron2's",
+            description="Images from their files to training samples: our mapper, as it comes and with INPUT.RESIZE "
+            "torch, against Detectron2's. Ratios are theirs over ours: above 1 ours is faster.",
+        )
+    )
+    _add_evaluation_options(
+        benchmarks.add_parser(
+            "evaluation",
+            help="COCO's AP against pycocotools and Detectron2",
+            description="COCO's AP of generated detections in val2017's proportions: ours against pycocotools and "
+            "Detectron2. Ratios are theirs over ours: above 1 ours is faster.",
+        )
+    )
+    _add_start_options(
+        benchmarks.add_parser(
+            "start",
+            help="--help and import against torch's own",
+            description="From the start of a process to its end: --help, and the import against that of torch and "
+            "torchvision alone.",
         )
     )
     _add_gpu_options(
@@ -115,6 +151,47 @@ def _add_paste_options(parser: Parser) -> None:
     parser.add_argument("--masks", type=int, default=100, help="of each image")
     parser.add_argument("--rounds", type=int, default=3, help="of measurement, after a first")
     parser.add_argument("--threads", type=int, default=1)
+    _add_output(parser)
+
+
+def _add_scaling_options(parser: Parser) -> None:
+    parser.add_argument("--quick", action="store_true", help="small images, two points of a curve")
+    parser.add_argument("--rounds", type=int, default=3, help="of each point, after a first")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="what to draw: .svg or .png")
+    _add_output(parser)
+
+
+def _add_loading_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--installed",
+        metavar="PYTHON",
+        help="Python with Detectron2; without it, the embedded one's mapper is the peer",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="COCO JSON (default: the generated mini_coco_val)"
+    )
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="its images")
+    parser.add_argument("--count", type=int, default=60, help="of images in a round")
+    parser.add_argument("--rounds", type=int, default=10, help="of measurement, after a first")
+    _add_output(parser)
+
+
+def _add_evaluation_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--installed", metavar="PYTHON", help="Python with Detectron2; without it, it is left out"
+    )
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--detections", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3, help="of measurement, after a first")
+    _add_output(parser)
+
+
+def _add_start_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--installed", metavar="PYTHON", help="Python with Detectron2; without it, it is left out"
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="of measurement, after a first")
     _add_output(parser)
 
 

@@ -1,8 +1,38 @@
-"""Printing to a pipe whose reader may close it early, as ``head`` does."""
+"""Printing to what may not take it: a pipe whose reader closes it early, as ``head`` does, a full disk, a closed stream."""
 
+import errno
 import os
+import select
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+
+READER_GONE = 141
+"""Status of a command whose output nobody reads any longer, as a shell tells the signal PIPE."""
+
+
+def guarded(start: Callable[[], int]) -> int:
+    """Run a command and return its exit status: 2, after a sentence on stderr, if its output cannot be written.
+
+    A stream that is closed from the start, as by ``>&-``, is as if it led to ``/dev/null``.
+
+    Args:
+        start: returns the status.
+    """
+    _open_closed_streams()
+    try:
+        try:
+            return start()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if not is_of_stdout(error):
+            raise
+        drop_stdout()
+        if isinstance(error, BrokenPipeError):
+            return READER_GONE
+        tell(f"Error: The output cannot be written: {error.strerror or error}.")
+        return 2
 
 
 def while_read(start: Callable[[], int | None]) -> int:
@@ -20,6 +50,52 @@ def while_read(start: Callable[[], int | None]) -> int:
         return 0
 
 
+def tell(text: str) -> None:
+    """Print a line to stderr, or nowhere if that cannot be written: it would hide what is told and its status."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _drop(sys.stderr.fileno())
+
+
+def is_of_stdout(error: BaseException | None) -> bool:
+    """Tell whether an error is that of a stdout which cannot be written."""
+    if not isinstance(error, OSError):
+        return False
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    # Where it is not buffered nothing is left to flush. Files of a command name themselves.
+    return error.filename is None and (
+        error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _reader_is_gone()
+    )
+
+
+def _reader_is_gone() -> bool:
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def drop_stdout() -> None:
     """Discard further output, and what is still in the buffer, which Python would fail to flush at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop(sys.stdout.fileno())
+
+
+def _drop(descriptor: int) -> None:
+    with open(os.devnull, "w", encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), descriptor)
+
+
+def _open_closed_streams() -> None:
+    """Lead closed streams nowhere; else a data file could get their numbers, and a child's output with them."""
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                stream = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: SIM115 - for good
+                if stream.fileno() != number:
+                    os.dup2(stream.fileno(), number)
+                setattr(sys, name, stream)

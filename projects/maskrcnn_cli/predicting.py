@@ -114,6 +114,11 @@ def _add_writing_options(parser: Parser) -> None:
         help="how far a polygon may run from the edge of its mask; 0 keeps every corner (default: %(default)s)",
     )
     parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace annotations for labelme, cvat or labelstudio that were corrected in DIR",
+    )
+    parser.add_argument(
         "--json", type=Path, metavar="PATH", help="write the COCO file here, with any --format"
     )
     parser.add_argument("--no-overlays", action="store_true", help="draw no pictures")

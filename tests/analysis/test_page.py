@@ -52,7 +52,7 @@ def text_of(page):
     return page.read_text(encoding="utf-8")
 
 
-def test_the_page_of_a_run(run):
+def test_the_page_of_a_run(run, caplog):
     page = write_page(run)
     assert page == run / "evaluation.html"
     text = text_of(page)
@@ -66,6 +66,7 @@ def test_the_page_of_a_run(run):
     assert len(re.findall("data:image/webp;base64,", text)) == 1
     # The third image has two misses and no file.
     assert "1 of the worst images cannot be shown: Image" in text
+    assert "1 of the worst images cannot be shown: Image" in caplog.text
     assert not re.search(r'(src|href)="(?!data:|#)', text)
 
 

@@ -16,8 +16,13 @@ class Queue:
     def __init__(self, *statuses):
         self.statuses, self.tasks = list(statuses), []
 
+    finishes = True
+
     def start(self, task):
         self.tasks.append(task)
+        task.folder.mkdir(exist_ok=True)
+        if self.finishes:
+            (task.folder / "model_final.pth").touch()
         job = Job(task.folder)
         job.place, status = "job 7", self.statuses.pop(0)
         job.poll = lambda: status
@@ -54,6 +59,14 @@ def test_a_training_is_a_job_that_resumes_after_status_75(train, tmp_path, capsy
 
 def test_a_job_that_fails_gives_its_status(train):
     assert train(Queue(3)) == 3
+
+
+def test_a_job_that_left_well_but_early_is_no_success(train, tmp_path, capsys):
+    queue = Queue(0)
+    queue.finishes = False
+    assert train(queue) == 2
+    told = f"The training left with status 0 before it was done: {tmp_path / 'run'} has no model_final.pth"
+    assert told in capsys.readouterr().err
 
 
 def test_the_options_of_a_cluster_are_taken_out():

@@ -18,9 +18,13 @@ from maskrcnn_repro.errors import ConfigError
 import numpy as np
 import pytest
 from detectron2.data import detection_utils
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/own_data.md"
+PLAIN_YCBCR = (b"II", 6, (1,), 1, (8, 8, 8), ())
+reads_ycbcr = pytest.mark.skipif(
+    TiffImagePlugin.OPEN_INFO[PLAIN_YCBCR][0] != "YCbCr", reason="this Pillow misreads it"
+)
 # One pixel each, what Pillow keeps it as, and its RGB.
 PIXELS = [
     ("1", 1, ".png", (255, 255, 255)),
@@ -29,7 +33,7 @@ PIXELS = [
     ("LA", (9, 0), ".png", (9, 9, 9)),
     ("RGBA", (1, 2, 3, 0), ".png", (1, 2, 3)),
     ("CMYK", (0, 255, 0, 0), ".tif", (255, 0, 255)),
-    ("YCbCr", (100, 128, 128), ".tif", (100, 100, 100)),
+    pytest.param("YCbCr", (100, 128, 128), ".tif", (100, 100, 100), marks=reads_ycbcr),
 ]
 
 
@@ -81,6 +85,15 @@ def test_a_mode_without_a_rule_is_refused_by_name(tmp_path):
     path = save(tmp_path / "a.tif", "LAB", (50, 0, 0))
     with pytest.raises(ImageError, match=r"a\.tif has Pillow's mode 'LAB', for which there is no"):
         ImageFiles().read(path, "BGR")
+
+
+def test_a_file_that_an_old_pillow_misreads_is_refused(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.tif", "YCbCr", (50, 0, 0))
+    monkeypatch.setitem(TiffImagePlugin.OPEN_INFO, PLAIN_YCBCR, ("RGB", "RGBX"))
+    with pytest.raises(ImageError, match=r"a\.tif holds YCbCr pixels that this Pillow misreads"):
+        ImageFiles().read(path, "BGR")
+    save(path, "YCbCr", (50, 128, 128), compression="tiff_lzw")
+    assert ImageFiles().read(path, "BGR")[0, 0].tolist() == [50, 50, 50]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])

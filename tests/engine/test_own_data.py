@@ -275,7 +275,7 @@ def test_minutes_are_measured(place, tmp_path, caplog):
         w for p in zip(TINY[::2], TINY[1::2], strict=True) if p[0] != "SOLVER.MAX_ITER" for w in p
     ]
     own = OwnData(place, place, minutes=1, given=frozenset(pairs[::2]))
-    cfg = base(tmp_path / "run", *pairs)
+    cfg = base(tmp_path / "run", *pairs, "MODEL.WEIGHTS", "")
     resolved, _ = fitted(cfg, own, fresh=True, training=True)
     assert 10 < resolved.SOLVER.MAX_ITER < 60_000
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["suggested.yaml"]

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.errors import DataError
-from maskrcnn_repro.inference.formats import WRITERS, Item, Shapes
+from maskrcnn_repro.inference.formats import WRITERS, Item, Shapes, check_corrections
 from maskrcnn_repro.inference.formats.label_studio import brush
 
 import numpy as np
@@ -145,9 +145,10 @@ def test_cvat_names_an_image_whose_name_xml_cannot_hold(tmp_path):
 def test_odd_names_survive_each_format(tmp_path, name):
     for form in WRITERS:
         write(tmp_path, form, name=name)
+        check_corrections(form, tmp_path / "out", [name])
     assert cvat(tmp_path).find("image").get("name") == name
     assert read_json(tmp_path / "out/predictions.json")["images"][0]["file_name"] == name
-    assert read_json(next((tmp_path / "out/labelme").iterdir()))["imagePath"].endswith(name)
+    assert read_json(next((tmp_path / "out/labelme").rglob("*.json")))["imagePath"].endswith(name)
 
 
 def test_label_studio_counts_in_percents_and_names_files_below_its_root(tmp_path):

@@ -146,6 +146,33 @@ def test_two_commands_do_not_share_a_folder(tmp_path, capsys):
     assert main(["predict", "model", "x.jpg"]) == 0
 
 
+ANNOTATIONS = {
+    "labelme": "labelme/x.json",
+    "cvat": "annotations.xml",
+    "labelstudio": "label_studio.json",
+}
+
+
+@pytest.mark.parametrize("form", ANNOTATIONS)
+def test_annotations_corrected_by_hand_are_not_replaced(tmp_path, capsys, form):
+    photo(tmp_path / "photos/x.png")
+    words = ["predict", "model", "photos", "--out", "o", "--no-overlays", "--format", form]
+    assert main(words) == main(words) == 0  # what nobody touched is written again
+    file = tmp_path / "o" / ANNOTATIONS[form]
+    predicted = file.read_bytes()
+    file.write_bytes(predicted + b" ")
+    assert main(words) == 2
+    assert capsys.readouterr().err == (
+        f"Error: o/{ANNOTATIONS[form]} was changed since it was predicted, or comes from elsewhere; name another --out "
+        "to keep it, or give --overwrite.\n"
+    )
+    assert file.read_bytes() == predicted + b" "
+    assert main([*words, "--overwrite"]) == 0
+    assert file.read_bytes() == predicted
+    (tmp_path / "o/predictions.json").write_text("{}")
+    assert main(words[:-2]) == 0  # results are no corrections
+
+
 def test_no_folder_is_named_that_was_not_written(tmp_path, capsys):
     (tmp_path / "empty.jpg").touch()
     assert main(["predict", "model", "empty.jpg"]) == 1

@@ -207,6 +207,11 @@ def test_an_image_of_too_many_pixels_is_not_decoded(model, pictures):
     [
         ({"classes": ["disk"]}, "no class 'disk'. Did you mean 'disc'?"),
         ({"classes": "disc"}, "must be a list of names"),
+        ({"classes": 5}, "classes 5 must be a list of names"),
+        ({"classes": [1]}, "classes: 1 is no name of a class"),
+        ({"threshold": "x"}, "threshold 'x' must be a number, at least 0"),
+        ({"tiles": True}, "tiles True must be a side in pixels"),
+        ({"device": None}, "device None must be auto"),
         ({"threshold": 1.5}, "threshold 1.5 must be"),
         ({"threshold": float("nan")}, "threshold nan must be"),
         ({"precision": "float8"}, "precision 'float8' does not exist"),
@@ -214,11 +219,18 @@ def test_an_image_of_too_many_pixels_is_not_decoded(model, pictures):
         ({"tiles": 129}, "at most 128, the model's INPUT.MAX_SIZE_TEST"),
         ({"tiles": 64, "overlap": 0.8}, "overlap 0.8 is a part"),
         ({"max_pixels": -4}, "max_pixels -4 must be at least 0"),
+        ({"max_pixels": 1.5}, "max_pixels 1.5 must be a whole number"),
     ],
 )
 def test_wrong_arguments_are_named(model, arguments, words):
     with pytest.raises(ConfigError, match=words.replace("?", r"\?")):
         Predictor(model, **{"device": "cpu"} | arguments)
+
+
+@pytest.mark.parametrize("size", ["x", 0, -1, 1.5, None, True])
+def test_a_wrong_batch_size_is_named(predictor, pictures, size):
+    with pytest.raises(ConfigError, match=rf"batch_size {size!r} must be"):
+        predictor(pictures[0], batch_size=size)
 
 
 @pytest.mark.slow

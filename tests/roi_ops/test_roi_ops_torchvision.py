@@ -126,6 +126,27 @@ def test_large_rois_and_many_go_through_several_chunks(monkeypatch, name):
     expected = results(lambda x, r: reference(name, x, r, (3, 3), 1.0, 2, False), features, rois)
     operation = build_roi_op(name, (3, 3), 1.0)
     assert_close(results(operation, features, rois), expected, rtol=1e-4, atol=1e-5)
+    assert_close(operation(features, rois), expected[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_ties_of_roipool_go_to_torchvisions_cell(monkeypatch, dtype, memory_format):
+    """Values from -1 to 1 in whole steps: nearly every bin has several largest cells, and one takes the gradient."""
+    monkeypatch.setattr(ROI_OP_REGISTRY.get("RoIPool"), "rows_pay", lambda *_: True)
+    features = torch.randint(-1, 2, (2, CHANNELS, HEIGHT, WIDTH)).to(dtype)
+    outside = torch.tensor([[1.0, -40, -40, -20, -20], [0, 90, 90, 99, 99]])
+    rois = torch.cat([outside, some_rois(40, 2, 0.5)]).to(dtype)
+    for size in SIZES:
+        expected = results(lambda x, r, size=size: roi_pool(x, r, size, 0.5), features, rois)
+        given = features.to(memory_format=memory_format)
+        actual = results(build_roi_op("RoIPool", size, 0.5), given, rois)
+        assert torch.equal(actual[0], expected[0])
+        assert not actual[0][:2].any()
+        # Sums in another order; a gradient at another cell would differ by far more.
+        assert_close(actual[1], expected[1], rtol=1e-5, atol=1e-4)
+        with torch.no_grad():
+            assert torch.equal(build_roi_op("RoIPool", size, 0.5)(given, rois), expected[0])
 
 
 @pytest.mark.parametrize("name", ["RoIPool", "RoIAlignMax"])

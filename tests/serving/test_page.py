@@ -79,7 +79,7 @@ def drop(page, picture):
 
 
 def test_drop_look_filter_and_download(page, address, model, picture, tmp_path):
-    expected = Predictor(model, 0.0, device="cpu")(picture)
+    expected = Predictor(model, 0.0, device="cpu", precision="auto")(picture)
     drop(page, picture)
     page.focus("#threshold")
     page.keyboard.press("Home")

@@ -35,7 +35,7 @@ def one_thread():
 def test_of_50_requests_at_once_each_is_answered_rightly_or_sent_away(model, tmp_path):
     sizes = [(64, 80 + number) for number in range(10)]
     contents = [file.read_bytes() for file in write_pictures(tmp_path / "pictures", sizes)]
-    predictor = Predictor(model, 0.0, device="cpu")
+    predictor = Predictor(model, 0.0, device="cpu", precision="auto")
     expected = [answer_of(predictor(content), 0, True)["detections"] for content in contents]
     assert len({str(detections) for detections in expected}) == len(contents)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from maskrcnn_repro.utils.provenance import code_origin
 from maskrcnn_repro.visualization.templates import templates_in
 
 import numpy as np
+
+logger = logging.getLogger(__name__)
 
 PAGE = "evaluation.html"
 MATRIX_CLASSES = 30
@@ -106,6 +109,10 @@ def _content(
     files = ImageFiles(tuple(source.pixel_range))
     most = options.images if source.images is not None else 0
     counts = analysis.marks.counts.sum(axis=0)
+    pictures = worst_pictures(evaluated, analysis, files, most)
+    if pictures.unreadable:
+        count, first = len(pictures.unreadable), pictures.unreadable[0]
+        logger.warning("%d of the worst images cannot be shown: %s", count, first)
     return {
         "source": source,
         "evaluated": evaluated,
@@ -120,7 +127,7 @@ def _content(
         "matrix": matrix.tolist(),
         "matrix_names": names,
         "counts": dict(zip(("hits", "misses", "false_alarms"), counts.tolist(), strict=True)),
-        "pictures": worst_pictures(evaluated, analysis, files, most),
+        "pictures": pictures,
         "side": SIDE,
         "megabytes": MOST_BYTES // 1_000_000,
         "origin": _origin(source, evaluated),

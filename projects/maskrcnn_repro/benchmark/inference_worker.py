@@ -7,7 +7,7 @@ Run as ``python -m maskrcnn_repro.benchmark.inference_worker``. The protocol is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -84,22 +84,43 @@ class Bench:
         }
 
 
+def our_model(
+    name: str,
+    precision: str,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    masks: str = "rle",
+    fast: bool = True,
+) -> tuple[nn.Module, str]:
+    """Return our model with the recipe's weights, in evaluation mode, and what computes it.
+
+    Args:
+        name: a key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`.
+        precision: of ``MODEL.INFERENCE.PRECISION``.
+        settings: keys that differ from that model's.
+        masks: ``MODEL.INFERENCE.MASK_OUTPUT``.
+        fast: by the fast path.
+    """
+    cfg = get_config()
+    settings = {
+        "MODEL.DEVICE": "cpu",
+        "MODEL.WEIGHTS": "",
+        **models.SETTINGS[name],
+        "MODEL.META_ARCHITECTURE": "MaskRCNN",
+        "MODEL.CHANNELS_LAST": True,
+        "MODEL.INFERENCE.MASK_OUTPUT": masks,
+        **(settings or {}),
+    }
+    cfg.merge_from_list([word for pair in settings.items() for word in pair])
+    chosen = automatic_precision(cfg) if precision == "auto" else precision
+    cfg.MODEL.INFERENCE.PRECISION = chosen
+    model = models.build(cfg).eval()
+    return model, (accelerate(model, cfg) if fast else "") or f"plain {chosen}"
+
+
 def _ours(precision: str, masks: str, *, fast: bool = True) -> Callable[[Bench, Task], None]:
     def build(bench: Bench, task: Task) -> None:
-        cfg = get_config()
-        settings = {
-            "MODEL.DEVICE": "cpu",
-            "MODEL.WEIGHTS": "",
-            **models.SETTINGS[task.model],
-            "MODEL.META_ARCHITECTURE": "MaskRCNN",
-            "MODEL.CHANNELS_LAST": True,
-            "MODEL.INFERENCE.MASK_OUTPUT": masks,
-        }
-        cfg.merge_from_list([word for pair in settings.items() for word in pair])
-        chosen = automatic_precision(cfg) if precision == "auto" else precision
-        cfg.MODEL.INFERENCE.PRECISION = chosen
-        model = models.build(cfg).eval()
-        bench.path = (accelerate(model, cfg) if fast else "") or f"plain {chosen}"
+        model, bench.path = our_model(task.model, precision, masks=masks, fast=fast)
         bench.detect = _detectron2(model, bench.image)
 
     return build
@@ -124,23 +145,24 @@ def _detectron2(model: nn.Module, image: torch.Tensor) -> Callable[[], Detection
 
 
 def _torchvision(bench: Bench, task: Task) -> None:
-    model = _torchvision_model(task)
+    model = torchvision_model(task.height, task.width)
     bench.detect = _of_torchvision(model, bench.image / 255)
 
 
 def _torchvision_best(bench: Bench, task: Task) -> None:
-    model = _torchvision_model(task).to(memory_format=torch.channels_last)
+    model = torchvision_model(task.height, task.width).to(memory_format=torch.channels_last)
     bench.detect = _of_torchvision(model, bench.image / 255)
     _reduce(bench)
 
 
-def _torchvision_model(task: Task) -> nn.Module:
+def torchvision_model(height: int, width: int) -> nn.Module:
+    """Return torchvision's R50-FPN with the recipe's weights, for images of this size in pixels."""
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 
     # The same weights under its names; its pixels have a deviation of 1, those of the recipe of about 60.
-    state = models.build(models.config(task.model)).state_dict()
+    state = models.build(models.config("R50-FPN")).state_dict()
     state["backbone.bottom_up.stem.conv1.weight"] *= 60
-    longer, shorter = max(task.height, task.width), min(task.height, task.width)
+    longer, shorter = max(height, width), min(height, width)
     model = maskrcnn_resnet50_fpn(
         weights=None, weights_backbone=None, num_classes=81, min_size=shorter, max_size=longer
     )

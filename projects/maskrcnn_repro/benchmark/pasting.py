@@ -31,6 +31,8 @@ from tqdm import tqdm
 
 SIZES = ((480, 640), (800, 1333), (3000, 4000))
 """Height and width of images, pixels."""
+LARGEST, MANY = (12000, 9000), 300
+"""An image and a number of masks of which the bitmaps would take 32 GB: only our peak memory is measured."""
 CELLS = 28
 """Side of a mask."""
 MIN_ROUNDS = 2
@@ -49,7 +51,10 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     results = {f"{h} x {w}": measure((h, w), args.masks, args.rounds) for h, w in SIZES}
     print(table(results))
-    counts = {"masks": args.masks, "rounds": args.rounds}
+    largest = peak_bytes(LARGEST, MANY, "ours")
+    if largest:
+        print(f"\n{MANY} masks of {LARGEST[0]} x {LARGEST[1]}: {largest['ours'] / 2**20:.0f} MiB")
+    counts = {"masks": args.masks, "rounds": args.rounds, "largest": largest}
     save(args.output, "paste", {}, code=code_origin(), **counts, sizes=results)
     if args.output:
         print(f"\nTimings: {args.output}")
@@ -89,11 +94,16 @@ def measure(size: tuple[int, int], count: int, rounds: int) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "ratio": asdict(ratio_of_medians(seconds["detectron2"], seconds["ours"])),
-        # In a process that returns freed memory to the system at once.
-        "peak_bytes": run_module(__name__, *size, count, **roi_memory.ENVIRONMENT)
-        if roi_memory.can_measure()
-        else {},
+        "peak_bytes": peak_bytes(size, count, *contenders),
     }
+
+
+def peak_bytes(size: tuple[int, int], count: int, *names: str) -> dict[str, int]:
+    """Return by how much each of the named contenders raises the resident memory; {} if the system cannot tell."""
+    if not roi_memory.can_measure():
+        return {}
+    # In a process that returns freed memory to the system at once.
+    return run_module(__name__, *size, count, *names, **roi_memory.ENVIRONMENT)
 
 
 def contenders_for(size: tuple[int, int], count: int) -> dict[str, Callable[[], Any]]:
@@ -133,11 +143,9 @@ def table(results: Mapping[str, Any]) -> str:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    height, width, number = map(int, sys.argv[1:])
+    height, width, number = map(int, sys.argv[1:4])
     functions = contenders_for((height, width), number)
     # Libraries allocate memory of their own on the first call.
     for function in contenders_for((64, 64), 1).values():
         function()
-    print(
-        json.dumps({name: roi_memory.extra_bytes(function) for name, function in functions.items()})
-    )
+    print(json.dumps({name: roi_memory.extra_bytes(functions[name]) for name in sys.argv[4:]}))

@@ -1,16 +1,30 @@
-"""``maskrcnn benchmark``: speed of the backend, of inference, of RoI operations, of pasting masks, or of a GPU."""
+"""``maskrcnn benchmark``: speed of the backend, a part of the package, or a GPU."""
 
 from __future__ import annotations
 
 import argparse
 
-from maskrcnn_repro.benchmark import backend, gpu, inference, pasting, roi_ops
+from maskrcnn_repro.benchmark import (
+    backend,
+    evaluation,
+    gpu,
+    inference,
+    loading,
+    pasting,
+    roi_ops,
+    scaling,
+    start,
+)
 
 BENCHMARKS = {
     "backend": backend,
     "inference": inference,
     "roi-ops": roi_ops,
     "paste": pasting,
+    "scaling": scaling,
+    "loading": loading,
+    "evaluation": evaluation,
+    "start": start,
     "gpu": gpu,
 }
 """Name of a benchmark to its module, whose ``run`` takes the parsed arguments."""

@@ -14,7 +14,14 @@ from typing import TypeVar
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles, check_pixel_range
 from maskrcnn_repro.engine.signals import STATUSES, handling
 from maskrcnn_repro.errors import DataError, Ended, OutputError, counted
-from maskrcnn_repro.inference.formats import WRITERS, CocoWriter, Item, Shapes, Writer
+from maskrcnn_repro.inference.formats import (
+    WRITERS,
+    CocoWriter,
+    Item,
+    Shapes,
+    Writer,
+    check_corrections,
+)
 from maskrcnn_repro.inference.input_files import Input, check_output_folder, find_inputs
 from maskrcnn_repro.inference.overlays import PICTURES, magnification, overlay_path, write_picture
 from maskrcnn_repro.inference.predictor import Predictor
@@ -35,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     check_output_folder(args.out, [args.out / "overlays", args.out / "labelme"], args.inputs)
     inputs = find_inputs(args.inputs) if args.inputs else []
     _check_options(args, inputs)
+    if not args.overwrite:
+        check_corrections(args.format, args.out, [item.name for item in inputs])
     model = Predictor(
         args.model,
         args.threshold,

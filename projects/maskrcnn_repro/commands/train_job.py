@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 from maskrcnn_cli.clusters import without_cluster
+from maskrcnn_repro.checkpoint.folder import FINAL
 from maskrcnn_repro.cluster.choice import cluster_executor
 from maskrcnn_repro.cluster.job import Task
 from maskrcnn_repro.cluster.work import search_path
 from maskrcnn_repro.engine.main import config_from
+from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.tables.runs.processes import parse_progress, stop_all
 from maskrcnn_repro.tables.runs.stage import TRAIN_NET
 
@@ -24,6 +26,7 @@ def run_job(args: argparse.Namespace) -> int:
 
     Raises:
         ConfigError: the config or an option has a mistake; nothing is submitted.
+        UserError: the job ended well, but trained nothing to its end.
     """
     folder = Path(config_from(args).OUTPUT_DIR)
     words = without_cluster(args.words)
@@ -50,5 +53,16 @@ def run_job(args: argparse.Namespace) -> int:
             return 130
         if status != 75:
             print("\n".join([*job.tail(3), f"Ended with status {status}."]), flush=True)
+            if status == 0 and not args.eval_only:
+                _check_finished(folder)
             return status
         task = Task(task.name, task.resumed, task.resumed, folder)
+
+
+def _check_finished(folder: Path) -> None:
+    """Raise UserError unless a training left its last weights: an ``os._exit(0)`` in foreign code ends it well."""
+    if not (folder / f"{FINAL}.pth").is_file():
+        raise UserError(
+            f"The training left with status 0 before it was done: {folder} has no {FINAL}.pth; look for code that "
+            "ends the process, then continue with --resume."
+        )

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from maskrcnn_repro.data import jpeg
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.utils.files import other_than_file
 
 import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,10 @@ _UPRIGHT = {
 DRAWINGS = ("EPS", "WMF")
 """Pillow's names of formats that it lets other programs or the system draw; refused."""
 _SIDEWAYS = (5, 6, 7, 8)
+_MISREAD = "YCbCr as RGBX"
+"""Stands for the mode of an uncompressed YCbCr TIFF file of which older Pillows (12.0 among them) take four bytes for a pixel."""
+_YCBCR = 6
+"""Photometric interpretation of TIFF."""
 _TAIL = 1 << 17
 """Bytes at the end of a PNG file in which EXIF is looked for; it has at most half of that in other formats."""
 
@@ -96,6 +101,8 @@ class ImageHeader:
     @property
     def refusal(self) -> str:
         """Why this mode is refused, empty if it is not; grey of :data:`DEEP` needs ``INPUT.PIXEL_RANGE``."""
+        if self.mode == _MISREAD:
+            return f"holds YCbCr pixels that this Pillow misreads; install a newer one, or {_CURE}"
         if self.mode not in MODES:
             return f"has Pillow's mode {self.mode!r}, for which there is no rule; {_CURE}"
         if self.mode in DEEP:
@@ -190,6 +197,9 @@ class ImageFiles:
         if not self.takes(header):
             raise UnsupportedImageError(f"Image {path} {header.refusal}.")
         _say_what_is_lost(path, image, header)
+        if header.orientation == 1 and (fast := jpeg.decoded(image, image_format)) is not None:
+            _check_size(path, fast.shape[1::-1], size)
+            return fast
         # Before the turn: what is broken has to fail outside of the block that suppresses errors.
         image.load()
         upright = _upright(image, header.orientation)
@@ -288,13 +298,30 @@ def _header(image: Image.Image) -> ImageHeader:
         orientation = int(_exif(image).get(ExifTags.Base.Orientation, 1))
     if orientation not in range(1, 9):
         orientation = 1
-    width, height = image.size
-    # Pillow gives the size of a TIFF file upright.
-    if orientation in _SIDEWAYS and image.format != "TIFF":
+    width, height = _stored_size(image)
+    if orientation in _SIDEWAYS:
         width, height = height, width
     # An MPO is a photograph with a second view or a preview behind it, and no animation.
     frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
-    return ImageHeader((width, height), image.mode, orientation, frames)
+    mode = _MISREAD if _is_misread(image) else image.mode
+    return ImageHeader((width, height), mode, orientation, frames)
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Return (W, H) before EXIF turns the image; newer Pillows give the size of a TIFF file upright."""
+    if (
+        isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile
+    ):  # without: decoded and turned
+        tags = image.tag_v2
+        return tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH]
+    return image.size
+
+
+def _is_misread(image: Image.Image) -> bool:
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    plain = any(tile[0] == "raw" and "RGBX" in (tile[3] or ()) for tile in image.tile)
+    return plain and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _YCBCR
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -1,10 +1,12 @@
-"""Detectron2's mapper, for images without objects, too."""
+"""Detectron2's mapper, for images without objects, too, and with fewer copies of the image."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
-from maskrcnn_repro.data.resize import with_resizing
+from maskrcnn_repro.data.mapped_objects import instances_at_once
+from maskrcnn_repro.data.resize import planes, with_resizing
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
@@ -26,13 +28,41 @@ class TrainMapper(DatasetMapper):
         steps = with_resizing(cfg, parts["augmentations"], is_train=is_train)
         return parts | {"augmentations": steps}
 
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Map a dataset dict, which is not changed, to what Detectron2's mapper makes of it."""
+        if "sem_seg_file_name" in dataset_dict or self.proposal_topk is not None:
+            return super().__call__(dataset_dict)
+        annotations = dataset_dict.get("annotations")
+        record: dict[str, Any] = copy.deepcopy(
+            {key: value for key, value in dataset_dict.items() if key != "annotations"}
+        )
+        seen = T.AugInput(utils.read_image(record["file_name"], self.image_format))
+        utils.check_image_size(record, seen.image)
+        transforms = self.augmentations(seen)
+        record["image"] = planes(seen.image)
+        if self.is_train and annotations is not None:
+            record["annotations"] = annotations
+            self._transform_annotations(record, transforms, seen.image.shape[:2])
+        return record
+
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: T.TransformList, image_shape: Any
     ) -> None:
         # Detectron2 leaves crowds out before it looks at the masks: with nothing else there are no objects.
-        if all(annotation.get("iscrowd", 0) for annotation in dataset_dict["annotations"]):
-            del dataset_dict["annotations"]
-            empty = utils.annotations_to_instances([], image_shape, self.instance_mask_format)
-            dataset_dict["instances"] = empty
-        else:
+        objects = [each for each in dataset_dict["annotations"] if not each.get("iscrowd", 0)]
+        instances = None
+        if not objects:
+            instances = utils.annotations_to_instances([], image_shape, self.instance_mask_format)
+        elif self._takes_polygons():
+            instances = instances_at_once(objects, transforms, image_shape)
+        if instances is None:
+            # Transforms may change the lists in place.
+            dataset_dict["annotations"] = copy.deepcopy(objects)
             super()._transform_annotations(dataset_dict, transforms, image_shape)
+        else:
+            del dataset_dict["annotations"]
+            dataset_dict["instances"] = instances
+
+    def _takes_polygons(self) -> bool:
+        polygons = self.use_instance_mask and self.instance_mask_format == "polygon"
+        return polygons and not (self.use_keypoint or self.recompute_boxes)

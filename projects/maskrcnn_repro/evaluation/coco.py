@@ -1,4 +1,4 @@
-"""Box, mask and keypoint AP and recall of proposals, by Detectron2's COCOEvaluator and the COCO code."""
+"""Box, mask and keypoint AP and recall of proposals, by Detectron2's COCOEvaluator and compiled COCO code."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from maskrcnn_repro.data.loader import build_test_loader
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.evaluation.fast_coco import FastCOCOEvaluator
 from maskrcnn_repro.evaluation.rle_evaluator import RLEEvaluator
 from maskrcnn_repro.evaluation.table import PROPOSALS
 from maskrcnn_repro.evaluation.traps import correct
@@ -19,7 +20,7 @@ from maskrcnn_repro.modeling.tta import TestTimeAugmentation
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, inference_on_dataset
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -116,13 +117,11 @@ def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
         folder: predictions go there.
     """
     encoded = cfg.MODEL.MASK_ON and cfg.MODEL.INFERENCE.MASK_OUTPUT == "rle"
-    return (RLEEvaluator if encoded else COCOEvaluator)(
+    return (RLEEvaluator if encoded else FastCOCOEvaluator)(
         name,
         # Detectron2 counts keypoints by the first object: without any there is nothing to measure.
         tasks=tuple(t for t in tasks_of(cfg) if t != "keypoints" or _has_objects(name)),
         output_dir=str(folder),
-        # The official code on every backend: an installed Detectron2 may have a compiled variant.
-        use_fast_impl=False,
         kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
     )
 

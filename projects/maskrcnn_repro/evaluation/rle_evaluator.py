@@ -8,23 +8,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.evaluation.fast_coco import FastCOCOeval, FastCOCOEvaluator
 from maskrcnn_repro.modeling.rle import RLE
 from maskrcnn_repro.utils.files import write_text
 
 import numpy as np
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 RESULTS = "coco_instances_results.json"
 
 
-class RLEEvaluator(COCOEvaluator):
+class RLEEvaluator(FastCOCOEvaluator):
     """Detectron2's ``COCOEvaluator``, but with ``pred_masks`` that are run-length encoded already.
 
     Detectron2 would encode each mask from a bitmap of the whole image; metrics and results file are the same.
@@ -88,7 +87,7 @@ class RLEEvaluator(COCOEvaluator):
         truth = COCO(PathManager.get_local_path(self.metadata.json_file))
         # With a box, COCO's code would measure a mask by the area of its box.
         masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in results]
-        evaluation = COCOeval(truth, truth.loadRes(masks), "segm")
+        evaluation = FastCOCOeval(truth, truth.loadRes(masks), "segm")
         if img_ids is not None:
             evaluation.params.imgIds = img_ids
         evaluation.evaluate()

@@ -22,6 +22,7 @@ _SIDES = (
 )
 RESIZE = {
     "pillow": f"bilinear (Pillow's, antialiased), {_SIDES} floor(side * scale + 0.5)",
+    "torch": f"bilinear (torch's of uint8, antialiased), {_SIDES} floor(side * scale + 0.5)",
     "torchvision": f"bilinear in float32 between pixel centres, not antialiased, {_SIDES} max(floor(side * scale), 1)",
 }
 """``INPUT.RESIZE`` -> how an image is resized for the file."""

@@ -16,6 +16,7 @@ from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import ModelSource, find_model
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.inference.arguments import check_types
 from maskrcnn_repro.inference.exported import (
     ExportedDetector,
     check_exported_use,
@@ -127,6 +128,21 @@ class Predictor:
         config: str | Path = "",
         trust: bool = False,
     ) -> None:
+        check_types(
+            source=source,
+            threshold=threshold,
+            classes=classes,
+            device=device,
+            precision=precision,
+            fast=fast,
+            tta=tta,
+            tiles=tiles,
+            overlap=overlap,
+            urls=urls,
+            max_pixels=max_pixels,
+            config=config,
+            trust=trust,
+        )
         if max_pixels < 0:
             raise ConfigError(f"max_pixels {max_pixels} must be at least 0.")
         exported = None
@@ -187,6 +203,7 @@ class Predictor:
             ImageError: an image cannot be read, and ``on_error`` is None.
             DataError: there is no image in ``inputs``.
         """
+        check_types(batch_size=batch_size, on_error=on_error)
         if batch_size < 1:
             raise ConfigError(f"batch_size {batch_size} must be at least 1.")
         pool = ThreadPoolExecutor(1, thread_name_prefix="decode images")

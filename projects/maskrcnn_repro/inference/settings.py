@@ -145,11 +145,15 @@ def class_ids(chosen: Sequence[str] | None, names: Sequence[str]) -> list[int] |
     """
     if chosen is None:
         return None
-    if isinstance(chosen, str) or not chosen:
+    if not len(chosen):
         raise ConfigError(
             f"classes {chosen!r} must be a list of names of classes, or None for all."
         )
     for name in chosen:
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"classes: {name!r:.80} is no name of a class; it has {listing(names)}."
+            )
         if name not in names:
             raise ConfigError(
                 f"classes: the model has no class {name!r}.{did_you_mean(name, names)} It has {listing(names)}."

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -208,21 +209,25 @@ class CellMaximum:
 
     def forward(self, table: torch.Tensor, train: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See :class:`Kernel`."""
-        size = (len(self.order), table.shape[1])
-        out = table.new_zeros(size)
-        winners = torch.full(size, self.cells, dtype=torch.int32) if train else None
+        if train:
+            return self._with_winners(table)
+        # A sparse matrix times the table, with the maximum in place of the sum: no row is copied.
+        numbers = table.to(_wide(table)) if table.dtype == torch.float16 else table
+        pooled = [torch.sparse.mm(part, numbers, "amax") for part in self._matrices(numbers.dtype)]
+        return (pooled[0] if len(pooled) == 1 else torch.cat(pooled)).to(table.dtype), None
+
+    def _with_winners(self, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        size, empty = (len(self.order), table.shape[1]), self.order[self.sizes <= 0]
+        out, winners = table.new_empty(size), torch.empty(size, dtype=torch.int32)
+        out[empty], winners[empty] = 0.0, self.cells
         for part in self._parts(table.shape[1]):
-            rows = self._rows(part)
+            rows, bins = self._rows(part), self.order[part]
             candidates = table.index_select(0, rows.flatten())
-            # Ranks count the cells of a map: exact in float32, but not in the 16-bit formats.
-            candidates = candidates.view(*rows.shape, -1).to(_wide(table))
-            best = torch.amax(candidates, 1)
-            out[self.order[part]] = best.to(out.dtype)
-            if winners is not None:
-                after = rows[:, -1:] + 1
-                rank = (after - rows).to(best.dtype)[..., None]
-                winner = _first_winner(candidates, best, rank)
-                winners[self.order[part]] = after.int() - winner.int()
+            # As the pixels of images one pixel wide, in channels-last memory: max_pool2d tells the first winner.
+            images = candidates.view(*rows.shape, 1, -1).permute(0, 3, 1, 2)
+            best, step = F.max_pool2d(images, (rows.shape[1], 1), return_indices=True)
+            out.index_copy_(0, bins, best.flatten(1))
+            winners.index_copy_(0, bins, rows.gather(1, step.flatten(1)).int())
         return out, winners
 
     def backward(self, grad: torch.Tensor, saved: torch.Tensor | None) -> torch.Tensor:
@@ -235,6 +240,33 @@ class CellMaximum:
         for part in _chunks(len(grad), grad.shape[1]):
             table.scatter_add_(0, saved[part].long(), grad[part].to(table.dtype))
         return table[:-1].to(grad.dtype)
+
+    def _matrices(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        """Yield sparse (b, M) matrices that have a one where a rectangle has a row, B lines together."""
+        place = self.order.argsort()
+        sizes = self.sizes[place].clamp(min=0)
+        # Split where the ones so far fill another chunk: large RoIs on a large map have millions.
+        chunk = (sizes.cumsum(0) - sizes) // CHUNK
+        lines = chunk.unique_consecutive(return_counts=True)[1].tolist()
+        for part, size in zip(place.split(lines), sizes.split(lines), strict=True):
+            rows = self._rows_of(part, size)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+                yield torch.sparse_csr_tensor(
+                    F.pad(size.cumsum(0), (1, 0)),
+                    rows,
+                    torch.ones(len(rows), dtype=dtype),
+                    (len(part), self.cells),
+                    check_invariants=False,
+                )
+
+    def _rows_of(self, rectangles: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+        """Return the rows of some rectangles of these sizes, one rectangle after the other."""
+        last = sizes.cumsum(0)
+        step = torch.arange(int(last[-1])) - (last - sizes).repeat_interleave(sizes)
+        rectangles = rectangles.repeat_interleave(sizes)
+        width = self.width[rectangles]
+        return self.first[rectangles] + step // width * self.stride + step % width
 
     def _parts(self, channels: int) -> Iterator[slice]:
         """Yield slices of the rectangles that are not empty, each as long as fits in a chunk."""

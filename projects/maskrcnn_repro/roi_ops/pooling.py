@@ -6,6 +6,7 @@ output.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -95,11 +96,19 @@ def _apply(
     result = images.new_empty(shape)
     cells = max(count * height * width, images.numel() // channels)
     for block in blocks(channels, cells):
-        table = function(_table(images[:, block]))
-        result[:, block] = table.view(count, height, width, -1).permute(0, 3, 1, 2)
+        rows = function(_table(images[:, block])).view(count, height * width, -1)
+        for image, pooled in zip(result[:, block].flatten(2), rows, strict=True):
+            image.copy_(pooled.T)
     return result
 
 
 def _table(images: torch.Tensor) -> torch.Tensor:
     """Return (n, c, h, w) as (n * h * w, c): a view if it is channels-last, else a copy."""
-    return images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])
+    by_cell = images.permute(0, 2, 3, 1)
+    if by_cell.is_contiguous():
+        return by_cell.flatten(0, 2)
+    table = images.new_empty(len(images), math.prod(images.shape[2:]), images.shape[1])
+    # Matrix by matrix: torch transposes those several times faster than it permutes four dimensions.
+    for rows, image in zip(table, images.flatten(2), strict=True):
+        rows.copy_(image.T)
+    return table.flatten(0, 1)

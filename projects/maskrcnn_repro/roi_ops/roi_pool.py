@@ -53,6 +53,15 @@ class RoIPool(RoIOperation):
         # Scale 1, as regions are in feature cells.
         return roi_pool(features, regions, self.output_size, 1.0)
 
+    def rows_pay(self, features: torch.Tensor, rois: int, trains: bool) -> bool:
+        """See :class:`RoIOperation`.
+
+        Measured: torchvision takes 18 ns per number of the output, a transposed copy of the map 1 ns per number of the
+        map; training copies the gradient, too, and torchvision's backward is the faster half of its work.
+        """
+        bins = rois * math.prod(self.output_size)
+        return bins * (2 if trains else 12) > features.numel() // features.shape[1]
+
     def sampling_points(self, rois: torch.Tensor) -> torch.Tensor:
         """See :class:`RoIOperation`."""
         y, x = (_cells(low, high) for low, high in self._bins(self.regions(rois)))

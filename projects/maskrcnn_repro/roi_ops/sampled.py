@@ -76,15 +76,12 @@ class SampledOperation(RoIOperation):
     def rows_pay(self, features: torch.Tensor, rois: int, trains: bool) -> bool:
         """See :class:`RoIOperation`.
 
-        Measured with 4 to 1,000 RoIs on maps from 25 x 42 to 200 x 336 cells: inference is faster from 1.5
-        million sampled numbers on (fewer take 2 ms at most); training, which also copies the gradient of the
-        map, from one sample per 5 cells of the map.
+        Measured: torchvision's forward takes 19 ns per number of an average and its backward three times that, a
+        transposed copy of the map 1 ns per number of the map; training copies the gradient, too.
         """
-        # Both limits lie a little above the measured ones, on the side that copies nothing.
+        # Both limits lie above the measured ones, on the side that copies nothing.
         samples = rois * math.prod(self.output_size) * self.samples**2
-        if trains:
-            return 4 * samples > features.numel() // features.shape[1]
-        return samples * features.shape[1] > 2**21
+        return samples * (4 if trains else 2) > features.numel() // features.shape[1]
 
     def sampling_points(self, rois: torch.Tensor) -> torch.Tensor:
         """See :class:`RoIOperation`."""

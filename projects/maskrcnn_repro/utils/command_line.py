@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 
+from maskrcnn_cli.output import guarded, tell
 from maskrcnn_repro.errors import AgreedError, Ended, UserError
 
 
 def exit_status(start: Callable[[], int | None]) -> int:
-    """Run a command and return its exit status: what ``start`` returns, 0 for None.
+    """Run a command and return its exit status: what ``start`` returns, 0 for None; 2 if it cannot print.
 
     A :class:`~maskrcnn_repro.errors.UserError` is printed to stderr in one sentence and gives 2; a training
     that :class:`~maskrcnn_repro.errors.Ended` gives its own status, and an
     interruption 130.
     """
+    return guarded(lambda: _status(start))
+
+
+def _status(start: Callable[[], int | None]) -> int:
     try:
         return start() or 0
     except Ended as ended:
         return ended.code
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr, flush=True)
+        tell("Interrupted.")
         return 130
     except UserError as error:
         # All ranks raise an AgreedError: one of them prints it.
         if not isinstance(error, AgreedError) or os.environ.get("RANK", "0") == "0":
-            print(f"Error: {error}", file=sys.stderr, flush=True)
+            tell(f"Error: {error}")
         return 2

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from maskrcnn_repro.errors import OutputError, UserError
 from maskrcnn_repro.utils.download import HubDownloads, WholeDownloads
+from maskrcnn_repro.utils.held_signals import raised
 
 from detectron2.utils.file_io import PathManager
 
@@ -45,7 +46,8 @@ def room_needed() -> Iterator[None]:
 def replaced(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; on success the file replaces ``path`` in one step.
 
-    A process that is killed in between leaves ``path`` as it was. Missing folders are made.
+    A process that is killed in between leaves ``path`` as it was, and nothing beside it if the signal can be
+    caught. Missing folders are made.
 
     Raises:
         OutputError: the file cannot be written, such as into a full disk or below a file, or ``path`` is a
@@ -58,12 +60,13 @@ def replaced(path: Path) -> Iterator[Path]:
     # because image libraries take the format from it.
     beside = path.with_name(f".part-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        with open(beside, "rb+") as file:
-            # Without it a power cut may leave an empty file under the new name.
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        with raised():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield beside
+            with open(beside, "rb+") as file:
+                # Without it a power cut may leave an empty file under the new name.
+                os.fsync(file.fileno())
+            os.replace(beside, path)
         _sync_folder(path.parent)
     except UserError:
         raise

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
+from types import FrameType
+
+from maskrcnn_repro.errors import Ended
 
 ENDING = tuple(
     getattr(signal, name)
@@ -42,6 +46,37 @@ def forget_held_back() -> None:
     let_in()
     for number, handler in former.items():
         signal.signal(number, handler)
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Let TERM and HUP, where nothing handles them, raise within the block, so that it cleans up as after Ctrl-C.
+
+    It does nothing outside of the main thread.
+
+    Raises:
+        Ended: with the status that a shell gives for the signal.
+    """
+    owner = os.getpid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise Ended(128 + number)
+        signal.signal(number, signal.SIG_DFL)  # a forked process
+        os.kill(os.getpid(), number)
+
+    taken = []
+    with suppress(ValueError):  # not in the main thread
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, signal.SIGTERM)
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
+                taken.append(number)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _mask(how: str) -> None:

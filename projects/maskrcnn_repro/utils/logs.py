@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from maskrcnn_cli.output import drop_stdout, is_of_stdout, tell
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.utils.files import NO_ROOM
 from maskrcnn_repro.utils.memory import is_lack
@@ -40,7 +41,19 @@ class LogFile(logging.FileHandler):
             super().handleError(record)
         elif not self.filters:
             self.addFilter(lambda record: False)
-            print(f"{self.baseFilename} cannot be written: no room", file=sys.stderr, flush=True)
+            tell(f"{self.baseFilename} cannot be written: no room")
+
+
+class _Console(logging.StreamHandler):
+    """Shows records on stdout until that cannot be written, and says so once; the log file has them all."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Show nothing more if the stream is at fault."""
+        if not is_of_stdout(sys.exc_info()[1]):
+            super().handleError(record)
+            return
+        drop_stdout()
+        tell("stdout cannot be written; the log file goes on")
 
 
 class _Held(logging.Handler):
@@ -96,7 +109,7 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
     file.setFormatter(FORMAT)
     handlers: list[logging.Handler] = [file]
     if rank == 0:
-        console = logging.StreamHandler(sys.stdout)
+        console = _Console(sys.stdout)
         console.setLevel(logging.INFO)
         console.setFormatter(CONSOLE_FORMAT)
         console.addFilter(_worth_showing)

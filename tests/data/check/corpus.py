@@ -96,7 +96,7 @@ CORPUS: dict[str, tuple[Callable, str]] = {
     "image empty": (file("im2.png", b""), "image-header"),
     "image a web page": (file("im2.png", b"<!DOCTYPE html><html>"), "image-header"),
     "image a pointer": (file("im2.png", b"version https://git-lfs.github.com/spec/v1"), "image-header"),
-    "image noise": (file("im2.png", bytes(range(200))), "image-header"),
+    "image noise": (file("im2.png", bytes(range(199, -1, -1))), "image-header"),
     "177 million pixels": (huge_file, "image-size-wrong"),
     "height wrong": (put("images", 0, "height", to=82), "image-size-wrong"),
     "image scaled": (image((192, 160)), "image-size-wrong"),

@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.inference.formats.item import Item, Shapes
+from maskrcnn_repro.inference.formats.record import write_recorded
 from maskrcnn_repro.inference.outlines import cropped
 from maskrcnn_repro.inference.prediction import Prediction
-from maskrcnn_repro.utils.files import replaced
 
 import numpy as np
 
@@ -69,8 +69,8 @@ class CvatWriter:
     def close(self) -> list[str]:
         """Write the XML; return sentences on it."""
         ElementTree.indent(self.root)
-        with replaced(self.path) as beside:
-            ElementTree.ElementTree(self.root).write(beside, encoding="utf-8", xml_declaration=True)
+        content = ElementTree.tostring(self.root, encoding="utf-8", xml_declaration=True)
+        write_recorded(self.path.parent, self.path, content)
         return [f"CVAT for images 1.1: {self.path}", *self.shapes.sentences()]
 
     def _add_object(self, image: ElementTree.Element, prediction: Prediction, index: int) -> None:

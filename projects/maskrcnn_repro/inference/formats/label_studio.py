@@ -13,8 +13,8 @@ from xml.sax.saxutils import quoteattr
 
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.inference.formats.item import Item, Shapes
+from maskrcnn_repro.inference.formats.record import write_recorded
 from maskrcnn_repro.inference.prediction import Prediction
-from maskrcnn_repro.utils.files import write_text
 
 import numpy as np
 from pycocotools import mask as rle_codec
@@ -64,15 +64,16 @@ class LabelStudioWriter:
 
     def close(self) -> list[str]:
         """Write both files; return sentences on them."""
-        write_text(self.path, json.dumps(self.tasks) + "\n")
+        folder = self.path.parent
+        write_recorded(folder, self.path, f"{json.dumps(self.tasks)}\n".encode())
         config = self.path.with_suffix(".xml")
         tag = _TAGS.get(self.kind, "RectangleLabels")
         labels = "".join(f"    <Label value={quoteattr(name)}/>\n" for name in self.class_names)
-        write_text(
-            config,
+        view = (
             f'<View>\n  <Image name="image" value="$image"/>\n  <{tag} name="label" toName="image">\n'
-            f"{labels}  </{tag}>\n</View>\n",
+            f"{labels}  </{tag}>\n</View>\n"
         )
+        write_recorded(folder, config, view.encode())
         return [
             f"Label Studio: {self.path}, for a project with the labelling configuration {config}",
             *self.shapes.sentences(),

@@ -13,9 +13,9 @@ from typing import Any
 
 from maskrcnn_repro.errors import counted
 from maskrcnn_repro.inference.formats.item import Item, Shapes
+from maskrcnn_repro.inference.formats.record import write_recorded
 from maskrcnn_repro.inference.outlines import cropped
 from maskrcnn_repro.inference.prediction import Prediction
-from maskrcnn_repro.utils.files import write_text
 
 import cv2
 
@@ -39,9 +39,9 @@ class LabelMeWriter:
 
     def add(self, item: Item) -> None:
         """Write the JSON of an image."""
-        target = self.folder / PurePosixPath(item.name).with_suffix(".json")
-        if target in self.written:  # of an image whose name differs in its ending alone
-            target = self.folder / f"{item.name}.json"
+        short, long = names_of_json(item.name)
+        # The long one for an image whose name differs from another's in its ending alone.
+        target = self.folder / (long if self.folder / short in self.written else short)
         prediction = item.prediction
         shapes = [s for i in self.shapes.visible(prediction) for s in self._shapes(prediction, i)]
         tree: dict[str, Any] = {
@@ -53,7 +53,7 @@ class LabelMeWriter:
             "imageHeight": prediction.height,
             "imageWidth": prediction.width,
         }
-        write_text(target, json.dumps(tree, indent=1) + "\n")
+        write_recorded(self.folder, target, f"{json.dumps(tree, indent=1)}\n".encode())
         self.written.add(target)
 
     def close(self) -> list[str]:
@@ -87,3 +87,8 @@ class LabelMeWriter:
             }
             for points in outlines
         ]
+
+
+def names_of_json(name: str) -> tuple[str, str]:
+    """Return the two names, one of which the JSON of an image has."""
+    return PurePosixPath(name).with_suffix(".json").as_posix(), f"{name}.json"

@@ -1,0 +1,58 @@
+"""Benchmark of the evaluation: COCO's AP of generated detections, ours against pycocotools and Detectron2's.
+
+Ratios are the others' time over ours of the same round: above 1 ours is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+
+from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, table
+from maskrcnn_repro.benchmark.processes import BenchmarkError
+from maskrcnn_repro.benchmark.report import save
+
+import numpy as np
+
+TASKS = {"bbox": "boxes", "segm": "masks"}
+TOLERANCE = 1e-12
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure all contestants, print a table for boxes and masks and write the JSON file.
+
+    Raises:
+        BenchmarkError: too few rounds, a process failed, or the numbers differ.
+    """
+    check_rounds(args.rounds)
+    contestants = [Contestant(name, sys.executable) for name in ("ours", "pycocotools")]
+    if args.installed:
+        contestants.append(Contestant("Detectron2", args.installed, installed=True))
+    task = {"images": args.images, "detections": args.detections}
+    results = {}
+    with Contest("maskrcnn_repro.benchmark.evaluation_worker", contestants, task) as contest:
+        for request, label in TASKS.items():
+            results[request] = contest.timed(request, args.rounds)
+            print(f"{label}\n{table(results[request], args.detections, label)}", flush=True)
+        difference = check_same({child.name: child.ask("numbers") for child in contest.children})
+    print(f"The numbers differ by at most {difference:.1g}.")
+    save(args.output, "evaluation", task, difference=difference, tasks=results)
+
+
+def check_same(numbers: Mapping[str, Mapping[str, list[float]]]) -> float:
+    """Return the largest difference between the numbers of two contestants.
+
+    Raises:
+        BenchmarkError: it is above :data:`TOLERANCE`.
+    """
+    largest = 0.0
+    for name, tasks in numbers.items():
+        for task, values in tasks.items():
+            difference = float(np.abs(np.subtract(values, numbers["pycocotools"][task])).max())
+            if not difference <= TOLERANCE:
+                raise BenchmarkError(
+                    f"{name} differs from pycocotools by {difference:.2g} in {task}; {TOLERANCE} is allowed."
+                )
+            largest = max(largest, difference)
+    return largest
