@@ -6,6 +6,7 @@ import io
 import json
 
 from maskrcnn_repro.evaluation.boundary import BoundaryEvaluation, boundary
+from maskrcnn_repro.evaluation.resampling import match
 
 import numpy as np
 import pycocotools.mask
@@ -92,6 +93,15 @@ def test_numbers_are_those_of_the_authors_code():
     case = json.loads(gzip.decompress((STORED / "boundary" / "authors.json.gz").read_bytes()))
     evaluation = evaluated(case["truth"], case["results"])
     assert evaluation.stats.tolist() == pytest.approx(case["stats"], abs=1e-12)
+
+
+def test_the_bootstrap_takes_the_same_matches(tmp_path):
+    case = json.loads(gzip.decompress((STORED / "boundary" / "authors.json.gz").read_bytes()))
+    for name in ("truth", "results"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(case[name]))
+    matches = match(tmp_path / "truth.json", tmp_path / "results.json", "boundary")
+    expected = dict(zip(("AP", "AP50", "AP75"), 100 * np.array(case["stats"][:3]), strict=True))
+    assert matches.average_precision() == pytest.approx(expected, abs=1e-9)
 
 
 def test_without_detections_of_a_class_there_is_nothing_to_compare():
