@@ -56,6 +56,7 @@ ADDED = (
     Added(
         "MODEL.ROI_BOX_HEAD.UNUSED_CLASSES", 0, "torchvision's class layer of COCO has 91 outputs"
     ),
+    Added("TEST.BOUNDARY_AP", False, "masks may also be measured by their outlines"),
     Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
     Added("TRACKERS", (), "services may follow a training"),
     Added("MODEL.ROI_OP.KERNEL", "auto", "GPUs may pool by Triton kernels"),

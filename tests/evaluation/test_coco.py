@@ -9,7 +9,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from tests.helpers.custom_data import config, with_keypoints, write_entry
+from tests.helpers.custom_data import VALID, config, with_keypoints, write_entry
 
 
 class KeypointsOff(nn.Module):
@@ -29,6 +29,40 @@ class KeypointsOff(nn.Module):
         instances.pred_classes = torch.zeros(count, dtype=torch.long)
         instances.pred_keypoints = self.keypoints[:count]
         return instances
+
+
+class MaskOff(nn.Module):
+    """Finds the object of ``VALID``, with a mask some columns too far right."""
+
+    def __init__(self, columns):
+        super().__init__()
+        self.masks = torch.zeros(1, 30, 40, dtype=torch.bool)
+        self.masks[:, 2:10, 2 + columns : 10 + columns] = True
+
+    def forward(self, batch):
+        return [{"instances": self.detect(int(image["image_id"] == 1))} for image in batch]
+
+    def detect(self, count):
+        instances = Instances((30, 40), pred_boxes=Boxes([[2.0, 2, 10, 10]] * count))
+        instances.scores = torch.ones(count)
+        instances.pred_classes = torch.ones(count, dtype=torch.long)
+        instances.pred_masks = self.masks[:count]
+        return instances
+
+
+@pytest.mark.parametrize(("columns", "mask", "boundary"), [(0, 100.0, 100.0), (1, 60.0, 0.0)])
+def test_an_outline_beside_the_object_s_costs_boundary_ap(
+    tmp_path, catalog, columns, mask, boundary
+):
+    # Of 8 columns 7 are common: an IoU of 7 / 9, over six of ten thresholds. Of the frames of one pixel, 28 each, 14
+    # are common, and none at the sides: 14 / 42.
+    cfg = config([], ["outlines"], [write_entry(tmp_path, VALID, "outlines")])
+    cfg.MODEL.MASK_ON, cfg.DATALOADER.NUM_WORKERS, cfg.TEST.BOUNDARY_AP = True, 0, True
+    prepare_data(cfg)
+    metrics = evaluate(cfg, MaskOff(columns), tmp_path)["outlines"]
+    assert metrics["segm"]["AP"] == pytest.approx(mask)
+    assert metrics["boundary"]["AP"] == pytest.approx(boundary)
+    assert metrics["boundary"]["AP-zebra"] == pytest.approx(boundary)
 
 
 @pytest.mark.parametrize(("sigma", "ap"), [(0.1, 70.0), (0.05, 0.0)])

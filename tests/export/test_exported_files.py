@@ -146,13 +146,13 @@ def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
         find_model(write_tiny_model(tmp_path)), Target("torchscript", threshold=0.0)
     )
     with torch.no_grad():
-        exporter.graph.detections.predictor.bbox_pred.bias += 1.0
+        exporter.graph.branches.detections.predictor.bbox_pred.bias += 1.0
     # Graph and model share their layers; when they are compared the bias is as it was.
     before = exporting.compare_on
 
     def with_other_weights(pictures, model, run, facts):
         with torch.no_grad():
-            exporter.graph.detections.predictor.bbox_pred.bias.fill_(0.0)
+            exporter.graph.branches.detections.predictor.bbox_pred.bias.fill_(0.0)
         return before(pictures, model, run, facts)
 
     monkeypatch.setattr(exporting, "compare_on", with_other_weights)

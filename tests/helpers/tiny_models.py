@@ -12,7 +12,7 @@ KINDS = ("mask", "keypoint", "both", "box", "c4")
 
 def tiny_config(kind="mask", **keys):
     """Return the config of a tiny ``MaskRCNN``; ``keys`` are those with underscores for dots, as lists."""
-    cfg = get_config()
+    cfg = get_config(keys.get("PLUGINS"))
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.META_ARCHITECTURE = "MaskRCNN"
     cfg.MODEL.MASK_ON = kind in ("mask", "both", "c4")
@@ -53,9 +53,10 @@ def tiny_model(kind="mask", **keys):
     """Build the model, in evaluation mode, always with the same weights."""
     torch.manual_seed(3)
     model = build_model(tiny_config(kind, **keys)).eval()
-    if hasattr(getattr(model, "roi_heads", None), "mask_head"):
-        # An untrained head says 0.5 everywhere: larger weights make shapes of it.
-        torch.nn.init.normal_(model.roi_heads.mask_head.predictor.weight)
+    # An untrained head says 0.5 everywhere: larger weights make shapes of it.
+    for name, weight in model.named_parameters():
+        if name.endswith(("mask_head.predictor.weight", "point_head.predictor.weight")):
+            torch.nn.init.normal_(weight)
     return model
 
 

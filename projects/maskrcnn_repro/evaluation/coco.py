@@ -12,8 +12,9 @@ from typing import Any
 
 from maskrcnn_repro.data.loader import build_test_loader
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.evaluation.boundary import BoundaryEvaluation
 from maskrcnn_repro.evaluation.fast_coco import FastCOCOEvaluator
-from maskrcnn_repro.evaluation.rle_evaluator import RLEEvaluator
+from maskrcnn_repro.evaluation.rle_evaluator import RLEEvaluator, mask_metrics
 from maskrcnn_repro.evaluation.table import PROPOSALS
 from maskrcnn_repro.evaluation.traps import correct
 from maskrcnn_repro.modeling.tta import TestTimeAugmentation
@@ -65,6 +66,8 @@ def evaluate(
             results = inference_on_dataset(detector_of(cfg, model, name), loader, evaluator)
             metrics[name] = _numbers(results, f"{type(evaluator).__name__}.evaluate")
             _correct(cfg, metrics[name], name, folder)
+            if cfg.TEST.BOUNDARY_AP and "segm" in metrics[name]:
+                metrics[name]["boundary"] = _boundary_metrics(metrics[name], name, folder)
         logger.debug("%s", printed.getvalue())
     return {name: dict(tasks) for name, tasks in metrics.items()}
 
@@ -106,6 +109,13 @@ def _correct(cfg: CfgNode, metrics: dict[str, Any], name: str, folder: Path) -> 
             kept=cfg.TEST.DETECTIONS_PER_IMAGE,
             oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
         )
+
+
+def _boundary_metrics(metrics: dict[str, Any], name: str, folder: Path) -> dict[str, float]:
+    results = json.loads(predictions_file(folder, name, metrics).read_text("utf-8"))
+    metadata = MetadataCatalog.get(name)
+    names = metadata.get("thing_classes") or ()
+    return mask_metrics(metadata.json_file, results, names, kind=BoundaryEvaluation)
 
 
 def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.evaluation.boundary import BoundaryEvaluation
 from maskrcnn_repro.utils.files import other_than_file
 
 import numpy as np
@@ -31,7 +32,12 @@ THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """T: COCO's IoU or OKS thresholds (fractions)."""
 METRICS = {"AP": slice(0, 10), "AP50": slice(0, 1), "AP75": slice(5, 6)}
 """Name of a metric -> its thresholds."""
-FIELDS = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
+FIELDS = {
+    "bbox": "bbox",
+    "segm": "segmentation",
+    "boundary": "segmentation",
+    "keypoints": "keypoints",
+}
 """Task -> the key of a detection that it needs."""
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _AT_ONCE = 50
@@ -165,9 +171,9 @@ def match(
     Args:
         truth: path of the data set's JSON.
         predictions: path of the results JSON.
-        task: ``bbox``, ``segm`` or ``keypoints``.
+        task: ``bbox``, ``segm``, ``boundary`` or ``keypoints``.
         oks_sigmas: one per keypoint; empty for COCO's own 17.
-        kind: the evaluation that matches.
+        kind: the evaluation that matches; of ``boundary`` the one of boundary IoU.
         limit: detections of a class in an image that count; by default COCO's own 100, 20 with keypoints.
 
     Raises:
@@ -176,7 +182,10 @@ def match(
     with contextlib.redirect_stdout(io.StringIO()):
         # Within the redirection, because pycocotools prints its progress.
         coco = COCO(os.fspath(truth))
-        evaluation = kind(coco, _load_results(coco, Path(predictions), task), task)
+        results = _load_results(coco, Path(predictions), task)
+        if task == "boundary":
+            kind, task = BoundaryEvaluation, "segm"
+        evaluation = kind(coco, results, task)
         sigmas = np.array(list(oks_sigmas))
         if len(sigmas):
             evaluation.params.kpt_oks_sigmas = sigmas

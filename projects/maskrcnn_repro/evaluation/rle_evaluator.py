@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,32 +77,49 @@ class RLEEvaluator(FastCOCOEvaluator):
         for entry, rle in zip(results, itertools.chain.from_iterable(images), strict=True):
             entry["segmentation"] = rle
         write_text(file, json.dumps(results))
-        return {**metrics, "segm": self._mask_metrics(results, img_ids)} if metrics else metrics
+        if not metrics:
+            return metrics
+        truth, names = self.metadata.json_file, self.metadata.get("thing_classes") or ()
+        return {**metrics, "segm": mask_metrics(truth, results, names, img_ids=img_ids)}
 
-    def _mask_metrics(
-        self, results: list[dict[str, Any]], img_ids: Sequence[int] | None
-    ) -> dict[str, float]:
-        if not results:  # pycocotools cannot load an empty list
-            return dict.fromkeys(METRICS, float("nan"))
-        truth = COCO(PathManager.get_local_path(self.metadata.json_file))
-        # With a box, COCO's code would measure a mask by the area of its box.
-        masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in results]
-        evaluation = FastCOCOeval(truth, truth.loadRes(masks), "segm")
-        if img_ids is not None:
-            evaluation.params.imgIds = img_ids
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-        means = dict(zip(METRICS, map(_points, evaluation.stats), strict=False))
-        names = self.metadata.get("thing_classes") or ()
-        # As Detectron2: of a single class the AP is that of the task.
-        if len(names) > 1:
-            # (thresholds, recalls, categories, areas, limits): all areas, the largest limit.
-            precision = evaluation.eval["precision"][:, :, :, 0, -1]
-            for index, name in enumerate(names):
-                defined = precision[:, :, index][precision[:, :, index] > -1]
-                means[f"AP-{name}"] = _points(defined.mean() if defined.size else -1.0)
-        return means
+
+def mask_metrics(
+    truth: str,
+    results: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    *,
+    kind: type = FastCOCOeval,
+    img_ids: Sequence[int] | None = None,
+) -> dict[str, float]:
+    """Return the AP of masks as Detectron2 names it, in points; NaN where there is nothing to measure.
+
+    Args:
+        truth: the data set's JSON.
+        results: entries of a COCO results file.
+        names: of the classes; with more than one, each has its ``AP-name``.
+        kind: ``COCOeval`` or what takes its place.
+        img_ids: evaluate only these images.
+    """
+    if not results:  # pycocotools cannot load an empty list
+        return dict.fromkeys(METRICS, float("nan"))
+    coco = COCO(PathManager.get_local_path(truth))
+    # With a box, COCO's code would measure a mask by the area of its box.
+    masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in results]
+    evaluation = kind(coco, coco.loadRes(masks), "segm")
+    if img_ids is not None:
+        evaluation.params.imgIds = img_ids
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    means = dict(zip(METRICS, map(_points, evaluation.stats), strict=False))
+    # As Detectron2: of a single class the AP is that of the task.
+    if len(names) > 1:
+        # (thresholds, recalls, categories, areas, limits): all areas, the largest limit.
+        precision = evaluation.eval["precision"][:, :, :, 0, -1]
+        for index, name in enumerate(names):
+            defined = precision[:, :, index][precision[:, :, index] > -1]
+            means[f"AP-{name}"] = _points(defined.mean() if defined.size else -1.0)
+    return means
 
 
 def _points(value: np.floating | float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints"}
+TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints", "boundary": "boundary"}
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 PROPOSALS = "box_proposals"
 """Detectron2's name of the task of a region proposal network; its metrics are recalls."""

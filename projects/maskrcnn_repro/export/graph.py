@@ -9,16 +9,14 @@ in, in pixels; R detections, m side of a mask in cells, K keypoints.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ExportError
 from maskrcnn_repro.export.keypoints import decode_keypoints
 from maskrcnn_repro.export.pasting import paste
 from maskrcnn_repro.export.pooling import ExportPooler, with_stand_in
-from maskrcnn_repro.export.proposals import ExportDetections, ExportRPN, clip
+from maskrcnn_repro.export.proposals import Detected, ExportDetections, ExportRPN, check_code, clip
 from maskrcnn_repro.modeling.anchors import TorchvisionAnchorGenerator
-from maskrcnn_repro.modeling.box_predictor import BoxPredictor
 from maskrcnn_repro.modeling.mask_head import MaskHead
 from maskrcnn_repro.modeling.mask_head.losses import sigmoid_masks
 
@@ -27,7 +25,7 @@ import torch.nn.functional as F
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.proposal_generator import RPN
-from detectron2.modeling.roi_heads import FastRCNNOutputLayers, Res5ROIHeads, StandardROIHeads
+from detectron2.modeling.roi_heads import Res5ROIHeads, StandardROIHeads
 from torch import Tensor, nn
 
 
@@ -66,8 +64,7 @@ class ExportGraph(nn.Module):
         self.register_buffer("std", model.pixel_std.detach().clone(), persistent=False)
         self.rpn = ExportRPN(model.proposal_generator)
         heads = model.roi_heads
-        self.branches = C4Branches(heads) if isinstance(heads, Res5ROIHeads) else FPNBranches(heads)
-        self.detections = ExportDetections(heads.box_predictor, threshold)
+        self.branches = branches_of(heads)(heads, threshold)
         self.mask_head = heads.mask_head if heads.mask_on else None
         keypoints = getattr(heads, "keypoint_on", False)
         self.keypoint_head = heads.keypoint_head if keypoints else None
@@ -97,8 +94,7 @@ class ExportGraph(nn.Module):
         height, width = image.shape[:2]
         features = self.backbone(self._normalised(image))
         proposals = self.rpn(features, (height, width))
-        scored = self.branches.boxes(features, with_stand_in(proposals))
-        boxes, scores, classes = self.detections(scored, proposals, (height, width))
+        boxes, scores, classes = self.branches.detect(features, proposals, (height, width))
 
         target = size.to(boxes.dtype)
         scale = torch.stack([target[1] / width, target[0] / height])
@@ -126,6 +122,8 @@ class ExportGraph(nn.Module):
 
     def _masks(self, features: dict[str, Tensor], boxes: Tensor, classes: Tensor) -> Tensor:
         head = self.mask_head
+        if getattr(head, "pools_itself", False):
+            return head.mask_logits(features, [boxes], classes).sigmoid()
         logits = head.layers(self.branches.masks(features, with_stand_in(boxes)))
         decode = head.loss.masks if isinstance(head, MaskHead) else sigmoid_masks
         return decode(logits[: boxes.shape[0]], classes)
@@ -141,28 +139,43 @@ class FPNBranches(nn.Module):
 
     Args:
         heads: the trained RoI heads.
+        threshold: detections have a higher score.
+
+    Raises:
+        ExportError: an RoI operation or an output layer is of another kind.
     """
 
-    def __init__(self, heads: Any) -> None:
+    def __init__(self, heads: Any, threshold: float) -> None:
         super().__init__()
         self.in_features = list(heads.box_in_features)
-        self.box_pooler, self.box_head = ExportPooler(heads.box_pooler), heads.box_head
-        self.mask_pooler = ExportPooler(heads.mask_pooler) if heads.mask_on else None
+        self.box_pooler = ExportPooler(heads.box_pooler)
+        pooler = heads.mask_pooler if heads.mask_on else None
+        self.mask_pooler = None if pooler is None else ExportPooler(pooler)
         self.keypoint_pooler = ExportPooler(heads.keypoint_pooler) if heads.keypoint_on else None
+        self.add_box_branch(heads, threshold)
 
-    def boxes(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
-        """Return what the output layers of the box branch take for boxes (R, 4)."""
-        return self.box_head(self._pooled(self.box_pooler, features, boxes))
+    def add_box_branch(self, heads: Any, threshold: float) -> None:
+        """Take the box head and its output layers."""
+        self.box_head = heads.box_head
+        self.detections = ExportDetections(heads.box_predictor, threshold)
+
+    def detect(
+        self, features: dict[str, Tensor], proposals: Tensor, size: tuple[Any, Any]
+    ) -> Detected:
+        """Return boxes (R, 4), scores (R,) and classes (R,) of proposals in an image of ``size`` (height, width)."""
+        rois = self.pooled(self.box_pooler, features, with_stand_in(proposals))
+        return self.detections.detect(self.box_head(rois), proposals, size)
 
     def masks(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
         """Return what the mask head takes for boxes (R, 4)."""
-        return self._pooled(self.mask_pooler, features, boxes)
+        return self.pooled(self.mask_pooler, features, boxes)
 
     def keypoints(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
         """Return what the keypoint head takes for boxes (R, 4)."""
-        return self._pooled(self.keypoint_pooler, features, boxes)
+        return self.pooled(self.keypoint_pooler, features, boxes)
 
-    def _pooled(self, pooler: Any, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
+    def pooled(self, pooler: Any, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
+        """Pool boxes (R, 4) from the maps of these heads."""
         return pooler([features[name] for name in self.in_features], boxes)
 
 
@@ -171,20 +184,50 @@ class C4Branches(nn.Module):
 
     Args:
         heads: the trained RoI heads.
+        threshold: detections have a higher score.
+
+    Raises:
+        ExportError: the RoI operation or the output layer is of another kind.
     """
 
-    def __init__(self, heads: Any) -> None:
+    def __init__(self, heads: Any, threshold: float) -> None:
         super().__init__()
         self.in_feature = heads.in_features[0]
         self.pooler, self.res5 = ExportPooler(heads.pooler), heads.res5
+        self.detections = ExportDetections(heads.box_predictor, threshold)
 
-    def boxes(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
-        """Return what the output layers of the box branch take for boxes (R, 4)."""
-        return self.masks(features, boxes).mean(dim=(2, 3))
+    def detect(
+        self, features: dict[str, Tensor], proposals: Tensor, size: tuple[Any, Any]
+    ) -> Detected:
+        """Return boxes (R, 4), scores (R,) and classes (R,) of proposals in an image of ``size`` (height, width)."""
+        scored = self.masks(features, with_stand_in(proposals)).mean(dim=(2, 3))
+        return self.detections.detect(scored, proposals, size)
 
     def masks(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
         """Return what the mask head takes for boxes (R, 4)."""
         return self.res5(self.pooler([features[self.in_feature]], boxes))
+
+
+BRANCHES: dict[type, type] = {StandardROIHeads: FPNBranches, Res5ROIHeads: C4Branches}
+"""Class of RoI heads -> class of the branches that export them; a plug-in adds those of its own heads.
+
+It is built with the trained heads and the threshold of scores, and has the methods of :class:`FPNBranches` that its
+model needs. Heads that are not named have those of the class they inherit from.
+"""
+
+
+def branches_of(heads: Any) -> type:
+    """Return the class of branches that export RoI heads.
+
+    Raises:
+        ExportError: there is none for them.
+    """
+    for kind in type(heads).__mro__:
+        if kind in BRANCHES:
+            return BRANCHES[kind]
+    raise ExportError(
+        f"RoI heads {type(heads).__name__} cannot be exported; those on FPN, C4 and C5 can."
+    )
 
 
 def check_architecture(model: Any) -> None:
@@ -199,20 +242,5 @@ def check_architecture(model: Any) -> None:
             "A model without a region proposal network cannot be exported: it takes stored proposals; put an RPN "
             "into it with maskrcnn join-weights."
         )
-    if not isinstance(model.roi_heads, Res5ROIHeads | StandardROIHeads):
-        heads = type(model.roi_heads).__name__
-        raise ExportError(f"RoI heads {heads} cannot be exported; those on FPN, C4 and C5 can.")
-    generator, predictor = model.proposal_generator.anchor_generator, model.roi_heads.box_predictor
-    _check_code(generator, "forward", (DefaultAnchorGenerator, TorchvisionAnchorGenerator))
-    for method in ("forward", "inference"):
-        _check_code(predictor, method, (FastRCNNOutputLayers, BoxPredictor))
-
-
-def _check_code(part: Any, method: str, kinds: Sequence[type]) -> None:
-    """Raise ExportError unless a part has the method of one of these classes, in whose place the graph computes."""
-    if not any(getattr(type(part), method) is getattr(kind, method) for kind in kinds):
-        names = " or ".join(kind.__name__ for kind in kinds)
-        raise ExportError(
-            f"{type(part).__name__} cannot be exported: its {method} is not that of {names}, which an exported file "
-            "has."
-        )
+    generator = model.proposal_generator.anchor_generator
+    check_code(generator, "forward", (DefaultAnchorGenerator, TorchvisionAnchorGenerator))

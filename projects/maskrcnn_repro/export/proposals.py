@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from maskrcnn_repro.errors import ExportError
 from maskrcnn_repro.modeling.anchors import TorchvisionAnchorGenerator
+from maskrcnn_repro.modeling.box_predictor import BoxPredictor
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,8 @@ from detectron2.modeling.roi_heads import FastRCNNOutputLayers
 from torch import Tensor, nn
 from torchvision.ops import nms
 
+Detected = tuple[Tensor, Tensor, Tensor]
+"""Boxes (R, 4), scores (R,) and classes (R,) int64 of one image, best first."""
 LOWEST = -1e30
 """A score below all others."""
 
@@ -108,8 +112,33 @@ class BoxDecoder(nn.Module):
         return torch.cat([centres - half, centres + half], dim=-1)
 
 
-class ExportDetections(nn.Module):
-    """Detections of one image from class logits and box deltas: threshold, NMS per class, the best.
+class BoxOutputs(nn.Module):
+    """Class probabilities and box deltas of proposals.
+
+    Args:
+        predictor: the trained output layers of a box branch.
+
+    Raises:
+        ExportError: they compute otherwise than Detectron2's or this project's.
+    """
+
+    def __init__(self, predictor: Any) -> None:
+        super().__init__()
+        for method in ("forward", "inference"):
+            check_code(predictor, method, (FastRCNNOutputLayers, BoxPredictor))
+        self.predictor, self.sigmoid = predictor, predictor.use_sigmoid_ce
+        self.transform = BoxDecoder(predictor.box2box_transform)
+
+    def forward(self, features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return probabilities (R, K + 1) and deltas (R, B * 4) of the first ``count`` rows of RoI features."""
+        # Behind the proposals stands the stand-in of the graph.
+        outputs = FastRCNNOutputLayers.forward(self.predictor, features)
+        logits, deltas = (rows[:count] for rows in outputs)
+        return logits.sigmoid() if self.sigmoid else logits.softmax(dim=1), deltas
+
+
+class ExportDetections(BoxOutputs):
+    """Detections of one image from class probabilities and box deltas: threshold, NMS per class, the best.
 
     Args:
         predictor: the trained output layers of the box branch.
@@ -117,28 +146,26 @@ class ExportDetections(nn.Module):
     """
 
     def __init__(self, predictor: Any, threshold: float) -> None:
-        super().__init__()
-        self.predictor, self.threshold = predictor, threshold
-        self.transform = BoxDecoder(predictor.box2box_transform)
-        self.nms_threshold = predictor.test_nms_thresh
-        self.classes = predictor.num_classes
-        self.most, self.sigmoid = predictor.test_topk_per_image, predictor.use_sigmoid_ce
+        super().__init__(predictor)
+        self.threshold, self.classes = threshold, predictor.num_classes
+        self.nms_threshold, self.most = predictor.test_nms_thresh, predictor.test_topk_per_image
         self.min_size = getattr(predictor, "min_size", 0.0)
 
-    def forward(
-        self, features: Tensor, proposals: Tensor, size: tuple[Any, Any]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return boxes (R, 4), scores (R,) and classes (R,) int64, best first.
+    def detect(self, features: Tensor, proposals: Tensor, size: tuple[Any, Any]) -> Detected:
+        """Return the detections of proposals.
 
         Args:
-            features: of the proposals, as the output layers take them.
-            proposals: boxes.
+            features: of the proposals and the stand-in, as the output layers take them.
+            proposals: boxes (R, 4).
             size: height and width of the image.
         """
-        # Behind the proposals stands the stand-in of the graph.
-        outputs = FastRCNNOutputLayers.forward(self.predictor, features)
-        logits, deltas = (rows[: proposals.shape[0]] for rows in outputs)
-        probabilities = logits.sigmoid() if self.sigmoid else logits.softmax(dim=1)
+        probabilities, deltas = self(features, proposals.shape[0])
+        return self.choose(probabilities, deltas, proposals, size)
+
+    def choose(
+        self, probabilities: Tensor, deltas: Tensor, proposals: Tensor, size: tuple[Any, Any]
+    ) -> Detected:
+        """Return the detections of what :meth:`forward` gives for proposals (R, 4)."""
         # Behind the classes stand the background and the unused ones.
         rows, classes = (probabilities[:, : self.classes] > self.threshold).nonzero().unbind(1)
         scores = probabilities[rows, classes]
@@ -192,3 +219,13 @@ def clip(boxes: Tensor, size: tuple[Any, Any]) -> Tensor:
     x, y = boxes[:, 0::2].clamp(min=0), boxes[:, 1::2].clamp(min=0)
     x, y = x.clamp(max=width), y.clamp(max=height)
     return torch.stack([x, y], dim=2).flatten(1)
+
+
+def check_code(part: Any, method: str, kinds: Sequence[type]) -> None:
+    """Raise ExportError unless a part has the method of one of these classes, in whose place the graph computes."""
+    if not any(getattr(type(part), method) is getattr(kind, method) for kind in kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise ExportError(
+            f"{type(part).__name__} cannot be exported: its {method} is not that of {names}, which an exported file "
+            "has."
+        )

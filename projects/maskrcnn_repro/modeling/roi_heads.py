@@ -18,7 +18,12 @@ from maskrcnn_repro.roi_ops import build_pooler
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads, build_mask_head
+from detectron2.modeling import (
+    ROI_HEADS_REGISTRY,
+    ROI_MASK_HEAD_REGISTRY,
+    StandardROIHeads,
+    build_mask_head,
+)
 from detectron2.modeling.roi_heads import Res5ROIHeads
 from torch import nn
 
@@ -37,7 +42,7 @@ class PaperStandardROIHeads(StandardROIHeads):
         parts = super().from_config(_with_pooler_types(cfg), input_shape)
         for head in HEADS:
             pooler = f"{head.split('_')[1].lower()}_pooler"
-            if pooler in parts and operation_of(cfg.MODEL, head):
+            if parts.get(pooler) is not None and operation_of(cfg.MODEL, head):
                 parts[pooler] = build_pooler(cfg, head, input_shape)
         # Not at its neutral values: a second layer would draw further random numbers.
         if any(cfg.MODEL.ROI_BOX_HEAD[name] != value for name, value in NEUTRAL.items()):
@@ -115,14 +120,23 @@ def _check_shared_operation(cfg: CfgNode, name: str) -> None:
 
 
 def _with_pooler_types(cfg: CfgNode) -> CfgNode:
-    """Return a copy from which Detectron2 can build its parts, a pooler that is not kept among them."""
+    """Return a copy from which Detectron2 can build its parts, a pooler that is not kept among them.
+
+    A mask head with a true ``pools_itself`` takes whole maps, and gets no pooler.
+    """
     cfg = cfg.clone()
     cfg.defrost()
     for head in HEADS:
-        if operation_of(cfg.MODEL, head):
+        if head == "ROI_MASK_HEAD" and cfg.MODEL.MASK_ON and _pools_itself(cfg):
+            cfg.MODEL[head].POOLER_TYPE = ""
+        elif operation_of(cfg.MODEL, head):
             # Any type that Detectron2 knows: it refuses the empty one that stands beside an operation of ours.
             cfg.MODEL[head].POOLER_TYPE = "ROIAlign"
     return cfg
+
+
+def _pools_itself(cfg: CfgNode) -> bool:
+    return getattr(ROI_MASK_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASK_HEAD.NAME), "pools_itself", False)
 
 
 def _set_stride(res5: nn.Sequential, stride: int) -> None:
