@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow
 PLACES = {
     "projects/maskrcnn_cli": "maskrcnn_cli",
     "projects/maskrcnn_repro": "maskrcnn_repro",
+    "projects/maskrcnn_family": "maskrcnn_family",
     "compat/detectron2": "maskrcnn_repro/_embedded/detectron2",
     "configs": "maskrcnn_repro/configs",
 }

@@ -180,7 +180,8 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("form", ["torchscript", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["torchscript", "onnx"])
 def test_an_exported_file_gives_the_model_s_detections(tmp_path, form):
     source = find_model(write_tiny_model(tmp_path, **KEYS))
     exporter = Exporter(source, Target(form, threshold=0.0))

@@ -146,10 +146,12 @@ def pair():
     return parity.measure("point_rend", ours=True), parity.stored("point_rend")
 
 
+@pytest.mark.slow
 def test_parameters_have_the_authors_names(pair):
     assert pair[0]["state"] == pair[1]["state"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["losses", "gradients", "proposals", "detections"])
 def test_results_are_the_authors(pair, part):
     assert getattr(compare, part)(pair[0][part], pair[1][part]) == []
@@ -181,7 +183,8 @@ KEYS = {
 }
 
 
-@pytest.mark.parametrize("form", ["torchscript", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["torchscript", "onnx"])
 def test_an_exported_file_gives_the_model_s_masks(tmp_path, form):
     source = find_model(write_tiny_model(tmp_path, "mask", **KEYS))
     comparison = Exporter(source, Target(form, threshold=0.0)).write(
