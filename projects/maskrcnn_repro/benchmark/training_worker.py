@@ -105,7 +105,7 @@ def _ours(**keys: Any) -> Callable[[str], Contestant]:
         cfg.merge_from_list([word for pair in settings.items() for word in pair])
         model = models.build(cfg).train()
         prepare(model, cfg)
-        keep_freed_memory()  # as a training on a CPU does
+        keep_freed_memory(huge=False)  # as a training on a CPU does
         return model, Bfloat16(model, "cpu") if cfg.SOLVER.AMP.ENABLED else model
 
     return build

@@ -72,7 +72,7 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool, own: OwnData | None) ->
             cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
             agreed(enter)
         if cfg.MODEL.DEVICE == "cpu":
-            keep_freed_memory()
+            keep_freed_memory(huge=False)
         trainer = trainer_of(cfg)
         folder = evaluation_folder(cfg) if eval_only else output
         agreed(lambda: check_places(cfg, folder, training=not eval_only))
