@@ -103,8 +103,11 @@ def _check_read(cfg: CfgNode, key: str, neutral: object, part: str) -> None:
     value, name = value_of(cfg, key), value_of(cfg, part)
     if value == neutral or not _is_detectron2s(_registry(key_table()[part].registry).get(name)):
         return
+    # Whether a plug-in's reads it is not known here.
     ours = [
-        name for name, entry in _registry(key_table()[part].registry) if not _is_detectron2s(entry)
+        name
+        for name, entry in _registry(key_table()[part].registry)
+        if entry.__module__.partition(".")[0] == "maskrcnn_repro"
     ]
     raise ConfigError(
         f"{key} {value!r} would be ignored: {part} {name!r} is Detectron2's and does not read it. "
