@@ -197,15 +197,15 @@ def test_a_stopped_process_ends_an_evaluation_too(data, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), TWO])
-@pytest.mark.parametrize("seconds", [0.1, 2.0, 5.0])
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 5.0])
 def test_an_interrupt_while_it_starts_leaves_at_once(data, tmp_path, options, seconds):
     with training(data, tmp_path / "run", *options) as process:
         time.sleep(seconds)
         assert process.poll() is None
         pids = family(process.pid)
         os.killpg(process.pid, signal.SIGINT)
-        # Before Python has come to our first line it ends by the signal itself.
-        assert process.wait(30) in (130, -signal.SIGINT)
+        # After less than a second it may be that Python has not come to our first line.
+        assert process.wait(30) == 130
         assert all(map(is_pythons_own, left_over(pids)))
         wait_for(lambda: not left_over(pids), seconds=10)
     assert "Traceback" not in (tmp_path / "stderr").read_text()
