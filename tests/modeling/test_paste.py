@@ -124,16 +124,23 @@ def test_memory_is_below_that_of_a_bitmap():
 
 # --- the empty case
 
+INF = float("inf")
+
 
 @pytest.mark.parametrize(
-    "box", [[3.0, 4, 3, 9], [5, 5, 2, 9], [-9, -9, -5, -5], [95, 3, 99, 7], [3, 90, 9, 99]]
+    "box",
+    [
+        [3.0, 4, 3, 9],
+        [5, 5, 2, 9],
+        [-9, -9, -5, -5],
+        [95, 3, 99, 7],
+        [3, 90, 9, 99],
+        [INF, 0, INF, 4],
+    ],
 )
 def test_a_box_without_an_area_or_outside_has_an_empty_mask(box):
     rles = paste_to_rles(torch.ones(1, 14, 14), torch.tensor([box]), (64, 80))
     assert rles.rles == encoded(torch.zeros(1, 64, 80, dtype=torch.bool))
-
-
-INF = float("inf")
 
 
 @pytest.mark.usefixtures("_each_way")
@@ -150,7 +157,13 @@ INF = float("inf")
             ),
         ),
         [-INF, -INF, INF, INF],
-        [INF, 0, INF, 4],
+        pytest.param(
+            [INF, 0, INF, 4],
+            marks=pytest.mark.skipif(
+                BACKEND.name == "installed",
+                reason="Detectron2 begins at the lowest integer, and takes 24 GB for the pixels from there",
+            ),
+        ),
         [-3e38, -3e38, 3e38, 3e38],
         [-1e30, -1e30, 1e30, 1e30],
     ],
