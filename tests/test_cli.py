@@ -7,9 +7,9 @@ import subprocess
 import sys
 
 from maskrcnn_cli import former
+from maskrcnn_cli.benchmarks import ROI_PARTS
 from maskrcnn_cli.dispatch import COMMANDS, GROUPS, main, run_command
 from maskrcnn_cli.listing import lines
-from maskrcnn_cli.looking import ROI_PARTS
 from maskrcnn_cli.parsing import UsageError
 from maskrcnn_cli.tables import LEVELS
 from maskrcnn_cli.training import TRAIN

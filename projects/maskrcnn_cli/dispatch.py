@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from maskrcnn_cli import (
     analyzing,
+    benchmarks,
     checking,
     conversion,
     exporting,
@@ -41,7 +42,7 @@ GROUPS = {
         tables.COMPARE,
         looking.DRAW_SAMPLING,
         looking.REPLAY,
-        looking.BENCHMARK,
+        benchmarks.BENCHMARK,
         DOCTOR,
     ),
 }
