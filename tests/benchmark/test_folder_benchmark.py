@@ -1,7 +1,7 @@
 """The benchmark of a folder of photos: what counts as the same work, what is shown."""
 
 from maskrcnn_repro.benchmark import folder
-from maskrcnn_repro.benchmark.inference import summary
+from maskrcnn_repro.benchmark.contest import summary
 
 import pytest
 

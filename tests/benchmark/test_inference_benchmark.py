@@ -1,6 +1,7 @@
 """The benchmark of inference: who takes part, what counts as the same work, how ratios are formed."""
 
 from maskrcnn_repro.benchmark import inference
+from maskrcnn_repro.benchmark.contest import summary
 
 import pytest
 
@@ -17,7 +18,7 @@ def facts(**changes):
 
 def test_ratios_are_those_of_the_rounds():
     # Rounds of 2, 4 and 3: a slow round of both leaves its ratio.
-    result = inference.summary([2.0, 40.0, 3.0], [1.0, 10.0, 1.0])
+    result = summary([2.0, 40.0, 3.0], [1.0, 10.0, 1.0])
     assert result["ratio"] == {"value": 3.0, "low": 2.5, "high": 3.5}
     assert result["median_seconds"] == 3.0
 
@@ -41,7 +42,7 @@ def test_other_work_is_refused():
 
 def test_the_table_has_a_line_for_each():
     result = {"path": "fused float32", "first_seconds": 1.5, "peak_memory": 2**30}
-    result |= inference.summary([2.0, 2.0], [1.0, 1.0])
+    result |= summary([2.0, 2.0], [1.0, 1.0])
     assert "1024 MiB       2.00 [2.00, 2.00]" in inference.table({"ours": result})
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
 from maskrcnn_repro._backend import VARIABLE
-from maskrcnn_repro.benchmark.inference import summary
-from maskrcnn_repro.benchmark.processes import BenchmarkError, Child, rotated, started
+from maskrcnn_repro.benchmark.processes import BenchmarkError, rotated, started
 from maskrcnn_repro.benchmark.report import grid
 
+import numpy as np
 from tqdm import tqdm
 
 MIN_ROUNDS = 2
@@ -41,6 +42,7 @@ class Contest:
         contestants: ours first.
         task: of all; ``contestant`` is added to it.
         threads: of each process.
+        **variables: of its environment.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class Contest:
         contestants: Sequence[Contestant],
         task: Mapping[str, Any],
         threads: int = 1,
+        **variables: str,
     ) -> None:
         self.module, self.contestants, self.task = module, contestants, dict(task)
-        self.threads = str(threads)
+        self.variables = {"OMP_NUM_THREADS": str(threads), **variables}
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -71,36 +74,67 @@ class Contest:
         self._stack.close()
 
     def _started(self, each: Contestant) -> Any:
-        variables = {"OMP_NUM_THREADS": self.threads}
-        variables |= {VARIABLE: "installed"} if each.installed else {}
+        variables = self.variables | ({VARIABLE: "installed"} if each.installed else {})
         return started(each.name, each.python, self.module, **variables)
 
-    def timed(self, request: str, rounds: int) -> dict[str, dict[str, Any]]:
-        """Return, for each contestant, the summary of its times against those of the first, and its peak memory.
+    def ask(self, request: str) -> dict[str, Any]:
+        """Return the answer of each contestant."""
+        return {child.name: child.ask(request) for child in self.children}
+
+    def answers(self, request: str, rounds: int, label: str = "") -> dict[str, list[Any]]:
+        """Return the answers of each contestant, round after round; in each round another one begins.
+
+        Args:
+            request: asked in each round.
+            rounds: their number.
+            label: of the progress; by default the request.
+        """
+        answers: dict[str, list[Any]] = {child.name: [] for child in self.children}
+        for turn in tqdm(range(rounds), desc=label or request, unit="round"):
+            for child in rotated(self.children, turn):
+                answers[child.name].append(child.ask(request))
+        return answers
+
+    def timed(
+        self, request: str, rounds: int, *, label: str = "", against: str = ""
+    ) -> dict[str, dict[str, Any]]:
+        """Return, for each contestant, the summary of its times against those of one, and its peak memory.
 
         Args:
             request: answered by seconds.
             rounds: after a first one, which warms up.
+            label: of the progress; by default the request.
+            against: name of the contestant to compare with; by default the first.
         """
-        seconds: dict[str, list[float]] = {child.name: [] for child in self.children}
-        for turn in tqdm(range(rounds + 1), desc=request, unit="round"):
-            for child in rotated(self.children, turn):
-                duration = child.ask(request)
-                if turn:
-                    seconds[child.name].append(duration)
-        first = seconds[self.children[0].name]
+        answers = self.answers(request, rounds + 1, label)
+        seconds = {name: times[1:] for name, times in answers.items()}
+        peaks = self.ask("peak_memory")
+        reference = seconds[against or self.children[0].name]
         return {
-            child.name: {
-                "peak_memory": _peak(child),
-                "origin": self.facts[child.name].get("origin"),
-                **summary(seconds[child.name], first),
+            name: {
+                "peak_memory": float(peaks[name]),
+                "origin": self.facts[name].get("origin"),
+                **summary(times, reference),
             }
-            for child in self.children
+            for name, times in seconds.items()
         }
 
 
-def _peak(child: Child) -> float:
-    return float(child.ask("peak_memory"))
+def summary(seconds: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
+    """Return median and 95th percentile of timings, and of the ratios of the rounds median and quartiles."""
+    ratios = [theirs / own for theirs, own in zip(seconds, ours, strict=True)]
+    low, middle, high = np.percentile(ratios, [25, 50, 75]).tolist()
+    return {
+        "median_seconds": statistics.median(seconds),
+        "p95_seconds": float(np.percentile(seconds, 95)),
+        "ratio": {"value": middle, "low": low, "high": high},
+        "seconds": list(seconds),
+    }
+
+
+def interval(ratio: Mapping[str, float]) -> str:
+    """Return a ratio of :func:`summary` as text: median and quartiles."""
+    return "{value:.2f} [{low:.2f}, {high:.2f}]".format(**ratio)
 
 
 def table(results: Mapping[str, Mapping[str, Any]], count: int, unit: str) -> str:
@@ -116,7 +150,7 @@ def table(results: Mapping[str, Mapping[str, Any]], count: int, unit: str) -> st
             name,
             f"{result['median_seconds']:.3f} s",
             f"{count / result['median_seconds']:.1f}",
-            "{value:.2f} [{low:.2f}, {high:.2f}]".format(**result["ratio"]),
+            interval(result["ratio"]),
             f"{result['peak_memory'] / 2**20:.0f} MiB",
         ]
         for name, result in results.items()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn_repro.benchmark.detections import detections, ground_truth
-from maskrcnn_repro.benchmark.worker import peak_memory, serve
+from maskrcnn_repro.benchmark.worker import serve
 from maskrcnn_repro.evaluation.fast_coco import FastCOCOeval
 from maskrcnn_repro.utils.provenance import code_origin
 
@@ -20,7 +20,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-REQUESTS = ("bbox", "segm", "numbers", "peak_memory")
+REQUESTS = ("bbox", "segm", "numbers")
 
 
 def _detectron2() -> type[Any]:
@@ -85,10 +85,6 @@ class Bench:
     def numbers(self) -> dict[str, list[float]]:
         """Return COCO's twelve numbers and those of each category, area and limit, of each task."""
         return self._numbers
-
-    def peak_memory(self) -> float:
-        """Return the highest resident memory so far, in bytes."""
-        return peak_memory()
 
     def describe(self) -> dict[str, Any]:
         """Return the origin of the code."""

@@ -10,21 +10,16 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro._backend import VARIABLE
 from maskrcnn_repro.benchmark import scenes
-from maskrcnn_repro.benchmark.folder_worker import CONTESTANTS, Task
-from maskrcnn_repro.benchmark.inference import MIN_ROUNDS, summary
-from maskrcnn_repro.benchmark.processes import BenchmarkError, rotated, started
+from maskrcnn_repro.benchmark.contest import MIN_ROUNDS, Contest, Contestant, interval
+from maskrcnn_repro.benchmark.folder_worker import CONTESTANTS
+from maskrcnn_repro.benchmark.processes import BenchmarkError
 from maskrcnn_repro.benchmark.report import grid, save
 from maskrcnn_repro.inference.input_files import find_inputs
 from maskrcnn_repro.inference.overlays import write_picture
-
-from tqdm import tqdm
 
 OURS = "Predictor"
 GENERATED, SIZE = 20, (480, 640)
@@ -75,41 +70,33 @@ def measure(args: argparse.Namespace, files: Sequence[str], folder: Path) -> dic
         folder: for what contestants write.
     """
     names = [name for name in CONTESTANTS if name != "torchvision" or args.model == "R50-FPN"]
-    with ExitStack() as stack:
-        children = [stack.enter_context(_started(name, args)) for name in names]
-        paths = {}
-        for child in children:
-            own = folder / child.name.replace(" ", "_")
-            own.mkdir()
-            task = Task(child.name, args.model, [*files], args.count, args.threads, str(own))
-            paths[child.name] = child.ask(asdict(task))["path"]
-        seconds: dict[str, list[float]] = {name: [] for name in names}
-        for turn in tqdm(range(args.rounds + 1), desc=args.model, unit="round"):
-            for child in rotated(children, turn):
-                duration = child.ask("predict")
-                if turn:  # the first round warms up
-                    seconds[child.name].append(duration)
-        objects = {child.name: child.ask("objects") for child in children}
-        peaks = {child.name: child.ask("peak_memory") for child in children}
+    contestants = [_contestant(name, args.installed) for name in names]
+    task = {
+        "model": args.model,
+        "files": [*files],
+        "count": args.count,
+        "threads": args.threads,
+        "folder": str(folder),
+    }
+    module = "maskrcnn_repro.benchmark.folder_worker"
+    with Contest(module, contestants, task, args.threads) as contest:
+        results = contest.timed("predict", args.rounds, label=args.model, against=OURS)
+        objects = contest.ask("objects")
     check_same(objects)
     shown = args.count * (args.rounds + 1)
     return {
         name: {
-            "path": paths[name],
+            "path": contest.facts[name]["path"],
             "objects_per_image": objects[name] / shown,
-            "peak_memory": peaks[name],
-            **summary(seconds[name], seconds[OURS]),
+            **result,
         }
-        for name in names
+        for name, result in results.items()
     }
 
 
-def _started(name: str, args: argparse.Namespace) -> Any:
-    variables = {"OMP_NUM_THREADS": str(args.threads)}
-    python = sys.executable
-    if name == "DefaultPredictor" and args.installed:
-        python, variables[VARIABLE] = args.installed, "installed"
-    return started(name, python, "maskrcnn_repro.benchmark.folder_worker", **variables)
+def _contestant(name: str, installed: str | None) -> Contestant:
+    theirs = name == "DefaultPredictor" and installed is not None
+    return Contestant(name, (installed if theirs else None) or sys.executable, theirs)
 
 
 def check_same(objects: Mapping[str, int]) -> None:
@@ -137,7 +124,7 @@ def table(results: Mapping[str, Mapping[str, Any]], count: int) -> str:
             f"{count / result['median_seconds']:.2f}",
             f"{result['objects_per_image']:.1f}",
             f"{result['peak_memory'] / 2**20:.0f} MiB",
-            "{value:.2f} [{low:.2f}, {high:.2f}]".format(**result["ratio"]),
+            interval(result["ratio"]),
         ]
         for name, result in results.items()
     ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.benchmark import inference_worker, models
-from maskrcnn_repro.benchmark.worker import peak_memory, serve
+from maskrcnn_repro.benchmark.worker import serve
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import ModelSource, find_model
 from maskrcnn_repro.config import get_config
@@ -25,6 +25,7 @@ from maskrcnn_repro.inference.overlays import magnification, write_picture
 from maskrcnn_repro.inference.predictor import Predictor
 from maskrcnn_repro.inference.settings import augmentations, build_detector, settings
 from maskrcnn_repro.inference.stream import in_threads, predict_images
+from maskrcnn_repro.utils.provenance import code_origin
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ from detectron2.data import transforms as T
 from detectron2.data.detection_utils import read_image
 from detectron2.engine import DefaultPredictor
 
-REQUESTS = ("predict", "objects", "peak_memory")
+REQUESTS = ("predict", "objects")
 THRESHOLD = 0.5
 Predict = Callable[[Sequence[str]], tuple[float, int]]
 """Files to the seconds that they took and the number of objects in them."""
@@ -51,7 +52,14 @@ class Task:
     """Of files that each request is for; after the last comes the first again."""
     threads: int
     folder: str
-    """For weights and overlays, this contestant's own."""
+    """For weights and overlays; each contestant has a folder of its own in it."""
+
+    @property
+    def own_folder(self) -> Path:
+        """This contestant's; it is made where it is missing."""
+        path = Path(self.folder) / self.contestant.replace(" ", "_")
+        path.mkdir(exist_ok=True)
+        return path
 
 
 class Bench:
@@ -73,13 +81,9 @@ class Bench:
         """Return the number of objects so far."""
         return self.found
 
-    def peak_memory(self) -> float:
-        """Return the highest resident memory so far, in bytes."""
-        return peak_memory()
-
     def describe(self) -> dict[str, Any]:
-        """Return how it computes."""
-        return {"path": self.path}
+        """Return how it computes, and the origin of the code."""
+        return {"path": self.path, "origin": code_origin()}
 
 
 def source_of(task: Task) -> ModelSource:
@@ -90,7 +94,7 @@ def source_of(task: Task) -> ModelSource:
     overrides = {"MODEL.CHANNELS_LAST": True, **models.SETTINGS[task.model]}
     cfg.merge_from_list([word for pair in overrides.items() for word in pair])
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
-    weights = Path(task.folder) / "weights.pth"
+    weights = task.own_folder / "weights.pth"
     torch.save({"model": models.build(cfg).state_dict()}, weights)
     names = tuple(f"class {number}" for number in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES))
     return ModelSource(cfg, weights, Labels(names))
@@ -132,13 +136,13 @@ def _predictor(bench: Bench, task: Task) -> Predict:
 
 def _with_overlays(bench: Bench, task: Task) -> Predict:
     """What ``maskrcnn predict`` does with images."""
-    predictor = _build_predictor(bench, task)
+    predictor, folder = _build_predictor(bench, task), task.own_folder
     files = ImageFiles(tuple(predictor.cfg.INPUT.PIXEL_RANGE))
 
     def overlay(pair: tuple[np.ndarray, Item]) -> int:
         image, item = pair
         picture = item.prediction.draw(image, magnification(*image.shape[:2]))
-        write_picture(Path(task.folder) / f"{Path(item.name).stem}.jpg", picture)
+        write_picture(folder / f"{Path(item.name).stem}.jpg", picture)
         return len(item.prediction)
 
     def predict(paths: Sequence[str]) -> tuple[float, int]:

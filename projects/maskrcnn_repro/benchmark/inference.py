@@ -7,24 +7,19 @@ same round: above 1 ours is faster.
 from __future__ import annotations
 
 import argparse
-import statistics
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 
-from maskrcnn_repro._backend import VARIABLE
-from maskrcnn_repro.benchmark.inference_worker import CONTESTANTS, Task
-from maskrcnn_repro.benchmark.processes import BenchmarkError, rotated, started
+from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, interval
+from maskrcnn_repro.benchmark.inference_worker import CONTESTANTS
+from maskrcnn_repro.benchmark.processes import BenchmarkError
 from maskrcnn_repro.benchmark.report import grid, save
 
 import numpy as np
-from tqdm import tqdm
 
 OURS = "ours"
 DETECTIONS = 100
 """Of every contestant, so that all paste as many masks."""
-MIN_ROUNDS = 2
 BOX_TOLERANCE, SCORE_TOLERANCE = 1e-2, 1e-4
 """Pixels, and probability: how far our float32 may be from Detectron2's."""
 
@@ -35,8 +30,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         BenchmarkError: too few rounds, a process failed, or a contestant did other work.
     """
-    if args.rounds < MIN_ROUNDS:
-        raise BenchmarkError(f"--rounds is {args.rounds}; it must be at least {MIN_ROUNDS}.")
+    check_rounds(args.rounds)
     results = {}
     for model in args.models:
         names = contestants(model, installed=args.installed is not None, isa=args.isa)
@@ -75,49 +69,23 @@ def measure(args: argparse.Namespace, model: str, names: Sequence[str]) -> dict[
         names: of the contestants, ours first.
     """
     height, width = args.size
-    with ExitStack() as stack:
-        children = []
-        for name in names:
-            theirs = name.startswith("Detectron2")
-            variables = {"OMP_NUM_THREADS": str(args.threads)}
-            variables |= {VARIABLE: "installed"} if theirs else {}
-            variables |= {"ONEDNN_MAX_CPU_ISA": args.isa} if args.isa else {}
-            python = args.installed if theirs else args.python
-            worker = started(name, python, "maskrcnn_repro.benchmark.inference_worker", **variables)
-            children.append(stack.enter_context(worker))
-        facts = {}
-        for child in children:
-            task = Task(child.name, model, height, width, args.threads)
-            facts[child.name] = child.ask(asdict(task))
-        check_same(facts)
-        seconds: dict[str, list[float]] = {name: [] for name in names}
-        for turn in tqdm(range(args.rounds + 1), desc=model, unit="round"):
-            for child in rotated(children, turn):
-                duration = child.ask("infer")
-                if turn:  # the first round warms up
-                    seconds[child.name].append(duration)
-        peaks = {child.name: child.ask("peak_memory") for child in children}
-    first = names[0]
+    contestants = [_contestant(name, args) for name in names]
+    task = {"model": model, "height": height, "width": width, "threads": args.threads}
+    variables = {"ONEDNN_MAX_CPU_ISA": args.isa} if args.isa else {}
+    module = "maskrcnn_repro.benchmark.inference_worker"
+    with Contest(module, contestants, task, args.threads, **variables) as contest:
+        check_same(contest.facts)
+        results = contest.timed("infer", args.rounds, label=model)
+    kept = ("path", "first_seconds", "detections")
     return {
-        name: {
-            **{key: facts[name][key] for key in ("path", "first_seconds", "origin", "detections")},
-            "peak_memory": peaks[name],
-            **summary(seconds[name], seconds[first]),
-        }
-        for name in names
+        name: {key: contest.facts[name][key] for key in kept} | result
+        for name, result in results.items()
     }
 
 
-def summary(seconds: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
-    """Return median and 95th percentile of timings, and of the ratios of the rounds median and quartiles."""
-    ratios = [theirs / own for theirs, own in zip(seconds, ours, strict=True)]
-    low, middle, high = np.percentile(ratios, [25, 50, 75]).tolist()
-    return {
-        "median_seconds": statistics.median(seconds),
-        "p95_seconds": float(np.percentile(seconds, 95)),
-        "ratio": {"value": middle, "low": low, "high": high},
-        "seconds": list(seconds),
-    }
+def _contestant(name: str, args: argparse.Namespace) -> Contestant:
+    theirs = name.startswith("Detectron2")
+    return Contestant(name, args.installed if theirs else args.python, theirs)
 
 
 def check_same(facts: Mapping[str, Mapping[str, Any]]) -> None:
@@ -147,19 +115,17 @@ def _largest_difference(ours: Mapping[str, Any], theirs: Mapping[str, Any], key:
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a text table with one line per contestant."""
-    rows = []
-    for name, result in results.items():
-        ratio = result["ratio"]
-        rows.append(
-            [
-                name,
-                result["path"],
-                f"{result['median_seconds']:.3f} s",
-                f"{result['p95_seconds']:.3f} s",
-                f"{result['first_seconds']:.2f} s",
-                f"{result['peak_memory'] / 2**20:.0f} MiB",
-                f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
-            ]
-        )
+    rows = [
+        [
+            name,
+            result["path"],
+            f"{result['median_seconds']:.3f} s",
+            f"{result['p95_seconds']:.3f} s",
+            f"{result['first_seconds']:.2f} s",
+            f"{result['peak_memory'] / 2**20:.0f} MiB",
+            interval(result["ratio"]),
+        ]
+        for name, result in results.items()
+    ]
     headers = ["", "path", "median", "95 %", "first image", "peak memory", "ratio [quartiles]"]
     return grid(rows, headers)

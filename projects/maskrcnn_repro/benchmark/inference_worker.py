@@ -1,7 +1,7 @@
 """Worker process of the inference benchmark: builds one contestant and times images on request.
 
 Run as ``python -m maskrcnn_repro.benchmark.inference_worker``. The protocol is that of
-:mod:`maskrcnn_repro.benchmark.worker`, with the fields of :class:`Task` in the first line.
+:mod:`maskrcnn_repro.benchmark.worker`, with the fields of :class:`ContestantTask` in the first line.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn_repro.benchmark import models, scenes
-from maskrcnn_repro.benchmark.worker import peak_memory, serve
+from maskrcnn_repro.benchmark.worker import ContestantTask, serve
 from maskrcnn_repro.checkpoint.torchvision_detector import Classes, to_torchvision
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.inference.fast.build import accelerate
@@ -24,29 +23,15 @@ from maskrcnn_repro.utils.provenance import code_origin
 import torch
 from torch import nn
 
-REQUESTS = ("infer", "peak_memory")
+REQUESTS = ("infer",)
 Detections = dict[str, Any]
 """``boxes`` (R, 4) and ``scores`` (R,), best first, and ``masks``, their number and size."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A contestant and its image."""
-
-    contestant: str
-    """A key of :data:`CONTESTANTS`."""
-    model: str
-    """A key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`."""
-    height: int
-    """Of the image, in pixels; it is not resized."""
-    width: int
-    threads: int
 
 
 class Bench:
     """A model with the recipe's weights, and an image."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: ContestantTask) -> None:
         torch.set_num_threads(task.threads)
         self.image = torch.from_numpy(scenes.scene(0, task.height, task.width, objects=8).image)
         self.path = "plain float32"
@@ -67,10 +52,6 @@ class Bench:
         with torch.inference_mode(), self.context():
             self.detect()
         return time.perf_counter() - begin
-
-    def peak_memory(self) -> float:
-        """Return the highest resident memory so far, in bytes."""
-        return peak_memory()
 
     def describe(self) -> dict[str, Any]:
         """Return what was detected, how, and how long the first image took."""
@@ -119,8 +100,10 @@ def our_model(
     return model, (accelerate(model, cfg) if fast else "") or f"plain {chosen}"
 
 
-def _ours(precision: str, masks: str, *, fast: bool = True) -> Callable[[Bench, Task], None]:
-    def build(bench: Bench, task: Task) -> None:
+def _ours(
+    precision: str, masks: str, *, fast: bool = True
+) -> Callable[[Bench, ContestantTask], None]:
+    def build(bench: Bench, task: ContestantTask) -> None:
         model, bench.path = our_model(task.model, precision, masks=masks, fast=fast)
         keep_freed_memory(UNUSED)  # as maskrcnn predict does
         bench.detect = _detectron2(model, bench.image)
@@ -128,7 +111,7 @@ def _ours(precision: str, masks: str, *, fast: bool = True) -> Callable[[Bench, 
     return build
 
 
-def _peer_detectron2(bench: Bench, task: Task) -> None:
+def _peer_detectron2(bench: Bench, task: ContestantTask) -> None:
     bench.detect = _detectron2(models.build(models.config(task.model)).eval(), bench.image)
 
 
@@ -146,12 +129,12 @@ def _detectron2(model: nn.Module, image: torch.Tensor) -> Callable[[], Detection
     return detect
 
 
-def _torchvision(bench: Bench, task: Task) -> None:
+def _torchvision(bench: Bench, task: ContestantTask) -> None:
     model = torchvision_model(task.height, task.width)
     bench.detect = _of_torchvision(model, bench.image / 255)
 
 
-def _torchvision_best(bench: Bench, task: Task) -> None:
+def _torchvision_best(bench: Bench, task: ContestantTask) -> None:
     model = torchvision_model(task.height, task.width).to(memory_format=torch.channels_last)
     bench.detect = _of_torchvision(model, bench.image / 255)
     _reduce(bench)
@@ -186,7 +169,7 @@ def _of_torchvision(model: nn.Module, image: torch.Tensor) -> Callable[[], Detec
     return detect
 
 
-def _detectron2_best(bench: Bench, task: Task) -> None:
+def _detectron2_best(bench: Bench, task: ContestantTask) -> None:
     _peer_detectron2(bench, task)
     _reduce(bench)
 
@@ -196,7 +179,7 @@ def _reduce(bench: Bench) -> None:
     bench.path = "plain bfloat16"
 
 
-CONTESTANTS: dict[str, Callable[[Bench, Task], None]] = {
+CONTESTANTS: dict[str, Callable[[Bench, ContestantTask], None]] = {
     "ours": _ours("auto", "rle"),
     "ours, bitmaps": _ours("auto", "bitmap"),
     "ours, float32": _ours("float32", "rle"),
@@ -211,7 +194,7 @@ CONTESTANTS: dict[str, Callable[[Bench, Task], None]] = {
 
 def main() -> None:
     """Serve requests until the end of input."""
-    serve(lambda task: Bench(Task(**task)), REQUESTS)
+    serve(lambda task: Bench(ContestantTask(**task)), REQUESTS)
 
 
 if __name__ == "__main__":

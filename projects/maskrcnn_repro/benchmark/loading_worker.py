@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from maskrcnn_repro.benchmark.worker import peak_memory, serve
+from maskrcnn_repro.benchmark.worker import serve
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.data.image_source import WithSource
 from maskrcnn_repro.data.loader import Mapper, image_files
@@ -25,7 +25,7 @@ from detectron2.data import DatasetFromList, DatasetMapper
 from detectron2.data.datasets import load_coco_json
 
 OURS, FAST, PEER = "ours", "ours, INPUT.RESIZE torch", "Detectron2"
-REQUESTS = ("load", "peak_memory")
+REQUESTS = ("load",)
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,6 @@ class Bench:
         for number in range(len(self.records)):
             self._sample(self.mapper, number)
         return time.process_time() - begin
-
-    def peak_memory(self) -> float:
-        """Return the highest resident memory so far, in bytes."""
-        return peak_memory()
 
     def describe(self) -> dict[str, Any]:
         """Return a digest of each sample; of the fast resizing, what it changes."""

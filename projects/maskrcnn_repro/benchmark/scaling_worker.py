@@ -13,13 +13,13 @@ from typing import Any
 
 from maskrcnn_repro.benchmark import scenes
 from maskrcnn_repro.benchmark.inference_worker import our_model, torchvision_model
-from maskrcnn_repro.benchmark.worker import peak_memory, serve
+from maskrcnn_repro.benchmark.worker import serve
 from maskrcnn_repro.utils.provenance import code_origin
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-REQUESTS = ("infer", "peak_memory", "dearest")
+REQUESTS = ("infer", "dearest")
 OUTSIDE = "outside torch"
 """What :meth:`Bench.dearest` calls Python, numpy and pycocotools."""
 
@@ -69,10 +69,6 @@ class Bench:
         begin = time.perf_counter()
         self.infer_count()
         return time.perf_counter() - begin
-
-    def peak_memory(self) -> float:
-        """Return the highest resident memory so far, in bytes."""
-        return peak_memory()
 
     def dearest(self) -> tuple[str, float]:
         """Return the operator with the most time of its own, and its share of the whole."""

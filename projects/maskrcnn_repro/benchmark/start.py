@@ -13,8 +13,7 @@ import time
 from collections.abc import Sequence
 
 from maskrcnn_repro._backend import VARIABLE
-from maskrcnn_repro.benchmark.contest import check_rounds
-from maskrcnn_repro.benchmark.inference import summary
+from maskrcnn_repro.benchmark.contest import check_rounds, interval, summary
 from maskrcnn_repro.benchmark.processes import BenchmarkError, environment, rotated
 from maskrcnn_repro.benchmark.report import grid, save
 
@@ -40,11 +39,7 @@ def run(args: argparse.Namespace) -> None:
                 seconds[name].append(duration)
     results = {name: summary(times, seconds[TORCH]) for name, times in seconds.items()}
     rows = [
-        [
-            name,
-            f"{statistics.median(seconds[name]):.2f} s",
-            "{value:.2f} [{low:.2f}, {high:.2f}]".format(**result["ratio"]),
-        ]
+        [name, f"{statistics.median(seconds[name]):.2f} s", interval(result["ratio"])]
         for name, result in results.items()
     ]
     print(grid(rows, ["", "median", "of torch's [quartiles]"]))

@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import asdict
 from typing import Any
 
-from maskrcnn_repro._backend import VARIABLE
-from maskrcnn_repro.benchmark.inference import MIN_ROUNDS, summary
-from maskrcnn_repro.benchmark.processes import BenchmarkError, rotated, started
+from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, interval, summary
+from maskrcnn_repro.benchmark.processes import BenchmarkError
 from maskrcnn_repro.benchmark.report import grid, save
-from maskrcnn_repro.benchmark.training_worker import CONTESTANTS, Task
-
-from tqdm import tqdm
+from maskrcnn_repro.benchmark.training_worker import CONTESTANTS
 
 PEERS = ("Detectron2", "Detectron2, bfloat16")
 TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-2}
@@ -34,8 +29,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         BenchmarkError: too few rounds, a process failed, or a contestant did other work.
     """
-    if args.rounds < MIN_ROUNDS:
-        raise BenchmarkError(f"--rounds is {args.rounds}; it must be at least {MIN_ROUNDS}.")
+    check_rounds(args.rounds)
     results = {}
     for model in args.models:
         results[model] = measure(args, model)
@@ -54,30 +48,23 @@ def measure(args: argparse.Namespace, model: str) -> dict[str, Any]:
         model: a key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`.
     """
     height, width = args.size
-    with ExitStack() as stack:
-        children = []
-        for name in CONTESTANTS:
-            installed = name in PEERS and args.installed
-            variables = {"OMP_NUM_THREADS": str(args.threads)}
-            variables |= {VARIABLE: "installed"} if installed else {}
-            python = args.installed if installed else args.python
-            worker = started(name, python, "maskrcnn_repro.benchmark.training_worker", **variables)
-            children.append(stack.enter_context(worker))
-        facts = {}
-        for child in children:
-            facts[child.name] = child.ask(
-                asdict(Task(child.name, model, height, width, args.threads))
-            )
-        check_same(facts)
-        steps: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
-        for turn in tqdm(range(args.rounds), desc=model, unit="round"):
-            for child in rotated(children, turn):
-                steps[child.name].append(child.ask("train"))
-        peaks = {child.name: child.ask("peak_memory") for child in children}
+    contestants = [_contestant(name, args) for name in CONTESTANTS]
+    task = {"model": model, "height": height, "width": width, "threads": args.threads}
+    module = "maskrcnn_repro.benchmark.training_worker"
+    with Contest(module, contestants, task, args.threads) as contest:
+        check_same(contest.facts)
+        # Each has taken a step before it described itself: none is needed to warm up.
+        steps = contest.answers("train", args.rounds, model)
+        peaks = contest.ask("peak_memory")
     return {
-        name: facts[name] | {"peak_memory": peaks[name]} | timings(steps, name)
-        for name in CONTESTANTS
+        name: contest.facts[name] | {"peak_memory": peaks[name]} | timings(steps, name)
+        for name in steps
     }
+
+
+def _contestant(name: str, args: argparse.Namespace) -> Contestant:
+    installed = name in PEERS and bool(args.installed)
+    return Contestant(name, args.installed if installed else args.python, installed)
 
 
 def timings(steps: Mapping[str, list[dict[str, float]]], name: str) -> dict[str, Any]:
@@ -131,20 +118,18 @@ def _compared(samples: Mapping[str, float], precision: str) -> dict[str, float]:
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a text table with one line per contestant."""
-    rows = []
-    for name, result in results.items():
-        ratios = [result[f"ratio to {peer}"] for peer in PEERS]
-        rows.append(
-            [
-                name,
-                f"{result['median_seconds']:.2f} s",
-                f"{result['p95_seconds']:.2f} s",
-                f"{result['cpu_median']:.2f} s",
-                f"{result['peak_memory'] / 2**20:.0f} MiB",
-                f"{result['loss']:.4f}",
-                *(f"{r['value']:.2f} [{r['low']:.2f}, {r['high']:.2f}]" for r in ratios),
-            ]
-        )
+    rows = [
+        [
+            name,
+            f"{result['median_seconds']:.2f} s",
+            f"{result['p95_seconds']:.2f} s",
+            f"{result['cpu_median']:.2f} s",
+            f"{result['peak_memory'] / 2**20:.0f} MiB",
+            f"{result['loss']:.4f}",
+            *(interval(result[f"ratio to {peer}"]) for peer in PEERS),
+        ]
+        for name, result in results.items()
+    ]
     headers = [
         "",
         "median",

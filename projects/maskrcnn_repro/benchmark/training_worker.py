@@ -1,18 +1,17 @@
 """Worker process of the training benchmark: builds one contestant and times steps on request.
 
 Run as ``python -m maskrcnn_repro.benchmark.training_worker``. The protocol is that of
-:mod:`maskrcnn_repro.benchmark.worker`, with the fields of :class:`Task` in the first line.
+:mod:`maskrcnn_repro.benchmark.worker`, with the fields of :class:`ContestantTask` in the first line.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn_repro.benchmark import models, scenes
-from maskrcnn_repro.benchmark.worker import peak_memory, serve
+from maskrcnn_repro.benchmark.worker import ContestantTask, serve
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.engine.precision import Bfloat16
 from maskrcnn_repro.engine.preparation import prepare
@@ -24,7 +23,7 @@ from detectron2.solver import build_optimizer
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-REQUESTS = ("train", "peak_memory")
+REQUESTS = ("train",)
 SAMPLES = (
     "rpn/num_pos_anchors",
     "rpn/num_neg_anchors",
@@ -34,24 +33,10 @@ SAMPLES = (
 """What Detectron2's heads count in a step, per image."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """A contestant and its image."""
-
-    contestant: str
-    """A key of :data:`CONTESTANTS`."""
-    model: str
-    """A key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`."""
-    height: int
-    """Of the image, in pixels; it is not resized."""
-    width: int
-    threads: int
-
-
 class Bench:
     """A model with the recipe's weights, its optimiser, and a batch of one image."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: ContestantTask) -> None:
         torch.set_num_threads(task.threads)
         scene = scenes.scene(0, task.height, task.width, objects=8)
         self.batch = [scenes.model_input(scene, num_classes=80)]
@@ -77,10 +62,6 @@ class Bench:
         self.optimizer.step()
         counts = {name: float(storage.latest()[name][0]) for name in SAMPLES}
         return {"loss": float(total.detach()), "samples": counts}
-
-    def peak_memory(self) -> float:
-        """Return the highest resident memory so far, in bytes."""
-        return peak_memory()
 
     def describe(self) -> dict[str, Any]:
         """Return the loss, what was sampled, and the origin of the code."""
@@ -141,7 +122,7 @@ CONTESTANTS: dict[str, Callable[[str], Contestant]] = {
 
 def main() -> None:
     """Serve requests until the end of input."""
-    serve(lambda task: Bench(Task(**task)), REQUESTS)
+    serve(lambda task: Bench(ContestantTask(**task)), REQUESTS)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ import torch
 from detectron2.solver import build_optimizer
 from detectron2.utils.events import EventStorage
 
-REQUESTS = ("train", "infer", "peak_memory")
+REQUESTS = ("train", "infer")
+PEAK_MEMORY = "peak_memory"
+"""The request that every worker answers, by the highest resident memory of its process so far, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,14 @@ class Task:
     """Of the image, in pixels."""
     width: int
     threads: int
+
+
+@dataclass(frozen=True)
+class ContestantTask(Task):
+    """The model and the image of a worker that is one of several contestants."""
+
+    contestant: str
+    """A key of the ``CONTESTANTS`` of its module."""
 
 
 class Bench:
@@ -80,10 +90,6 @@ class Bench:
         with torch.no_grad():
             return self.model(self.batch)[0]["instances"]
 
-    def peak_memory(self) -> float:
-        """Return the highest resident memory of this process so far, in bytes."""
-        return peak_memory()
-
     def describe(self) -> dict[str, Any]:
         """Return the facts that the other backend must reproduce, and the origin of the code."""
         instances = self.detect()
@@ -115,7 +121,7 @@ def serve(
 
     Args:
         build: makes of the first line an object; its ``describe`` is the first answer.
-        requests: what further lines may be.
+        requests: what further lines may be, beside :data:`PEAK_MEMORY`, which needs no object.
         answer: takes the object and a request, and returns what JSON knows.
     """
     # Libraries print to stdout: send that to stderr, and the answers to a copy of the original stdout.
@@ -125,6 +131,9 @@ def serve(
     print(json.dumps(bench.describe()), file=answers)
     for line in sys.stdin:
         request = json.loads(line)
+        if request == PEAK_MEMORY:
+            print(json.dumps(peak_memory()), file=answers)
+            continue
         if request not in requests:
             raise ValueError(f"Request {request!r} is not one of {', '.join(requests)}.")
         print(json.dumps(answer(bench, request)), file=answers)
