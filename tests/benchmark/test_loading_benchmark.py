@@ -25,3 +25,9 @@ def test_a_file_without_its_images_is_refused(capsys):
     assert benchmark(["loading", "--json", "x.json"]) == 2
     expected = "Error: --json and --images go together: a COCO JSON and its images.\n"
     assert capsys.readouterr().err == expected
+
+
+@pytest.mark.slow
+def test_two_rounds_of_the_generated_set(capsys):
+    assert benchmark(["loading", "--rounds", "2", "--count", "2"]) == 0
+    assert "of the values differ, by at most 1" in capsys.readouterr().out

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from detectron2.data import DatasetFromList, DatasetMapper
 from detectron2.data.datasets import load_coco_json
+from detectron2.structures import PolygonMasks
 
 OURS, FAST, PEER = "ours", "ours, INPUT.RESIZE torch", "Detectron2"
 REQUESTS = ("load",)
@@ -52,7 +53,14 @@ class Bench:
         chosen = [record for record in records if record["annotations"]][: task.count]
         self.records = DatasetFromList(chosen, copy=False)
         self.contestant = task.contestant
-        self.mapper = mapper_of(task.contestant)
+        encoded = any(
+            isinstance(each.get("segmentation"), dict)
+            for record in chosen
+            for each in record["annotations"]
+        )
+        # Run-length encodings, as of the generated set, are no polygons.
+        self.mask_format = "bitmask" if encoded else "polygon"
+        self.mapper = mapper_of(task.contestant, self.mask_format)
         if task.contestant != PEER:  # as in the workers of our loader
             keep_freed_memory(UNUSED)
 
@@ -70,7 +78,7 @@ class Bench:
         numbers = range(len(self.records))
         if self.contestant != FAST:
             return facts | {"samples": [digest(self._sample(self.mapper, n)) for n in numbers]}
-        exact = mapper_of(OURS)
+        exact = mapper_of(OURS, self.mask_format)
         changed, far, values, largest = 0, 0, 0, 0
         for n in numbers:
             pair = (self._sample(mapper, n)["image"].short() for mapper in (exact, self.mapper))
@@ -88,10 +96,10 @@ class Bench:
         return mapper(self.records[number])
 
 
-def mapper_of(contestant: str) -> Mapper:
-    """Return the mapper of a contestant, for training with masks."""
+def mapper_of(contestant: str, mask_format: str) -> Mapper:
+    """Return the mapper of a contestant, for training with masks in a form of ``INPUT.MASK_FORMAT``."""
     cfg = get_config()
-    cfg.MODEL.MASK_ON = True
+    cfg.MODEL.MASK_ON, cfg.INPUT.MASK_FORMAT = True, mask_format
     if contestant == PEER:
         return DatasetMapper(cfg, True)
     cfg.INPUT.RESIZE = "torch" if contestant == FAST else "pillow"
@@ -99,10 +107,13 @@ def mapper_of(contestant: str) -> Mapper:
 
 
 def digest(sample: dict[str, Any]) -> str:
-    """Return a hash of the pixels, boxes, classes and polygons of a sample."""
+    """Return a hash of the pixels, boxes, classes and masks of a sample."""
     instances = sample["instances"]
-    polygons = [polygon for each in instances.gt_masks.polygons for polygon in each]
-    arrays = [sample["image"], instances.gt_boxes.tensor, instances.gt_classes, *polygons]
+    if isinstance(instances.gt_masks, PolygonMasks):
+        masks = [polygon for each in instances.gt_masks.polygons for polygon in each]
+    else:
+        masks = [instances.gt_masks.tensor]
+    arrays = [sample["image"], instances.gt_boxes.tensor, instances.gt_classes, *masks]
     content = hashlib.sha256()
     for array in map(np.asarray, arrays):
         content.update(f"{array.dtype}{array.shape}".encode())
