@@ -2,13 +2,9 @@
 
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.engine.accumulation import AccumulatingModel, build_step, whole_model
-from maskrcnn_repro.engine.precision import (
-    Bfloat16,
-    check_precision,
-    give_losses_float32,
-    training_precision,
-)
+from maskrcnn_repro.engine.precision import Bfloat16, check_precision, give_losses_float32
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.utils.precision import training_precision
 
 import pytest
 import torch

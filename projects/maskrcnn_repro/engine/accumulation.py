@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from maskrcnn_repro.engine.precision import Bfloat16, scales_losses, training_precision
+from maskrcnn_repro.engine.precision import Bfloat16, scales_losses
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.utils.precision import training_precision
 
 import torch
 from detectron2.config import CfgNode

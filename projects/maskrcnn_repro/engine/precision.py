@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.utils.precision import training_precision
 
 import torch
 from detectron2.config import CfgNode
@@ -17,11 +18,6 @@ from torch import nn
 
 _OUTPUTS = ("rpn_head", "box_predictor", "predictor", "score_lowres")
 """Names of the modules whose outputs go into losses."""
-
-
-def training_precision(cfg: CfgNode) -> str:
-    """Return ``float32``, ``bfloat16`` or ``float16``: what convolutions and matrix products of a training compute in."""
-    return str(cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else "float32"
 
 
 def scales_losses(cfg: CfgNode) -> bool:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from maskrcnn_repro.engine.precision import give_losses_float32, training_precision
+from maskrcnn_repro.engine.precision import give_losses_float32
 from maskrcnn_repro.modeling.fast_training.build import quicken
 from maskrcnn_repro.modeling.fast_training.checkpointing import checkpoint_stages
 from maskrcnn_repro.modeling.freezing import freeze_backbone
+from maskrcnn_repro.utils.precision import training_precision
 
 from detectron2.config import CfgNode
 from torch import nn

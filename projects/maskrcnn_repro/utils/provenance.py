@@ -22,6 +22,7 @@ from maskrcnn_repro.config_history import spelled_first
 from maskrcnn_repro.plugins import loaded_plugins
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.hashes import sha256_of
+from maskrcnn_repro.utils.precision import training_precision
 
 import torch
 from detectron2.config import CfgNode
@@ -58,7 +59,7 @@ def write_results(
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> None:
     """Write metrics (AP in points, 0 to 100) with their origin, as one JSON object, in one step."""
-    amp, inference = cfg.SOLVER.AMP, cfg.MODEL.INFERENCE.PRECISION
+    inference = cfg.MODEL.INFERENCE.PRECISION
     results = {
         "metrics": finite(metrics),
         "iterations": progress.iterations,
@@ -68,7 +69,7 @@ def write_results(
         "trainer": cfg.TRAINER,
         "weights": cfg.MODEL.WEIGHTS,
         "precision": {
-            "training": amp.DTYPE if amp.ENABLED else "float32",
+            "training": training_precision(cfg),
             "evaluation": "float32" if inference == "auto" else inference,
         },
         "config_sha256": config_hash(cfg),
