@@ -136,7 +136,7 @@ def test_metadata_say_all_that_a_user_needs(onnx_file):
     assert facts["std"] == [58.0, 57.0, 57.0]
     assert (facts["threshold"], facts["precision"]) == (0.0, "fp32")
     assert facts["versions"]["torch"] == torch.__version__
-    assert facts["config_hash"] == config_hash(exporter.found.cfg)
+    assert facts["config_hash"] == config_hash(exporter.trained.cfg)
     assert facts["outputs"] == ["boxes", "scores", "classes", "masks", "pasted"]
 
 

@@ -67,19 +67,19 @@ class Bench:
 
     def __init__(self, task: Task) -> None:
         torch.set_num_threads(task.threads)
-        self.path, self.found = "plain float32", 0
+        self.path, self._objects = "plain float32", 0
         self._files, self._count = itertools.cycle(task.files), task.count
         self._predict = CONTESTANTS[task.contestant](self, task)
 
     def predict(self) -> float:
         """Return the seconds of the next files."""
         seconds, objects = self._predict([*itertools.islice(self._files, self._count)])
-        self.found += objects
+        self._objects += objects
         return seconds
 
     def objects(self) -> int:
         """Return the number of objects so far."""
-        return self.found
+        return self._objects
 
     def describe(self) -> dict[str, Any]:
         """Return how it computes, and the origin of the code."""

@@ -38,7 +38,7 @@ class Exporter:
     """Writes a trained model in other formats.
 
     Args:
-        found: the model.
+        trained: the model.
         target: what to write.
         pictures: files to compare with; without any, pictures are drawn.
 
@@ -53,11 +53,11 @@ class Exporter:
         ImageError: a picture cannot be read.
     """
 
-    def __init__(self, found: ModelSource, target: Target, pictures: Sequence[Path] = ()) -> None:
-        cfg = settings(found, target.threshold, "cpu", "float32", False)
-        self.found, self.target = found, target
-        self.source = replace(found, cfg=cfg)
-        self.model = load_trained(cfg, str(found.weights))[0].eval().requires_grad_(False)
+    def __init__(self, trained: ModelSource, target: Target, pictures: Sequence[Path] = ()) -> None:
+        cfg = settings(trained, target.threshold, "cpu", "float32", False)
+        self.trained, self.target = trained, target
+        self.source = replace(trained, cfg=cfg)
+        self.model = load_trained(cfg, str(trained.weights))[0].eval().requires_grad_(False)
         self.pictures = model_inputs(cfg, pictures)
         pixels = self.pictures[0]["image"].dtype
         self.graph = ExportGraph(
@@ -106,7 +106,7 @@ class Exporter:
             onnx_file.unlink()
 
     def _metadata(self, packages: tuple[str, ...]) -> dict[str, str]:
-        return metadata(self.found, self.target, self.graph, packages)
+        return metadata(self.trained, self.target, self.graph, packages)
 
     def _compare(self, exported: ExportedModel) -> Comparison:
         # The first call of either allocates memory, and its time is not that of the others.

@@ -81,11 +81,11 @@ def compare_on(
         times = [perf_counter()]
         expected = reference(model, picture)
         times.append(perf_counter())
-        given = run(*inputs)
+        outputs = run(*inputs)
         times.append(perf_counter())
         eager, file = comparison.seconds
         comparison.seconds = eager + times[1] - times[0], file + times[2] - times[1]
-        compare(expected, given, facts, comparison)
+        compare(expected, outputs, facts, comparison)
     return comparison
 
 
@@ -111,41 +111,41 @@ def reference(model: Any, picture: Mapping[str, Any]) -> Arrays:
 
 
 def compare(
-    expected: Arrays, given: Arrays, facts: Mapping[str, Any], comparison: Comparison
+    expected: Arrays, outputs: Arrays, facts: Mapping[str, Any], comparison: Comparison
 ) -> None:
     """Add the detections of one picture to a comparison."""
-    pairs = matches(expected, given)
+    pairs = matches(expected, outputs)
     comparison.detections += len(expected["scores"])
     comparison.matched += len(pairs)
     for name in LIMITS.keys() & expected.keys():
-        for mine, other in pairs:
-            difference = np.abs(expected[name][mine] - given[name][other])
+        for row, partner in pairs:
+            difference = np.abs(expected[name][row] - outputs[name][partner])
             if name == "keypoints":
-                tied = _tied_keypoints(expected[name][mine], given[name][other])
+                tied = _tied_keypoints(expected[name][row], outputs[name][partner])
                 comparison.ties += int(tied.sum())
                 difference = difference[~tied, :2]
             worst = float(difference.max(initial=0.0))
             comparison.largest[name] = max(comparison.largest.get(name, 0.0), worst)
-    lone = [set(range(len(expected["scores"]))), set(range(len(given["scores"])))]
-    for mine, other in pairs:
-        lone[0].remove(mine)
-        lone[1].remove(other)
-    for here, there, rows in ((expected, given, lone[0]), (given, expected, lone[1])):
+    lone = [set(range(len(expected["scores"]))), set(range(len(outputs["scores"])))]
+    for row, partner in pairs:
+        lone[0].remove(row)
+        lone[1].remove(partner)
+    for here, there, rows in ((expected, outputs, lone[0]), (outputs, expected, lone[1])):
         ties = sum(is_tie(here, row, there, facts) for row in rows)
         comparison.ties += ties
         comparison.misses += len(rows) - ties
 
 
-def matches(expected: Arrays, given: Arrays) -> list[tuple[int, int]]:
+def matches(expected: Arrays, outputs: Arrays) -> list[tuple[int, int]]:
     """Return pairs of rows that are the same detection: class, score and box agree within the limits."""
-    free, pairs = set(range(len(given["scores"]))), []
+    free, pairs = set(range(len(outputs["scores"]))), []
     for row in range(len(expected["scores"])):
         near = [
-            other
-            for other in free
-            if given["classes"][other] == expected["classes"][row]
-            and abs(given["scores"][other] - expected["scores"][row]) <= LIMITS["scores"]
-            and np.abs(given["boxes"][other] - expected["boxes"][row]).max() <= LIMITS["boxes"]
+            partner
+            for partner in free
+            if outputs["classes"][partner] == expected["classes"][row]
+            and abs(outputs["scores"][partner] - expected["scores"][row]) <= LIMITS["scores"]
+            and np.abs(outputs["boxes"][partner] - expected["boxes"][row]).max() <= LIMITS["boxes"]
         ]
         if near:
             pairs.append((row, min(near)))
@@ -167,8 +167,10 @@ def is_tie(here: Arrays, row: int, there: Arrays, facts: Mapping[str, Any]) -> b
     return bool((np.abs(overlaps - facts["nms_threshold"]) <= TIE).any())
 
 
-def _tied_keypoints(expected: np.ndarray, given: np.ndarray) -> np.ndarray:
+def _tied_keypoints(expected: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """Return which of K keypoints lie elsewhere with an equal score: two pixels of a heatmap are equally high."""
-    apart = np.abs(expected[:, :2] - given[:, :2]).max(axis=1) > LIMITS["keypoints"]
-    level = np.abs(expected[:, 2] - given[:, 2]) <= LIMITS["scores"] * np.maximum(1, expected[:, 2])
+    apart = np.abs(expected[:, :2] - outputs[:, :2]).max(axis=1) > LIMITS["keypoints"]
+    level = np.abs(expected[:, 2] - outputs[:, 2]) <= LIMITS["scores"] * np.maximum(
+        1, expected[:, 2]
+    )
     return apart & level
