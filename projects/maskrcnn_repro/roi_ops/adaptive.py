@@ -5,11 +5,15 @@ Shape legend: R RoIs, P rows and columns of the output.
 
 from __future__ import annotations
 
+from typing import Any
+
 from maskrcnn_repro.roi_ops.kernels import Bags, WeightedSum
 from maskrcnn_repro.roi_ops.operation import RoIOperation
 from maskrcnn_repro.roi_ops.rectangles import Bins, rectangles
+from maskrcnn_repro.roi_ops.sampled import RoIAlignAve
 
 import torch
+from detectron2.layers import ROIAlign
 from torchvision.ops import roi_align
 
 
@@ -44,3 +48,16 @@ class AdaptiveRoIAlign(RoIOperation):
         """See :class:`RoIOperation`."""
         samples = self.bins.samples or -1
         return roi_align(features, regions, self.output_size, 1.0, samples, self.half_pixel)
+
+
+def bins_of(pooler: Any) -> Bins | None:
+    """Return what a pooler computes, Detectron2's or ours, or None if it is not RoIAlign with averages."""
+    operations = [*pooler.level_poolers]
+    kinds = {type(operation) for operation in operations}
+    first, step = operations[0], getattr(pooler, "step", 1)
+    size = (int(pooler.output_size[0]), int(pooler.output_size[1]))
+    if kinds == {RoIAlignAve}:
+        return Bins(size, first.samples, first.half_pixel, step)
+    if kinds == {ROIAlign}:
+        return Bins(size, max(0, first.sampling_ratio), first.aligned, step)
+    return None

@@ -23,13 +23,12 @@ from maskrcnn_repro.modeling.mask_head.losses import sigmoid_masks
 from maskrcnn_repro.modeling.meta_arch import PRECISIONS, MaskRCNN
 from maskrcnn_repro.modeling.narrow_resnet import ConvStem
 from maskrcnn_repro.roi_ops import RoIOpPooler
-from maskrcnn_repro.roi_ops.rectangles import Bins
-from maskrcnn_repro.roi_ops.sampled import RoIAlignAve
+from maskrcnn_repro.roi_ops.adaptive import bins_of
 
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.layers import Conv2d, ROIAlign
+from detectron2.layers import Conv2d
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from detectron2.modeling.poolers import ROIPooler
@@ -193,7 +192,7 @@ class Accelerator:
 
     def pooler(self, pooler: ROIPooler | RoIOpPooler) -> nn.Module | None:
         """Return a pooler."""
-        bins, levels = _bins_of(pooler), [*pooler.level_poolers]
+        bins, levels = bins_of(pooler), [*pooler.level_poolers]
         if bins is None:
             return None
         last = pooler.min_level + len(levels) - 1
@@ -259,23 +258,10 @@ def _can_fuse(conv: nn.Module) -> bool:
     return plain and zeros and is_foldable(getattr(conv, "norm", None))
 
 
-def _bins_of(pooler: ROIPooler | RoIOpPooler) -> Bins | None:
-    """Return what a pooler computes, or None if it is not RoIAlign with averages."""
-    operations = [*pooler.level_poolers]
-    kinds = {type(operation) for operation in operations}
-    first, step = operations[0], getattr(pooler, "step", 1)
-    size = (int(pooler.output_size[0]), int(pooler.output_size[1]))
-    if kinds == {RoIAlignAve}:
-        return Bins(size, first.samples, first.half_pixel, step)
-    if kinds == {ROIAlign}:
-        return Bins(size, max(0, first.sampling_ratio), first.aligned, step)
-    return None
-
-
 def _pool_what_is_read(heads: Res5ROIHeads) -> None:
     """Let a C4 head pool only the cells that res5 reads: all of its inputs go through 1x1 convolutions with a stride."""
     block = heads.res5[0]
-    if type(block) is not BottleneckBlock or _bins_of(heads.pooler) is None:
+    if type(block) is not BottleneckBlock or bins_of(heads.pooler) is None:
         return
     convs = [block.conv1, block.shortcut]
     if all(conv and conv.kernel_size == (1, 1) and conv.stride == (2, 2) for conv in convs):

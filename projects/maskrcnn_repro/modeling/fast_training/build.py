@@ -7,10 +7,8 @@ from collections import Counter
 from maskrcnn_repro.modeling.fast_training.layers import FoldedConv2d, is_foldable
 from maskrcnn_repro.modeling.fast_training.rpn import SampledRPN, samples_pay
 from maskrcnn_repro.roi_ops import RoIOpPooler
-from maskrcnn_repro.roi_ops.adaptive import AdaptiveRoIAlign
-from maskrcnn_repro.roi_ops.rectangles import Bins
+from maskrcnn_repro.roi_ops.adaptive import AdaptiveRoIAlign, bins_of
 
-from detectron2.layers import ROIAlign
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 from torch import Tensor, nn
@@ -64,20 +62,15 @@ class TrainedPooler(nn.Module):
 
 def _pooler(plain: ROIPooler) -> TrainedPooler | None:
     """Return what pools as Detectron2's pooler with RoIAlign on levels that are a pyramid, else None."""
-    levels = [*plain.level_poolers]
-    if {type(level) for level in levels} != {ROIAlign} or any(
-        level._forward_hooks for level in levels
-    ):
+    bins, levels = bins_of(plain), [*plain.level_poolers]
+    if bins is None or any(level._forward_hooks for level in levels):
         return None
-    first = levels[0]
-    size = (int(plain.output_size[0]), int(plain.output_size[1]))
-    bins = Bins(size, max(0, first.sampling_ratio), first.aligned)
     scales = [level.spatial_scale for level in levels]
     fast = RoIOpPooler(
         "RoIAlignAve",
-        size,
+        bins.size,
         scales,
-        half_pixel=first.aligned,
+        half_pixel=bins.half_pixel,
         canonical_box_size=plain.canonical_box_size,
         canonical_level=plain.canonical_level,
     )
