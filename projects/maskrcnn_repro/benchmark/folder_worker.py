@@ -17,7 +17,6 @@ from maskrcnn_repro.benchmark import inference_worker, models
 from maskrcnn_repro.benchmark.worker import serve
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import ModelSource, find_model
-from maskrcnn_repro.config import get_config
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.inference.formats import Item
 from maskrcnn_repro.inference.input_files import Input
@@ -90,10 +89,7 @@ def source_of(task: Task) -> ModelSource:
     """Return a model of :data:`maskrcnn_repro.benchmark.models.SETTINGS` with the recipe's weights, else a trained one."""
     if task.model not in models.SETTINGS:
         return find_model(task.model)
-    cfg = get_config()
-    overrides = {"MODEL.CHANNELS_LAST": True, **models.SETTINGS[task.model]}
-    cfg.merge_from_list([word for pair in overrides.items() for word in pair])
-    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
+    cfg = models.own_config(task.model)
     weights = task.own_folder / "weights.pth"
     torch.save({"model": models.build(cfg).state_dict()}, weights)
     names = tuple(f"class {number}" for number in range(cfg.MODEL.ROI_HEADS.NUM_CLASSES))

@@ -14,7 +14,6 @@ from typing import Any
 from maskrcnn_repro.benchmark import models, scenes
 from maskrcnn_repro.benchmark.worker import ContestantTask, serve
 from maskrcnn_repro.checkpoint.torchvision_detector import Classes, to_torchvision
-from maskrcnn_repro.config import get_config
 from maskrcnn_repro.inference.fast.build import accelerate
 from maskrcnn_repro.inference.settings import automatic_precision
 from maskrcnn_repro.utils.freed_memory import UNUSED, keep_freed_memory
@@ -83,17 +82,8 @@ def our_model(
         masks: ``MODEL.INFERENCE.MASK_OUTPUT``.
         fast: by the fast path.
     """
-    cfg = get_config()
-    settings = {
-        "MODEL.DEVICE": "cpu",
-        "MODEL.WEIGHTS": "",
-        **models.SETTINGS[name],
-        "MODEL.META_ARCHITECTURE": "MaskRCNN",
-        "MODEL.CHANNELS_LAST": True,
-        "MODEL.INFERENCE.MASK_OUTPUT": masks,
-        **(settings or {}),
-    }
-    cfg.merge_from_list([word for pair in settings.items() for word in pair])
+    overrides = {"MODEL.INFERENCE.MASK_OUTPUT": masks, **(settings or {})}
+    cfg = models.own_config(name, overrides)
     chosen = automatic_precision(cfg) if precision == "auto" else precision
     cfg.MODEL.INFERENCE.PRECISION = chosen
     model = models.build(cfg).eval()

@@ -1,7 +1,7 @@
 """The models of the benchmarks: the paper's architectures with Detectron2's settings.
 
 Configs are differences from ``detectron2.config.get_cfg()`` without this project's keys, so that both
-backends build the models from their own code only.
+backends build the models from their own code only; :func:`own_config` is that of a contestant of this project.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskrcnn_repro.benchmark import recipe
+from maskrcnn_repro.config import get_config
 from maskrcnn_repro.errors import ConfigError, did_you_mean
 
 from detectron2.config import CfgNode, get_cfg
@@ -86,6 +87,21 @@ def config(name: str, overrides: Mapping[str, Any] | None = None) -> CfgNode:
         )
     cfg = get_cfg()
     settings = {"MODEL.DEVICE": "cpu", "MODEL.WEIGHTS": "", **SETTINGS[name], **(overrides or {})}
+    cfg.merge_from_list([word for pair in settings.items() for word in pair])
+    return cfg
+
+
+def own_config(name: str, overrides: Mapping[str, Any] | None = None) -> CfgNode:
+    """Return this project's config of a model of :data:`SETTINGS`, on the CPU and without a weights file."""
+    cfg = get_config()
+    settings = {
+        "MODEL.DEVICE": "cpu",
+        "MODEL.WEIGHTS": "",
+        **SETTINGS[name],
+        "MODEL.META_ARCHITECTURE": "MaskRCNN",
+        "MODEL.CHANNELS_LAST": True,
+        **(overrides or {}),
+    }
     cfg.merge_from_list([word for pair in settings.items() for word in pair])
     return cfg
 

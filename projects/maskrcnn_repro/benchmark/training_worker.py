@@ -12,7 +12,6 @@ from typing import Any
 
 from maskrcnn_repro.benchmark import models, scenes
 from maskrcnn_repro.benchmark.worker import ContestantTask, serve
-from maskrcnn_repro.config import get_config
 from maskrcnn_repro.engine.precision import Bfloat16
 from maskrcnn_repro.engine.preparation import prepare
 from maskrcnn_repro.utils.freed_memory import keep_freed_memory
@@ -74,16 +73,8 @@ Contestant = tuple[nn.Module, Callable[[Any], dict[str, torch.Tensor]]]
 
 def _ours(**keys: Any) -> Callable[[str], Contestant]:
     def build(name: str) -> Contestant:
-        cfg = get_config()
-        settings = {
-            "MODEL.DEVICE": "cpu",
-            "MODEL.WEIGHTS": "",
-            **models.SETTINGS[name],
-            "MODEL.META_ARCHITECTURE": "MaskRCNN",
-            "MODEL.CHANNELS_LAST": True,
-            **{key.replace("__", "."): value for key, value in keys.items()},
-        }
-        cfg.merge_from_list([word for pair in settings.items() for word in pair])
+        overrides = {key.replace("__", "."): value for key, value in keys.items()}
+        cfg = models.own_config(name, overrides)
         model = models.build(cfg).train()
         prepare(model, cfg)
         keep_freed_memory(huge=False)  # as a training on a CPU does
