@@ -49,8 +49,6 @@ class FamilyBoundaryPreservingMaskHead(nn.Module):
     """
 
     pools_itself = True
-    mask_deconv: Any
-    boundary_deconv: Any
 
     @configurable
     def __init__(
@@ -139,10 +137,11 @@ class FamilyBoundaryPreservingMaskHead(nn.Module):
         for name in self.boundary_fcns:
             boundary = getattr(self, name)(boundary)
         mask = self.mask_final_fusion(mask + self.boundary_to_mask(boundary))
-        return (
-            self.mask_predictor(self.mask_deconv(mask).relu()),
-            self.boundary_predictor(self.boundary_deconv(boundary).relu()),
-        )
+        return self._predict("mask", mask), self._predict("boundary", boundary)
+
+    def _predict(self, branch: str, x: Tensor) -> Tensor:
+        enlarged = getattr(self, f"{branch}_deconv")(x).relu()
+        return getattr(self, f"{branch}_predictor")(enlarged)
 
     def forward(self, features: Maps, instances: list[Instances]) -> Any:
         """Return losses in training, otherwise the instances with ``pred_masks`` (R, 1, m, m).
