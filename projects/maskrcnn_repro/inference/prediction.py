@@ -33,6 +33,7 @@ class Prediction:
         class_names: of all classes of the model.
         height, width: of the upright image, in pixels.
         rles: R masks as COCO's compressed run-length encodings of (H, W), or None from a model without masks.
+        mask_scores: (R,) float32, how good the masks are, from a model that scores them apart from boxes; or None.
         keypoints: (R, K, 3) float32: x and y in pixels of the upright image and a score; or None.
         keypoint_names: K names, or none.
         path: of the image, or None for an array.
@@ -48,6 +49,7 @@ class Prediction:
     height: int
     width: int
     rles: Sequence[Mapping[str, Any]] | None = None
+    mask_scores: np.ndarray | None = None
     keypoints: np.ndarray | None = None
     keypoint_names: Sequence[str] = ()
     path: str | None = None
@@ -68,6 +70,7 @@ class Prediction:
             scores=self.scores[places],
             class_ids=self.class_ids[places],
             rles=None if self.rles is None else [self.rles[place] for place in places],
+            mask_scores=None if self.mask_scores is None else self.mask_scores[places],
             keypoints=None if self.keypoints is None else self.keypoints[places],
         )
 
@@ -94,8 +97,8 @@ class Prediction:
 
         Returns:
             R dicts fit for JSON: ``image_id`` or ``file_name``, ``category_id``, ``bbox`` (x, y, width, height),
-            ``score``, and where the model predicts them ``segmentation`` and ``keypoints``, whose pixels COCO
-            counts from the centre of the first one.
+            ``score``, and where the model predicts them ``segmentation``, ``mask_score`` and ``keypoints``, whose
+            pixels COCO counts from the centre of the first one.
         """
         place = {"file_name": self.path} if image_id is None else {"image_id": image_id}
         ids = self.category_ids or range(1, len(self.class_names) + 1)
@@ -108,6 +111,9 @@ class Prediction:
         if self.rles is not None:
             for entry, rle in zip(entries, self.rles, strict=True):
                 entry["segmentation"] = dict(rle)
+        if self.mask_scores is not None:
+            for entry, score in zip(entries, self.mask_scores, strict=True):
+                entry["mask_score"] = float(score)
         if self.keypoints is not None:
             for entry, points in zip(entries, self.keypoints - _HALF_PIXEL, strict=True):
                 entry["keypoints"] = points.ravel().tolist()
