@@ -33,13 +33,13 @@ class Prediction:
         class_names: of all classes of the model.
         height, width: of the upright image, in pixels.
         rles: R masks as COCO's compressed run-length encodings of (H, W), or None from a model without masks.
-        mask_scores: (R,) float32, how good the masks are, from a model that scores them apart from boxes; or None.
         keypoints: (R, K, 3) float32: x and y in pixels of the upright image and a score; or None.
         keypoint_names: K names, or none.
         path: of the image, or None for an array.
         category_ids: of the classes in the COCO file that the model was trained on; empty: 1, 2, 3 …
         skeleton: names of the keypoints that a limb connects, for drawing.
         files: reads ``path`` as the model saw it, for drawing.
+        mask_scores: (R,) float32, how good the masks are, from a model that scores them apart from boxes; or None.
     """
 
     boxes: np.ndarray
@@ -49,13 +49,13 @@ class Prediction:
     height: int
     width: int
     rles: Sequence[Mapping[str, Any]] | None = None
-    mask_scores: np.ndarray | None = None
     keypoints: np.ndarray | None = None
     keypoint_names: Sequence[str] = ()
     path: str | None = None
     category_ids: Sequence[int] = ()
     skeleton: Sequence[tuple[str, str]] = ()
     files: ImageFiles = _FILES
+    mask_scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of detections."""
