@@ -58,6 +58,7 @@ ADDED = (
     ),
     Added("TEST.BOUNDARY_AP", False, "masks may also be measured by their outlines"),
     Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
+    Added("DATASETS.WITH_SEM_SEG", False, "images may bring semantic labels"),
     Added("TRACKERS", (), "services may follow a training"),
     Added("MODEL.ROI_OP.KERNEL", "auto", "GPUs may pool by Triton kernels"),
     Added("MODEL.FAST_TRAINING", False, "parts of a model may train faster"),

@@ -23,9 +23,9 @@ class Metric:
     """A column of a table.
 
     Attributes:
-        name: as in ``paper.yaml``: AP is mask AP, bbAP box AP, kpAP keypoint AP.
+        name: as in ``paper.yaml``: AP is mask AP, bbAP box AP, kpAP keypoint AP, boundary_AP boundary AP.
         title: heading of the column.
-        task: ``segm``, ``bbox`` or ``keypoints``, as in an evaluator's results.
+        task: ``segm``, ``bbox``, ``keypoints`` or ``boundary``, as in an evaluator's results.
         key: name within the task, such as ``AP50`` or ``AP-person``.
     """
 
