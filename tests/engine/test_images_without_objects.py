@@ -6,10 +6,13 @@ hangs the run.
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine.launch import Processes, launch
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.paper.additions import parse_addition
+from maskrcnn_repro.tables.paper.data_file import read_data
 from maskrcnn_repro.tables.paper.experiments import experiment_config, experiments, overlays
 
 import pytest
@@ -21,10 +24,15 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 
+import maskrcnn_family
 from tests.helpers.tiny_models import given_proposals, picture
 
 SIZE = (128, 128)
-TRAINED = {row.id: row for row in experiments().values() if not row.evaluates}
+FAMILY = Path(maskrcnn_family.__file__).parent / "tables.yaml"
+OF_FAMILY = parse_addition(read_data(FAMILY), FAMILY.parent).experiments
+TRAINED = {
+    row.id: row for row in (*experiments().values(), *OF_FAMILY.values()) if not row.evaluates
+}
 NARROW = {
     "MODEL.RESNETS.NORM": "BN",
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 4,

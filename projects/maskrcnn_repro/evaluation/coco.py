@@ -14,6 +14,7 @@ from maskrcnn_repro.data.loader import build_test_loader
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.evaluation.boundary import BoundaryEvaluation
 from maskrcnn_repro.evaluation.fast_coco import FastCOCOEvaluator
+from maskrcnn_repro.evaluation.mask_scores import has_mask_scores
 from maskrcnn_repro.evaluation.rle_evaluator import RLEEvaluator, mask_metrics
 from maskrcnn_repro.evaluation.table import PROPOSALS
 from maskrcnn_repro.evaluation.traps import correct
@@ -119,14 +120,15 @@ def _boundary_metrics(metrics: dict[str, Any], name: str, folder: Path) -> dict[
 
 
 def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
-    """Return Detectron2's evaluator of what the model predicts on a data set, or the one of RLE masks.
+    """Return Detectron2's evaluator of what the model predicts on a data set, or the one of RLE masks and of their scores.
 
     Args:
         cfg: the config.
         name: of the data set.
         folder: predictions go there.
     """
-    encoded = cfg.MODEL.MASK_ON and cfg.MODEL.INFERENCE.MASK_OUTPUT == "rle"
+    rle = cfg.MODEL.INFERENCE.MASK_OUTPUT == "rle"
+    encoded = cfg.MODEL.MASK_ON and (rle or has_mask_scores(cfg))
     return (RLEEvaluator if encoded else FastCOCOEvaluator)(
         name,
         # Detectron2 counts keypoints by the first object: without any there is nothing to measure.

@@ -39,6 +39,7 @@ class Prediction:
         category_ids: of the classes in the COCO file that the model was trained on; empty: 1, 2, 3 …
         skeleton: names of the keypoints that a limb connects, for drawing.
         files: reads ``path`` as the model saw it, for drawing.
+        mask_scores: (R,) float32, how good the masks are, from a model that scores them apart from boxes; or None.
     """
 
     boxes: np.ndarray
@@ -54,6 +55,7 @@ class Prediction:
     category_ids: Sequence[int] = ()
     skeleton: Sequence[tuple[str, str]] = ()
     files: ImageFiles = _FILES
+    mask_scores: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of detections."""
@@ -68,6 +70,7 @@ class Prediction:
             scores=self.scores[places],
             class_ids=self.class_ids[places],
             rles=None if self.rles is None else [self.rles[place] for place in places],
+            mask_scores=None if self.mask_scores is None else self.mask_scores[places],
             keypoints=None if self.keypoints is None else self.keypoints[places],
         )
 
@@ -94,8 +97,8 @@ class Prediction:
 
         Returns:
             R dicts fit for JSON: ``image_id`` or ``file_name``, ``category_id``, ``bbox`` (x, y, width, height),
-            ``score``, and where the model predicts them ``segmentation`` and ``keypoints``, whose pixels COCO
-            counts from the centre of the first one.
+            ``score``, and where the model predicts them ``segmentation``, ``mask_score`` and ``keypoints``, whose
+            pixels COCO counts from the centre of the first one.
         """
         place = {"file_name": self.path} if image_id is None else {"image_id": image_id}
         ids = self.category_ids or range(1, len(self.class_names) + 1)
@@ -108,6 +111,9 @@ class Prediction:
         if self.rles is not None:
             for entry, rle in zip(entries, self.rles, strict=True):
                 entry["segmentation"] = dict(rle)
+        if self.mask_scores is not None:
+            for entry, score in zip(entries, self.mask_scores, strict=True):
+                entry["mask_score"] = float(score)
         if self.keypoints is not None:
             for entry, points in zip(entries, self.keypoints - _HALF_PIXEL, strict=True):
                 entry["keypoints"] = points.ravel().tolist()

@@ -45,13 +45,12 @@ from maskrcnn_repro.inference.settings import (
 )
 from maskrcnn_repro.inference.tiles import Box, check_tiles, merge_tiles, tiles_of
 from maskrcnn_repro.inference.web_image import UrlLimits
-from maskrcnn_repro.modeling.rle import RLE, RLEMasks
+from maskrcnn_repro.modeling.rle import encoded
 
 import numpy as np
 import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
-from pycocotools import mask as rle_codec
 from torch import nn
 
 URL_LIMITS = UrlLimits()
@@ -269,8 +268,10 @@ class Predictor:
 
     def _prediction(self, instances: Instances, source: Source) -> Prediction:
         height, width = instances.image_size
-        fields = {"pred_masks": None, "pred_keypoints": None, **instances.get_fields()}
+        absent = dict.fromkeys(("pred_masks", "mask_scores", "pred_keypoints"))
+        fields = {**absent, **instances.get_fields()}
         masks, points = fields["pred_masks"], fields["pred_keypoints"]
+        mask_scores = fields["mask_scores"]
         prediction = Prediction(
             boxes=instances.pred_boxes.tensor.cpu().numpy(),
             scores=instances.scores.cpu().numpy(),
@@ -278,7 +279,8 @@ class Predictor:
             class_names=self.labels.class_names,
             height=int(height),
             width=int(width),
-            rles=None if masks is None else _encoded(masks),
+            rles=None if masks is None else encoded(masks),
+            mask_scores=None if mask_scores is None else mask_scores.cpu().numpy(),
             keypoints=None if points is None else points.cpu().numpy(),
             keypoint_names=self.labels.keypoint_names,
             path=path_of(source),
@@ -289,16 +291,6 @@ class Predictor:
         if self._classes is None:
             return prediction
         return prediction[np.isin(prediction.class_ids, self._classes)]
-
-
-def _encoded(masks: Any) -> list[RLE]:
-    """Return masks as run-length encodings; a ``GeneralizedRCNN`` of Detectron2 gives (R, H, W) bool."""
-    if isinstance(masks, RLEMasks):
-        return masks.rles
-    rles = [
-        rle_codec.encode(np.asfortranarray(mask.cpu().numpy().view(np.uint8))) for mask in masks
-    ]
-    return [{"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")} for rle in rles]
 
 
 def _readable(
