@@ -18,6 +18,7 @@ EXAMPLES = """
   %(prog)s paste --masks 100
   %(prog)s scaling --plot scaling.svg
   %(prog)s loading --json COCO/annotations/instances_val2017.json --images COCO/val2017
+  %(prog)s loading --start 118000
   %(prog)s evaluation --images 5000
   %(prog)s heads family --quick
   %(prog)s start
@@ -136,6 +137,13 @@ def _add_loading_options(parser: Parser) -> None:
     )
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="its images")
     parser.add_argument("--count", type=int, default=60, help="of images in a round")
+    parser.add_argument(
+        "--start",
+        type=int,
+        metavar="IMAGES",
+        help="instead, time the start of a training on so many simulated images, with 7.3 objects each (train2017: 118000)",
+    )
+    parser.add_argument("--workers", type=int, default=4, help="of the data loader (--start)")
     _add_rounds(parser, 10)
 
 
