@@ -55,7 +55,9 @@ def tiny_model(kind="mask", **keys):
     model = build_model(tiny_config(kind, **keys)).eval()
     # An untrained head says 0.5 everywhere: larger weights make shapes of it.
     for name, weight in model.named_parameters():
-        if name.endswith(("mask_head.predictor.weight", "point_head.predictor.weight")):
+        if name.endswith(
+            ("mask_predictor.weight", "mask_head.predictor.weight", "point_head.predictor.weight")
+        ):
             torch.nn.init.normal_(weight)
     return model
 

@@ -9,6 +9,7 @@ in, in pixels; R detections, m side of a mask in cells, K keypoints.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from maskrcnn_repro.errors import ExportError
@@ -65,7 +66,7 @@ class ExportGraph(nn.Module):
         self.rpn = ExportRPN(model.proposal_generator)
         heads = model.roi_heads
         self.branches = branches_of(heads)(heads, threshold)
-        self.mask_head = heads.mask_head if heads.mask_on else None
+        self.mask_head = export_form(heads.mask_head) if heads.mask_on else None
         keypoints = getattr(heads, "keypoint_on", False)
         self.keypoint_head = heads.keypoint_head if keypoints else None
         self.eval()
@@ -127,7 +128,7 @@ class ExportGraph(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return masks (R, m, m) and, of a head that scores them, their predicted IoUs (R,)."""
         head = self.mask_head
-        if getattr(head, "pools_itself", False):
+        if hasattr(head, "mask_logits"):
             return head.mask_logits(features, [boxes], classes).sigmoid(), None
         rois = self.branches.masks(features, with_stand_in(boxes))
         logits = head.layers(rois)
@@ -225,6 +226,19 @@ BRANCHES: dict[type, type] = {StandardROIHeads: FPNBranches, Res5ROIHeads: C4Bra
 It is built with the trained heads and the threshold of scores, and has the methods of :class:`FPNBranches` that its
 model needs. Heads that are not named have those of the class they inherit from.
 """
+
+
+MASK_HEADS: dict[type, Callable[[Any], nn.Module]] = {}
+"""Class of a mask head that pools itself -> what builds its form for exporters; a plug-in adds its own.
+
+The form has the head's ``mask_logits``; a head that is not named is recorded as it is.
+"""
+
+
+def export_form(head: Any) -> Any:
+    """Return what an exporter records for a mask head."""
+    build = MASK_HEADS.get(type(head))
+    return head if build is None else build(head)
 
 
 def branches_of(heads: Any) -> type:

@@ -49,6 +49,15 @@ class PaperStandardROIHeads(StandardROIHeads):
             parts["box_predictor"] = BoxPredictor(cfg, parts["box_head"].output_shape)
         return parts
 
+    @classmethod
+    def _init_mask_head(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Build the mask branch; a head with a true ``pools_itself`` takes whole maps, and gets no pooler."""
+        if not cfg.MODEL.MASK_ON or not _pools_itself(cfg):
+            return super()._init_mask_head(cfg, input_shape)
+        names = cfg.MODEL.ROI_HEADS.IN_FEATURES
+        head = build_mask_head(cfg, {name: input_shape[name] for name in names})
+        return {"mask_in_features": names, "mask_pooler": None, "mask_head": head}
+
 
 @ROI_HEADS_REGISTRY.register()
 class PaperRes5ROIHeads(Res5ROIHeads):
@@ -106,6 +115,11 @@ def check_res5(cfg: CfgNode, heads: type) -> None:
         raise ConfigError(
             f"MODEL.ROI_HEADS.IN_FEATURES {keys.IN_FEATURES} must be one feature map for {name!r} (C4)."
         )
+    if cfg.MODEL.MASK_ON and _pools_itself(cfg):
+        raise ConfigError(
+            f"MODEL.ROI_MASK_HEAD.NAME {cfg.MODEL.ROI_MASK_HEAD.NAME!r} pools from whole maps, but {name} pools once for "
+            "both branches; choose MODEL.ROI_HEADS.NAME 'PaperStandardROIHeads' on a backbone with FPN."
+        )
     _check_shared_operation(cfg, name)
 
 
@@ -120,16 +134,11 @@ def _check_shared_operation(cfg: CfgNode, name: str) -> None:
 
 
 def _with_pooler_types(cfg: CfgNode) -> CfgNode:
-    """Return a copy from which Detectron2 can build its parts, a pooler that is not kept among them.
-
-    A mask head with a true ``pools_itself`` takes whole maps, and gets no pooler.
-    """
+    """Return a copy from which Detectron2 can build its parts, a pooler that is not kept among them."""
     cfg = cfg.clone()
     cfg.defrost()
     for head in HEADS:
-        if head == "ROI_MASK_HEAD" and cfg.MODEL.MASK_ON and _pools_itself(cfg):
-            cfg.MODEL[head].POOLER_TYPE = ""
-        elif operation_of(cfg.MODEL, head):
+        if operation_of(cfg.MODEL, head):
             # Any type that Detectron2 knows: it refuses the empty one that stands beside an operation of ours.
             cfg.MODEL[head].POOLER_TYPE = "ROIAlign"
     return cfg

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
+from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -190,22 +191,38 @@ def rois_of(boxes: Sequence[Boxes], like: torch.Tensor) -> torch.Tensor:
     return torch.cat(rows) if rows else like.new_zeros(0, 5, dtype=torch.float32)
 
 
-def build_pooler(cfg: CfgNode, head: str, input_shape: Mapping[str, ShapeSpec]) -> RoIOpPooler:
-    """Build the pooler of a head, as its config and the feature maps say.
+def build_pooler(
+    cfg: CfgNode,
+    head: str,
+    input_shape: Mapping[str, ShapeSpec],
+    *,
+    in_features: Sequence[str] | None = None,
+    side: int | None = None,
+) -> RoIOpPooler | ROIPooler:
+    """Build the pooler of a head, as its config and the feature maps say: Detectron2's if no operation is named.
 
     Args:
-        cfg: ``MODEL.ROI_OP``, the head's ``ROI_OP`` and ``POOLER_RESOLUTION``, ``MODEL.ROI_HEADS.IN_FEATURES``.
+        cfg: ``MODEL.ROI_OP``, the head's ``ROI_OP`` and ``POOLER_*``, ``MODEL.ROI_HEADS.IN_FEATURES``.
         head: a node of ``MODEL``, such as ``ROI_BOX_HEAD``.
         input_shape: the feature maps by name, with their strides in pixels of the network's input.
+        in_features: maps to pool from in place of the config's.
+        side: rows and columns of the output in place of the config's, cells.
 
     Raises:
         ConfigError: the operation is not registered, the maps are no pyramid, or Triton is asked for and missing.
     """
-    op, side = cfg.MODEL.ROI_OP, cfg.MODEL[head].POOLER_RESOLUTION
+    op, keys = cfg.MODEL.ROI_OP, cfg.MODEL[head]
+    side = side or keys.POOLER_RESOLUTION
+    scales = [
+        1 / input_shape[name].stride for name in in_features or cfg.MODEL.ROI_HEADS.IN_FEATURES
+    ]
+    name = operation_of(cfg.MODEL, head)
+    if not name:
+        return ROIPooler(side, scales, keys.POOLER_SAMPLING_RATIO, keys.POOLER_TYPE)
     return RoIOpPooler(
-        operation_of(cfg.MODEL, head),
+        name,
         (side, side),
-        [1 / input_shape[name].stride for name in cfg.MODEL.ROI_HEADS.IN_FEATURES],
+        scales,
         samples=op.SAMPLES,
         half_pixel=op.HALF_PIXEL,
         canonical_box_size=op.CANONICAL_BOX_SIZE,

@@ -98,7 +98,7 @@ class MaskHead(nn.Module):
             self.loss.loss(logits, truth, classes),
         )
         check_answers(masks, loss, truth)
-        _log_accuracy(masks > 0.5, truth)
+        log_accuracy(masks > 0.5, truth)
         return loss
 
 
@@ -127,7 +127,7 @@ def mask_targets(proposals: list[Instances], side: int) -> torch.Tensor:
     )
 
 
-def _log_accuracy(predicted: torch.Tensor, truth: torch.Tensor) -> None:
+def log_accuracy(predicted: torch.Tensor, truth: torch.Tensor) -> None:
     """Log the pixel accuracy of the masks and its two kinds of error, under Detectron2's names.
 
     Args:

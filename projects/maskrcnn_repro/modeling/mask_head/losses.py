@@ -63,7 +63,7 @@ def sigmoid_loss(logits: torch.Tensor, truth: torch.Tensor, classes: torch.Tenso
         classes: (R,), int64 in [0, K).
     """
     return F.binary_cross_entropy_with_logits(
-        _channel_of_class(logits, classes), truth.to(logits.dtype)
+        channel_of_class(logits, classes), truth.to(logits.dtype)
     )
 
 
@@ -74,7 +74,7 @@ def sigmoid_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         logits: (R, K, m, m), or (R, 1, m, m) of class-agnostic masks.
         classes: (R,), int64 in [0, K).
     """
-    return _channel_of_class(logits, classes).sigmoid()
+    return channel_of_class(logits, classes).sigmoid()
 
 
 def softmax_loss(logits: torch.Tensor, truth: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -96,7 +96,7 @@ def softmax_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         logits: (R, K + 1, m, m); the last channel is the background.
         classes: (R,), int64 in [0, K).
     """
-    return _channel_of_class(logits.softmax(dim=1), classes)
+    return channel_of_class(logits.softmax(dim=1), classes)
 
 
 def argmax_masks(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -165,7 +165,7 @@ def build_mask_loss(cfg: CfgNode) -> MaskLoss:
     return loss
 
 
-def _channel_of_class(maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+def channel_of_class(maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """Return (R, m, m): of (R, C, m, m) the channel of each RoI's class, or the only one."""
     if maps.size(1) == 1:
         return maps[:, 0]

@@ -52,6 +52,7 @@ class Row:
         derived: whether the metrics are computed from printed numbers, not printed themselves.
         extra: whether it is an additional row of this project, which the paper does not have.
         note: for the reader.
+        cost: published numbers of time, memory or size, with their source.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Row:
     derived: bool = False
     extra: bool = False
     note: str | None = None
+    cost: str | None = None
 
 
 @dataclass(frozen=True)
