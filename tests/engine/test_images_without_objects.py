@@ -134,17 +134,24 @@ def in_two_processes(names, file):
 
 
 @pytest.mark.slow
-def test_every_experiment_trains_beside_a_process_without_objects(tmp_path):
+@pytest.mark.parametrize("names", [TRAINED.keys() - OF_FAMILY, OF_FAMILY], ids=["paper", "family"])
+def test_every_experiment_trains_beside_a_process_without_objects(tmp_path, names):
     file = tmp_path / "faults.json"
-    launch(in_two_processes, Processes("cpu", 2), (sorted(TRAINED), file))
+    launch(in_two_processes, Processes("cpu", 2), (sorted(names), file))
     faults = json.loads(file.read_text())
-    assert {name.partition(":")[0] for name in faults} == set(TRAINED)
+    assert {name.partition(":")[0] for name in faults} == set(names)
     assert {name: wrong for name, wrong in faults.items() if wrong} == {}
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("r50_c4", "no objects"), ("r50_fpn", "no objects"), ("keypoints_r50_fpn_mask", "no objects")],
+    [
+        ("r50_c4", "no objects"),
+        ("r50_fpn", "no objects"),
+        ("keypoints_r50_fpn_mask", "no objects"),
+        ("family_cascade_mask_scoring_r50_fpn", "no objects"),
+        ("family_cascade_point_rend_r50_fpn", "no objects"),
+    ],
 )
 def test_all_parameters_have_gradients_without_objects(name, kind):
     cfg = small_config(name)

@@ -14,7 +14,9 @@ from maskrcnn_repro.modeling.mask_head.head import mask_targets
 import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances, PolygonMasks
+from detectron2.utils.events import EventStorage
 
+from maskrcnn_family.mask_scoring.targets import iou_targets, visible_fractions
 from tests.helpers.paths import STORED
 
 FILE = STORED / "family" / "mask_scoring.json"
@@ -81,28 +83,14 @@ def summary(ious, targets, losses, features, logits, head):
 def measure(head):
     """Return what our head computes of the case; it has 256 channels and 3 classes."""
     features, logits = (part.requires_grad_() for part in case())
-    image, seen = proposals(), {}
-    ious_of = head.mask_ious
-
-    def mask_ious(*arguments):
-        seen["ious"] = ious_of(*arguments)
-        return seen["ious"]
-
-    def maskiou_loss(predicted, targets):
-        seen["targets"] = targets
-        return loss_of(predicted, targets)
-
-    from maskrcnn_family.mask_scoring import head as module
-
-    loss_of = module.maskiou_loss
-    with (
-        mock.patch.object(head, "mask_ious", mask_ious),
-        mock.patch.object(module, "maskiou_loss", maskiou_loss),
-        mock.patch("maskrcnn_repro.modeling.mask_head.head._log_accuracy"),
-    ):
-        losses = head.losses(features, logits, mask_targets([image], 28), [image])
-    values = losses["loss_mask"], losses["loss_maskiou"]
-    return summary(**seen, losses=values, features=features, logits=logits, head=head.maskiou_head)
+    image = proposals()
+    truth = mask_targets([image], 28)
+    with EventStorage():
+        losses = tuple(head.losses(features, logits, truth, [image]).values())
+    masks = head.loss.masks(logits, image.gt_classes)
+    targets = iou_targets(masks > 0.5, truth, visible_fractions([image]))
+    ious = head.mask_ious(features, masks, image.gt_classes)
+    return summary(ious, targets, losses, features, logits, head.maskiou_head)
 
 
 def measure_theirs(checkout):

@@ -84,7 +84,7 @@ class MaskIoUHead(nn.Module):
 class FamilyMaskScoringHead(FCNMaskHead):
     """The paper's mask head, and a head that predicts how good its masks are.
 
-    Detections get ``mask_scores``: the score of the box times the predicted IoU of the mask (Sec. 3.3). Scores of
+    Detections get ``mask_scores``: the score of the box times the predicted IoU of the mask (Sec. 3.2). Scores of
     boxes stay, and with them box AP and the order of detections.
 
     Args:

@@ -1,4 +1,4 @@
-"""How well a predicted mask covers its object: what the MaskIoU head learns (Mask Scoring R-CNN, Sec. 3.3).
+"""How well a predicted mask covers its object: what the MaskIoU head learns (Mask Scoring R-CNN, Sec. 3.2).
 
 Letters: R RoIs, m side of a mask in cells. Boxes are xyxy in pixels of the network's input.
 """

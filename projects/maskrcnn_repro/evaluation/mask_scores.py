@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -12,7 +12,7 @@ FIELD = "mask_score"
 """Key of an entry of results beside COCO's ``score``, which is that of the box."""
 
 
-def scored_for(task: str, entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def scored_for(task: str, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return entries of COCO results with the ``score`` that ranks them in a task.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class RLEEvaluator(FastCOCOEvaluator):
 
 def mask_metrics(
     truth: str,
-    results: Sequence[Mapping[str, Any]],
+    results: Sequence[dict[str, Any]],
     names: Sequence[str],
     *,
     kind: type = FastCOCOeval,
