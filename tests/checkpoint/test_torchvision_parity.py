@@ -74,7 +74,9 @@ def compare(tmp_path, files, name, seed, size):
         actual = tv.ours(own, mapper, file, image, range(1, outputs))
         figures = tv.largest_differences(expected, actual)
         gaps = [] if expected.keypoints is None else keypoint_gaps(expected, actual)
-        scores = [round(float(score), 4) for score in (expected.scores.min(), expected.scores.max())]
+        scores = [
+            round(float(score), 4) for score in (expected.scores.min(), expected.scores.max())
+        ]
         print(name, seed, [*image.shape[1:]], figures, "scores", scores, "keypoint ties", gaps)
         assert unmatched(expected, actual) == unmatched(actual, expected) == {}
         assert figures.get("masks", 0) < tv.MASKS

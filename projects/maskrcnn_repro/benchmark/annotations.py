@@ -113,10 +113,7 @@ def write(file: Path, images: int) -> int:
         out.write(', "images": ')
         shape = {"height": height, "width": width}
         json.dump(
-            [
-                {"id": n, "file_name": f"{n % GENERATED}.jpg", **shape}
-                for n in range(1, images + 1)
-            ],
+            [{"id": n, "file_name": f"{n % GENERATED}.jpg", **shape} for n in range(1, images + 1)],
             out,
         )
         objects = round(images * OBJECTS_PER_IMAGE)
