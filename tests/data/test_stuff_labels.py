@@ -153,7 +153,7 @@ def test_the_number_of_classes_follows_from_the_data(small):
 
 
 def test_a_data_set_without_labels_is_refused(small):
-    with pytest.raises(DataError, match=r"'mini_people_val' has no semantic labels .* mini_coco"):
+    with pytest.raises(DataError, match=r"'mini_people_val' has no semantic labels: .* mini_coco"):
         prepare_data(config("mini_people_val"))
     with pytest.raises(DataError, match=r"no semantic labels for nowhere.jpg: .*nowhere.png does"):
         with_labels([{"file_name": "nowhere.jpg"}], small)

@@ -2,6 +2,7 @@
 
 from maskrcnn_repro.data.cityscapes import default_root, register_cityscapes
 from maskrcnn_repro.data.custom import register_custom
+from maskrcnn_repro.data.panoptic.truth import register_panoptic
 from maskrcnn_repro.data.registry import (
     check_registered,
     class_names,
@@ -28,6 +29,7 @@ __all__ = [
     "notes_of",
     "prepare_data",
     "register_custom",
+    "register_panoptic",
     "resolve_mask_format",
     "resolve_num_classes",
     "resolve_num_keypoints",
