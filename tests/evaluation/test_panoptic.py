@@ -9,6 +9,9 @@ from maskrcnn_repro.data.panoptic.labels import stuff_names, with_labels
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.evaluation.panoptic import FOLDER, RESULTS, PanopticEvaluator
 from maskrcnn_repro.evaluation.panoptic_quality import PanopticQuality
+from maskrcnn_repro.evaluation.table import metrics_table, summary
+from maskrcnn_repro.visualization.panoptic import write_panoptic_sheet
+from maskrcnn_repro.visualization.sheet import CAPTION, CELL, GAP, HEADER, SEAM
 
 import numpy as np
 import pytest
@@ -190,6 +193,41 @@ def test_predictions_are_measured_and_written_in_coco_s_format(labelled, tmp_pat
     assert ids.tolist() == [[1] * 4, [2] * 4]
 
 
+def test_truth_and_predictions_are_drawn_beside_each_other(labelled, tmp_path, monkeypatch):
+    name, image = labelled
+    Image.new("RGB", (4, 2), (90, 90, 90)).save(image)
+    record = {"file_name": str(image), "height": 2, "width": 4}
+    monkeypatch.setattr(DatasetCatalog, "get", lambda _: [record])
+    evaluator = PanopticEvaluator(name, tmp_path / "out")
+    output = prediction([[0] * 4, [2] * 4], (2, False, 1))
+    evaluator.process([{"file_name": str(image)}], [output])
+    evaluator.evaluate()
+    write_panoptic_sheet(
+        tmp_path / "sheet.png",
+        dataset=name,
+        results=tmp_path / "out" / RESULTS,
+        images=3,
+        title="PQ 50.0",
+        caption="",
+    )
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    # The car is tinted in the left picture alone, the upper half of it.
+    left, right = (sheet[HEADER + CAPTION + 40, GAP + x + 300] for x in (0, CELL[0] + SEAM))
+    assert left.tolist() != [90] * 3
+    assert right.tolist() == [90] * 3
+
+
+def test_the_table_has_a_line_for_things_stuff_and_each_class():
+    counted = quality([[1, 1, 7]], [segment(1, 1, 2)], [[4, 4, 0]], [segment(4, 1)])
+    text = metrics_table({"panoptic": counted.metrics({1: "dog", 7: "sky"})})
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[0] == ["PQ", "SQ", "RQ"]
+    assert [line[0] for line in lines[2:]] == ["panoptic", "things", "stuff", "dog", "sky"]
+    assert lines[5] == ["dog", "100.0", "100.0", "100.0"]
+    assert lines[6] == ["sky", "-", "-", "-"]
+    assert summary({"panoptic": {"PQ": 41.3}}) == "PQ 41.3"
+
+
 def test_semantic_labels_are_made_of_panoptic_ones(labelled):
     name, image = labelled
     assert stuff_names(name) == ["things", "road", "sidewalk"]
@@ -231,5 +269,22 @@ def test_other_things_than_those_of_the_data_set_are_told(labelled, tmp_path):
     file.write_text(file.read_text().replace('"car"', '"tram"'))
     with pytest.raises(DataError, match=r"has the classes 'car', but the things .* are 'tram'"):
         PanopticEvaluator(labelled[0], tmp_path)
-    with pytest.raises(DataError, match="has panoptic labels already"):
-        register_panoptic(labelled[0], tmp_path / "other.json", tmp_path)
+
+
+def test_other_panoptic_files_take_the_place_of_the_first(labelled, tmp_path):
+    name, _ = labelled
+    assert stuff_names(name) == ["things", "road", "sidewalk"]
+    other = tmp_path / "other.json"
+    other.write_text((tmp_path / "panoptic.json").read_text().replace("sidewalk", "pavement"))
+    register_panoptic(name, other, tmp_path / "png")
+    assert stuff_names(name) == ["things", "road", "pavement"]
+
+
+def test_cityscapes_and_coco_are_looked_for_where_their_archives_put_them():
+    for name, end in (
+        ("cityscapes_fine_val", "cityscapes/gtFine/cityscapes_panoptic_val.json"),
+        ("coco_2017_train", "coco/annotations/panoptic_train2017.json"),
+    ):
+        assert MetadataCatalog.get(name).panoptic_json.endswith(end)
+        with pytest.raises(DataError, match=rf"'{name}' has no semantic labels: .*{end} does not"):
+            stuff_names(name)

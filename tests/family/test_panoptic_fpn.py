@@ -3,8 +3,13 @@
 import math
 from pathlib import Path
 
+from maskrcnn_repro.checkpoint.model_file import Labels
+from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
-from maskrcnn_repro.errors import ConfigError, DataError
+from maskrcnn_repro.errors import ConfigError, DataError, ExportError
+from maskrcnn_repro.export.exporting import Exporter
+from maskrcnn_repro.export.metadata import Target
+from maskrcnn_repro.inference.predictor import Predictor
 
 import numpy as np
 import pytest
@@ -22,6 +27,7 @@ from tests.family import parity
 from tests.helpers.parity import compare
 from tests.helpers.parity.models import decode
 from tests.helpers.tiny_models import tiny_config
+from tests.helpers.tiny_predictor import write_tiny_model
 
 CONFIG = Path(maskrcnn_family.__file__).parent / "panoptic_fpn" / "config.yaml"
 SHAPES = {f"p{k}": ShapeSpec(channels=4, stride=1 << k) for k in (2, 3, 4)}
@@ -265,6 +271,60 @@ def test_labels_that_are_no_class_or_are_not_there_are_told():
     del item["sem_seg"]
     with pytest.raises(DataError, match=r"no semantic labels; set DATASETS.WITH_SEM_SEG True"):
         model([item])
+
+
+# --- as a file that is used
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    labels = Labels(
+        ("disc", "bar", "ring"), (4, 7, 9), stuff_names=("things", "sky", "sea", "sand")
+    )
+    load_config(CONFIG, [])
+    return write_tiny_model(tmp_path_factory.mktemp("model"), "mask", labels, **KEYS)
+
+
+def picture(height=64, width=80):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_a_predictor_gives_segments_with_names(file):
+    predictor = Predictor(file, threshold=0.2, device="cpu", precision="float32")
+    prediction = predictor(picture())
+    assert prediction.panoptic_seg.shape == (64, 80)
+    names = {info["isthing"]: info["name"] for info in prediction.segments_info}
+    assert names[True] in predictor.labels.class_names
+    assert names[False] in ("sky", "sea", "sand")
+    assert {i["id"] for i in prediction.segments_info} == set(
+        np.unique(prediction.panoptic_seg)
+    ) - {0}
+    # Choosing detections leaves the map of the image.
+    assert prediction[:0].panoptic_seg is prediction.panoptic_seg
+    drawn = prediction.draw(picture())
+    assert drawn.shape == (64, 80, 3)
+    changed = (drawn != picture()).any(axis=2)
+    assert changed[prediction.panoptic_seg > 0].mean() > 0.9
+
+
+def test_the_fast_path_replaces_parts_of_the_model_and_answers_alike(file):
+    options = {"threshold": 0.2, "device": "cpu", "precision": "float32"}
+    plain, fast = (Predictor(file, fast=f, **options) for f in (False, True))
+    assert type(fast._model.backbone) is not type(plain._model.backbone)
+    same = fast(picture()).panoptic_seg == plain(picture()).panoptic_seg
+    assert same.mean() > 0.99
+
+
+def test_a_picture_in_tiles_has_no_map(file):
+    tiled = Predictor(file, threshold=0.2, device="cpu", precision="float32", tiles=48)
+    assert tiled(picture(96, 96)).panoptic_seg is None
+
+
+def test_many_views_and_exports_are_refused(file):
+    with pytest.raises(ConfigError, match=r"TEST.AUG.ENABLED is True"):
+        Predictor(file, device="cpu", tta=True)
+    with pytest.raises(ExportError, match="FamilyPanopticFPN cannot be exported"):
+        Exporter(find_model(file), Target("torchscript", threshold=0.0))
 
 
 def test_the_config_is_the_paper_s_with_this_head():

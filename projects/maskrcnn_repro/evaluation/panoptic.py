@@ -11,6 +11,7 @@ from maskrcnn_repro.data.panoptic.files import read_ids, write_ids
 from maskrcnn_repro.data.panoptic.truth import PanopticTruth, open_truth
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.evaluation.panoptic_quality import PanopticQuality
+from maskrcnn_repro.evaluation.table import PANOPTIC
 from maskrcnn_repro.utils.files import write_text
 
 import numpy as np
@@ -18,9 +19,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-TASK = "panoptic"
 RESULTS = "panoptic_results.json"
 FOLDER = "panoptic_results"
+"""Of the PNG files: the name of the JSON without its suffix, where COCO's evaluator looks for them."""
 
 
 class PanopticEvaluator(DatasetEvaluator):
@@ -48,6 +49,7 @@ class PanopticEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         """Forget all predictions."""
         self._annotations: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
         self._quality = self._empty()
 
     def _empty(self) -> PanopticQuality:
@@ -82,17 +84,22 @@ class PanopticEvaluator(DatasetEvaluator):
             raise DataError(f"Image {item['file_name']}: {error}") from error
         file = f"{Path(annotation['file_name']).stem}.png"
         write_ids(self.folder / FOLDER / file, ids)
+        image = {"id": annotation["image_id"], "file_name": Path(item["file_name"]).name}
+        self._images.append(image)
         identity = {"image_id": annotation["image_id"], "file_name": file}
         self._annotations.append({**identity, "segments_info": segments})
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Write the results file and return the metrics in the main process; nothing in the others."""
-        parts = comm.gather((self._annotations, self._quality))
+        parts = comm.gather((self._images, self._annotations, self._quality))
         if not comm.is_main_process():
             return {}
-        annotations = [entry for entries, _ in parts for entry in entries]
-        tree = {"annotations": annotations, "categories": self.truth.entries}
+        tree = {
+            "images": [image for images, _, _ in parts for image in images],
+            "annotations": [entry for _, entries, _ in parts for entry in entries],
+            "categories": self.truth.entries,
+        }
         write_text(self.folder / RESULTS, json.dumps(tree))
         quality = self._empty()
-        quality.merge([part for _, part in parts])
-        return {TASK: quality.metrics(self.truth.names)}
+        quality.merge([part for *_, part in parts])
+        return {PANOPTIC: quality.metrics(self.truth.names)}

@@ -151,6 +151,9 @@ def merge_tiles(
         rles=None if first.rles is None else masks,
         keypoints=np.stack(points) if points else first.keypoints,
         path=path,
+        # That of a tile says nothing of the image.
+        panoptic_seg=None,
+        segments_info=(),
     )
 
 

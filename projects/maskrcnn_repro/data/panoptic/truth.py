@@ -95,7 +95,9 @@ class PanopticTruth:
 
 
 def register_panoptic(dataset: str, panoptic_json: str | Path, panoptic_root: str | Path) -> None:
-    """Give a registered data set panoptic labels in COCO's format, which are read when they are asked for.
+    """Give a registered data set panoptic labels in COCO's format, in place of those that it may have.
+
+    They are read when they are asked for.
 
     Args:
         dataset: name; its things are those of the panoptic file.
@@ -107,11 +109,27 @@ def register_panoptic(dataset: str, panoptic_json: str | Path, panoptic_root: st
         "panoptic_json": str(Path(panoptic_json).expanduser()),
         "panoptic_root": str(Path(panoptic_root).expanduser()),
     }
-    if any(metadata.get(key, value) != value for key, value in given.items()):
-        raise DataError(
-            f"Data set {dataset!r} has panoptic labels already, in {metadata.get('panoptic_json')}."
-        )
+    if all(metadata.get(key) == value for key, value in given.items()):
+        return
+    # Detectron2 refuses to change what is there; semantic labels are made of the panoptic ones.
+    for key in (*given, *Categories({}, {}).metadata(), "sem_seg_root"):
+        if metadata.get(key) is not None:
+            delattr(metadata, key)
     metadata.set(**given)
+
+
+def register_known(root: Path) -> None:
+    """Tell of COCO's and Cityscapes' panoptic files where their archives and Cityscapes' code put them.
+
+    Args:
+        root: Detectron2's folder of data sets, with ``coco`` and ``cityscapes``.
+    """
+    for split in ("train", "val"):
+        name = f"panoptic_{split}2017"
+        coco = root / "coco"
+        register_panoptic(f"coco_2017_{split}", coco / "annotations" / f"{name}.json", coco / name)
+        fine = root / "cityscapes" / "gtFine" / f"cityscapes_panoptic_{split}"
+        register_panoptic(f"cityscapes_fine_{split}", fine.with_suffix(".json"), fine)
 
 
 def has_panoptic(dataset: str) -> bool:
