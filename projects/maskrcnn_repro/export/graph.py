@@ -262,6 +262,10 @@ def check_architecture(model: Any) -> None:
         raise ExportError(
             f"A {name} cannot be exported; a detector (MODEL.META_ARCHITECTURE 'MaskRCNN') can."
         )
+    if hasattr(model, "sem_seg_head"):
+        raise ExportError(
+            f"A {name} cannot be exported: its semantic branch has no form that exporters record."
+        )
     if not isinstance(model.proposal_generator, RPN):
         raise ExportError(
             "A model without a region proposal network cannot be exported: it takes stored proposals; put an RPN "
