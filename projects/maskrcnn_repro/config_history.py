@@ -65,6 +65,7 @@ ADDED = (
     Added("MODEL.ROI_OP.KERNEL", "auto", "GPUs may pool by Triton kernels"),
     Added("MODEL.FAST_TRAINING", False, "parts of a model may train faster"),
     Added("MODEL.CHECKPOINT_STAGES", False, "activations may be computed twice"),
+    Added("MODEL.DENSEPOSE_ON", False, "images may bring surface coordinates"),
     Added("SOLVER.AMP.DTYPE", "float16", "CPUs may train in mixed precision, too"),
 )
 _ROI_ALIGN = {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}

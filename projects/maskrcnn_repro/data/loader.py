@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from maskrcnn_repro.data.cached_images import CachedImages
+from maskrcnn_repro.data.densepose.truth import with_surfaces
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.image_source import LeavingOutBroken, Source, WithSource
 from maskrcnn_repro.data.mapper import TrainMapper
@@ -105,12 +106,14 @@ def training_records(cfg: CfgNode, stores: Sequence[ProposalStore] = ()) -> list
         )
 
     names, labelled = cfg.DATASETS.TRAIN, cfg.DATASETS.WITH_SEM_SEG
-    if not stores and not labelled:
+    if not stores and not labelled and not cfg.MODEL.DENSEPOSE_ON:
         return chosen(names)
     # One by one: two data sets may use the same image ids.
     lists = [chosen([name]) for name in names]
     if labelled:
         lists = [with_labels(*pair) for pair in zip(lists, names, strict=True)]
+    if cfg.MODEL.DENSEPOSE_ON:
+        lists = [with_surfaces(*pair) for pair in zip(lists, names, strict=True)]
     if stores:
         pairs = zip(lists, stores, strict=True)
         lists = [placed(records, store, i) for i, (records, store) in enumerate(pairs)]

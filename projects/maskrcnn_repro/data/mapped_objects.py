@@ -5,9 +5,14 @@ The numbers are those of Detectron2, which calls each step anew for each box and
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
+
+from maskrcnn_repro.data.densepose.annotation import SurfacePoints
+from maskrcnn_repro.data.densepose.surface import Mirror
+from maskrcnn_repro.data.densepose.targets import SurfaceTargets
 
 import numpy as np
 import torch
@@ -62,6 +67,40 @@ def instances_at_once(
         for each, box, outline in zip(objects, moved, outlines, strict=True)
     ]
     return utils.filter_empty_instances(utils.annotations_to_instances(annotations, image_size))
+
+
+def instances_with_surfaces(
+    objects: Sequence[dict[str, Any]],
+    transforms: T.TransformList,
+    image_size: tuple[int, int],
+    *,
+    mirror: Mirror,
+    mask_format: str,
+    keypoint_flip: Sequence[int] | None,
+) -> Instances:
+    """Return what Detectron2 makes of annotated objects, with surface coordinates as ``gt_densepose``.
+
+    Args:
+        objects: annotations, no crowds; they are not changed.
+        transforms: what was done to the image: resized, or mirrored left to right.
+        image_size: (H, W) of the result, in pixels.
+        mirror: of the surface.
+        mask_format: ``"polygon"`` or ``"bitmask"``.
+        keypoint_flip: places of the keypoints in a mirrored image.
+    """
+    moved = [
+        utils.transform_instance_annotations(
+            copy.deepcopy(each), transforms, image_size, keypoint_hflip_indices=keypoint_flip
+        )
+        for each in objects
+    ]
+    instances = utils.annotations_to_instances(moved, image_size, mask_format)
+    surfaces = [SurfacePoints.read(each) for each in objects]
+    if sum(isinstance(step, T.HFlipTransform) for step in transforms.transforms) % 2:
+        surfaces = [surface and surface.mirrored(mirror) for surface in surfaces]
+    # Relative to the box, they stay where they are when the image is resized.
+    instances.gt_densepose = SurfaceTargets.of(surfaces)
+    return utils.filter_empty_instances(instances)
 
 
 def _boxes(objects: Sequence[dict[str, Any]]) -> np.ndarray | None:

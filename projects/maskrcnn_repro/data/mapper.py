@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from maskrcnn_repro.data.mapped_objects import instances_at_once
+from maskrcnn_repro.data.densepose.surface import Mirror
+from maskrcnn_repro.data.densepose.truth import mirror_of
+from maskrcnn_repro.data.mapped_objects import instances_at_once, instances_with_surfaces
 from maskrcnn_repro.data.resize import planes, with_resizing
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
@@ -19,14 +21,29 @@ class TrainMapper(DatasetMapper):
 
     Images without objects pass in training with ``INPUT.CROP`` as well: with a crop Detectron2 draws boxes anew
     around the masks, which such an image does not have.
+
+    Args:
+        is_train: whether annotations are wanted.
+        surface_mirror: what a mirror makes of surface coordinates, which are then ``gt_densepose``; None for none.
+        **parts: those of ``DatasetMapper``.
     """
+
+    @configurable
+    def __init__(
+        self, is_train: bool, *, surface_mirror: Mirror | None = None, **parts: Any
+    ) -> None:
+        super().__init__(is_train, **parts)
+        self.surface_mirror = surface_mirror
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """Read what Detectron2 reads, and ``INPUT.RESIZE``."""
+        """Read what Detectron2 reads, ``INPUT.RESIZE`` and ``MODEL.DENSEPOSE_ON``."""
         parts: dict[str, Any] = super().from_config(cfg, is_train)
         steps = with_resizing(cfg, parts["augmentations"], is_train=is_train)
-        return parts | {"augmentations": steps}
+        parts |= {"augmentations": steps}
+        if is_train and cfg.MODEL.DENSEPOSE_ON:
+            parts["surface_mirror"] = mirror_of(cfg.DATASETS.TRAIN[0])
+        return parts
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Map a dataset dict, which is not changed, to what Detectron2's mapper makes of it."""
@@ -51,7 +68,17 @@ class TrainMapper(DatasetMapper):
         # Detectron2 leaves crowds out before it looks at the masks: with nothing else there are no objects.
         objects = [each for each in dataset_dict["annotations"] if not each.get("iscrowd", 0)]
         instances = None
-        if not objects:
+        if self.surface_mirror is not None:
+            kept = {"segmentation": self.use_instance_mask, "keypoints": self.use_keypoint}
+            instances = instances_with_surfaces(
+                [{k: v for k, v in each.items() if kept.get(k, True)} for each in objects],
+                transforms,
+                image_shape,
+                mirror=self.surface_mirror,
+                mask_format=self.instance_mask_format,
+                keypoint_flip=self.keypoint_hflip_indices,
+            )
+        elif not objects:
             instances = utils.annotations_to_instances([], image_shape, self.instance_mask_format)
         elif self._takes_polygons():
             instances = instances_at_once(objects, transforms, image_shape)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from maskrcnn_repro.data.custom import register_custom
+from maskrcnn_repro.data.densepose.truth import check_densepose
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
 from maskrcnn_repro.data.panoptic.labels import stuff_names
 from maskrcnn_repro.data.panoptic.truth import open_truth, register_panoptic
@@ -51,6 +52,8 @@ def prepare_data(cfg: CfgNode, *, training: bool = True) -> None:
         cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = resolve_num_keypoints(cfg)
         cfg.TEST.KEYPOINT_OKS_SIGMAS = resolve_oks_sigmas(cfg)
         set_flip_map(cfg)
+    if cfg.MODEL.DENSEPOSE_ON:
+        check_densepose(cfg, training=training)
     if cfg.MODEL.MASK_ON:
         cfg.INPUT.MASK_FORMAT = resolve_mask_format(cfg)
     check_sets(cfg, training=training)

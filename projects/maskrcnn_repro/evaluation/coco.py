@@ -13,6 +13,7 @@ from typing import Any
 from maskrcnn_repro.data.loader import build_test_loader
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.evaluation.boundary import BoundaryEvaluation
+from maskrcnn_repro.evaluation.densepose import DensePoseEvaluator
 from maskrcnn_repro.evaluation.fast_coco import FastCOCOEvaluator
 from maskrcnn_repro.evaluation.mask_scores import has_mask_scores
 from maskrcnn_repro.evaluation.panoptic import PanopticEvaluator
@@ -123,7 +124,7 @@ def _boundary_metrics(metrics: dict[str, Any], name: str, folder: Path) -> dict[
 def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
     """Return Detectron2's evaluator of what the model predicts on a data set, or the one of RLE masks and of their scores.
 
-    With ``TEST.PANOPTIC_QUALITY`` panoptic maps are evaluated beside it.
+    With ``TEST.PANOPTIC_QUALITY`` panoptic maps are evaluated beside it, with ``MODEL.DENSEPOSE_ON`` surface coordinates.
 
     Args:
         cfg: the config.
@@ -139,9 +140,12 @@ def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
         output_dir=str(folder),
         kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
     )
-    if not cfg.TEST.PANOPTIC_QUALITY:
-        return instances
-    return DatasetEvaluators([instances, PanopticEvaluator(name, folder)])
+    further: list[DatasetEvaluator] = []
+    if cfg.TEST.PANOPTIC_QUALITY:
+        further.append(PanopticEvaluator(name, folder))
+    if cfg.MODEL.DENSEPOSE_ON:
+        further.append(DensePoseEvaluator(name))
+    return DatasetEvaluators([instances, *further]) if further else instances
 
 
 def _has_objects(name: str) -> bool:

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints", "boundary": "boundary"}
+TASKS = {
+    "bbox": "box",
+    "segm": "mask",
+    "keypoints": "keypoints",
+    "boundary": "boundary",
+    "densepose_gps": "GPS",
+    "densepose_gpsm": "GPSm",
+}
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 PROPOSALS = "box_proposals"
 """Detectron2's name of the task of a region proposal network; its metrics are recalls."""
@@ -16,6 +23,8 @@ CORRECTED = " (corrected)"
 LIMITS = (100, 1000)
 PANOPTIC = "panoptic"
 """The task of panoptic maps."""
+DENSEPOSE = "densepose"
+"""What the tasks of surface coordinates begin with."""
 NO_TRUTH = "no metrics: the data set has no annotations to compare the predictions with"
 RECALLS = ("AR", "ARs", "ARm", "ARl")
 

@@ -41,6 +41,13 @@ class Segmented(Drawing, Protocol):
         """Return segment ids, (H, W), and the entries of these segments in a COCO panoptic JSON."""
 
 
+class WithSurfaces(Drawing, Protocol):
+    """A drawing of people."""
+
+    def surfaces(self) -> list[dict[str, Any]]:
+        """Return COCO's DensePose fields of each annotation, nothing where it has none."""
+
+
 @dataclass(frozen=True)
 class GeneratedSet:
     """A family of COCO-format data sets that are drawn by code, the same on every machine.
@@ -60,6 +67,8 @@ class GeneratedSet:
     """Metadata for Detectron2, beside the names of the classes."""
     stuff: tuple[Mapping[str, Any], ...] = ()
     """Categories of stuff in the panoptic JSON, by ascending id; without any there is none."""
+    has_surfaces: bool = False
+    """Whether drawings are those of people, with coordinates on their surface."""
 
     def dataset_name(self, split: str, seed: int = 0) -> str:
         """Return the registered name: ``mini_coco_train``, for other seeds ``mini_coco_seed1_train``."""
@@ -122,6 +131,18 @@ class GeneratedSet:
         write_once(target, contents, self._draw_labels, ("panoptic", "panoptic.json"))
         return target
 
+    def generate_surfaces(
+        self, root: Path, split: str, seed: int = 0, num_images: int | None = None
+    ) -> Path:
+        """Write the annotations with DensePose fields unless they exist already, and return the file.
+
+        It lies beside the data set, which is neither read nor changed; arguments and errors as of :meth:`generate_labels`.
+        """
+        contents = self._contents(split, seed, num_images)
+        file = _surfaces(self.folder(Path(root), split, seed, contents["num_images"]))
+        write_once(file.parent, contents, self._draw_surfaces, (".", file.name))
+        return file
+
     def _contents(self, split: str, seed: int, num_images: int | None) -> dict[str, Any]:
         if split not in SPLITS:
             raise DataError(
@@ -155,6 +176,7 @@ class GeneratedSet:
                 has_rle_masks=True,
                 **self.metadata,
                 **self._labels_metadata(_labels(data)),
+                **({"densepose_json": str(_surfaces(data))} if self.has_surfaces else {}),
             )
 
     def _labels_metadata(self, folder: Path) -> dict[str, Any]:
@@ -188,10 +210,28 @@ class GeneratedSet:
             # Level 1 is five times faster than the default, and the file a tenth larger.
             Image.fromarray(drawing.image).save(images / record["file_name"], compress_level=1)
             records.append(record)
-            for annotation in drawing.annotations():
-                identity = {"id": len(annotations) + 1, "image_id": record["id"]}
-                annotations.append({**identity, **annotation})
+            annotations += self._identified(record, drawing.annotations(), len(annotations))
         return self._tree(contents, records, annotations, self.categories)
+
+    def _draw_surfaces(self, _: Path, contents: dict[str, Any]) -> dict[str, Any]:
+        """Return the COCO JSON with DensePose fields."""
+        records: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for record, drawing in self._drawings(contents):
+            pairs = zip(drawing.annotations(), cast(WithSurfaces, drawing).surfaces(), strict=True)
+            annotations += self._identified(record, [a | b for a, b in pairs], len(annotations))
+            records.append(record)
+        return self._tree(contents, records, annotations, self.categories)
+
+    @staticmethod
+    def _identified(
+        record: dict[str, Any], annotations: list[dict[str, Any]], before: int
+    ) -> list[dict[str, Any]]:
+        """Return the annotations of an image with their ids, which go on after those of the images before."""
+        return [
+            {"id": number, "image_id": record["id"], **annotation}
+            for number, annotation in enumerate(annotations, start=before + 1)
+        ]
 
     def _draw_labels(self, folder: Path, contents: dict[str, Any]) -> dict[str, Any]:
         """Write panoptic and semantic PNG files and return the panoptic JSON."""
@@ -237,6 +277,11 @@ class GeneratedSet:
 def _labels(folder: Path) -> Path:
     """Return where the labels of the data set in ``folder`` lie."""
     return folder.with_name(f"{folder.name}_panoptic")
+
+
+def _surfaces(folder: Path) -> Path:
+    """Return the file of surface coordinates of the data set in ``folder``."""
+    return folder.with_name(f"{folder.name}_densepose") / "densepose.json"
 
 
 def _file_name(image_id: int) -> str:

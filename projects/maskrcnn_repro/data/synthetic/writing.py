@@ -24,7 +24,7 @@ Contents = dict[str, Any]
 """Identity of a data set: version, seed, split, number of images."""
 
 Names = tuple[str, str]
-"""Of a folder of images and of a JSON."""
+"""Of a folder of images and of a JSON; the folder may be the data set's own, ``.``."""
 
 _MARKER = "complete.json"
 
@@ -136,7 +136,7 @@ def _write_beside(
     # mkdtemp's folders are private, but a data folder may be shared by several users.
     fresh.chmod(0o755)
     images, file = (fresh / name for name in names)
-    images.mkdir()
+    images.mkdir(exist_ok=True)
     tree = draw_all(images, contents)
     file.write_bytes(canonical_json(tree))
     (fresh / _MARKER).write_bytes(canonical_json(contents))

@@ -4,6 +4,9 @@ Figures face the viewer within 60 degrees, so that left and right can be learnt 
 
 ``mini_people_train`` (2,000 images) and ``mini_people_val`` (1,000) come from seed 0; other seeds give
 independent sets under names such as ``mini_people_seed1_train``.
+
+Where on the body the pixels of a figure lie follows from its joints; these coordinates are written when a config asks for
+them.
 """
 
 from maskrcnn_repro.data.keypoints import COCO_KEYPOINTS, flip_map, limbs
@@ -23,6 +26,7 @@ MINI_PEOPLE = GeneratedSet(
     name="mini_people",
     version=2,
     draw=draw_scene,
+    has_surfaces=True,
     categories=(
         {
             "id": 1,
@@ -37,6 +41,7 @@ MINI_PEOPLE = GeneratedSet(
         "keypoint_names": COCO_KEYPOINTS,
         "keypoint_flip_map": flip_map(COCO_KEYPOINTS),
         "keypoint_connection_rules": limbs(_LIMBS),
+        "densepose_surface": "mini_people",
     },
 )
 

@@ -5,7 +5,7 @@ Positions in the image are integers in EIGHTHS of a pixel, depths in UNITs of th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maskrcnn_repro.data.synthetic.draws import Draws
 from maskrcnn_repro.data.synthetic.mini_people.poses import (
@@ -24,6 +24,12 @@ TORSO, HEAD = 1, 2
 ARMS = {"left": 3, "right": 4}
 LEGS = {"left": 5, "right": 6}
 """Numbers of the body parts; a part is in front of another, or behind it, as a whole."""
+
+CHARTS = (
+    "torso", "head", "left_upper_arm", "right_upper_arm", "left_forearm", "right_forearm",
+    "left_thigh", "right_thigh", "left_shin", "right_shin", "left_foot", "right_foot",
+)  # fmt: skip
+"""Pieces of the surface; the first is chart 1."""
 
 _SKIN = (
     (241, 199, 166), (224, 172, 130), (198, 134, 90), (150, 98, 64), (104, 66, 44), (255, 214, 186),
@@ -46,6 +52,8 @@ class Stroke:
     """In EIGHTHS of a pixel."""
     colour: Colour
     is_cloth: bool = False
+    chart: int = 0
+    """The piece of the surface that it shows, see CHARTS."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,8 @@ class Figure:
     """Number and strokes of each part, from back to front."""
     seam: int
     """Width of the dark outline of each part, in EIGHTHS of a pixel; it belongs to the part."""
+    yaw: int = 0
+    """Degrees by which the body is turned to the right of the image."""
 
     def depth(self, name: str) -> int:
         """Return how far a joint is in front of the body's middle axis, negative behind it."""
@@ -96,7 +106,7 @@ def draw_figure(draws: Draws, size: int, foot: tuple[int, int], ground: Colour) 
         name: (foot[0] + x * scale // UNIT, foot[1] + (y - lowest) * scale // UNIT, depth)
         for name, (x, y, depth) in viewed.items()
     }
-    figure = Figure(size, points, [], max(_SEAM, 9 * scale // UNIT))
+    figure = Figure(size, points, [], max(_SEAM, 9 * scale // UNIT), yaw)
     figure.parts.extend(_parts(figure, _clothes(draws, ground)))
     return figure
 
@@ -133,6 +143,13 @@ def _parts(figure: Figure, clothes: _Clothes) -> list[tuple[int, list[Stroke]]]:
     return [(number, strokes) for _, number, strokes in parts]
 
 
+def _charted(strokes: list[Stroke], *charts: str) -> list[Stroke]:
+    """Return the strokes of a part with their charts; the last one is that of all further strokes."""
+    numbers = [CHARTS.index(name) + 1 for name in charts]
+    numbers += [numbers[-1]] * (len(strokes) - len(numbers))
+    return [replace(stroke, chart=n) for stroke, n in zip(strokes, numbers, strict=True)]
+
+
 def _stroke(
     figure: Figure, ends: tuple[str, str], radius: int, colour: Colour, is_cloth: bool = True
 ) -> Stroke:
@@ -156,30 +173,34 @@ def _torso(figure: Figure, clothes: _Clothes) -> list[Stroke]:
         return a[0] + (b[0] - a[0]) * share // 100, a[1] + (b[1] - a[1]) * share // 100
 
     radius = _pixels(figure, 52, _THIN)
-    return [
+    strokes = [
         Stroke(between("shoulder", top), between("hip", hem), radius, clothes.shirt, True)
         for top, hem in ((18, 12), (82, 88), (50, 50))
     ]
+    return _charted(strokes, "torso")
 
 
 def _arm(figure: Figure, clothes: _Clothes, side: str) -> list[Stroke]:
     shoulder, elbow, wrist = (f"{side}_{name}" for name in ("shoulder", "elbow", "wrist"))
     bare, sleeve = clothes.short_sleeves, clothes.sleeve[side]
-    return [
+    strokes = [
         _stroke(figure, (wrist, wrist), 36, clothes.skin, is_cloth=False),
         _stroke(figure, (elbow, wrist), 31, clothes.skin if bare else sleeve, is_cloth=not bare),
         _stroke(figure, (shoulder, elbow), 38, sleeve),
     ]
+    forearm = f"{side}_forearm"
+    return _charted(strokes, forearm, forearm, f"{side}_upper_arm")
 
 
 def _leg(figure: Figure, clothes: _Clothes, side: str) -> list[Stroke]:
     hip, knee, ankle, toe = (f"{side}_{name}" for name in ("hip", "knee", "ankle", "toe"))
     bare, cloth = clothes.short_legs, clothes.leg[side]
-    return [
+    strokes = [
         _stroke(figure, (ankle, toe), 30, _SHOES),
         _stroke(figure, (knee, ankle), 38, clothes.skin if bare else cloth, is_cloth=not bare),
         _stroke(figure, (hip, knee), 50, cloth),
     ]
+    return _charted(strokes, *(f"{side}_{name}" for name in ("foot", "shin", "thigh")))
 
 
 def _head(figure: Figure, clothes: _Clothes) -> list[Stroke]:
@@ -193,4 +214,4 @@ def _head(figure: Figure, clothes: _Clothes) -> list[Stroke]:
     shade = (skin[0] * 3 // 4, skin[1] * 3 // 5, skin[2] * 3 // 5)
     nose = _disc(figure, "nose", 17, shade, _DOT)
     eyes = [_disc(figure, f"{side}_eye", 13, _EYES, _DOT) for side in SIDES]
-    return [neck, *beside, hair, face, *before, nose, *eyes]
+    return _charted([neck, *beside, hair, face, *before, nose, *eyes], "head")

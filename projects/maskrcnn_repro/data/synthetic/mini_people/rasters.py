@@ -30,12 +30,12 @@ class Raster:
 
 def render(draws: Draws, figure: Figure) -> Raster:
     """Return the pixels of a figure; ``draws`` is the source of the texture of its clothes."""
-    left, top, right, bottom = _bounds(figure)
+    left, top, right, bottom = window_of(figure)
     shape = bottom - top, right - left
     part, cloth = np.zeros(shape, np.uint8), np.zeros(shape, bool)
     colour = np.zeros((*shape, 3), np.int64)
     for number, strokes in figure.parts:
-        covers = [_cover(stroke, figure.seam, left, top) for stroke in strokes]
+        covers = [cover(stroke, figure.seam, left, top) for stroke in strokes]
         # All seams first, so that no seam separates the strokes of a part.
         for stroke, (window, outer, _) in zip(strokes, covers, strict=True):
             part[window][outer] = number
@@ -49,7 +49,7 @@ def render(draws: Draws, figure: Figure) -> Raster:
     return Raster(left, top, part, np.clip(colour, 0, 255).astype(np.uint8))
 
 
-def _bounds(figure: Figure) -> tuple[int, int, int, int]:
+def window_of(figure: Figure) -> tuple[int, int, int, int]:
     """Return left, top, right and bottom of the figure in pixels, right and bottom exclusive."""
     ends = [
         (*end, stroke.radius + figure.seam)
@@ -64,7 +64,7 @@ def _bounds(figure: Figure) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-def _cover(
+def cover(
     stroke: Stroke, seam: int, left: int, top: int
 ) -> tuple[tuple[slice, slice], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the pixels whose centres a stroke covers.

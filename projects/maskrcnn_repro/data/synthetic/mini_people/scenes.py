@@ -11,6 +11,7 @@ from typing import Any
 from maskrcnn_repro.data.keypoints import COCO_KEYPOINTS
 from maskrcnn_repro.data.synthetic.annotations import box_of, rle_of, runs_of
 from maskrcnn_repro.data.synthetic.draws import Draws
+from maskrcnn_repro.data.synthetic.mini_people.coordinates import annotate
 from maskrcnn_repro.data.synthetic.mini_people.figures import (
     ARMS,
     EIGHTHS,
@@ -72,6 +73,16 @@ class Scene:
     def annotations(self) -> list[dict[str, Any]]:
         """Return the COCO annotations of the visible parts, without ``id`` and ``image_id``."""
         return [self._annotation(i, person) for i, person in enumerate(self.people, start=1)]
+
+    def surfaces(self) -> list[dict[str, Any]]:
+        """Return COCO's DensePose fields of each of the annotations; none of crowds and of far figures."""
+        masks = [self.owner == index for index in range(1, len(self.people) + 1)]
+        return [
+            annotate(person.figure, mask, box_of(mask))
+            if person.figure and person.is_labelled
+            else {}
+            for person, mask in zip(self.people, masks, strict=True)
+        ]
 
     def _annotation(self, index: int, person: _Person) -> dict[str, Any]:
         mask = self.owner == index

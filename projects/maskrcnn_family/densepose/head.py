@@ -1,0 +1,280 @@
+"""Where on the surface of the body each pixel of a person lies: charts and coordinates (DensePose-RCNN, Sec. 4).
+
+Letters: N images, R RoIs of the batch, C channels, P side of a pooled RoI, K charts and the background, D classes of the
+coarse segmentation, S = 4 P side of the predicted maps, all in cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from maskrcnn_repro.errors import ConfigError, check_choice
+from maskrcnn_repro.modeling.roi_heads import PaperStandardROIHeads
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec
+from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.roi_heads import select_foreground_proposals
+from detectron2.structures import Boxes, Instances, pairwise_iou
+from torch import Tensor, nn
+
+from maskrcnn_family.densepose.losses import Weights, densepose_losses, zero_losses
+from maskrcnn_family.densepose.maps import SurfaceMaps
+from maskrcnn_family.panoptic_fpn.head import FamilySemSegFPNHead
+
+Maps = dict[str, Tensor]
+"""Name of a level -> its map (N, C, H, W)."""
+
+
+class DensePoseHead(nn.Module):
+    """A stack of convolutions, each with a ReLU; layers have the names of Detectron2's DensePose project.
+
+    Args:
+        channels: C.
+        num_conv: convolutions.
+        conv_dim: channels of each.
+        kernel: their side, an odd number.
+    """
+
+    def __init__(self, channels: int, *, num_conv: int, conv_dim: int, kernel: int) -> None:
+        super().__init__()
+        self.num_conv = num_conv
+        for number in range(1, num_conv + 1):
+            conv = Conv2d(channels, conv_dim, kernel_size=kernel, padding=kernel // 2)
+            self.add_module(f"body_conv_fcn{number}", _initialised(conv))
+            channels = conv_dim
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map pooled RoIs (R, C, P, P) to features (R, channels, P, P)."""
+        for number in range(1, self.num_conv + 1):
+            x = F.relu(getattr(self, f"body_conv_fcn{number}")(x))
+        return x
+
+
+class ChartPredictor(nn.Module):
+    """A deconvolution to twice the side for each kind of map, and a linear enlargement (names as above).
+
+    Args:
+        channels: of the features.
+        charts: K.
+        coarse: D.
+        kernel: side of the deconvolution, an even number.
+        factor: of the enlargement.
+    """
+
+    def __init__(
+        self, channels: int, *, charts: int, coarse: int, kernel: int, factor: int
+    ) -> None:
+        super().__init__()
+        self.factor = factor
+
+        def deconv(outputs: int) -> nn.Module:
+            layer = ConvTranspose2d(
+                channels, outputs, kernel_size=kernel, stride=2, padding=kernel // 2 - 1
+            )
+            return _initialised(layer)
+
+        self.ann_index_lowres, self.index_uv_lowres = deconv(coarse), deconv(charts)
+        self.u_lowres, self.v_lowres = deconv(charts), deconv(charts)
+
+    def forward(self, x: Tensor) -> SurfaceMaps:
+        """Map features (R, channels, P, P) to maps, float32 whatever the features are."""
+        layers = (self.ann_index_lowres, self.index_uv_lowres, self.u_lowres, self.v_lowres)
+        return SurfaceMaps(*(self._enlarged(layer(x).float()) for layer in layers))
+
+    def _enlarged(self, x: Tensor) -> Tensor:
+        scale = float(self.factor)
+        return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
+
+
+def _initialised(layer: Any) -> Any:
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+@ROI_HEADS_REGISTRY.register()
+class FamilyDensePoseROIHeads(PaperStandardROIHeads):
+    """The paper's heads with one more for surface coordinates, cascaded after the boxes (Sec. 4, Fig. 7).
+
+    Detections get ``pred_densepose``, :class:`SurfaceMaps`. In training it learns from people with annotated points whose RoI
+    overlaps them enough.
+
+    Args:
+        decoder: makes one map of all levels; None pools each RoI from the level of its size.
+        densepose_pooler: of that map, or of the levels.
+        densepose_head: convolutions on pooled RoIs.
+        densepose_predictor: features to maps.
+        densepose_weights: factors of the losses.
+        densepose_iou: least overlap of an RoI with its person in training, itself left out.
+        coordinates: of detections: ``"predicted"``, or ``"middle"``, 0.5 everywhere.
+        **parts: the arguments of ``StandardROIHeads``.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        decoder: FamilySemSegFPNHead | None = None,
+        densepose_pooler: ROIPooler | None = None,
+        densepose_head: DensePoseHead | None = None,
+        densepose_predictor: ChartPredictor | None = None,
+        densepose_weights: Weights | None = None,
+        densepose_iou: float = 0.7,
+        coordinates: str = "predicted",
+        **parts: Any,
+    ) -> None:
+        super().__init__(**parts)
+        self.densepose_on = densepose_head is not None
+        self.decoder: Any = decoder
+        self.densepose_pooler: Any = densepose_pooler
+        self.densepose_head: Any = densepose_head
+        self.densepose_predictor: Any = densepose_predictor
+        self.densepose_weights: Any = densepose_weights
+        self.densepose_iou, self.coordinates = densepose_iou, coordinates
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        """Read ``MODEL.ROI_DENSEPOSE_HEAD`` beside what the parent reads, if ``MODEL.DENSEPOSE_ON``.
+
+        Raises:
+            ConfigError: see :func:`check_head`, and for the decoder ``check_maps``.
+        """
+        parts = super().from_config(cfg, input_shape)
+        if not cfg.MODEL.DENSEPOSE_ON:
+            return parts
+        check_head(cfg, input_shape)
+        keys, names = cfg.MODEL.ROI_DENSEPOSE_HEAD, cfg.MODEL.ROI_HEADS.IN_FEATURES
+        strides, channels = (
+            [input_shape[name].stride for name in names],
+            input_shape[names[0]].channels,
+        )
+        if keys.DECODER_ON:
+            strides, channels = [keys.DECODER_COMMON_STRIDE], keys.DECODER_NUM_CLASSES
+            parts["decoder"] = FamilySemSegFPNHead(
+                {name: input_shape[name] for name in names},
+                num_classes=keys.DECODER_NUM_CLASSES,
+                conv_dims=keys.DECODER_CONV_DIMS,
+                common_stride=keys.DECODER_COMMON_STRIDE,
+                norm=keys.DECODER_NORM,
+            )
+        head = DensePoseHead(
+            channels,
+            num_conv=keys.NUM_STACKED_CONVS,
+            conv_dim=keys.CONV_HEAD_DIM,
+            kernel=keys.CONV_HEAD_KERNEL,
+        )
+        return {
+            **parts,
+            "densepose_pooler": ROIPooler(
+                output_size=keys.POOLER_RESOLUTION,
+                scales=[1 / stride for stride in strides],
+                sampling_ratio=keys.POOLER_SAMPLING_RATIO,
+                pooler_type=keys.POOLER_TYPE,
+            ),
+            "densepose_head": head,
+            "densepose_predictor": ChartPredictor(
+                head.channels,
+                charts=keys.NUM_PATCHES + 1,
+                coarse=keys.NUM_COARSE_SEGM_CHANNELS,
+                kernel=keys.DECONV_KERNEL,
+                factor=keys.UP_SCALE,
+            ),
+            "densepose_weights": Weights(
+                keys.INDEX_WEIGHTS, keys.PART_WEIGHTS, keys.POINT_REGRESSION_WEIGHTS
+            ),
+            "densepose_iou": keys.FG_IOU_THRESHOLD,
+            "coordinates": keys.COORDINATES_TEST,
+        }
+
+    def forward(
+        self,
+        images: Any,
+        features: Maps,
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """Return what the parent does, in training with the losses of surface coordinates."""
+        instances, losses = super().forward(images, features, proposals, targets)
+        if self.training and self.densepose_on:
+            losses |= self._densepose_losses(features, instances)
+        return instances, losses
+
+    def forward_with_given_boxes(
+        self, features: Maps, instances: list[Instances]
+    ) -> list[Instances]:
+        """Return the instances with what the parent adds, and with ``pred_densepose``."""
+        instances = super().forward_with_given_boxes(features, instances)
+        if self.densepose_on:
+            maps = self._predict(features, [image.pred_boxes for image in instances])
+            if self.coordinates == "middle":
+                middle = torch.full_like(maps.u, 0.5)
+                maps = replace(maps, u=middle, v=middle)
+            of_images = maps.split([len(image) for image in instances])
+            for image, of_image in zip(instances, of_images, strict=True):
+                image.pred_densepose = of_image
+        return instances
+
+    def _predict(self, features: Maps, boxes: list[Boxes]) -> SurfaceMaps:
+        maps = [features[name] for name in self.in_features]
+        if self.decoder is not None:
+            maps = [self.decoder.layers(features)]
+        pooled = self.densepose_pooler(maps, boxes)
+        if not len(pooled):
+            # In one process of many there may be no person, and all wait for the gradients of all parameters.
+            pooled = pooled + 0 * sum(level.sum() for level in maps)
+        return self.densepose_predictor(self.densepose_head(pooled))
+
+    def _densepose_losses(self, features: Maps, samples: list[Instances]) -> dict[str, Tensor]:
+        foreground, _ = select_foreground_proposals(samples, self.num_classes)
+        people = [self._annotated(image) for image in foreground]
+        boxes = [image.proposal_boxes for image in people]
+        maps = self._predict(features, boxes)
+        people = [image for image in people if len(image)]
+        if not people:
+            return zero_losses(maps)
+        return densepose_losses(
+            maps,
+            type(people[0].gt_densepose).cat([image.gt_densepose for image in people]),
+            Boxes.cat([image.gt_boxes for image in people]).tensor,
+            Boxes.cat([image.proposal_boxes for image in people]).tensor,
+            self.densepose_weights,
+        )
+
+    def _annotated(self, image: Instances) -> Instances:
+        """Return the foreground RoIs of an image that are trained on."""
+        if not image.has("gt_densepose"):
+            # Detectron2 gives no ground truth to the proposals of an image without people.
+            return image[:0]
+        overlaps = pairwise_iou(image.gt_boxes, image.proposal_boxes).diagonal()
+        return image[(overlaps > self.densepose_iou) & image.gt_densepose.annotated]
+
+
+def check_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
+    """Raise ConfigError if keys of the DensePose head have values that no head can have."""
+    keys = cfg.MODEL.ROI_DENSEPOSE_HEAD
+    for name, allowed in (("DECONV_KERNEL", "even"), ("CONV_HEAD_KERNEL", "odd")):
+        if keys[name] < 1 or keys[name] % 2 != (allowed == "odd"):
+            raise ConfigError(
+                f"MODEL.ROI_DENSEPOSE_HEAD.{name} {keys[name]} must be an {allowed} number above 0."
+            )
+    for name in ("NUM_PATCHES", "UP_SCALE", "NUM_STACKED_CONVS", "CONV_HEAD_DIM"):
+        if keys[name] < 1:
+            raise ConfigError(f"MODEL.ROI_DENSEPOSE_HEAD.{name} {keys[name]} must be at least 1.")
+    choices = ("predicted", "middle")
+    check_choice("MODEL.ROI_DENSEPOSE_HEAD.COORDINATES_TEST", keys.COORDINATES_TEST, choices)
+    if keys.NUM_COARSE_SEGM_CHANNELS < 2:
+        raise ConfigError(
+            f"MODEL.ROI_DENSEPOSE_HEAD.NUM_COARSE_SEGM_CHANNELS {keys.NUM_COARSE_SEGM_CHANNELS} must be 2 (body and "
+            "background) or more (its parts and background)."
+        )
+    if keys.DECODER_ON and len(input_shape) < 2:
+        raise ConfigError(
+            "MODEL.ROI_DENSEPOSE_HEAD.DECODER_ON is True, but MODEL.BACKBONE.NAME "
+            f"{cfg.MODEL.BACKBONE.NAME!r} gives one map; the decoder needs those of a pyramid: set it to False."
+        )

@@ -1,0 +1,107 @@
+"""COCO's DensePose fields of an annotated person: points on the surface of the body, and masks of its parts.
+
+Letters: P points. Places are relative to the person's box: 0 at its left or upper edge, :data:`SIDE` at the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from maskrcnn_repro.data.densepose.surface import Mirror
+from maskrcnn_repro.data.synthetic.annotations import rle_of
+from maskrcnn_repro.errors import DataError
+
+import numpy as np
+import pycocotools.mask as coco_mask
+from numpy.typing import NDArray
+
+COLUMNS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
+"""Lists of equal length: place, chart (from 1), and both coordinates in the chart, in [0, 1]."""
+MASKS = "dp_masks"
+"""A list with the RLE of each part, empty where a part is not seen; or one RLE of the whole person."""
+FIELDS = (*COLUMNS, MASKS)
+SIDE = 256
+"""Side of the masks, and of a box in which places are told."""
+PARTS = 14
+"""Entries of COCO's list of masks."""
+
+
+@dataclass(frozen=True)
+class SurfacePoints:
+    """The annotated surface of a person."""
+
+    points: NDArray[np.float64]
+    """(P, 5): x, y, chart, u, v."""
+    parts: NDArray[np.uint8] | None
+    """(SIDE, SIDE): number of the part that is seen in each cell of the box, 0 where none is; None if not annotated."""
+
+    @classmethod
+    def read(cls, annotation: Mapping[str, Any]) -> SurfacePoints | None:
+        """Return the surface of an annotation, None if it has none.
+
+        Raises:
+            DataError: a field is missing or has a value that it cannot have.
+        """
+        if "dp_x" not in annotation:
+            return None
+        place = f"Annotation {annotation.get('id', '')} of image {annotation.get('image_id', '?')}"
+        try:
+            columns = [np.asarray(annotation[name], dtype=np.float64) for name in COLUMNS]
+            masks = annotation.get(MASKS)
+            parts = None if masks is None else read_parts(masks)
+        except KeyError as error:
+            raise DataError(f"{place} has dp_x, but no {error.args[0]}.") from error
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{place}: DensePose fields cannot be read: {error}.") from error
+        if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1:
+            lengths = ", ".join(f"{n} {c.size}" for n, c in zip(COLUMNS, columns, strict=True))
+            raise DataError(f"{place}: lists of DensePose have different lengths: {lengths}.")
+        for name, column, most in zip(COLUMNS, columns, (SIDE, SIDE, 255, 1, 1), strict=True):
+            if wrong := column[~((column >= 0) & (column <= most))].tolist():
+                raise DataError(f"{place}: {name} {wrong[0]} is not in [0, {most}].")
+        return cls(np.stack(columns, axis=1), parts)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a COCO annotation, with all :data:`PARTS` masks."""
+        columns = zip(COLUMNS, self.points.T, strict=True)
+        rounded: dict[str, Any] = {name: np.round(c, 4).tolist() for name, c in columns}
+        rounded["dp_I"] = [int(chart) for chart in rounded["dp_I"]]
+        if self.parts is not None:
+            rounded[MASKS] = write_parts(self.parts)
+        return rounded
+
+    def mirrored(self, mirror: Mirror) -> SurfacePoints:
+        """Return the surface as it is annotated in the mirrored image."""
+        x, y, chart, u, v = self.points.T
+        moved = np.stack([SIDE - x, y, *mirror.points(chart.astype(np.int64), u, v)], axis=1)
+        parts = self.parts if self.parts is None else mirror.parts[self.parts[:, ::-1]]
+        return SurfacePoints(moved, parts)
+
+
+def read_parts(masks: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> NDArray[np.uint8]:
+    """Return the part of each cell, (SIDE, SIDE); where masks overlap it is the later one.
+
+    Raises:
+        ValueError: a mask has another size, or there are more than 255.
+    """
+    listed = [masks] if isinstance(masks, Mapping) else masks
+    parts = np.zeros((SIDE, SIDE), np.uint8)
+    for number, rle in enumerate(listed, start=1):
+        if not rle:
+            continue
+        if list(rle["size"]) != [SIDE, SIDE] or number > 255:
+            raise ValueError(f"mask {number} of {MASKS} has the size {rle['size']}")
+        counts = rle["counts"]
+        packed = {
+            "size": [SIDE, SIDE],
+            "counts": counts.encode() if isinstance(counts, str) else counts,
+        }
+        parts[coco_mask.decode(packed) > 0] = number
+    return parts
+
+
+def write_parts(parts: NDArray[np.uint8]) -> list[Any]:
+    """Return :data:`PARTS` masks of a map of parts (SIDE, SIDE), an empty list for a part that is not seen."""
+    return [rle_of(parts == n) if (parts == n).any() else [] for n in range(1, PARTS + 1)]
