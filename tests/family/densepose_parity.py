@@ -41,7 +41,9 @@ HEAD = "MODEL.ROI_DENSEPOSE_HEAD"
 NARROW = {
     "MODEL.DENSEPOSE_ON": True,
     f"{HEAD}.NUM_PATCHES": 5,
-    f"{HEAD}.NUM_STACKED_CONVS": 3,
+    f"{HEAD}.NUM_STACKED_CONVS": 2,
+    f"{HEAD}.POOLER_RESOLUTION": 14,
+    f"{HEAD}.HEATMAP_SIZE": 56,
     f"{HEAD}.CONV_HEAD_DIM": 24,
     f"{HEAD}.FG_IOU_THRESHOLD": 0.55,
     # As in the configs of the project; its code has another default.
@@ -53,8 +55,6 @@ VARIANTS = {
     "levels": {
         f"{HEAD}.DECODER_ON": False,
         f"{HEAD}.NUM_COARSE_SEGM_CHANNELS": 15,
-        f"{HEAD}.POOLER_RESOLUTION": 14,
-        f"{HEAD}.HEATMAP_SIZE": 56,
         f"{HEAD}.INDEX_WEIGHTS": 2.0,
         f"{HEAD}.PART_WEIGHTS": 0.3,
         f"{HEAD}.POINT_REGRESSION_WEIGHTS": 0.1,

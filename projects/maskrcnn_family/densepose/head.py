@@ -143,7 +143,7 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
         """Read ``MODEL.ROI_DENSEPOSE_HEAD`` beside what the parent reads, if ``MODEL.DENSEPOSE_ON``.
 
         Raises:
-            ConfigError: see :func:`check_head`, and for the decoder ``check_maps``.
+            ConfigError: see :func:`check_head`.
         """
         parts = super().from_config(cfg, input_shape)
         if not cfg.MODEL.DENSEPOSE_ON:
@@ -257,6 +257,23 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
 
 def check_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
     """Raise ConfigError if keys of the DensePose head have values that no head can have."""
+    _check_numbers(cfg)
+    keys = cfg.MODEL.ROI_DENSEPOSE_HEAD
+    if keys.DECODER_ON and len(cfg.MODEL.ROI_HEADS.IN_FEATURES) < 2:
+        raise ConfigError(
+            "MODEL.ROI_DENSEPOSE_HEAD.DECODER_ON is True, but MODEL.BACKBONE.NAME "
+            f"{cfg.MODEL.BACKBONE.NAME!r} gives one map; the decoder needs those of a pyramid: set it to False."
+        )
+    names, common = cfg.MODEL.ROI_HEADS.IN_FEATURES, keys.DECODER_COMMON_STRIDE
+    for name in names if keys.DECODER_ON else ():
+        if input_shape[name].stride not in [common << doublings for doublings in range(8)]:
+            raise ConfigError(
+                f"MODEL.ROI_DENSEPOSE_HEAD.DECODER_COMMON_STRIDE {common} is not the stride {input_shape[name].stride} of map "
+                f"{name!r} halved any number of times."
+            )
+
+
+def _check_numbers(cfg: CfgNode) -> None:
     keys = cfg.MODEL.ROI_DENSEPOSE_HEAD
     for name, allowed in (("DECONV_KERNEL", "even"), ("CONV_HEAD_KERNEL", "odd")):
         if keys[name] < 1 or keys[name] % 2 != (allowed == "odd"):
@@ -272,9 +289,4 @@ def check_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         raise ConfigError(
             f"MODEL.ROI_DENSEPOSE_HEAD.NUM_COARSE_SEGM_CHANNELS {keys.NUM_COARSE_SEGM_CHANNELS} must be 2 (body and "
             "background) or more (its parts and background)."
-        )
-    if keys.DECODER_ON and len(input_shape) < 2:
-        raise ConfigError(
-            "MODEL.ROI_DENSEPOSE_HEAD.DECODER_ON is True, but MODEL.BACKBONE.NAME "
-            f"{cfg.MODEL.BACKBONE.NAME!r} gives one map; the decoder needs those of a pyramid: set it to False."
         )

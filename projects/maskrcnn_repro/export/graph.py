@@ -266,6 +266,11 @@ def check_architecture(model: Any) -> None:
         raise ExportError(
             f"A {name} cannot be exported: its semantic branch has no form that exporters record."
         )
+    if getattr(model.roi_heads, "densepose_on", False):
+        raise ExportError(
+            "Surface coordinates cannot be exported: their head has no form that exporters record; with MODEL.DENSEPOSE_ON "
+            "False the other branches can."
+        )
     if not isinstance(model.proposal_generator, RPN):
         raise ExportError(
             "A model without a region proposal network cannot be exported: it takes stored proposals; put an RPN "

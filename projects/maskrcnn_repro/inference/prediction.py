@@ -13,6 +13,7 @@ from typing import Any
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.data.keypoints import limbs
 from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.visualization.densepose import draw_surfaces
 from maskrcnn_repro.visualization.draw import Objects, Style, draw
 from maskrcnn_repro.visualization.panoptic import draw_panoptic
 
@@ -46,6 +47,8 @@ class Prediction:
         segments_info: of each segment ``id``, ``isthing``, ``category_id`` (a place in ``class_names`` or ``stuff_names``),
             ``name``, and ``score`` of things or ``area`` of stuff.
         stuff_names: of the semantic classes of a panoptic model, "things" first.
+        surfaces: R of (3, h, w) uint8 from a DensePose model: chart (0 where there is no body), u and v in 255ths of the
+            pixels of each box, which begin at the whole pixel of its left upper corner; or None.
     """
 
     boxes: np.ndarray
@@ -65,6 +68,7 @@ class Prediction:
     panoptic_seg: np.ndarray | None = None
     segments_info: Sequence[Mapping[str, Any]] = ()
     stuff_names: Sequence[str] = ()
+    surfaces: Sequence[np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Number of detections."""
@@ -81,6 +85,7 @@ class Prediction:
             rles=None if self.rles is None else [self.rles[place] for place in places],
             mask_scores=None if self.mask_scores is None else self.mask_scores[places],
             keypoints=None if self.keypoints is None else self.keypoints[places],
+            surfaces=None if self.surfaces is None else [self.surfaces[place] for place in places],
         )
 
     @property
@@ -177,6 +182,8 @@ class Prediction:
             )
         if self.panoptic_seg is not None and colors is None:
             return self._draw_segments(image, magnification)
+        if self.surfaces is not None:
+            image = draw_surfaces(image, self.surfaces, self.boxes)
         objects, style = self._objects(), self._style()
         if colors is not None:
             # As if each colour were a class.

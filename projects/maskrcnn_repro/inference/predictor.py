@@ -271,12 +271,13 @@ class Predictor:
 
     def _prediction(self, instances: Instances, source: Source) -> Prediction:
         height, width = instances.image_size
-        absent = dict.fromkeys(("pred_masks", "mask_scores", "pred_keypoints"))
+        absent = dict.fromkeys(("pred_masks", "mask_scores", "pred_keypoints", "pred_densepose"))
         fields = {**absent, **instances.get_fields()}
         masks, points = fields["pred_masks"], fields["pred_keypoints"]
-        mask_scores = fields["mask_scores"]
+        mask_scores, maps = fields["mask_scores"], fields["pred_densepose"]
+        boxes = instances.pred_boxes.tensor
         prediction = Prediction(
-            boxes=instances.pred_boxes.tensor.cpu().numpy(),
+            boxes=boxes.cpu().numpy(),
             scores=instances.scores.cpu().numpy(),
             class_ids=instances.pred_classes.cpu().numpy(),
             class_names=self.labels.class_names,
@@ -290,6 +291,7 @@ class Predictor:
             category_ids=self.labels.category_ids,
             skeleton=self.labels.skeleton,
             files=self._reader.files,
+            surfaces=None if maps is None else [s.cpu().numpy() for s in maps.surfaces(boxes)],
         )
         if self._classes is None:
             return prediction

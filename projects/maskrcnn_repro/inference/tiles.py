@@ -157,6 +157,7 @@ def merge_tiles(
         # That of a tile says nothing of the image.
         panoptic_seg=None,
         segments_info=(),
+        surfaces=None,
     )
 
 
