@@ -9,12 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 
 from maskrcnn_repro.config import load_config
+from maskrcnn_repro.data.densepose.annotation import SIDE, SurfacePoints
+from maskrcnn_repro.data.densepose.targets import SurfaceTargets
 from maskrcnn_repro.engine.launch import Processes, launch
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.additions import parse_addition
 from maskrcnn_repro.tables.paper.data_file import read_data
 from maskrcnn_repro.tables.paper.experiments import experiment_config, experiments, overlays
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -84,6 +87,10 @@ def sample(cfg, kind):
         objects.gt_keypoints = Keypoints(
             torch.tensor([50.0, 60.0, visible]).repeat(count, number, 1)
         )
+    if cfg.MODEL.DENSEPOSE_ON:
+        points = np.array([[128.0, 128, 1, 0.5, 0.5]])
+        surface = SurfacePoints(points, np.ones((SIDE, SIDE), np.uint8))
+        objects.gt_densepose = SurfaceTargets.of([surface] * count)
     proposals = given_proposals(SIZE, 0 if kind == "no proposals" else 12)
     return picture(SIZE, height=SIZE[0], width=SIZE[1], instances=objects, proposals=proposals)
 

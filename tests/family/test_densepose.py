@@ -246,7 +246,7 @@ def test_coordinates_are_drawn_in_the_colours_of_their_charts():
 
 
 def test_the_middle_of_a_chart_stands_for_its_coordinates(file):
-    module = model(**{f"{HEAD}.COORDINATES_TEST": "middle"}).eval()
+    module = model(**{"TEST.DENSEPOSE_COORDINATES": "middle"}).eval()
     with torch.no_grad():
         (output,) = module([{"image": torch.zeros(3, 64, 80, dtype=torch.uint8)}])
     maps = output["instances"].pred_densepose
@@ -274,7 +274,7 @@ def test_exports_are_refused(file):
         ({f"{HEAD}.CONV_HEAD_KERNEL": 2}, "CONV_HEAD_KERNEL 2 must be an odd number"),
         ({f"{HEAD}.NUM_PATCHES": 0}, "NUM_PATCHES 0 must be at least 1"),
         ({f"{HEAD}.NUM_COARSE_SEGM_CHANNELS": 1}, "NUM_COARSE_SEGM_CHANNELS 1 must be 2"),
-        ({f"{HEAD}.COORDINATES_TEST": "mid"}, "COORDINATES_TEST 'mid' does not exist"),
+        ({"TEST.DENSEPOSE_COORDINATES": "mid"}, "DENSEPOSE_COORDINATES 'mid' does not exist"),
         ({f"{HEAD}.DECODER_COMMON_STRIDE": 12}, "DECODER_COMMON_STRIDE 12 is not the stride 16"),
     ],
 )

@@ -21,8 +21,6 @@ def add_config(cfg: CfgNode) -> None:
     head.POOLER_RESOLUTION = 28
     head.POOLER_SAMPLING_RATIO = 2
     head.POOLER_TYPE = "ROIAlign"
-    # Coordinates of detections: those predicted, or the middle of the predicted chart, which shows what charts alone give.
-    head.COORDINATES_TEST = "predicted"
     # Proposals that are trained on overlap their person more.
     head.FG_IOU_THRESHOLD = 0.7
     # Factors of the losses of coarse segmentation, charts and coordinates.
@@ -35,3 +33,5 @@ def add_config(cfg: CfgNode) -> None:
     head.DECODER_CONV_DIMS = 256
     head.DECODER_NORM = ""
     head.DECODER_COMMON_STRIDE = 4
+    # Coordinates of detections: those predicted, or the middle of the predicted chart, which shows what charts alone give.
+    cfg.TEST.DENSEPOSE_COORDINATES = "predicted"

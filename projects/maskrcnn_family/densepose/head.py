@@ -189,7 +189,7 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
                 keys.INDEX_WEIGHTS, keys.PART_WEIGHTS, keys.POINT_REGRESSION_WEIGHTS
             ),
             "densepose_iou": keys.FG_IOU_THRESHOLD,
-            "coordinates": keys.COORDINATES_TEST,
+            "coordinates": cfg.TEST.DENSEPOSE_COORDINATES,
         }
 
     def forward(
@@ -211,7 +211,7 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
         """Return the instances with what the parent adds, and with ``pred_densepose``."""
         instances = super().forward_with_given_boxes(features, instances)
         if self.densepose_on:
-            maps = self._predict(features, [image.pred_boxes for image in instances])
+            maps = self.surface_maps(features, [image.pred_boxes for image in instances])
             if self.coordinates == "middle":
                 middle = torch.full_like(maps.u, 0.5)
                 maps = replace(maps, u=middle, v=middle)
@@ -220,7 +220,8 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
                 image.pred_densepose = of_image
         return instances
 
-    def _predict(self, features: Maps, boxes: list[Boxes]) -> SurfaceMaps:
+    def surface_maps(self, features: Maps, boxes: list[Boxes]) -> SurfaceMaps:
+        """Return the maps of all RoIs, given as boxes of each image."""
         maps = [features[name] for name in self.in_features]
         if self.decoder is not None:
             maps = [self.decoder.layers(features)]
@@ -234,7 +235,7 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
         foreground, _ = select_foreground_proposals(samples, self.num_classes)
         people = [self._annotated(image) for image in foreground]
         boxes = [image.proposal_boxes for image in people]
-        maps = self._predict(features, boxes)
+        maps = self.surface_maps(features, boxes)
         people = [image for image in people if len(image)]
         if not people:
             return zero_losses(maps)
@@ -284,7 +285,7 @@ def _check_numbers(cfg: CfgNode) -> None:
         if keys[name] < 1:
             raise ConfigError(f"MODEL.ROI_DENSEPOSE_HEAD.{name} {keys[name]} must be at least 1.")
     choices = ("predicted", "middle")
-    check_choice("MODEL.ROI_DENSEPOSE_HEAD.COORDINATES_TEST", keys.COORDINATES_TEST, choices)
+    check_choice("TEST.DENSEPOSE_COORDINATES", cfg.TEST.DENSEPOSE_COORDINATES, choices)
     if keys.NUM_COARSE_SEGM_CHANNELS < 2:
         raise ConfigError(
             f"MODEL.ROI_DENSEPOSE_HEAD.NUM_COARSE_SEGM_CHANNELS {keys.NUM_COARSE_SEGM_CHANNELS} must be 2 (body and "

@@ -7,14 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-TASKS = {
-    "bbox": "box",
-    "segm": "mask",
-    "keypoints": "keypoints",
-    "boundary": "boundary",
-    "densepose_gps": "GPS",
-    "densepose_gpsm": "GPSm",
-}
+TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints", "boundary": "boundary"}
+"""Tasks that are measured from COCO results files, as a person calls them."""
+DENSEPOSE = "densepose"
+"""What the tasks of surface coordinates begin with."""
+_NAMES = {**TASKS, f"{DENSEPOSE}_gps": "GPS", f"{DENSEPOSE}_gpsm": "GPSm"}
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 PROPOSALS = "box_proposals"
 """Detectron2's name of the task of a region proposal network; its metrics are recalls."""
@@ -23,8 +20,6 @@ CORRECTED = " (corrected)"
 LIMITS = (100, 1000)
 PANOPTIC = "panoptic"
 """The task of panoptic maps."""
-DENSEPOSE = "densepose"
-"""What the tasks of surface coordinates begin with."""
 NO_TRUTH = "no metrics: the data set has no annotations to compare the predictions with"
 RECALLS = ("AR", "ARs", "ARm", "ARl")
 
@@ -39,10 +34,10 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     if not tasks:
         return NO_TRUTH
     precisions = [
-        [TASKS[task] + suffix, *(_points(values.get(f"{column}{suffix}")) for column in COLUMNS)]
+        [_NAMES[task] + suffix, *(_points(values.get(f"{column}{suffix}")) for column in COLUMNS)]
         for task, values in tasks.items()
         for suffix in ("", CORRECTED)
-        if task in TASKS and (not suffix or f"AP{suffix}" in values)
+        if task in _NAMES and (not suffix or f"AP{suffix}" in values)
     ]
     values = tasks.get(PROPOSALS, {})
     recalls = [
@@ -52,7 +47,7 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     others = [
         f"{task}: {', '.join(f'{name} {_points(number)}' for name, number in numbers.items())}"
         for task, numbers in tasks.items()
-        if task not in TASKS and task not in (PROPOSALS, PANOPTIC)
+        if task not in _NAMES and task not in (PROPOSALS, PANOPTIC)
     ]
     tables = [_table(precisions, COLUMNS)] if precisions else []
     tables += [_table(recalls, RECALLS)] if recalls else []
@@ -64,9 +59,9 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
 def summary(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     """Return one line: ``box AP 31.5 · mask AP 25.8``, or ``AR@100 40.2 · AR@1000 51.6``."""
     precisions = [
-        f"{TASKS[task]} AP {_points(values.get('AP'))}"
+        f"{_NAMES[task]} AP {_points(values.get('AP'))}"
         for task, values in tasks.items()
-        if task in TASKS
+        if task in _NAMES
     ]
     values = tasks.get(PROPOSALS, {})
     recalls = [f"AR@{n} {_points(values.get(f'AR@{n}'))}" for n in (LIMITS if values else ())]

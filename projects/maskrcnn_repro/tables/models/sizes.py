@@ -30,7 +30,7 @@ _POOLING = (RoIOpPooler, ROIPooler, RoIOperation, ROIAlign, RoIPool)
 COUNTING = (
     f"Parameters: all, frozen ones too; frozen batch norm has none. Multiply-adds: one image of "
     f"{HEIGHT}x{WIDTH} px; convolutions and linear layers of the backbone and the RPN, of the box branch on as "
-    "many RoIs as proposals are read at test, of mask and keypoint branches on as many RoIs as detections are kept. "
+    "many RoIs as proposals are read at test, of the other branches on as many RoIs as detections are kept. "
     "RoI operations, norms, NMS and pasting are not counted, and of test-time augmentation one view."
 )
 
@@ -42,8 +42,8 @@ class Size:
     Attributes:
         parameters: number in each of ``backbone``, ``proposal_generator`` and the branches of ``roi_heads``
             (``roi_heads.box_head`` ...).
-        multiply_adds: number in each of ``backbone``, ``rpn``, ``boxes``, ``masks``, ``keypoints`` that the
-            model has.
+        multiply_adds: number in each of ``backbone``, ``rpn``, ``boxes``, ``masks``, ``keypoints``, ``surfaces``
+            that the model has.
     """
 
     parameters: Mapping[str, int]
@@ -121,6 +121,9 @@ def _pool_shapes_alone(heads: nn.Module, number: int) -> None:
 
 def _run_branch(heads: Any, branch: str, number: int, features: Mapping[str, torch.Tensor]) -> None:
     boxes = Boxes(torch.empty(number, 4, device="meta"))
+    if branch == "surfaces":
+        heads.surface_maps(features, [boxes])
+        return
     pooled = _pooled(heads, branch, features, [boxes])
     if branch == "boxes":
         # A cascade has lists of them.
@@ -166,4 +169,6 @@ def roi_counts(cfg: CfgNode) -> dict[str, tuple[int, int]]:
     if model.KEYPOINT_ON:
         keypoint = model.ROI_KEYPOINT_HEAD
         counts["keypoints"] = (int(detections), int(keypoint.POOLER_RESOLUTION))
+    if model.get("DENSEPOSE_ON"):
+        counts["surfaces"] = (int(detections), int(model.ROI_DENSEPOSE_HEAD.POOLER_RESOLUTION))
     return counts
