@@ -305,7 +305,6 @@ def test_targets_are_chosen_joined_and_moved():
     [
         ({"INPUT.CROP.ENABLED": True}, "INPUT.CROP.ENABLED is True"),
         ({"INPUT.RANDOM_FLIP": "vertical"}, "RANDOM_FLIP 'vertical' does not go with"),
-        ({"TEST.AUG.ENABLED": True}, "TEST.AUG.ENABLED is True"),
     ],
 )
 def test_what_coordinates_do_not_follow_is_refused(data_set, changes, message):

@@ -262,7 +262,9 @@ def test_off_it_is_the_paper_s_model():
     assert all(name.startswith("box_") for name in names)
 
 
-def test_exports_are_refused(file):
+def test_many_views_and_exports_are_refused(file):
+    with pytest.raises(ConfigError, match="TEST.AUG.ENABLED is True"):
+        Predictor(file, device="cpu", tta=True)
     with pytest.raises(ExportError, match="Surface coordinates cannot be exported"):
         Exporter(find_model(file), Target("torchscript", threshold=0.0))
 

@@ -257,8 +257,12 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
 
 
 def check_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-    """Raise ConfigError if keys of the DensePose head have values that no head can have."""
+    """Raise ConfigError if keys of the DensePose head have values that no head can have, or ask for several views."""
     _check_numbers(cfg)
+    if cfg.TEST.AUG.ENABLED:
+        raise ConfigError(
+            "TEST.AUG.ENABLED is True, but surface coordinates of many views are not joined; set it to False."
+        )
     keys = cfg.MODEL.ROI_DENSEPOSE_HEAD
     if keys.DECODER_ON and len(cfg.MODEL.ROI_HEADS.IN_FEATURES) < 2:
         raise ConfigError(

@@ -121,10 +121,6 @@ def check_densepose(cfg: CfgNode, *, training: bool = True) -> None:
         )
     for name in names:
         check_surfaces(name, min(_parts_of(name)[2], cfg.MODEL.ROI_DENSEPOSE_HEAD.NUM_PATCHES))
-    if cfg.TEST.AUG.ENABLED:
-        raise ConfigError(
-            "TEST.AUG.ENABLED is True, but surface coordinates of many views are not joined; set it to False."
-        )
     if training and cfg.INPUT.CROP.ENABLED:
         raise ConfigError(
             "INPUT.CROP.ENABLED is True, but surface coordinates are relative to whole boxes; set it to False."
