@@ -1,5 +1,6 @@
 """DensePose: losses and results by hand, gradients, the reference's numbers, nobody, predictions, mistakes."""
 
+import json
 import math
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.densepose.annotation import SIDE, SurfacePoints
 from maskrcnn_repro.data.densepose.targets import SurfaceTargets
+from maskrcnn_repro.data.synthetic.dataset import SPLITS
+from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.errors import ConfigError, ExportError
 from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.metadata import Target
@@ -26,6 +29,7 @@ from maskrcnn_family.densepose.losses import Weights, densepose_losses, parts_in
 from maskrcnn_family.densepose.maps import SurfaceMaps
 from tests.family import densepose_parity
 from tests.helpers.parity import compare
+from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import tiny_config
 from tests.helpers.tiny_predictor import write_pictures, write_tiny_model
 
@@ -262,8 +266,51 @@ def test_off_it_is_the_paper_s_model():
     assert all(name.startswith("box_") for name in names)
 
 
+TRAINED = {
+    "MODEL.LOAD_PROPOSALS": False,
+    "MODEL.PROPOSAL_GENERATOR.NAME": "RPN",
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[1.0, 2.0]],
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 16,
+    "DATASETS.TRAIN": ("mini_people_seed77_train",),
+    "DATASETS.TEST": ("mini_people_seed77_val",),
+    "INPUT.MIN_SIZE_TRAIN": (128,),
+    "INPUT.MIN_SIZE_TEST": 128,
+    "SOLVER.MAX_ITER": 2,
+    "SOLVER.IMS_PER_BATCH": 2,
+    "TEST.SHEET_IMAGES": 2,
+}
+
+
+def run_mini(output, **changes):
+    """Train two iterations at level mini."""
+    overlays = [ROOT / "configs/mini/level/fpn.yaml", CONFIG.with_name("mini.yaml")]
+    words = ["--config-file", str(CONFIG)]
+    words += [word for file in overlays for word in ("--overlay", str(file))]
+    keys = TRAINED | changes | {"OUTPUT_DIR": str(output)}
+    return main([*words, *(str(word) for pair in keys.items() for word in pair)])
+
+
+@pytest.mark.slow
+def test_level_mini_trains_and_measures(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKRCNN_REPRO_CACHE", str(tmp_path / "cache"))
+    for split in SPLITS:
+        monkeypatch.setitem(SPLITS, split, 4)
+    assert run_mini(tmp_path / "run") == 0
+    metrics = json.loads((tmp_path / "run" / "results.json").read_text())["metrics"]
+    metrics = metrics.get("mini_people_seed77_val", metrics)
+    assert set(metrics) == {"bbox", "densepose_gps", "densepose_gpsm"}
+    assert 0 <= metrics["densepose_gps"]["AP"] <= 100
+    assert (tmp_path / "cache/mini_people/v2/seed77_val_4_densepose/densepose.json").is_file()
+
+
+def test_data_without_coordinates_end_before_training(tmp_path, capsys):
+    names = {"DATASETS.TRAIN": ("keypoints_coco_2017_train",), "DATASETS.TEST": ()}
+    assert run_mini(tmp_path / "run", **names) == 2
+    assert "'keypoints_coco_2017_train' has no surface coordinates" in capsys.readouterr().err
+
+
 def test_many_views_and_exports_are_refused(file):
-    with pytest.raises(ConfigError, match="TEST.AUG.ENABLED is True"):
+    with pytest.raises(ConfigError, match=r"TEST.AUG.ENABLED is True"):
         Predictor(file, device="cpu", tta=True)
     with pytest.raises(ExportError, match="Surface coordinates cannot be exported"):
         Exporter(find_model(file), Target("torchscript", threshold=0.0))
