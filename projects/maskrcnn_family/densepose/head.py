@@ -1,4 +1,4 @@
-"""Where on the surface of the body each pixel of a person lies: charts and coordinates (DensePose-RCNN, Sec. 4).
+"""Where on the surface of the body each pixel of a person lies: charts and coordinates (DensePose-RCNN, Sec. 3).
 
 Letters: N images, R RoIs of the batch, C channels, P side of a pooled RoI, K charts and the background, D classes of the
 coarse segmentation, S = 4 P side of the predicted maps, all in cells.
@@ -100,7 +100,7 @@ def _initialised(layer: Any) -> Any:
 
 @ROI_HEADS_REGISTRY.register()
 class FamilyDensePoseROIHeads(PaperStandardROIHeads):
-    """The paper's heads with one more for surface coordinates, cascaded after the boxes (Sec. 4, Fig. 7).
+    """The paper's heads with one more for surface coordinates, beside the boxes (Sec. 3).
 
     Detections get ``pred_densepose``, :class:`SurfaceMaps`. In training it learns from people with annotated points whose RoI
     overlaps them enough.
