@@ -124,9 +124,10 @@ class ExportGraph(nn.Module):
         head = self.mask_head
         if getattr(head, "pools_itself", False):
             return head.mask_logits(features, [boxes], classes).sigmoid()
-        logits = head.layers(self.branches.masks(features, with_stand_in(boxes)))
-        decode = head.loss.masks if isinstance(head, MaskHead) else sigmoid_masks
-        return decode(logits[: boxes.shape[0]], classes)
+        rois = self.branches.masks(features, with_stand_in(boxes))
+        if isinstance(head, MaskHead):
+            return head.masks(rois, F.pad(classes, (0, 1)))[: boxes.shape[0]]
+        return sigmoid_masks(head.layers(rois)[: boxes.shape[0]], classes)
 
     def _keypoints(self, features: dict[str, Tensor], boxes: Tensor, scale: Tensor) -> Tensor:
         logits = self.keypoint_head.layers(self.branches.keypoints(features, with_stand_in(boxes)))

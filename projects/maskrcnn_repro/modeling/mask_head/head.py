@@ -45,16 +45,23 @@ class MaskHead(nn.Module):
             In training ``{"loss_mask": scalar}``; else ``instances``, each with ``pred_masks``: for each
             detection (1, m, m) probabilities over its box, float32.
         """
-        # Under mixed precision, loss and probabilities are still computed in float32.
-        logits = self.layers(x).float()
         if self.training:
-            return {"loss_mask": self.loss_weight * self._loss(logits, instances)}
+            return self.losses(self.layers(x), instances)
         classes = torch.cat([detections.pred_classes for detections in instances])
-        masks = self.loss.masks(logits, classes)[:, None]
+        masks = self.masks(x, classes)[:, None]
         counts = [len(detections) for detections in instances]
         for detections, pred_masks in zip(instances, masks.split(counts), strict=True):
             detections.pred_masks = pred_masks
         return instances
+
+    def losses(self, logits: torch.Tensor, instances: list[Instances]) -> dict[str, torch.Tensor]:
+        """Return ``{"loss_mask": scalar}`` of logits (R, L, m, m), whose RoIs are as in :meth:`forward`."""
+        # Under mixed precision, loss and probabilities are still computed in float32.
+        return {"loss_mask": self.loss_weight * self._loss(logits.float(), instances)}
+
+    def masks(self, x: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities (R, m, m), float32, of the masks of classes (R,) in pooled RoIs (R, C, P, P)."""
+        return self.loss.masks(self.layers(x).float(), classes)
 
     def _loss(self, logits: torch.Tensor, proposals: list[Instances]) -> torch.Tensor:
         if len(logits) == 0:
