@@ -64,7 +64,7 @@ class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
         Raises:
             ConfigError: see :func:`check_hybrid`.
         """
-        check_hybrid(cfg, input_shape)
+        check_hybrid(cfg)
         parts = super().from_config(cfg, input_shape)
         parts["loss_weights"] = cfg.MODEL.HYBRID_TASK_CASCADE.LOSS_WEIGHTS
         if cfg.DATASETS.WITH_SEM_SEG:
@@ -207,8 +207,8 @@ def semantic_pooler(cfg: CfgNode) -> nn.Module:
     return build_pooler(cfg, "ROI_MASK_HEAD", {SEMANTIC: ShapeSpec(stride=stride)})
 
 
-def check_hybrid(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-    """Raise ConfigError if a Hybrid Task Cascade lacks what it needs: masks, a pyramid, a weight for each stage, labels."""
+def check_hybrid(cfg: CfgNode) -> None:
+    """Raise ConfigError if a Hybrid Task Cascade lacks what it needs: masks, a weight for each stage, labels."""
     model = cfg.MODEL
     stages, weights = model.ROI_BOX_CASCADE_HEAD.IOUS, model.HYBRID_TASK_CASCADE.LOSS_WEIGHTS
     if len(weights) != len(stages):
@@ -225,11 +225,6 @@ def check_hybrid(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
         raise ConfigError(
             f"MODEL.ROI_MASK_HEAD.NAME {model.ROI_MASK_HEAD.NAME!r} has one stage, but FamilyHybridTaskROIHeads needs "
             "'FamilyHybridMaskHead'."
-        )
-    if len(input_shape) < 2:
-        raise ConfigError(
-            f"FamilyHybridTaskROIHeads needs a pyramid, but MODEL.BACKBONE.NAME {model.BACKBONE.NAME!r} gives "
-            f"{', '.join(input_shape)} alone; choose one with FPN."
         )
     if cfg.DATASETS.WITH_SEM_SEG and model.META_ARCHITECTURE == "GeneralizedRCNN":
         raise ConfigError(
