@@ -131,7 +131,7 @@ class ExportGraph(nn.Module):
         if hasattr(head, "mask_logits"):
             return head.mask_logits(features, [boxes], classes).sigmoid(), None
         rois, count = self.branches.masks(features, with_stand_in(boxes)), boxes.shape[0]
-        if not isinstance(head, MaskHead):
+        if not isinstance(self.mask_head, MaskHead):
             return sigmoid_masks(head.layers(rois)[:count], classes), None
         padded = F.pad(classes, (0, 1))
         masks = head.masks(rois, padded)
