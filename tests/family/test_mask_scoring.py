@@ -1,10 +1,14 @@
 """Mask Scoring R-CNN: values by hand, equivalences, the authors' numbers, no objects, mistakes."""
 
+import json
 from pathlib import Path
 
+from maskrcnn_repro.analysis.evaluation_set import read_set
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
+from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.evaluation.resampling import match
 from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
@@ -22,6 +26,7 @@ import maskrcnn_family
 from maskrcnn_family.mask_scoring.head import maskiou_loss
 from maskrcnn_family.mask_scoring.targets import iou_targets, visible_fractions
 from tests.family import mask_scoring_parity
+from tests.helpers.tiny_coco import command_line, write_tiny_coco
 from tests.helpers.tiny_predictor import write_pictures, write_tiny_model
 
 CONFIG = Path(maskrcnn_family.__file__).parent / "mask_scoring" / "config.yaml"
@@ -211,3 +216,29 @@ def test_a_prediction_has_scores_of_masks(tmp_path, precision):
     entries = prediction.to_coco(1)
     assert [e["mask_score"] for e in entries] == prediction.mask_scores.tolist()
     assert [e["score"] for e in entries] == prediction.scores.tolist()
+
+
+@pytest.mark.slow
+def test_a_run_ranks_masks_by_their_scores_in_every_evaluation(tmp_path):
+    data, output = write_tiny_coco(tmp_path / "data"), tmp_path / "run"
+    words = [str(word) for pair in KEYS.items() for word in pair]
+    words += ["TEST.BOUNDARY_AP", "True", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+    views = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(48,64)"]
+    results = output / "inference/tiny/coco_instances_results.json"
+    seen = []
+    for options, more in (((), []), (["--eval-only"], views)):
+        assert main(command_line(data, output, *options, opts=words + more)) == 0
+        entries = json.loads(results.read_text())
+        assert all(entry["mask_score"] != entry["score"] for entry in entries)
+        seen.append([entry["mask_score"] for entry in entries])
+        metrics = json.loads((output / "results.json").read_text())["metrics"]["tiny"]
+        for task in ("bbox", "segm", "boundary"):
+            again = match(data[0], results, task).average_precision()["AP"]
+            assert metrics[task]["AP"] == pytest.approx(again, nan_ok=True), task
+    assert seen[0] != seen[1]
+    analysed = {
+        task: read_set(data[0], results, data[1], task).detections.scores
+        for task in ("bbox", "segm")
+    }
+    assert sorted(analysed["segm"]) == sorted(seen[1])
+    assert sorted(analysed["bbox"]) == sorted(entry["score"] for entry in entries)
