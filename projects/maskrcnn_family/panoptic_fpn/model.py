@@ -27,7 +27,7 @@ class FamilyPanopticFPN(MaskRCNN):
     Args:
         sem_seg_head: maps to semantic logits, or to their loss.
         fusion: joins detections and labels.
-        instance_loss_weight: factor on the losses of the RoI heads, λ_i of Sec. 3.
+        instance_loss_weight: factor on the losses of the RoI heads, λ_i of Sec. 3.2.
         **parts: those of ``MaskRCNN``.
     """
 
