@@ -47,6 +47,7 @@ class MaskHead(nn.Module):
             In training ``{"loss_mask": scalar}``; else ``instances``, each with ``pred_masks``: for each
             detection (1, m, m) probabilities over its box, float32.
         """
+<<<<<<< HEAD
         # Under mixed precision, loss and probabilities are still computed in float32.
         logits = self.layers(x).float()
         if not self.training:
@@ -66,13 +67,18 @@ class MaskHead(nn.Module):
             logits: (R, L, m, m), float32.
             instances: with ``pred_classes``.
         """
+=======
+        if self.training:
+            return self.losses(self.layers(x), instances)
+>>>>>>> htc
         classes = torch.cat([detections.pred_classes for detections in instances])
-        masks = self.loss.masks(logits, classes)[:, None]
+        masks = self.masks(x, classes)[:, None]
         counts = [len(detections) for detections in instances]
         for detections, pred_masks in zip(instances, masks.split(counts), strict=True):
             detections.pred_masks = pred_masks
         return instances
 
+<<<<<<< HEAD
     def losses(
         self, x: torch.Tensor, logits: torch.Tensor, truth: torch.Tensor, proposals: list[Instances]
     ) -> dict[str, torch.Tensor]:
@@ -89,6 +95,18 @@ class MaskHead(nn.Module):
     def _loss(
         self, logits: torch.Tensor, truth: torch.Tensor, proposals: list[Instances]
     ) -> torch.Tensor:
+=======
+    def losses(self, logits: torch.Tensor, instances: list[Instances]) -> dict[str, torch.Tensor]:
+        """Return ``{"loss_mask": scalar}`` of logits (R, L, m, m), whose RoIs are as in :meth:`forward`."""
+        # Under mixed precision, loss and probabilities are still computed in float32.
+        return {"loss_mask": self.loss_weight * self._loss(logits.float(), instances)}
+
+    def masks(self, x: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities (R, m, m), float32, of the masks of classes (R,) in pooled RoIs (R, C, P, P)."""
+        return self.loss.masks(self.layers(x).float(), classes)
+
+    def _loss(self, logits: torch.Tensor, proposals: list[Instances]) -> torch.Tensor:
+>>>>>>> htc
         if len(logits) == 0:
             # Not a constant: DDP waits for a gradient of every parameter.
             return logits.sum() * 0.0
