@@ -1,6 +1,7 @@
 """The subcommand ``benchmark``: what is measured, and with which options."""
 
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ EXAMPLES = """
   %(prog)s paste --masks 100
   %(prog)s scaling --plot scaling.svg
   %(prog)s loading --json COCO/annotations/instances_val2017.json --images COCO/val2017
+  %(prog)s loading --start 118000
   %(prog)s evaluation --images 5000
+  %(prog)s heads family --quick
   %(prog)s start
   %(prog)s gpu --detectron2 CHECKOUT --output gpu.json
 """
@@ -60,14 +63,32 @@ def _add_backend_options(parser: Parser) -> None:
 def _add_inference_options(parser: Parser) -> None:
     _add_peer_options(parser, "without it, it is left out")
     parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=_size,
+        default=[[800, 1088]],
+        metavar="HEIGHTxWIDTH",
+        help="of the images of a round, whose mean time counts; torchvision needs one shorter side (default: 800x1088)",
+    )
+    parser.add_argument(
         "--isa",
         metavar="NAME",
         help="limit oneDNN to these instructions, such as AVX2 (ONEDNN_MAX_CPU_ISA), and all to float32",
     )
 
 
+def _size(text: str) -> list[int]:
+    height, separator, width = text.partition("x")
+    if not (separator and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 800x1088")
+    return [int(height), int(width)]
+
+
 def _add_training_options(parser: Parser) -> None:
     _add_peer_options(parser, "without it, the embedded one is the peer")
+    parser.add_argument(
+        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
+    )
 
 
 def _add_peer_options(parser: Parser, otherwise: str) -> None:
@@ -78,9 +99,6 @@ def _add_peer_options(parser: Parser, otherwise: str) -> None:
         "--python", metavar="PYTHON", default=sys.executable, help="Python to run the others with"
     )
     parser.add_argument("--models", nargs="+", default=["R50-FPN"], metavar="MODEL")
-    parser.add_argument(
-        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
-    )
     _add_rounds(parser, 10)
     parser.add_argument("--threads", type=int, default=2, help="of each process")
 
@@ -135,6 +153,13 @@ def _add_loading_options(parser: Parser) -> None:
     )
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="its images")
     parser.add_argument("--count", type=int, default=60, help="of images in a round")
+    parser.add_argument(
+        "--start",
+        type=int,
+        metavar="IMAGES",
+        help="instead, time the start of a training on so many simulated images, with 7.3 objects each (train2017: 118000)",
+    )
+    parser.add_argument("--workers", type=int, default=4, help="of the data loader (--start)")
     _add_rounds(parser, 10)
 
 
@@ -145,6 +170,26 @@ def _add_evaluation_options(parser: Parser) -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--detections", type=int, default=100_000)
     _add_rounds(parser, 3)
+
+
+def _add_heads_options(parser: Parser) -> None:
+    parser.add_argument(
+        "table",
+        nargs="?",
+        default="family",
+        metavar="TABLE",
+        help="its id, or a plug-in's file (family)",
+    )
+    parser.add_argument(
+        "--rows", nargs="+", action="extend", default=[], metavar="ROW", help="only these"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="time smaller images and steps of fewer RoIs; sizes and two iterations stay those of full size",
+    )
+    _add_rounds(parser, 2)
+    parser.add_argument("--threads", type=int, default=2, help="of each process")
 
 
 def _add_start_options(parser: Parser) -> None:
@@ -238,6 +283,14 @@ BENCHMARKS = (
         "COCO's AP of generated detections in val2017's proportions: ours against pycocotools and "
         "Detectron2. Ratios are theirs over ours: above 1 ours is faster.",
         _add_evaluation_options,
+    ),
+    Benchmark(
+        "heads",
+        "what the rows of a table cost beside its baseline",
+        "Of each row's model at full size, with made-up weights: parameters, multiply-adds, two iterations, time and peak "
+        "memory of an image and of a training step beside the baseline's, and lines of code. Ratios are its time over the "
+        "baseline's: above 1 it is slower.",
+        _add_heads_options,
     ),
     Benchmark(
         "start",

@@ -1,9 +1,11 @@
 """What explains a detection without partner: constructed ties, and differences that are none."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from tests.helpers.ties import unmatched
+from tests.helpers.ties import keypoint_gaps, unmatched
 from tests.helpers.torchvision_models import Detections
 
 
@@ -60,3 +62,16 @@ def test_the_last_places_and_the_threshold_of_scores():
     assert unmatched(detections(*full[:2], lower), detections(*full), limit=3) == {2: ""}
     assert unmatched(detections((0, 0.05 + 4e-6, 1)), detections()) == {0: "score threshold"}
     assert unmatched(detections((0, 0.0501, 1)), detections()) == {0: ""}
+
+
+def test_a_keypoint_elsewhere_costs_what_its_heatmap_is_lower_there():
+    theirs = detections((0, 0.9, 1), (300, 0.8, 1))
+    # A cell has a pixel, so that resizing changes nothing.
+    theirs.rois = torch.tensor([[0.0, 0, 4, 4], [300, 0, 304, 4]])
+    theirs.heatmaps = torch.zeros(2, 1, 4, 4)
+    theirs.heatmaps[:, 0, 1, 0], theirs.heatmaps[:, 0, 2, 3] = 2.0, torch.tensor([2.0, 1.5])
+    theirs.keypoints = torch.tensor([[[0.5, 1.5]], [[300.5, 1.5]]])
+    own = replace(theirs)
+    assert keypoint_gaps(theirs, own) == []
+    own.keypoints = torch.tensor([[[3.5, 2.5]], [[303.5, 2.5]]])
+    assert keypoint_gaps(theirs, own) == [0.0, 0.5]

@@ -6,10 +6,13 @@ hangs the run.
 
 import json
 from datetime import timedelta
+from pathlib import Path
 
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine.launch import Processes, launch
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.paper.additions import parse_addition
+from maskrcnn_repro.tables.paper.data_file import read_data
 from maskrcnn_repro.tables.paper.experiments import experiment_config, experiments, overlays
 
 import pytest
@@ -21,10 +24,15 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 
+import maskrcnn_family
 from tests.helpers.tiny_models import given_proposals, picture
 
 SIZE = (128, 128)
-TRAINED = {row.id: row for row in experiments().values() if not row.evaluates}
+FAMILY = Path(maskrcnn_family.__file__).parent / "tables.yaml"
+OF_FAMILY = parse_addition(read_data(FAMILY), FAMILY.parent).experiments
+TRAINED = {
+    row.id: row for row in (*experiments().values(), *OF_FAMILY.values()) if not row.evaluates
+}
 NARROW = {
     "MODEL.RESNETS.NORM": "BN",
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 4,
@@ -126,17 +134,24 @@ def in_two_processes(names, file):
 
 
 @pytest.mark.slow
-def test_every_experiment_trains_beside_a_process_without_objects(tmp_path):
+@pytest.mark.parametrize("names", [TRAINED.keys() - OF_FAMILY, OF_FAMILY], ids=["paper", "family"])
+def test_every_experiment_trains_beside_a_process_without_objects(tmp_path, names):
     file = tmp_path / "faults.json"
-    launch(in_two_processes, Processes("cpu", 2), (sorted(TRAINED), file))
+    launch(in_two_processes, Processes("cpu", 2), (sorted(names), file))
     faults = json.loads(file.read_text())
-    assert {name.partition(":")[0] for name in faults} == set(TRAINED)
+    assert {name.partition(":")[0] for name in faults} == set(names)
     assert {name: wrong for name, wrong in faults.items() if wrong} == {}
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("r50_c4", "no objects"), ("r50_fpn", "no objects"), ("keypoints_r50_fpn_mask", "no objects")],
+    [
+        ("r50_c4", "no objects"),
+        ("r50_fpn", "no objects"),
+        ("keypoints_r50_fpn_mask", "no objects"),
+        ("family_cascade_mask_scoring_r50_fpn", "no objects"),
+        ("family_cascade_point_rend_r50_fpn", "no objects"),
+    ],
 )
 def test_all_parameters_have_gradients_without_objects(name, kind):
     cfg = small_config(name)

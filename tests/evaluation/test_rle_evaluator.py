@@ -3,6 +3,7 @@
 import json
 
 from maskrcnn_repro.data import register_custom
+from maskrcnn_repro.evaluation.resampling import match
 from maskrcnn_repro.evaluation.rle_evaluator import METRICS, RESULTS, RLEEvaluator
 from maskrcnn_repro.modeling.rle import RLEMasks
 
@@ -124,6 +125,27 @@ def test_a_mask_is_as_large_as_its_pixels_not_as_its_box(tmp_path, catalog):
     assert metrics["segm"]["APs"] == pytest.approx(50)
     # The box of the line is no small one, so it does not count among small boxes.
     assert metrics["bbox"]["APs"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("encode", [with_rles, lambda instances: instances])
+def test_masks_are_ranked_by_their_scores_and_boxes_by_theirs(records, tmp_path, encode):
+    by_boxes = [detections(record, shift) for shift, record in enumerate(records)]
+    both, by_masks = [], []
+    for instances in by_boxes:
+        fields = instances.get_fields()
+        scores = torch.rand(len(instances))
+        by_masks.append(Instances(instances.image_size, **{**fields, "scores": scores}))
+        both.append(Instances(instances.image_size, **fields, mask_scores=scores))
+    ours = RLEEvaluator("tiny", TASKS, str(tmp_path / "both"), use_fast_impl=False)
+    plain = COCOEvaluator("tiny", TASKS, output_dir=str(tmp_path), use_fast_impl=False)
+    metrics = evaluated(ours, records, map(encode, both))
+    boxes, masks = (evaluated(plain, records, p) for p in (by_boxes, by_masks))
+    assert_equal_metrics(metrics, {"bbox": boxes["bbox"], "segm": masks["segm"]})
+    assert masks["segm"]["AP"] != boxes["segm"]["AP"]
+    files = tmp_path / "instances.json", tmp_path / "both" / RESULTS
+    for task in TASKS:
+        again = match(*files, task).average_precision()
+        assert again["AP"] == pytest.approx(metrics[task]["AP"])
 
 
 def test_boxes_alone_are_left_to_detectron2(records, tmp_path):

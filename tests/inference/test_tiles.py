@@ -114,13 +114,17 @@ def test_nothing_in_any_tile_is_an_empty_prediction():
     assert (len(prediction), prediction.boxes.shape, prediction.rles) == (0, (0, 4), [])
 
 
-def test_keypoints_are_those_of_the_best_part():
+def test_keypoints_and_the_mask_s_score_are_those_of_the_best_part():
     tiled = []
     for tile, x in ((LEFT, 20.0), (RIGHT, 30.0)):
         _, prediction = seen_in(tile, (10, 5, 90, 15, x / 100, 0))
         points = np.float32([[[x, 7, 0.5]]])
-        tiled.append((tile, Prediction(**vars(prediction) | {"keypoints": points})))
-    assert merge_tiles(tiled, 40, 100).keypoints.tolist() == [[[70, 7, 0.5]]]
+        changes = {"keypoints": points, "mask_scores": np.float32([x / 40])}
+        tiled.append((tile, Prediction(**vars(prediction) | changes)))
+    whole = merge_tiles(tiled, 40, 100)
+    assert whole.keypoints.tolist() == [[[70, 7, 0.5]]]
+    assert whole.mask_scores.tolist() == [0.75]
+    assert merge_tiles([(tile, tiled[-1][1][:0])], 40, 100).mask_scores.shape == (0,)
 
 
 @pytest.fixture(scope="module")

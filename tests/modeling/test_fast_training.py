@@ -122,3 +122,18 @@ def test_checkpointed_stages_have_the_same_bits(name):
     assert_same_step(checkpointed, plain, batch(), exact=True)
     for own, other in zip(checkpointed.buffers(), plain.buffers(), strict=True):
         assert torch.equal(own, other)  # batch norm has counted each map once
+
+
+@pytest.mark.parametrize("count", [0, 1, 70])
+def test_a_checkpointed_head_takes_rois_in_parts(count):
+    plain = trainable(*MODELS["fpn"])
+    checkpointed = copy.deepcopy(plain)
+    checkpoint_stages(checkpointed)
+    channels = next(iter(plain.backbone.output_shape().values())).channels
+    rois = torch.randn(count, channels, 14, 14)
+    gradients = []
+    for head in (checkpointed.roi_heads.mask_head, plain.roi_heads.mask_head):
+        head.layers(rois).square().sum().backward()
+        gradients.append([p.grad for p in head.parameters()])
+    assert all(gradient is not None for gradient in gradients[0])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)

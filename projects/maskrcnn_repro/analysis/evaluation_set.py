@@ -15,6 +15,7 @@ from typing import Any
 from maskrcnn_repro.data.check.judge import judge
 from maskrcnn_repro.data.check.scan import scan_coco
 from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.evaluation.mask_scores import scored_for
 from maskrcnn_repro.evaluation.resampling import FIELDS, read_results
 from maskrcnn_repro.evaluation.traps import LIMITS
 from maskrcnn_repro.visualization.sheet import encoded
@@ -121,6 +122,7 @@ def read_set(
     entries = read_results(results, None, set(scan.image_ids))
     annotations = (scan.tree or {})["annotations"]
     task = _task(task, annotations, entries, truth, results)
+    entries = scored_for(task, entries)
     order = np.argsort(scan.image_ids, kind="stable")
     place = {scan.image_ids[index]: number for number, index in enumerate(order)}
     category = {identity: number for number, identity in enumerate(scan.class_names)}

@@ -95,8 +95,8 @@ def _data_of(name: str, tree: Mapping[str, Any]) -> tuple[Path, Path]:
         if own == name:
             return _existing(Path(json_file).expanduser(), name, cure), Path(root).expanduser()
     for family in GENERATED:
-        if (seed := family.seed_of(name)) is not None:
-            family.register(seed)
+        if identity := family.identify(name):
+            family.register(identity[1])
     if name not in DatasetCatalog:
         raise DataError(f"Data set {name!r} is not registered here; {cure}.")
     metadata = MetadataCatalog.get(name)

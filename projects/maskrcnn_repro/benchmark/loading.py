@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.benchmark import loading_start
 from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, table
 from maskrcnn_repro.benchmark.loading_worker import FAST, OURS, PEER
 from maskrcnn_repro.benchmark.processes import BenchmarkError
@@ -25,11 +26,16 @@ SHARE_ALLOWED = 1e-3
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure all contestants, print a table and write the JSON file.
+    """Measure all contestants, or with ``--start`` a training's start; print a table and write the JSON file.
 
     Raises:
         BenchmarkError: too few rounds or images, a process failed, or the samples differ.
     """
+    if args.start is not None:
+        start = loading_start.start(args.start, args.workers)
+        print(loading_start.report(start))
+        save(args.output, "loading", {}, start=start)
+        return
     check_rounds(args.rounds)
     file, folder = _data(args.json, args.images)
     task = {"file": str(file), "folder": str(folder), "count": args.count}

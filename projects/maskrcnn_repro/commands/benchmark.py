@@ -17,6 +17,7 @@ from maskrcnn_repro.benchmark import (
     start,
     training,
 )
+from maskrcnn_repro.commands import heads
 
 BENCHMARKS = {
     "backend": backend,
@@ -28,6 +29,7 @@ BENCHMARKS = {
     "scaling": scaling,
     "loading": loading,
     "evaluation": evaluation,
+    "heads": heads,
     "start": start,
     "gpu": gpu,
 }

@@ -13,6 +13,7 @@ from maskrcnn_repro.data.cached_images import CachedImages
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.image_source import LeavingOutBroken, Source, WithSource
 from maskrcnn_repro.data.mapper import TrainMapper
+from maskrcnn_repro.data.panoptic.labels import with_labels
 from maskrcnn_repro.data.proposals.mapper import WithStoredProposals, placed
 from maskrcnn_repro.data.proposals.prepare import open_store, stores_of
 from maskrcnn_repro.data.proposals.store import ProposalStore
@@ -103,11 +104,16 @@ def training_records(cfg: CfgNode, stores: Sequence[ProposalStore] = ()) -> list
             min_keypoints=min_keypoints(cfg),
         )
 
-    if not stores:
-        return chosen(cfg.DATASETS.TRAIN)
+    names, labelled = cfg.DATASETS.TRAIN, cfg.DATASETS.WITH_SEM_SEG
+    if not stores and not labelled:
+        return chosen(names)
     # One by one: two data sets may use the same image ids.
-    pairs = zip(cfg.DATASETS.TRAIN, stores, strict=True)
-    lists = [placed(chosen([name]), store, i) for i, (name, store) in enumerate(pairs)]
+    lists = [chosen([name]) for name in names]
+    if labelled:
+        lists = [with_labels(*pair) for pair in zip(lists, names, strict=True)]
+    if stores:
+        pairs = zip(lists, stores, strict=True)
+        lists = [placed(records, store, i) for i, (records, store) in enumerate(pairs)]
     return list(itertools.chain.from_iterable(lists))
 
 

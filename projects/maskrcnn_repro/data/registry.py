@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
+from maskrcnn_repro.data.panoptic.labels import stuff_names
+from maskrcnn_repro.data.panoptic.truth import open_truth, register_panoptic
 from maskrcnn_repro.data.sets import check_sets
 from maskrcnn_repro.data.synthetic.families import GENERATED
 from maskrcnn_repro.errors import DataError, did_you_mean, listing
@@ -20,7 +22,7 @@ logger = logging.getLogger(__name__)
 def prepare_data(cfg: CfgNode, *, training: bool = True) -> None:
     """Register the data sets that ``cfg`` names, and fill in the keys that follow from them.
 
-    Sets ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS``,
+    Sets ``MODEL.ROI_HEADS.NUM_CLASSES``, ``MODEL.SEM_SEG_HEAD.NUM_CLASSES``, ``MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS``,
     ``TEST.KEYPOINT_OKS_SIGMAS`` and ``INPUT.MASK_FORMAT``; call it before ``cfg`` is frozen. The
     keypoints that a mirror swaps go into the metadata of the data sets, where Detectron2 reads them.
 
@@ -35,6 +37,13 @@ def prepare_data(cfg: CfgNode, *, training: bool = True) -> None:
     register_custom(cfg.DATASETS.CUSTOM)
     check_registered(cfg)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = resolve_num_classes(cfg)
+    for name, *files in cfg.DATASETS.PANOPTIC:
+        register_panoptic(name, *files)
+    if cfg.TEST.PANOPTIC_QUALITY:
+        for name in cfg.DATASETS.TEST:
+            open_truth(name)
+    if cfg.DATASETS.WITH_SEM_SEG:
+        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = resolve_num_stuff(cfg)
     if cfg.DATASETS.ONLY_WITH_KEYPOINTS:
         check_posed(cfg, "DATASETS.ONLY_WITH_KEYPOINTS")
     if cfg.MODEL.KEYPOINT_ON:
@@ -61,8 +70,8 @@ def check_registered(cfg: CfgNode) -> None:
     for key, names in named.items():
         for name in names:
             for data in GENERATED:
-                if (seed := data.seed_of(name)) is not None:
-                    data.register(seed)
+                if identity := data.identify(name):
+                    data.register(identity[1])
             if name not in DatasetCatalog:
                 raise DataError(
                     f"{key}: {name!r} is not a registered data set."
@@ -132,6 +141,16 @@ def resolve_num_keypoints(cfg: CfgNode) -> int:
     return _resolve_count(cfg, "ROI_KEYPOINT_HEAD", "NUM_KEYPOINTS", keypoint_names)
 
 
+def resolve_num_stuff(cfg: CfgNode) -> int:
+    """Return the number of classes of semantic labels, all things together being one of them.
+
+    Raises:
+        DataError: a data set has no such labels, the data sets have different classes, or the config has neither
+            their number nor Detectron2's default.
+    """
+    return _resolve_count(cfg, "SEM_SEG_HEAD", "NUM_CLASSES", stuff_names)
+
+
 def set_flip_map(cfg: CfgNode) -> None:
     """Put the keypoints that a mirror swaps into the metadata of all data sets that ``cfg`` names.
 
@@ -195,13 +214,13 @@ def _used(cfg: CfgNode) -> list[str]:
 
 def _resolve_count(cfg: CfgNode, head: str, key: str, names_of: Callable[[str], list[str]]) -> int:
     configured, default = int(cfg.MODEL[head][key]), get_cfg().MODEL[head][key]
-    what = key.removeprefix("NUM_").lower()
+    what = "semantic classes" if head == "SEM_SEG_HEAD" else key.removeprefix("NUM_").lower()
     used = _used(cfg)
     if not used:
         return configured
     names = _common(used, what, names_of)
     # Classes that registered data does not have do no harm; a heatmap without a keypoint has no target.
-    counted = key == "NUM_KEYPOINTS" or any(
+    counted = head != "ROI_HEADS" or any(
         MetadataCatalog.get(name).get("is_custom") for name in used
     )
     if counted and configured in (default, len(names)):

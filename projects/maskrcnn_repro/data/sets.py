@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,9 +79,7 @@ def _uses(cfg: CfgNode, *, training: bool = True) -> dict[str, list[str]]:
 def _scan_of(name: str) -> Scan | None:
     metadata = MetadataCatalog.get(name)
     file = metadata.get("given_json_file", metadata.get("json_file"))
-    generated = any(
-        re.fullmatch(rf"{data.name}(_seed\d+)?_(train|val)", name) for data in GENERATED
-    )
+    generated = any(data.identify(name) for data in GENERATED)
     if generated or not file or not Path(file).is_file():
         return None
     if name not in SCANS or str(SCANS[name].file) != file:

@@ -21,6 +21,7 @@ from typing import Any
 
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.evaluation.boundary import BoundaryEvaluation
+from maskrcnn_repro.evaluation.mask_scores import scored_for
 from maskrcnn_repro.utils.files import other_than_file
 
 import numpy as np
@@ -206,7 +207,7 @@ def match(
 
 
 def _load_results(coco: COCO, path: Path, task: str) -> COCO:
-    entries = read_results(path, FIELDS[task], set(coco.getImgIds()))
+    entries = scored_for(task, read_results(path, FIELDS[task], set(coco.getImgIds())))
     if not entries:  # pycocotools cannot load an empty list
         # With the images of the data set, so that each counts as looked at.
         empty = COCO()

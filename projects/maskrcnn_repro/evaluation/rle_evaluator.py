@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.evaluation.fast_coco import FastCOCOeval, FastCOCOEvaluator
-from maskrcnn_repro.modeling.rle import RLE
+from maskrcnn_repro.evaluation.mask_scores import scored_for
+from maskrcnn_repro.modeling.rle import encoded
 from maskrcnn_repro.utils.files import write_text
 
 import numpy as np
@@ -24,9 +25,10 @@ RESULTS = "coco_instances_results.json"
 
 
 class RLEEvaluator(FastCOCOEvaluator):
-    """Detectron2's ``COCOEvaluator``, but with ``pred_masks`` that are run-length encoded already.
+    """Detectron2's ``COCOEvaluator``, but with ``pred_masks`` that may be run-length encoded already.
 
     Detectron2 would encode each mask from a bitmap of the whole image; metrics and results file are the same.
+    Where detections have ``mask_scores``, masks are ranked by them, and entries of the file have a ``mask_score``.
     Boxes and keypoints are left to ``COCOEvaluator``.
 
     Args:
@@ -48,15 +50,20 @@ class RLEEvaluator(FastCOCOEvaluator):
     def reset(self) -> None:
         """Forget all predictions."""
         super().reset()
-        self.encoded: list[list[RLE]] = []
+        # Of each image, what masks add to the entries of its detections.
+        self.encoded: list[list[dict[str, Any]]] = []
 
     def process(self, inputs: Iterable[dict[str, Any]], outputs: Iterable[dict[str, Any]]) -> None:
-        """Collect a batch: dicts with ``image_id``, and with ``instances`` whose ``pred_masks`` are RLEMasks."""
+        """Collect a batch: dicts with ``image_id``, and with ``instances``, see the class."""
         without_masks = []
         for output in outputs:
             fields = dict(output["instances"].get_fields())
             if self.with_masks:
-                self.encoded.append(fields.pop("pred_masks").rles)
+                parts = {"segmentation": encoded(fields.pop("pred_masks"))}
+                if "mask_scores" in fields:
+                    parts["mask_score"] = fields.pop("mask_scores").tolist()
+                columns = zip(*parts.values(), strict=True)
+                self.encoded.append([dict(zip(parts, row, strict=True)) for row in columns])
             instances = Instances(output["instances"].image_size, **fields)
             without_masks.append({"instances": instances})
         super().process(inputs, without_masks)
@@ -74,8 +81,8 @@ class RLEEvaluator(FastCOCOEvaluator):
         # Detectron2 wrote the results in the order in which it gathered the instances: that of the masks.
         file = self.folder / RESULTS
         results = json.loads(file.read_text(encoding="utf-8"))
-        for entry, rle in zip(results, itertools.chain.from_iterable(images), strict=True):
-            entry["segmentation"] = rle
+        for entry, parts in zip(results, itertools.chain.from_iterable(images), strict=True):
+            entry.update(parts)
         write_text(file, json.dumps(results))
         if not metrics:
             return metrics
@@ -85,7 +92,7 @@ class RLEEvaluator(FastCOCOEvaluator):
 
 def mask_metrics(
     truth: str,
-    results: Sequence[Mapping[str, Any]],
+    results: Sequence[dict[str, Any]],
     names: Sequence[str],
     *,
     kind: type = FastCOCOeval,
@@ -104,7 +111,8 @@ def mask_metrics(
         return dict.fromkeys(METRICS, float("nan"))
     coco = COCO(PathManager.get_local_path(truth))
     # With a box, COCO's code would measure a mask by the area of its box.
-    masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in results]
+    ranked = scored_for("segm", results)
+    masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in ranked]
     evaluation = kind(coco, coco.loadRes(masks), "segm")
     if img_ids is not None:
         evaluation.params.imgIds = img_ids

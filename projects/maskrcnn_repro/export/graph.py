@@ -76,8 +76,9 @@ class ExportGraph(nn.Module):
         """Names of the tensors that :meth:`forward` returns, in their order."""
         masks = ["masks"] if self.mask_head is not None else []
         pasted = ["pasted"] if masks and self.pasted else []
+        scores = ["mask_scores"] if getattr(self.mask_head, "scores_masks", False) else []
         points = ["keypoints"] if self.keypoint_head is not None else []
-        return ["boxes", "scores", "classes", *masks, *pasted, *points]
+        return ["boxes", "scores", "classes", *masks, *pasted, *scores, *points]
 
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
         """Detect objects.
@@ -90,7 +91,7 @@ class ExportGraph(nn.Module):
         Returns:
             ``boxes`` (R, 4) float32 xyxy, ``scores`` (R,) float32, falling, and ``classes`` (R,) int64; then, where
             the model has them, ``masks`` (R, m, m) float32, probabilities over the box, ``pasted`` (R, H, W) bool,
-            and ``keypoints`` (R, K, 3) float32: x, y and score.
+            ``mask_scores`` (R,) float32, and ``keypoints`` (R, K, 3) float32: x, y and score.
         """
         height, width = image.shape[:2]
         features = self.backbone(self._normalised(image))
@@ -104,10 +105,11 @@ class ExportGraph(nn.Module):
         boxes, wanted, scores, classes = (x[full] for x in (boxes, wanted, scores, classes))
         results = [wanted, scores, classes]
         if self.mask_head is not None:
-            masks = self._masks(features, boxes, classes)
+            masks, ious = self._masks(features, boxes, classes)
             results.append(masks)
             if self.pasted:
                 results.append(paste(masks, wanted, size))
+            results += [scores * ious] if ious is not None else []
         if self.keypoint_head is not None:
             results.append(self._keypoints(features, boxes, scale))
         return tuple(results)
@@ -121,13 +123,21 @@ class ExportGraph(nn.Module):
         bottom, right = (-side % divisor for side in image.shape[:2])
         return F.pad(planes[None], (0, right, 0, bottom))
 
-    def _masks(self, features: dict[str, Tensor], boxes: Tensor, classes: Tensor) -> Tensor:
-        head = self.mask_head
+    def _masks(
+        self, features: dict[str, Tensor], boxes: Tensor, classes: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return masks (R, m, m) and, of a head that scores them, their predicted IoUs (R,)."""
+        head: Any = self.mask_head
         if hasattr(head, "mask_logits"):
-            return head.mask_logits(features, [boxes], classes).sigmoid()
-        logits = head.layers(self.branches.masks(features, with_stand_in(boxes)))
-        decode = head.loss.masks if isinstance(head, MaskHead) else sigmoid_masks
-        return decode(logits[: boxes.shape[0]], classes)
+            return head.mask_logits(features, [boxes], classes).sigmoid(), None
+        rois, count = self.branches.masks(features, with_stand_in(boxes)), boxes.shape[0]
+        if not isinstance(self.mask_head, MaskHead):
+            return sigmoid_masks(head.layers(rois)[:count], classes), None
+        padded = F.pad(classes, (0, 1))
+        masks = head.masks(rois, padded)
+        if not getattr(head, "scores_masks", False):
+            return masks[:count], None
+        return masks[:count], head.mask_ious(rois, masks, padded)[:count]
 
     def _keypoints(self, features: dict[str, Tensor], boxes: Tensor, scale: Tensor) -> Tensor:
         logits = self.keypoint_head.layers(self.branches.keypoints(features, with_stand_in(boxes)))
@@ -250,6 +260,10 @@ def check_architecture(model: Any) -> None:
     if not isinstance(model, GeneralizedRCNN):
         raise ExportError(
             f"A {name} cannot be exported; a detector (MODEL.META_ARCHITECTURE 'MaskRCNN') can."
+        )
+    if hasattr(model, "sem_seg_head"):
+        raise ExportError(
+            f"A {name} cannot be exported: its semantic branch has no form that exporters record."
         )
     if not isinstance(model.proposal_generator, RPN):
         raise ExportError(

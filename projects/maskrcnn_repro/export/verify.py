@@ -19,7 +19,7 @@ from detectron2.modeling import detector_postprocess
 from detectron2.structures import Instances
 from torchvision.ops import box_iou
 
-LIMITS = {"boxes": 1e-2, "scores": 1e-4, "masks": 1e-3, "keypoints": 1e-2}
+LIMITS = {"boxes": 1e-2, "scores": 1e-4, "masks": 1e-3, "mask_scores": 1e-4, "keypoints": 1e-2}
 """The largest differences: pixels, probabilities, probabilities of cells, pixels."""
 TIE = 1e-4
 """Scores and IoUs this close may change places."""
@@ -104,7 +104,8 @@ def reference(model: Any, picture: Mapping[str, Any]) -> Arrays:
         "scores": scaled.scores,
         "classes": scaled.pred_classes,
     }
-    for name, where in (("masks", "roi_masks"), ("keypoints", "pred_keypoints")):
+    parts = {"masks": "roi_masks", "mask_scores": "mask_scores", "keypoints": "pred_keypoints"}
+    for name, where in parts.items():
         if scaled.has(where):
             arrays[name] = scaled.get(where)
     return {name: tensor.numpy() for name, tensor in arrays.items()}

@@ -186,6 +186,8 @@ def _instances(outputs: Mapping[str, torch.Tensor], size: tuple[int, int]) -> In
     )
     if "masks" in outputs:
         instances.pred_masks = paste_to_rles(outputs["masks"], outputs["boxes"], size)
+    if "mask_scores" in outputs:
+        instances.mask_scores = outputs["mask_scores"]
     if "keypoints" in outputs:
         instances.pred_keypoints = outputs["keypoints"]
     return instances

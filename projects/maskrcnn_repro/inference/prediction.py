@@ -14,6 +14,7 @@ from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.data.keypoints import limbs
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.visualization.draw import Objects, Style, draw
+from maskrcnn_repro.visualization.panoptic import draw_panoptic
 
 import numpy as np
 from pycocotools import mask as rle_codec
@@ -39,6 +40,12 @@ class Prediction:
         category_ids: of the classes in the COCO file that the model was trained on; empty: 1, 2, 3 …
         skeleton: names of the keypoints that a limb connects, for drawing.
         files: reads ``path`` as the model saw it, for drawing.
+        mask_scores: (R,) float32, how good the masks are, from a model that scores them apart from boxes; or None.
+        panoptic_seg: (H, W) int32 segment ids of a panoptic model, 0 where it says nothing; of the whole image, whatever
+            detections are chosen. None from other models.
+        segments_info: of each segment ``id``, ``isthing``, ``category_id`` (a place in ``class_names`` or ``stuff_names``),
+            ``name``, and ``score`` of things or ``area`` of stuff.
+        stuff_names: of the semantic classes of a panoptic model, "things" first.
     """
 
     boxes: np.ndarray
@@ -54,6 +61,10 @@ class Prediction:
     category_ids: Sequence[int] = ()
     skeleton: Sequence[tuple[str, str]] = ()
     files: ImageFiles = _FILES
+    mask_scores: np.ndarray | None = None
+    panoptic_seg: np.ndarray | None = None
+    segments_info: Sequence[Mapping[str, Any]] = ()
+    stuff_names: Sequence[str] = ()
 
     def __len__(self) -> int:
         """Number of detections."""
@@ -68,6 +79,7 @@ class Prediction:
             scores=self.scores[places],
             class_ids=self.class_ids[places],
             rles=None if self.rles is None else [self.rles[place] for place in places],
+            mask_scores=None if self.mask_scores is None else self.mask_scores[places],
             keypoints=None if self.keypoints is None else self.keypoints[places],
         )
 
@@ -94,8 +106,8 @@ class Prediction:
 
         Returns:
             R dicts fit for JSON: ``image_id`` or ``file_name``, ``category_id``, ``bbox`` (x, y, width, height),
-            ``score``, and where the model predicts them ``segmentation`` and ``keypoints``, whose pixels COCO
-            counts from the centre of the first one.
+            ``score``, and where the model predicts them ``segmentation``, ``mask_score`` and ``keypoints``, whose
+            pixels COCO counts from the centre of the first one.
         """
         place = {"file_name": self.path} if image_id is None else {"image_id": image_id}
         ids = self.category_ids or range(1, len(self.class_names) + 1)
@@ -108,6 +120,9 @@ class Prediction:
         if self.rles is not None:
             for entry, rle in zip(entries, self.rles, strict=True):
                 entry["segmentation"] = dict(rle)
+        if self.mask_scores is not None:
+            for entry, score in zip(entries, self.mask_scores, strict=True):
+                entry["mask_score"] = float(score)
         if self.keypoints is not None:
             for entry, points in zip(entries, self.keypoints - _HALF_PIXEL, strict=True):
                 entry["keypoints"] = points.ravel().tolist()
@@ -139,7 +154,7 @@ class Prediction:
         magnification: float = 1.0,
         colors: Sequence[int] | None = None,
     ) -> np.ndarray:
-        """Return the image with the detections drawn on it, (H, W, 3) RGB uint8.
+        """Return the image with the detections, or a panoptic model's segments, drawn on it, (H, W, 3) RGB uint8.
 
         Args:
             image: (H, W, 3) RGB uint8, upright; by default it is read from ``path``.
@@ -160,6 +175,8 @@ class Prediction:
                 f"A prediction for {self.width} x {self.height} pixels is drawn on an array of "
                 f"{(self.height, self.width, 3)} in uint8, not on {image.shape} in {image.dtype}."
             )
+        if self.panoptic_seg is not None and colors is None:
+            return self._draw_segments(image, magnification)
         objects, style = self._objects(), self._style()
         if colors is not None:
             # As if each colour were a class.
@@ -169,6 +186,16 @@ class Prediction:
                 names[number] = name
             style = replace(style, names=names)
         return draw(image, objects, style, magnification)
+
+    def _draw_segments(self, image: np.ndarray, magnification: float) -> np.ndarray:
+        assert self.panoptic_seg is not None
+        labels, colors = {}, {}
+        for info in self.segments_info:
+            score = f" {info['score']:.2f}" if "score" in info else ""
+            labels[info["id"]] = f"{info['name']}{score}"
+            first = 0 if info["isthing"] else len(self.class_names) - 1
+            colors[info["id"]] = first + info["category_id"]
+        return draw_panoptic(image, self.panoptic_seg, labels, colors, magnification)
 
     def _objects(self) -> Objects:
         masks = self.masks

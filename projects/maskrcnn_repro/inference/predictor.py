@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,12 @@ from maskrcnn_repro.inference.settings import (
 )
 from maskrcnn_repro.inference.tiles import Box, check_tiles, merge_tiles, tiles_of
 from maskrcnn_repro.inference.web_image import UrlLimits
-from maskrcnn_repro.modeling.rle import RLE, RLEMasks
+from maskrcnn_repro.modeling.rle import encoded
 
 import numpy as np
 import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
-from pycocotools import mask as rle_codec
 from torch import nn
 
 URL_LIMITS = UrlLimits()
@@ -250,7 +249,10 @@ class Predictor:
             with self._lock, torch.inference_mode():
                 outputs = self._model([sample.model_input for sample in group])
             for sample, output in zip(group, outputs, strict=True):
-                yield self._prediction(output["instances"], sample.source)
+                prediction = self._prediction(output["instances"], sample.source)
+                if "panoptic_seg" in output:
+                    prediction = with_segments(prediction, output["panoptic_seg"], self.labels)
+                yield prediction
 
     def _predict_tiles(self, source: Source, image: np.ndarray, batch_size: int) -> Prediction:
         height, width = image.shape[:2]
@@ -269,8 +271,10 @@ class Predictor:
 
     def _prediction(self, instances: Instances, source: Source) -> Prediction:
         height, width = instances.image_size
-        fields = {"pred_masks": None, "pred_keypoints": None, **instances.get_fields()}
+        absent = dict.fromkeys(("pred_masks", "mask_scores", "pred_keypoints"))
+        fields = {**absent, **instances.get_fields()}
         masks, points = fields["pred_masks"], fields["pred_keypoints"]
+        mask_scores = fields["mask_scores"]
         prediction = Prediction(
             boxes=instances.pred_boxes.tensor.cpu().numpy(),
             scores=instances.scores.cpu().numpy(),
@@ -278,7 +282,8 @@ class Predictor:
             class_names=self.labels.class_names,
             height=int(height),
             width=int(width),
-            rles=None if masks is None else _encoded(masks),
+            rles=None if masks is None else encoded(masks),
+            mask_scores=None if mask_scores is None else mask_scores.cpu().numpy(),
             keypoints=None if points is None else points.cpu().numpy(),
             keypoint_names=self.labels.keypoint_names,
             path=path_of(source),
@@ -291,14 +296,25 @@ class Predictor:
         return prediction[np.isin(prediction.class_ids, self._classes)]
 
 
-def _encoded(masks: Any) -> list[RLE]:
-    """Return masks as run-length encodings; a ``GeneralizedRCNN`` of Detectron2 gives (R, H, W) bool."""
-    if isinstance(masks, RLEMasks):
-        return masks.rles
-    rles = [
-        rle_codec.encode(np.asfortranarray(mask.cpu().numpy().view(np.uint8))) for mask in masks
-    ]
-    return [{"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")} for rle in rles]
+def with_segments(
+    prediction: Prediction, panoptic: tuple[torch.Tensor, list[dict[str, Any]]], labels: Labels
+) -> Prediction:
+    """Return a prediction with a panoptic map, as a panoptic model gives it, and names of its segments."""
+    ids, infos = panoptic
+    names = {True: labels.class_names, False: labels.stuff_names}
+    segments = []
+    for info in infos:
+        place, classes = info["category_id"], names[info["isthing"]]
+        name = classes[place] if place < len(classes) else f"stuff {place}"
+        # Detections may be chosen from and put in another order.
+        kept = {key: value for key, value in info.items() if key != "instance_id"}
+        segments.append({**kept, "name": name})
+    return replace(
+        prediction,
+        panoptic_seg=ids.cpu().numpy(),
+        segments_info=segments,
+        stuff_names=labels.stuff_names,
+    )
 
 
 def _readable(

@@ -110,6 +110,7 @@ class _Part:
     mask: np.ndarray
     """(h, w) bool; of a model without masks the pixels of the box."""
     keypoints: np.ndarray | None
+    mask_score: float | None
     whole: bool
     """Whether the object ends before all edges of the tile that lie within the picture."""
 
@@ -139,6 +140,7 @@ def merge_tiles(
     parts = [part for tile, prediction in tiled for part in _parts(tile, prediction, height, width)]
     objects = sorted(map(_united, _groups(parts)), key=lambda part: -part.score)
     size, points = (height, width), [o.keypoints for o in objects if o.keypoints is not None]
+    scores = [o.mask_score for o in objects if o.mask_score is not None]
     first = tiled[0][1]
     masks = [rle_of_crop(o.mask, (o.area.x1, o.area.y1), size) for o in objects]
     return replace(
@@ -149,8 +151,12 @@ def merge_tiles(
         height=height,
         width=width,
         rles=None if first.rles is None else masks,
+        mask_scores=None if first.mask_scores is None else np.array(scores, np.float32),
         keypoints=np.stack(points) if points else first.keypoints,
         path=path,
+        # That of a tile says nothing of the image.
+        panoptic_seg=None,
+        segments_info=(),
     )
 
 
@@ -170,7 +176,10 @@ def _parts(tile: Box, prediction: Prediction, height: int, width: int) -> Iterat
         gaps = np.concatenate([box[:2] - edges[:2], edges[2:] - box[2:]])
         whole = bool((gaps > EDGE).all())
         score, label = float(prediction.scores[row]), int(prediction.class_ids[row])
-        yield _Part(tile, score, label, box, area, mask, points, whole)
+        quality = None
+        if prediction.mask_scores is not None:
+            quality = float(prediction.mask_scores[row])
+        yield _Part(tile, score, label, box, area, mask, points, quality, whole)
 
 
 def _mask_of(prediction: Prediction, row: int, tile: Box) -> tuple[Box, np.ndarray]:

@@ -17,6 +17,16 @@ RLE = dict[str, Any]
 """COCO's compressed encoding, fit for JSON: ``{"size": [H, W], "counts": str}``."""
 
 
+def encoded(masks: Any) -> list[RLE]:
+    """Return masks of an image, :class:`RLEMasks` or an (R, H, W) bool tensor, as R encodings."""
+    if isinstance(masks, RLEMasks):
+        return masks.rles
+    rles = [
+        coco_mask.encode(np.asfortranarray(mask.cpu().numpy().view(np.uint8))) for mask in masks
+    ]
+    return [{"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")} for rle in rles]
+
+
 class RLEMasks:
     """R binary masks of one image, stored as run-length encodings and decoded when they are read.
 

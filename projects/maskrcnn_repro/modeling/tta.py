@@ -111,7 +111,8 @@ class ViewDetections:
         # Scaling to the image and back would change the last bits.
         detected_here = merged.view == number
         mapped[detected_here] = self.instances.pred_boxes.tensor[merged.row[detected_here]]
-        return Instances(self.size, pred_boxes=Boxes(mapped), pred_classes=merged.pred_classes)
+        fields = {"scores": merged.scores, "pred_classes": merged.pred_classes}
+        return Instances(self.size, pred_boxes=Boxes(mapped), **fields)
 
 
 class TestTimeAugmentation(nn.Module):
@@ -212,8 +213,9 @@ class TestTimeAugmentation(nn.Module):
 
         instances = Instances(size, pred_boxes=merged.pred_boxes, scores=merged.scores)
         instances.pred_classes = merged.pred_classes
-        if outputs[0].has("pred_masks"):
-            instances.pred_masks = self._mean("pred_masks", views, outputs)
+        for name in ("pred_masks", "mask_scores"):
+            if outputs[0].has(name):
+                instances.set(name, self._mean(name, views, outputs))
         if outputs[0].has("pred_keypoint_heatmaps"):
             heatmaps = self._mean("pred_keypoint_heatmaps", views, outputs)
             instances.pred_keypoints = self._keypoints(heatmaps, views, boxes, size)
@@ -259,14 +261,14 @@ class TestTimeAugmentation(nn.Module):
         """Average a field over the views, after mirrored views are mirrored back.
 
         Args:
-            name: ``pred_masks``, (R, 1, m, m), or ``pred_keypoint_heatmaps``, (R, K, S, S).
+            name: ``pred_masks``, (R, 1, m, m), ``mask_scores``, (R,), or ``pred_keypoint_heatmaps``, (R, K, S, S).
             views: the views.
             outputs: of each view.
         """
         maps = []
         for view, output in zip(views, outputs, strict=True):
             value = output.get(name)
-            if view.flip:
+            if view.flip and name != "mask_scores":
                 value = value.flip(dims=[3])
                 if name == "pred_keypoint_heatmaps":
                     # What a mirror shows as the left elbow is the right one.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
+from maskrcnn_repro.data.panoptic.files import Categories, write_ids
 from maskrcnn_repro.data.synthetic.draws import Draws
 from maskrcnn_repro.data.synthetic.writing import cache_root, check_images, damaged, write_once
 from maskrcnn_repro.errors import DataError, did_you_mean
@@ -33,6 +34,13 @@ class Drawing(Protocol):
         """Return COCO annotations without ``id`` and ``image_id``."""
 
 
+class Segmented(Drawing, Protocol):
+    """A drawing that is labelled to the last pixel."""
+
+    def segments(self) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+        """Return segment ids, (H, W), and the entries of these segments in a COCO panoptic JSON."""
+
+
 @dataclass(frozen=True)
 class GeneratedSet:
     """A family of COCO-format data sets that are drawn by code, the same on every machine.
@@ -50,15 +58,18 @@ class GeneratedSet:
     """As in the COCO JSON, by ascending id."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Metadata for Detectron2, beside the names of the classes."""
+    stuff: tuple[Mapping[str, Any], ...] = ()
+    """Categories of stuff in the panoptic JSON, by ascending id; without any there is none."""
 
     def dataset_name(self, split: str, seed: int = 0) -> str:
         """Return the registered name: ``mini_coco_train``, for other seeds ``mini_coco_seed1_train``."""
         return f"{self.name}_{split}" if seed == 0 else f"{self.name}_seed{seed}_{split}"
 
-    def seed_of(self, dataset_name: str) -> int | None:
-        """Return the seed in a name such as ``mini_coco_seed7_val``, or None for other names."""
-        match = re.fullmatch(rf"{self.name}_seed(\d+)_(?:{'|'.join(SPLITS)})", dataset_name)
-        return int(match.group(1)) if match else None
+    def identify(self, dataset_name: str) -> tuple[str, int] | None:
+        """Return split and seed of a name such as ``mini_coco_seed7_val``, None for those of other sets."""
+        pattern = rf"{self.name}(?:_seed(\d+))?_({'|'.join(SPLITS)})"
+        match = re.fullmatch(pattern, dataset_name)
+        return (match.group(2), int(match.group(1) or 0)) if match else None
 
     def folder(self, root: Path, split: str, seed: int, num_images: int) -> Path:
         """Return the folder to which :meth:`generate` writes a data set."""
@@ -81,6 +92,37 @@ class GeneratedSet:
         Raises:
             DataError: an argument is out of range, the folder cannot be written, or it has a damaged image.
         """
+        contents = self._contents(split, seed, num_images)
+        target = self.folder(Path(root), split, seed, contents["num_images"])
+        write_once(target, contents, self._draw_all)
+        check_images(target, tuple(map(_file_name, range(1, contents["num_images"] + 1))))
+        return target
+
+    def generate_labels(
+        self, root: Path, split: str, seed: int = 0, num_images: int | None = None
+    ) -> Path:
+        """Write panoptic and semantic labels of a data set unless they exist already, and return their folder.
+
+        They lie beside the data set, which is neither read nor changed.
+
+        Args:
+            root: as of :meth:`generate`, like the others.
+            split: see there.
+            seed: see there.
+            num_images: see there.
+
+        Returns:
+            The folder with ``panoptic.json``, ``panoptic/`` and ``sem_seg/``.
+
+        Raises:
+            DataError: an argument is out of range, or the folder cannot be written.
+        """
+        contents = self._contents(split, seed, num_images)
+        target = _labels(self.folder(Path(root), split, seed, contents["num_images"]))
+        write_once(target, contents, self._draw_labels, ("panoptic", "panoptic.json"))
+        return target
+
+    def _contents(self, split: str, seed: int, num_images: int | None) -> dict[str, Any]:
         if split not in SPLITS:
             raise DataError(
                 f"Split {split!r} is not one of {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}"
@@ -90,11 +132,7 @@ class GeneratedSet:
             raise DataError(
                 f"Seed {seed} has to be >= 0 and the number of images {num_images} >= 1."
             )
-        target = self.folder(Path(root), split, seed, num_images)
-        contents = {"version": self.version, "seed": seed, "split": split, "num_images": num_images}
-        write_once(target, contents, self._draw_all)
-        check_images(target, tuple(map(_file_name, range(1, num_images + 1))))
-        return target
+        return {"version": self.version, "seed": seed, "split": split, "num_images": num_images}
 
     def register(self, seed: int) -> None:
         """Register the train and val split of a seed, unless they are registered already.
@@ -116,7 +154,23 @@ class GeneratedSet:
                 thing_classes=[category["name"] for category in self.categories],
                 has_rle_masks=True,
                 **self.metadata,
+                **self._labels_metadata(_labels(data)),
             )
+
+    def _labels_metadata(self, folder: Path) -> dict[str, Any]:
+        """Return what Detectron2's panoptic data sets have in their metadata, with files that may not exist yet."""
+        if not self.stuff:
+            return {}
+        return {
+            "panoptic_json": str(folder / "panoptic.json"),
+            "panoptic_root": str(folder / "panoptic"),
+            "sem_seg_root": str(folder / "sem_seg"),
+            **Categories.of(self._panoptic_categories()).metadata(),
+        }
+
+    def _panoptic_categories(self) -> list[dict[str, Any]]:
+        parts = (self.stuff, self.categories)
+        return [{**entry, "isthing": thing} for thing in (1, 0) for entry in parts[thing]]
 
     def _load(self, root: Path, split: str, seed: int) -> list[dict[str, Any]]:
         data = self.generate(root, split, seed)
@@ -128,25 +182,61 @@ class GeneratedSet:
 
     def _draw_all(self, images: Path, contents: dict[str, Any]) -> dict[str, Any]:
         """Write the PNG files and return the COCO JSON."""
-        stream = list(SPLITS).index(contents["split"])
         records: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
+        for record, drawing in self._drawings(contents):
+            # Level 1 is five times faster than the default, and the file a tenth larger.
+            Image.fromarray(drawing.image).save(images / record["file_name"], compress_level=1)
+            records.append(record)
+            for annotation in drawing.annotations():
+                identity = {"id": len(annotations) + 1, "image_id": record["id"]}
+                annotations.append({**identity, **annotation})
+        return self._tree(contents, records, annotations, self.categories)
+
+    def _draw_labels(self, folder: Path, contents: dict[str, Any]) -> dict[str, Any]:
+        """Write panoptic and semantic PNG files and return the panoptic JSON."""
+        categories = self._panoptic_categories()
+        semantic = folder.with_name("sem_seg")
+        semantic.mkdir()
+        records, annotations = [], []
+        for record, drawing in self._drawings(contents):
+            ids, segments = cast(Segmented, drawing).segments()
+            write_ids(folder / record["file_name"], ids)
+            labels = Categories.of(categories).semantic(ids, segments)
+            Image.fromarray(labels).save(semantic / record["file_name"])
+            records.append(record)
+            identity = {"image_id": record["id"], "file_name": record["file_name"]}
+            annotations.append({**identity, "segments_info": segments})
+        return self._tree(contents, records, annotations, categories)
+
+    def _drawings(self, contents: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Drawing]]:
+        """Yield the images of a data set, each behind its record in the COCO JSON."""
+        stream = list(SPLITS).index(contents["split"])
         for image_id in range(1, contents["num_images"] + 1):
             # A stream per image, so that it does not depend on the images before it.
             drawing = self.draw(Draws(contents["seed"], stream, image_id))
             height, width, _ = drawing.image.shape
-            name = _file_name(image_id)
-            # Level 1 is five times faster than the default, and the file a tenth larger.
-            Image.fromarray(drawing.image).save(images / name, compress_level=1)
-            records.append({"id": image_id, "file_name": name, "height": height, "width": width})
-            for annotation in drawing.annotations():
-                annotations.append({"id": len(annotations) + 1, "image_id": image_id, **annotation})
+            record = {"id": image_id, "file_name": _file_name(image_id)}
+            yield {**record, "height": height, "width": width}, drawing
+
+    def _tree(
+        self,
+        contents: dict[str, Any],
+        records: list[dict[str, Any]],
+        annotations: list[dict[str, Any]],
+        categories: Iterable[Mapping[str, Any]],
+    ) -> dict[str, Any]:
         return {
             "info": {"description": f"{self.name}, generated by maskrcnn-repro", **contents},
             "images": records,
             "annotations": annotations,
-            "categories": [dict(category) for category in self.categories],
+            "categories": [dict(category) for category in categories],
         }
+
+
+def _labels(folder: Path) -> Path:
+    """Return where the labels of the data set in ``folder`` lie."""
+    return folder.with_name(f"{folder.name}_panoptic")
 
 
 def _file_name(image_id: int) -> str:

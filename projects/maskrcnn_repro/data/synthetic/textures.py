@@ -5,6 +5,8 @@ H, W = height and width in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from maskrcnn_repro.data.synthetic.draws import ONE, Draws, cosine, sine
 
 import numpy as np
@@ -35,7 +37,9 @@ def colour_unlike(draws: Draws, ground: Colour, others: list[Colour]) -> Colour:
     return max(candidates, key=distinctness)
 
 
-def paint(draws: Draws, base: Colour, height: int, width: int, swing: int) -> NDArray[np.uint8]:
+def paint(
+    draws: Draws, base: Colour, height: int, width: int, swing: int, pattern: str = ""
+) -> NDArray[np.uint8]:
     """Return a textured area, (H, W, 3) uint8, RGB.
 
     Args:
@@ -44,11 +48,12 @@ def paint(draws: Draws, base: Colour, height: int, width: int, swing: int) -> ND
         height: in pixels.
         width: in pixels.
         swing: largest difference of the second colour from the first, in each channel.
+        pattern: one of :data:`PATTERNS`; empty: a random one.
     """
-    pattern = draws.choice(_PATTERNS)(draws, height, width)
+    weights = PATTERNS[pattern or draws.choice(tuple(PATTERNS))](draws, height, width)
     second = np.array([draws.between(-swing, swing) for _ in base], dtype=np.int64)
     grain = draws.octets(height, width) // 32 - 4  # from -4 to 3, equal in all channels
-    colours = np.array(base) + pattern[..., None] * second // 255 + grain[..., None]
+    colours = np.array(base) + weights[..., None] * second // 255 + grain[..., None]
     return np.clip(colours, 0, 255).astype(np.uint8)
 
 
@@ -99,4 +104,11 @@ def _clouds(draws: Draws, height: int, width: int) -> Pattern:
     return (rows[:, column] * (cell - dx) + rows[:, column + 1] * dx) // cell
 
 
-_PATTERNS = (_stripes, _checks, _dots, _slope, _clouds)
+PATTERNS: dict[str, Callable[[Draws, int, int], Pattern]] = {
+    "stripes": _stripes,
+    "checks": _checks,
+    "dots": _dots,
+    "slope": _slope,
+    "clouds": _clouds,
+}
+"""Name -> function that draws a pattern."""

@@ -23,6 +23,9 @@ from PIL import Image
 Contents = dict[str, Any]
 """Identity of a data set: version, seed, split, number of images."""
 
+Names = tuple[str, str]
+"""Of a folder of images and of a JSON."""
+
 _MARKER = "complete.json"
 
 
@@ -45,7 +48,10 @@ def cache_root() -> Path:
 
 
 def write_once(
-    target: Path, contents: Contents, draw_all: Callable[[Path, Contents], dict[str, Any]]
+    target: Path,
+    contents: Contents,
+    draw_all: Callable[[Path, Contents], dict[str, Any]],
+    names: Names = ("images", "instances.json"),
 ) -> None:
     """Write a data set unless it exists already.
 
@@ -53,9 +59,10 @@ def write_once(
     final name when it is complete, so that a killed writer leaves nothing that could be taken for data.
 
     Args:
-        target: the folder; gets ``instances.json`` and ``images/``.
+        target: the folder.
         contents: identity of the data set.
         draw_all: writes the images into a folder and returns the COCO JSON.
+        names: of that folder and of the JSON, below ``target``.
 
     Raises:
         DataError: the folder cannot be written.
@@ -67,7 +74,7 @@ def write_once(
         # A lock of the operating system, which ends with the process, even if it is killed.
         with portalocker.Lock(target.with_name(f"{target.name}.lock"), timeout=600):
             if not _is_complete(target, contents):
-                _write_beside(target, contents, draw_all)
+                _write_beside(target, contents, draw_all, names)
     except (OSError, portalocker.LockException) as error:
         raise DataError(
             f"Generated data cannot be written to {target}: {error}; set MASKRCNN_REPRO_CACHE to a "
@@ -116,7 +123,10 @@ def _is_complete(target: Path, contents: Contents) -> bool:
 
 
 def _write_beside(
-    target: Path, contents: Contents, draw_all: Callable[[Path, Contents], dict[str, Any]]
+    target: Path,
+    contents: Contents,
+    draw_all: Callable[[Path, Contents], dict[str, Any]],
+    names: Names,
 ) -> None:
     """Write into a temporary folder beside ``target`` and rename it; the caller holds the lock."""
     # Only the holder of the lock creates such folders: these were left by killed writers.
@@ -125,9 +135,10 @@ def _write_beside(
     fresh = Path(tempfile.mkdtemp(prefix=f"{target.name}.tmp-", dir=target.parent))
     # mkdtemp's folders are private, but a data folder may be shared by several users.
     fresh.chmod(0o755)
-    (fresh / "images").mkdir()
-    tree = draw_all(fresh / "images", contents)
-    (fresh / "instances.json").write_bytes(canonical_json(tree))
+    images, file = (fresh / name for name in names)
+    images.mkdir()
+    tree = draw_all(images, contents)
+    file.write_bytes(canonical_json(tree))
     (fresh / _MARKER).write_bytes(canonical_json(contents))
     if target.exists():
         shutil.rmtree(target)

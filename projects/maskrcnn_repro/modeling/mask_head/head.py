@@ -17,6 +17,8 @@ from torch import nn
 class MaskHead(nn.Module):
     """Base class of mask heads: a subclass implements :meth:`layers`, from RoI features to mask logits.
 
+    It may add losses in :meth:`losses`, and fields of detections in :meth:`predict`.
+
     Args:
         loss: defines the channels of the logits, the training loss, and how masks are decoded.
         loss_weight: factor of the loss.
@@ -45,25 +47,54 @@ class MaskHead(nn.Module):
             In training ``{"loss_mask": scalar}``; else ``instances``, each with ``pred_masks``: for each
             detection (1, m, m) probabilities over its box, float32.
         """
-        # Under mixed precision, loss and probabilities are still computed in float32.
-        logits = self.layers(x).float()
         if self.training:
-            return {"loss_mask": self.loss_weight * self._loss(logits, instances)}
+            return self.training_losses(x, self.layers(x), instances)
+        return self.predict(x, instances)
+
+    def predict(self, x: torch.Tensor, instances: list[Instances]) -> list[Instances]:
+        """Return the detections of each image with their masks; see :meth:`forward`."""
         classes = torch.cat([detections.pred_classes for detections in instances])
-        masks = self.loss.masks(logits, classes)[:, None]
+        masks = self.masks(x, classes)[:, None]
         counts = [len(detections) for detections in instances]
         for detections, pred_masks in zip(instances, masks.split(counts), strict=True):
             detections.pred_masks = pred_masks
         return instances
 
-    def _loss(self, logits: torch.Tensor, proposals: list[Instances]) -> torch.Tensor:
+    def masks(self, x: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities (R, m, m), float32, of the masks of classes (R,) in pooled RoIs (R, C, P, P)."""
+        return self.loss.masks(self.layers(x).float(), classes)
+
+    def training_losses(
+        self, x: torch.Tensor, logits: torch.Tensor, instances: list[Instances]
+    ) -> dict[str, torch.Tensor]:
+        """Return the losses of logits (R, L, m, m), whose RoIs are as in :meth:`forward`."""
+        # Under mixed precision, loss and probabilities are still computed in float32.
+        logits = logits.float()
+        # Detectron2 adds no `gt_masks` to the proposals of an image without ground truth.
+        positive = [proposals for proposals in instances if len(proposals) > 0]
+        truth = mask_targets(positive, logits.size(-1)).to(logits.device)
+        return self.losses(x, logits, truth, positive)
+
+    def losses(
+        self, x: torch.Tensor, logits: torch.Tensor, truth: torch.Tensor, proposals: list[Instances]
+    ) -> dict[str, torch.Tensor]:
+        """Return the losses of positive RoIs; without any they are zero, with a gradient of every parameter.
+
+        Args:
+            x: (R, C, P, P).
+            logits: (R, L, m, m), float32.
+            truth: (R, m, m), bool: inside the object.
+            proposals: the R positive ones of each image that has any.
+        """
+        return {"loss_mask": self.loss_weight * self._loss(logits, truth, proposals)}
+
+    def _loss(
+        self, logits: torch.Tensor, truth: torch.Tensor, proposals: list[Instances]
+    ) -> torch.Tensor:
         if len(logits) == 0:
             # Not a constant: DDP waits for a gradient of every parameter.
             return logits.sum() * 0.0
-        # Detectron2 adds no `gt_masks` to the proposals of an image without ground truth.
-        positive = [instances for instances in proposals if len(instances) > 0]
-        truth = mask_targets(positive, logits.size(-1)).to(logits.device)
-        classes = torch.cat([instances.gt_classes for instances in positive])
+        classes = torch.cat([instances.gt_classes for instances in proposals])
         masks, loss = (
             self.loss.masks(logits.detach(), classes),
             self.loss.loss(logits, truth, classes),
@@ -88,6 +119,8 @@ def mask_targets(proposals: list[Instances], side: int) -> torch.Tensor:
             bitmaps).
         side: cells.
     """
+    if not proposals:
+        return torch.zeros(0, side, side, dtype=torch.bool)
     return torch.cat(
         [
             instances.gt_masks.crop_and_resize(instances.proposal_boxes.tensor, side)

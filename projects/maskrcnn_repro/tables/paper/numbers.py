@@ -23,9 +23,9 @@ class Metric:
     """A column of a table.
 
     Attributes:
-        name: as in ``paper.yaml``: AP is mask AP, bbAP box AP, kpAP keypoint AP.
+        name: as in ``paper.yaml``: AP is mask AP, bbAP box AP, kpAP keypoint AP, boundary_AP boundary AP.
         title: heading of the column.
-        task: ``segm``, ``bbox`` or ``keypoints``, as in an evaluator's results.
+        task: ``segm``, ``bbox``, ``keypoints`` or ``boundary``, as in an evaluator's results.
         key: name within the task, such as ``AP50`` or ``AP-person``.
     """
 
@@ -52,6 +52,7 @@ class Row:
         derived: whether the metrics are computed from printed numbers, not printed themselves.
         extra: whether it is an additional row of this project, which the paper does not have.
         note: for the reader.
+        cost: published numbers of time, memory or size, with their source.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Row:
     derived: bool = False
     extra: bool = False
     note: str | None = None
+    cost: str | None = None
 
 
 @dataclass(frozen=True)

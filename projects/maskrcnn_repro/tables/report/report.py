@@ -15,6 +15,7 @@ from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
+from maskrcnn_repro.tables.report.boundary import TASK, add_boundary_ap
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather, value_of
 from maskrcnn_repro.tables.report.model import (
@@ -86,6 +87,8 @@ def reports(
     names = dict.fromkeys(row.experiment for row, _ in pairs if row.experiment)
     here = [name for name in names if not not_at_level(paper.experiments[name], setting.level)]
     gathered = gather(here, setting, paper.experiments, seeds)
+    outlined = {row.experiment for row, name in pairs if paper.columns[name].task == TASK}
+    add_boundary_ap(gathered, outlined)
     evidence = Evidence(gathered, paper.columns, resampler)
     # All that is asked for below, at once: this takes long, and tells how long.
     evidence.prepare(pairs)

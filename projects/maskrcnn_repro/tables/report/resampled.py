@@ -134,11 +134,25 @@ class Resampler:
 
 
 def matches_of(record: Record, task: str) -> Matches:
-    """Match a record's detections with the objects of its data set.
+    """Match a record's detections with the objects of its data set, in a task that it was measured in.
 
     Raises:
         UserError: annotations or detections are missing, cannot be read, or are not those of the record.
     """
+    matches = match_anew(record, task)
+    name = dataset_of(record)
+    there, own = matches.average_precision()["AP"], record.metrics[name][task].get("AP")
+    own = math.nan if own is None else own
+    if not abs(there - own) <= AP_TOLERANCE:  # NaN, too
+        raise TableError(
+            f"{detections_of(record)} is of another evaluation than {record.path.name}: its {TASKS[task]} AP is "
+            f"{there:.2f}, the record's {own:.2f}"
+        )
+    return matches
+
+
+def match_anew(record: Record, task: str) -> Matches:
+    """Match the detections beside a record, whatever the record says of them; otherwise :func:`matches_of`."""
     name = dataset_of(record)
     truth = data_origin(name)
     if truth["json"] is None or truth["sha256"] is None:
@@ -148,21 +162,17 @@ def matches_of(record: Record, task: str) -> Matches:
             f"the data set {name} of this machine is another version than the record's "
             f"(SHA-256 {short_digest(truth['sha256'])}, not {short_digest(record.data.get(name))})"
         )
-    at = record.path.parent
-    folder = at if at.name == "inference" else at / "inference"
-    file = predictions_file(folder, name)
-    sigmas = (
-        read_config(at / CONFIG).get("TEST.KEYPOINT_OKS_SIGMAS", ()) if task == "keypoints" else ()
-    )
-    matches = match(truth["json"], file, task, sigmas)
-    there, own = matches.average_precision()["AP"], record.metrics[name][task].get("AP")
-    own = math.nan if own is None else own
-    if not abs(there - own) <= AP_TOLERANCE:  # NaN, too
-        raise TableError(
-            f"{file} is of another evaluation than {record.path.name}: its {TASKS[task]} AP is "
-            f"{there:.2f}, the record's {own:.2f}"
-        )
-    return matches
+    sigmas = ()
+    if task == "keypoints":
+        sigmas = read_config(record.path.with_name(CONFIG)).get("TEST.KEYPOINT_OKS_SIGMAS", ())
+    return match(truth["json"], detections_of(record), task, sigmas)
+
+
+def detections_of(record: Record) -> Path:
+    """Return where the detections that a record was measured on lie."""
+    folder = record.path.parent
+    inference = folder if folder.name == "inference" else folder / "inference"
+    return predictions_file(inference, dataset_of(record))
 
 
 def dataset_of(record: Record) -> str:

@@ -5,10 +5,12 @@ and masks, which the paper's tables compare.
 
 ``mini_coco_train`` (2,000 images) and ``mini_coco_val`` (1,000) come from seed 0; other seeds give
 independent sets under names such as ``mini_coco_seed1_train``.
+
+The texture of the ground is its class of stuff; these labels are drawn when a config asks for them.
 """
 
 from maskrcnn_repro.data.synthetic.dataset import GeneratedSet
-from maskrcnn_repro.data.synthetic.mini_coco.scenes import CATEGORY_IDS, draw_scene
+from maskrcnn_repro.data.synthetic.mini_coco.scenes import CATEGORY_IDS, STUFF_IDS, draw_scene
 
 MINI_COCO = GeneratedSet(
     name="mini_coco",
@@ -17,6 +19,10 @@ MINI_COCO = GeneratedSet(
     categories=tuple(
         {"id": number, "name": name, "supercategory": "shape"}
         for name, number in CATEGORY_IDS.items()
+    ),
+    stuff=tuple(
+        {"id": number, "name": name, "supercategory": "ground"}
+        for name, number in STUFF_IDS.items()
     ),
 )
 

@@ -19,7 +19,7 @@ from maskrcnn_repro.data.synthetic.mini_coco.shapes import (
     fill,
     place,
 )
-from maskrcnn_repro.data.synthetic.textures import Colour, muted_colour, paint
+from maskrcnn_repro.data.synthetic.textures import PATTERNS, Colour, muted_colour, paint
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,9 @@ from numpy.typing import NDArray
 # With gaps, as COCO's (80 classes with ids up to 90).
 CATEGORY_IDS = dict(zip(sorted(SHAPES), (1, 2, 3, 5, 6, 8, 9, 12), strict=True))
 """Class name -> category id in the JSON."""
+
+STUFF_IDS = dict(zip(PATTERNS, (92, 93, 95, 96, 98), strict=True))
+"""Texture of the ground -> category id in the panoptic JSON, behind those of the classes."""
 
 SIDES = (128, 136, 144, 152, 160)
 """Heights and widths of images."""
@@ -74,11 +77,28 @@ class Scene:
     """(H, W, 3), RGB."""
     owner: NDArray[np.int64]
     """(H, W): index of the visible object at each pixel, plus one; 0 is background."""
+    ground: str
+    """Texture of the background, one of :data:`STUFF_IDS`."""
     objects: list[_Object] = field(default_factory=list)
 
     def annotations(self) -> list[dict[str, Any]]:
         """Return the COCO annotations of the visible parts, without ``id`` and ``image_id``."""
         return [self._annotation(i, instance) for i, instance in enumerate(self.objects, start=1)]
+
+    def segments(self) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
+        """Return ids of panoptic segments, (H, W), and their entries in a COCO panoptic JSON; nothing is void."""
+        ids = np.where(self.owner == 0, len(self.objects) + 1, self.owner)
+        return ids, [self._segment(index, ids == index) for index in np.unique(ids).tolist()]
+
+    def _segment(self, index: int, mask: NDArray[np.bool_]) -> dict[str, Any]:
+        thing = self.objects[index - 1] if index <= len(self.objects) else None
+        return {
+            "id": index,
+            "category_id": CATEGORY_IDS[thing.category] if thing else STUFF_IDS[self.ground],
+            "iscrowd": int(thing is not None and thing.outline is None),
+            "area": int(mask.sum()),
+            "bbox": box_of(mask),
+        }
 
     def _annotation(self, index: int, instance: _Object) -> dict[str, Any]:
         mask = self.owner == index
@@ -94,8 +114,9 @@ class Scene:
 def draw_scene(draws: Draws) -> Scene:
     """Draw an image with two to five objects; one in 25 also has a crowd, one in 50 is empty."""
     height, width = draws.choice(SIDES), draws.choice(SIDES)
-    image = paint(draws, muted_colour(draws), height, width, swing=40)
-    scene = Scene(image, np.zeros((height, width), dtype=np.int64))
+    colour, ground = muted_colour(draws), draws.choice(tuple(PATTERNS))
+    image = paint(draws, colour, height, width, swing=40, pattern=ground)
+    scene = Scene(image, np.zeros((height, width), dtype=np.int64), ground)
     if draws.one_in(50):
         return scene
     if draws.one_in(25):

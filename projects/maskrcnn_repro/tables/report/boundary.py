@@ -1,0 +1,79 @@
+"""Boundary AP of runs that did not measure it, from their detections; kept beside the record."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+from collections.abc import Container, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from maskrcnn_repro.errors import OutputError, TableError, UserError
+from maskrcnn_repro.tables.report.gather import Gathered
+from maskrcnn_repro.tables.report.resampled import dataset_of, match_anew, matches_of
+from maskrcnn_repro.tables.runs.reading import read_json
+from maskrcnn_repro.tables.runs.records import Record, identity
+from maskrcnn_repro.utils.files import write_text
+
+from tqdm import tqdm
+
+TASK = "boundary"
+FILE = "boundary.json"
+METHOD = 1
+"""Raised whenever the same files would give other numbers."""
+
+
+def add_boundary_ap(gathered: Gathered, experiments: Container[str | None]) -> None:
+    """Add boundary AP to the records of some experiments that have mask AP alone; note where it cannot be computed."""
+    missing = [
+        (experiment, seed, record)
+        for experiment, records in gathered.records.items()
+        for seed, record in records.items()
+        if experiment in experiments and _is_missing(record)
+    ]
+    # A bar on a terminal alone.
+    for experiment, seed, record in tqdm(missing, desc="boundary AP", disable=None):
+        try:
+            gathered.records[experiment][seed] = with_boundary_ap(record)
+        except UserError as error:
+            gathered.refuse(experiment, record.path.parent, f"no boundary AP: {error}")
+
+
+def with_boundary_ap(record: Record) -> Record:
+    """Return a record with boundary AP, of the detections that its mask AP is of.
+
+    Raises:
+        UserError: annotations or detections are missing, cannot be read, or are not those of the record.
+    """
+    file, key = record.path.with_name(FILE), _key(record)
+    values = _read(file, key)
+    if values is None:
+        matches_of(record, "segm")  # raises if they are another run's
+        points = match_anew(record, TASK).average_precision()
+        values = {name: None if math.isnan(value) else value for name, value in points.items()}
+        with contextlib.suppress(OutputError):  # it is computed again then
+            write_text(file, json.dumps({"key": key, **values}) + "\n")
+    name = dataset_of(record)
+    measured = {**record.metrics[name], TASK: values}
+    return replace(record, metrics={**record.metrics, name: measured})
+
+
+def _is_missing(record: Record) -> bool:
+    tasks = record.metrics.get(dataset_of(record), {})
+    return "segm" in tasks and TASK not in tasks
+
+
+def _key(record: Record) -> str:
+    parts = [METHOD, identity(record.path), record.data.get(dataset_of(record))]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _read(file: Path, key: str) -> Mapping[str, float | None] | None:
+    """Return what a file holds; None if it is of another record or cannot be read."""
+    try:
+        values = dict(read_json(file))
+        return values if values.pop("key", None) == key else None
+    except TableError:
+        return None

@@ -1,0 +1,124 @@
+"""The benchmark of heads: what is counted, by hand; what is refused; the table."""
+
+from maskrcnn_repro.benchmark import heads
+from maskrcnn_repro.benchmark.heads import Head
+from maskrcnn_repro.benchmark.heads_worker import Bench, HeadTask, multiply_adds
+from maskrcnn_repro.commands.heads import chosen_rows
+from maskrcnn_repro.tables.paper.numbers import find_table
+
+import pytest
+import torch
+from torch import nn
+
+from tests.helpers.commands import benchmark
+from tests.helpers.paths import ROOT
+
+FAMILY = ROOT / "projects/maskrcnn_family"
+SOURCE = '''"""A docstring
+of two lines."""
+
+import os  # code
+
+
+def f():  # code
+    """A docstring."""
+    # A comment.
+    text = """code
+
+    code"""
+    return text
+'''
+
+
+def test_multiply_adds_by_hand():
+    class Tiny(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
+
+        def forward(self, images):
+            return self.linear(self.conv(images[0]["image"]).mean(dim=(2, 3)))
+
+    assert multiply_adds(Tiny(), [{"image": torch.zeros(1, 3, 6, 7)}]) == 6 * 7 * 8 * 3 * 9 + 8 * 5
+
+
+def test_lines_of_code_are_neither_blank_nor_comments_nor_docstrings(tmp_path):
+    file = tmp_path / "head.py"
+    file.write_text(SOURCE)
+    assert heads.code_lines(file) == 5
+    # A blank line within a text is one of the file all the same.
+    assert heads.sources([]) == []
+    names = {path.name for path in heads.sources(["maskrcnn_family.cascade"])}
+    assert names == {"__init__.py", "head.py", "export.py"}
+
+
+def test_the_baseline_comes_first_and_each_experiment_once():
+    rows = chosen_rows(find_table("2c"), ["alignave", "pool"])
+    assert [row.id for row in rows] == ["T2c.pool", "T2c.alignave"]
+
+
+def timing(seconds):
+    return {
+        "median_seconds": seconds,
+        "ratio": {"value": seconds / 2, "low": seconds / 2, "high": seconds / 2},
+        "peak_memory": 2**30,
+    }
+
+
+def result(seconds):
+    return {
+        "parameters": 43_749_281,
+        "multiply_adds": 183_478_067_200,
+        "image": timing(seconds),
+        "step": timing(2 * seconds),
+        "two_iterations": [{"seconds": 9.0, "loss": 1.0}, {"seconds": 8.0, "loss": 1.0}],
+        "full_size_peak_memory": 2**31,
+        "lines": 12,
+    }
+
+
+def test_the_table_has_a_line_for_each_and_what_is_published():
+    rows = [Head("plain", ("a.yaml",)), Head("new", ("b.yaml",), published="3 s (a source)")]
+    text = heads.table(rows, {"plain": result(2.0), "new": result(3.0)})
+    line = next(line for line in text.splitlines() if line.startswith("new "))
+    assert "43.75 M" in line
+    assert "183.5 G" in line
+    assert "3.00 s   1.50 [1.50, 1.50]     1024 MiB  6.00 s" in line
+    assert line.endswith("8.0 s              2048 MiB  12")
+    assert text.splitlines()[-1] == "new, published: 3 s (a source)"
+
+
+def test_other_work_and_losses_that_are_not_finite_are_refused():
+    heads.check_detections({"plain": 100, "new": 100})
+    with pytest.raises(heads.BenchmarkError, match=r"numbers of masks: plain 100, new 3\.$"):
+        heads.check_detections({"plain": 100, "new": 3})
+    with pytest.raises(heads.BenchmarkError, match=r"losses of new at full size are \[1\.0, nan\]"):
+        heads.check_losses({"new": [{"loss": 1.0}, {"loss": float("nan")}]})
+
+
+def test_mistakes_of_the_command_line(capsys):
+    assert benchmark(["heads", "all"]) == 2
+    assert "all stands for the tables 1, 2a, " in capsys.readouterr().err
+    assert benchmark(["heads", "2c", "--rows", "nothing"]) == 2
+    assert "Row 'nothing' does not exist" in capsys.readouterr().err
+    assert benchmark(["heads", "2c", "--rows", "pool", "--rounds", "1"]) == 2
+    assert capsys.readouterr().err == "Error: --rounds is 1; it must be at least 2.\n"
+
+
+@pytest.mark.slow
+def test_what_the_cascade_adds_by_hand():
+    configs = {"plain": ["coco/r50_fpn.yaml"], "cascade": [str(FAMILY / "cascade/config.yaml")]}
+    sizes = {name: Bench(HeadTask(name, configs, 320, 448, 2, 128)).count() for name in configs}
+    # On 1000 RoIs: 7x7x256 to 1024, 1024 to 1024, 81 scores; then 80 boxes, or one of each of three stages.
+    hidden = 7 * 7 * 256 * 1024 + 1024 * 1024 + 1024 * 81
+    plain, cascade = hidden + 1024 * 320, 3 * (hidden + 1024 * 4)
+    added = sizes["cascade"]["multiply_adds"] - sizes["plain"]["multiply_adds"]
+    assert added == 1000 * (cascade - plain)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nothing_added")
+def test_two_heads_at_once(capsys, tmp_path):
+    words = [str(FAMILY / "tables.yaml"), "--rows", "cascade", "--quick", "--threads", "1"]
+    assert benchmark(["heads", *words, "--output", str(tmp_path / "heads.json")]) == 0
+    assert "Cascade Mask R-CNN  71.39 M       211.1 G" in capsys.readouterr().out
