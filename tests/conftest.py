@@ -9,6 +9,7 @@ from contextlib import contextmanager
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import maskrcnn_repro
+from maskrcnn_repro.tables.paper import additions, claims, experiments, numbers
 
 import pytest
 import torch
@@ -97,3 +98,16 @@ def _forgetting():
         DatasetCatalog.remove(name)
         if name in MetadataCatalog.list():
             MetadataCatalog.remove(name)
+
+
+@pytest.fixture
+def nothing_added(monkeypatch):
+    """Without tables of plug-ins, which are registered for the time of the test alone."""
+    for module, name in (
+        (numbers, "ADDED_TABLES"),
+        (numbers, "ADDED_METRICS"),
+        (experiments, "ADDED"),
+        (claims, "ADDED"),
+        (additions, "_files"),
+    ):
+        monkeypatch.setattr(module, name, {})

@@ -5,6 +5,7 @@ A block carries a kind in a comment above it: ``run``, ``slow``, ``parsed`` (its
 """
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -69,12 +70,12 @@ def shell(tmp_path):
     return run
 
 
-def python_files(page):
-    """Modules of a page that its commands import: Python blocks that begin with their file's name."""
-    for block in blocks_of(page, ROOT):
-        first = block.code.partition("\n")[0]
-        if block.language == "python" and first.startswith("# ") and first.endswith(".py"):
-            yield first.removeprefix("# "), block.code
+def named_files(page):
+    """Files of a page that its commands read: blocks that begin with their file's name."""
+    text = page.read_text(encoding="utf-8")
+    yield from re.findall(
+        r"^```\w+\n# (\S+\.(?:py|yaml))\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.place for block in BLOCKS])
@@ -106,7 +107,7 @@ def test_commands_run(block, shell):
 @pytest.mark.slow
 @named("slow")
 def test_slow_commands_run(block, shell, tmp_path):
-    for name, code in python_files(ROOT / block.place.partition(":")[0]):
+    for name, code in named_files(ROOT / block.place.partition(":")[0]):
         (tmp_path / name).write_text(code)
     done = shell(block.code)
     assert done.returncode == 0, done.stdout + done.stderr

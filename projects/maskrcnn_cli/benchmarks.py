@@ -1,6 +1,7 @@
 """The subcommand ``benchmark``: what is measured, and with which options."""
 
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,14 +63,32 @@ def _add_backend_options(parser: Parser) -> None:
 def _add_inference_options(parser: Parser) -> None:
     _add_peer_options(parser, "without it, it is left out")
     parser.add_argument(
+        "--sizes",
+        nargs="+",
+        type=_size,
+        default=[[800, 1088]],
+        metavar="HEIGHTxWIDTH",
+        help="of the images of a round, whose mean time counts; torchvision needs one shorter side (default: 800x1088)",
+    )
+    parser.add_argument(
         "--isa",
         metavar="NAME",
         help="limit oneDNN to these instructions, such as AVX2 (ONEDNN_MAX_CPU_ISA), and all to float32",
     )
 
 
+def _size(text: str) -> list[int]:
+    height, separator, width = text.partition("x")
+    if not (separator and height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 800x1088")
+    return [int(height), int(width)]
+
+
 def _add_training_options(parser: Parser) -> None:
     _add_peer_options(parser, "without it, the embedded one is the peer")
+    parser.add_argument(
+        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
+    )
 
 
 def _add_peer_options(parser: Parser, otherwise: str) -> None:
@@ -80,9 +99,6 @@ def _add_peer_options(parser: Parser, otherwise: str) -> None:
         "--python", metavar="PYTHON", default=sys.executable, help="Python to run the others with"
     )
     parser.add_argument("--models", nargs="+", default=["R50-FPN"], metavar="MODEL")
-    parser.add_argument(
-        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
-    )
     _add_rounds(parser, 10)
     parser.add_argument("--threads", type=int, default=2, help="of each process")
 

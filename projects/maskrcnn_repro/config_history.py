@@ -57,7 +57,9 @@ ADDED = (
         "MODEL.ROI_BOX_HEAD.UNUSED_CLASSES", 0, "torchvision's class layer of COCO has 91 outputs"
     ),
     Added("TEST.BOUNDARY_AP", False, "masks may also be measured by their outlines"),
+    Added("TEST.PANOPTIC_QUALITY", False, "panoptic maps may be measured, too"),
     Added("TEST.PATIENCE", 0, "a training may end when it gets no better"),
+    Added("DATASETS.PANOPTIC", (), "data sets may have panoptic labels"),
     Added("DATASETS.WITH_SEM_SEG", False, "images may bring semantic labels"),
     Added("TRACKERS", (), "services may follow a training"),
     Added("MODEL.ROI_OP.KERNEL", "auto", "GPUs may pool by Triton kernels"),

@@ -117,6 +117,7 @@ def test_what_the_cascade_adds_by_hand():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nothing_added")
 def test_two_heads_at_once(capsys, tmp_path):
     words = [str(FAMILY / "tables.yaml"), "--rows", "cascade", "--quick", "--threads", "1"]
     assert benchmark(["heads", *words, "--output", str(tmp_path / "heads.json")]) == 0

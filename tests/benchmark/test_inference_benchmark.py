@@ -11,7 +11,7 @@ BOXES = [[0.0, 0.0, 9.0, 9.0]] * 100
 
 
 def facts(**changes):
-    same = {"detections": 100, "masks": [100, 60, 80], "boxes": BOXES, "scores": [0.5] * 100}
+    same = {"detections": [100], "masks": [[100, 60, 80]], "boxes": BOXES, "scores": [0.5] * 100}
     names = ("ours", "ours, float32", "ours, plain", "torchvision")
     return {name: same | changes.get(name, {}) for name in names}
 
@@ -24,15 +24,30 @@ def test_ratios_are_those_of_the_rounds():
 
 
 def test_only_float32_takes_part_with_fewer_instructions():
-    names = inference.contestants("R50-FPN", installed=True, isa="AVX2")
+    one = [[800, 1088]]
+    names = inference.contestants("R50-FPN", one, installed=True, isa="AVX2")
     assert names == ["ours, float32", "ours, plain", "torchvision", "Detectron2"]
-    names = inference.contestants("R50-C4", installed=False, isa=None)
+    names = inference.contestants("R50-C4", one, installed=False, isa=None)
     assert names == ["ours", "ours, bitmaps", "ours, float32", "ours, plain"]
+
+
+def test_torchvision_takes_part_where_it_resizes_no_image():
+    names = [
+        inference.contestants("R50-FPN", sizes, installed=False, isa=None)
+        for sizes in ([[800, 1088], [1333, 800]], [[800, 1088], [640, 800]])
+    ]
+    assert ["torchvision" in present for present in names] == [True, False]
+
+
+def test_a_size_is_height_and_width(capsys):
+    for words in (["800"], ["800x"], ["0x800"], ["800x-1"]):
+        assert benchmark(["inference", "--sizes", *words]) == 2
+        assert f"{words[0]!r} is not HEIGHTxWIDTH" in capsys.readouterr().err
 
 
 def test_other_work_is_refused():
     inference.check_same(facts())
-    few = facts(torchvision={"detections": 99})
+    few = facts(torchvision={"detections": [99]})
     with pytest.raises(inference.BenchmarkError, match="torchvision gives 99 detections"):
         inference.check_same(few)
     moved = facts(**{"ours, float32": {"boxes": [[0.0, 0.0, 9.0, 9.02]] * 100}})
@@ -52,7 +67,7 @@ def test_one_round_is_refused(capsys):
 
 
 @pytest.mark.slow
-def test_two_rounds_of_a_small_image(capsys):
-    words = ["--rounds", "2", "--size", "192", "256", "--threads", "1"]
+def test_two_rounds_of_small_images(capsys):
+    words = ["--rounds", "2", "--sizes", "192x256", "224x192", "--threads", "1"]
     assert benchmark(["inference", *words]) == 0
     assert "torchvision, bfloat16" in capsys.readouterr().out

@@ -1,6 +1,8 @@
 """The benchmark of data loading refuses other samples than Detectron2's, and data given by half."""
 
-from maskrcnn_repro.benchmark import loading
+import json
+
+from maskrcnn_repro.benchmark import loading, loading_start
 from maskrcnn_repro.benchmark.loading_worker import FAST, OURS, PEER
 
 import pytest
@@ -25,6 +27,34 @@ def test_a_file_without_its_images_is_refused(capsys):
     assert benchmark(["loading", "--json", "x.json"]) == 2
     expected = "Error: --json and --images go together: a COCO JSON and its images.\n"
     assert capsys.readouterr().err == expected
+
+
+def test_simulated_annotations_have_the_proportions_of_train2017(tmp_path):
+    # 3 * 860,001 / 118,287 = 21.8
+    assert loading_start.write(tmp_path / "a.json", 3) == 22
+    content = json.loads((tmp_path / "a.json").read_text())
+    annotations = content["annotations"]
+    assert [image["id"] for image in content["images"]] == [1, 2, 3]
+    assert [each["id"] for each in annotations] == [*range(1, 23)]
+    assert [each["image_id"] for each in annotations].count(1) == 8
+    assert all(len(each["segmentation"][0]) == 48 for each in annotations)
+    assert 480 < len(json.dumps(annotations)) / 22 < 560
+
+
+def test_a_start_without_images_is_refused(capsys):
+    assert benchmark(["loading", "--start", "0"]) == 2
+    expected = "Error: --start is 0 and --workers 4; they must be at least 1.\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.slow
+def test_the_start_of_a_training_tells_seconds_and_memory(tmp_path, capsys):
+    words = ["--start", "50", "--workers", "2", "--output", str(tmp_path / "a.json")]
+    assert benchmark(["loading", *words]) == 0
+    assert "50 images with 364 objects" in capsys.readouterr().out
+    start = json.loads((tmp_path / "a.json").read_text())["start"]
+    assert len(start["own"]) == 2
+    assert start["main"] < start["together"]
 
 
 @pytest.mark.slow

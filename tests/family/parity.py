@@ -1,6 +1,7 @@
 """What Detectron2's own counterpart of a head of the family computes, and the same of ours.
 
-``python -m tests.family.parity`` with a Python that has Detectron2 rewrites the stored numbers.
+``python -m tests.family.parity [HEAD ...]`` with a Python that has Detectron2 rewrites the stored numbers, of all heads or
+of those named.
 """
 
 import gzip
@@ -69,6 +70,20 @@ HEADS = {
         gains={"point_head.predictor": 1.0, "coarse_head.prediction": 1.0},
         masks="bitmask",
     ),
+    "panoptic_fpn": Head(
+        ours={
+            "MODEL.META_ARCHITECTURE": "FamilyPanopticFPN",
+            "MODEL.SEM_SEG_HEAD.NAME": "FamilySemSegFPNHead",
+            "DATASETS.WITH_SEM_SEG": True,
+        },
+        theirs={"MODEL.META_ARCHITECTURE": "PanopticFPN"},
+        both={
+            "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 6,
+            "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT": 0.5,
+            "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT": 500,
+            "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH": 0.2,
+        },
+    ),
 }
 
 
@@ -92,6 +107,10 @@ def build(name, *, ours, seed=0):
         for part in GAINS:
             gains.pop(f"box_predictor.{part}")
     recipe.fill(model, gains | head.gains, seed)
+    if name == "panoptic_fpn":
+        # Features are positive: otherwise one class would have all pixels.
+        weight = model.sem_seg_head.predictor.weight.data
+        weight -= weight.mean(dim=1, keepdim=True)
     return model
 
 
@@ -107,9 +126,37 @@ def measure(name, *, ours):
     model = build(name, ours=ours)
     # The name decides how ground truth comes: C4's as bitmaps.
     kind = "R50-C4" if HEADS[name].masks == "bitmask" else "R50-FPN"
+    batch, outputs = models.batch_of(model, kind), []
+    if name == "panoptic_fpn":
+        add_labels(batch)
+        model.register_forward_hook(lambda *args: outputs.append(args[-1]))
     with mock.patch("torch.rand", even_numbers):
-        measured = models.measure(model, kind)
+        measured = models.measure(model, kind, batch)
+    if outputs:
+        measured["panoptic"] = [_panoptic(*image["panoptic_seg"]) for image in outputs[-1]]
+        # The maps are made of them.
+        for image in measured["detections"]:
+            del image["masks"]
     return {"state": sorted(model.state_dict()), **measured}
+
+
+def add_labels(batch):
+    """Give images semantic labels in blocks of 16 pixels, one in seven of them void."""
+    for sample in batch:
+        height, width = sample["image"].shape[1:]
+        rows, columns = torch.arange(height)[:, None] // 16, torch.arange(width) // 16
+        labels = (3 * rows + 5 * columns) % 7
+        sample["sem_seg"] = torch.where(labels == 6, 255, labels)
+
+
+def _panoptic(ids, segments):
+    shown = ("category_id", "isthing", "score")
+    infos = [
+        {key: segment[key] for key in shown if key in segment}
+        | {"rle": models.encode(ids.numpy() == segment["id"])}
+        for segment in segments
+    ]
+    return {"size": list(ids.shape), "segments": infos}
 
 
 def stored(name):
@@ -120,8 +167,10 @@ if __name__ == "__main__":
     if maskrcnn_repro.BACKEND.name != "installed":
         sys.exit("Only an installed Detectron2 may be recorded.")
     torch.set_num_threads(1)
-    measured = {name: measure(name, ours=False) for name in HEADS}
+    measured = {name: measure(name, ours=False) for name in sys.argv[1:] or HEADS}
     for numbers in measured.values():
         models.check_substance(numbers)
     FILE.parent.mkdir(exist_ok=True)
+    if sys.argv[1:]:
+        measured = json.loads(gzip.decompress(FILE.read_bytes())) | measured
     FILE.write_bytes(gzip.compress(json.dumps(measured).encode(), mtime=0))

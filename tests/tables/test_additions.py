@@ -4,7 +4,7 @@ import json
 
 from maskrcnn_cli import main
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.paper import additions, claims, experiments, numbers
+from maskrcnn_repro.tables.paper import claims, experiments, numbers
 from maskrcnn_repro.tables.paper.additions import named_tables, register_table
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting
@@ -33,13 +33,7 @@ claims:
 """
 
 
-@pytest.fixture(autouse=True)
-def _nothing_added(monkeypatch):
-    monkeypatch.setattr(numbers, "ADDED_TABLES", {})
-    monkeypatch.setattr(numbers, "ADDED_METRICS", {})
-    monkeypatch.setattr(experiments, "ADDED", {})
-    monkeypatch.setattr(claims, "ADDED", {})
-    monkeypatch.setattr(additions, "_files", {})
+pytestmark = pytest.mark.usefixtures("nothing_added")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Benchmark of inference: our fast path against torchvision and Detectron2, each as it comes and in its best way.
 
-Each contestant has a process of its own; all detect in the same image in turns. Ratios are their time over ours of the
+Each contestant has a process of its own; all detect in the same images in turns. Ratios are their time over ours of the
 same round: above 1 ours is faster.
 """
 
@@ -33,26 +33,30 @@ def run(args: argparse.Namespace) -> None:
     check_rounds(args.rounds)
     results = {}
     for model in args.models:
-        names = contestants(model, installed=args.installed is not None, isa=args.isa)
+        names = contestants(model, args.sizes, installed=args.installed is not None, isa=args.isa)
         results[model] = measure(args, model, names)
         print(f"{model}\n{table(results[model])}", flush=True)
     facts = {"threads": args.threads, "isa": args.isa}
-    save(args.output, "inference", facts, size=args.size, rounds=args.rounds, models=results)
+    save(args.output, "inference", facts, sizes=args.sizes, rounds=args.rounds, models=results)
     if args.output:
         print(f"Timings: {args.output}")
 
 
-def contestants(model: str, *, installed: bool, isa: str | None) -> list[str]:
+def contestants(
+    model: str, sizes: Sequence[Sequence[int]], *, installed: bool, isa: str | None
+) -> list[str]:
     """Return the names of those who can take part.
 
     Args:
         model: a key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`.
+        sizes: height and width of each image; torchvision resizes all to one shorter side.
         installed: there is a Python with Detectron2.
         isa: the instructions that oneDNN is limited to; with fewer than the processor's there is no fast bfloat16.
     """
     names = []
     for name in CONTESTANTS:
-        absent = name.startswith("torchvision") and model != "R50-FPN"
+        resized = len({min(size) for size in sizes}) > 1
+        absent = name.startswith("torchvision") and (model != "R50-FPN" or resized)
         absent |= name.startswith("Detectron2") and not installed
         absent |= isa is not None and (name.endswith("bfloat16") or name in (OURS, "ours, bitmaps"))
         if not absent:
@@ -68,9 +72,8 @@ def measure(args: argparse.Namespace, model: str, names: Sequence[str]) -> dict[
         model: a key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`.
         names: of the contestants, ours first.
     """
-    height, width = args.size
     contestants = [_contestant(name, args) for name in names]
-    task = {"model": model, "height": height, "width": width, "threads": args.threads}
+    task = {"model": model, "sizes": args.sizes, "threads": args.threads}
     variables = {"ONEDNN_MAX_CPU_ISA": args.isa} if args.isa else {}
     module = "maskrcnn_repro.benchmark.inference_worker"
     with Contest(module, contestants, task, args.threads, **variables) as contest:
@@ -90,13 +93,15 @@ def _contestant(name: str, args: argparse.Namespace) -> Contestant:
 
 def check_same(facts: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise BenchmarkError unless all detect and paste as much, and our float32 detects what Detectron2 does."""
-    size = next(iter(facts.values()))["masks"]
+    masks = next(iter(facts.values()))["masks"]
     for name, contestant in facts.items():
-        if contestant["detections"] != DETECTIONS or contestant["masks"] != size:
-            raise BenchmarkError(
-                f"{name} gives {contestant['detections']} detections with masks {contestant['masks']}; all should give "
-                f"{DETECTIONS} with masks {size}. Choose another --size."
-            )
+        images = zip(contestant["detections"], contestant["masks"], masks, strict=True)
+        for count, given, expected in images:
+            if count != DETECTIONS or given != expected:
+                raise BenchmarkError(
+                    f"{name} gives {count} detections with masks {given}; all should give {DETECTIONS} with masks "
+                    f"{expected}. Choose other --sizes."
+                )
     peer = "Detectron2" if "Detectron2" in facts else "ours, plain"
     for name in ("ours, float32", "ours, plain"):
         boxes, scores = (

@@ -1,18 +1,19 @@
 """Worker process of the inference benchmark: builds one contestant and times images on request.
 
 Run as ``python -m maskrcnn_repro.benchmark.inference_worker``. The protocol is that of
-:mod:`maskrcnn_repro.benchmark.worker`, with the fields of :class:`ContestantTask` in the first line.
+:mod:`maskrcnn_repro.benchmark.worker`, with the fields of :class:`Task` in the first line.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn_repro.benchmark import models, scenes
-from maskrcnn_repro.benchmark.worker import ContestantTask, serve
+from maskrcnn_repro.benchmark.worker import serve
 from maskrcnn_repro.checkpoint.torchvision_detector import Classes, to_torchvision
 from maskrcnn_repro.inference.fast.build import accelerate
 from maskrcnn_repro.inference.settings import automatic_precision
@@ -27,38 +28,56 @@ Detections = dict[str, Any]
 """``boxes`` (R, 4) and ``scores`` (R,), best first, and ``masks``, their number and size."""
 
 
-class Bench:
-    """A model with the recipe's weights, and an image."""
+@dataclass(frozen=True)
+class Task:
+    """A contestant, its model and its images."""
 
-    def __init__(self, task: ContestantTask) -> None:
+    contestant: str
+    """A key of :data:`CONTESTANTS`."""
+    model: str
+    """A key of :data:`maskrcnn_repro.benchmark.models.SETTINGS`."""
+    sizes: Sequence[Sequence[int]]
+    """Height and width of each image, in pixels."""
+    threads: int
+
+
+class Bench:
+    """A model with the recipe's weights, and images."""
+
+    def __init__(self, task: Task) -> None:
         torch.set_num_threads(task.threads)
-        self.image = torch.from_numpy(scenes.scene(0, task.height, task.width, objects=8).image)
+        self.images = [
+            torch.from_numpy(scenes.scene(0, height, width, objects=8).image)
+            for height, width in task.sizes
+        ]
         self.path = "plain float32"
         CONTESTANTS[task.contestant](self, task)
         begin = time.perf_counter()
         with torch.inference_mode(), self.context():
-            self.first = self.detect()
-        self.first_seconds = time.perf_counter() - begin
+            first = self.detect(self.images[0])
+            self.first_seconds = time.perf_counter() - begin
+            self.found = [first, *map(self.detect, self.images[1:])]
 
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     """What the model runs in."""
-    detect: Callable[[], Detections]
-    """Detects the objects in the image."""
+    detect: Callable[[torch.Tensor], Detections]
+    """Detects the objects in an image."""
 
     def infer(self) -> float:
-        """Return the seconds of an image, from its tensor to full-size masks."""
+        """Return the mean seconds of an image, from its tensor to full-size masks."""
         begin = time.perf_counter()
         with torch.inference_mode(), self.context():
-            self.detect()
-        return time.perf_counter() - begin
+            for image in self.images:
+                self.detect(image)
+        return (time.perf_counter() - begin) / len(self.images)
 
     def describe(self) -> dict[str, Any]:
-        """Return what was detected, how, and how long the first image took."""
+        """Return what was detected in each image, how, and how long the first image took."""
         return {
-            "detections": len(self.first["scores"]),
-            "boxes": self.first["boxes"].tolist(),
-            "scores": self.first["scores"].tolist(),
-            "masks": self.first["masks"],
+            "detections": [len(found["scores"]) for found in self.found],
+            "boxes": torch.cat([found["boxes"] for found in self.found]).tolist(),
+            "scores": torch.cat([found["scores"] for found in self.found]).tolist(),
+            "masks": [found["masks"] for found in self.found],
             "first_seconds": self.first_seconds,
             "path": self.path,
             "origin": code_origin(),
@@ -90,23 +109,21 @@ def our_model(
     return model, (accelerate(model, cfg) if fast else "") or f"plain {chosen}"
 
 
-def _ours(
-    precision: str, masks: str, *, fast: bool = True
-) -> Callable[[Bench, ContestantTask], None]:
-    def build(bench: Bench, task: ContestantTask) -> None:
+def _ours(precision: str, masks: str, *, fast: bool = True) -> Callable[[Bench, Task], None]:
+    def build(bench: Bench, task: Task) -> None:
         model, bench.path = our_model(task.model, precision, masks=masks, fast=fast)
         keep_freed_memory(UNUSED)  # as maskrcnn predict does
-        bench.detect = _detectron2(model, bench.image)
+        bench.detect = _detectron2(model)
 
     return build
 
 
-def _peer_detectron2(bench: Bench, task: ContestantTask) -> None:
-    bench.detect = _detectron2(models.build(models.config(task.model)).eval(), bench.image)
+def _peer_detectron2(bench: Bench, task: Task) -> None:
+    bench.detect = _detectron2(models.build(models.config(task.model)).eval())
 
 
-def _detectron2(model: nn.Module, image: torch.Tensor) -> Callable[[], Detections]:
-    def detect() -> Detections:
+def _detectron2(model: nn.Module) -> Callable[[torch.Tensor], Detections]:
+    def detect(image: torch.Tensor) -> Detections:
         instances = model([{"image": image}])[0]["instances"]
         masks = instances.pred_masks
         size = getattr(masks, "image_size", None) or tuple(masks.shape[1:])
@@ -119,15 +136,18 @@ def _detectron2(model: nn.Module, image: torch.Tensor) -> Callable[[], Detection
     return detect
 
 
-def _torchvision(bench: Bench, task: ContestantTask) -> None:
-    model = torchvision_model(task.height, task.width)
-    bench.detect = _of_torchvision(model, bench.image / 255)
+def _torchvision(bench: Bench, task: Task) -> None:
+    bench.detect = _of_torchvision(_torchvision_for(task))
 
 
-def _torchvision_best(bench: Bench, task: ContestantTask) -> None:
-    model = torchvision_model(task.height, task.width).to(memory_format=torch.channels_last)
-    bench.detect = _of_torchvision(model, bench.image / 255)
+def _torchvision_best(bench: Bench, task: Task) -> None:
+    model = _torchvision_for(task).to(memory_format=torch.channels_last)
+    bench.detect = _of_torchvision(model)
     _reduce(bench)
+
+
+def _torchvision_for(task: Task) -> nn.Module:
+    return torchvision_model(min(map(min, task.sizes)), max(map(max, task.sizes)))
 
 
 def torchvision_model(height: int, width: int) -> nn.Module:
@@ -146,9 +166,9 @@ def torchvision_model(height: int, width: int) -> nn.Module:
     return model.eval()
 
 
-def _of_torchvision(model: nn.Module, image: torch.Tensor) -> Callable[[], Detections]:
-    def detect() -> Detections:
-        output = model([image])[0]
+def _of_torchvision(model: nn.Module) -> Callable[[torch.Tensor], Detections]:
+    def detect(image: torch.Tensor) -> Detections:
+        output = model([image / 255])[0]
         masks = output["masks"][:, 0] >= 0.5
         return {
             "boxes": output["boxes"].float(),
@@ -159,7 +179,7 @@ def _of_torchvision(model: nn.Module, image: torch.Tensor) -> Callable[[], Detec
     return detect
 
 
-def _detectron2_best(bench: Bench, task: ContestantTask) -> None:
+def _detectron2_best(bench: Bench, task: Task) -> None:
     _peer_detectron2(bench, task)
     _reduce(bench)
 
@@ -169,7 +189,7 @@ def _reduce(bench: Bench) -> None:
     bench.path = "plain bfloat16"
 
 
-CONTESTANTS: dict[str, Callable[[Bench, ContestantTask], None]] = {
+CONTESTANTS: dict[str, Callable[[Bench, Task], None]] = {
     "ours": _ours("auto", "rle"),
     "ours, bitmaps": _ours("auto", "bitmap"),
     "ours, float32": _ours("float32", "rle"),
@@ -184,7 +204,7 @@ CONTESTANTS: dict[str, Callable[[Bench, ContestantTask], None]] = {
 
 def main() -> None:
     """Serve requests until the end of input."""
-    serve(lambda task: Bench(ContestantTask(**task)), REQUESTS)
+    serve(lambda task: Bench(Task(**task)), REQUESTS)
 
 
 if __name__ == "__main__":

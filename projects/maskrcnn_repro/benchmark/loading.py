@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.benchmark import annotations
+from maskrcnn_repro.benchmark import loading_start
 from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, table
 from maskrcnn_repro.benchmark.loading_worker import FAST, OURS, PEER
 from maskrcnn_repro.benchmark.processes import BenchmarkError
@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> None:
         BenchmarkError: too few rounds or images, a process failed, or the samples differ.
     """
     if args.start is not None:
-        start = annotations.start(args.start, args.workers)
-        print(annotations.report(start))
+        start = loading_start.start(args.start, args.workers)
+        print(loading_start.report(start))
         save(args.output, "loading", {}, start=start)
         return
     check_rounds(args.rounds)

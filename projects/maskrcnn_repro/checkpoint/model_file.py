@@ -1,7 +1,7 @@
 """Files that hold a model whole: its weights, the config that builds it, and the names of what it finds.
 
 Checkpoints hold config and names as values, ``.safetensors`` files as texts of their head: ``config`` (YAML),
-``class_names``, ``category_ids``, ``keypoint_names``, ``flip_pairs`` and ``skeleton`` (JSON lists), and ``origin``
+``class_names``, ``category_ids``, ``keypoint_names``, ``flip_pairs``, ``skeleton`` and ``stuff_names`` (JSON lists), and ``origin``
 (a JSON object) says where the weights come from.
 """
 
@@ -36,6 +36,8 @@ class Labels:
     """Keypoints that a mirror swaps."""
     skeleton: Sequence[tuple[str, str]] = ()
     """Keypoints that a limb connects."""
+    stuff_names: Sequence[str] = ()
+    """Semantic classes, "things" first; empty unless the model learnt from semantic labels."""
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Labels:
@@ -53,16 +55,20 @@ class Labels:
             names("keypoint_names"),
             pairs("flip_pairs"),
             pairs("skeleton"),
+            names("stuff_names"),
         )
 
     def facts(self) -> dict[str, list[Any]]:
         """Return the labels as lists, as files keep them."""
         facts: dict[str, list[Any]] = json.loads(json.dumps(asdict(self)))
-        return facts
+        return {name: value for name, value in facts.items() if value or name != "stuff_names"}
 
 
-def labels_of(datasets: Sequence[str]) -> Labels:
-    """Return the labels of the first of several registered data sets; what it does not tell is empty."""
+def labels_of(datasets: Sequence[str], *, stuff: bool = False) -> Labels:
+    """Return the labels of the first of several registered data sets, those of stuff if asked for.
+
+    What it does not tell is empty.
+    """
     told = MetadataCatalog.get(datasets[0]) if datasets else Metadata()
     ids = told.get("thing_dataset_id_to_contiguous_id") or {}
     return Labels.of(
@@ -72,6 +78,7 @@ def labels_of(datasets: Sequence[str]) -> Labels:
             "keypoint_names": told.get("keypoint_names"),
             "flip_pairs": told.get("keypoint_flip_map"),
             "skeleton": [rule[:2] for rule in told.get("keypoint_connection_rules") or ()],
+            "stuff_names": told.get("stuff_classes") if stuff else (),
         }
     )
 

@@ -122,7 +122,7 @@ def _labels_of(cfg: CfgNode, weights: Path, facts: Mapping[str, Any]) -> Labels:
         raise CheckpointError(
             f"{weights} holds names of its model that are damaged: {error}."
         ) from error
-    registered = labels_of(cfg.DATASETS.TRAIN)
+    registered = labels_of(cfg.DATASETS.TRAIN, stuff=cfg.DATASETS.WITH_SEM_SEG)
     count = cfg.MODEL.ROI_HEADS.NUM_CLASSES
     names = labels.class_names or registered.class_names
     if len(names) > count:
@@ -141,4 +141,6 @@ def _labels_of(cfg: CfgNode, weights: Path, facts: Mapping[str, Any]) -> Labels:
         raise CheckpointError(
             f"{weights} names limbs or mirror pairs of keypoints that it does not have."
         )
-    return replace(posed, class_names=names, category_ids=ids if len(ids) == count else ())
+    stuff = labels.stuff_names or registered.stuff_names
+    ids = ids if len(ids) == count else ()
+    return replace(posed, class_names=names, category_ids=ids, stuff_names=stuff)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
 from maskrcnn_repro.data.panoptic.labels import stuff_names
+from maskrcnn_repro.data.panoptic.truth import open_truth, register_panoptic
 from maskrcnn_repro.data.sets import check_sets
 from maskrcnn_repro.data.synthetic.families import GENERATED
 from maskrcnn_repro.errors import DataError, did_you_mean, listing
@@ -36,6 +37,11 @@ def prepare_data(cfg: CfgNode, *, training: bool = True) -> None:
     register_custom(cfg.DATASETS.CUSTOM)
     check_registered(cfg)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = resolve_num_classes(cfg)
+    for name, *files in cfg.DATASETS.PANOPTIC:
+        register_panoptic(name, *files)
+    if cfg.TEST.PANOPTIC_QUALITY:
+        for name in cfg.DATASETS.TEST:
+            open_truth(name)
     if cfg.DATASETS.WITH_SEM_SEG:
         cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = resolve_num_stuff(cfg)
     if cfg.DATASETS.ONLY_WITH_KEYPOINTS:

@@ -17,8 +17,10 @@ from maskrcnn_repro.data.loader import image_files
 from maskrcnn_repro.engine.saving import HISTORY
 from maskrcnn_repro.errors import UserError, did_you_mean
 from maskrcnn_repro.evaluation.coco import Metrics, flat, predictions_file
-from maskrcnn_repro.evaluation.table import metrics_table
+from maskrcnn_repro.evaluation.panoptic import RESULTS
+from maskrcnn_repro.evaluation.table import PANOPTIC, metrics_table, summary
 from maskrcnn_repro.utils.provenance import Progress, write_results
+from maskrcnn_repro.visualization.panoptic import write_panoptic_sheet
 from maskrcnn_repro.visualization.sheet import write_sheet
 
 from detectron2.config import CfgNode
@@ -27,6 +29,7 @@ from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
 PICTURE = "predictions.png"
+PANOPTIC_PICTURE = "panoptic.png"
 
 
 def evaluation_folder(cfg: CfgNode) -> Path:
@@ -141,3 +144,13 @@ def _draw(cfg: CfgNode, metrics: Metrics, folder: Path, progress: Progress) -> N
         metrics=metrics[name],
         caption=f"{progress.iterations} iterations · {BACKEND} · {name}",
     )
+    if PANOPTIC in metrics[name]:
+        write_panoptic_sheet(
+            folder / PANOPTIC_PICTURE,
+            dataset=name,
+            results=predictions.with_name(RESULTS),
+            images=cfg.TEST.SHEET_IMAGES,
+            title=summary({PANOPTIC: metrics[name][PANOPTIC]}),
+            caption=f"{progress.iterations} iterations · {BACKEND} · {name}",
+            files=image_files(cfg),
+        )

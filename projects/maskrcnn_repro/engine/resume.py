@@ -57,7 +57,7 @@ def facts_of(cfg: CfgNode) -> dict[str, Any]:
     return {
         "config": spelled_today(cfg),
         "config_sha256": config_hash(cfg),
-        **labels_of(cfg.DATASETS.TRAIN).facts(),
+        **labels_of(cfg.DATASETS.TRAIN, stuff=cfg.DATASETS.WITH_SEM_SEG).facts(),
         "backend": str(BACKEND),
         "data": {name: data_origin(name)["sha256"] for name in cfg.DATASETS.TRAIN},
         "processes": comm.get_world_size(),

@@ -41,6 +41,14 @@ def boundary(mask: RLE, strip: float = STRIP) -> RLE:
     return pycocotools.mask.encode(pixels)
 
 
+def boundary_iou(masks: Sequence[RLE], others: Sequence[RLE]) -> np.ndarray:
+    """Return how well each of N masks and each of M others agree, also near their outlines, (N, M) in [0, 1]."""
+    crowds = [0] * len(others)
+    strips = [[boundary(mask) for mask in side] for side in (masks, others)]
+    whole, near = (pycocotools.mask.iou(*pair, crowds) for pair in ((masks, others), strips))
+    return np.minimum(whole, near)
+
+
 class BoundaryEvaluation(COCOeval):
     """COCO's mask evaluation in which overlaps are boundary IoUs; its ``iouType`` is ``segm``."""
 

@@ -15,6 +15,7 @@ from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.evaluation.boundary import BoundaryEvaluation
 from maskrcnn_repro.evaluation.fast_coco import FastCOCOEvaluator
 from maskrcnn_repro.evaluation.mask_scores import has_mask_scores
+from maskrcnn_repro.evaluation.panoptic import PanopticEvaluator
 from maskrcnn_repro.evaluation.rle_evaluator import RLEEvaluator, mask_metrics
 from maskrcnn_repro.evaluation.table import PROPOSALS
 from maskrcnn_repro.evaluation.traps import correct
@@ -22,7 +23,7 @@ from maskrcnn_repro.modeling.tta import TestTimeAugmentation
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators, inference_on_dataset
 from torch import nn
 
 logger = logging.getLogger(__name__)
@@ -122,6 +123,8 @@ def _boundary_metrics(metrics: dict[str, Any], name: str, folder: Path) -> dict[
 def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
     """Return Detectron2's evaluator of what the model predicts on a data set, or the one of RLE masks and of their scores.
 
+    With ``TEST.PANOPTIC_QUALITY`` panoptic maps are evaluated beside it.
+
     Args:
         cfg: the config.
         name: of the data set.
@@ -129,13 +132,16 @@ def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
     """
     rle = cfg.MODEL.INFERENCE.MASK_OUTPUT == "rle"
     encoded = cfg.MODEL.MASK_ON and (rle or has_mask_scores(cfg))
-    return (RLEEvaluator if encoded else FastCOCOEvaluator)(
+    instances = (RLEEvaluator if encoded else FastCOCOEvaluator)(
         name,
         # Detectron2 counts keypoints by the first object: without any there is nothing to measure.
         tasks=tuple(t for t in tasks_of(cfg) if t != "keypoints" or _has_objects(name)),
         output_dir=str(folder),
         kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
     )
+    if not cfg.TEST.PANOPTIC_QUALITY:
+        return instances
+    return DatasetEvaluators([instances, PanopticEvaluator(name, folder)])
 
 
 def _has_objects(name: str) -> bool:

@@ -14,6 +14,8 @@ PROPOSALS = "box_proposals"
 CORRECTED = " (corrected)"
 """Behind the name of a metric that leaves out what COCO's code miscounts, see ``traps``."""
 LIMITS = (100, 1000)
+PANOPTIC = "panoptic"
+"""The task of panoptic maps."""
 NO_TRUTH = "no metrics: the data set has no annotations to compare the predictions with"
 RECALLS = ("AR", "ARs", "ARm", "ARl")
 
@@ -41,10 +43,11 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     others = [
         f"{task}: {', '.join(f'{name} {_points(number)}' for name, number in numbers.items())}"
         for task, numbers in tasks.items()
-        if task not in TASKS and task != PROPOSALS
+        if task not in TASKS and task not in (PROPOSALS, PANOPTIC)
     ]
     tables = [_table(precisions, COLUMNS)] if precisions else []
     tables += [_table(recalls, RECALLS)] if recalls else []
+    tables += [_panoptic(tasks[PANOPTIC])] if PANOPTIC in tasks else []
     tables += ["\n".join(others)] if others else []
     return "\n\n".join(tables)
 
@@ -58,7 +61,21 @@ def summary(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     ]
     values = tasks.get(PROPOSALS, {})
     recalls = [f"AR@{n} {_points(values.get(f'AR@{n}'))}" for n in (LIMITS if values else ())]
+    if PANOPTIC in tasks:
+        precisions.append(f"PQ {_points(tasks[PANOPTIC].get('PQ'))}")
     return " · ".join([*precisions, *recalls])
+
+
+def _panoptic(values: Mapping[str, float | None]) -> str:
+    """Return PQ, SQ and RQ of all, of things, of stuff and of each class."""
+    groups = {"": "panoptic", "_th": "things", "_st": "stuff"}
+    groups |= {name[2:]: name[3:] for name in values if name.startswith("PQ-")}
+    columns = ("PQ", "SQ", "RQ")
+    rows = [
+        [title, *(_points(values.get(f"{column}{ending}")) for column in columns)]
+        for ending, title in groups.items()
+    ]
+    return _table(rows, columns)
 
 
 def _table(rows: Sequence[Sequence[str]], columns: Sequence[str]) -> str:

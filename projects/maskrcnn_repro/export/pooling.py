@@ -60,6 +60,11 @@ class ExportPooler(nn.Module):
         places = torch.zeros_like(levels).index_copy(0, order, torch.arange(order.shape[0]))
         return torch.cat(parts)[places]
 
+    def every_level(self, maps: Sequence[Tensor], boxes: Tensor) -> list[Tensor]:
+        """Pool boxes (R, 4) from each of the maps, whatever their size: to (R, C, P, P) each."""
+        pairs = zip(self.operations, maps, strict=True)
+        return [_pool(operation, level_map, F.pad(boxes, (1, 0))) for operation, level_map in pairs]
+
     def levels(self, boxes: Tensor) -> Tensor:
         """Return the level of each box, (R,) int64 from the finest on (FPN, eq. 1)."""
         side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()

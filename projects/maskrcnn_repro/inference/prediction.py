@@ -14,6 +14,7 @@ from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.data.keypoints import limbs
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.visualization.draw import Objects, Style, draw
+from maskrcnn_repro.visualization.panoptic import draw_panoptic
 
 import numpy as np
 from pycocotools import mask as rle_codec
@@ -40,6 +41,11 @@ class Prediction:
         skeleton: names of the keypoints that a limb connects, for drawing.
         files: reads ``path`` as the model saw it, for drawing.
         mask_scores: (R,) float32, how good the masks are, from a model that scores them apart from boxes; or None.
+        panoptic_seg: (H, W) int32 segment ids of a panoptic model, 0 where it says nothing; of the whole image, whatever
+            detections are chosen. None from other models.
+        segments_info: of each segment ``id``, ``isthing``, ``category_id`` (a place in ``class_names`` or ``stuff_names``),
+            ``name``, and ``score`` of things or ``area`` of stuff.
+        stuff_names: of the semantic classes of a panoptic model, "things" first.
     """
 
     boxes: np.ndarray
@@ -56,6 +62,9 @@ class Prediction:
     skeleton: Sequence[tuple[str, str]] = ()
     files: ImageFiles = _FILES
     mask_scores: np.ndarray | None = None
+    panoptic_seg: np.ndarray | None = None
+    segments_info: Sequence[Mapping[str, Any]] = ()
+    stuff_names: Sequence[str] = ()
 
     def __len__(self) -> int:
         """Number of detections."""
@@ -145,7 +154,7 @@ class Prediction:
         magnification: float = 1.0,
         colors: Sequence[int] | None = None,
     ) -> np.ndarray:
-        """Return the image with the detections drawn on it, (H, W, 3) RGB uint8.
+        """Return the image with the detections, or a panoptic model's segments, drawn on it, (H, W, 3) RGB uint8.
 
         Args:
             image: (H, W, 3) RGB uint8, upright; by default it is read from ``path``.
@@ -166,6 +175,8 @@ class Prediction:
                 f"A prediction for {self.width} x {self.height} pixels is drawn on an array of "
                 f"{(self.height, self.width, 3)} in uint8, not on {image.shape} in {image.dtype}."
             )
+        if self.panoptic_seg is not None and colors is None:
+            return self._draw_segments(image, magnification)
         objects, style = self._objects(), self._style()
         if colors is not None:
             # As if each colour were a class.
@@ -175,6 +186,16 @@ class Prediction:
                 names[number] = name
             style = replace(style, names=names)
         return draw(image, objects, style, magnification)
+
+    def _draw_segments(self, image: np.ndarray, magnification: float) -> np.ndarray:
+        assert self.panoptic_seg is not None
+        labels, colors = {}, {}
+        for info in self.segments_info:
+            score = f" {info['score']:.2f}" if "score" in info else ""
+            labels[info["id"]] = f"{info['name']}{score}"
+            first = 0 if info["isthing"] else len(self.class_names) - 1
+            colors[info["id"]] = first + info["category_id"]
+        return draw_panoptic(image, self.panoptic_seg, labels, colors, magnification)
 
     def _objects(self) -> Objects:
         masks = self.masks

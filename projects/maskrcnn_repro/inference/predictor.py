@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +249,10 @@ class Predictor:
             with self._lock, torch.inference_mode():
                 outputs = self._model([sample.model_input for sample in group])
             for sample, output in zip(group, outputs, strict=True):
-                yield self._prediction(output["instances"], sample.source)
+                prediction = self._prediction(output["instances"], sample.source)
+                if "panoptic_seg" in output:
+                    prediction = with_segments(prediction, output["panoptic_seg"], self.labels)
+                yield prediction
 
     def _predict_tiles(self, source: Source, image: np.ndarray, batch_size: int) -> Prediction:
         height, width = image.shape[:2]
@@ -291,6 +294,27 @@ class Predictor:
         if self._classes is None:
             return prediction
         return prediction[np.isin(prediction.class_ids, self._classes)]
+
+
+def with_segments(
+    prediction: Prediction, panoptic: tuple[torch.Tensor, list[dict[str, Any]]], labels: Labels
+) -> Prediction:
+    """Return a prediction with a panoptic map, as a panoptic model gives it, and names of its segments."""
+    ids, infos = panoptic
+    names = {True: labels.class_names, False: labels.stuff_names}
+    segments = []
+    for info in infos:
+        place, classes = info["category_id"], names[info["isthing"]]
+        name = classes[place] if place < len(classes) else f"stuff {place}"
+        # Detections may be chosen from and put in another order.
+        kept = {key: value for key, value in info.items() if key != "instance_id"}
+        segments.append({**kept, "name": name})
+    return replace(
+        prediction,
+        panoptic_seg=ids.cpu().numpy(),
+        segments_info=segments,
+        stuff_names=labels.stuff_names,
+    )
 
 
 def _readable(

@@ -154,6 +154,9 @@ def merge_tiles(
         mask_scores=None if first.mask_scores is None else np.array(scores, np.float32),
         keypoints=np.stack(points) if points else first.keypoints,
         path=path,
+        # That of a tile says nothing of the image.
+        panoptic_seg=None,
+        segments_info=(),
     )
 
 

@@ -49,9 +49,9 @@ def build(name, seed):
     return models.build(models.config(name, SMALL | EXTRA.get(name, {})), seed)
 
 
-def measure(model, name):
-    """Return losses, gradient norms, proposals and detections of ``model`` on a fixed batch."""
-    batch = _batch(model, name)
+def measure(model, name, batch=None):
+    """Return losses, gradient norms, proposals and detections of ``model``, by default on the batch of ``name``."""
+    batch = batch or batch_of(model, name)
     losses = _train(model, batch)
     proposals, detections = _infer(model, batch)
     return {
@@ -75,11 +75,15 @@ def check_substance(measured):
     assert not covered or np.count_nonzero(covered) >= count / 2, "half of the masks are empty"
 
 
+def encode(mask):
+    return pycocotools.mask.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
+
+
 def decode(rle, size):
     return pycocotools.mask.decode({"counts": rle.encode(), "size": size}).astype(bool)
 
 
-def _batch(model, name):
+def batch_of(model, name):
     return [
         scenes.model_input(
             scenes.scene(index, height, width, objects=4),

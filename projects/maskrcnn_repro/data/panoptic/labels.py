@@ -1,7 +1,7 @@
-"""Semantic and panoptic labels of registered data sets: which classes of stuff there are, and where the files lie.
+"""Semantic labels of registered data sets: which classes there are, and the file of each image.
 
-A data set has them if its metadata say, as Detectron2's do, ``stuff_classes`` (the first is "things"), ``sem_seg_root``,
-``panoptic_json`` and ``panoptic_root``.
+A data set has them if its metadata say, as Detectron2's do, ``stuff_classes`` (the first is "things") and
+``sem_seg_root``, or if it has panoptic labels, of which they are made.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.data.synthetic.families import GENERATED
-from maskrcnn_repro.data.synthetic.writing import cache_root
+from maskrcnn_repro.data.panoptic.truth import (
+    derive_semantic,
+    has_panoptic,
+    image_key,
+    write_generated,
+)
 from maskrcnn_repro.errors import DataError
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -26,25 +30,24 @@ def stuff_names(dataset: str) -> list[str]:
         DataError: the data set has no semantic labels.
     """
     metadata = MetadataCatalog.get(dataset)
-    names = metadata.get("stuff_classes")
-    if not names or not metadata.get("sem_seg_root"):
-        labelled = [
-            other
-            for other in DatasetCatalog.list()
-            if MetadataCatalog.get(other).get("sem_seg_root")
-        ]
-        raise DataError(
-            f"DATASETS.WITH_SEM_SEG is True, but data set {dataset!r} has no semantic labels ('stuff_classes' and "
-            f"'sem_seg_root' in its metadata); these have: {', '.join(labelled) or 'none'}."
+    if not _has_semantic(dataset) and has_panoptic(dataset):
+        derive_semantic(dataset)
+    if not _has_semantic(dataset):
+        file = metadata.get("panoptic_json")
+        reason = (
+            f"{file} does not exist" if file else "name its panoptic files in DATASETS.PANOPTIC"
         )
-    return list(names)
+        labelled = [name for name in DatasetCatalog.list() if _has_semantic(name)]
+        raise DataError(
+            f"DATASETS.WITH_SEM_SEG is True, but data set {dataset!r} has no semantic labels: {reason}, or take one "
+            f"that has them: {', '.join(labelled)}."
+        )
+    return list(metadata.stuff_classes)
 
 
-def write_labels(dataset: str) -> None:
-    """Write the labels of a generated data set unless they exist already; those of others are there."""
-    for family in GENERATED:
-        if family.stuff and (identity := family.identify(dataset)):
-            family.generate_labels(cache_root(), *identity)
+def _has_semantic(dataset: str) -> bool:
+    metadata = MetadataCatalog.get(dataset)
+    return bool(metadata.get("stuff_classes") and metadata.get("sem_seg_root"))
 
 
 def with_labels(records: Iterable[Record], dataset: str) -> list[Record]:
@@ -56,12 +59,12 @@ def with_labels(records: Iterable[Record], dataset: str) -> list[Record]:
         DataError: the data set has no semantic labels, or a file is missing.
     """
     stuff_names(dataset)
-    write_labels(dataset)
+    write_generated(dataset)
     root = Path(MetadataCatalog.get(dataset).sem_seg_root)
     labelled = []
     for record in records:
         file = record.get("sem_seg_file_name") or str(
-            root / f"{Path(record['file_name']).stem}.png"
+            root / f"{image_key(record['file_name'])}.png"
         )
         if not Path(file).is_file():
             raise DataError(

@@ -67,7 +67,10 @@ def accelerate(model: nn.Module, cfg: CfgNode) -> str:
         return ""
     fused = has_fused_operators(PRECISIONS[precision])
     sums = cfg.MODEL.FPN.FUSE_TYPE == "sum"
-    Accelerator(PRECISIONS[precision], sums_levels=sums, fused=fused).replace(model)
+    accelerator = Accelerator(PRECISIONS[precision], sums_levels=sums, fused=fused)
+    # Part by part: the architecture may be a plug-in's.
+    for name, part in [*model.named_children()]:
+        setattr(model, name, accelerator.replace(part))
     return f"{'fused' if fused else 'folded'} {precision}"
 
 

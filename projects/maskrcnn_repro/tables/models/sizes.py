@@ -12,14 +12,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from maskrcnn_repro.roi_ops import RoIOperation, RoIOpPooler
+
 import torch
 from detectron2.config import CfgNode
+from detectron2.layers import ROIAlign
 from detectron2.modeling import build_model
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes, Instances
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.ops import RoIPool
 
 HEIGHT, WIDTH = 800, 1216
 """Image size, in pixels, for which multiply-adds are counted: shorter side 800, longer one near COCO's mean."""
+_POOLING = (RoIOpPooler, ROIPooler, RoIOperation, ROIAlign, RoIPool)
 COUNTING = (
     f"Parameters: all, frozen ones too; frozen batch norm has none. Multiply-adds: one image of "
     f"{HEIGHT}x{WIDTH} px; convolutions and linear layers of the backbone and the RPN, of the box branch on as "
@@ -92,20 +99,58 @@ def _count_multiply_adds(model: Any, cfg: CfgNode) -> dict[str, int]:
     if rpn is not None:
         run("rpn", rpn.rpn_head, [features[name] for name in rpn.in_features])
     if heads is not None:
-        channels = model.backbone.output_shape()[cfg.MODEL.ROI_HEADS.IN_FEATURES[0]].channels
-        for branch, (number, side) in roi_counts(cfg).items():
-            pooled = torch.empty(number, channels, side, side, device="meta")
-            run(branch, functools.partial(_run_branch, heads, branch), pooled)
+        for branch, (number, _) in roi_counts(cfg).items():
+            _pool_shapes_alone(heads, number)
+            run(branch, functools.partial(_run_branch, heads, branch, number), features)
     return counts
 
 
-def _run_branch(heads: Any, branch: str, pooled: torch.Tensor) -> Any:
-    is_c4 = hasattr(heads, "res5")
-    x = heads.res5(pooled) if is_c4 else pooled
+def _pool_shapes_alone(heads: nn.Module, number: int) -> None:
+    """Let poolers and their operations return ``number`` RoIs of the right size: on no data they cannot pool."""
+
+    def pool(maps: Any, rois: Any, *, side: Any) -> torch.Tensor:
+        level = maps if isinstance(maps, torch.Tensor) else maps[0]
+        return level.new_empty(number, level.shape[1], *side)
+
+    for module in heads.modules():
+        if isinstance(module, _POOLING):
+            side = module.output_size
+            pair = (side, side) if isinstance(side, int) else side
+            module.forward = functools.partial(pool, side=pair)  # type: ignore[method-assign]
+
+
+def _run_branch(heads: Any, branch: str, number: int, features: Mapping[str, torch.Tensor]) -> None:
+    boxes = Boxes(torch.empty(number, 4, device="meta"))
+    pooled = _pooled(heads, branch, features, [boxes])
     if branch == "boxes":
-        return heads.box_predictor(x.mean(dim=(2, 3)) if is_c4 else heads.box_head(x))
-    head = heads.mask_head if branch == "masks" else heads.keypoint_head
-    return head.layers(x)
+        # A cascade has lists of them.
+        in_a_row = isinstance(heads.box_predictor, nn.ModuleList)
+        predictors = heads.box_predictor if in_a_row else [heads.box_predictor]
+        box_heads = heads.box_head if in_a_row else [getattr(heads, "box_head", _mean)]
+        for head, predictor in zip(box_heads, predictors, strict=True):
+            predictor(head(pooled))
+    elif branch == "masks":
+        detections = Instances((HEIGHT, WIDTH), pred_boxes=boxes)
+        detections.pred_classes = torch.empty(number, dtype=torch.int64, device="meta")
+        heads.mask_head(pooled, [detections])
+    else:
+        heads.keypoint_head.layers(pooled)
+
+
+def _pooled(
+    heads: Any, branch: str, features: Mapping[str, torch.Tensor], boxes: list[Boxes]
+) -> Any:
+    """Return what the first layer of a branch takes; the maps themselves for a mask head that pools itself."""
+    if hasattr(heads, "res5"):
+        return heads.res5(heads.pooler([features[name] for name in heads.in_features], boxes))
+    name = {"boxes": "box", "masks": "mask", "keypoints": "keypoint"}[branch]
+    maps = {level: features[level] for level in getattr(heads, f"{name}_in_features")}
+    pooler = getattr(heads, f"{name}_pooler")
+    return maps if pooler is None else pooler([*maps.values()], boxes)
+
+
+def _mean(pooled: torch.Tensor) -> torch.Tensor:
+    return pooled.mean(dim=(2, 3))
 
 
 def roi_counts(cfg: CfgNode) -> dict[str, tuple[int, int]]:

@@ -13,6 +13,7 @@ from typing import Any
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.evaluation.coco import predictions_file
+from maskrcnn_repro.tables.report.html.close_ups import CloseUp, close_up
 from maskrcnn_repro.tables.report.model import Origin, Report, ReportRow
 from maskrcnn_repro.tables.runs.records import CONFIG, read_config
 from maskrcnn_repro.visualization.draw import Objects, Style, colored_as, draw, is_crowded
@@ -42,6 +43,7 @@ class Picture:
         height: pixels.
         objects: how many are drawn.
         image: the image's file name.
+        close_up: its largest object; in tables of boundary AP alone.
     """
 
     source: str
@@ -49,6 +51,17 @@ class Picture:
     height: int
     objects: int
     image: str
+    close_up: ClosePicture | None = None
+
+
+@dataclass(frozen=True)
+class ClosePicture:
+    """A close-up as a page has it: ``source`` is a data URI."""
+
+    source: str
+    width: int
+    height: int
+    shown: CloseUp
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,16 @@ class Sheet:
     skipped: tuple[str, ...] = ()
     skeletons: bool = False
 
+    @property
+    def has_close_ups(self) -> bool:
+        """Whether an image has one in every column."""
+        return any(all(picture.close_up for picture in row) for row in self.rows)
+
+    @property
+    def rows(self) -> list[tuple[Picture, ...]]:
+        """The pictures of each image, in the order of the columns."""
+        return list(zip(*(column.pictures for column in self.columns), strict=True))
+
 
 @dataclass(frozen=True)
 class _Scene:
@@ -86,6 +109,7 @@ class _Scene:
     images: tuple[np.ndarray, ...]
     style: Style
     to_class: dict[int, int] | None
+    has_close_ups: bool
 
 
 class Unreadable(Exception):
@@ -110,7 +134,8 @@ class Gallery:
             return Sheet()
         # The first row's data set: pictures of different images cannot be compared.
         dataset = rows[0][1][0].split
-        place = dataset, _pixel_range(rows[0][1][0])
+        by_outline = any(column.task == "boundary" for column in report.columns)
+        place = dataset, _pixel_range(rows[0][1][0]), by_outline
         skipped = []
         columns = []
         try:
@@ -131,7 +156,7 @@ class Gallery:
         self,
         row: ReportRow,
         runs: Sequence[Origin],
-        place: tuple[str, tuple[float, ...]],
+        place: tuple[str, tuple[float, ...], bool],
         columns: list[Column],
         skipped: list[str],
     ) -> None:
@@ -180,7 +205,7 @@ def _pixel_range(run: Origin) -> tuple[float, ...]:
         return ()
 
 
-def _scene(dataset: str, pixel_range: tuple[float, ...]) -> _Scene:
+def _scene(dataset: str, pixel_range: tuple[float, ...], by_outline: bool) -> _Scene:
     metadata = MetadataCatalog.get(dataset) if dataset in DatasetCatalog else None
     file = metadata.get("json_file") if metadata else None
     # Without its file a generated data set would be drawn anew.
@@ -194,7 +219,7 @@ def _scene(dataset: str, pixel_range: tuple[float, ...]) -> _Scene:
         raise Unreadable(f"the images of {dataset} cannot be read: {error!r}") from error
     to_class = metadata.get("thing_dataset_id_to_contiguous_id")
     truth = tuple(map(ground_truth, records))
-    return _Scene(tuple(records), truth, images, style_of(metadata), to_class)
+    return _Scene(tuple(records), truth, images, style_of(metadata), to_class, by_outline)
 
 
 def _pictures(scene: _Scene, objects: Sequence[Objects]) -> tuple[Picture, ...]:
@@ -212,8 +237,17 @@ def _pictures(scene: _Scene, objects: Sequence[Objects]) -> tuple[Picture, ...]:
         )
         height, width = drawn.shape[:2]
         name = Path(record["file_name"]).name
-        pictures.append(Picture(_data_uri(drawn), width, height, len(some), name))
+        close = close_up(image, truth, some, scene.style) if scene.has_close_ups else None
+        picture = Picture(_data_uri(drawn), width, height, len(some), name, _close(close))
+        pictures.append(picture)
     return tuple(pictures)
+
+
+def _close(shown: CloseUp | None) -> ClosePicture | None:
+    if shown is None:
+        return None
+    height, width = shown.pixels.shape[:2]
+    return ClosePicture(_data_uri(shown.pixels), width, height, shown)
 
 
 def _data_uri(pixels: np.ndarray) -> str:

@@ -1,6 +1,6 @@
 """Start of a training on simulated annotations of train2017's size: seconds, and memory of all processes together.
 
-Run as ``python -m maskrcnn_repro.benchmark.annotations IMAGES WORKERS``, it prints what it measured as JSON.
+Run as ``python -m maskrcnn_repro.benchmark.loading_start IMAGES WORKERS``, it prints what it measured as JSON.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def start(images: int, workers: int) -> dict[str, Any]:
         )
     if not Path("/proc/self/smaps_rollup").exists():
         raise BenchmarkError("--start needs Linux, whose /proc tells what processes share.")
-    facts: dict[str, Any] = run_module("maskrcnn_repro.benchmark.annotations", images, workers)
+    facts: dict[str, Any] = run_module("maskrcnn_repro.benchmark.loading_start", images, workers)
     return facts
 
 

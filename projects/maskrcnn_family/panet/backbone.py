@@ -1,0 +1,91 @@
+"""A pyramid whose information also goes from fine levels to coarse ones (PANet, Sec. 3.1).
+
+Letters: N images, C channels of the pyramid, s = 2 ** level the stride of level ``p<level>``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from maskrcnn_repro.errors import check_choice
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.modeling import BACKBONE_REGISTRY, FPN
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from fvcore.nn import weight_init
+from torch import nn
+
+
+class FamilyPANet(FPN):
+    """An FPN with a bottom-up path: its levels N2 to N6 stand under the FPN's names, p2 to p6.
+
+    N2 is P2. Each further level is a 3x3 convolution of the sum of P and the finer N, which a 3x3 convolution of stride 2
+    made as small; a ReLU follows each. The FPN's parameters keep their names, so that weights of Mask R-CNN fit.
+
+    Args:
+        bottom_up: the backbone below the pyramid.
+        in_features: its maps, the finest first.
+        out_channels: C.
+        norm: name of a Detectron2 norm after each convolution; empty for none.
+        **parts: further arguments of ``FPN``.
+    """
+
+    def __init__(
+        self,
+        bottom_up: nn.Module,
+        in_features: list[str],
+        out_channels: int,
+        norm: str = "",
+        **parts: Any,
+    ) -> None:
+        super().__init__(bottom_up, in_features, out_channels, norm, **parts)
+        names = [*self.output_shape()]
+        own = len(in_features)
+        self.finest, self.augmented, self.extra = names[0], names[1:own], names[own:]
+        for name in self.augmented:
+            for layer, stride in (("downsample", 2), ("augment", 1)):
+                conv = Conv2d(
+                    out_channels,
+                    out_channels,
+                    kernel_size=3,
+                    stride=stride,
+                    padding=1,
+                    bias=not norm,
+                    norm=get_norm(norm, out_channels),
+                    activation=nn.ReLU(),
+                )
+                weight_init.c2_xavier_fill(conv)
+                self.add_module(f"{layer}_{name}", conv)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the pyramid of images (N, channels, H, W): ``p<level>`` -> (N, C, H/s, W/s), finest first."""
+        pyramid = super().forward(x)
+        level = pyramid[self.finest]
+        for name in self.augmented:
+            smaller = getattr(self, f"downsample_{name}")(level)
+            level = pyramid[name] = getattr(self, f"augment_{name}")(smaller + pyramid[name])
+        if self.extra:
+            top: Any = self.top_block
+            pyramid |= zip(self.extra, top(pyramid[top.in_feature]), strict=True)
+        return pyramid
+
+
+@BACKBONE_REGISTRY.register()
+def build_family_panet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FamilyPANet:
+    """Build the backbone of ``MODEL.PANET.BOTTOM_UP`` with the pyramid of ``MODEL.FPN``, to P6 if the RPN asks for it.
+
+    Raises:
+        ConfigError: there is no such backbone.
+    """
+    keys, name = cfg.MODEL.FPN, cfg.MODEL.PANET.BOTTOM_UP
+    check_choice("MODEL.PANET.BOTTOM_UP", name, [backbone for backbone, _ in BACKBONE_REGISTRY])
+    return FamilyPANet(
+        BACKBONE_REGISTRY.get(name)(cfg, input_shape),
+        keys.IN_FEATURES,
+        keys.OUT_CHANNELS,
+        keys.NORM,
+        top_block=LastLevelMaxPool() if "p6" in cfg.MODEL.RPN.IN_FEATURES else None,
+        fuse_type=keys.FUSE_TYPE,
+    )

@@ -1,0 +1,107 @@
+"""Drawing of panoptic maps: each segment tinted, outlined and named; ground truth beside predictions.
+
+H, W = height and width of an image in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from maskrcnn_repro.data.image_file import ImageFiles
+from maskrcnn_repro.data.panoptic.files import Segment, read_ids
+from maskrcnn_repro.data.panoptic.truth import PanopticTruth, image_key, open_truth
+from maskrcnn_repro.utils.files import replaced
+from maskrcnn_repro.visualization.draw import Objects, Style, draw
+from maskrcnn_repro.visualization.sheet import CELL, compose, pick, shorten
+
+import numpy as np
+from detectron2.data import DatasetCatalog
+from PIL import Image
+
+
+def draw_panoptic(
+    image: np.ndarray,
+    ids: np.ndarray,
+    labels: Mapping[int, str],
+    colors: Mapping[int, int],
+    magnification: float = 1.0,
+) -> np.ndarray:
+    """Return the resized image with the segments drawn on it, (H, W, 3) RGB uint8 times the magnification.
+
+    Args:
+        image: (H, W, 3) RGB uint8.
+        ids: (H, W) segment ids; others than those named are not drawn.
+        labels: of each segment.
+        colors: of each segment, the number of its colour.
+        magnification: of the picture; lines and letters keep their size.
+    """
+    masks = {number: ids == number for number in labels}
+    masks = {number: mask for number, mask in masks.items() if mask.any()}
+    boxes = np.array([_box(mask) for mask in masks.values()], dtype=np.float64).reshape(-1, 4)
+    objects = Objects(
+        boxes,
+        np.arange(len(masks)),
+        list(masks.values()),
+        colors=np.array([colors[number] for number in masks], dtype=np.int64),
+    )
+    # Two names at least: the only class of a data set is not written.
+    names = [*(labels[number] for number in masks), ""]
+    style = Style(names if len(names) > 1 else ["", ""])
+    # Without boxes, which would say nothing of stuff.
+    return draw(image, objects, style, magnification, crowded=True)
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def write_panoptic_sheet(
+    path: Path,
+    *,
+    dataset: str,
+    results: Path,
+    images: int,
+    title: str,
+    caption: str,
+    files: ImageFiles | None = None,
+) -> None:
+    """Draw panoptic ground truth beside predictions and write it atomically.
+
+    Args:
+        path: the PNG.
+        dataset: registered name; its images are taken at regular intervals.
+        results: what ``PanopticEvaluator`` wrote; its PNG files lie in the folder of its name without the suffix.
+        images: largest number of images.
+        title: first line of the header.
+        caption: second line.
+        files: reads the images; by default those that need no config key.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    truth = open_truth(dataset)
+    found = PanopticTruth.read(results, results.with_suffix(""))
+    places = {category: place for place, category in enumerate(truth.names)}
+    pairs = []
+    for record in pick(DatasetCatalog.get(dataset), images):
+        if image_key(record["file_name"]) not in found.annotations:
+            continue
+        size = record["height"], record["width"]
+        image = (files or ImageFiles()).read(record["file_name"], "RGB", size)
+        scale = CELL[0] / max(image.shape[:2])
+        pictures = []
+        for side in (truth, found):
+            entry = side.of(record["file_name"])
+            segments: Sequence[Segment] = [
+                s for s in entry["segments_info"] if not s.get("iscrowd")
+            ]
+            names = {s["id"]: truth.names[s["category_id"]] for s in segments}
+            colors = {s["id"]: places[s["category_id"]] for s in segments}
+            ids = read_ids(side.folder / entry["file_name"])
+            pictures.append(Image.fromarray(draw_panoptic(image, ids, names, colors, scale)))
+        pairs.append((shorten(Path(record["file_name"]).name, "", 2 * CELL[0]), pictures))
+    sheet = compose(pairs, CELL[0], title, caption)
+    with replaced(path) as beside:
+        sheet.save(beside, optimize=True)

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Write the table of heads in ``docs/family.md`` anew: what each is held to, its gaps, its claims and what it costs.
+
+    maskrcnn table family --level mini --seeds 3
+    maskrcnn benchmark heads family --output output/heads.json
+    python scripts/write_family.py --report output/mini/tables/family.json --costs output/heads.json
+
+What is not given is a dash. Rows and claims are those of ``projects/maskrcnn_family/tables.yaml``.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "projects"))
+
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.paper.additions import register_table
+from maskrcnn_repro.tables.paper.claims import Claim, all_claims
+from maskrcnn_repro.tables.paper.numbers import Row, Table, all_metrics, find_row, find_table
+from maskrcnn_repro.tables.report.model import Report, Verdict, from_json
+from maskrcnn_repro.tables.report.readme import BEGIN, END, split_readme
+from maskrcnn_repro.tables.report.text import grid, interval_text
+from maskrcnn_repro.tables.report.words import DASH, signed
+from maskrcnn_repro.tables.runs.reading import read_json
+from maskrcnn_repro.utils.command_line import exit_status
+from maskrcnn_repro.utils.files import write_text
+
+PAGE = ROOT / "docs" / "family.md"
+TABLES = ROOT / "projects" / "maskrcnn_family" / "tables.yaml"
+HEADERS = (
+    "head",
+    "held to",
+    "mask AP",
+    "claim",
+    "outcome",
+    "M parameters",
+    "G multiply-adds",
+    "image",
+    "step",
+    "code",
+)
+
+
+def block(table: Table, report: Report | None, costs: Mapping[str, Any]) -> str:
+    """Return the table in Markdown, and what its numbers are of.
+
+    Args:
+        table: the rows.
+        report: of their runs; None without any.
+        costs: by a row's name, as ``maskrcnn benchmark heads --output`` writes them.
+    """
+    heads = [row for row in table.rows.values() if row.experiment]
+    lines = [_line(row, table, report, costs.get(row.name, {})) for row in heads]
+    about = [
+        "Gaps are to the baseline, with 95 % intervals; image and step: time over the baseline's, and peak memory; code: lines of its folder."
+    ]
+    if report and report.seeds:
+        seeds = ", ".join(map(str, report.seeds))
+        splits = ", ".join(report.our_splits)
+        about.append(f"Level {report.level}, {splits}, seeds {seeds}, {report.backend}.")
+    return f"{grid(HEADERS, lines, 'pipe', left=5)}\n\n{' '.join(about)}"
+
+
+def _line(row: Row, table: Table, report: Report | None, cost: Mapping[str, Any]) -> list[str]:
+    judged = {verdict.id: verdict for verdict in report.claims} if report else {}
+    own = [claim for claim in all_claims().values() if claim.rows[0][0] == row.id]
+    verdicts = [judged.get(claim.id) for claim in own]
+    return [
+        row.name,
+        row.note or DASH,
+        DASH if row.id == table.baseline_row else _gap(row, report),
+        "; ".join(map(_claim, own)) or DASH,
+        "; ".join(map(_outcome, verdicts)) or DASH,
+        f"{cost['parameters'] / 1e6:.2f}" if cost else DASH,
+        f"{cost['multiply_adds'] / 1e9:.1f}" if cost else DASH,
+        _time(cost["image"]) if cost else DASH,
+        _time(cost["step"]) if cost else DASH,
+        str(cost["lines"] or DASH) if cost else DASH,
+    ]
+
+
+def _time(measured: Mapping[str, Any]) -> str:
+    return f"{measured['ratio']['value']:.2f} times, {measured['peak_memory'] / 2**30:.1f} GiB"
+
+
+def _gap(row: Row, report: Report | None) -> str:
+    rows = {each.id: each for each in report.rows} if report else {}
+    cell = rows[row.id].cells.get("AP") if row.id in rows else None
+    if not cell or not cell.ours_gap:
+        return DASH
+    interval = f" {interval_text(cell.ours_interval)}" if cell.ours_interval else ""
+    return f"{signed(cell.ours_gap.mean)}{interval}"
+
+
+def _claim(claim: Claim) -> str:
+    titles = [all_metrics()[name].title for name in claim.metrics()]
+    return f"{' - '.join(titles)} {claim.direction} {find_row(claim.rows[0][1]).name}"
+
+
+def _outcome(verdict: Verdict | None) -> str:
+    if verdict is None or verdict.gap is None:
+        return DASH
+    interval = f" {interval_text(verdict.interval)}" if verdict.interval else ""
+    return f"{verdict.outcome}: {signed(verdict.gap)}{interval}"
+
+
+def write(report: Path | None, costs: Path | None, page: Path = PAGE) -> None:
+    """Write the table between the marks of a page.
+
+    Raises:
+        TableError: a file cannot be read, or the page lacks the marks.
+        OutputError: the page cannot be written.
+    """
+    (name,) = register_table(TABLES)
+    try:
+        measured = from_json(Report, read_json(report)) if report else None
+    except (TypeError, ValueError) as error:
+        raise TableError(f"{report} is no report of a table: {error}.") from error
+    heads = read_json(costs).get("heads", {}) if costs else {}
+    head, _, tail = split_readme(page)
+    write_text(page, f"{head}{BEGIN}\n{block(find_table(name), measured, heads)}\n{END}{tail}")
+
+
+def main() -> int:
+    """Parse the command line and write the page; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="LEVEL/tables/family.json")
+    parser.add_argument("--costs", type=Path, metavar="FILE", help="of maskrcnn benchmark heads")
+    args = parser.parse_args()
+    return exit_status(lambda: write(args.report, args.costs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

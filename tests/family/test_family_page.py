@@ -1,0 +1,84 @@
+"""The table of heads in the documentation: its numbers from a report and from measured costs, dashes without."""
+
+import importlib.util
+import json
+from dataclasses import replace
+
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.paper.additions import register_table
+from maskrcnn_repro.tables.paper.numbers import find_table
+from maskrcnn_repro.tables.report.model import Cell, Estimate, Interval, ReportRow, Verdict, to_json
+from maskrcnn_repro.tables.report.words import DASH
+
+import pytest
+
+from tests.helpers.html_runs import report_of
+from tests.helpers.paths import ROOT
+
+spec = importlib.util.spec_from_file_location("write_family", ROOT / "scripts/write_family.py")
+write_family = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(write_family)
+
+pytestmark = pytest.mark.usefixtures("nothing_added")
+INTERVAL = Interval(1.0, 3.0, 95.0, (1, 2, 3), 1000)
+COSTS = {
+    "parameters": 71_390_991,
+    "multiply_adds": 211_115_827_200,
+    "image": {"ratio": {"value": 1.25}, "peak_memory": 2**30},
+    "step": {"ratio": {"value": 1.5}, "peak_memory": 3 * 2**30},
+    "lines": 200,
+}
+
+
+@pytest.fixture
+def page(tmp_path):
+    page = tmp_path / "family.md"
+    page.write_text("Head.\n<!-- results:begin -->\nold\n<!-- results:end -->\nTail.\n")
+    return page
+
+
+def cells_of(page, name):
+    (line,) = [text for text in page.read_text().splitlines() if text.startswith(f"| {name} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_without_runs_there_are_dashes_and_the_claims(page):
+    write_family.write(None, None, page)
+    assert page.read_text().startswith("Head.\n<!-- results:begin -->\n| head")
+    assert page.read_text().endswith("<!-- results:end -->\nTail.\n")
+    cells = cells_of(page, "Cascade Mask R-CNN")
+    assert cells[2:] == [DASH, "AP75 bb > Mask R-CNN", *[DASH] * 6]
+    register_table(write_family.TABLES)
+    heads = [row for row in find_table("family").rows.values() if row.experiment]
+    assert page.read_text().count("\n| ") == 1 + len(heads)
+
+
+def test_numbers_stand_in_their_cells_by_hand(page, tmp_path):
+    register_table(write_family.TABLES)
+    gap = Cell(None, None, Estimate.of({1: 42.0}), Estimate.of({1: 2.0}), INTERVAL)
+    row = ReportRow("family.cascade", "Cascade Mask R-CNN", "x", cells={"AP": gap})
+    verdict = Verdict(
+        "cascade-stricter", "So.", (("family.cascade", "family.plain"),), "bbAP75", ">", 0.0,
+        None, "holds", 4.0, INTERVAL, "",
+    )  # fmt: skip
+    report = replace(report_of(row), claims=(verdict,))
+    (tmp_path / "family.json").write_text(json.dumps(to_json(report)))
+    (tmp_path / "heads.json").write_text(json.dumps({"heads": {"Cascade Mask R-CNN": COSTS}}))
+    write_family.write(tmp_path / "family.json", tmp_path / "heads.json", page)
+    assert cells_of(page, "Cascade Mask R-CNN")[2:] == [
+        "+2.0 [+1.0, +3.0] 95 %",
+        "AP75 bb > Mask R-CNN",
+        "holds: +4.0 [+1.0, +3.0] 95 %",
+        "71.39",
+        "211.1",
+        "1.25 times, 1.0 GiB",
+        "1.50 times, 3.0 GiB",
+        "200",
+    ]
+
+
+def test_a_file_that_is_no_report_is_named(page, tmp_path):
+    (tmp_path / "family.json").write_text("{}")
+    with pytest.raises(TableError, match=r"family\.json is no report of a table: Report lacks"):
+        write_family.write(tmp_path / "family.json", None, page)
+    assert "old" in page.read_text()
