@@ -1,5 +1,6 @@
 """What holds for each head of the family and for heads together: training, several views, export."""
 
+from maskrcnn_repro import BACKEND
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.export.exporting import Exporter
@@ -20,7 +21,7 @@ from tests.family import (
     test_panet,
     test_point_rend,
 )
-from tests.helpers.tiny_models import assert_same, picture, tiny_model
+from tests.helpers.tiny_models import assert_same, picture, tiny_config, tiny_model
 from tests.helpers.tiny_predictor import write_pictures, write_tiny_model
 
 MODULES = {
@@ -83,6 +84,20 @@ def test_a_mirrored_image_has_mirrored_results(name):
         torch.testing.assert_close(mirrored.mask_scores, upright.mask_scores)
     assert upright.pred_masks.std() > 1e-3
     torch.testing.assert_close(mirrored.pred_masks.flip(dims=[3]), upright.pred_masks)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND.name != "installed", reason="the embedded subset has our class alone")
+@pytest.mark.parametrize("name", MODULES)
+def test_detectron2_s_own_class_of_several_views_takes_the_heads(name):
+    from detectron2.modeling import GeneralizedRCNNWithTTA
+
+    cfg = tiny_config("mask", **keys(name))
+    cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = (64, 96), 200
+    theirs = GeneralizedRCNNWithTTA(cfg, tiny_model("mask", **keys(name)))
+    with torch.no_grad():
+        (output,) = theirs([picture(SIZE, height=SIZE[0], width=SIZE[1])])
+    assert len(output["instances"]) == len(output["instances"].pred_masks) == 5
 
 
 def test_a_mask_s_score_in_several_views_is_the_mean():

@@ -188,6 +188,29 @@ KEYS = {
 
 
 @pytest.mark.slow
+def test_the_head_learns_which_masks_are_good():
+    module = head(**{"ROI_MASKIOU_HEAD.CONV_DIM": 16, "ROI_MASKIOU_HEAD.FC_DIM": 32})
+    # Features show the object, and masks are it, shifted by 0, 2 or 4 cells (what is pooled has half as many).
+    image = truth([[10.0, 10, 26, 26]] * 24, [SQUARE] * 24, list(range(3)) * 8)
+    shown = mask_targets([image], 8)
+    x = torch.nn.functional.max_pool2d(shown.float()[:, None], 2).repeat(1, 4, 1, 1)
+    shifted = [mask.roll(2 * (number // 3 % 3), 1) for number, mask in enumerate(shown)]
+    logits = (6 * torch.stack(shifted).float() - 3)[:, None].repeat(1, 3, 1, 1)
+    optimizer = torch.optim.Adam(module.maskiou_head.parameters(), lr=1e-2)
+    for _ in range(100):
+        with EventStorage():
+            loss = module.losses(x, logits, shown, [image])["loss_maskiou"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        ious = module.mask_ious(x, logits[:, 0].sigmoid(), image.gt_classes)
+    overlap = [float((a & b).sum() / (a | b).sum()) for a, b in zip(shifted, shown, strict=True)]
+    assert max(overlap) - min(overlap) > 0.5
+    assert ious.tolist() == pytest.approx(overlap, abs=0.05)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["torchscript", "onnx"])
 def test_an_exported_file_gives_the_model_s_masks_and_scores(tmp_path, form):
     source = find_model(write_tiny_model(tmp_path, "mask", **KEYS))
