@@ -1,6 +1,7 @@
 """Hybrid Task Cascade: values by hand, the plain heads with one stage, mmdetection's, no objects, mistakes."""
 
 from maskrcnn_repro.checkpoint.model_source import find_model
+from maskrcnn_repro.data.panoptic.files import IGNORED
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.formats import WRITERS
@@ -298,6 +299,7 @@ def test_labels_reach_the_heads_padded_as_their_images():
     assert batch.sem_seg.shape[1:] == batch.tensor.shape[2:]
     assert (batch.sem_seg[1] == 1).sum() == 50 * 60
     assert set(batch.sem_seg[1].unique().tolist()) == {1, UNLABELLED}
+    assert UNLABELLED == IGNORED
     assert type(model.eval().preprocess_image(inputs)) is ImageList
 
 
