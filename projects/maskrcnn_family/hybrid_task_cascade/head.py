@@ -218,6 +218,11 @@ def check_hybrid(cfg: CfgNode) -> None:
             f"MODEL.ROI_MASK_HEAD.NAME {model.ROI_MASK_HEAD.NAME!r} has one stage, but FamilyHybridTaskROIHeads needs "
             "'FamilyHybridMaskHead'."
         )
+    if cfg.DATASETS.WITH_SEM_SEG and model.SEM_SEG_HEAD.NAME != "FamilyFusedSemanticHead":
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.NAME {model.SEM_SEG_HEAD.NAME!r} gives no features for RoIs, but "
+            "FamilyHybridTaskROIHeads needs 'FamilyFusedSemanticHead' with DATASETS.WITH_SEM_SEG True."
+        )
     if cfg.DATASETS.WITH_SEM_SEG and model.META_ARCHITECTURE == "GeneralizedRCNN":
         raise ConfigError(
             "DATASETS.WITH_SEM_SEG True, but MODEL.META_ARCHITECTURE 'GeneralizedRCNN' does not hand labels to its "

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.errors import ConfigError, DataError
 
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
@@ -108,13 +108,22 @@ class FamilyFusedSemanticHead(nn.Module):
         Args:
             logits: (N, K, H, W).
             labels: of pixels of the padded batch, (N, ...) int64; a cell has that of its first pixel.
+
+        Raises:
+            DataError: a label is no class.
         """
         cells = F.interpolate(labels[:, None].float(), size=logits.shape[2:])[:, 0].long()
-        labelled = (cells != self.ignore_value).sum().clamp(min=1)
+        labelled = cells[cells != self.ignore_value]
+        classes = logits.shape[1]
+        if len(labelled) and not 0 <= labelled.min() <= labelled.max() < classes:
+            raise DataError(
+                f"Semantic labels from {labelled.min()} to {labelled.max()}, but MODEL.SEM_SEG_HEAD.NUM_CLASSES is "
+                f"{classes}: labels are 0 to {classes - 1}, and {self.ignore_value} where nothing is labelled."
+            )
         loss = F.cross_entropy(
             logits.float(), cells, ignore_index=self.ignore_value, reduction="sum"
         )
-        return {"loss_sem_seg": self.loss_weight * loss / labelled}
+        return {"loss_sem_seg": self.loss_weight * loss / max(len(labelled), 1)}
 
 
 def check_levels(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> tuple[int, int]:
