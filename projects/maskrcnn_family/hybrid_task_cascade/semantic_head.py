@@ -1,4 +1,4 @@
-"""The semantic branch on the pyramid: classes of pixels, and features for RoIs (Hybrid Task Cascade, Sec. 3.2, Fig. 3).
+"""The semantic branch on the pyramid: classes of pixels, and features for RoIs (Hybrid Task Cascade, Sec. 3.2).
 
 Letters: N images, C channels, D channels of the branch, K classes, H, W cells of a map.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class FamilyFusedSemanticHead(nn.Module):
-    """All levels brought to the size of one and added, then 3x3 convolutions (Fig. 3).
+    """All levels brought to the size of one and added, then 3x3 convolutions (Sec. 3.2).
 
     Parameters have the names of the reference code.
 
