@@ -73,9 +73,8 @@ def shell(tmp_path):
 def named_files(page):
     """Files of a page that its commands read: blocks that begin with their file's name."""
     text = page.read_text(encoding="utf-8")
-    yield from re.findall(
-        r"^```\w+\n# (\S+\.(?:py|yaml))\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
-    )
+    pattern = r"^```\w+\n# (\S+\.(?:py|yaml))\n(.*?)^```$"
+    return re.findall(pattern, text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.place for block in BLOCKS])

@@ -106,14 +106,22 @@ def test_mistakes_of_the_command_line(capsys):
 
 
 @pytest.mark.slow
-def test_what_the_cascade_adds_by_hand():
-    configs = {"plain": ["coco/r50_fpn.yaml"], "cascade": [str(FAMILY / "cascade/config.yaml")]}
-    sizes = {name: Bench(HeadTask(name, configs, 320, 448, 2, 128)).count() for name in configs}
+def test_what_heads_add_by_hand():
+    configs = {"plain": ["coco/r50_fpn.yaml"]}
+    configs |= {name: [str(FAMILY / name / "config.yaml")] for name in ("cascade", "point_rend")}
+    counts = {
+        name: Bench(HeadTask(name, configs, 320, 448, 2, 128)).count()["multiply_adds"]
+        for name in configs
+    }
     # On 1000 RoIs: 7x7x256 to 1024, 1024 to 1024, 81 scores; then 80 boxes, or one of each of three stages.
     hidden = 7 * 7 * 256 * 1024 + 1024 * 1024 + 1024 * 81
     plain, cascade = hidden + 1024 * 320, 3 * (hidden + 1024 * 4)
-    added = sizes["cascade"]["multiply_adds"] - sizes["plain"]["multiply_adds"]
-    assert added == 1000 * (cascade - plain)
+    assert counts["cascade"] - counts["plain"] == 1000 * (cascade - plain)
+    # On 100 RoIs: four 3x3 convolutions, a 2x2 deconvolution, 80 masks; or a coarse mask of 7x7 and four times 784 points.
+    convolutions = 4 * 14 * 14 * 256 * 256 * 9 + 14 * 14 * 256 * 256 * 4 + 28 * 28 * 256 * 80
+    coarse = 7 * 7 * 256 * 256 * 4 + 7 * 7 * 256 * 1024 + 1024 * 1024 + 1024 * 80 * 7 * 7
+    points = 4 * 784 * (3 * (256 + 80) * 256 + (256 + 80) * 80)
+    assert counts["point_rend"] - counts["plain"] == 100 * (coarse + points - convolutions)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from maskrcnn_repro.data.loader import training_records
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.data.panoptic.files import IGNORED, Categories, read_ids, write_ids
 from maskrcnn_repro.data.panoptic.labels import with_labels
+from maskrcnn_repro.data.registry import resolve_num_stuff
 from maskrcnn_repro.data.synthetic.mini_coco import MINI_COCO
 from maskrcnn_repro.data.synthetic.mini_coco.scenes import STUFF_IDS
 from maskrcnn_repro.data.synthetic.textures import PATTERNS
@@ -151,6 +152,14 @@ def test_the_number_of_classes_follows_from_the_data(small):
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 1 + len(PATTERNS)
     with pytest.raises(DataError, match=r"NUM_CLASSES is 9, but 'mini_stuff_val' has 6 semantic"):
         prepare_data(config(small, **{"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 9}))
+
+
+def test_images_to_evaluate_on_need_no_labels_unless_panoptic_quality_is_measured(small):
+    cfg = config(small, **{"DATASETS.TEST": ("mini_people_val",)})
+    assert resolve_num_stuff(cfg) == 1 + len(PATTERNS)
+    cfg.TEST.PANOPTIC_QUALITY = True
+    with pytest.raises(DataError, match="'mini_people_val' has no semantic labels"):
+        resolve_num_stuff(cfg)
 
 
 def test_a_data_set_without_labels_is_refused(small):

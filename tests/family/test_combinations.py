@@ -14,7 +14,13 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from tests.family import test_cascade, test_mask_scoring, test_point_rend
+from tests.family import (
+    test_boundary_preserving,
+    test_cascade,
+    test_mask_scoring,
+    test_panet,
+    test_point_rend,
+)
 from tests.helpers.tiny_models import assert_same, picture, tiny_config, tiny_model
 from tests.helpers.tiny_predictor import write_pictures, write_tiny_model
 
@@ -22,7 +28,10 @@ MODULES = {
     "cascade": [test_cascade],
     "point_rend": [test_point_rend],
     "mask_scoring": [test_mask_scoring],
+    "boundary_preserving": [test_boundary_preserving],
+    "panet": [test_panet],
     "cascade_point_rend": [test_cascade, test_point_rend],
+    "cascade_boundary_preserving": [test_cascade, test_boundary_preserving],
     "cascade_mask_scoring": [test_cascade, test_mask_scoring],
 }
 TOGETHER = [name for name, modules in MODULES.items() if len(modules) > 1]
@@ -127,7 +136,8 @@ def test_heads_together_learn_and_predict(name, tmp_path):
             optimizer.zero_grad()
             sum(losses.values()).backward()
             optimizer.step()
-    further = {"loss_mask_point"} if "point" in name else {"loss_maskiou"}
+    losses_of = {"point": "loss_mask_point", "scoring": "loss_maskiou", "boundary": "loss_boundary"}
+    further = {loss for part, loss in losses_of.items() if part in name}
     stages = {f"loss_{part}_stage{k}" for part in ("cls", "box_reg") for k in range(3)}
     assert losses.keys() == stages | further | {"loss_mask", "loss_rpn_cls", "loss_rpn_loc"}
     stayed = [k for k, p in model.named_parameters() if k in before and torch.equal(before[k], p)]
@@ -136,7 +146,7 @@ def test_heads_together_learn_and_predict(name, tmp_path):
     (image,) = write_pictures(tmp_path / "pictures", [SIZE])
     prediction = Predictor(source, threshold=None, device="cpu")(image)
     assert len(prediction) == 5
-    assert (prediction.mask_scores is None) == ("point" in name)
+    assert (prediction.mask_scores is None) == ("scoring" not in name)
 
 
 @pytest.mark.slow

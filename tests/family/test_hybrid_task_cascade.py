@@ -1,7 +1,8 @@
 """Hybrid Task Cascade: values by hand, the plain heads with one stage, mmdetection's, no objects, mistakes."""
 
 from maskrcnn_repro.checkpoint.model_source import find_model
-from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.data.panoptic.files import IGNORED
+from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
@@ -87,9 +88,8 @@ def train(module, candidates, targets, maps=None, labels=True):
 def test_features_of_the_stage_before_come_through_the_convolution_and_its_relu():
     head = parity.mask_head()
     first, second, _ = head.stages()
-    for stage in (first, second):
-        torch.nn.init.zeros_(stage.conv_res.weight) if stage.conv_res else None
-    # With an embedding of constants 2 and -3, the RoI gets 2 and 0 more.
+    torch.nn.init.zeros_(second.conv_res.weight)
+    # An embedding of 2 and -3 in the first two channels adds 2 and 0 to them.
     second.conv_res.bias.data = torch.tensor([2.0, -3.0, 0.0, 0.0])
     x = parity.rois()
     more = x + torch.tensor([2.0, 0.0, 0.0, 0.0])[:, None, None]
@@ -101,10 +101,10 @@ def test_features_of_the_stage_before_come_through_the_convolution_and_its_relu(
 
 def test_masks_are_the_mean_of_the_stages_probabilities():
     head = parity.mask_head().eval()
-    # All weights zero: logits are biases log 3, 0 and -log 3 for class 1, probabilities 3/4, 1/2 and 1/4.
+    # Without weights logits are biases: of class 1 log 3, 0 and 0, whose probabilities are 3/4, 1/2 and 1/2.
     for stage, odds in zip(head.stages(), (3.0, 1.0, 1.0), strict=True):
         torch.nn.init.zeros_(stage.predictor.weight)
-        stage.predictor.bias.data = torch.tensor([0.0, odds, 0.0]).log().clamp(min=0)
+        stage.predictor.bias.data = torch.tensor([1.0, odds, 1.0]).log()
     image = Instances(SIZE, pred_classes=torch.tensor([1, 0]))
     with torch.no_grad():
         (image,) = head(parity.rois()[:2], [image])
@@ -143,15 +143,14 @@ def test_one_stage_predicts_what_the_paper_s_heads_predict():
 
 def test_masks_of_a_stage_train_on_the_boxes_that_it_predicts():
     module = heads(**PLAIN, **{"MODEL.ROI_HEADS.PROPOSAL_APPEND_GT": False})
-    # dx = 10 / 10, 20 / 20, 30 / 30 of the width moves by it in each stage.
+    # dx of 4 / 10, 8 / 20 and 0 / 30 of the width of 10 move it by 4, 4 and 0.
     for predictor, weight in zip(module.box_predictor, (4.0, 8.0, 0.0), strict=True):
         torch.nn.init.zeros_(predictor.bbox_pred.weight)
         predictor.bbox_pred.bias.data = torch.tensor([weight, 0, 0, 0])
     seen = []
     module.mask_pooler.register_forward_hook(lambda _, args, __: seen.append(args[1][0].tensor))
-    # IoU 1/2 with the object counts; the first stage moves it by 0.4 x 10 to 2/3, the second by 4 to IoU 1.
     losses, logged = train(module, [proposals([2, 0, 12, 10])], [truth([10, 0, 20, 10])])
-    # 2 of 18 columns: background, and no masks; its boxes at 6 are none either; at 10 they are the object.
+    # From 6 to 16 it has 6 of 14 columns in common with the object: IoU 0.43 is background. From 10 on it is the object.
     assert [boxes.tolist() for boxes in seen] == [[], [[10, 0, 20, 10]], [[10, 0, 20, 10]]]
     assert losses["loss_mask_stage0"] == 0
     assert losses["loss_mask_stage2"] > 0
@@ -172,7 +171,7 @@ def test_losses_have_the_weight_of_their_stage():
 
 def test_the_semantic_loss_is_the_mean_of_labelled_cells():
     head = parity.semantic_head()
-    # Two cells: classes 0 and 1 of five have logits log 4 and 0, others log 2, log 2, 0 ... of the sums 10.
+    # Probabilities 4, 1, 2, 2 and 1 tenths; one cell is of class 0, one of class 1, the third has no label.
     logits = torch.tensor([4.0, 1, 2, 2, 1]).log().view(1, 5, 1, 1).expand(1, 5, 1, 3)
     labels = torch.full((1, 8, 24), UNLABELLED)
     labels[0, 0, 0], labels[0, 0, 8] = 0, 1
@@ -261,12 +260,23 @@ def test_without_proposals_there_are_no_detections():
             {"MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 16},
             "COMMON_STRIDE 16, but p2, p3 have strides 4, 8",
         ),
+        (
+            {"MODEL.SEM_SEG_HEAD.NAME": "SemSegFPNHead"},
+            "'SemSegFPNHead' gives no features for RoIs",
+        ),
         ({"MODEL.META_ARCHITECTURE": "GeneralizedRCNN"}, "'GeneralizedRCNN' does not hand labels"),
     ],
 )
 def test_contradictions_are_told(changes, words):
     with pytest.raises(ConfigError, match=words):
         heads(**changes)
+
+
+def test_labels_that_are_no_classes_are_told():
+    head, logits = parity.semantic_head(), torch.zeros(1, 5, 1, 2)
+    labels = torch.tensor([[[0, 7]]])
+    with pytest.raises(DataError, match=r"labels from 0 to 7, but .*NUM_CLASSES is 5: .* 0 to 4"):
+        head.losses(logits, labels)
 
 
 def test_images_without_labels_are_told():
@@ -298,6 +308,7 @@ def test_labels_reach_the_heads_padded_as_their_images():
     assert batch.sem_seg.shape[1:] == batch.tensor.shape[2:]
     assert (batch.sem_seg[1] == 1).sum() == 50 * 60
     assert set(batch.sem_seg[1].unique().tolist()) == {1, UNLABELLED}
+    assert UNLABELLED == IGNORED
     assert type(model.eval().preprocess_image(inputs)) is ImageList
 
 

@@ -10,5 +10,5 @@ def add_config(cfg: CfgNode) -> None:
     hybrid = cfg.MODEL.HYBRID_TASK_CASCADE = CfgNode()
     # Factor of the losses of boxes and masks, by stage: alpha of eq. 6.
     hybrid.LOSS_WEIGHTS = (1.0, 0.5, 0.25)
-    # 3x3 convolutions of the semantic branch (Fig. 3).
+    # 3x3 convolutions of the semantic branch.
     hybrid.SEMANTIC_NUM_CONV = 4

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.pooler_keys import operation_of
 from maskrcnn_repro.roi_ops import build_pooler
 
 import torch
@@ -18,7 +17,6 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY, build_sem_seg_head
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads import select_foreground_proposals
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
@@ -197,14 +195,8 @@ def semantic_labels(images: Any) -> Tensor:
 
 def semantic_pooler(cfg: CfgNode) -> nn.Module:
     """Return a pooler of RoIs of the mask branch's side from the semantic branch's map."""
-    head, stride = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE
-    if not operation_of(cfg.MODEL, "ROI_MASK_HEAD"):
-        settings = head.POOLER_SAMPLING_RATIO, head.POOLER_TYPE
-        return ROIPooler(head.POOLER_RESOLUTION, [1 / stride], *settings)
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.ROI_HEADS.IN_FEATURES = [SEMANTIC]
-    return build_pooler(cfg, "ROI_MASK_HEAD", {SEMANTIC: ShapeSpec(stride=stride)})
+    shapes = {SEMANTIC: ShapeSpec(stride=cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE)}
+    return build_pooler(cfg, "ROI_MASK_HEAD", shapes, in_features=[SEMANTIC])
 
 
 def check_hybrid(cfg: CfgNode) -> None:
@@ -225,6 +217,11 @@ def check_hybrid(cfg: CfgNode) -> None:
         raise ConfigError(
             f"MODEL.ROI_MASK_HEAD.NAME {model.ROI_MASK_HEAD.NAME!r} has one stage, but FamilyHybridTaskROIHeads needs "
             "'FamilyHybridMaskHead'."
+        )
+    if cfg.DATASETS.WITH_SEM_SEG and model.SEM_SEG_HEAD.NAME != "FamilyFusedSemanticHead":
+        raise ConfigError(
+            f"MODEL.SEM_SEG_HEAD.NAME {model.SEM_SEG_HEAD.NAME!r} gives no features for RoIs, but "
+            "FamilyHybridTaskROIHeads needs 'FamilyFusedSemanticHead' with DATASETS.WITH_SEM_SEG True."
         )
     if cfg.DATASETS.WITH_SEM_SEG and model.META_ARCHITECTURE == "GeneralizedRCNN":
         raise ConfigError(

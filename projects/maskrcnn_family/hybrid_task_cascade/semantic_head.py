@@ -1,4 +1,4 @@
-"""The semantic branch on the pyramid: classes of pixels, and features for RoIs (Hybrid Task Cascade, Sec. 3.2, Fig. 3).
+"""The semantic branch on the pyramid: classes of pixels, and features for RoIs (Hybrid Task Cascade, Sec. 3.2).
 
 Letters: N images, C channels, D channels of the branch, K classes, H, W cells of a map.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.errors import ConfigError, DataError
 
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class FamilyFusedSemanticHead(nn.Module):
-    """All levels brought to the size of one and added, then 3x3 convolutions (Fig. 3).
+    """All levels brought to the size of one and added, then 3x3 convolutions (Sec. 3.2).
 
     Parameters have the names of the reference code.
 
@@ -108,13 +108,22 @@ class FamilyFusedSemanticHead(nn.Module):
         Args:
             logits: (N, K, H, W).
             labels: of pixels of the padded batch, (N, ...) int64; a cell has that of its first pixel.
+
+        Raises:
+            DataError: a label is no class.
         """
         cells = F.interpolate(labels[:, None].float(), size=logits.shape[2:])[:, 0].long()
-        labelled = (cells != self.ignore_value).sum().clamp(min=1)
+        labelled = cells[cells != self.ignore_value]
+        classes = logits.shape[1]
+        if len(labelled) and not 0 <= labelled.min() <= labelled.max() < classes:
+            raise DataError(
+                f"Semantic labels from {labelled.min()} to {labelled.max()}, but MODEL.SEM_SEG_HEAD.NUM_CLASSES is "
+                f"{classes}: labels are 0 to {classes - 1}, and {self.ignore_value} where nothing is labelled."
+            )
         loss = F.cross_entropy(
             logits.float(), cells, ignore_index=self.ignore_value, reduction="sum"
         )
-        return {"loss_sem_seg": self.loss_weight * loss / labelled}
+        return {"loss_sem_seg": self.loss_weight * loss / max(len(labelled), 1)}
 
 
 def check_levels(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> tuple[int, int]:
