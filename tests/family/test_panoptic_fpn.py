@@ -15,6 +15,7 @@ from maskrcnn_repro.export.metadata import Target
 from maskrcnn_repro.inference.formats.item import Item
 from maskrcnn_repro.inference.formats.panoptic import PanopticWriter
 from maskrcnn_repro.inference.predictor import Predictor
+from maskrcnn_repro.plugins import load_plugins
 
 import numpy as np
 import pytest
@@ -250,6 +251,22 @@ def test_instances_are_those_of_the_parent_and_maps_have_the_image_s_size(output
     assert result["sem_seg"].shape == (4, 96, 120)
     assert {s["id"] for s in segments} == set(ids.unique().tolist()) - {0}
     assert any(s["isthing"] for s in segments)
+
+
+def test_it_goes_with_a_cascade():
+    load_plugins(["maskrcnn_family.cascade"])
+    model = tiny(
+        **{
+            "MODEL.ROI_HEADS.NAME": "FamilyCascadeROIHeads",
+            "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True,
+        }
+    )
+    with EventStorage():
+        losses = model.train()([sample()])
+    assert {"loss_sem_seg", "loss_mask", "loss_cls_stage2"} <= losses.keys()
+    with torch.no_grad():
+        (result,) = model.eval()([{"image": sample()["image"]}])
+    assert result["panoptic_seg"][0].shape == (64, 80)
 
 
 @pytest.mark.parametrize(
