@@ -169,6 +169,17 @@ def test_a_data_set_without_labels_is_refused(small):
         with_labels([{"file_name": "nowhere.jpg"}], small)
 
 
+def test_an_evaluation_of_maps_needs_panoptic_labels(small):
+    changes = {"DATASETS.TEST": (small,), "TEST.PANOPTIC_QUALITY": True}
+    with pytest.raises(DataError, match=r"no panoptic labels: name them in DATASETS.PANOPTIC"):
+        prepare_data(config(small, **changes))
+    files = ("nowhere.json", "nowhere")
+    with pytest.raises(DataError, match=r"'mini_stuff_val' has no panoptic labels: nowhere.json"):
+        prepare_data(config(small, **changes, **{"DATASETS.PANOPTIC": ((small, *files),)}))
+    with pytest.raises(DataError, match=r"DATASETS.PANOPTIC: 'mini_stuf_val' is not .*mini_stuff"):
+        prepare_data(config(small, **{"DATASETS.PANOPTIC": (("mini_stuf_val", *files),)}))
+
+
 def test_a_file_that_holds_no_ids_is_told(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "grey.png")
     with pytest.raises(DataError, match=r"grey.png is no image of panoptic segments"):

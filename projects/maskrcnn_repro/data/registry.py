@@ -66,6 +66,7 @@ def check_registered(cfg: CfgNode) -> None:
         "DATASETS.TRAIN": cfg.DATASETS.TRAIN,
         "DATASETS.TEST": cfg.DATASETS.TEST,
         "MODEL.WEIGHTS_DATASET": [weights] if weights else [],
+        "DATASETS.PANOPTIC": [name for name, *_ in cfg.DATASETS.PANOPTIC],
     }
     for key, names in named.items():
         for name in names:

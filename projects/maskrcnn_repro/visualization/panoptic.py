@@ -102,6 +102,6 @@ def write_panoptic_sheet(
             ids = read_ids(side.folder / entry["file_name"])
             pictures.append(Image.fromarray(draw_panoptic(image, ids, names, colors, scale)))
         pairs.append((shorten(Path(record["file_name"]).name, "", 2 * CELL[0]), pictures))
-    sheet = compose(pairs, CELL[0], title, caption)
+    sheet = compose(pairs, CELL[0], title, caption, "by class")
     with replaced(path) as beside:
         sheet.save(beside, optimize=True)
