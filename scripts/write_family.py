@@ -136,14 +136,18 @@ def write(report: Path | None, costs: Path | None, page: Path = PAGE) -> None:
         TableError: a file cannot be read, or the page lacks the marks.
         OutputError: the page cannot be written.
     """
-    (name,) = register_table(TABLES)
+    tables = [find_table(name) for name in register_table(TABLES)]
     try:
         measured = from_json(Report, read_json(report)) if report else None
     except (TypeError, ValueError) as error:
         raise TableError(f"{report} is no report of a table: {error}.") from error
     heads = read_json(costs).get("heads", {}) if costs else {}
+    blocks = [
+        block(table, measured if measured and measured.table == table.id else None, heads)
+        for table in tables
+    ]
     head, _, tail = split_readme(page)
-    write_text(page, f"{head}{BEGIN}\n{block(find_table(name), measured, heads)}\n{END}{tail}")
+    write_text(page, "\n".join([f"{head}{BEGIN}", "\n\n".join(blocks), f"{END}{tail}"]))
 
 
 def main() -> int:

@@ -63,7 +63,7 @@ def test_numbers_stand_in_their_cells_by_hand(page, tmp_path):
         "cascade-stricter", "So.", (("family.cascade", "family.plain"),), "bbAP75", ">", 0.0,
         None, "holds", 4.0, INTERVAL, "",
     )  # fmt: skip
-    report = replace(report_of(row, plain), claims=(verdict,), origin=tuple(origin))
+    report = replace(report_of(row, plain), table="family", claims=(verdict,), origin=tuple(origin))
     (tmp_path / "family.json").write_text(json.dumps(to_json(report)))
     (tmp_path / "heads.json").write_text(json.dumps({"heads": {"Cascade Mask R-CNN": COSTS}}))
     write_family.write(tmp_path / "family.json", tmp_path / "heads.json", page)

@@ -1,4 +1,4 @@
-"""Every row of the family builds at both levels, and each claim asks of a column that there is."""
+"""Every row of the family builds at both levels, and each head has a claim."""
 
 from maskrcnn_repro.tables.models.sizes import build_on_meta
 from maskrcnn_repro.tables.paper import claims, experiments
@@ -31,7 +31,7 @@ def test_each_row_builds(name, level):
     assert all(value.is_meta for value in model.parameters())
 
 
-def test_each_head_has_a_claim_against_a_row_of_the_table():
+def test_each_head_has_a_claim():
     rows = find_table("family").rows
     judged = {claim.rows[0][0] for claim in claims.ADDED.values()}
     alone = {name for name, parts in EXPERIMENTS.items() if parts["config"].endswith("/config.yaml")}
