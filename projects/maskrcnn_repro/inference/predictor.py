@@ -302,8 +302,8 @@ def with_segments(
     names = {True: labels.class_names, False: labels.stuff_names}
     segments = []
     for info in infos:
-        place, known = info["category_id"], names[info["isthing"]]
-        name = known[place] if place < len(known) else f"stuff {place}"
+        place, own = info["category_id"], names[info["isthing"]]
+        name = own[place] if place < len(own) else f"stuff {place}"
         # Detections may be chosen from and put in another order.
         kept = {key: value for key, value in info.items() if key != "instance_id"}
         segments.append({**kept, "name": name})
