@@ -3,7 +3,7 @@
 import json
 
 from maskrcnn_repro.config import get_config
-from maskrcnn_repro.data import prepare_data
+from maskrcnn_repro.data import prepare_data, register_panoptic
 from maskrcnn_repro.data.loader import training_records
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.data.panoptic.files import IGNORED, Categories, read_ids, write_ids
@@ -14,10 +14,12 @@ from maskrcnn_repro.data.synthetic.mini_coco.scenes import STUFF_IDS
 from maskrcnn_repro.data.synthetic.textures import PATTERNS
 from maskrcnn_repro.data.synthetic.writing import digest
 from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.evaluation.panoptic import PanopticEvaluator
 
 import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from pycocotools.coco import COCO
@@ -139,6 +141,33 @@ def test_labels_are_resized_and_flipped_as_their_image(small):
     flips = [TrainMapper(cfg, True)(record)["sem_seg"].numpy() for _ in range(20)]
     assert any(np.array_equal(flip, labels[:, ::-1]) for flip in flips)
     assert any(np.array_equal(flip, labels) for flip in flips)
+
+
+def test_truth_as_a_prediction_has_all_of_the_quality(small, folders, tmp_path):
+    _, labels = folders
+    things = MetadataCatalog.get("mini_coco_val").thing_classes
+    del MetadataCatalog.get(small).thing_classes
+    MetadataCatalog.get(small).set(thing_classes=things)
+    register_panoptic(small, labels / "panoptic.json", labels / "panoptic")
+    evaluator = PanopticEvaluator(small, tmp_path)
+    places = {c: (True, k) for k, c in enumerate(evaluator.truth.categories.things)}
+    places |= {c: (False, k) for c, k in evaluator.truth.categories.labels().items()}
+    for record in DatasetCatalog.get(small)[:5]:
+        annotation = evaluator.truth.of(record["file_name"])
+        ids = read_ids(labels / "panoptic" / annotation["file_name"])
+        infos = [
+            dict(
+                zip(
+                    ("id", "isthing", "category_id"),
+                    (s["id"], *places[s["category_id"]]),
+                    strict=True,
+                )
+            )
+            for s in annotation["segments_info"]
+        ]
+        evaluator.process([record], [{"panoptic_seg": (torch.as_tensor(ids), infos)}])
+    metrics = evaluator.evaluate()["panoptic"]
+    assert metrics["PQ"] == metrics["PQ_th"] == metrics["PQ_st"] == 100.0
 
 
 def test_records_have_no_labels_unless_asked(small):

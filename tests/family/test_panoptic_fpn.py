@@ -253,6 +253,7 @@ def test_instances_are_those_of_the_parent_and_maps_have_the_image_s_size(output
     assert any(s["isthing"] for s in segments)
 
 
+@pytest.mark.slow
 def test_it_goes_with_a_cascade():
     load_plugins(["maskrcnn_family.cascade"])
     model = tiny(
@@ -329,6 +330,7 @@ def test_a_predictor_gives_segments_with_names(file):
     assert changed[prediction.panoptic_seg > 0].mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_fast_path_replaces_parts_of_the_model_and_answers_alike(file):
     options = {"threshold": 0.2, "device": "cpu", "precision": "float32"}
     plain, fast = (Predictor(file, fast=f, **options) for f in (False, True))
@@ -337,11 +339,13 @@ def test_the_fast_path_replaces_parts_of_the_model_and_answers_alike(file):
     assert same.mean() > 0.99
 
 
+@pytest.mark.slow
 def test_a_picture_in_tiles_has_no_map(file):
     tiled = Predictor(file, threshold=0.2, device="cpu", precision="float32", tiles=48)
     assert tiled(picture(96, 96)).panoptic_seg is None
 
 
+@pytest.mark.slow
 def test_segments_are_written_in_coco_s_format(file, tmp_path):
     predictor = Predictor(file, threshold=0.2, device="cpu", precision="float32")
     writer = PanopticWriter(tmp_path / "panoptic.json", predictor.labels)
@@ -364,6 +368,7 @@ def test_segments_are_written_in_coco_s_format(file, tmp_path):
         PanopticWriter(tmp_path / "panoptic.json", Labels(("disc",)))
 
 
+@pytest.mark.slow
 def test_many_views_and_exports_are_refused(file):
     with pytest.raises(ConfigError, match=r"TEST.AUG.ENABLED is True"):
         Predictor(file, device="cpu", tta=True)

@@ -48,7 +48,7 @@ class FamilySemSegFPNHead(nn.Module):
         ignore_value: int = 255,
     ) -> None:
         super().__init__()
-        self.num_classes, self.ignore_value = num_classes, ignore_value
+        self.ignore_value = ignore_value
         self.common_stride, self.loss_weight = common_stride, loss_weight
         shapes = sorted(input_shape.items(), key=lambda item: item[1].stride)
         self.in_features = [name for name, _ in shapes]
