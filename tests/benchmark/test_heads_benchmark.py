@@ -1,5 +1,7 @@
 """The benchmark of heads: what is counted, by hand; what is refused; the table."""
 
+from argparse import Namespace
+
 from maskrcnn_repro.benchmark import heads
 from maskrcnn_repro.benchmark.heads import Head
 from maskrcnn_repro.benchmark.heads_worker import Bench, HeadTask, multiply_adds
@@ -86,6 +88,26 @@ def test_the_table_has_a_line_for_each_and_what_is_published():
     assert "3.00 s   1.50 [1.50, 1.50]     1024 MiB  6.00 s" in line
     assert line.endswith("8.0 s              2048 MiB  12")
     assert text.splitlines()[-1] == "new, published: 3 s (a source)"
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_few_heads_live_beside_the_baseline(count, monkeypatch, capsys):
+    groups = []
+
+    def measure(group, args):
+        groups.append([head.name for head in group])
+        return {head.name: result(2.0) for head in group}
+
+    monkeypatch.setattr(heads, "measure", measure)
+    names = [f"head{number}" for number in range(count)]
+    rows = [Head(name, ("a.yaml",)) for name in ("plain", *names)]
+    heads.compare(rows, Namespace(rounds=2, threads=1, quick=True, output=None))
+    assert [names[begin : begin + 3] for begin in range(0, max(count, 1), 3)] == [
+        group[1:] for group in groups
+    ]
+    assert {group[0] for group in groups} == {"plain"}
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "43.75 M" in line] == ["plain", *names]
 
 
 def test_other_work_and_losses_that_are_not_finite_are_refused():
