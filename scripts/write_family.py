@@ -9,6 +9,7 @@ What is not given is a dash. Rows and claims are those of ``projects/maskrcnn_fa
 """
 
 import argparse
+import statistics
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ HEADERS = (
     "mask AP",
     "claim",
     "outcome",
+    "training",
     "M parameters",
     "G multiply-adds",
     "image",
@@ -56,13 +58,13 @@ def block(table: Table, report: Report | None, costs: Mapping[str, Any]) -> str:
     heads = [row for row in table.rows.values() if row.experiment]
     lines = [_line(row, table, report, costs.get(row.name, {})) for row in heads]
     about = [
-        "Gaps are to the baseline, with 95 % intervals; image and step: time over the baseline's, and peak memory; code: lines of its folder."
+        "Gaps are to the baseline after as many iterations, with 95 % intervals; training: seconds over the baseline's; image and step: time over the baseline's, and peak memory; code: lines of its folder."
     ]
     if report and report.seeds:
         seeds = ", ".join(map(str, report.seeds))
         splits = ", ".join(report.our_splits)
         about.append(f"Level {report.level}, {splits}, seeds {seeds}, {report.backend}.")
-    return f"{grid(HEADERS, lines, 'pipe', left=5)}\n\n{' '.join(about)}"
+    return f"{grid(HEADERS, lines, 'pipe', left=6)}\n\n{' '.join(about)}"
 
 
 def _line(row: Row, table: Table, report: Report | None, cost: Mapping[str, Any]) -> list[str]:
@@ -75,12 +77,31 @@ def _line(row: Row, table: Table, report: Report | None, cost: Mapping[str, Any]
         DASH if row.id == table.baseline_row else _gap(row, report),
         "; ".join(map(_claim, own)) or DASH,
         "; ".join(map(_outcome, verdicts)) or DASH,
+        _training(row.id, table.baseline_row, report),
         f"{cost['parameters'] / 1e6:.2f}" if cost else DASH,
         f"{cost['multiply_adds'] / 1e9:.1f}" if cost else DASH,
         _time(cost["image"]) if cost else DASH,
         _time(cost["step"]) if cost else DASH,
         str(cost["lines"] or DASH) if cost else DASH,
     ]
+
+
+def _training(row: str, baseline: str, report: Report | None) -> str:
+    """Return how long a row trains over the baseline, as means over seeds; a dash where records do not say."""
+    own, base = (_train_seconds(name, report) for name in (row, baseline))
+    return f"{own / base:.2f} times" if own and base else DASH
+
+
+def _train_seconds(row: str, report: Report | None) -> float | None:
+    if report is None:
+        return None
+    runs = [run for each in report.rows if each.id == row for run in report.runs(each)]
+    try:
+        seconds = [read_json(Path(run.results)).get("train_seconds") for run in runs]
+    except TableError:  # they lie on another machine
+        return None
+    known = [value for value in seconds if value]
+    return statistics.fmean(known) if known else None
 
 
 def _time(measured: Mapping[str, Any]) -> str:
@@ -115,14 +136,18 @@ def write(report: Path | None, costs: Path | None, page: Path = PAGE) -> None:
         TableError: a file cannot be read, or the page lacks the marks.
         OutputError: the page cannot be written.
     """
-    (name,) = register_table(TABLES)
+    tables = [find_table(name) for name in register_table(TABLES)]
     try:
         measured = from_json(Report, read_json(report)) if report else None
     except (TypeError, ValueError) as error:
         raise TableError(f"{report} is no report of a table: {error}.") from error
     heads = read_json(costs).get("heads", {}) if costs else {}
+    blocks = [
+        block(table, measured if measured and measured.table == table.id else None, heads)
+        for table in tables
+    ]
     head, _, tail = split_readme(page)
-    write_text(page, f"{head}{BEGIN}\n{block(find_table(name), measured, heads)}\n{END}{tail}")
+    write_text(page, "\n".join([f"{head}{BEGIN}", "\n\n".join(blocks), f"{END}{tail}"]))
 
 
 def main() -> int:

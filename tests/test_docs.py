@@ -73,8 +73,8 @@ def shell(tmp_path):
 def named_files(page):
     """Files of a page that its commands read: blocks that begin with their file's name."""
     text = page.read_text(encoding="utf-8")
-    for name, code in re.findall(r"^```\w+\n# (\S+\.(?:py|yaml))\n(.*?)^```$", text, re.M | re.S):
-        yield name, code
+    pattern = r"^```\w+\n# (\S+\.(?:py|yaml))\n(.*?)^```$"
+    return re.findall(pattern, text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.place for block in BLOCKS])

@@ -96,7 +96,7 @@ def _add_model_options(parser: Parser) -> None:
 def _add_writing_options(parser: Parser) -> None:
     parser.add_argument(
         "--format",
-        choices=("coco", "labelme", "cvat", "labelstudio"),
+        choices=("coco", "labelme", "cvat", "labelstudio", "panoptic"),
         default="coco",
         help="of the annotations (default: %(default)s)",
     )

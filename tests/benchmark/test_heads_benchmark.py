@@ -1,5 +1,7 @@
 """The benchmark of heads: what is counted, by hand; what is refused; the table."""
 
+from argparse import Namespace
+
 from maskrcnn_repro.benchmark import heads
 from maskrcnn_repro.benchmark.heads import Head
 from maskrcnn_repro.benchmark.heads_worker import Bench, HeadTask, multiply_adds
@@ -88,6 +90,26 @@ def test_the_table_has_a_line_for_each_and_what_is_published():
     assert text.splitlines()[-1] == "new, published: 3 s (a source)"
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_few_heads_live_beside_the_baseline(count, monkeypatch, capsys):
+    groups = []
+
+    def measure(group, args):
+        groups.append([head.name for head in group])
+        return {head.name: result(2.0) for head in group}
+
+    monkeypatch.setattr(heads, "measure", measure)
+    names = [f"head{number}" for number in range(count)]
+    rows = [Head(name, ("a.yaml",)) for name in ("plain", *names)]
+    heads.compare(rows, Namespace(rounds=2, threads=1, quick=True, output=None))
+    assert [names[begin : begin + 3] for begin in range(0, max(count, 1), 3)] == [
+        group[1:] for group in groups
+    ]
+    assert {group[0] for group in groups} == {"plain"}
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "43.75 M" in line] == ["plain", *names]
+
+
 def test_other_work_and_losses_that_are_not_finite_are_refused():
     heads.check_detections({"plain": 100, "new": 100})
     with pytest.raises(heads.BenchmarkError, match=r"numbers of masks: plain 100, new 3\.$"):
@@ -106,14 +128,22 @@ def test_mistakes_of_the_command_line(capsys):
 
 
 @pytest.mark.slow
-def test_what_the_cascade_adds_by_hand():
-    configs = {"plain": ["coco/r50_fpn.yaml"], "cascade": [str(FAMILY / "cascade/config.yaml")]}
-    sizes = {name: Bench(HeadTask(name, configs, 320, 448, 2, 128)).count() for name in configs}
+def test_what_heads_add_by_hand():
+    configs = {"plain": ["coco/r50_fpn.yaml"]}
+    configs |= {name: [str(FAMILY / name / "config.yaml")] for name in ("cascade", "point_rend")}
+    counts = {
+        name: Bench(HeadTask(name, configs, 320, 448, 2, 128)).count()["multiply_adds"]
+        for name in configs
+    }
     # On 1000 RoIs: 7x7x256 to 1024, 1024 to 1024, 81 scores; then 80 boxes, or one of each of three stages.
     hidden = 7 * 7 * 256 * 1024 + 1024 * 1024 + 1024 * 81
     plain, cascade = hidden + 1024 * 320, 3 * (hidden + 1024 * 4)
-    added = sizes["cascade"]["multiply_adds"] - sizes["plain"]["multiply_adds"]
-    assert added == 1000 * (cascade - plain)
+    assert counts["cascade"] - counts["plain"] == 1000 * (cascade - plain)
+    # On 100 RoIs: four 3x3 convolutions, a 2x2 deconvolution, 80 masks; or a coarse mask of 7x7 and four times 784 points.
+    convolutions = 4 * 14 * 14 * 256 * 256 * 9 + 14 * 14 * 256 * 256 * 4 + 28 * 28 * 256 * 80
+    coarse = 7 * 7 * 256 * 256 * 4 + 7 * 7 * 256 * 1024 + 1024 * 1024 + 1024 * 80 * 7 * 7
+    points = 4 * 784 * (3 * (256 + 80) * 256 + (256 + 80) * 80)
+    assert counts["point_rend"] - counts["plain"] == 100 * (coarse + points - convolutions)
 
 
 @pytest.mark.slow

@@ -3,20 +3,23 @@
 import json
 
 from maskrcnn_repro.config import get_config
-from maskrcnn_repro.data import prepare_data
+from maskrcnn_repro.data import prepare_data, register_panoptic
 from maskrcnn_repro.data.loader import training_records
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.data.panoptic.files import IGNORED, Categories, read_ids, write_ids
 from maskrcnn_repro.data.panoptic.labels import with_labels
+from maskrcnn_repro.data.registry import resolve_num_stuff
 from maskrcnn_repro.data.synthetic.mini_coco import MINI_COCO
 from maskrcnn_repro.data.synthetic.mini_coco.scenes import STUFF_IDS
 from maskrcnn_repro.data.synthetic.textures import PATTERNS
 from maskrcnn_repro.data.synthetic.writing import digest
 from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.evaluation.panoptic import PanopticEvaluator
 
 import numpy as np
 import pycocotools.mask as coco_mask
 import pytest
+import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from pycocotools.coco import COCO
@@ -140,6 +143,33 @@ def test_labels_are_resized_and_flipped_as_their_image(small):
     assert any(np.array_equal(flip, labels) for flip in flips)
 
 
+def test_truth_as_a_prediction_has_all_of_the_quality(small, folders, tmp_path):
+    _, labels = folders
+    things = MetadataCatalog.get("mini_coco_val").thing_classes
+    del MetadataCatalog.get(small).thing_classes
+    MetadataCatalog.get(small).set(thing_classes=things)
+    register_panoptic(small, labels / "panoptic.json", labels / "panoptic")
+    evaluator = PanopticEvaluator(small, tmp_path)
+    places = {c: (True, k) for k, c in enumerate(evaluator.truth.categories.things)}
+    places |= {c: (False, k) for c, k in evaluator.truth.categories.labels().items()}
+    for record in DatasetCatalog.get(small)[:5]:
+        annotation = evaluator.truth.of(record["file_name"])
+        ids = read_ids(labels / "panoptic" / annotation["file_name"])
+        infos = [
+            dict(
+                zip(
+                    ("id", "isthing", "category_id"),
+                    (s["id"], *places[s["category_id"]]),
+                    strict=True,
+                )
+            )
+            for s in annotation["segments_info"]
+        ]
+        evaluator.process([record], [{"panoptic_seg": (torch.as_tensor(ids), infos)}])
+    metrics = evaluator.evaluate()["panoptic"]
+    assert metrics["PQ"] == metrics["PQ_th"] == metrics["PQ_st"] == 100.0
+
+
 def test_records_have_no_labels_unless_asked(small):
     cfg = config(small, **{"DATASETS.WITH_SEM_SEG": False})
     assert "sem_seg_file_name" not in training_records(cfg)[0]
@@ -153,11 +183,30 @@ def test_the_number_of_classes_follows_from_the_data(small):
         prepare_data(config(small, **{"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 9}))
 
 
+def test_images_to_evaluate_on_need_no_labels_unless_panoptic_quality_is_measured(small):
+    cfg = config(small, **{"DATASETS.TEST": ("mini_people_val",)})
+    assert resolve_num_stuff(cfg) == 1 + len(PATTERNS)
+    cfg.TEST.PANOPTIC_QUALITY = True
+    with pytest.raises(DataError, match="'mini_people_val' has no semantic labels"):
+        resolve_num_stuff(cfg)
+
+
 def test_a_data_set_without_labels_is_refused(small):
     with pytest.raises(DataError, match=r"'mini_people_val' has no semantic labels: .* mini_coco"):
         prepare_data(config("mini_people_val"))
     with pytest.raises(DataError, match=r"no semantic labels for nowhere.jpg: .*nowhere.png does"):
         with_labels([{"file_name": "nowhere.jpg"}], small)
+
+
+def test_an_evaluation_of_maps_needs_panoptic_labels(small):
+    changes = {"DATASETS.TEST": (small,), "TEST.PANOPTIC_QUALITY": True}
+    with pytest.raises(DataError, match=r"no panoptic labels: name them in DATASETS.PANOPTIC"):
+        prepare_data(config(small, **changes))
+    files = ("nowhere.json", "nowhere")
+    with pytest.raises(DataError, match=r"'mini_stuff_val' has no panoptic labels: nowhere.json"):
+        prepare_data(config(small, **changes, **{"DATASETS.PANOPTIC": ((small, *files),)}))
+    with pytest.raises(DataError, match=r"DATASETS.PANOPTIC: 'mini_stuf_val' is not .*mini_stuff"):
+        prepare_data(config(small, **{"DATASETS.PANOPTIC": (("mini_stuf_val", *files),)}))
 
 
 def test_a_file_that_holds_no_ids_is_told(tmp_path):

@@ -68,6 +68,9 @@ def small_config(name):
     else:
         cfg = experiment_config(row, "mini")
     cfg.merge_from_list([word for pair in SMALL.items() for word in pair])
+    if cfg.MODEL.ROI_MASK_HEAD.NAME == "FamilyHybridMaskHead":
+        # It adds features of its own to pooled ones.
+        cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = cfg.MODEL.FPN.OUT_CHANNELS
     return cfg
 
 
@@ -92,7 +95,10 @@ def sample(cfg, kind):
         surface = SurfacePoints(points, np.ones((SIDE, SIDE), np.uint8))
         objects.gt_densepose = SurfaceTargets.of([surface] * count)
     proposals = given_proposals(SIZE, 0 if kind == "no proposals" else 12)
-    return picture(SIZE, height=SIZE[0], width=SIZE[1], instances=objects, proposals=proposals)
+    given = {"instances": objects, "proposals": proposals}
+    # The only thing that images without objects show; of models without a semantic branch nobody reads it.
+    given["sem_seg"] = torch.zeros(SIZE, dtype=torch.long)
+    return picture(SIZE, height=SIZE[0], width=SIZE[1], **given)
 
 
 def losses_backward(model, batch):

@@ -25,10 +25,10 @@ def case(seed):
     """Return an image: annotated ids and segments, predicted ids and segments."""
     random = np.random.default_rng(seed)
     truth = _boxes(random, np.zeros((SIDE, SIDE), np.int64), 7, 0.2)
-    found = truth.copy()
+    predicted_ids = truth.copy()
     # Predictions: shifted, in part covered by others and in part gone.
-    found = np.roll(found, random.integers(0, 3, 2), (0, 1)) * 3
-    found = _boxes(random, found, 3, 0.4, first=100)
+    predicted_ids = np.roll(predicted_ids, random.integers(0, 3, 2), (0, 1)) * 3
+    predicted_ids = _boxes(random, predicted_ids, 3, 0.4, first=100)
     used = sorted(set(CATEGORIES) - {11})
     classes = {int(number): int(random.choice(used)) for number in np.unique(truth) if number}
     segments = [
@@ -41,12 +41,12 @@ def case(seed):
         for number, category in classes.items()
     ]
     predicted = []
-    for number in np.unique(found).tolist():
+    for number in np.unique(predicted_ids).tolist():
         if number:
             same = classes.get(number // 3) if random.random() < 0.8 else None
             category = int(same or random.choice(used))
             predicted.append({"id": number, "category_id": category})
-    return truth, segments, found, predicted
+    return truth, segments, predicted_ids, predicted
 
 
 def _boxes(random, ids, count, empty, first=1):
@@ -62,13 +62,13 @@ def reference(seeds):
     """Return the sums of panopticapi over the images of some seeds: iou, tp, fp, fn of each category."""
     evaluation = importlib.import_module("panopticapi.evaluation")
     with tempfile.TemporaryDirectory() as name:
-        folders, pairs = [Path(name) / kind for kind in ("truth", "found")], []
+        folders, pairs = [Path(name) / kind for kind in ("truth", "predicted_ids")], []
         for folder in folders:
             folder.mkdir()
         for seed in seeds:
-            truth, segments, found, predicted = case(seed)
+            truth, segments, predicted_ids, predicted = case(seed)
             write_ids(folders[0] / f"{seed}.png", truth)
-            write_ids(folders[1] / f"{seed}.png", found)
+            write_ids(folders[1] / f"{seed}.png", predicted_ids)
             file = {"image_id": seed, "file_name": f"{seed}.png"}
             pairs.append(
                 ({**file, "segments_info": segments}, {**file, "segments_info": predicted})

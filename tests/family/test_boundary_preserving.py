@@ -10,6 +10,7 @@ from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
+from maskrcnn_repro.tables.models.sizes import size_of
 
 import numpy as np
 import pytest
@@ -229,6 +230,16 @@ def test_without_detections_there_are_no_masks():
     with torch.no_grad():
         (image,) = head().eval()(maps(), [detections([], [])])
     assert image.pred_masks.shape == (0, 1, 8, 8)
+
+
+@pytest.mark.slow
+def test_what_it_costs_at_full_size_by_hand():
+    size = size_of(load_config(CONFIG))
+    # Eight 3x3 convolutions of 256 on 14 x 14 cells, two of 1x1, two deconvolutions, and 80 classes of 28 x 28 cells twice.
+    weights = 256 * 256 * (8 * 9 + 2 + 2 * 4), 2 * 256 * 80
+    biases = 12 * 256 + 2 * 80
+    assert size.parameters["roi_heads.mask_head"] == sum(weights) + biases
+    assert size.multiply_adds["masks"] == 100 * (14 * 14 * weights[0] + 28 * 28 * weights[1])
 
 
 KEYS = {

@@ -1,5 +1,6 @@
 """What holds for each head of the family and for heads together: training, several views, export."""
 
+from maskrcnn_repro import BACKEND
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.export.exporting import Exporter
@@ -13,15 +14,24 @@ import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from tests.family import test_cascade, test_mask_scoring, test_point_rend
-from tests.helpers.tiny_models import assert_same, picture, tiny_model
+from tests.family import (
+    test_boundary_preserving,
+    test_cascade,
+    test_mask_scoring,
+    test_panet,
+    test_point_rend,
+)
+from tests.helpers.tiny_models import assert_same, picture, tiny_config, tiny_model
 from tests.helpers.tiny_predictor import write_pictures, write_tiny_model
 
 MODULES = {
     "cascade": [test_cascade],
     "point_rend": [test_point_rend],
     "mask_scoring": [test_mask_scoring],
+    "boundary_preserving": [test_boundary_preserving],
+    "panet": [test_panet],
     "cascade_point_rend": [test_cascade, test_point_rend],
+    "cascade_boundary_preserving": [test_cascade, test_boundary_preserving],
     "cascade_mask_scoring": [test_cascade, test_mask_scoring],
 }
 TOGETHER = [name for name, modules in MODULES.items() if len(modules) > 1]
@@ -76,6 +86,20 @@ def test_a_mirrored_image_has_mirrored_results(name):
     torch.testing.assert_close(mirrored.pred_masks.flip(dims=[3]), upright.pred_masks)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND.name != "installed", reason="the embedded subset has our class alone")
+@pytest.mark.parametrize("name", MODULES)
+def test_detectron2_s_own_class_of_several_views_takes_the_heads(name):
+    from detectron2.modeling import GeneralizedRCNNWithTTA
+
+    cfg = tiny_config("mask", **keys(name))
+    cfg.TEST.AUG.MIN_SIZES, cfg.TEST.AUG.MAX_SIZE = (64, 96), 200
+    theirs = GeneralizedRCNNWithTTA(cfg, tiny_model("mask", **keys(name)))
+    with torch.no_grad():
+        (output,) = theirs([picture(SIZE, height=SIZE[0], width=SIZE[1])])
+    assert len(output["instances"]) == len(output["instances"].pred_masks) == 5
+
+
 def test_a_mask_s_score_in_several_views_is_the_mean():
     model, given = tiny_model("mask", **keys("mask_scoring")), picture(SIZE)
     both = augmented(model, (0,), flip=True)
@@ -112,7 +136,8 @@ def test_heads_together_learn_and_predict(name, tmp_path):
             optimizer.zero_grad()
             sum(losses.values()).backward()
             optimizer.step()
-    further = {"loss_mask_point"} if "point" in name else {"loss_maskiou"}
+    losses_of = {"point": "loss_mask_point", "scoring": "loss_maskiou", "boundary": "loss_boundary"}
+    further = {loss for part, loss in losses_of.items() if part in name}
     stages = {f"loss_{part}_stage{k}" for part in ("cls", "box_reg") for k in range(3)}
     assert losses.keys() == stages | further | {"loss_mask", "loss_rpn_cls", "loss_rpn_loc"}
     stayed = [k for k, p in model.named_parameters() if k in before and torch.equal(before[k], p)]
@@ -121,7 +146,7 @@ def test_heads_together_learn_and_predict(name, tmp_path):
     (image,) = write_pictures(tmp_path / "pictures", [SIZE])
     prediction = Predictor(source, threshold=None, device="cpu")(image)
     assert len(prediction) == 5
-    assert (prediction.mask_scores is None) == ("point" in name)
+    assert (prediction.mask_scores is None) == ("scoring" not in name)
 
 
 @pytest.mark.slow

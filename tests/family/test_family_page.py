@@ -12,7 +12,7 @@ from maskrcnn_repro.tables.report.words import DASH
 
 import pytest
 
-from tests.helpers.html_runs import report_of
+from tests.helpers.html_runs import report_of, write_record
 from tests.helpers.paths import ROOT
 
 spec = importlib.util.spec_from_file_location("write_family", ROOT / "scripts/write_family.py")
@@ -47,7 +47,7 @@ def test_without_runs_there_are_dashes_and_the_claims(page):
     assert page.read_text().startswith("Head.\n<!-- results:begin -->\n| head")
     assert page.read_text().endswith("<!-- results:end -->\nTail.\n")
     cells = cells_of(page, "Cascade Mask R-CNN")
-    assert cells[2:] == [DASH, "AP75 bb > Mask R-CNN", *[DASH] * 6]
+    assert cells[2:] == [DASH, "AP75 bb > Mask R-CNN", *[DASH] * 7]
     register_table(write_family.TABLES)
     heads = [row for row in find_table("family").rows.values() if row.experiment]
     assert page.read_text().count("\n| ") == 1 + len(heads)
@@ -57,11 +57,13 @@ def test_numbers_stand_in_their_cells_by_hand(page, tmp_path):
     register_table(write_family.TABLES)
     gap = Cell(None, None, Estimate.of({1: 42.0}), Estimate.of({1: 2.0}), INTERVAL)
     row = ReportRow("family.cascade", "Cascade Mask R-CNN", "x", cells={"AP": gap})
+    plain = ReportRow("family.plain", "Mask R-CNN", "y", cells={"AP": gap})
+    origin = [write_record(tmp_path / name, 1, 1, 1, experiment=name) for name in "xy"]
     verdict = Verdict(
         "cascade-stricter", "So.", (("family.cascade", "family.plain"),), "bbAP75", ">", 0.0,
         None, "holds", 4.0, INTERVAL, "",
     )  # fmt: skip
-    report = replace(report_of(row), claims=(verdict,))
+    report = replace(report_of(row, plain), table="family", claims=(verdict,), origin=tuple(origin))
     (tmp_path / "family.json").write_text(json.dumps(to_json(report)))
     (tmp_path / "heads.json").write_text(json.dumps({"heads": {"Cascade Mask R-CNN": COSTS}}))
     write_family.write(tmp_path / "family.json", tmp_path / "heads.json", page)
@@ -69,6 +71,7 @@ def test_numbers_stand_in_their_cells_by_hand(page, tmp_path):
         "+2.0 [+1.0, +3.0] 95 %",
         "AP75 bb > Mask R-CNN",
         "holds: +4.0 [+1.0, +3.0] 95 %",
+        "1.00 times",
         "71.39",
         "211.1",
         "1.25 times, 1.0 GiB",

@@ -1,10 +1,14 @@
 """Mask Scoring R-CNN: values by hand, equivalences, the authors' numbers, no objects, mistakes."""
 
+import json
 from pathlib import Path
 
+from maskrcnn_repro.analysis.evaluation_set import read_set
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
+from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.evaluation.resampling import match
 from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
@@ -22,6 +26,7 @@ import maskrcnn_family
 from maskrcnn_family.mask_scoring.head import maskiou_loss
 from maskrcnn_family.mask_scoring.targets import iou_targets, visible_fractions
 from tests.family import mask_scoring_parity
+from tests.helpers.tiny_coco import command_line, write_tiny_coco
 from tests.helpers.tiny_predictor import write_pictures, write_tiny_model
 
 CONFIG = Path(maskrcnn_family.__file__).parent / "mask_scoring" / "config.yaml"
@@ -183,6 +188,29 @@ KEYS = {
 
 
 @pytest.mark.slow
+def test_the_head_learns_which_masks_are_good():
+    module = head(**{"ROI_MASKIOU_HEAD.CONV_DIM": 16, "ROI_MASKIOU_HEAD.FC_DIM": 32})
+    # Features show the object, and masks are it, shifted by 0, 2 or 4 cells (what is pooled has half as many).
+    image = truth([[10.0, 10, 26, 26]] * 24, [SQUARE] * 24, list(range(3)) * 8)
+    shown = mask_targets([image], 8)
+    x = torch.nn.functional.max_pool2d(shown.float()[:, None], 2).repeat(1, 4, 1, 1)
+    shifted = [mask.roll(2 * (number // 3 % 3), 1) for number, mask in enumerate(shown)]
+    logits = (6 * torch.stack(shifted).float() - 3)[:, None].repeat(1, 3, 1, 1)
+    optimizer = torch.optim.Adam(module.maskiou_head.parameters(), lr=1e-2)
+    for _ in range(100):
+        with EventStorage():
+            loss = module.losses(x, logits, shown, [image])["loss_maskiou"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        ious = module.mask_ious(x, logits[:, 0].sigmoid(), image.gt_classes)
+    overlap = [float((a & b).sum() / (a | b).sum()) for a, b in zip(shifted, shown, strict=True)]
+    assert max(overlap) - min(overlap) > 0.5
+    assert ious.tolist() == pytest.approx(overlap, abs=0.05)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["torchscript", "onnx"])
 def test_an_exported_file_gives_the_model_s_masks_and_scores(tmp_path, form):
     source = find_model(write_tiny_model(tmp_path, "mask", **KEYS))
@@ -211,3 +239,29 @@ def test_a_prediction_has_scores_of_masks(tmp_path, precision):
     entries = prediction.to_coco(1)
     assert [e["mask_score"] for e in entries] == prediction.mask_scores.tolist()
     assert [e["score"] for e in entries] == prediction.scores.tolist()
+
+
+@pytest.mark.slow
+def test_a_run_ranks_masks_by_their_scores_in_every_evaluation(tmp_path):
+    data, output = write_tiny_coco(tmp_path / "data"), tmp_path / "run"
+    words = [str(word) for pair in KEYS.items() for word in pair]
+    words += ["TEST.BOUNDARY_AP", "True", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0"]
+    views = ["TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(48,64)"]
+    results = output / "inference/tiny/coco_instances_results.json"
+    seen = []
+    for options, more in (((), []), (["--eval-only"], views)):
+        assert main(command_line(data, output, *options, opts=words + more)) == 0
+        entries = json.loads(results.read_text())
+        assert all(entry["mask_score"] != entry["score"] for entry in entries)
+        seen.append([entry["mask_score"] for entry in entries])
+        metrics = json.loads((output / "results.json").read_text())["metrics"]["tiny"]
+        for task in ("bbox", "segm", "boundary"):
+            again = match(data[0], results, task).average_precision()["AP"]
+            assert metrics[task]["AP"] == pytest.approx(again, nan_ok=True), task
+    assert seen[0] != seen[1]
+    analysed = {
+        task: read_set(data[0], results, data[1], task).detections.scores
+        for task in ("bbox", "segm")
+    }
+    assert sorted(analysed["segm"]) == sorted(seen[1])
+    assert sorted(analysed["bbox"]) == sorted(entry["score"] for entry in entries)

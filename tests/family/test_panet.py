@@ -11,6 +11,7 @@ from maskrcnn_repro.export.metadata import Target
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead, MaskLoss
 from maskrcnn_repro.modeling.mask_head.losses import sigmoid_loss, sigmoid_masks
 from maskrcnn_repro.roi_ops import RoIOpPooler
+from maskrcnn_repro.tables.models.sizes import size_of
 
 import numpy as np
 import pytest
@@ -250,6 +251,21 @@ def test_a_batch_is_its_images_one_by_one():
             (alone,), _ = module(None, own, [image])
             assert torch.allclose(alone.scores, both[number].scores, atol=1e-6)
             assert torch.allclose(alone.pred_masks, both[number].pred_masks, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_what_it_costs_at_full_size_by_hand():
+    size = size_of(load_config(CONFIG))
+    # On 1,000 RoIs 7 x 7 x 256 to 1024 on four levels, 1024 to 1024, then 81 scores and 80 boxes.
+    boxes = 4 * 7 * 7 * 256 * 1024 + 1024 * 1024 + 1024 * (81 + 320)
+    assert size.multiply_adds["boxes"] == 1000 * boxes
+    # 3x3 convolutions of 256: four, three, one, and one of half the channels; a deconvolution; 80 classes; 784 cells.
+    masks = 14 * 14 * 256 * 256 * (9 * 8.5 + 4) + 28 * 28 * 256 * 80 + 14 * 14 * 128 * 784
+    assert size.multiply_adds["masks"] == 100 * masks
+    # Six 3x3 convolutions of 256 more, of P2's half, fourth and eighth.
+    path = 2 * 256 * 256 * 9 * (100 * 152 + 50 * 76 + 25 * 38)
+    plain = size_of(load_config("coco/r50_fpn.yaml"))
+    assert size.multiply_adds["backbone"] == plain.multiply_adds["backbone"] + path
 
 
 KEYS = {

@@ -1,15 +1,21 @@
 """Panoptic FPN: loss and fusion by hand, equivalences, Detectron2's numbers, no objects, no labels, mistakes."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
+from maskrcnn_repro.data.panoptic.files import read_ids
+from maskrcnn_repro.data.panoptic.truth import PanopticTruth
 from maskrcnn_repro.errors import ConfigError, DataError, ExportError
 from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.metadata import Target
+from maskrcnn_repro.inference.formats.item import Item
+from maskrcnn_repro.inference.formats.panoptic import PanopticWriter
 from maskrcnn_repro.inference.predictor import Predictor
+from maskrcnn_repro.plugins import load_plugins
 
 import numpy as np
 import pytest
@@ -247,6 +253,23 @@ def test_instances_are_those_of_the_parent_and_maps_have_the_image_s_size(output
     assert any(s["isthing"] for s in segments)
 
 
+@pytest.mark.slow
+def test_it_goes_with_a_cascade():
+    load_plugins(["maskrcnn_family.cascade"])
+    model = tiny(
+        **{
+            "MODEL.ROI_HEADS.NAME": "FamilyCascadeROIHeads",
+            "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True,
+        }
+    )
+    with EventStorage():
+        losses = model.train()([sample()])
+    assert {"loss_sem_seg", "loss_mask", "loss_cls_stage2"} <= losses.keys()
+    with torch.no_grad():
+        (result,) = model.eval()([{"image": sample()["image"]}])
+    assert result["panoptic_seg"][0].shape == (64, 80)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -307,6 +330,7 @@ def test_a_predictor_gives_segments_with_names(file):
     assert changed[prediction.panoptic_seg > 0].mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_fast_path_replaces_parts_of_the_model_and_answers_alike(file):
     options = {"threshold": 0.2, "device": "cpu", "precision": "float32"}
     plain, fast = (Predictor(file, fast=f, **options) for f in (False, True))
@@ -315,11 +339,36 @@ def test_the_fast_path_replaces_parts_of_the_model_and_answers_alike(file):
     assert same.mean() > 0.99
 
 
+@pytest.mark.slow
 def test_a_picture_in_tiles_has_no_map(file):
     tiled = Predictor(file, threshold=0.2, device="cpu", precision="float32", tiles=48)
     assert tiled(picture(96, 96)).panoptic_seg is None
 
 
+@pytest.mark.slow
+def test_segments_are_written_in_coco_s_format(file, tmp_path):
+    predictor = Predictor(file, threshold=0.2, device="cpu", precision="float32")
+    writer = PanopticWriter(tmp_path / "panoptic.json", predictor.labels)
+    prediction = predictor(picture())
+    for name in ("a.jpg", "a.png"):
+        writer.add(Item(name, Path(name), prediction))
+    writer.close()
+    truth = PanopticTruth.read(tmp_path / "panoptic.json", tmp_path / "panoptic")
+    assert truth.names == {4: "disc", 7: "bar", 9: "ring", 10: "sky", 11: "sea", 12: "sand"}
+    entry = truth.of("a.jpg")
+    ids = read_ids(truth.folder / entry["file_name"])
+    assert np.array_equal(ids, prediction.panoptic_seg)
+    names = [truth.names[segment["category_id"]] for segment in entry["segments_info"]]
+    assert names == [info["name"] for info in prediction.segments_info]
+    assert [s["area"] for s in entry["segments_info"]] == np.bincount(ids.ravel())[1:].tolist()
+    assert sorted(path.name for path in truth.folder.iterdir()) == ["a.png", "a.png.png"]
+    with pytest.raises(DataError, match=r"b.jpg has no panoptic map"):
+        writer.add(Item("b.jpg", Path("b.jpg"), replace(prediction, panoptic_seg=None)))
+    with pytest.raises(ConfigError, match=r"--format panoptic is for models that make panoptic"):
+        PanopticWriter(tmp_path / "panoptic.json", Labels(("disc",)))
+
+
+@pytest.mark.slow
 def test_many_views_and_exports_are_refused(file):
     with pytest.raises(ConfigError, match=r"TEST.AUG.ENABLED is True"):
         Predictor(file, device="cpu", tta=True)

@@ -207,6 +207,23 @@ def test_a_pooler_follows_from_the_config_and_the_maps():
     assert pool.output_size == (14, 14)  # Detectron2's default
 
 
+def test_a_pooler_may_have_other_maps_and_another_side_than_the_config_says():
+    cfg = config(NAME="RoIAlignAve")
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p3", "p4"]
+    shapes = {f"p{level}": ShapeSpec(channels=3, stride=2**level) for level in (2, 3, 4)}
+    more = {"in_features": ["p2"], "side": 28}
+    ours = build_pooler(cfg, "ROI_MASK_HEAD", shapes, **more)
+    cfg.MODEL.ROI_OP.NAME = ""
+    cfg.MODEL.ROI_MASK_HEAD.POOLER_TYPE = "ROIAlignV2"
+    cfg.MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO = 2
+    theirs = build_pooler(cfg, "ROI_MASK_HEAD", shapes, **more)
+    assert (type(ours), type(theirs)) == (RoIOpPooler, ROIPooler)
+    for pooler in (ours, theirs):
+        assert tuple(pooler.output_size) == (28, 28)
+        assert [level.spatial_scale for level in pooler.level_poolers] == [1 / 4]
+    assert theirs.level_poolers[0].sampling_ratio == 2
+
+
 @ROI_OP_REGISTRY.register()
 class SomebodysCorner(nn.Module):
     """The cell at the RoI's first corner, everywhere."""

@@ -21,9 +21,6 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-Predictions = tuple[Tensor, Tensor]
-"""Class logits and box deltas of all RoIs of a batch."""
-
 
 @ROI_HEADS_REGISTRY.register()
 class FamilyCascadeROIHeads(PaperStandardROIHeads):
@@ -55,7 +52,8 @@ class FamilyCascadeROIHeads(PaperStandardROIHeads):
             **parts,
         )
         self.proposal_matchers = list(proposal_matchers)
-        self._targets: list[Instances] | None = None
+        self.targets: list[Instances] | None = None
+        """Ground truth of the images in a forward pass of training."""
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -89,50 +87,69 @@ class FamilyCascadeROIHeads(PaperStandardROIHeads):
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
         """Return what the parent does; the ground truth is at hand for the later stages meanwhile."""
-        self._targets = targets
+        self.targets = targets
         try:
             return super().forward(images, features, proposals, targets)
         finally:
-            self._targets = None
+            self.targets = None
 
     def _forward_box(
         self, features: dict[str, Tensor], proposals: list[Instances]
     ) -> dict[str, Tensor] | list[Instances]:
         """Run the stages: losses of each in training, otherwise detections."""
-        maps = [features[name] for name in self.box_in_features]
         sizes = [image.image_size for image in proposals]
         losses: dict[str, Tensor] = {}
         scores = []
         last = self.box_predictor[-1]
         for stage, predictor in enumerate(self.box_predictor):
-            predictions = self._run_stage(maps, proposals, stage)
+            predictions = predictor(self.box_head[stage](self.pool_boxes(features, proposals)))
             boxes = predictor.predict_boxes(predictions, proposals)
             if self.training:
                 with get_event_storage().name_scope(f"stage{stage}"):
-                    stage_losses = predictor.losses(predictions, proposals)
-                losses |= {f"{name}_stage{stage}": loss for name, loss in stage_losses.items()}
+                    own = predictor.losses(predictions, proposals)
+                own = self.stage_losses(own, features, boxes, stage)
+                losses |= {f"{name}_stage{stage}": loss for name, loss in own.items()}
             else:
                 scores.append(predictor.predict_probs(predictions, proposals))
             if predictor is not last:
-                proposals = self._next_proposals(boxes, sizes, stage + 1)
+                proposals = self.moved(boxes, sizes)
+                if self.training:
+                    self._label(proposals, stage + 1)
         if self.training:
             return losses
         means = [torch.stack(image).mean(dim=0) for image in zip(*scores, strict=True)]
         limits = (last.test_score_thresh, last.test_nms_thresh, last.test_topk_per_image)
         return fast_rcnn_inference(boxes, means, sizes, *limits)[0]
 
-    def _run_stage(self, maps: list[Tensor], proposals: list[Instances], stage: int) -> Predictions:
+    def pool_boxes(self, features: dict[str, Tensor], proposals: list[Instances]) -> Tensor:
+        """Return what a stage's box head takes, (R of the batch, C, P, P)."""
+        maps = [features[name] for name in self.box_in_features]
         rois = self.box_pooler(maps, [image.proposal_boxes for image in proposals])
         if rois.requires_grad:
             # The sum of the losses trains each head in full, and the backbone by their mean.
             rois.register_hook(lambda gradient: gradient / len(self.box_head))
-        return self.box_predictor[stage](self.box_head[stage](rois))
+        return rois
+
+    def stage_losses(
+        self,
+        losses: dict[str, Tensor],
+        features: dict[str, Tensor],
+        boxes: Sequence[Tensor],
+        stage: int,
+    ) -> dict[str, Tensor]:
+        """Return the losses of a stage: here those of its boxes; a subclass may weigh them and add others.
+
+        Args:
+            losses: of its boxes, by name.
+            features: maps (N, C, H, W) by name.
+            boxes: that the stage predicts, (R, 4) of each image.
+            stage: its number, from 0.
+        """
+        return losses
 
     @torch.no_grad()
-    def _next_proposals(
-        self, boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]], stage: int
-    ) -> list[Instances]:
-        """Return the predicted boxes (R, 4) of each image as proposals, labelled in training."""
+    def moved(self, boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Instances]:
+        """Return the predicted boxes (R, 4) of each image as proposals in it."""
         proposals = []
         for image_boxes, size in zip(boxes, sizes, strict=True):
             clipped = Boxes(image_boxes.detach().clone())
@@ -140,15 +157,14 @@ class FamilyCascadeROIHeads(PaperStandardROIHeads):
             # When predicting all stay: the scores of the stages are averaged box by box.
             kept = clipped[clipped.nonempty()] if self.training else clipped
             proposals.append(Instances(size, proposal_boxes=kept))
-        if self.training:
-            self._label(proposals, stage)
         return proposals
 
+    @torch.no_grad()
     def _label(self, proposals: list[Instances], stage: int) -> None:
         """Match the proposals of each image with its ground truth, at the IoU of ``stage``."""
-        assert self._targets is not None
+        assert self.targets is not None
         foreground = []
-        for image, truth in zip(proposals, self._targets, strict=True):
+        for image, truth in zip(proposals, self.targets, strict=True):
             overlaps = pairwise_iou(truth.gt_boxes, image.proposal_boxes)
             matches, labels = self.proposal_matchers[stage](overlaps)
             image.gt_classes = torch.full_like(matches, self.num_classes)

@@ -145,9 +145,9 @@ class FamilyMaskScoringHead(FCNMaskHead):
         loss = maskiou_loss(self.mask_ious(x, masks, of_rois), targets)
         return {**losses, "loss_maskiou": self.maskiou_weight * loss}
 
-    def predict(self, x: Tensor, logits: Tensor, instances: list[Instances]) -> list[Instances]:
+    def predict(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
         """Return the detections with masks as the parent's and, where they have ``scores``, ``mask_scores`` (R,)."""
-        instances = super().predict(x, logits, instances)
+        instances = super().predict(x, instances)
         masks = torch.cat([detections.pred_masks[:, 0] for detections in instances])
         classes = torch.cat([detections.pred_classes for detections in instances])
         ious = self.mask_ious(x, masks, classes)

@@ -1,4 +1,4 @@
-"""One panoptic map of detections and semantic labels (Panoptic Segmentation, Sec. 6; Panoptic FPN, Sec. 3).
+"""One panoptic map of detections and semantic labels (Panoptic Segmentation, Sec. 7; Panoptic FPN, Sec. 3.2).
 
 Letters: R detections, H, W height and width of the image in pixels.
 """

@@ -1,4 +1,4 @@
-"""The semantic branch on a feature pyramid (Panoptic FPN, Sec. 3, Fig. 3).
+"""The semantic branch on a feature pyramid (Panoptic FPN, Sec. 3.1, Fig. 3).
 
 Letters: N images, C channels of a map, K semantic classes, H, W height and width of the padded batch in pixels.
 """
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class FamilySemSegFPNHead(nn.Module):
-    """Each map is brought to one stride by convolutions and doublings; the sum is classified (Sec. 3, Fig. 3).
+    """Each map is brought to one stride by convolutions and doublings; the sum is classified (Sec. 3.1, Fig. 3).
 
     Parameters have the names of Detectron2's ``SemSegFPNHead``.
 
@@ -30,7 +30,7 @@ class FamilySemSegFPNHead(nn.Module):
         num_classes: K; class 0 is all things.
         conv_dims: channels between the maps and the classes.
         common_stride: pixels of the image per cell of the sum.
-        loss_weight: factor on the loss, λ_s of Sec. 3.
+        loss_weight: factor on the loss, λ_s of Sec. 3.2.
         norm: a name of Detectron2's ``get_norm``.
         ignore_value: label of pixels that count nowhere.
     """
@@ -48,7 +48,7 @@ class FamilySemSegFPNHead(nn.Module):
         ignore_value: int = 255,
     ) -> None:
         super().__init__()
-        self.num_classes, self.ignore_value = num_classes, ignore_value
+        self.ignore_value = ignore_value
         self.common_stride, self.loss_weight = common_stride, loss_weight
         shapes = sorted(input_shape.items(), key=lambda item: item[1].stride)
         self.in_features = [name for name, _ in shapes]

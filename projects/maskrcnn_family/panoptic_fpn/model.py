@@ -26,8 +26,9 @@ class FamilyPanopticFPN(MaskRCNN):
 
     Args:
         sem_seg_head: maps to semantic logits, or to their loss.
+        num_semantic_classes: K, all things being one of them.
         fusion: joins detections and labels.
-        instance_loss_weight: factor on the losses of the RoI heads, λ_i of Sec. 3.
+        instance_loss_weight: factor on the losses of the RoI heads, λ_i of Sec. 3.2.
         **parts: those of ``MaskRCNN``.
     """
 
@@ -36,12 +37,14 @@ class FamilyPanopticFPN(MaskRCNN):
         self,
         *,
         sem_seg_head: nn.Module,
+        num_semantic_classes: int,
         fusion: Fusion,
         instance_loss_weight: float = 1.0,
         **parts: Any,
     ) -> None:
         super().__init__(**parts)
         self.sem_seg_head, self.fusion = sem_seg_head, fusion
+        self.num_semantic_classes = num_semantic_classes
         self.instance_loss_weight = instance_loss_weight
 
     @classmethod
@@ -60,6 +63,7 @@ class FamilyPanopticFPN(MaskRCNN):
         return {
             **parts,
             "sem_seg_head": build_sem_seg_head(cfg, parts["backbone"].output_shape()),
+            "num_semantic_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "fusion": fusion,
             "instance_loss_weight": cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT,
         }
@@ -108,10 +112,10 @@ class FamilyPanopticFPN(MaskRCNN):
             proposals, _ = self._proposals_of(images, features, batched_inputs, None)
             instances, _ = self.roi_heads(images, features, proposals, None)
         results = []
-        for item, found, scores, size in zip(
+        for item, detections, scores, size in zip(
             batched_inputs, instances, logits, images.image_sizes, strict=True
         ):
-            result = self.postprocess(in_float32(found), item)
+            result = self.postprocess(in_float32(detections), item)
             height, width = result["instances"].image_size
             result["sem_seg"] = sem_seg_postprocess(scores.float(), size, height, width)
             labels = result["sem_seg"].argmax(dim=0)
@@ -134,7 +138,7 @@ class FamilyPanopticFPN(MaskRCNN):
         """Return the semantic labels of a batch, (N, H, W), the padding ignored."""
         head: Any = self.sem_seg_head
         for item in batched_inputs:
-            check_labels(item, getattr(head, "num_classes", None), head.ignore_value)
+            check_labels(item, self.num_semantic_classes, head.ignore_value)
         return ImageList.from_tensors(
             [item["sem_seg"].to(self.device) for item in batched_inputs],
             self.backbone.size_divisibility,
@@ -143,17 +147,17 @@ class FamilyPanopticFPN(MaskRCNN):
         ).tensor
 
 
-def check_labels(item: dict[str, Any], classes: int | None, ignored: int) -> None:
+def check_labels(item: dict[str, Any], classes: int, ignored: int) -> None:
     """Raise DataError unless a training image has semantic labels, all of them classes or the ignored one."""
     name = item.get("file_name", "?")
     if "sem_seg" not in item:
         raise DataError(f"Image {name!r} has no semantic labels; set DATASETS.WITH_SEM_SEG True.")
     labels = item["sem_seg"]
-    wrong = labels[(labels != ignored) & ((labels < 0) | (labels >= (classes or 1 + labels.max())))]
+    wrong = labels[(labels != ignored) & ((labels < 0) | (labels >= classes))]
     if len(wrong):
         raise DataError(
             f"Image {name!r} has the semantic label {int(wrong[0])}, but MODEL.SEM_SEG_HEAD.NUM_CLASSES is {classes}: "
-            f"labels are 0 to {(classes or 0) - 1}, and {ignored} where nothing is labelled."
+            f"labels are 0 to {classes - 1}, and {ignored} where nothing is labelled."
         )
 
 

@@ -1,7 +1,7 @@
 """Files that hold a model whole: its weights, the config that builds it, and the names of what it finds.
 
 Checkpoints hold config and names as values, ``.safetensors`` files as texts of their head: ``config`` (YAML),
-``class_names``, ``category_ids``, ``keypoint_names``, ``flip_pairs`` and ``skeleton`` (JSON lists), and ``origin``
+``class_names``, ``category_ids``, ``keypoint_names``, ``flip_pairs``, ``skeleton`` and ``stuff_names`` (JSON lists), and ``origin``
 (a JSON object) says where the weights come from.
 """
 

@@ -2,7 +2,7 @@
 
 from maskrcnn_repro.data.cityscapes import default_root, register_cityscapes
 from maskrcnn_repro.data.custom import register_custom
-from maskrcnn_repro.data.panoptic.truth import register_known, register_panoptic
+from maskrcnn_repro.data.panoptic.truth import register_panoptic, register_published
 from maskrcnn_repro.data.registry import (
     check_registered,
     class_names,
@@ -17,7 +17,7 @@ from maskrcnn_repro.data.sets import notes_of
 from maskrcnn_repro.data.synthetic.families import GENERATED
 
 register_cityscapes(default_root())
-register_known(default_root().parent)
+register_published(default_root().parent)
 for _data in GENERATED:
     for _seed in (0, 1):
         _data.register(_seed)

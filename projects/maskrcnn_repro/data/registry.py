@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.densepose.truth import check_densepose
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
-from maskrcnn_repro.data.panoptic.labels import stuff_names
+from maskrcnn_repro.data.panoptic.labels import has_labels, stuff_names
 from maskrcnn_repro.data.panoptic.truth import open_truth, register_panoptic
 from maskrcnn_repro.data.sets import check_sets
 from maskrcnn_repro.data.synthetic.families import GENERATED
@@ -69,6 +69,7 @@ def check_registered(cfg: CfgNode) -> None:
         "DATASETS.TRAIN": cfg.DATASETS.TRAIN,
         "DATASETS.TEST": cfg.DATASETS.TEST,
         "MODEL.WEIGHTS_DATASET": [weights] if weights else [],
+        "DATASETS.PANOPTIC": [name for name, *_ in cfg.DATASETS.PANOPTIC],
     }
     for key, names in named.items():
         for name in names:
@@ -147,11 +148,15 @@ def resolve_num_keypoints(cfg: CfgNode) -> int:
 def resolve_num_stuff(cfg: CfgNode) -> int:
     """Return the number of classes of semantic labels, all things together being one of them.
 
+    Images to evaluate on need no such labels unless their panoptic quality is measured.
+
     Raises:
         DataError: a data set has no such labels, the data sets have different classes, or the config has neither
             their number nor Detectron2's default.
     """
-    return _resolve_count(cfg, "SEM_SEG_HEAD", "NUM_CLASSES", stuff_names)
+    needed = [name for name in cfg.DATASETS.TEST if cfg.TEST.PANOPTIC_QUALITY or has_labels(name)]
+    used = [*cfg.DATASETS.TRAIN, *needed]
+    return _resolve_count(cfg, "SEM_SEG_HEAD", "NUM_CLASSES", stuff_names, used)
 
 
 def set_flip_map(cfg: CfgNode) -> None:
@@ -215,10 +220,16 @@ def _used(cfg: CfgNode) -> list[str]:
     return [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
 
 
-def _resolve_count(cfg: CfgNode, head: str, key: str, names_of: Callable[[str], list[str]]) -> int:
+def _resolve_count(
+    cfg: CfgNode,
+    head: str,
+    key: str,
+    names_of: Callable[[str], list[str]],
+    used: Sequence[str] | None = None,
+) -> int:
     configured, default = int(cfg.MODEL[head][key]), get_cfg().MODEL[head][key]
     what = "semantic classes" if head == "SEM_SEG_HEAD" else key.removeprefix("NUM_").lower()
-    used = _used(cfg)
+    used = _used(cfg) if used is None else used
     if not used:
         return configured
     names = _common(used, what, names_of)

@@ -51,18 +51,18 @@ class PanopticQuality:
             raise DataError(
                 f"A panoptic map of {ids.shape} pixels cannot be held against one of {truth.shape}."
             )
-        known = {segment["id"]: segment for segment in truth_segments}
-        found = {segment["id"]: segment["category_id"] for segment in segments}
+        annotated = {segment["id"]: segment for segment in truth_segments}
+        predicted = {segment["id"]: segment["category_id"] for segment in segments}
         areas = dict(
             zip(*(part.tolist() for part in np.unique(ids, return_counts=True)), strict=True)
         )
-        self._check(known.values(), found, areas)
+        self._check(annotated.values(), predicted, areas)
         common = _intersections(truth, ids)
-        matched = self._match(known, found, areas, common)
-        self._count_missed(known, matched)
-        crowds = {s["category_id"]: s["id"] for s in known.values() if s.get("iscrowd")}
+        matched = self._match(annotated, predicted, areas, common)
+        self._count_missed(annotated, matched)
+        crowds = {s["category_id"]: s["id"] for s in annotated.values() if s.get("iscrowd")}
         taken = set(matched.values())
-        for number, category in found.items():
+        for number, category in predicted.items():
             # What nobody labelled, or is a crowd of its class, cannot be called false.
             ignored = common.get((VOID, number), 0)
             if category in crowds:
@@ -71,12 +71,12 @@ class PanopticQuality:
                 self.sums[category][_FALSE] += 1
 
     def _check(
-        self, known: Iterable[Segment], found: Mapping[int, int], areas: Mapping[int, int]
+        self, annotated: Iterable[Segment], predicted: Mapping[int, int], areas: Mapping[int, int]
     ) -> None:
-        if odd := sorted((areas.keys() ^ found.keys()) - {VOID}):
-            place = "list" if odd[0] in found else "map"
+        if odd := sorted((areas.keys() ^ predicted.keys()) - {VOID}):
+            place = "list" if odd[0] in predicted else "map"
             raise DataError(f"Panoptic segment {odd[0]} is in the {place} of an image alone.")
-        for category in (*(segment["category_id"] for segment in known), *found.values()):
+        for category in (*(segment["category_id"] for segment in annotated), *predicted.values()):
             if category not in self.categories:
                 raise DataError(
                     f"A panoptic segment has category {category}; there are "
@@ -85,27 +85,27 @@ class PanopticQuality:
 
     def _match(
         self,
-        known: Mapping[int, Segment],
-        found: Mapping[int, int],
+        annotated: Mapping[int, Segment],
+        predicted: Mapping[int, int],
         areas: Mapping[int, int],
         common: Mapping[tuple[int, int], int],
     ) -> dict[int, int]:
         """Count the pairs of one category with an IoU above 0.5, and return annotated -> predicted segment."""
         matched = {}
         for (truth, number), intersection in common.items():
-            segment = known.get(truth)
-            if segment is None or number not in found or segment.get("iscrowd"):
+            segment = annotated.get(truth)
+            if segment is None or number not in predicted or segment.get("iscrowd"):
                 continue
             category = segment["category_id"]
             # The area that the file says, as the reference has it.
             union = segment["area"] + areas[number] - intersection - common.get((VOID, number), 0)
-            if found[number] == category and intersection > 0.5 * union:
+            if predicted[number] == category and intersection > 0.5 * union:
                 self.sums[category] += (intersection / union, 1, 0, 0)
                 matched[truth] = number
         return matched
 
-    def _count_missed(self, known: Mapping[int, Segment], matched: Mapping[int, int]) -> None:
-        for number, segment in known.items():
+    def _count_missed(self, annotated: Mapping[int, Segment], matched: Mapping[int, int]) -> None:
+        for number, segment in annotated.items():
             if number not in matched and not segment.get("iscrowd"):
                 self.sums[segment["category_id"]][_MISSED] += 1
 

@@ -127,18 +127,17 @@ class ExportGraph(nn.Module):
         self, features: dict[str, Tensor], boxes: Tensor, classes: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Return masks (R, m, m) and, of a head that scores them, their predicted IoUs (R,)."""
-        head = self.mask_head
+        head: Any = self.mask_head
         if hasattr(head, "mask_logits"):
             return head.mask_logits(features, [boxes], classes).sigmoid(), None
-        rois = self.branches.masks(features, with_stand_in(boxes))
-        logits = head.layers(rois)
-        decode = head.loss.masks if isinstance(head, MaskHead) else sigmoid_masks
-        if not getattr(head, "scores_masks", False):
-            return decode(logits[: boxes.shape[0]], classes), None
+        rois, count = self.branches.masks(features, with_stand_in(boxes)), boxes.shape[0]
+        if not isinstance(self.mask_head, MaskHead):
+            return sigmoid_masks(head.layers(rois)[:count], classes), None
         padded = F.pad(classes, (0, 1))
-        masks = decode(logits, padded)
-        ious = head.mask_ious(rois, masks, padded)
-        return masks[: boxes.shape[0]], ious[: boxes.shape[0]]
+        masks = head.masks(rois, padded)
+        if not getattr(head, "scores_masks", False):
+            return masks[:count], None
+        return masks[:count], head.mask_ious(rois, masks, padded)[:count]
 
     def _keypoints(self, features: dict[str, Tensor], boxes: Tensor, scale: Tensor) -> Tensor:
         logits = self.keypoint_head.layers(self.branches.keypoints(features, with_stand_in(boxes)))

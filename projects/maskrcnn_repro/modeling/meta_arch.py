@@ -29,8 +29,23 @@ PRECISIONS = {
 
 ``auto`` is the choice of a predictor; a training's evaluation and every table compute in float32.
 """
+UNLABELLED = 255
+"""Semantic label of pixels that have none, the padding among them."""
 MASK_OUTPUTS = ("bitmap", "rle")
 """What ``MODEL.INFERENCE.MASK_OUTPUT`` may be."""
+
+
+class LabelledImages(ImageList):
+    """A batch with semantic labels, as RoI heads get it in training with ``DATASETS.WITH_SEM_SEG``.
+
+    Args:
+        images: the padded batch.
+        sem_seg: (N, H, W) int64 of the same size, :data:`UNLABELLED` in the padding.
+    """
+
+    def __init__(self, images: ImageList, sem_seg: torch.Tensor) -> None:
+        super().__init__(images.tensor, images.image_sizes)
+        self.sem_seg = sem_seg
 
 
 @META_ARCH_REGISTRY.register()
@@ -91,10 +106,17 @@ class MaskRCNN(GeneralizedRCNN):
         }
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Normalise the (C, h, w) images and pad them to one batch, in the memory layout of the weights."""
+        """Normalise the (C, h, w) images and pad them to one batch, in the memory layout of the weights.
+
+        In training it is :class:`LabelledImages` where the inputs bring ``sem_seg``, (h, w) each.
+        """
         images = super().preprocess_image(batched_inputs)
         if self.channels_last:
             images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+        if self.training and "sem_seg" in batched_inputs[0]:
+            labels = [model_input["sem_seg"].to(self.device) for model_input in batched_inputs]
+            sides = self.backbone.size_divisibility, UNLABELLED, self.backbone.padding_constraints
+            return LabelledImages(images, ImageList.from_tensors(labels, *sides).tensor)
         return images
 
     def inference(

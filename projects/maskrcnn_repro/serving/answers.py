@@ -29,6 +29,9 @@ class Detection(BaseModel):
     class_name: str
     category_id: int = Field(description="of the class in the COCO file of the training")
     mask: Rle | None = Field(None, description="of a model with masks, unless masks=none")
+    mask_score: float | None = Field(
+        None, description="of a model that scores masks apart from boxes"
+    )
     keypoints: list[list[float]] | None = Field(
         None, description="K times x, y in pixels and a score, of a model with keypoints"
     )
@@ -67,6 +70,8 @@ def answer_of(prediction: Prediction, seconds: float, masks: bool) -> dict[str, 
     for row, detection in enumerate(detections):
         if masks and prediction.rles is not None:
             detection["mask"] = dict(prediction.rles[row])
+        if masks and prediction.mask_scores is not None:
+            detection["mask_score"] = float(prediction.mask_scores[row])
         if prediction.keypoints is not None:
             detection["keypoints"] = prediction.keypoints[row].tolist()
     return {

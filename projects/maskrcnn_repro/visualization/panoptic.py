@@ -82,17 +82,17 @@ def write_panoptic_sheet(
         DataError: a file cannot be read.
     """
     truth = open_truth(dataset)
-    found = PanopticTruth.read(results, results.with_suffix(""))
+    predicted = PanopticTruth.read(results, results.with_suffix(""))
     places = {category: place for place, category in enumerate(truth.names)}
     pairs = []
     for record in pick(DatasetCatalog.get(dataset), images):
-        if image_key(record["file_name"]) not in found.annotations:
+        if image_key(record["file_name"]) not in predicted.annotations:
             continue
         size = record["height"], record["width"]
         image = (files or ImageFiles()).read(record["file_name"], "RGB", size)
         scale = CELL[0] / max(image.shape[:2])
         pictures = []
-        for side in (truth, found):
+        for side in (truth, predicted):
             entry = side.of(record["file_name"])
             segments: Sequence[Segment] = [
                 s for s in entry["segments_info"] if not s.get("iscrowd")
@@ -102,6 +102,6 @@ def write_panoptic_sheet(
             ids = read_ids(side.folder / entry["file_name"])
             pictures.append(Image.fromarray(draw_panoptic(image, ids, names, colors, scale)))
         pairs.append((shorten(Path(record["file_name"]).name, "", 2 * CELL[0]), pictures))
-    sheet = compose(pairs, CELL[0], title, caption)
+    sheet = compose(pairs, CELL[0], title, caption, "by class")
     with replaced(path) as beside:
         sheet.save(beside, optimize=True)

@@ -218,7 +218,11 @@ def style_of(metadata: Metadata) -> Style:
 
 
 def compose(
-    pairs: Sequence[tuple[str, Sequence[Image.Image]]], side: int, title: str, caption: str
+    pairs: Sequence[tuple[str, Sequence[Image.Image]]],
+    side: int,
+    title: str,
+    caption: str,
+    colors: str = "as the objects that they fit",
 ) -> Image.Image:
     """Return the sheet: a header, then pairs of images in rows.
 
@@ -227,6 +231,7 @@ def compose(
         side: longest side of the images, pixels.
         title: first line of the header.
         caption: second line.
+        colors: what the colours of predictions mean, in the second line.
     """
     # Pairs are twice as wide as high; this makes the sheet about 3:2.
     columns = max(1, round(math.sqrt(len(pairs) * 0.75)))
@@ -238,7 +243,7 @@ def compose(
     pen.text((GAP, 14), title, fill=INK, font=font(28))
     pen.text(
         (GAP, 50),
-        f"left: ground truth, right: predictions, coloured as the objects that they fit · {caption}",
+        f"left: ground truth, right: predictions, coloured {colors} · {caption}",
         fill=PALE,
         font=font(15),
     )

@@ -45,6 +45,11 @@ def stuff_names(dataset: str) -> list[str]:
     return list(metadata.stuff_classes)
 
 
+def has_labels(dataset: str) -> bool:
+    """Tell whether a data set has semantic labels, or files that they follow from."""
+    return _has_semantic(dataset) or has_panoptic(dataset)
+
+
 def _has_semantic(dataset: str) -> bool:
     metadata = MetadataCatalog.get(dataset)
     return bool(metadata.get("stuff_classes") and metadata.get("sem_seg_root"))

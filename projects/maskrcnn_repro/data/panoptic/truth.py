@@ -118,7 +118,7 @@ def register_panoptic(dataset: str, panoptic_json: str | Path, panoptic_root: st
     metadata.set(**given)
 
 
-def register_known(root: Path) -> None:
+def register_published(root: Path) -> None:
     """Tell of COCO's and Cityscapes' panoptic files where their archives and Cityscapes' code put them.
 
     Args:

@@ -11,6 +11,7 @@ from maskrcnn_repro.inference.formats.cvat import CvatWriter
 from maskrcnn_repro.inference.formats.item import Item, Shapes, Writer
 from maskrcnn_repro.inference.formats.label_studio import LabelStudioWriter
 from maskrcnn_repro.inference.formats.labelme import LabelMeWriter, names_of_json
+from maskrcnn_repro.inference.formats.panoptic import PanopticWriter
 from maskrcnn_repro.inference.formats.record import check_unchanged
 
 __all__ = ["WRITERS", "CocoWriter", "Item", "Shapes", "Writer", "check_corrections"]
@@ -24,6 +25,7 @@ WRITERS: dict[str, Callable[[Path, Labels, Shapes, str], Writer]] = {
     "labelstudio": lambda folder, labels, shapes, _: LabelStudioWriter(
         folder / "label_studio.json", labels, shapes
     ),
+    "panoptic": lambda folder, labels, *_: PanopticWriter(folder / "panoptic.json", labels),
 }
 """Name of a format -> a writer of it into a folder, from the model's labels, how masks are written and how the
 model computes."""

@@ -83,9 +83,17 @@ class FCNMaskHead(MaskHead):
 
     def layers(self, x: torch.Tensor) -> torch.Tensor:
         """Map pooled RoIs (R, C, P, P) to logits (R, L, 2P, 2P)."""
+        return self.logits(self.features(x))
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Map pooled RoIs to what the deconvolution takes, (R, C, P, P), by the 3x3 convolutions."""
         for conv in self._convs():
             x = conv(x)
-        return self.predictor(self.deconv(x).relu())
+        return x
+
+    def logits(self, features: torch.Tensor) -> torch.Tensor:
+        """Map what :meth:`features` returns to logits (R, L, 2P, 2P)."""
+        return self.predictor(self.deconv(features).relu())
 
     def _convs(self) -> list[nn.Module]:
         return [getattr(self, f"mask_fcn{number}") for number in range(1, self.num_conv + 1)]

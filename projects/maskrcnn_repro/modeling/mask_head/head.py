@@ -47,31 +47,33 @@ class MaskHead(nn.Module):
             In training ``{"loss_mask": scalar}``; else ``instances``, each with ``pred_masks``: for each
             detection (1, m, m) probabilities over its box, float32.
         """
-        # Under mixed precision, loss and probabilities are still computed in float32.
-        logits = self.layers(x).float()
-        if not self.training:
-            return self.predict(x, logits, instances)
-        # Detectron2 adds no `gt_masks` to the proposals of an image without ground truth.
-        positive = [proposals for proposals in instances if len(proposals) > 0]
-        truth = mask_targets(positive, logits.size(-1)).to(logits.device)
-        return self.losses(x, logits, truth, positive)
+        if self.training:
+            return self.training_losses(x, self.layers(x), instances)
+        return self.predict(x, instances)
 
-    def predict(
-        self, x: torch.Tensor, logits: torch.Tensor, instances: list[Instances]
-    ) -> list[Instances]:
-        """Return the detections of each image with their masks; see :meth:`forward`.
-
-        Args:
-            x: (R, C, P, P).
-            logits: (R, L, m, m), float32.
-            instances: with ``pred_classes``.
-        """
+    def predict(self, x: torch.Tensor, instances: list[Instances]) -> list[Instances]:
+        """Return the detections of each image with their masks; see :meth:`forward`."""
         classes = torch.cat([detections.pred_classes for detections in instances])
-        masks = self.loss.masks(logits, classes)[:, None]
+        masks = self.masks(x, classes)[:, None]
         counts = [len(detections) for detections in instances]
         for detections, pred_masks in zip(instances, masks.split(counts), strict=True):
             detections.pred_masks = pred_masks
         return instances
+
+    def masks(self, x: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities (R, m, m), float32, of the masks of classes (R,) in pooled RoIs (R, C, P, P)."""
+        return self.loss.masks(self.layers(x).float(), classes)
+
+    def training_losses(
+        self, x: torch.Tensor, logits: torch.Tensor, instances: list[Instances]
+    ) -> dict[str, torch.Tensor]:
+        """Return the losses of logits (R, L, m, m), whose RoIs are as in :meth:`forward`."""
+        # Under mixed precision, loss and probabilities are still computed in float32.
+        logits = logits.float()
+        # Detectron2 adds no `gt_masks` to the proposals of an image without ground truth.
+        positive = [proposals for proposals in instances if len(proposals) > 0]
+        truth = mask_targets(positive, logits.size(-1)).to(logits.device)
+        return self.losses(x, logits, truth, positive)
 
     def losses(
         self, x: torch.Tensor, logits: torch.Tensor, truth: torch.Tensor, proposals: list[Instances]
