@@ -35,7 +35,9 @@ def test_each_head_has_a_claim():
     rows = {**find_table("family").rows, **find_table("densepose").rows}
     judged = {claim.rows[0][0] for claim in claims.ADDED.values()}
     alone = {
-        name for name, parts in EXPERIMENTS.items() if parts.get("config", "").endswith("/config.yaml")
+        name
+        for name, parts in EXPERIMENTS.items()
+        if parts.get("config", "").endswith("/config.yaml")
     }
     heads = {row.id for row in rows.values() if row.experiment in alone}
     assert len(heads) >= 7
