@@ -30,7 +30,7 @@ MARKED = 15
 BINS = 7
 SIDE = 16
 """Rows and columns of the feature map."""
-REACH = 40
+REACH = 24
 """Pixels by which an RoI may leave the map."""
 FINE = 4
 """The object is drawn with so many samples a pixel, along each side."""
@@ -46,7 +46,7 @@ class Reading:
         points: (n, 2), where the map is read.
         marked_points: those of the marked bin.
         output: (49,).
-        weights: row, column and weight of each cell that the marked bin reads.
+        weights: row, column, weight and value of each cell that the marked bin reads.
     """
 
     corners: np.ndarray
@@ -54,7 +54,7 @@ class Reading:
     points: np.ndarray
     marked_points: np.ndarray
     output: np.ndarray
-    weights: list[tuple[int, int, float]]
+    weights: list[tuple[int, int, float, float]]
 
 
 def read(panel: Panel, roi: Sequence[float], cells: np.ndarray, marked: int = MARKED) -> Reading:
@@ -80,7 +80,10 @@ def read(panel: Panel, roi: Sequence[float], cells: np.ndarray, marked: int = MA
         points=_present(points.reshape(-1, 2)),
         marked_points=_present(points.reshape(BINS * BINS, -1, 2)[marked]),
         output=output.detach().numpy(),
-        weights=[(y, x, float(weights[0, 0, y, x])) for *_, y, x in weights.nonzero().tolist()],
+        weights=[
+            (y, x, float(weights[0, 0, y, x]), float(cells[y, x]))
+            for *_, y, x in weights.nonzero().tolist()
+        ],
     )
 
 
@@ -147,24 +150,32 @@ def dots_path(points: Sequence[Sequence[float]]) -> str:
     return "".join(f"M{x:.3f} {y:.3f}h0" for x, y in points)
 
 
-FILTERS = {"box": box_path, "dots": dots_path}
+def weight_text(weight: float) -> str:
+    """Return a weight as it stands in its cell: ``.25``, or nothing where it is too small."""
+    return f"{weight:.2f}".removeprefix("0").removesuffix(".00")
+
+
+FILTERS = {"box": box_path, "dots": dots_path, "weight": weight_text}
 """What the figure's template needs."""
 
 
-def _view(given: np.ndarray) -> str:
-    """Return the part of the map that the panels show, as an SVG view box: a square about the RoI."""
-    side = max(*(given[2:] - given[:2]), 3.0) + 3.0
+def _view(given: np.ndarray) -> tuple[float, float, float]:
+    """Return the part of the map that the panels show, a square about the RoI: left, top and side."""
+    # RoIPool reads up to a cell more on each side.
+    side = max(*(given[2:] - given[:2]), 1.0) + 2.0
     left, top = (given[:2] + given[2:] - side) / 2
-    return f"{left:.3f} {top:.3f} {side:.3f} {side:.3f}"
+    return left, top, side
 
 
 def _numbers(reading: Reading, aligned: Reading) -> dict[str, str]:
-    """Return how far an operation is from the RoI as given and from RoIAlign, as the page says it."""
+    """Return how the marked bin is computed, and how far the operation is from the RoI as given and from RoIAlign."""
     moved = reading.corners * STRIDE - np.array(ROI)
     apart = (reading.bins - aligned.bins).reshape(-1, 2, 2).mean(axis=1) * STRIDE
     distances = [math.hypot(*pair) for pair in apart]
+    terms = [f"{weight:.2f}·{value:.0f}" for *_, weight, value in reading.weights]
     return {
-        "moved": ", ".join(real_minus(value) for value in moved),
+        "sum": f"{' + '.join(terms)} = {reading.output[MARKED]:.1f}",
+        "moved": ", ".join(real_minus(value) if value else "0" for value in moved),
         "shift": f"{np.abs(moved).mean():.1f}",
         "apart": f"{np.mean(distances):.1f}",
         "difference": f"{np.abs(reading.output - aligned.output).mean():.1f}",

@@ -18,19 +18,22 @@ const boxPath = (box) => {
 const dotsPath = (points) => points.map(([x, y]) => `M${x.toFixed(3)} ${y.toFixed(3)}h0`).join("");
 const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const clamped = (value, low, high) => Math.min(Math.max(value, low), high);
-const withMinus = (value) => `${value < -0.05 ? "\u2212" : "+"}${Math.abs(value).toFixed(1)}`;
+const signed = (value) => (value ? `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(1)}` : "0");
 const centreOf = ([x1, y1, x2, y2]) => [(x1 + x2) / 2, (y1 + y2) / 2];
 
-function viewOf([x1, y1, x2, y2]) {
-  const side = Math.max(x2 - x1, y2 - y1, 3) + 3;
-  return [(x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side, side].map((value) => value.toFixed(3)).join(" ");
+function showRegion(view, [x1, y1, x2, y2]) {
+  const side = Math.max(x2 - x1, y2 - y1, 1) + 2;
+  view.setAttribute("viewBox", [(x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side, side].join(" "));
+  view.style.setProperty("--side", side);
 }
 
 function draw() {
   const given = state.roi.map((pixel) => pixel / STRIDE);
   const readings = panels.map((panel) => readRoI(panel.dataset.operation, featureMap, given, state.maximum));
   panels.forEach((panel, index) => drawPanel(panel, readings[index], readings.at(-1), given));
+  const [x1, y1, x2, y2] = given;
   mapSvg.querySelector(".roi-given").setAttribute("d", boxPath(given));
+  mapSvg.querySelector(".roi-corners").setAttribute("d", dotsPath([[x1, y1], [x2, y1], [x1, y2], [x2, y2]]));
   parts.forEach((part) => placePart(part, given));
   fields.forEach((field, index) => {
     if (field !== document.activeElement) field.value = state.roi[index];
@@ -40,7 +43,7 @@ function draw() {
 function drawPanel(panel, reading, aligned, given) {
   const marked = reading.bins[state.marked];
   const put = (name, path) => panel.querySelector(name).setAttribute("d", path);
-  panel.querySelector(".roi-view").setAttribute("viewBox", viewOf(given));
+  showRegion(panel.querySelector(".roi-view"), given);
   put(".roi-given", boxPath(given));
   put(".roi-rounded", boxPath(reading.corners));
   put(".roi-bins", reading.bins.map((bin) => boxPath(bin.box)).join(""));
@@ -58,7 +61,7 @@ function weightText([row, column, weight]) {
   const text = document.createElementNS("http://www.w3.org/2000/svg", "text");
   text.setAttribute("x", column);
   text.setAttribute("y", row);
-  text.textContent = weight.toFixed(2).replace(/^0/, "");
+  text.textContent = weight.toFixed(2).replace(/^0|\.00$/g, "");
   return text;
 }
 
@@ -82,8 +85,11 @@ function drawNumbers(panel, reading, aligned) {
     return Math.hypot(here[0] - there[0], here[1] - there[1]) * STRIDE;
   });
   const differences = reading.bins.map((bin, index) => Math.abs(bin.value - aligned.bins[index].value));
+  const { value, weights } = reading.bins[state.marked];
+  const terms = weights.map(([row, column, weight]) => `${weight.toFixed(2)}\u00b7${featureMap[row][column]}`);
   const texts = {
-    moved: moved.map(withMinus).join(", "),
+    sum: `${terms.join(" + ") || "nothing"} = ${value.toFixed(1)}`,
+    moved: moved.map(signed).join(", "),
     shift: meanOf(moved.map(Math.abs)).toFixed(1),
     apart: meanOf(distances).toFixed(1),
     difference: meanOf(differences).toFixed(1),

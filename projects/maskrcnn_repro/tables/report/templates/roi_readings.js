@@ -65,7 +65,8 @@ function reduced(samples, map, maximum) {
     weights.set(key, [row, column, (weights.get(key)?.[2] ?? 0) + weight * share]);
   }
   const value = maximum ? values[best] : values.reduce((sum, each) => sum + each, 0) / values.length;
-  return { value, weights: [...weights.values()].filter(([, , weight]) => weight > 0) };
+  const inOrder = [...weights.values()].sort((one, other) => one[0] - other[0] || one[1] - other[1]);
+  return { value, weights: inOrder.filter(([, , weight]) => weight > 0) };
 }
 
 // What an operation makes of an RoI: x1, y1, x2, y2 as rounded, and for each bin, row by row, its box, points x, y, value
