@@ -107,7 +107,9 @@ def feature_map() -> np.ndarray:
     polygon = (outline() + STRIDE / 2) * FINE
     ImageDraw.Draw(image).polygon([tuple(point) for point in polygon.tolist()], fill=1)
     y, x = np.mgrid[: edge * FINE, : edge * FINE] / FINE
-    values = np.where(np.asarray(image), 74 + 24 * np.cos(x / 5.5), 10 + 8 * np.sin((x + 2 * y) / 40))
+    values = np.where(
+        np.asarray(image), 74 + 24 * np.cos(x / 5.5), 10 + 8 * np.sin((x + 2 * y) / 40)
+    )
     cell = STRIDE * FINE
     means = values.reshape(SIDE, cell, SIDE, cell).mean(axis=(1, 3))
     return np.asarray(means.round(), dtype=int)

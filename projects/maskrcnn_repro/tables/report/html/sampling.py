@@ -195,7 +195,7 @@ def write_figure(path: Path) -> None:
         OutputError: it ends in neither.
     """
     if path.suffix not in (".svg", ".png"):
-        raise OutputError(f"{str(path)!r} ends in neither .svg nor .png.")
+        raise OutputError(f"{str(path)!r} ends in none of .svg, .png and .html.")
     with style():
         height = SIDE * CELLS[1] / CELLS[0]
         figure = new_figure(len(PANELS) * SIDE + (len(PANELS) + 1) * 14, height + 78)

@@ -183,6 +183,8 @@ function begin() {
     });
   });
   mapSvg.addEventListener("pointerdown", onPointerDown);
+  // A finger beside the RoI scrolls the page; touch-action would not tell the parts of an SVG apart.
+  mapSvg.addEventListener("touchstart", (event) => event.target.dataset.moves && event.preventDefault(), { passive: false });
   figure.addEventListener("keydown", onKey);
   fields.forEach((field, index) => field.addEventListener("input", () => {
     if (Number.isFinite(field.valueAsNumber)) move(state.roi, [index], Array(2).fill(field.valueAsNumber - state.roi[index]));
