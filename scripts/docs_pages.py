@@ -64,6 +64,7 @@ def pages() -> Iterator[tuple[str, str]]:
     yield "commands.md", commands()
     yield "config_keys.md", config_keys()
     yield "experiments.md", experiments()
+    yield "roi_figure.html", roi_figure()
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -109,6 +110,13 @@ def experiments() -> str:
 
     table = as_markdown(map(describe, all_experiments().values()))
     return f"# Experiments\n\n{EXPERIMENTS}\n\n{table}\n"
+
+
+def roi_figure() -> str:
+    """Return the page with an RoI to drag."""
+    from maskrcnn_repro.tables.report.html.roi_figure import page
+
+    return page()
 
 
 def help_of(command: Any) -> str:

@@ -6,12 +6,18 @@ from maskrcnn_cli.parsing import Command, Parser
 
 DRAW_EXAMPLES = """
   %(prog)s docs/roi_sampling.svg
+  %(prog)s roi.html   # an RoI to drag, with the outputs of the three operations
 """
 
 
 def add_draw_options(parser: Parser) -> None:
     """Add the argument of ``maskrcnn draw-sampling``."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="what to write: .svg or .png")
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="what to write: .svg, .png, or .html, where the RoI can be dragged",
+    )
 
 
 def add_replay_options(parser: Parser) -> None:

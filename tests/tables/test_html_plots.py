@@ -222,7 +222,7 @@ def test_the_figure_alone_is_the_same_file_each_time(tmp_path):
 
 
 def test_a_figure_of_another_kind_is_refused(tmp_path, capsys):
-    with pytest.raises(OutputError, match=r"a\.pdf' ends in neither"):
+    with pytest.raises(OutputError, match=r"a\.pdf' ends in none of"):
         write_figure(tmp_path / "a.pdf")
     assert draw_sampling([str(tmp_path / "a.pdf")]) == 2
-    assert "ends in neither .svg nor .png" in capsys.readouterr().err
+    assert "ends in none of .svg, .png and .html" in capsys.readouterr().err

@@ -170,7 +170,7 @@ def test_the_page_is_whole_in_itself(page, text):
             value = attrs.get(key) or ""
             assert value.startswith(("#", "data:")) or not value, (tag, value)
             assert not value.startswith("#") or value[1:] in ids
-    assert not page.attributes("script")
+    assert page.attributes("script") == [{}]  # the figure's
     assert "@import" not in text
     assert "{%" not in text
     assert all(name in ids for name in re.findall(r"url\(#([^)]+)\)", text))
@@ -189,7 +189,7 @@ def test_tables_have_captions_and_headers_and_pictures_words(page):
 
 
 def test_names_are_escaped(text):
-    assert "<script" not in text
+    assert text.count("<script") == 1
     assert "alert(" in text
     assert "<b>note" not in text
     assert "<i>holds" not in text

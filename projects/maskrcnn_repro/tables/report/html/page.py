@@ -16,6 +16,7 @@ from maskrcnn_repro.tables.report.html.curves import Curves, curves, read_metric
 from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
 from maskrcnn_repro.tables.report.html.origin import origins
 from maskrcnn_repro.tables.report.html.predictions import THRESHOLD, Gallery, Sheet
+from maskrcnn_repro.tables.report.html.roi_figure import FILTERS, figure
 from maskrcnn_repro.tables.report.html.sampling import svg_panels
 from maskrcnn_repro.tables.report.model import Report, ReportRow, Verdict, verdicts_in
 from maskrcnn_repro.tables.report.text import estimate_text, judged_on, remarks
@@ -91,6 +92,7 @@ def _page(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
         "outcomes": OUTCOMES,
         "claims": _claims(verdicts, reports),
         "panels": svg_panels(),
+        "figure": figure(),
         "tables": [_table(table, read, gallery) for table in shown],
         "threshold": THRESHOLD,
     }
@@ -209,7 +211,7 @@ def environment() -> Environment:
     templates.keep_trailing_newline = True
     templates.filters.update(
         signed=real_minus, minutes=_minutes, points=points, seeds=_seeds, commit=short_commit,
-        estimate=estimate_text,
+        estimate=estimate_text, **FILTERS,
     )  # fmt: skip
     templates.globals.update(remarks=remarks, absent=absent)
     return templates

@@ -55,15 +55,24 @@ class Panel:
     def points(self) -> np.ndarray:
         """Return where the operations read, (P, P, n, 2) x and y, NaN where a bin has fewer points."""
         rois = torch.tensor([[0.0, *ROI]])
-        first, *others = (_operation(n, self.half_pixel).sampling_points(rois) for n in self.names)
+        first, *others = (
+            operation(n, BINS, self.half_pixel).sampling_points(rois) for n in self.names
+        )
         assert all(torch.equal(first, other) for other in others)
         return np.asarray(first[0], dtype=float)
 
 
-def _operation(name: str, half_pixel: bool) -> RoIOperation:
-    operation = build_roi_op(name, (BINS, BINS), 1 / STRIDE, half_pixel=half_pixel)
-    assert isinstance(operation, RoIOperation)
-    return operation
+def operation(name: str, bins: int, half_pixel: bool) -> RoIOperation:
+    """Return an operation on maps of :data:`STRIDE`, by its registered name.
+
+    Args:
+        name: as registered.
+        bins: along each side of its output.
+        half_pixel: whether half a cell is subtracted.
+    """
+    layer = build_roi_op(name, (bins, bins), 1 / STRIDE, half_pixel=half_pixel)
+    assert isinstance(layer, RoIOperation)
+    return layer
 
 
 PANELS = (
@@ -186,7 +195,7 @@ def write_figure(path: Path) -> None:
         OutputError: it ends in neither.
     """
     if path.suffix not in (".svg", ".png"):
-        raise OutputError(f"{str(path)!r} ends in neither .svg nor .png.")
+        raise OutputError(f"{str(path)!r} ends in none of .svg, .png and .html.")
     with style():
         height = SIDE * CELLS[1] / CELLS[0]
         figure = new_figure(len(PANELS) * SIDE + (len(PANELS) + 1) * 14, height + 78)
