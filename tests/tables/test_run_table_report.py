@@ -91,6 +91,12 @@ def test_the_seeds_of_a_report_can_be_limited(fake):
     assert cells(report, "a")["AP"].ours == Estimate(40.0, None, (1,))
 
 
+def test_a_baseline_that_is_not_shown_goes_by_its_id(fake):
+    record(fake, "a", 1, 40.0, 50.0)
+    report = replace(fake_report(fake), rows=())
+    assert f"gap to «{report.baseline_row}»" in as_text(report)
+
+
 def test_text_shows_both_gaps_missing_cells_reasons_and_departures(fake):
     record(fake, "a", 1, 40.0, 50.0)
     record(fake, "a", 2, 41.0, 52.0)

@@ -239,8 +239,9 @@ class Report:
 
     @property
     def baseline(self) -> str:
-        """Name of the row that gaps are counted from."""
-        return next((row.name for row in self.rows if row.id == self.baseline_row), "")
+        """Name of the row that gaps are counted from; its id if it is not among the rows."""
+        named = (row.name for row in self.rows if row.id == self.baseline_row)
+        return next(named, self.baseline_row)
 
     @property
     def cells(self) -> list[Cell]:
