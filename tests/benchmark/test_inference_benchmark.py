@@ -55,6 +55,18 @@ def test_other_work_is_refused():
         inference.check_same(moved)
 
 
+def test_detections_of_equal_scores_may_change_places():
+    ours = {"detections": [2, 1], "boxes": [[0, 0, 9, 9], [5, 5, 9, 9], [1, 1, 2, 2]]}
+    ours["scores"] = [0.50001, 0.5, 0.7]
+    theirs = ours | {"boxes": [[5, 5, 9, 9], [0, 0, 9, 9.001], [1, 1, 2, 2]]}
+    boxes, scores = inference.largest_differences(ours, theirs)
+    assert boxes == pytest.approx(0.001)
+    assert scores == pytest.approx(1e-5)
+    # Not across images.
+    other = ours | {"boxes": [[1, 1, 2, 2], [5, 5, 9, 9], [0, 0, 9, 9]]}
+    assert inference.largest_differences(ours, other)[0] == 7
+
+
 def test_the_table_has_a_line_for_each():
     result = {"path": "fused float32", "first_seconds": 1.5, "peak_memory": 2**30}
     result |= summary([2.0, 2.0], [1.0, 1.0])
