@@ -1,14 +1,17 @@
 """Panoptic FPN: loss and fusion by hand, equivalences, Detectron2's numbers, no objects, no labels, mistakes."""
 
+import json
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
-from maskrcnn_repro.data.panoptic.files import read_ids
+from maskrcnn_repro.data.panoptic.files import read_ids, write_ids
 from maskrcnn_repro.data.panoptic.truth import PanopticTruth
+from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.errors import ConfigError, DataError, ExportError
 from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.metadata import Target
@@ -25,13 +28,16 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
+from PIL import Image
 
 import maskrcnn_family
 from maskrcnn_family.panoptic_fpn.fusion import Fusion
 from maskrcnn_family.panoptic_fpn.head import FamilySemSegFPNHead
 from tests.family import parity
+from tests.helpers.code_blocks import blocks_of
 from tests.helpers.parity import compare
 from tests.helpers.parity.models import decode
+from tests.helpers.paths import ROOT
 from tests.helpers.tiny_models import tiny_config
 from tests.helpers.tiny_predictor import write_tiny_model
 
@@ -374,6 +380,40 @@ def test_many_views_and_exports_are_refused(file):
         Predictor(file, device="cpu", tta=True)
     with pytest.raises(ExportError, match="FamilyPanopticFPN cannot be exported"):
         Exporter(find_model(file), Target("torchscript", threshold=0.0))
+
+
+def test_the_documented_command_takes_data_of_one_s_own(tmp_path, monkeypatch):
+    blocks = [block for block in blocks_of(ROOT / "docs/family.md", ROOT) if "mine" in block.code]
+    (command,) = (command for block in blocks for command in block.commands)
+    own = shlex.split(command)[4:]
+    write_own_data(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MASKRCNN_REPRO_CACHE", str(tmp_path / "cache"))
+    cfg = resolve_config(load_config(CONFIG, own), training=True)
+    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 3
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 1
+
+
+def write_own_data(folder):
+    """One image of 8 x 6 pixels with a square of 3, ``instances.json``, and panoptic files with two classes of stuff."""
+    for name in ("images", "panoptic"):
+        (folder / name).mkdir()
+    Image.fromarray(picture(6, 8)).save(folder / "images" / "a.png")
+    ids = np.array([[1] * 8] * 3 + [[2] * 8] * 3)
+    ids[:3, :3] = 3
+    write_ids(folder / "panoptic" / "a.png", ids)
+    image = {"id": 1, "file_name": "a.png", "height": 6, "width": 8}
+    square = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 3, 3], "area": 9}
+    square |= {"iscrowd": 0, "segmentation": [[0, 0, 3, 0, 3, 3, 0, 3]]}
+    things = [{"id": 1, "name": "dog", "isthing": 1}]
+    stuff = [{"id": n, "name": name, "isthing": 0} for n, name in ((2, "sky"), (3, "sea"))]
+    areas = ((1, 2, 15), (2, 3, 24), (3, 1, 9))
+    segments = [{"id": n, "category_id": c, "area": area} for n, c, area in areas]
+    entry = {"image_id": 1, "file_name": "a.png", "segments_info": segments}
+    instances = {"images": [image], "annotations": [square], "categories": things}
+    panoptic = {"images": [image], "annotations": [entry], "categories": things + stuff}
+    for name, tree in (("instances", instances), ("panoptic", panoptic)):
+        (folder / f"{name}.json").write_text(json.dumps(tree))
 
 
 def test_the_config_is_the_paper_s_with_this_head():
