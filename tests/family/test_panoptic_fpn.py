@@ -2,10 +2,12 @@
 
 import json
 import math
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from maskrcnn_cli.dispatch import main
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
@@ -334,6 +336,65 @@ def test_a_predictor_gives_segments_with_names(file):
     assert drawn.shape == (64, 80, 3)
     changed = (drawn != picture()).any(axis=2)
     assert changed[prediction.panoptic_seg > 0].mean() > 0.9
+
+
+def test_chosen_classes_are_the_things_of_the_map_and_stuff_stays(file):
+    options = {"threshold": 0.2, "device": "cpu", "precision": "float32"}
+    whole = Predictor(file, **options)(picture())
+    things = {info["name"] for info in whole.segments_info if info["isthing"]}
+    assert things
+    for name in ("disc", "bar", "ring"):
+        part = Predictor(file, classes=[name], **options)(picture())
+        kept = [i for i in whole.segments_info if not i["isthing"] or i["name"] == name]
+        assert part.segments_info == kept
+        same = np.isin(whole.panoptic_seg, [info["id"] for info in kept])
+        assert np.array_equal(part.panoptic_seg, np.where(same, whole.panoptic_seg, 0))
+
+
+def test_the_threshold_is_that_of_things_in_the_map(tmp_path):
+    strict = {"MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH": 0.9}
+    labels = Labels(("disc", "bar", "ring"), stuff_names=("things", "sky", "sea", "sand"))
+    file = write_tiny_model(tmp_path, "mask", labels, **KEYS | strict)
+
+    def scores(threshold):
+        predictor = Predictor(file, threshold, device="cpu", precision="float32")
+        return [i["score"] for i in predictor(picture()).segments_info if i["isthing"]]
+
+    assert 0.2 < min(scores(0.2)) < 0.9
+    assert scores(None) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--tiles", "64"], "--tiles 64: segments of neighbouring tiles are not joined"),
+        (["--shapes", "masks"], "--shapes masks: --format panoptic has each segment as pixels"),
+        ([], "--format panoptic is for models that make panoptic maps, and .* makes none"),
+    ],
+)
+def test_what_has_no_map_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch, capsys, words, sentence
+):
+    monkeypatch.chdir(tmp_path)
+    # As of a Hybrid Task Cascade: names of stuff, and no map.
+    labels = Labels(("disc", "bar", "ring"), stuff_names=("things", "sky"))
+    model = write_tiny_model(tmp_path, "mask", labels)
+    Image.fromarray(picture()).save("a.png")
+    assert main(["predict", str(model), "a.png", "--format", "panoptic", *words]) == 2
+    assert re.search(sentence, capsys.readouterr().err)
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_the_command_counts_the_segments_of_the_file(file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(picture()).save("a.png")
+    words = ["--format", "panoptic", "--threshold", "0.2", "--classes", "bar", "--device", "cpu"]
+    assert main(["predict", str(file), "a.png", *words]) == 0
+    tree = json.loads((tmp_path / "predictions/panoptic.json").read_text())
+    (entry,) = tree["annotations"]
+    assert f"1 image, {len(entry['segments_info'])} segment" in capsys.readouterr().out
+    things = {c["id"]: c["name"] for c in tree["categories"] if c["isthing"]}
+    assert {things.get(s["category_id"], "bar") for s in entry["segments_info"]} == {"bar"}
 
 
 @pytest.mark.slow
