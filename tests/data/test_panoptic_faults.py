@@ -175,7 +175,14 @@ def test_an_evaluation_needs_no_labels_of_training_data(own):
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 54
     with pytest.raises(DataError, match="has no semantic labels: name its panoptic files in"):
         prepare_data(cfg)
-    # Where the data to train on says how many classes there are, that is taken.
+
+
+def test_an_evaluation_counts_classes_of_training_data_without_reading_its_images(own):
+    (own.folder / "a.png").unlink()
     cfg = own.config()
     prepare_data(cfg, training=False)
     assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 2
+    own.folder.rmdir()
+    cfg = own.config(**{"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 9})
+    prepare_data(cfg, training=False)
+    assert cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES == 9

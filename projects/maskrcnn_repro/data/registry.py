@@ -8,7 +8,12 @@ from collections.abc import Callable, Sequence
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.densepose.truth import check_densepose
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
-from maskrcnn_repro.data.panoptic.labels import check_panoptic, has_labels, stuff_names
+from maskrcnn_repro.data.panoptic.labels import (
+    check_panoptic,
+    has_labels,
+    listed_names,
+    stuff_names,
+)
 from maskrcnn_repro.data.panoptic.truth import register_panoptic
 from maskrcnn_repro.data.sets import check_sets
 from maskrcnn_repro.data.synthetic.families import GENERATED
@@ -161,17 +166,23 @@ def resolve_num_stuff(cfg: CfgNode, *, training: bool = True) -> int:
 
     Args:
         cfg: its sets are registered.
-        training: False for an evaluation alone, where sets to train on count only if no other has such labels.
+        training: False for an evaluation alone. Nothing is read then unless quality is measured or the config has
+            Detectron2's default; sets to train on count if they have such labels, of which no image is looked at.
 
     Raises:
         DataError: a data set has no such labels, the data sets have different classes, or the config has neither
             their number nor Detectron2's default.
     """
-    needed = [name for name in cfg.DATASETS.TEST if cfg.TEST.PANOPTIC_QUALITY or has_labels(name)]
-    used = [*cfg.DATASETS.TRAIN, *needed]
-    if not training:
-        used = needed or [name for name in cfg.DATASETS.TRAIN if has_labels(name)]
-    return _resolve_count(cfg, "SEM_SEG_HEAD", "NUM_CLASSES", stuff_names, used)
+    quality, configured = cfg.TEST.PANOPTIC_QUALITY, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    needed = [name for name in cfg.DATASETS.TEST if quality or has_labels(name)]
+    if training:
+        used, names_of = [*cfg.DATASETS.TRAIN, *needed], stuff_names
+    elif quality or configured == get_cfg().MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+        trained = [name for name in cfg.DATASETS.TRAIN if has_labels(name)]
+        used, names_of = [*trained, *needed] if quality else trained or needed, listed_names
+    else:
+        return int(configured)
+    return _resolve_count(cfg, "SEM_SEG_HEAD", "NUM_CLASSES", names_of, used)
 
 
 def set_flip_map(cfg: CfgNode) -> None:

@@ -327,8 +327,8 @@ def with_segments(
     names = {True: labels.class_names, False: labels.stuff_names}
     segments = []
     for info in infos:
-        place, classes = info["category_id"], names[info["isthing"]]
-        name = classes[place] if place < len(classes) else f"stuff {place}"
+        place, listed = info["category_id"], names[info["isthing"]]
+        name = listed[place] if place < len(listed) else f"stuff {place}"
         # Detections may be chosen from and put in another order.
         kept = {key: value for key, value in info.items() if key != "instance_id"}
         segments.append({**kept, "name": name})

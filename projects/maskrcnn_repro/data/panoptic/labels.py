@@ -48,9 +48,17 @@ def stuff_names(dataset: str) -> list[str]:
     return list(metadata.stuff_classes)
 
 
+def listed_names(dataset: str) -> list[str]:
+    """Return what :func:`stuff_names` does of a data set with labels, and read no PNG file for it."""
+    names = MetadataCatalog.get(dataset).get("stuff_classes")
+    return list(names or open_truth(dataset).categories.metadata()["stuff_classes"])
+
+
 def has_labels(dataset: str) -> bool:
     """Tell whether a data set has semantic labels, or files that they follow from."""
-    return _has_semantic(dataset) or has_panoptic(dataset)
+    if _has_semantic(dataset) or is_generated(dataset):
+        return True
+    return has_panoptic(dataset) and Path(MetadataCatalog.get(dataset).panoptic_root).is_dir()
 
 
 def _has_semantic(dataset: str) -> bool:
