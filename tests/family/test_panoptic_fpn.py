@@ -420,7 +420,7 @@ def test_segments_are_written_in_coco_s_format(file, tmp_path):
     for name in ("a.jpg", "a.png"):
         writer.add(Item(name, Path(name), prediction))
     writer.close()
-    truth = PanopticTruth.read(tmp_path / "panoptic.json", tmp_path / "panoptic")
+    truth = PanopticTruth.read(tmp_path / "panoptic.json", tmp_path / "panoptic", results=True)
     assert truth.names == {4: "disc", 7: "bar", 9: "ring", 10: "sky", 11: "sea", 12: "sand"}
     entry = truth.of("a.jpg")
     ids = read_ids(truth.folder / entry["file_name"])

@@ -55,7 +55,7 @@ class PanopticTruth:
         Args:
             file: the JSON.
             folder: of the PNG files.
-            results: what an evaluation wrote, which need not say areas.
+            results: what an evaluation wrote, which is not held against the table of faults.
 
         Raises:
             DataError: it cannot be read, is not in COCO's panoptic format, or has an error of
@@ -85,7 +85,8 @@ class PanopticTruth:
             raise DataError(
                 f"{file} has no segments_info or no categories: it is no COCO panoptic file."
             )
-        faults.warnings()
+        if not results:
+            faults.warnings()
         return truth
 
     def check(self, faults: Faults) -> None:
