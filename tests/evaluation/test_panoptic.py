@@ -229,7 +229,7 @@ def test_the_table_has_a_line_for_things_stuff_and_each_class():
 def test_semantic_labels_are_made_of_panoptic_ones(labelled):
     name, image = labelled
     assert stuff_names(name) == ["things", "road", "sidewalk"]
-    (record,) = with_labels([{"file_name": str(image)}], name)
+    (record,) = with_labels([{"file_name": str(image), "height": 2, "width": 4}], name)
     assert np.asarray(Image.open(record["sem_seg_file_name"])).tolist() == [[0] * 4, [1, 1, 1, 255]]
 
 

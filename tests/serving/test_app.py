@@ -3,12 +3,15 @@
 import asyncio
 import threading
 
+from maskrcnn_repro.serving.answers import answer_of
 from maskrcnn_repro.serving.app import PAGES, STATIC
 from maskrcnn_repro.serving.limits import Limits
 
+import numpy as np
 import pytest
 from pycocotools import mask as rle_codec
 
+from tests.helpers.predictions import prediction
 from tests.serving.fake import LIMITS, NASTY, Server, png, predict
 
 
@@ -210,6 +213,14 @@ def test_the_pages_are_the_files_of_the_package_and_no_others(server):
         answer = server.ask("GET", address)
         assert (answer.status_code, list(answer.json())) == (404, ["error"])
     assert server.ask("GET", "/predict").status_code == 405
+
+
+def test_a_short_answer_leaves_out_masks_alone():
+    scored = prediction(mask_scores=np.array([0.25], np.float32))
+    (whole,), (short,) = (answer_of(scored, 0, masks)["detections"] for masks in (True, False))
+    assert whole.pop("mask")
+    assert short == whole
+    assert short["mask_score"] == 0.25
 
 
 def test_the_schema_tells_the_fields_of_an_answer(server):

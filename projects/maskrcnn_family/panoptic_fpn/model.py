@@ -32,6 +32,8 @@ class FamilyPanopticFPN(MaskRCNN):
         **parts: those of ``MaskRCNN``.
     """
 
+    makes_panoptic = True
+
     @configurable
     def __init__(
         self,

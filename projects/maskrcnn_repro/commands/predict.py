@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles, check_pixel_range
 from maskrcnn_repro.engine.signals import STATUSES, handling
-from maskrcnn_repro.errors import DataError, Ended, OutputError, counted
+from maskrcnn_repro.errors import ConfigError, DataError, Ended, OutputError, counted
 from maskrcnn_repro.inference.formats import (
     WRITERS,
     CocoWriter,
@@ -90,10 +90,24 @@ def _check_options(args: argparse.Namespace, inputs: list[Input]) -> None:
             f"--format {args.format} holds images, and frames of a video are no files; leave it out for COCO, or "
             "save the frames as images first."
         )
+    if args.format == "panoptic":
+        if args.tiles:
+            raise ConfigError(
+                f"--tiles {args.tiles}: segments of neighbouring tiles are not joined, so that there is no map for --format "
+                "panoptic; leave one of them out."
+            )
+        if args.shapes is not None and args.json is None:
+            raise ConfigError(
+                f"--shapes {args.shapes}: --format panoptic has each segment as pixels of a map; leave --shapes out."
+            )
 
 
 def _writers(args: argparse.Namespace, model: Predictor) -> list[Writer]:
     polygons = (args.format != "coco") if args.shapes is None else args.shapes == "polygons"
+    if args.format == "panoptic" and not model.makes_panoptic:
+        raise ConfigError(
+            f"--format panoptic is for models that make panoptic maps, and {args.model} makes none; choose coco for this one."
+        )
     writers: list[Writer] = []
     if args.json is not None:
         shapes = Shapes(polygons, args.tolerance)
@@ -125,7 +139,7 @@ class Work:
     ) -> None:
         self.names = names
         self.model, self.writers, self.overlays, self.args = model, writers, overlays, args
-        self.skipped = self.images_done = self.objects = self.signal = 0
+        self.skipped = self.images_done = self.objects = self.segments = self.signal = 0
         self.seconds = 0.0
         self.progress = Progress("images")
 
@@ -185,8 +199,12 @@ class Work:
             except OutputError as error:
                 errors.append(error)
         rate = self.images_done / max(self.seconds, 1e-9)
-        images, objects = counted(self.images_done, "image"), counted(self.objects, "object")
-        print(f"{images}, {objects}, {rate:.3g} images/s")
+        counts = [counted(self.images_done, "image")]
+        if self.args.format == "panoptic":
+            counts.append(counted(self.segments, "segment"))
+        if self.args.format != "panoptic" or self.args.json is not None:
+            counts.append(counted(self.objects, "object"))
+        print(f"{', '.join(counts)}, {rate:.3g} images/s")
         if self.overlays is not None and self.images_done:
             print(f"Overlays: {self.overlays}")
         print("\n".join(dict.fromkeys(sentences)))
@@ -222,6 +240,7 @@ class Work:
             except DataError as error:
                 self._skip(error)
         self.objects += len(item.prediction)
+        self.segments += len(item.prediction.segments_info)
         self.progress.step()
 
     def _end_part(self) -> None:

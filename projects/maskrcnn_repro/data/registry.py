@@ -8,8 +8,13 @@ from collections.abc import Callable, Sequence
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.densepose.truth import check_densepose
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
-from maskrcnn_repro.data.panoptic.labels import has_labels, stuff_names
-from maskrcnn_repro.data.panoptic.truth import open_truth, register_panoptic
+from maskrcnn_repro.data.panoptic.labels import (
+    check_panoptic,
+    has_labels,
+    listed_names,
+    stuff_names,
+)
+from maskrcnn_repro.data.panoptic.truth import register_panoptic
 from maskrcnn_repro.data.sets import check_sets
 from maskrcnn_repro.data.synthetic.families import GENERATED
 from maskrcnn_repro.errors import DataError, did_you_mean, listing
@@ -38,13 +43,7 @@ def prepare_data(cfg: CfgNode, *, training: bool = True) -> None:
     register_custom(cfg.DATASETS.CUSTOM)
     check_registered(cfg)
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = resolve_num_classes(cfg)
-    for name, *files in cfg.DATASETS.PANOPTIC:
-        register_panoptic(name, *files)
-    if cfg.TEST.PANOPTIC_QUALITY:
-        for name in cfg.DATASETS.TEST:
-            open_truth(name)
-    if cfg.DATASETS.WITH_SEM_SEG:
-        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = resolve_num_stuff(cfg)
+    _prepare_panoptic(cfg, training=training)
     if cfg.DATASETS.ONLY_WITH_KEYPOINTS:
         check_posed(cfg, "DATASETS.ONLY_WITH_KEYPOINTS")
     if cfg.MODEL.KEYPOINT_ON:
@@ -57,6 +56,21 @@ def prepare_data(cfg: CfgNode, *, training: bool = True) -> None:
     if cfg.MODEL.MASK_ON:
         cfg.INPUT.MASK_FORMAT = resolve_mask_format(cfg)
     check_sets(cfg, training=training)
+
+
+def _prepare_panoptic(cfg: CfgNode, *, training: bool) -> None:
+    names = [name for name, *_ in cfg.DATASETS.PANOPTIC]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(
+            f"DATASETS.PANOPTIC names {twice[0]!r} twice; give each data set one JSON with its folder."
+        )
+    for name, *files in cfg.DATASETS.PANOPTIC:
+        register_panoptic(name, *files)
+    if cfg.TEST.PANOPTIC_QUALITY:
+        for name in cfg.DATASETS.TEST:
+            check_panoptic(name)
+    if cfg.DATASETS.WITH_SEM_SEG:
+        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = resolve_num_stuff(cfg, training=training)
 
 
 def check_registered(cfg: CfgNode) -> None:
@@ -145,18 +159,30 @@ def resolve_num_keypoints(cfg: CfgNode) -> int:
     return _resolve_count(cfg, "ROI_KEYPOINT_HEAD", "NUM_KEYPOINTS", keypoint_names)
 
 
-def resolve_num_stuff(cfg: CfgNode) -> int:
+def resolve_num_stuff(cfg: CfgNode, *, training: bool = True) -> int:
     """Return the number of classes of semantic labels, all things together being one of them.
 
     Images to evaluate on need no such labels unless their panoptic quality is measured.
+
+    Args:
+        cfg: its sets are registered.
+        training: False for an evaluation alone. Nothing is read then unless quality is measured or the config has
+            Detectron2's default; sets to train on count if they have such labels, of which no image is looked at.
 
     Raises:
         DataError: a data set has no such labels, the data sets have different classes, or the config has neither
             their number nor Detectron2's default.
     """
-    needed = [name for name in cfg.DATASETS.TEST if cfg.TEST.PANOPTIC_QUALITY or has_labels(name)]
-    used = [*cfg.DATASETS.TRAIN, *needed]
-    return _resolve_count(cfg, "SEM_SEG_HEAD", "NUM_CLASSES", stuff_names, used)
+    quality, configured = cfg.TEST.PANOPTIC_QUALITY, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    needed = [name for name in cfg.DATASETS.TEST if quality or has_labels(name)]
+    if training:
+        used, names_of = [*cfg.DATASETS.TRAIN, *needed], stuff_names
+    elif quality or configured == get_cfg().MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+        trained = [name for name in cfg.DATASETS.TRAIN if has_labels(name)]
+        used, names_of = [*trained, *needed] if quality else trained or needed, listed_names
+    else:
+        return int(configured)
+    return _resolve_count(cfg, "SEM_SEG_HEAD", "NUM_CLASSES", names_of, used)
 
 
 def set_flip_map(cfg: CfgNode) -> None:

@@ -43,7 +43,7 @@ class Prediction:
         files: reads ``path`` as the model saw it, for drawing.
         mask_scores: (R,) float32, how good the masks are, from a model that scores them apart from boxes; or None.
         panoptic_seg: (H, W) int32 segment ids of a panoptic model, 0 where it says nothing; of the whole image, whatever
-            detections are chosen. None from other models.
+            rows are chosen of a prediction. None from other models.
         segments_info: of each segment ``id``, ``isthing``, ``category_id`` (a place in ``class_names`` or ``stuff_names``),
             ``name``, and ``score`` of things or ``area`` of stuff.
         stuff_names: of the semantic classes of a panoptic model, "things" first.

@@ -50,6 +50,7 @@ from maskrcnn_repro.modeling.rle import encoded
 import numpy as np
 import torch
 from detectron2.data import transforms as T
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 from torch import nn
 
@@ -80,7 +81,8 @@ class Predictor:
             GPU where onnxruntime has one).
         threshold: detections have a higher score, in [0, 1]; ``auto``: than 0.5, or than the lowest that an exported
             file knows; None: than the config's ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``, or that of the exported file.
-        classes: names of the classes to keep; None keeps all.
+            Things in a panoptic map, too; None: those that ``MODEL.PANOPTIC_FPN.COMBINE`` keeps.
+        classes: names of the classes to keep; None keeps all. Stuff of a panoptic map is kept in any case.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``bfloat16`` or ``float16`` of convolutions and matrix products; ``auto``: bfloat16
             where the device computes in it, by the fast path; None: the config's ``MODEL.INFERENCE.PRECISION``.
@@ -176,6 +178,14 @@ class Predictor:
         files = ImageFiles(tuple(self.cfg.INPUT.PIXEL_RANGE), max_pixels)
         self._reader = ImageReader(files, self.cfg.INPUT.FORMAT, urls)
 
+    @property
+    def makes_panoptic(self) -> bool:
+        """Whether predictions have panoptic maps, as far as the model says: one that says nothing may have."""
+        if self.facts or self._tiles:
+            return False
+        architecture = META_ARCH_REGISTRY.get(self.cfg.MODEL.META_ARCHITECTURE)
+        return bool(getattr(architecture, "makes_panoptic", True))
+
     def __call__(self, x: Any, batch_size: int = 1) -> Prediction | list[Prediction]:
         """Return the predictions of one image, or a list of those of several.
 
@@ -251,7 +261,9 @@ class Predictor:
             for sample, output in zip(group, outputs, strict=True):
                 prediction = self._prediction(output["instances"], sample.source)
                 if "panoptic_seg" in output:
-                    prediction = with_segments(prediction, output["panoptic_seg"], self.labels)
+                    prediction = with_segments(
+                        prediction, output["panoptic_seg"], self.labels, self._classes
+                    )
                 yield prediction
 
     def _predict_tiles(self, source: Source, image: np.ndarray, batch_size: int) -> Prediction:
@@ -299,23 +311,29 @@ class Predictor:
 
 
 def with_segments(
-    prediction: Prediction, panoptic: tuple[torch.Tensor, list[dict[str, Any]]], labels: Labels
+    prediction: Prediction,
+    panoptic: tuple[torch.Tensor, list[dict[str, Any]]],
+    labels: Labels,
+    classes: Sequence[int] | None = None,
 ) -> Prediction:
-    """Return a prediction with a panoptic map, as a panoptic model gives it, and names of its segments."""
-    ids, infos = panoptic
+    """Return a prediction with a panoptic map, as a panoptic model gives it, and names of its segments.
+
+    Things of other ``classes`` are taken out of the map, which says nothing there; None keeps all.
+    """
+    ids, infos = panoptic[0].cpu().numpy(), panoptic[1]
+    if classes is not None:
+        chosen = [i for i in infos if not i["isthing"] or i["category_id"] in classes]
+        ids, infos = np.where(np.isin(ids, [i["id"] for i in chosen]), ids, 0), chosen
     names = {True: labels.class_names, False: labels.stuff_names}
     segments = []
     for info in infos:
-        place, classes = info["category_id"], names[info["isthing"]]
-        name = classes[place] if place < len(classes) else f"stuff {place}"
+        place, listed = info["category_id"], names[info["isthing"]]
+        name = listed[place] if place < len(listed) else f"stuff {place}"
         # Detections may be chosen from and put in another order.
         kept = {key: value for key, value in info.items() if key != "instance_id"}
         segments.append({**kept, "name": name})
     return replace(
-        prediction,
-        panoptic_seg=ids.cpu().numpy(),
-        segments_info=segments,
-        stuff_names=labels.stuff_names,
+        prediction, panoptic_seg=ids, segments_info=segments, stuff_names=labels.stuff_names
     )
 
 

@@ -63,6 +63,8 @@ def settings(
         if not 0 <= threshold <= 1:
             raise ConfigError(f"threshold {threshold} must be at least 0 and at most 1.")
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(threshold)
+        # Things in a panoptic map are detections, too.
+        cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = float(threshold)
     cfg.MODEL.INFERENCE.PRECISION = _precision(cfg, precision)
     if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN":
         cfg.MODEL.META_ARCHITECTURE = (

@@ -66,6 +66,9 @@ class MaskRCNN(GeneralizedRCNN):
         ConfigError: a precision or an output that does not exist.
     """
 
+    makes_panoptic = False
+    """Whether results have Detectron2's ``panoptic_seg``; a class upon this one says so."""
+
     @configurable
     def __init__(
         self,

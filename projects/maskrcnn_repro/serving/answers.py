@@ -70,7 +70,7 @@ def answer_of(prediction: Prediction, seconds: float, masks: bool) -> dict[str, 
     for row, detection in enumerate(detections):
         if masks and prediction.rles is not None:
             detection["mask"] = dict(prediction.rles[row])
-        if masks and prediction.mask_scores is not None:
+        if prediction.mask_scores is not None:
             detection["mask_score"] = float(prediction.mask_scores[row])
         if prediction.keypoints is not None:
             detection["keypoints"] = prediction.keypoints[row].tolist()

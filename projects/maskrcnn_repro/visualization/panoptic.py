@@ -82,7 +82,7 @@ def write_panoptic_sheet(
         DataError: a file cannot be read.
     """
     truth = open_truth(dataset)
-    predicted = PanopticTruth.read(results, results.with_suffix(""))
+    predicted = PanopticTruth.read(results, results.with_suffix(""), results=True)
     places = {category: place for place, category in enumerate(truth.names)}
     pairs = []
     for record in pick(DatasetCatalog.get(dataset), images):
