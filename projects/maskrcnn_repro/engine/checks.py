@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from maskrcnn_repro.checkpoint.weight_file import local_file
-from maskrcnn_repro.config import check_values, key_table
+from maskrcnn_repro.config import check_values, key_table, keys_of
 from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.data.image_file import check_pixel_range
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
@@ -77,7 +77,7 @@ def check_training(cfg: CfgNode, world_size: int) -> None:
 def check_model(cfg: CfgNode) -> None:
     """Raise ConfigError for the first value or combination of values that cannot work, whatever the files."""
     check_values(cfg)
-    for name, entry in key_table().items():
+    for name, entry in keys_of(cfg).items():
         if entry.registry:
             names = [part for part, _ in _registry(entry.registry)]
             check_choice(name, value_of(cfg, name), [*names, *entry.choices])
