@@ -32,6 +32,8 @@ class FamilyPanopticFPN(MaskRCNN):
         **parts: those of ``MaskRCNN``.
     """
 
+    takes_sem_seg = True
+
     @configurable
     def __init__(
         self,
