@@ -197,9 +197,9 @@ def check_boundary_preserving(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
     """Raise ConfigError if keys ask for maps that there are not, or for branches that do not meet."""
     mask, boundary = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.BOUNDARY_MASK_HEAD
     missing = [name for name in boundary.IN_FEATURES if name not in input_shape]
-    if missing or not boundary.IN_FEATURES:
+    if missing:
         raise ConfigError(
-            f"MODEL.BOUNDARY_MASK_HEAD.IN_FEATURES names {', '.join(missing) or 'no map'}, but the boundary branch pools "
+            f"MODEL.BOUNDARY_MASK_HEAD.IN_FEATURES names {', '.join(missing)}, but the boundary branch pools "
             f"from an FPN's finest maps and MODEL.ROI_HEADS.IN_FEATURES gives it {', '.join(input_shape)}."
         )
     if boundary.POOLER_RESOLUTION != 2 * mask.POOLER_RESOLUTION:

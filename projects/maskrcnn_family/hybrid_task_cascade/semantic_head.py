@@ -135,7 +135,7 @@ def check_levels(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> tuple[in
     """
     head = cfg.MODEL.SEM_SEG_HEAD
     missing = [name for name in head.IN_FEATURES if name not in input_shape]
-    if missing or not head.IN_FEATURES:
+    if missing:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.IN_FEATURES {tuple(head.IN_FEATURES)} must name levels of a pyramid; this backbone "
             f"gives {', '.join(input_shape)}."
