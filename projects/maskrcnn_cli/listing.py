@@ -11,7 +11,7 @@ from typing import Any
 
 from maskrcnn_cli.location import PACKAGE
 from maskrcnn_cli.output import while_read
-from maskrcnn_cli.own_tables import SUFFIXES, installed_files
+from maskrcnn_cli.own_tables import SUFFIXES, hint, installed_files
 from maskrcnn_cli.parsing import UsageError, unknown
 
 DATA = PACKAGE / "tables" / "paper" / "data"
@@ -47,7 +47,7 @@ def lines(names: list[str]) -> Iterator[str]:
         tables |= added
     for name in names:
         if name not in (*tables, "all"):
-            raise unknown("Table", name, tables)
+            raise UsageError(f"{unknown('Table', name, tables)} {hint()}")
     names = [] if "all" in names else names
     rows: dict[str, dict[str, Any]] = {name: dict(table["rows"]) for name, table in tables.items()}
     for key, row in ours["extra_rows"].items():

@@ -21,10 +21,24 @@ def installed_files() -> dict[str, Path]:
 
     ``MASKRCNN_REPRO_PLUGINS=0`` leaves all of them out. A file may be missing: whoever reads it says so.
     """
-    if os.environ.get("MASKRCNN_REPRO_PLUGINS") == "0":
+    if _switched_off():
         return {}
     points = importlib.metadata.entry_points(group=GROUP)
     return {value: _file(value) for value in sorted({point.value for point in points})}
+
+
+def hint() -> str:
+    """Return a sentence about tables that are not listed: how those of plug-ins come in."""
+    where = (
+        "MASKRCNN_REPRO_PLUGINS=0 switches the tables of installed plug-ins off"
+        if _switched_off()
+        else "A plug-in's table has a name here once its package is installed"
+    )
+    return f"{where}; any file with tables can be named by its path, such as my_tables.yaml."
+
+
+def _switched_off() -> bool:
+    return os.environ.get("MASKRCNN_REPRO_PLUGINS") == "0"
 
 
 def _file(value: str) -> Path:

@@ -1,6 +1,7 @@
 """Plug-ins: modules of other packages that add heads, RoI operations, losses, models or data sets.
 
-A plug-in registers its parts when it is imported; its function ``add_config(cfg)``, if any, adds config keys.
+A plug-in registers its parts when it is imported. A package's file ``config_keys.yaml``, if any, adds config keys with
+what they may be; so does any module's function ``add_config(cfg)``, whose keys are checked by the type of their default.
 An installed package announces its plug-in by an entry point of the group ``maskrcnn_repro.plugins`` that
 names the module; any other module can be named in the config key ``PLUGINS``.
 
@@ -15,9 +16,11 @@ import importlib.metadata
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from maskrcnn_repro.errors import PluginError, did_you_mean
 
@@ -26,6 +29,8 @@ from detectron2.config import CfgNode
 GROUP = "maskrcnn_repro.plugins"
 VARIABLE = "MASKRCNN_REPRO_PLUGINS"
 """Environment variable; 0 turns installed plug-ins off, those of PLUGINS are still loaded."""
+KEYS_FILE = "config_keys.yaml"
+"""Name of the file, in the folder of a plug-in that is a package, which declares its config keys."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,24 @@ class Plugin:
         Raises:
             PluginError: there is no such module, or its import raises anything, ``SystemExit`` included.
         """
-        try:
+        with self.blamed():
             importlib.import_module(self.module)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Within the block any exception becomes a PluginError that names the plug-in."""
+        try:
+            yield
         # SystemExit, too: a plug-in must not end the process without being named.
         except (Exception, SystemExit) as error:
             raise PluginError(f"{self} {self._reason(error)}") from error
+
+    @property
+    def keys_file(self) -> Path | None:
+        """The file ``config_keys.yaml`` in the folder of the loaded package; None without."""
+        folders = getattr(sys.modules.get(self.module), "__path__", ())
+        files = [Path(folder) / KEYS_FILE for folder in folders]
+        return next((file for file in files if file.is_file()), None)
 
     def add_config(self, cfg: CfgNode) -> None:
         """Let the loaded module add its config keys, if it has any.
@@ -63,12 +81,9 @@ class Plugin:
             PluginError: the module's ``add_config`` raises anything, ``SystemExit`` included.
         """
         add_config = getattr(sys.modules[self.module], "add_config", None)
-        if add_config is None:
-            return
-        try:
-            add_config(cfg)
-        except (Exception, SystemExit) as error:
-            raise PluginError(f"{self} {self._reason(error)}") from error
+        if add_config is not None:
+            with self.blamed():
+                add_config(cfg)
 
     def _reason(self, error: BaseException) -> str:
         if isinstance(error, ModuleNotFoundError) and _is_parent(error.name, self.module):
@@ -83,7 +98,7 @@ class Plugin:
             # fvcore's registries and Detectron2's catalogs say this, and name what is registered twice.
             taken = "already registered" in str(error)
             fault = "registers a name that is taken" if taken else "fails"
-            reason = f"{fault}: {type(error).__name__}: {error}"
+            reason = f"{fault}: {type(error).__name__}: {str(error).removesuffix('.')}"
         way_out = f"set {VARIABLE}=0" if self.announced else "take it out of PLUGINS"
         return f"{reason}{self._location(error)}. Mend it, or {way_out} to run without it."
 

@@ -187,6 +187,27 @@ def test_what_was_loaded_is_one_line_and_names_are_for_debugging(tmp_path, caplo
     assert "Not used: x0, x1, x2, x3, x4" in [record.message for record in caplog.records]
 
 
+def heads(**parts):
+    """A model with RoI heads of as many layers each as given."""
+    layers = {name: nn.ModuleList(nn.Linear(2, 2) for _ in range(n)) for name, n in parts.items()}
+    return nn.ModuleDict({"backbone": nn.Linear(2, 2), "roi_heads": nn.ModuleDict(layers)})
+
+
+def test_weights_of_other_heads_are_refused_in_evaluation_alone(tmp_path, caplog):
+    file = str(tmp_path / "a.pth")
+    torch.save(heads(box_head=3, mask_head=1).state_dict(), file)
+    fewer = heads(box_head=2, mask_head=1)
+    with pytest.raises(CheckpointError, match=r"of other heads: they also have roi_heads.box_head"):
+        Checkpointer(fewer, "", complete=True).load(file)
+    Checkpointer(fewer, "").load(file)
+    # A branch that the config switches off is another matter, and worth a warning.
+    caplog.clear()
+    Checkpointer(heads(box_head=3), "", complete=True).load(file)
+    (record,) = [record for record in caplog.records if "not used" in record.message]
+    assert record.levelno == logging.WARNING
+    assert "roi_heads.mask_head.0.bias: the results are those of the other heads" in record.message
+
+
 def test_a_missing_head_is_named_for_evaluation(load):
     names = ["backbone.stem.a", "roi_heads.box_predictor.a"]
     model = [*names, "roi_heads.mask_head.a", "roi_heads.keypoint_head.a"]

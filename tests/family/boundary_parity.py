@@ -13,7 +13,7 @@ from pathlib import Path
 import maskrcnn_repro
 from maskrcnn_repro.benchmark import models as settings
 from maskrcnn_repro.benchmark import recipe
-from maskrcnn_repro.config import add_config
+from maskrcnn_repro.config import add_config, add_keys
 from maskrcnn_repro.plugins import load_plugins
 
 import torch
@@ -40,7 +40,7 @@ def build(*, ours):
     if ours:
         (plugin,) = load_plugins(["maskrcnn_family.boundary_preserving"])[-1:]
         add_config(cfg)
-        plugin.add_config(cfg)
+        add_keys(cfg, plugin.keys_file)
         cfg.MODEL.ROI_HEADS.NAME = "PaperStandardROIHeads"
     else:
         importlib.import_module("bmaskrcnn").add_boundary_preserving_config(cfg)

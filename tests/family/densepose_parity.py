@@ -12,7 +12,7 @@ from pathlib import Path
 import maskrcnn_repro
 from maskrcnn_repro.benchmark import models as settings
 from maskrcnn_repro.benchmark import recipe
-from maskrcnn_repro.config import add_config
+from maskrcnn_repro.config import add_config, add_keys
 from maskrcnn_repro.data.densepose.annotation import SIDE, SurfacePoints
 from maskrcnn_repro.data.densepose.targets import SurfaceTargets
 from maskrcnn_repro.plugins import load_plugins
@@ -70,7 +70,7 @@ def build(variant, *, ours):
     if ours:
         (plugin,) = load_plugins(["maskrcnn_family.densepose"])[-1:]
         add_config(cfg)
-        plugin.add_config(cfg)
+        add_keys(cfg, plugin.keys_file)
         # Ours has the side that follows from the others.
         changes.pop(f"{HEAD}.HEATMAP_SIZE", None)
         changes["MODEL.ROI_HEADS.NAME"] = "FamilyDensePoseROIHeads"

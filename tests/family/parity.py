@@ -16,7 +16,7 @@ from unittest import mock
 import maskrcnn_repro
 from maskrcnn_repro.benchmark import models as settings
 from maskrcnn_repro.benchmark import recipe
-from maskrcnn_repro.config import add_config
+from maskrcnn_repro.config import add_config, add_keys
 from maskrcnn_repro.plugins import load_plugins
 
 import detectron2
@@ -94,7 +94,8 @@ def build(name, *, ours, seed=0):
     if ours:
         (plugin,) = load_plugins([f"maskrcnn_family.{name}"])[-1:]
         add_config(cfg)
-        plugin.add_config(cfg)
+        if plugin.keys_file:
+            add_keys(cfg, plugin.keys_file)
     elif head.project:
         sys.path.insert(0, str(Path(detectron2.__file__).parents[1] / head.project))
         importlib.import_module("point_rend").add_pointrend_config(cfg)

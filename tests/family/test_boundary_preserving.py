@@ -268,7 +268,6 @@ def test_an_exported_file_gives_the_model_s_masks(tmp_path, form):
             {"MODEL.BOUNDARY_MASK_HEAD.IN_FEATURES": ("p1",)},
             "names p1, but the boundary branch pools from an FPN's finest maps and .* p2, p3",
         ),
-        ({"MODEL.BOUNDARY_MASK_HEAD.IN_FEATURES": ()}, "names no map, but"),
         (
             {"MODEL.BOUNDARY_MASK_HEAD.POOLER_RESOLUTION": 14},
             "14 is not twice MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION 4",

@@ -321,9 +321,7 @@ def test_many_views_and_exports_are_refused(file):
     [
         ({f"{HEAD}.DECONV_KERNEL": 3}, "DECONV_KERNEL 3 must be an even number"),
         ({f"{HEAD}.CONV_HEAD_KERNEL": 2}, "CONV_HEAD_KERNEL 2 must be an odd number"),
-        ({f"{HEAD}.NUM_PATCHES": 0}, "NUM_PATCHES 0 must be at least 1"),
-        ({f"{HEAD}.NUM_COARSE_SEGM_CHANNELS": 1}, "NUM_COARSE_SEGM_CHANNELS 1 must be 2"),
-        ({"TEST.DENSEPOSE_COORDINATES": "mid"}, "DENSEPOSE_COORDINATES 'mid' does not exist"),
+        ({f"{HEAD}.DECODER_NORM": "GN"}, "DECODER_CONV_DIMS 4 must be a multiple of 32"),
         ({f"{HEAD}.DECODER_COMMON_STRIDE": 12}, "DECODER_COMMON_STRIDE 12 is not the stride 16"),
     ],
 )

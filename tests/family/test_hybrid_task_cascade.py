@@ -328,7 +328,9 @@ def test_one_view_of_test_time_augmentation_is_the_model():
 @pytest.mark.parametrize("form", ["torchscript", "onnx"])
 @pytest.mark.parametrize("semantic", [True, False])
 def test_an_exported_file_gives_the_model_s_masks(tmp_path, form, semantic):
-    keys = KEYS | {"DATASETS.WITH_SEM_SEG": semantic}
+    # Semantic features of a box are those of a mask, averaged to half the side.
+    sides = {"MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 4, "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 8}
+    keys = KEYS | {"DATASETS.WITH_SEM_SEG": semantic, **sides}
     source = find_model(write_tiny_model(tmp_path, "mask", **keys))
     exporter = Exporter(source, Target(form, threshold=0.0))
     comparison = exporter.write(tmp_path / f"hybrid{WRITERS[form][0]}")

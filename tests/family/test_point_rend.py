@@ -201,6 +201,14 @@ def test_an_exported_file_gives_the_model_s_masks(tmp_path, form):
         ({"MODEL.ROI_MASK_HEAD.IN_FEATURES": ("p3", "p9")}, "names p3, p9, but"),
         ({"INPUT.MASK_FORMAT": "polygon"}, "'polygon', but .* set it to 'bitmask'"),
         ({"MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK": True}, "CLS_AGNOSTIC_MASK True is not for"),
+        ({"MODEL.ROI_MASK_HEAD.LOSS": "softmax"}, "LOSS 'softmax' is not for .* at 'sigmoid'"),
+        ({"MODEL.ROI_MASK_HEAD.NORM": "GN"}, "NORM 'GN' is not for .* leave it at ''"),
+        ({"MODEL.ROI_MASK_HEAD.ROI_OP": "RoIPool"}, "ROI_OP 'RoIPool' is not for"),
+        ({"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": 1}, "POOLER_RESOLUTION 1 must be at least 2"),
+        (
+            {"MODEL.POINT_HEAD.SUBDIVISION_STEPS": 10},
+            "SUBDIVISION_STEPS 10 makes masks of .* 1024 at most",
+        ),
     ],
 )
 def test_contradictions_are_told(changes, words):

@@ -113,7 +113,11 @@ def test_an_installed_table_is_found_by_its_name(installed, capsys, monkeypatch)
     assert "boundary.head" in capsys.readouterr().out
     monkeypatch.setenv("MASKRCNN_REPRO_PLUGINS", "0")
     assert main(["list", "boundary"]) == 2
-    assert "Table 'boundary' does not exist." in capsys.readouterr().err
+    listed = capsys.readouterr().err
+    assert "Table 'boundary' does not exist." in listed
+    assert "MASKRCNN_REPRO_PLUGINS=0 switches the tables of installed plug-ins off" in listed
+    with pytest.raises(TableError, match=r"any file with tables can be named by its path"):
+        numbers.find_table("bound")
 
 
 def test_a_report_has_the_own_rows_and_claims(tmp_path, capsys):

@@ -11,6 +11,7 @@ from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.modeling.mask_head.head import init_predictor, log_accuracy, mask_targets
+from maskrcnn_repro.modeling.mask_head.ignored import refuse_ignored
 from maskrcnn_repro.modeling.mask_head.losses import channel_of_class, sigmoid_loss
 from maskrcnn_repro.roi_ops import build_pooler
 
@@ -196,9 +197,9 @@ def check_boundary_preserving(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
     """Raise ConfigError if keys ask for maps that there are not, or for branches that do not meet."""
     mask, boundary = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.BOUNDARY_MASK_HEAD
     missing = [name for name in boundary.IN_FEATURES if name not in input_shape]
-    if missing or not boundary.IN_FEATURES:
+    if missing:
         raise ConfigError(
-            f"MODEL.BOUNDARY_MASK_HEAD.IN_FEATURES names {', '.join(missing) or 'no map'}, but the boundary branch pools "
+            f"MODEL.BOUNDARY_MASK_HEAD.IN_FEATURES names {', '.join(missing)}, but the boundary branch pools "
             f"from an FPN's finest maps and MODEL.ROI_HEADS.IN_FEATURES gives it {', '.join(input_shape)}."
         )
     if boundary.POOLER_RESOLUTION != 2 * mask.POOLER_RESOLUTION:
@@ -207,7 +208,4 @@ def check_boundary_preserving(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
             f"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION {mask.POOLER_RESOLUTION}, but the boundary branch halves its RoIs before "
             "it meets the mask branch."
         )
-    if mask.LOSS != "sigmoid":
-        raise ConfigError(
-            f"MODEL.ROI_MASK_HEAD.LOSS {mask.LOSS!r} is not for FamilyBoundaryPreservingMaskHead; leave it at 'sigmoid'."
-        )
+    refuse_ignored(cfg, "FamilyBoundaryPreservingMaskHead", {"LOSS": "sigmoid"})

@@ -184,7 +184,7 @@ def check_cascade(cfg: CfgNode) -> None:
     """Raise ConfigError if keys of a cascade contradict each other.
 
     ``MODEL.ROI_BOX_CASCADE_HEAD`` has as many ``IOUS`` as ``BBOX_REG_WEIGHTS``, the first that of the sampled
-    proposals; boxes are class-agnostic; ``MODEL.ROI_BOX_HEAD`` has no ``MIN_SIZE`` or ``UNUSED_CLASSES`` and trains no
+    proposals and none lower than the one before; boxes are class-agnostic; ``MODEL.ROI_BOX_HEAD`` has no ``MIN_SIZE`` or ``UNUSED_CLASSES`` and trains no
     branch on predicted boxes.
     """
     keys, box = cfg.MODEL.ROI_BOX_CASCADE_HEAD, cfg.MODEL.ROI_BOX_HEAD
@@ -192,6 +192,11 @@ def check_cascade(cfg: CfgNode) -> None:
         raise ConfigError(
             f"MODEL.ROI_BOX_CASCADE_HEAD.IOUS {tuple(keys.IOUS)} has {len(keys.IOUS)} stages, "
             f"BBOX_REG_WEIGHTS {len(keys.BBOX_REG_WEIGHTS)}; give one of each per stage."
+        )
+    if list(keys.IOUS) != sorted(keys.IOUS):
+        raise ConfigError(
+            f"MODEL.ROI_BOX_CASCADE_HEAD.IOUS {tuple(keys.IOUS)} must not fall: each stage gets better boxes than the one "
+            "before."
         )
     first = tuple(cfg.MODEL.ROI_HEADS.IOU_THRESHOLDS)
     if first != (keys.IOUS[0],):

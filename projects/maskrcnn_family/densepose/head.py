@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from maskrcnn_repro.errors import ConfigError, check_choice
+from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.norms import check_groups
 from maskrcnn_repro.modeling.roi_heads import PaperStandardROIHeads
 
 import torch
@@ -281,17 +282,10 @@ def check_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
 def _check_numbers(cfg: CfgNode) -> None:
     keys = cfg.MODEL.ROI_DENSEPOSE_HEAD
     for name, allowed in (("DECONV_KERNEL", "even"), ("CONV_HEAD_KERNEL", "odd")):
-        if keys[name] < 1 or keys[name] % 2 != (allowed == "odd"):
+        if keys[name] % 2 != (allowed == "odd"):
             raise ConfigError(
-                f"MODEL.ROI_DENSEPOSE_HEAD.{name} {keys[name]} must be an {allowed} number above 0."
+                f"MODEL.ROI_DENSEPOSE_HEAD.{name} {keys[name]} must be an {allowed} number."
             )
-    for name in ("NUM_PATCHES", "UP_SCALE", "NUM_STACKED_CONVS", "CONV_HEAD_DIM"):
-        if keys[name] < 1:
-            raise ConfigError(f"MODEL.ROI_DENSEPOSE_HEAD.{name} {keys[name]} must be at least 1.")
-    choices = ("predicted", "middle")
-    check_choice("TEST.DENSEPOSE_COORDINATES", cfg.TEST.DENSEPOSE_COORDINATES, choices)
-    if keys.NUM_COARSE_SEGM_CHANNELS < 2:
-        raise ConfigError(
-            f"MODEL.ROI_DENSEPOSE_HEAD.NUM_COARSE_SEGM_CHANNELS {keys.NUM_COARSE_SEGM_CHANNELS} must be 2 (body and "
-            "background) or more (its parts and background)."
-        )
+    if keys.DECODER_ON:
+        name = "MODEL.ROI_DENSEPOSE_HEAD.DECODER_CONV_DIMS"
+        check_groups(name, keys.DECODER_CONV_DIMS, keys.DECODER_NORM)

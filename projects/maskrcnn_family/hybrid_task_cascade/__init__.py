@@ -1,6 +1,5 @@
 """Hybrid Task Cascade (Chen et al. 2019, arXiv 1901.07518): importing this registers its parts."""
 
-from maskrcnn_family.hybrid_task_cascade.config import add_config
 from maskrcnn_family.hybrid_task_cascade.export import HybridBranches
 from maskrcnn_family.hybrid_task_cascade.head import FamilyHybridTaskROIHeads
 from maskrcnn_family.hybrid_task_cascade.mask_head import FamilyHybridMaskHead
@@ -11,5 +10,4 @@ __all__ = [
     "FamilyHybridMaskHead",
     "FamilyHybridTaskROIHeads",
     "HybridBranches",
-    "add_config",
 ]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import ROI_HEADS_REGISTRY, build_sem_seg_head
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, build_sem_seg_head
 from detectron2.modeling.roi_heads import select_foreground_proposals
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage
@@ -40,6 +40,7 @@ class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
     """
 
     proposal_matcher: Any
+    takes_sem_seg = True
 
     @configurable
     def __init__(
@@ -173,9 +174,13 @@ class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
 
 def to_side(semantic: Tensor, rois: Tensor) -> Tensor:
     """Return pooled semantic features averaged to the side of ``rois``: boxes have half that of masks."""
-    if semantic.shape[2:] == rois.shape[2:]:
+    # Sides do not depend on the image; as numbers they are constants of exported graphs, too.
+    side, wanted = int(semantic.shape[-1]), int(rois.shape[-1])
+    if side == wanted:
         return semantic
-    return F.adaptive_avg_pool2d(semantic, (rois.shape[2], rois.shape[3]))
+    if side % wanted == 0:
+        return F.avg_pool2d(semantic, side // wanted)
+    return F.adaptive_avg_pool2d(semantic, wanted)
 
 
 def semantic_labels(images: Any) -> Tensor:
@@ -227,4 +232,9 @@ def check_hybrid(cfg: CfgNode) -> None:
         raise ConfigError(
             "DATASETS.WITH_SEM_SEG True, but MODEL.META_ARCHITECTURE 'GeneralizedRCNN' does not hand labels to its "
             "heads; choose 'MaskRCNN'."
+        )
+    if getattr(META_ARCH_REGISTRY.get(model.META_ARCHITECTURE), "takes_sem_seg", False):
+        raise ConfigError(
+            f"MODEL.META_ARCHITECTURE {model.META_ARCHITECTURE!r} has a semantic branch of its own, which "
+            "FamilyHybridTaskROIHeads cannot share; choose 'MaskRCNN'."
         )

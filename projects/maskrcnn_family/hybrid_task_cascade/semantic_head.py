@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError, DataError
+from maskrcnn_repro.modeling.norms import check_groups
 
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
@@ -130,11 +131,11 @@ def check_levels(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> tuple[in
     """Return which of the levels of ``MODEL.SEM_SEG_HEAD`` has its stride, and the channels of all.
 
     Raises:
-        ConfigError: a level is missing, they have different channels, or none has the stride.
+        ConfigError: a level is missing, they have different channels, none has the stride, or norm GN cannot divide channels.
     """
     head = cfg.MODEL.SEM_SEG_HEAD
     missing = [name for name in head.IN_FEATURES if name not in input_shape]
-    if missing or not head.IN_FEATURES:
+    if missing:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.IN_FEATURES {tuple(head.IN_FEATURES)} must name levels of a pyramid; this backbone "
             f"gives {', '.join(input_shape)}."
@@ -148,6 +149,11 @@ def check_levels(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> tuple[in
             f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE {head.COMMON_STRIDE}, but {', '.join(head.IN_FEATURES)} have strides "
             f"{', '.join(map(str, strides))}; choose one of them."
         )
+    for name, channels in (
+        ("SEM_SEG_HEAD.CONVS_DIM", head.CONVS_DIM),
+        ("FPN.OUT_CHANNELS", widths[0]),
+    ):
+        check_groups(f"MODEL.{name}", channels, head.NORM)
     if len(set(widths)) > 1:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.IN_FEATURES {tuple(head.IN_FEATURES)} have {widths} channels, but "

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
 
 import torch
@@ -110,12 +109,7 @@ class FamilyMaskScoringHead(FCNMaskHead):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Read ``MODEL.ROI_MASKIOU_HEAD`` and ``MODEL.MASKIOU_LOSS_WEIGHT`` beside what the parent reads.
-
-        Raises:
-            ConfigError: see :func:`check_mask_scoring`.
-        """
-        check_mask_scoring(cfg)
+        """Read ``MODEL.ROI_MASKIOU_HEAD`` and ``MODEL.MASKIOU_LOSS_WEIGHT`` beside what the parent reads."""
         keys, side = cfg.MODEL.ROI_MASKIOU_HEAD, input_shape.height
         assert side is not None
         head = MaskIoUHead(
@@ -180,17 +174,3 @@ def maskiou_loss(predicted: Tensor, targets: Tensor) -> Tensor:
     squares = 0.5 * (predicted - targets) ** 2
     # Not a mean over a choice of rows: without rows it would have no gradient.
     return (squares * hit).sum() / hit.sum().clamp(min=1)
-
-
-def check_mask_scoring(cfg: CfgNode) -> None:
-    """Raise ConfigError if ``MODEL.ROI_MASKIOU_HEAD`` or the loss's weight has a value that no head can have."""
-    keys = cfg.MODEL.ROI_MASKIOU_HEAD
-    for name, least in (("NUM_CONV", 1), ("CONV_DIM", 1), ("NUM_FC", 0), ("FC_DIM", 1)):
-        if keys[name] < least:
-            raise ConfigError(
-                f"MODEL.ROI_MASKIOU_HEAD.{name} {keys[name]} must be at least {least}."
-            )
-    if cfg.MODEL.MASKIOU_LOSS_WEIGHT < 0:
-        raise ConfigError(
-            f"MODEL.MASKIOU_LOSS_WEIGHT {cfg.MODEL.MASKIOU_LOSS_WEIGHT} must be at least 0."
-        )

@@ -1,7 +1,6 @@
 """PANet (Liu et al. 2018, arXiv 1803.01534): importing this registers its backbone, its RoI heads and their heads."""
 
 from maskrcnn_family.panet.backbone import FamilyPANet
-from maskrcnn_family.panet.config import add_config
 from maskrcnn_family.panet.export import PANetBranches
 from maskrcnn_family.panet.heads import FamilyPANetBoxHead, FamilyPANetMaskHead
 from maskrcnn_family.panet.roi_heads import FamilyPANetROIHeads
@@ -12,5 +11,4 @@ __all__ = [
     "FamilyPANetMaskHead",
     "FamilyPANetROIHeads",
     "PANetBranches",
-    "add_config",
 ]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from maskrcnn_repro.errors import check_choice
+from maskrcnn_repro.errors import ConfigError, check_choice
+from maskrcnn_repro.modeling.norms import check_groups
 
 import torch
 from detectron2.config import CfgNode
@@ -77,15 +78,29 @@ def build_family_panet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Fam
     """Build the backbone of ``MODEL.PANET.BOTTOM_UP`` with the pyramid of ``MODEL.FPN``, to P6 if the RPN asks for it.
 
     Raises:
-        ConfigError: there is no such backbone.
+        ConfigError: there is no such backbone, or it lacks maps of ``MODEL.FPN.IN_FEATURES``.
     """
-    keys, name = cfg.MODEL.FPN, cfg.MODEL.PANET.BOTTOM_UP
-    check_choice("MODEL.PANET.BOTTOM_UP", name, [backbone for backbone, _ in BACKBONE_REGISTRY])
+    keys = cfg.MODEL.FPN
     return FamilyPANet(
-        BACKBONE_REGISTRY.get(name)(cfg, input_shape),
+        _build_bottom_up(cfg, input_shape),
         keys.IN_FEATURES,
         keys.OUT_CHANNELS,
         keys.NORM,
         top_block=LastLevelMaxPool() if "p6" in cfg.MODEL.RPN.IN_FEATURES else None,
         fuse_type=keys.FUSE_TYPE,
     )
+
+
+def _build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
+    key, name = "MODEL.PANET.BOTTOM_UP", cfg.MODEL.PANET.BOTTOM_UP
+    # By the naming of Detectron2's builders; this pyramid below itself would have no end.
+    pyramids = [builder for builder, _ in BACKBONE_REGISTRY if "fpn" in builder]
+    check_choice(key, name, [other for other, _ in BACKBONE_REGISTRY if other not in pyramids])
+    bottom_up = BACKBONE_REGISTRY.get(name)(cfg, input_shape)
+    maps, wanted = bottom_up.output_shape(), cfg.MODEL.FPN.IN_FEATURES
+    if missing := [level for level in wanted if level not in maps]:
+        raise ConfigError(
+            f"MODEL.FPN.IN_FEATURES has {missing[0]!r}, but {key} {name!r} gives {', '.join(maps)}."
+        )
+    check_groups("MODEL.FPN.OUT_CHANNELS", cfg.MODEL.FPN.OUT_CHANNELS, cfg.MODEL.FPN.NORM)
+    return bottom_up

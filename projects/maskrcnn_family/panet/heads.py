@@ -11,6 +11,8 @@ from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
+from maskrcnn_repro.modeling.mask_head.ignored import refuse_ignored
+from maskrcnn_repro.modeling.norms import check_groups
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -153,10 +155,13 @@ class FamilyPANetMaskHead(FCNMaskHead):
                 f"MODEL.ROI_MASK_HEAD.NUM_CONV {mask.NUM_CONV} is too few for FamilyPANetMaskHead, whose two paths part "
                 "before the last of them; use 2 or more."
             )
-        if mask.LOSS != "sigmoid":
+        if mask.CONV_DIM < 2:
             raise ConfigError(
-                f"MODEL.ROI_MASK_HEAD.LOSS {mask.LOSS!r} is not for FamilyPANetMaskHead; leave it at 'sigmoid'."
+                f"MODEL.ROI_MASK_HEAD.CONV_DIM {mask.CONV_DIM} is too few for FamilyPANetMaskHead, whose short path halves "
+                "it; use 2 or more."
             )
+        check_groups("MODEL.ROI_MASK_HEAD.CONV_DIM, halved,", mask.CONV_DIM // 2, mask.NORM)
+        refuse_ignored(cfg, "FamilyPANetMaskHead", {"LOSS": "sigmoid"})
         levels = levels_of(cfg, cls.__name__)
         return {**super().from_config(cfg, input_shape), "levels": levels}
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.norms import check_groups
 
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
@@ -132,8 +133,9 @@ def _to_common_stride(channels: int, width: int, doublings: int, norm: str) -> n
 
 
 def check_maps(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> None:
-    """Raise ConfigError if a map of ``MODEL.SEM_SEG_HEAD`` is not there, or cannot come to the common stride."""
+    """Raise ConfigError if a map of ``MODEL.SEM_SEG_HEAD`` cannot come to the common stride, or GN cannot divide channels."""
     keys = cfg.MODEL.SEM_SEG_HEAD
+    check_groups("MODEL.SEM_SEG_HEAD.CONVS_DIM", keys.CONVS_DIM, keys.NORM)
     if missing := [name for name in keys.IN_FEATURES if name not in input_shape]:
         raise ConfigError(
             f"MODEL.SEM_SEG_HEAD.IN_FEATURES names {', '.join(missing)}, but MODEL.BACKBONE.NAME "

@@ -33,6 +33,7 @@ class FamilyPanopticFPN(MaskRCNN):
     """
 
     makes_panoptic = True
+    takes_sem_seg = True
 
     @configurable
     def __init__(

@@ -12,6 +12,7 @@ from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.modeling.mask_head.head import init_predictor
+from maskrcnn_repro.modeling.mask_head.ignored import NEUTRAL, refuse_ignored
 
 import torch
 import torch.nn.functional as F
@@ -277,8 +278,14 @@ class FamilyPointRendMaskHead(nn.Module):
         return sample_maps([features[name] for name in names], strides, boxes, points)
 
 
+LARGEST = 1024
+"""Cells per side of a refined mask; at the published 7 * 2 ** 5 it has 224."""
+
+
 def check_point_rend(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> None:
-    """Raise ConfigError if keys of PointRend ask for what is not there: maps, or bitmaps of ground truth."""
+    """Raise ConfigError if keys ask for what is not there, maps or bitmaps, or for what PointRend does not do."""
+    _check_sides(cfg)
+    refuse_ignored(cfg, "FamilyPointRendMaskHead", {**NEUTRAL, "CLS_AGNOSTIC_MASK": False})
     for section in ("ROI_MASK_HEAD", "POINT_HEAD"):
         missing = [name for name in cfg.MODEL[section].IN_FEATURES if name not in input_shape]
         if missing:
@@ -291,9 +298,21 @@ def check_point_rend(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> None
             f"INPUT.MASK_FORMAT {cfg.INPUT.MASK_FORMAT!r}, but FamilyPointRendMaskHead reads points of ground truth "
             "from bitmaps; set it to 'bitmask'."
         )
-    if cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK:
+
+
+def _check_sides(cfg: CfgNode) -> None:
+    """Raise ConfigError if a pooled RoI is too small to be halved, or the refined mask too large."""
+    mask, steps = cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.POINT_HEAD.SUBDIVISION_STEPS
+    if mask.POOLER_RESOLUTION < 2:
         raise ConfigError(
-            "MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK True is not for FamilyPointRendMaskHead; set it to False."
+            f"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION {mask.POOLER_RESOLUTION} must be at least 2: the coarse head of "
+            "FamilyPointRendMaskHead halves it."
+        )
+    side = mask.OUTPUT_SIDE_RESOLUTION << steps
+    if side > LARGEST:
+        raise ConfigError(
+            f"MODEL.POINT_HEAD.SUBDIVISION_STEPS {steps} makes masks of {side} cells a side from "
+            f"MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION {mask.OUTPUT_SIDE_RESOLUTION}; they may have {LARGEST} at most."
         )
 
 

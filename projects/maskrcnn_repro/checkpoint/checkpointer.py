@@ -188,7 +188,7 @@ class Checkpointer(DetectionCheckpointer):
             raise CheckpointError(
                 f"Weights {path!r} hold NaN or infinity in {listing(wrong, 3)}; take an earlier file."
             )
-        watch.fit.report(path)
+        watch.fit.report(path, complete=self.complete)
         return rest
 
     def _load_file(self, filename: str) -> dict[str, Any]:

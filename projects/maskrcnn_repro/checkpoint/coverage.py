@@ -79,14 +79,37 @@ class Fit:
         if wrong:
             shapes = _few(f"{name} {shapes}" for name, shapes in wrong.items())
             raise CheckpointError(f"{fits}; other shapes: {shapes}{_after(origin)}.")
+        if complete and (others := self.of_other_heads()):
+            raise CheckpointError(
+                f"Weights {path!r} are of other heads: they also have {_few(others)}, which the model lacks; take the "
+                "config of their training."
+            )
         if complete and self.missing:
             hint = origin or (
                 "to evaluate the last checkpoint of OUTPUT_DIR, add --resume or leave MODEL.WEIGHTS empty"
             )
             raise CheckpointError(f"{fits}; missing: {_few(self.missing)}; {hint}.")
 
-    def report(self, path: str) -> None:
-        """Log how many tensors were loaded, in a line, and for debugging all names of the others."""
+    def of_other_heads(self) -> list[str]:
+        """Return the unused weights of those parts of the RoI heads that the model has in another form.
+
+        A part that it lacks as a whole, such as the mask head with ``MODEL.MASK_ON False``, is left out.
+        """
+        parts = {_part_of_heads(name) for name in (*self.loaded, *self.missing)} - {""}
+        return [name for name in self._unused_of_heads() if _part_of_heads(name) in parts]
+
+    def _unused_of_heads(self) -> list[str]:
+        return [
+            name
+            for name in self.unexpected
+            if _part_of_heads(name) and name.rpartition(".")[2] not in OPTIONAL
+        ]
+
+    def report(self, path: str, *, complete: bool = False) -> None:
+        """Log how many tensors were loaded, in a line, and for debugging all names of the others.
+
+        The line is a warning if the file may be another model's: with ``complete``, if it has RoI heads that are not used.
+        """
         total = len(self.loaded) + len(self.missing)
         text = f"Weights {path}: {len(self.loaded)} of {total} tensors"
         if self._part() == "backbone" and self.missing:
@@ -98,6 +121,8 @@ class Fit:
         origin = likely_origin(self.names, [*self.loaded, *self.missing], path)
         if origin and self.missing:
             logger.warning("%s; %s", text, origin)
+        elif complete and self._unused_of_heads():
+            logger.warning("%s: the results are those of the other heads alone.", text)
         else:
             logger.info(text)
         names = [f"{name} {self.reshaped.get(name, '')}".rstrip() for name in self.missing]
@@ -195,6 +220,12 @@ def fit(model: nn.Module, incompatible: Any, given: Iterable[str], shapes: Shape
         },
         names=list(shapes),
     )
+
+
+def _part_of_heads(name: str) -> str:
+    """Return ``"box_head"`` of ``"roi_heads.box_head.2.fc1.weight"``; empty elsewhere."""
+    first, _, rest = name.partition(".")
+    return rest.partition(".")[0] if first == "roi_heads" else ""
 
 
 def _after(text: str) -> str:

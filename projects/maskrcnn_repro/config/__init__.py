@@ -3,10 +3,12 @@
 from maskrcnn_repro.config.files import config_chain, configs_folder, find_config
 from maskrcnn_repro.config.load import (
     add_config,
+    add_keys,
     check_values,
     default_device,
     get_config,
     keys_in,
+    keys_of,
     leaf_keys,
     leaves,
     load_config,
@@ -19,6 +21,7 @@ __all__ = [
     "DETECTRON2_KEYS",
     "KEYS",
     "add_config",
+    "add_keys",
     "check_values",
     "config_chain",
     "configs_folder",
@@ -27,6 +30,7 @@ __all__ = [
     "get_config",
     "key_table",
     "keys_in",
+    "keys_of",
     "leaf_keys",
     "leaves",
     "load_config",

@@ -1,7 +1,7 @@
 """The defaults of a config, and the one way to load one.
 
 Every key of ours stands in ``config_keys.yaml`` with its meaning, unit and, where the paper speaks of it, its section;
-no module reads a key that neither Detectron2 nor that file declares.
+no module reads a key that neither Detectron2 nor that file declares. A plug-in's keys are declared and checked alike.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from maskrcnn_repro.config.files import ConfigFile, config_files
 from maskrcnn_repro.config.names import suggestions
-from maskrcnn_repro.config.table import Key, key_table, read_keys
-from maskrcnn_repro.config.values import literal, understood
+from maskrcnn_repro.config.table import KEYS, Key, key_table, read_keys
+from maskrcnn_repro.config.values import NAMES, literal, understood
 from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.errors import ConfigError, PluginError
-from maskrcnn_repro.plugins import Plugin, load_plugins
+from maskrcnn_repro.plugins import Plugin, load_plugins, loaded_plugins
 from maskrcnn_repro.pooler_keys import settle_poolers
 
 import torch
@@ -33,7 +34,14 @@ def add_config(cfg: CfgNode) -> None:
     Detectron2's own defaults stay. Such a config takes a run's ``config.yaml`` by ``cfg.merge_from_file``
     if the run had no plug-in with keys of its own; :func:`load_config` takes any.
     """
-    for name, key in read_keys().items():
+    add_keys(cfg, KEYS)
+
+
+def add_keys(cfg: CfgNode, file: Path) -> None:
+    """Add the keys that have a default in a file like ``config_keys.yaml``, each with that default."""
+    for name, key in read_keys(file).items():
+        if "default" not in key:
+            continue
         *nodes, last = name.split(".")
         node = cfg
         for part in nodes:
@@ -106,18 +114,30 @@ def load_config(
     for key, value in pairs:
         sources[key] = COMMAND_LINE
         set_value(cfg, key, value, COMMAND_LINE)
+    table = keys_of(cfg)
     for key, place in sources.items():
-        if key in key_table():
-            _placed(key_table()[key].check, key, value_of(cfg, key), place=place)
+        if key in table:
+            _placed(table[key].check, key, value_of(cfg, key), place=place)
     settle_poolers(cfg, sources)
     if cfg.MODEL.DEVICE == "auto":
         cfg.MODEL.DEVICE = default_device()
     return cfg
 
 
+def keys_of(cfg: CfgNode) -> Mapping[str, Key]:
+    """Return what each key of a config may be: ours, Detectron2's that a run reads, and those that plug-ins declare."""
+    there = set(leaf_keys(cfg)) | key_table().keys()
+    return {name: key for name, key in _every_key().items() if name in there}
+
+
+def _every_key() -> Mapping[str, Key]:
+    """Return the same with the keys of all plug-ins that are loaded, whether a config has them or not."""
+    return key_table(*filter(None, (plugin.keys_file for plugin in loaded_plugins())))
+
+
 def check_values(cfg: CfgNode) -> None:
     """Raise ConfigError for the first value that the tables of keys do not allow; registries are not asked."""
-    for name, key in key_table().items():
+    for name, key in keys_of(cfg).items():
         key.check(name, understood(name, value_of(cfg, name), key))
 
 
@@ -184,10 +204,10 @@ def set_value(cfg: CfgNode, name: str, raw: Any, place: str) -> None:
     if isinstance(default, CfgNode):
         if raw != {}:
             _refuse_section(name, raw, default, place)
-    elif default is None and name not in key_table():
+    elif default is None and name not in _every_key():
         node[last] = literal(raw)
     else:
-        key = key_table().get(name) or Key(type(default).__name__)
+        key = _every_key().get(name) or Key(type(default).__name__)
         node[last] = copy.deepcopy(_placed(understood, name, raw, key, place=place))
 
 
@@ -222,9 +242,13 @@ def _add_keys(cfg: CfgNode, plugin: Plugin) -> None:
     """Add a plug-in's keys.
 
     Raises:
-        PluginError: it also changes the default of a key that is not its own.
+        PluginError: it also changes the default of a key that is not its own, or declares what such a key may be.
     """
     before = cfg.clone()
+    if file := plugin.keys_file:
+        with plugin.blamed():
+            _refuse_declared(file, cfg)
+            add_keys(cfg, file)
     plugin.add_config(cfg)
     for key in leaf_keys(before):
         if value_of(cfg, key) != value_of(before, key):
@@ -232,6 +256,24 @@ def _add_keys(cfg: CfgNode, plugin: Plugin) -> None:
                 f"{plugin} changes the config key {key} from {value_of(before, key)!r} to "
                 f"{value_of(cfg, key)!r}; add_config may only add keys."
             )
+
+
+def _refuse_declared(file: Path, cfg: CfgNode) -> None:
+    """Raise ConfigError if a plug-in's file has an entry without a type, or one of a key that others declare."""
+    there = set(leaf_keys(cfg))
+    for name, fields in read_keys(file).items():
+        if fields.get("type") not in NAMES:
+            raise ConfigError(f"{file}: {name} needs a type, one of {', '.join(NAMES)}.")
+        if "default" in fields and name in there:
+            raise ConfigError(f"{file}: {name} exists; a plug-in may only add keys.")
+        if "default" not in fields and (name in key_table() or name not in there):
+            raise ConfigError(
+                f"{file}: {name} needs a default; only a key of Detectron2 that nothing here checks has none."
+            )
+    key = key_table(file)
+    for name, fields in read_keys(file).items():
+        if "default" in fields:
+            key[name].check(name, understood(name, fields["default"], key[name]))
 
 
 def _check_version(file: ConfigFile, cfg: CfgNode) -> None:

@@ -1,4 +1,7 @@
-"""What each config key may be, as data: ours in ``config_keys.yaml``, Detectron2's in ``detectron2_keys.yaml``."""
+"""What each config key may be, as data: ours in ``config_keys.yaml``, Detectron2's in ``detectron2_keys.yaml``.
+
+A plug-in's keys stand in a file of the same form in its own folder.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +131,8 @@ def read_keys(file: Path = KEYS) -> Mapping[str, Mapping[str, Any]]:
 
 
 @functools.cache
-def key_table() -> Mapping[str, Key]:
-    """Return what each key may be, of ours and of those of Detectron2 that a run reads."""
-    fields = {**read_keys(DETECTRON2_KEYS), **read_keys(KEYS)}
+def key_table(*files: Path) -> Mapping[str, Key]:
+    """Return what each key may be, of ours, of those of Detectron2 that a run reads, and of those of ``files``."""
+    every = (DETECTRON2_KEYS, KEYS, *files)
+    fields = {name: entry for file in every for name, entry in read_keys(file).items()}
     return MappingProxyType({name: Key.of(entry) for name, entry in fields.items()})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from maskrcnn_repro.checkpoint.weight_file import local_file
-from maskrcnn_repro.config import check_values, key_table
+from maskrcnn_repro.config import check_values, key_table, keys_of
 from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.data.image_file import check_pixel_range
 from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
@@ -27,7 +27,7 @@ from maskrcnn_repro.roi_ops import ROI_OP_REGISTRY
 
 from detectron2 import modeling
 from detectron2.config import CfgNode
-from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 from fvcore.common.registry import Registry
 
 OUR_REGISTRIES = {"ROI_OP": ROI_OP_REGISTRY, "MASK_LOSS": MASK_LOSS_REGISTRY}
@@ -46,6 +46,8 @@ READ_BY = {
     "MODEL.INFERENCE.KEEP_IMAGES": (False, "MODEL.META_ARCHITECTURE"),
     "TEST.AUG.ENABLED": (False, "MODEL.META_ARCHITECTURE"),
 }
+DETECTRON2S_SEMANTIC = ("PanopticFPN", "SemanticSegmentor")
+"""Detectron2's models that learn from semantic labels; others have a true ``takes_sem_seg``."""
 
 
 def check_config(cfg: CfgNode, world_size: int, *, training: bool) -> None:
@@ -77,7 +79,7 @@ def check_training(cfg: CfgNode, world_size: int) -> None:
 def check_model(cfg: CfgNode) -> None:
     """Raise ConfigError for the first value or combination of values that cannot work, whatever the files."""
     check_values(cfg)
-    for name, entry in key_table().items():
+    for name, entry in keys_of(cfg).items():
         if entry.registry:
             names = [part for part, _ in _registry(entry.registry)]
             check_choice(name, value_of(cfg, name), [*names, *entry.choices])
@@ -92,6 +94,7 @@ def check_model(cfg: CfgNode) -> None:
     check_relations(cfg)
     for key, (neutral, part) in READ_BY.items():
         _check_read(cfg, key, neutral, part)
+    _check_semantic_labels(cfg)
 
 
 def _registry(name: str) -> Registry:
@@ -112,6 +115,32 @@ def _check_read(cfg: CfgNode, key: str, neutral: object, part: str) -> None:
     raise ConfigError(
         f"{key} {value!r} would be ignored: {part} {name!r} is Detectron2's and does not read it. "
         f"Choose one of {', '.join(sorted(ours))}, or set {key} {neutral!r}."
+    )
+
+
+def _check_semantic_labels(cfg: CfgNode) -> None:
+    """Raise ConfigError if semantic labels are asked for and no part says that it learns from them."""
+    places = {
+        "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
+        "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
+    }
+    if not cfg.DATASETS.WITH_SEM_SEG or any(
+        _takes_labels(registry.get(value_of(cfg, key))) for key, registry in places.items()
+    ):
+        return
+    others = [
+        name for registry in places.values() for name, part in registry if _takes_labels(part)
+    ]
+    parts = " nor ".join(f"{key} {value_of(cfg, key)!r}" for key in places)
+    raise ConfigError(
+        f"DATASETS.WITH_SEM_SEG is True, but neither {parts} learns from semantic labels; set it to False, or choose "
+        f"a part with takes_sem_seg: {', '.join(others) or 'no loaded one has it'}."
+    )
+
+
+def _takes_labels(part: Callable) -> bool:
+    return getattr(part, "takes_sem_seg", False) or (
+        _is_detectron2s(part) and part.__name__ in DETECTRON2S_SEMANTIC
     )
 
 

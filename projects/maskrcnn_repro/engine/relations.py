@@ -9,6 +9,7 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.data.cached_images import CHANNELS
 from maskrcnn_repro.engine.accumulation import parts_of
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.norms import check_groups
 from maskrcnn_repro.pooler_keys import HEADS, operation_of
 
 from detectron2.config import CfgNode
@@ -27,6 +28,7 @@ def check_relations(cfg: CfgNode) -> None:
     for relation in RELATIONS:
         for text in relation(cfg):
             raise ConfigError(text)
+    _groups(cfg)
 
 
 def check_division(cfg: CfgNode, processes: int) -> None:
@@ -240,6 +242,19 @@ def _box_head(cfg: CfgNode) -> Iterator[str]:
         yield f"MODEL.ROI_BOX_HEAD.NUM_CONV and NUM_FC are both 0, but {head.NAME} needs a layer."
     if head.USE_FED_LOSS and not head.USE_SIGMOID_CE:
         yield "MODEL.ROI_BOX_HEAD.USE_FED_LOSS True needs MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE True."
+
+
+def _groups(cfg: CfgNode) -> None:
+    """Raise ConfigError if GN cannot divide the channels of a part that the model has."""
+    model, mask = cfg.MODEL, cfg.MODEL.ROI_MASK_HEAD
+    if model.BACKBONE.NAME in PYRAMIDS:
+        check_groups("MODEL.FPN.OUT_CHANNELS", model.FPN.OUT_CHANNELS, model.FPN.NORM)
+    if model.ROI_BOX_HEAD.NUM_CONV and model.ROI_BOX_HEAD.NAME:
+        check_groups(
+            "MODEL.ROI_BOX_HEAD.CONV_DIM", model.ROI_BOX_HEAD.CONV_DIM, model.ROI_BOX_HEAD.NORM
+        )
+    if model.MASK_ON:
+        check_groups("MODEL.ROI_MASK_HEAD.CONV_DIM", mask.CONV_DIM, mask.NORM)
 
 
 def _evaluation(cfg: CfgNode) -> Iterator[str]:

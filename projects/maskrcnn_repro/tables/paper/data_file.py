@@ -129,19 +129,21 @@ def read_data(path: Path) -> Node:
         raise TableError(f"{path} is no YAML: {error}") from error
 
 
-def look_up(entries: Mapping[str, T], name: str, what: str) -> T:
+def look_up(entries: Mapping[str, T], name: str, what: str, hint: str = "") -> T:
     """Return ``entries[name]``.
 
     Args:
         entries: by name.
         name: the one to find.
         what: noun for such an entry, which begins the error message.
+        hint: a sentence that ends it.
 
     Raises:
         TableError: there is no such entry; the message lists all names.
     """
     if name not in entries:
-        raise TableError(f"{missing(entries, name, what)} There are {', '.join(entries)}.")
+        text = f"{missing(entries, name, what)} There are {', '.join(entries)}. {hint}"
+        raise TableError(text.rstrip())
     return entries[name]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from maskrcnn_cli.own_tables import hint
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, look_up, missing, read_data
 from maskrcnn_repro.tables.paper.experiments import Experiment
@@ -133,7 +134,7 @@ def find_table(name: str) -> Table:
     Raises:
         TableError: there is no such table.
     """
-    return look_up(all_tables(), name, "Table")
+    return look_up(all_tables(), name, "Table", hint())
 
 
 def find_row(name: str, table: Table | None = None) -> Row:
