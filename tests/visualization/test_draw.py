@@ -265,7 +265,9 @@ def test_both_sides_of_a_sheet_are_crowded_or_neither(
 @pytest.mark.parametrize("objects", [12, 13])
 def test_all_columns_of_a_page_are_drawn_as_the_ground_truth_is(monkeypatch, objects):
     truth = Objects(np.tile([1.0, 2, 9, 9], (objects, 1)), np.zeros(objects, int))
-    scene = page._Scene(({"file_name": "a.png"},), (truth,), (GREY,), STYLE, None)
+    scene = page._Scene(
+        ({"file_name": "a.png"},), (truth,), (GREY,), STYLE, None, has_close_ups=False
+    )
     columns = []
     monkeypatch.setattr(
         page, "draw", lambda image, *_, crowded: columns.append(crowded) or image.copy()
