@@ -98,6 +98,13 @@ HYBRID = "hybrid_task_cascade"
             f"FPN.IN_FEATURES has 'res3', but {BOTTOM_UP} .* gives res2",
         ),
         ("panet", ("MODEL.ROI_MASK_HEAD.CONV_DIM", "1"), heads, "CONV_DIM 1 is too few"),
+        ("cascade", ("MODEL.ROI_BOX_HEAD.NAME", ""), check_model, "empty, but .* needs a box head"),
+        (
+            "boundary_preserving",
+            ("MODEL.ROI_MASK_HEAD.NUM_CONV", "0"),
+            heads,
+            "NUM_CONV 0 leaves the 8 channels",
+        ),
         ("cascade", (STAGES, "(0.5,0.4,0.3)"), heads, "IOUS .* must not fall"),
         ("panoptic_fpn", (f"{SEMANTIC}.CONVS_DIM", "30"), semantic_head, "30 must be a multiple"),
         (HYBRID, (f"{SEMANTIC}.NORM", "GN"), semantic_head, "OUT_CHANNELS 8 must be a multiple"),
