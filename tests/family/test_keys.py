@@ -98,6 +98,12 @@ HYBRID = "hybrid_task_cascade"
             f"FPN.IN_FEATURES has 'res3', but {BOTTOM_UP} .* gives res2",
         ),
         ("panet", ("MODEL.ROI_MASK_HEAD.CONV_DIM", "1"), heads, "CONV_DIM 1 is too few"),
+        (
+            "point_rend",
+            ("MODEL.ROI_MASK_HEAD.CONV_DIM", "9"),
+            heads,
+            "at most the 8 channels of p2",
+        ),
         ("cascade", ("MODEL.ROI_BOX_HEAD.NAME", ""), check_model, "empty, but .* needs a box head"),
         (
             "boundary_preserving",
