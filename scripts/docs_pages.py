@@ -133,9 +133,17 @@ def config_keys() -> str:
 
     from detectron2.config import get_cfg
 
+    import maskrcnn_family
+
     defaults = dict(leaves(get_cfg()))
     parts = ["# Config keys", "", CONFIG_KEYS, ""]
-    for title, file in (("This project's", KEYS), ("Detectron2's", DETECTRON2_KEYS)):
+    heads = sorted(Path(maskrcnn_family.__file__).parent.glob("*/config_keys.yaml"))
+    files = {
+        "This project's": KEYS,
+        "Detectron2's": DETECTRON2_KEYS,
+        **{f"Of maskrcnn_family.{file.parent.name}": file for file in heads},
+    }
+    for title, file in files.items():
         parts += [
             f"## {title}",
             "",
@@ -144,7 +152,9 @@ def config_keys() -> str:
         ]
         for name, fields in read_keys(file).items():
             default = fields["default"] if "default" in fields else defaults.pop(name)
-            parts.append(f"| `{name}` `{default!r}` | {key_values(name)} | {key_meaning(fields)} |")
+            parts.append(
+                f"| `{name}` `{default!r}` | {key_values(name, file)} | {key_meaning(fields)} |"
+            )
         parts.append("")
     parts += ["## Detectron2's of other models", "", OTHER_KEYS, ""]
     parts += ["| key | default |", "| --- | --- |"]
@@ -152,11 +162,11 @@ def config_keys() -> str:
     return "\n".join(parts) + "\n"
 
 
-def key_values(name: str) -> str:
-    """Return what a config key may be, as a cell of a table."""
+def key_values(name: str, file: Path) -> str:
+    """Return what a config key of a file may be, as a cell of a table."""
     from maskrcnn_repro.config import key_table
 
-    return str(key_table()[name]).replace("|", "\\|")
+    return str(key_table(file)[name]).replace("|", "\\|")
 
 
 def key_meaning(fields: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import json
 import sys
 
 from maskrcnn_repro import plugins
-from maskrcnn_repro.config import get_config, load_config
+from maskrcnn_repro.config import check_values, get_config, load_config
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.errors import ConfigError, DataError, PluginError
@@ -42,6 +42,22 @@ def write(tmp_path, monkeypatch, catalog):
     yield write
     for module in written:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def write_package(write, tmp_path, monkeypatch):
+    """Write a package that declares keys and belongs to no installed one."""
+    monkeypatch.setattr(plugins, "_owners_on", lambda _: {})
+    monkeypatch.setattr(plugins, "_installed_on", lambda _: ())
+
+    def write_package(name, keys):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / plugins.KEYS_FILE).write_text(keys)
+        (tmp_path / name / "__init__.py").write_text("")
+        # Behind the package of its name on the search path, and forgotten with it.
+        write(name, "")
+
+    return write_package
 
 
 def test_the_plugin_in_the_config_adds_keys_that_the_same_file_sets(write, tmp_path):
@@ -160,6 +176,43 @@ def test_plugins_is_a_list_of_names(value, words):
 def test_one_plugin_needs_no_brackets(write):
     write("waves", "def add_config(cfg):\n    cfg.MODEL.WAVES = 3\n")
     assert load_config("", ["PLUGINS", "waves"]).MODEL.WAVES == 3
+
+
+def test_keys_of_a_package_are_declared_in_a_file_and_checked(write_package):
+    write_package("reef", "MODEL.REEF.CORALS: {default: [1, 2], type: tuple, items: {type: int}}")
+    assert load_config("", ["PLUGINS", "reef"]).MODEL.REEF.CORALS == (1, 2)
+    with pytest.raises(
+        ConfigError, match=r"^command line: MODEL.REEF.CORALS\[1\] 'x' must be a wh"
+    ):
+        load_config("", ["PLUGINS", "reef", "MODEL.REEF.CORALS", "(1, 'x')"])
+    assert "REEF" not in load_config("").MODEL
+    check_values(load_config(""))
+
+
+def test_a_key_of_detectron2_that_nothing_reads_may_be_narrowed(write_package):
+    write_package("reef", "MODEL.RETINANET.NUM_CONVS: {type: int, range: '[1, 8]'}")
+    with pytest.raises(ConfigError, match=r"MODEL.RETINANET.NUM_CONVS 9 must be at least 1 and at"):
+        load_config("", ["PLUGINS", "reef", "MODEL.RETINANET.NUM_CONVS", "9"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("SOLVER.MAX_ITER: {default: 3, type: int}", "SOLVER.MAX_ITER exists; a plug-in may only"),
+        ("SOLVER.MAX_ITER: {type: int}", "SOLVER.MAX_ITER needs a default"),
+        ("A.B: {type: int}", "A.B needs a default"),
+        ("A.B: {default: 3}", "A.B needs a type, one of bool, int"),
+        ("A.B: {default: 3, type: int, range: '[5, inf)'}", "A.B 3 must be at least 5"),
+        ("A.B: 3", "A.B needs a type"),
+        ("A: [", "fails: ParserError"),
+    ],
+)
+def test_declarations_that_cannot_be_are_one_error_that_names_the_plugin(
+    write_package, text, words
+):
+    write_package("reef", text)
+    with pytest.raises(PluginError, match=f"'reef' .*{words}.*take it out of PLUGINS"):
+        load_config("", ["PLUGINS", "reef"])
 
 
 def test_the_command_line_tells_of_a_broken_plugin_in_one_sentence(write, capsys):

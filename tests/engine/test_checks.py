@@ -22,7 +22,7 @@ def test_the_project_s_own_config_is_right():
     [
         ("MODEL.ROI_OP.NAME", "", "MODEL.ROI_HEADS.NAME", "StandardROIHeads"),
         ("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead"),
-        ("MODEL.ROI_BOX_HEAD.NAME", ""),
+        ("MODEL.ROI_BOX_HEAD.NAME", "", "MODEL.META_ARCHITECTURE", "ProposalNetwork"),
         ("INPUT.FORMAT", "L"),
         ("INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", "[127.5]", "MODEL.PIXEL_STD", "[64.0]"),
     ],

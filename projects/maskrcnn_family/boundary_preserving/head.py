@@ -208,4 +208,10 @@ def check_boundary_preserving(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]
             f"MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION {mask.POOLER_RESOLUTION}, but the boundary branch halves its RoIs before "
             "it meets the mask branch."
         )
+    channels = input_shape[boundary.IN_FEATURES[0]].channels
+    if not mask.NUM_CONV and mask.CONV_DIM != channels:
+        raise ConfigError(
+            f"MODEL.ROI_MASK_HEAD.NUM_CONV 0 leaves the {channels} channels of the maps, but the branches meet with "
+            f"MODEL.ROI_MASK_HEAD.CONV_DIM {mask.CONV_DIM}; make them equal, or use a convolution."
+        )
     refuse_ignored(cfg, "FamilyBoundaryPreservingMaskHead", {"LOSS": "sigmoid"})

@@ -293,6 +293,13 @@ def check_point_rend(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> None
                 f"MODEL.{section}.IN_FEATURES names {', '.join(missing)}, but MODEL.ROI_HEADS.IN_FEATURES gives its "
                 f"head {', '.join(input_shape)}."
             )
+    mask = cfg.MODEL.ROI_MASK_HEAD
+    channels = sum(input_shape[name].channels for name in mask.IN_FEATURES)
+    if channels < mask.CONV_DIM:
+        raise ConfigError(
+            f"MODEL.ROI_MASK_HEAD.CONV_DIM {mask.CONV_DIM} must be at most the {channels} channels of "
+            f"{', '.join(mask.IN_FEATURES)}, which the coarse head of FamilyPointRendMaskHead can only reduce."
+        )
     if cfg.INPUT.MASK_FORMAT != "bitmask":
         raise ConfigError(
             f"INPUT.MASK_FORMAT {cfg.INPUT.MASK_FORMAT!r}, but FamilyPointRendMaskHead reads points of ground truth "

@@ -262,7 +262,7 @@ def _refuse_declared(file: Path, cfg: CfgNode) -> None:
     """Raise ConfigError if a plug-in's file has an entry without a type, or one of a key that others declare."""
     there = set(leaf_keys(cfg))
     for name, fields in read_keys(file).items():
-        if fields.get("type") not in NAMES:
+        if not isinstance(fields, Mapping) or fields.get("type") not in NAMES:
             raise ConfigError(f"{file}: {name} needs a type, one of {', '.join(NAMES)}.")
         if "default" in fields and name in there:
             raise ConfigError(f"{file}: {name} exists; a plug-in may only add keys.")

@@ -13,6 +13,7 @@ from maskrcnn_repro.modeling.norms import check_groups
 from maskrcnn_repro.pooler_keys import HEADS, operation_of
 
 from detectron2.config import CfgNode
+from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 
 PAPERS_SAMPLES = 2
 """``MODEL.ROI_OP.SAMPLES`` that shared bases set, whatever the operation."""
@@ -237,7 +238,14 @@ def _sampler(cfg: CfgNode) -> Iterator[str]:
 
 
 def _box_head(cfg: CfgNode) -> Iterator[str]:
-    head = cfg.MODEL.ROI_BOX_HEAD
+    head, name = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_HEADS.NAME
+    heads = ROI_HEADS_REGISTRY.get(name)
+    has_heads = cfg.MODEL.META_ARCHITECTURE != "ProposalNetwork"
+    if not head.NAME and has_heads and issubclass(heads, StandardROIHeads):
+        yield (
+            f"MODEL.ROI_BOX_HEAD.NAME is empty, but MODEL.ROI_HEADS.NAME {name!r} needs a box head, such as "
+            "'FastRCNNConvFCHead'."
+        )
     if head.NAME == "FastRCNNConvFCHead" and not (head.NUM_CONV or head.NUM_FC):
         yield f"MODEL.ROI_BOX_HEAD.NUM_CONV and NUM_FC are both 0, but {head.NAME} needs a layer."
     if head.USE_FED_LOSS and not head.USE_SIGMOID_CE:
