@@ -32,6 +32,8 @@ from maskrcnn_repro.utils.files import write_text
 
 PAGE = ROOT / "docs" / "family.md"
 TABLES = ROOT / "projects" / "maskrcnn_family" / "tables.yaml"
+MOST_SPREAD = 0.25
+"""Distance of a ratio's quartiles, as a share of it, above which other work on the machine hides the ratio."""
 HEADERS = (
     "head",
     "held to",
@@ -58,7 +60,7 @@ def block(table: Table, report: Report | None, costs: Mapping[str, Any]) -> str:
     heads = [row for row in table.rows.values() if row.experiment]
     lines = [_line(row, table, report, costs.get(row.name, {})) for row in heads]
     about = [
-        "Gaps are to the baseline after as many iterations, with 95 % intervals; training: seconds over the baseline's; image and step: time over the baseline's, and peak memory; code: lines of its folder."
+        "Gaps are to the baseline after as many iterations, with 95 % intervals; training: seconds over the baseline's; image and step: time over the baseline's, unless other work made it unsteady, and peak memory; code: lines of its folder."
     ]
     if report and report.seeds:
         seeds = ", ".join(map(str, report.seeds))
@@ -105,7 +107,9 @@ def _train_seconds(row: str, report: Report | None) -> float | None:
 
 
 def _time(measured: Mapping[str, Any]) -> str:
-    return f"{measured['ratio']['value']:.2f} times, {measured['peak_memory'] / 2**30:.1f} GiB"
+    ratio, memory = measured["ratio"], f"{measured['peak_memory'] / 2**30:.1f} GiB"
+    steady = ratio["high"] - ratio["low"] <= MOST_SPREAD * ratio["value"]
+    return f"{ratio['value']:.2f} times, {memory}" if steady else memory
 
 
 def _gap(row: Row, report: Report | None) -> str:
