@@ -9,7 +9,6 @@ What is not given is a dash. Rows and claims are those of ``projects/maskrcnn_fa
 """
 
 import argparse
-import statistics
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +39,6 @@ HEADERS = (
     "mask AP",
     "claim",
     "outcome",
-    "training",
     "M parameters",
     "G multiply-adds",
     "image",
@@ -60,13 +58,13 @@ def block(table: Table, report: Report | None, costs: Mapping[str, Any]) -> str:
     heads = [row for row in table.rows.values() if row.experiment]
     lines = [_line(row, table, report, costs.get(row.name, {})) for row in heads]
     about = [
-        "Gaps are to the baseline after as many iterations, with 95 % intervals; training: seconds over the baseline's; image and step: time over the baseline's, unless other work made it unsteady, and peak memory; code: lines of its folder."
+        "Gaps are to the baseline after as many iterations, with 95 % intervals; image and step: time over the baseline's, unless other work made it unsteady, and peak memory; code: lines of its folder."
     ]
     if report and report.seeds:
         seeds = ", ".join(map(str, report.seeds))
         splits = ", ".join(report.our_splits)
         about.append(f"Level {report.level}, {splits}, seeds {seeds}, {report.backend}.")
-    return f"{grid(HEADERS, lines, 'pipe', left=6)}\n\n{' '.join(about)}"
+    return f"{grid(HEADERS, lines, 'pipe', left=5)}\n\n{' '.join(about)}"
 
 
 def _line(row: Row, table: Table, report: Report | None, cost: Mapping[str, Any]) -> list[str]:
@@ -79,31 +77,12 @@ def _line(row: Row, table: Table, report: Report | None, cost: Mapping[str, Any]
         DASH if row.id == table.baseline_row else _gap(row, report),
         "; ".join(map(_claim, own)) or DASH,
         "; ".join(map(_outcome, verdicts)) or DASH,
-        _training(row.id, table.baseline_row, report),
         f"{cost['parameters'] / 1e6:.2f}" if cost else DASH,
         f"{cost['multiply_adds'] / 1e9:.1f}" if cost else DASH,
         _time(cost["image"]) if cost else DASH,
         _time(cost["step"]) if cost else DASH,
         str(cost["lines"] or DASH) if cost else DASH,
     ]
-
-
-def _training(row: str, baseline: str, report: Report | None) -> str:
-    """Return how long a row trains over the baseline, as means over seeds; a dash where records do not say."""
-    own, base = (_train_seconds(name, report) for name in (row, baseline))
-    return f"{own / base:.2f} times" if own and base else DASH
-
-
-def _train_seconds(row: str, report: Report | None) -> float | None:
-    if report is None:
-        return None
-    runs = [run for each in report.rows if each.id == row for run in report.runs(each)]
-    try:
-        seconds = [read_json(Path(run.results)).get("train_seconds") for run in runs]
-    except TableError:  # they lie on another machine
-        return None
-    known = [value for value in seconds if value]
-    return statistics.fmean(known) if known else None
 
 
 def _time(measured: Mapping[str, Any]) -> str:
