@@ -162,10 +162,11 @@ def test_a_run_stops_when_nobody_reads_its_progress_any_longer(fake, capsys, mon
 
 # --- the real tables
 
+LISTS = (["list", "2c"], ["list", "2b", "--sizes"])
+
 
 @pytest.mark.parametrize(
-    "words",
-    [["table"], ["list", "2c"], pytest.param(["list", "2b", "--sizes"], marks=pytest.mark.slow)],
+    "words", [["table"], *(pytest.param(words, marks=pytest.mark.slow) for words in LISTS)]
 )
 def test_a_reader_that_has_read_enough_is_no_failure(words):
     lists = subprocess.Popen(
