@@ -4,13 +4,9 @@ import json
 from pathlib import Path
 
 from maskrcnn_repro.analysis.evaluation_set import read_set
-from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.evaluation.resampling import match
-from maskrcnn_repro.export.exporting import Exporter
-from maskrcnn_repro.export.formats import WRITERS
-from maskrcnn_repro.export.metadata import Target
 from maskrcnn_repro.inference.predictor import Predictor
 from maskrcnn_repro.modeling.mask_head.head import mask_targets
 
@@ -25,6 +21,7 @@ import maskrcnn_family
 from maskrcnn_family.mask_scoring.head import maskiou_loss
 from maskrcnn_family.mask_scoring.targets import iou_targets, visible_fractions
 from tests.family import mask_scoring_parity
+from tests.helpers.exports import export_tiny_model
 from tests.helpers.tiny_coco import command_line, write_tiny_coco
 from tests.helpers.tiny_predictor import write_pictures, write_tiny_model
 
@@ -199,16 +196,12 @@ def test_the_head_learns_which_masks_are_good():
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["torchscript", "onnx"])
 def test_an_exported_file_gives_the_model_s_masks_and_scores(tmp_path, form):
-    source = find_model(write_tiny_model(tmp_path, "mask", **KEYS))
-    out = tmp_path / f"model{WRITERS[form][0]}"
-    comparison = Exporter(source, Target(form, threshold=0.0)).write(out)
-    assert comparison.holds
-    assert comparison.matched == comparison.detections > 0
+    comparison, weights, out = export_tiny_model(tmp_path, "mask", form, KEYS)
     assert comparison.largest["mask_scores"] < 1e-4
     (picture,) = write_pictures(tmp_path / "pictures", [(64, 80)])
     model, file = (
         Predictor(path, threshold=None, device="cpu", trust=True)(picture)
-        for path in (source.weights, out)
+        for path in (weights, out)
     )
     assert (file.mask_scores != file.scores).all()
     assert file.mask_scores == pytest.approx(model.mask_scores, abs=1e-4)

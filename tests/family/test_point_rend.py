@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.export.exporting import Exporter
-from maskrcnn_repro.export.formats import WRITERS
-from maskrcnn_repro.export.metadata import Target
 
 import pytest
 import torch
@@ -20,8 +16,8 @@ from detectron2.utils.events import EventStorage
 import maskrcnn_family
 from maskrcnn_family.point_rend import points as parts
 from tests.family import parity
+from tests.helpers.exports import export_tiny_model
 from tests.helpers.parity import compare
-from tests.helpers.tiny_predictor import write_tiny_model
 
 CONFIG = Path(maskrcnn_family.__file__).parent / "point_rend" / "config.yaml"
 SIZE = (64, 64)
@@ -186,12 +182,7 @@ KEYS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["torchscript", "onnx"])
 def test_an_exported_file_gives_the_model_s_masks(tmp_path, form):
-    source = find_model(write_tiny_model(tmp_path, "mask", **KEYS))
-    comparison = Exporter(source, Target(form, threshold=0.0)).write(
-        tmp_path / f"model{WRITERS[form][0]}"
-    )
-    assert comparison.holds
-    assert comparison.matched == comparison.detections > 0
+    export_tiny_model(tmp_path, "mask", form, KEYS)
 
 
 @pytest.mark.parametrize(
