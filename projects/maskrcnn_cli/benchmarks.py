@@ -53,9 +53,7 @@ def _add_backend_options(parser: Parser) -> None:
             f"--{name}", metavar="PYTHON", default=sys.executable, help="Python to run it with"
         )
     parser.add_argument("--models", nargs="+", default=["R50-FPN", "R50-C4"], metavar="MODEL")
-    parser.add_argument(
-        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
-    )
+    _add_size(parser)
     parser.add_argument("--pairs", type=int, default=10, help="rounds of measurement")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
 
@@ -86,9 +84,7 @@ def _size(text: str) -> list[int]:
 
 def _add_training_options(parser: Parser) -> None:
     _add_peer_options(parser, "without it, the embedded one is the peer")
-    parser.add_argument(
-        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
-    )
+    _add_size(parser)
 
 
 def _add_peer_options(parser: Parser, otherwise: str) -> None:
@@ -213,6 +209,12 @@ def _add_gpu_options(parser: Parser) -> None:
         "--python", default=sys.executable, help="that runs Detectron2 (default: this one)"
     )
     _add_rounds(parser, 10)
+
+
+def _add_size(parser: Parser) -> None:
+    parser.add_argument(
+        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
+    )
 
 
 def _add_rounds(parser: Parser, default: int) -> None:
