@@ -56,7 +56,7 @@ class Bench:
         with torch.inference_mode(), self.context():
             first = self.detect(self.images[0])
             self.first_seconds = time.perf_counter() - begin
-            self.found = [first, *map(self.detect, self.images[1:])]
+            self.detected = [first, *map(self.detect, self.images[1:])]
 
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     """What the model runs in."""
@@ -74,10 +74,10 @@ class Bench:
     def describe(self) -> dict[str, Any]:
         """Return what was detected in each image, how, and how long the first image took."""
         return {
-            "detections": [len(found["scores"]) for found in self.found],
-            "boxes": torch.cat([found["boxes"] for found in self.found]).tolist(),
-            "scores": torch.cat([found["scores"] for found in self.found]).tolist(),
-            "masks": [found["masks"] for found in self.found],
+            "detections": [len(detections["scores"]) for detections in self.detected],
+            "boxes": torch.cat([detections["boxes"] for detections in self.detected]).tolist(),
+            "scores": torch.cat([detections["scores"] for detections in self.detected]).tolist(),
+            "masks": [detections["masks"] for detections in self.detected],
             "first_seconds": self.first_seconds,
             "path": self.path,
             "origin": code_origin(),

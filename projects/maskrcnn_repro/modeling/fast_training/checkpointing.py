@@ -84,7 +84,7 @@ def _without_statistics(stage: nn.Module) -> Iterator[None]:
     norms: list[Any] = [
         norm
         for norm in stage.modules()
-        if isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm) and norm.track_running_stats
+        if isinstance(norm, _BatchNorm) and norm.track_running_stats
     ]
     kept = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     try:

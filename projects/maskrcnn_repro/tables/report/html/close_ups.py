@@ -77,8 +77,8 @@ def _encoded(masks: Sequence[np.ndarray]) -> list[dict[str, object]]:
     return [pycocotools.mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
 
 
-def _cut(image: np.ndarray, own: np.ndarray, found: np.ndarray | None) -> np.ndarray:
-    """Return the part of an image around an object, with the mask found for it and its own outline in white."""
+def _cut(image: np.ndarray, own: np.ndarray, predicted: np.ndarray | None) -> np.ndarray:
+    """Return the part of an image around an object, with the mask predicted for it and its own outline in white."""
     rows, columns = (np.flatnonzero(own.any(axis=axis)) for axis in (1, 0))
     margin = round(MARGIN * max(np.ptp(rows), np.ptp(columns))) + 1
     part = tuple(
@@ -86,9 +86,9 @@ def _cut(image: np.ndarray, own: np.ndarray, found: np.ndarray | None) -> np.nda
     )
     image, own = image[part], own[part]
     scale = SIDE / max(own.shape)
-    masks = () if found is None else (found[part],)
-    one = Objects(np.zeros((len(masks), 4)), np.zeros(len(masks), np.int64), masks)
-    pixels = draw(image, one, Style([""]), scale, crowded=True).copy()
+    masks = () if predicted is None else (predicted[part],)
+    prediction = Objects(np.zeros((len(masks), 4)), np.zeros(len(masks), np.int64), masks)
+    pixels = draw(image, prediction, Style([""]), scale, crowded=True).copy()
     _outline(pixels, own)
     return pixels
 
