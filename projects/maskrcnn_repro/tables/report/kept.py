@@ -9,7 +9,6 @@ the machine that made it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,8 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
-from maskrcnn_repro.tables.report.model import Report, from_json, to_json, verdicts_in
+from maskrcnn_repro.tables.report.model import Report, from_json, json_text, to_json, verdicts_in
+from maskrcnn_repro.tables.report.places import run_folder
 from maskrcnn_repro.tables.report.report import PaperData, table_columns
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
@@ -141,11 +141,6 @@ def _completed(report: Report) -> Report:
     )
 
 
-def json_text(tree: Any) -> str:
-    """Return plain values as JSON for a file that people may read."""
-    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def write_report(report: Report, folder: Path) -> str:
     """Write a report as JSON and as Markdown, and return their places, for people.
 
@@ -246,13 +241,8 @@ def _earlier(name: Path, setting: Setting, paper: PaperData) -> list[Stage]:
     return [stage for stage in stages if not isinstance(stage, StoreStage)]
 
 
-def _run_folder(results: Path) -> Path:
-    """Return the folder of the run that left these results: its own or its last evaluation's."""
-    return results.parent.parent if results.parent.name == "inference" else results.parent
-
-
 def _name(results: Path, setting: Setting) -> Path:
-    folder = _run_folder(results).relative_to(setting.folder)
+    folder = run_folder(results).relative_to(setting.folder)
     return Path(current_experiment(folder.parent.as_posix()), f"{folder.name}.json")
 
 
@@ -273,6 +263,6 @@ def _record_text(results: Path, setting: Setting, paper: PaperData) -> str:
         "overrides": list(setting.overrides),
         "overlays": [file.name for file in setting.overlays],
         "record": identity(results),
-        "inputs": (read_note(_run_folder(results)) or {}).get("inputs", {}),
+        "inputs": (read_note(run_folder(results)) or {}).get("inputs", {}),
     }
     return json_text(scrubbed({**head, **tree}, str(setting.folder)))
