@@ -20,6 +20,7 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
+from maskrcnn_repro.tables.report.exchange.files import keep
 from maskrcnn_repro.tables.report.model import Report, from_json, json_text, to_json, verdicts_in
 from maskrcnn_repro.tables.report.places import run_folder
 from maskrcnn_repro.tables.report.report import PaperData, table_columns
@@ -191,6 +192,7 @@ def save_reports(
         tree = to_json(replace(report, origin=tuple(origin)))
         saved[Path(TABLES, f"{report.table}.json")] = json_text(scrubbed(tree, root))
         saved[Path(TABLES, f"{report.table}.md")] = scrubbed(as_markdown(report), root)
+        keep(report, folder)
     for name, text in saved.items():
         write_text(folder / name, text)
     current = {name.parent.as_posix() for name in saved if name.parts[0] != TABLES}
