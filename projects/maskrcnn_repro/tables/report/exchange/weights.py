@@ -13,6 +13,7 @@ from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.run import load_trained
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.modeling.rle import RLE, encoded
+from maskrcnn_repro.pooler_keys import HEADS
 from maskrcnn_repro.roi_ops import RoIOperation
 from maskrcnn_repro.tables.report.exchange.model import ALIGN, OPERATIONS
 from maskrcnn_repro.tables.report.model import Origin
@@ -106,7 +107,11 @@ def load_model(run: Origin, operation: str = "") -> Model:
     folder = run_folder(Path(run.results))
     if not (folder / WEIGHTS).is_file():
         raise TableError(f"There are no weights {folder / WEIGHTS}.")
-    cfg = load_config(folder / CONFIG, ["MODEL.ROI_OP.NAME", operation] if operation else ())
+    cfg = load_config(folder / CONFIG)
+    if operation:
+        cfg.MODEL.ROI_OP.NAME = operation
+        for head in HEADS:
+            cfg.MODEL[head].ROI_OP = ""
     cfg.MODEL.DEVICE = resolve_device("auto")
     prepare_data(cfg, training=False)
     module, _ = load_trained(cfg, str(folder / WEIGHTS))
