@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maskrcnn_repro.tables.report.exchange.files import Stored
+from maskrcnn_repro.tables.report.exchange.files import Stored, is_of
 from maskrcnn_repro.tables.report.exchange.model import OPERATIONS, ROWS, TABLE, Outline, Pictured
 from maskrcnn_repro.tables.report.model import Report
 
@@ -25,11 +25,12 @@ def shown(reports: Sequence[Report], stored: Sequence[Stored | None]) -> dict[st
 
     Args:
         reports: the tables of the page.
-        stored: what was measured of each.
+        stored: what was measured of each, perhaps with other runs than a kept report's.
     """
     for report, what in zip(reports, stored, strict=True):
         if report.table == TABLE:
-            return {"command": command(report), "experiments": _experiments(report)} | _view(what)
+            missing = {"command": command(report), "experiments": _experiments(report)}
+            return {**missing, "exchange": None} if what is None else _view(report, what)
     return None
 
 
@@ -46,16 +47,14 @@ def _experiments(report: Report) -> list[str]:
     return [name for name in names if name]
 
 
-def _view(what: Stored | None) -> dict[str, Any]:
-    if what is None:
-        return {"exchange": None}
+def _view(report: Report, what: Stored) -> dict[str, Any]:
     exchange, pictured = what.exchange, what.exchange.pictured
     return {
         "exchange": exchange,
+        "of_other_runs": not is_of(exchange, report),
         "names": list(OPERATIONS),
         "picture": _picture(pictured, what.png) if pictured else None,
         "sizes": [(_range(size.low, size.high), size) for size in exchange.sizes],
-        "limits": {"score": exchange.score, "iou": exchange.iou},
     }
 
 
