@@ -301,6 +301,12 @@ def test_a_file_that_is_no_comparison_is_none(tmp_path, text):
     assert stored(report) is None
 
 
+def test_a_comparison_that_lacks_an_operation_is_refused():
+    (size,) = by_size([compared(5.0, (0, 0, 0))])[:1]
+    with pytest.raises(ValueError, match="not every value is there for RoIPool, RoIWarp, RoIAlign"):
+        replace(size, bins={"RoIPool": 1.0})
+
+
 def test_an_outline_runs_along_the_edges_of_its_pixels():
     mask = np.zeros((10, 12), np.uint8)
     mask[2:6, 3:9] = 1

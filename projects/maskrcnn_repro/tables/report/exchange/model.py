@@ -76,6 +76,10 @@ class SizeBin:
     exchanged: ByOperation
     trained: ByOperation
 
+    def __post_init__(self) -> None:
+        """Raise ValueError if a value is missing."""
+        _check_names(self.corners, self.bins, self.centroids, self.exchanged, self.trained)
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -122,6 +126,10 @@ class Pictured:
     trained: Mapping[str, Outline]
     png: str = ""
 
+    def __post_init__(self) -> None:
+        """Raise ValueError if a value is missing."""
+        _check_names(self.rounded, self.exchanged, self.trained)
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -158,6 +166,11 @@ class Exchange:
     operations: Mapping[str, str]
     sizes: tuple[SizeBin, ...]
     pictured: Pictured | None
+
+
+def _check_names(*mappings: Mapping[str, object]) -> None:
+    if any(mapping.keys() != OPERATIONS.keys() for mapping in mappings):
+        raise ValueError(f"not every value is there for {', '.join(OPERATIONS)}")
 
 
 def runs_of(report: Report) -> dict[str, Origin]:
