@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import maskrcnn_repro  # noqa: F401
+from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.data.loader import inference_mapper
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.modeling.rle import encoded
@@ -288,6 +289,17 @@ def test_missing_weights_are_named(tmp_path):
     run = write_record(tmp_path / "seed1", 1, 1.0, 1.0)
     with pytest.raises(TableError, match=r"There are no weights .*seed1/model_final\.pth\."):
         load_model(run)
+
+
+def test_what_keeps_the_operations_from_being_compared_is_told(tmp_path, capsys):
+    rows = [("T2c.pool", "a"), ("T2c.warpave", "b"), ("T2c.alignave", "c")]
+    origin = [write_record(tmp_path / e, 1, 1.0, 1.0, experiment=e) for _, e in rows]
+    report = report_of(*(files_row(*row) for row in rows), table="2c", origin=tuple(origin))
+    cli._compare_operations([report, report_of(table="7")])
+    told = (
+        f"The RoI operations are not compared: There are no weights {tmp_path}/a/model_final.pth.\n"
+    )
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"method": 1}', "[]"])

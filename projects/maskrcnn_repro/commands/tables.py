@@ -100,7 +100,8 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     ]
     if args.save_records and not failures and not any(view.own.origin for view in views):
         raise TableError(f"--save-records: there is no finished run in {setting.folder} to keep.")
-    if not args.report:
+    # Models run here: not where the user asked for jobs of a cluster.
+    if not args.report and args.on == "local":
         _compare_operations(measured)
     unwritten = _print_reports(views, setting, paper)
     page = Path(args.html) if args.html else setting.folder / "report.html"
