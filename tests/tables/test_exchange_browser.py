@@ -57,7 +57,7 @@ def test_it_is_there_without_javascript_and_on_paper(browser, file):
     page.goto(file)
     assert page.locator(".exchange svg").count() == 6
     assert page.locator(".exchange svg").first.is_visible()
-    assert page.locator(".exchange-numbers").first.is_visible()
+    assert page.locator(".exchange-sizes").first.is_visible()
     page.emulate_media(media="print")
     assert page.locator(".exchange svg").last.is_visible()
     page.close()

@@ -2,9 +2,9 @@
 
 ``LEVEL/BACKEND/EXPERIMENT/seedK.json`` is a run's ``results.json`` with what it was made from;
 ``LEVEL/BACKEND/tables/TABLE.json`` and ``.md`` are the report; ``LEVEL/BACKEND/claims.json`` has all claims of the
-tables there. ``LEVEL/report.html`` is the page of all of it: ``maskrcnn table all --report --kept --html
-results/mini/report.html``, run where trainings lie whose curves and pictures it shall show. No file names a folder of
-the machine that made it.
+tables there; ``exchange.json`` and ``.png`` beside it are of :mod:`maskrcnn_repro.tables.report.exchange`.
+``LEVEL/report.html`` is the page of all of it: ``maskrcnn table all --report --kept --html results/mini/report.html``,
+run where trainings lie whose curves and pictures it shall show. No file names a folder of the machine that made it.
 """
 
 from __future__ import annotations

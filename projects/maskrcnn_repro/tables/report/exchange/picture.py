@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.modeling.rle import RLE
@@ -56,10 +57,10 @@ def picture(
         image=Path(record["file_name"]).name,
         name=names[shown.category],
         crop=crop,
-        cell=_rounded(cell),  # type: ignore[arg-type]
-        origin=_rounded(origin),  # type: ignore[arg-type]
-        roi=_rounded(roi),  # type: ignore[arg-type]
-        rounded={name: _rounded(box) for name, box in boxes.items()},  # type: ignore[misc]
+        cell=_rounded(cell),
+        origin=_rounded(origin),
+        roi=_rounded(roi),
+        rounded={name: _rounded(box) for name, box in boxes.items()},
         truth=_outline(shown.truth, crop, 1.0),
         exchanged=_outlines(shown.exchanged, crop, shown.exchanged_iou),
         trained=_outlines(shown.trained, crop, shown.trained_iou),
@@ -78,7 +79,8 @@ def _crop(
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def _rounded(values: np.ndarray) -> tuple[float, ...]:
+def _rounded(values: np.ndarray) -> Any:
+    """Return numbers as a tuple as long as they are, for a file."""
     return tuple(round(float(value), 3) for value in values)
 
 
