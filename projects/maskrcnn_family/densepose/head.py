@@ -212,10 +212,8 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
         """Return the instances with what the parent adds, and with ``pred_densepose``."""
         instances = super().forward_with_given_boxes(features, instances)
         if self.densepose_on:
-            maps = self.surface_maps(features, [image.pred_boxes for image in instances])
-            if self.coordinates == "middle":
-                middle = torch.full_like(maps.u, 0.5)
-                maps = replace(maps, u=middle, v=middle)
+            boxes = [image.pred_boxes for image in instances]
+            maps = self.maps_of_pooled(self.densepose_pooler(self.densepose_maps(features), boxes))
             of_images = maps.split([len(image) for image in instances])
             for image, of_image in zip(instances, of_images, strict=True):
                 image.pred_densepose = of_image
@@ -223,14 +221,26 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
 
     def surface_maps(self, features: Maps, boxes: list[Boxes]) -> SurfaceMaps:
         """Return the maps of all RoIs, given as boxes of each image."""
-        maps = [features[name] for name in self.in_features]
-        if self.decoder is not None:
-            maps = [self.decoder.layers(features)]
+        maps = self.densepose_maps(features)
         pooled = self.densepose_pooler(maps, boxes)
         if not len(pooled):
             # In one process of many there may be no person, and all wait for the gradients of all parameters.
             pooled = pooled + 0 * sum(level.sum() for level in maps)
         return self.densepose_predictor(self.densepose_head(pooled))
+
+    def densepose_maps(self, features: Maps) -> list[Tensor]:
+        """Return the maps that RoIs are pooled from."""
+        if self.decoder is not None:
+            return [self.decoder.layers(features)]
+        return [features[name] for name in self.in_features]
+
+    def maps_of_pooled(self, pooled: Tensor) -> SurfaceMaps:
+        """Return what detections get of pooled RoIs (R, C, P, P)."""
+        maps = self.densepose_predictor(self.densepose_head(pooled))
+        if self.coordinates == "middle":
+            middle = torch.full_like(maps.u, 0.5)
+            maps = replace(maps, u=middle, v=middle)
+        return maps
 
     def _densepose_losses(self, features: Maps, samples: list[Instances]) -> dict[str, Tensor]:
         foreground, _ = select_foreground_proposals(samples, self.num_classes)

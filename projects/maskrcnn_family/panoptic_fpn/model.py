@@ -59,15 +59,11 @@ class FamilyPanopticFPN(MaskRCNN):
         """
         check_panoptic(cfg)
         parts = super().from_config(cfg)
-        combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
-        fusion = Fusion(
-            combine.OVERLAP_THRESH, combine.STUFF_AREA_LIMIT, combine.INSTANCES_CONFIDENCE_THRESH
-        )
         return {
             **parts,
             "sem_seg_head": build_sem_seg_head(cfg, parts["backbone"].output_shape()),
             "num_semantic_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-            "fusion": fusion,
+            "fusion": Fusion.of(cfg),
             "instance_loss_weight": cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT,
         }
 

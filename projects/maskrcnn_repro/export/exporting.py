@@ -110,8 +110,8 @@ class Exporter:
 
     def _compare(self, exported: ExportedModel) -> Comparison:
         # The first call of either allocates memory, and its time is not that of the others.
-        compare_on(self.pictures[:1], self.model, exported.run, exported.facts)
-        return compare_on(self.pictures, self.model, exported.run, exported.facts)
+        compare_on(self.pictures[:1], self.model, exported)
+        return compare_on(self.pictures, self.model, exported)
 
 
 def check_target(target: Target, out: Path) -> None:
