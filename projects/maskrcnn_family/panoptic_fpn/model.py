@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError, DataError, check_choice
 from maskrcnn_repro.modeling.meta_arch import MaskRCNN, in_float32
+from maskrcnn_repro.modeling.tta import ViewDetections
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY, build_sem_seg_head
@@ -115,12 +117,24 @@ class FamilyPanopticFPN(MaskRCNN):
             batched_inputs, instances, logits, images.image_sizes, strict=True
         ):
             result = self.postprocess(in_float32(detections), item)
-            height, width = result["instances"].image_size
-            result["sem_seg"] = sem_seg_postprocess(scores.float(), size, height, width)
-            labels = result["sem_seg"].argmax(dim=0)
-            result["panoptic_seg"] = self.fusion(result["instances"], labels)
+            shape = result["instances"].image_size
+            self._add_labels(result, sem_seg_postprocess(scores.float(), size, *shape))
             results.append(result)
         return results
+
+    def add_views(self, result: dict[str, Any], views: Sequence[ViewDetections]) -> None:
+        """Add the mean logits of several views of an image, and the panoptic map of them and the merged detections."""
+        shape, total = result["instances"].image_size, 0
+        for view in views:
+            with self.autocast():
+                logits, _ = self.sem_seg_head(view.features)
+            scores = sem_seg_postprocess(logits[0].float(), view.size, *shape)
+            total = total + (scores.flip(dims=[2]) if view.flip else scores)
+        self._add_labels(result, total / len(views))
+
+    def _add_labels(self, result: dict[str, Any], logits: Tensor) -> None:
+        result["sem_seg"] = logits
+        result["panoptic_seg"] = self.fusion(result["instances"], logits.argmax(dim=0))
 
     def _proposals_of(
         self,
@@ -161,7 +175,7 @@ def check_labels(item: dict[str, Any], classes: int, ignored: int) -> None:
 
 
 def check_panoptic(cfg: CfgNode) -> None:
-    """Raise ConfigError if keys of a panoptic model contradict each other or ask for what it cannot do."""
+    """Raise ConfigError if keys of a panoptic model contradict each other."""
     names = [name for name, _ in SEM_SEG_HEADS_REGISTRY]
     check_choice("MODEL.SEM_SEG_HEAD.NAME", cfg.MODEL.SEM_SEG_HEAD.NAME, names)
     needed = {
@@ -172,7 +186,6 @@ def check_panoptic(cfg: CfgNode) -> None:
             True,
             "always fuses",
         ),
-        "TEST.AUG.ENABLED": (cfg.TEST.AUG.ENABLED, False, "labels one view of an image"),
     }
     for key, (value, wanted, reason) in needed.items():
         if value != wanted:
