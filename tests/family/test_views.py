@@ -110,6 +110,7 @@ def test_a_mirrored_image_has_a_mirrored_map():
     assert (ids.flip(dims=[1]) == own_ids).float().mean() > 0.99
 
 
+@pytest.mark.slow
 def test_labels_of_two_views_are_those_of_their_mean():
     model, given = tiny("panoptic_fpn")[0], picture(SIZE)
     with torch.no_grad():
