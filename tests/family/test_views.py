@@ -4,6 +4,7 @@ from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.densepose.surface import Mirror
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.inference.predictor import Predictor
+from maskrcnn_repro.modeling.tta import boxes_only
 
 import numpy as np
 import pytest
@@ -58,6 +59,9 @@ def test_the_mean_of_maps_by_hand():
 
 def test_views_are_merged_by_their_mirror():
     heads = tiny("densepose")[0].roi_heads
+    with boxes_only(heads):
+        assert not heads.densepose_on
+    assert heads.densepose_on
     outputs = [Instances(SIZE, pred_densepose=maps(u_2=(0.5, 0.0))) for _ in range(2)]
     with pytest.raises(ConfigError, match=r"need a mirror: .* TEST.AUG.FLIP True"):
         heads.merge_views(outputs, [False, True])

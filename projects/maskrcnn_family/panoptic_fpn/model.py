@@ -124,7 +124,8 @@ class FamilyPanopticFPN(MaskRCNN):
 
     def add_views(self, result: dict[str, Any], views: Sequence[ViewDetections]) -> None:
         """Add the mean logits of several views of an image, and the panoptic map of them and the merged detections."""
-        shape, total = result["instances"].image_size, 0
+        shape = result["instances"].image_size
+        total: Any = 0
         for view in views:
             with self.autocast():
                 logits, _ = self.sem_seg_head(view.features)

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     comparison = exporter.write(file, labelled.pictures(CALIBRATION) if labelled else ())
     _report(file, target, comparison, len(exporter.pictures))
     if labelled:
-        exported = ExportedDetector(open_exported(file, trust=True), threshold)
+        exported = ExportedDetector(open_exported(file, trust=True))
         model_ap = labelled.average_precision(exporter.model)
         for task, points in labelled.average_precision(exported).items():
             print(f"AP {task}: {points:.1f}, of the model {model_ap[task]:.1f} (--calibrate)")

@@ -55,6 +55,10 @@ class Exporter:
 
     def __init__(self, trained: ModelSource, target: Target, pictures: Sequence[Path] = ()) -> None:
         cfg = settings(trained, target.threshold, "cpu", "float32", False)
+        # Panoptic maps are compared as the config fuses them: a low score that is a tie would change them.
+        cfg.defrost()
+        cfg.MODEL.PANOPTIC_FPN.COMBINE = trained.cfg.MODEL.PANOPTIC_FPN.COMBINE.clone()
+        cfg.freeze()
         self.trained, self.target = trained, target
         self.source = replace(trained, cfg=cfg)
         self.model = load_trained(cfg, str(trained.weights))[0].eval().requires_grad_(False)

@@ -92,7 +92,7 @@ def compare_on(
     of_image = [branch for branch in branches if branch.of_image]
     limits = {name: limit for branch in branches for name, limit in branch.limits.items()}
     comparison = Comparison(limits={**LIMITS, **limits})
-    detector = ExportedDetector(exported, facts["threshold"])
+    detector = ExportedDetector(exported)
     for picture in pictures:
         inputs = file_input(picture, facts["channels"])
         check_sides(inputs[0], facts)
