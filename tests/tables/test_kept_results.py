@@ -9,7 +9,6 @@ from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.kept import KeptReports, json_text, kept_report, read_report
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
-from maskrcnn_repro.tables.report.statistics import METHOD
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.report.words import real_minus
 from maskrcnn_repro.tables.runs.reading import read_json

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.numbers import Metric
+from maskrcnn_repro.tables.report.claims_text import claim_lines, tally
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather
 from maskrcnn_repro.tables.report.model import Interval, to_json
 from maskrcnn_repro.tables.report.resampled import Resampler
-from maskrcnn_repro.tables.report.statistics import METHOD
-from maskrcnn_repro.tables.report.text import claim_lines, tally
+from maskrcnn_repro.tables.report.statistics import IMAGES
 from maskrcnn_repro.tables.report.verdicts import judge, verdicts
 
 import pytest
