@@ -143,9 +143,9 @@ class Evidence:
         for row in rows:
             experiment = row.experiment or ""
             # Of the first metric alone: the formula is linear in all.
-            factors[self.evaluated.get(experiment, experiment)] += formula(
-                lambda name, metric, own=row.id: float((name, metric) == (own, metrics[0]))
-            )
+            cells = {(r.id, name): 0.0 for r in rows for name in metrics}
+            factor = formula(_reader({**cells, (row.id, metrics[0]): 1.0}))
+            factors[self.evaluated.get(experiment, experiment)] += factor
         squares = sum(factor**2 for factor in factors.values())
         if spread is None or not squares:
             return None

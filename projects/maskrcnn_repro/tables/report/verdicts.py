@@ -22,6 +22,9 @@ alike, and none of them is better."""
 TOO_LITTLE = f"no row reaches {LEARNT:g}"
 
 
+OWN_SPREAD = "its seeds lie further apart than the level's: by their own spread"
+
+
 def judge(direction: str, margin: float, interval: Interval) -> Outcome:
     """Return what an interval says: it lies wholly where the claim has it, wholly elsewhere, or neither.
 
@@ -101,8 +104,7 @@ def _outcome(
     if len(interval.seeds) == 1:
         return "images only", f"one seed: on other images alone, {outcome}", None
     p = p_value(claim.direction, claim.margin, comparison.gap, interval)
-    own = f"by the spread of its own seeds, {interval.freedom:g} degrees of freedom"
-    return outcome, own if interval.method == OWN else "", p
+    return outcome, OWN_SPREAD if interval.method == OWN else "", p
 
 
 def _has_learnt(claim: Claim, rows: list[Row], evidence: Evidence) -> bool:
