@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print how often the intervals of reports hold the truth, measured in simulated levels, as a table in Markdown.
 
-Example: ``python scripts/measure_coverage.py --trials 1000``. Each cell: of all gaps; of those with the row whose
+Example: ``python scripts/measure_coverage.py --trials 300``. Each cell: of all gaps; of those with the row whose
 seeds lie furthest apart.
 """
 
@@ -20,7 +20,7 @@ from tests.helpers.coverage import SHARES, SPREADS, coverage
 def main() -> None:
     """Simulate all settings and print a line for each number of seeds and what dominates."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trials", type=int, default=1000, help="simulated levels for each cell")
+    parser.add_argument("--trials", type=int, default=300, help="simulated levels for each cell")
     trials = parser.parse_args().trials
     settings = [("used", seeds, name) for seeds in (1, 2, 3, 5) for name in SHARES]
     settings += [(rule, seeds, "seeds") for rule in ("whole pool", "own") for seeds in (2, 3, 5)]

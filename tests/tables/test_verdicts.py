@@ -368,7 +368,7 @@ def test_the_spread_of_a_level_decides_what_two_seeds_cannot(fake):
     verdict = judged(fake, claim())
     # a is left out of the pool, as the others do not vary at all, and the gap has the spread of its own seeds.
     assert (verdict.interval.method, verdict.interval.freedom) == (OWN, 1.0)
-    assert verdict.note == "its seeds lie further apart than the level's: by their own spread"
+    assert verdict.note == "by the spread of its own seeds alone"
     gathered = gather(["a", "b", "joint"], fake.setting, fake.experiments)
     spread = Evidence(gathered, COLUMNS).spread(["AP"])
     assert (spread.deviation, spread.freedom, spread.wider) == (0.0, 2, ("a",))

@@ -54,7 +54,7 @@ def claims_markdown(verdicts: Sequence[Verdict]) -> str:
         for verdict in verdicts
     ]
     align = ("left", "left", "right", "right", "left", "left")[: len(lines[0])]
-    headers += ["p by Holm, and the outcome then"] if remains else []
+    headers += ["by Holm: p, outcome"] if remains else []
     table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
     below = [f"- {text}" for text in (*beside(verdicts), *explained(verdicts))]
     return "\n".join([table, *([""] if below else []), *below])
@@ -67,7 +67,7 @@ def beside(verdicts: Sequence[Verdict]) -> list[str]:
         texts.append(
             f"With Holm's correction for {len(remains)} claims judged at once: "
             f"{_counted((outcome for _, outcome in remains.values()), _DECISIVE)}. "
-            "Among so many claims one may hold or fail by chance; corrected, none does with a chance of 95 %."
+            "Among so many claims one or another holds or fails by chance; corrected, the chance that any does is 5 %."
         )
     reasons: dict[str, list[str]] = {}
     for verdict in verdicts:

@@ -22,7 +22,7 @@ alike, and none of them is better."""
 TOO_LITTLE = f"no row reaches {LEARNT:g}"
 
 
-OWN_SPREAD = "its seeds lie further apart than the level's: by their own spread"
+OWN_SPREAD = "by the spread of its own seeds alone"
 
 
 def judge(direction: str, margin: float, interval: Interval) -> Outcome:

@@ -32,7 +32,7 @@ OUTCOMES: Mapping[str, str] = {
     "holds": "\N{CHECK MARK}",
     "fails": "\N{MULTIPLICATION X}",
     "undecided": "?",
-    "images only": "1",
+    "images only": "\N{WHITE SQUARE}",
     "too little learnt": "\N{HORIZONTAL ELLIPSIS}",
     "missing": "\N{EN DASH}",
 }
