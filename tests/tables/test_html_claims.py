@@ -39,7 +39,7 @@ def test_claims_that_seeds_decide_have_holms_correction_and_the_spread_of_seeds_
     page = page_of(tmp_path, *judged, spreads=(Spread("AP", 0.62, 40, 19, ("wide",)),))
     assert page.text_of("td", class_="holm") == ["by Holm 0.01: holds", "by Holm \N{EN DASH}"]
     notes = " ".join(page.text_of("li"))
-    assert "With Holm's correction for 1 claims judged at once: holds 1, fails 0" in notes
+    assert "With Holm's correction for 1 claim judged at once: holds 1, fails 0" in notes
     assert (
         "Standard deviation between seeds, pooled: AP 0.62 (40 degrees of freedom, 19 trainings, "
         "without wide, whose seeds lie further apart)." in notes

@@ -235,10 +235,10 @@ def test_coverage_of_the_interval_that_says_alike(name, seeds):
     assert 88.0 <= coverage(seeds, PARTS[name], 90.0, 4000) <= 97.0
 
 
-@pytest.mark.parametrize("spreads", SPREADS.values(), ids=SPREADS)
-def test_pooled_intervals_hold_the_truth_of_a_level(spreads):
+@pytest.mark.parametrize("name", ["all alike", "one 10 times"])
+def test_pooled_intervals_hold_the_truth_of_a_level(name):
     # 40 levels of 12 gaps.
-    assert coverage_of_levels(3, SHARES["both"], spreads, 40)[0] > 91
+    assert coverage_of_levels(3, SHARES["both"], SPREADS[name], 40)[0] > 91
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def beside(verdicts: Sequence[Verdict]) -> list[str]:
     texts = []
     if remains := corrected(verdicts):
         texts.append(
-            f"With Holm's correction for {len(remains)} claims judged at once: "
+            f"With Holm's correction for {len(remains)} claim{'s' * (len(remains) > 1)} judged at once: "
             f"{_counted((outcome for _, outcome in remains.values()), _DECISIVE)}. "
             "Among so many claims one or another holds or fails by chance; corrected, the chance that any does is 5 %."
         )
