@@ -31,7 +31,7 @@ FOLDER = STORED / "golden"
 PAGES = (Path("README.md"), FINDINGS)
 """Files between whose marks results are written."""
 NUMBERS = FOLDER / "numbers.json"
-OUTCOMES = ("holds", "fails", "undecided", "missing")
+OUTCOMES = ("holds", "fails", "undecided", "images only", "too little learnt", "missing")
 
 COLUMNS = {
     **METRICS,
@@ -84,6 +84,7 @@ CLAIMS = {
         _claim("nms-like-a", (("T.nms", "T.a"),), "≈", 1.5),
         _claim("gains", (("T.b", "T.a"), ("T.nms", "T.a")), quantity="AP75 - AP50"),
         _claim("joint-over-a", (("T.joint", "T.a"),)),
+        _claim("joint-over-nms", (("T.joint", "T.nms"),)),
     )
 }
 
@@ -157,13 +158,13 @@ class Scene:
 
 
 def mini(folder, monkeypatch):
-    """Three seeds of two rows, an evaluation, an unfinished run, and one that does not belong there."""
+    """Three seeds of three rows, one of them an evaluation, an unfinished run, and one that does not belong there."""
     scene = Scene(folder, monkeypatch, Setting("mini", root=Path("output")))
     scene.add_rpn()
     for seed in (1, 2, 3):
         scene.add("a", seed, FAIR[seed:] + FAIR[:seed])
         scene.add("b", seed, GOOD[seed:] + GOOD[:seed])
-    scene.add("a-nms", 1, [*FAIR[1:], NEAR])
+        scene.add("a-nms", seed, [*FAIR[seed:], *[NEAR, FAR, NEAR][:seed]])
     scene.add("b", 4, POOR, iterations=9)
     other = {"TRAIN": [], "TEST": [{"name": "mini_coco_val", "sha256": "f" * 64}]}
     scene.add("a", 5, POOR, datasets=other)
@@ -173,13 +174,15 @@ def mini(folder, monkeypatch):
 
 
 def overlay(folder, monkeypatch):
-    """One seed under a file of the user's."""
+    """One seed under a file of the user's, of two rows that find nothing, too."""
     file = Path("own.yaml")
     (folder / file).write_text("TEST: {DETECTIONS_PER_IMAGE: 7}\nVERSION: 2\n")
     setting = Setting("mini", root=Path("output"), overlays=(file,))
     scene = Scene(folder, monkeypatch, setting)
     scene.add("a", 1, GOOD)
     scene.add("b", 1, POOR)
+    for name in ("joint", "a-nms"):
+        scene.add(name, 1, [MISSED] * len(POOR))
     return scene.report("2c", "--level", "mini", "--overlay", "own.yaml")
 
 

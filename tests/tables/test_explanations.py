@@ -6,9 +6,9 @@ from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, read_data
 from maskrcnn_repro.tables.report import explanations as module
+from maskrcnn_repro.tables.report.claims_text import claims_markdown, explained
 from maskrcnn_repro.tables.report.explanations import explanation, parse_explanations
 from maskrcnn_repro.tables.report.model import Explanation, Verdict, from_json, to_json
-from maskrcnn_repro.tables.report.text import claims_markdown, explained
 
 import pytest
 

@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+import maskrcnn_repro  # noqa: F401
+from maskrcnn_repro.tables.report.html import Shown, write_page
 from maskrcnn_repro.tables.report.html.claims import band, compared
+from maskrcnn_repro.tables.report.model import Spread
 
-from tests.helpers.html_runs import VERDICTS
+from tests.helpers.html_runs import VERDICTS, Page, report_of
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -23,3 +26,33 @@ def test_the_gaps_for_which_a_claim_holds():
     verdict = VERDICTS[0]
     assert band(verdict) == (0.0, float("inf"))
     assert band(replace(verdict, direction="≈", margin=1.5)) == (-1.5, 1.5)
+
+
+def page_of(folder, *verdicts, **more):
+    report = report_of(claims=verdicts, **more)
+    write_page(folder / "report.html", [Shown(report)])
+    return Page((folder / "report.html").read_text())
+
+
+def test_claims_that_seeds_decide_have_holms_correction_and_the_spread_of_seeds_is_said(tmp_path):
+    judged = (replace(VERDICTS[0], p=0.01), VERDICTS[3])
+    page = page_of(tmp_path, *judged, spreads=(Spread("AP", 0.62, 40, 19, ("wide",)),))
+    assert page.text_of("td", class_="holm") == ["by Holm 0.01: holds", "by Holm \N{EN DASH}"]
+    notes = " ".join(page.text_of("li"))
+    assert "With Holm's correction for 1 claim judged at once: holds 1, fails 0" in notes
+    assert (
+        "Standard deviation between seeds, pooled: AP 0.62 (40 degrees of freedom, 19 trainings, "
+        "without wide, whose seeds lie further apart)." in notes
+    )
+
+
+def test_outcomes_of_several_words_are_one_class_each(tmp_path):
+    names = ("images only", "too little learnt")
+    page = page_of(tmp_path, *(replace(VERDICTS[3], outcome=name) for name in names))
+    assert page.text_of("span", class_="chip images-only") == ["\N{WHITE SQUARE}images only"]
+    assert page.text_of("span", class_="chip too-little-learnt") == ["…too little learnt"]
+
+
+def test_the_margin_of_alike_stands_with_its_reason(tmp_path):
+    verdict = replace(VERDICTS[2], margin_reason="Less is noise.")
+    assert "Margin of third ±1.5: Less is noise." in page_of(tmp_path, verdict).text_of("li")

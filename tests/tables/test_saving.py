@@ -109,8 +109,9 @@ def test_a_report_prints_its_claims_and_keeps_them(fake, capsys):
     assert run(fake) == 0
     printed = capsys.readouterr().out
     assert (
-        "claim b-over-a  holds    +60.0 [+60.0, +60.0] 95 %  paper +3.5, > 0\n"
-        "claim c-over-a  missing                             paper +3.5, > 0 (no record of T.c)\n"
+        "claim b-over-a  holds    +60.0 [+60.0, +60.0] 95 %  Holm < 0.0001: holds  paper +3.5, > 0\n"
+        "claim c-over-a  missing                             Holm \N{EN DASH}                paper +3.5, > 0 "
+        "(no record of T.c)\n"
         "Of 2 claims: holds 1, fails 0, undecided 0, missing 1.\n"
     ) in printed
     written = json.loads((fake.setting.folder / "tables/2c.json").read_text())
@@ -218,7 +219,7 @@ def test_under_an_overlay_claims_are_judged_and_say_on_what(fake, tmp_path, caps
     assert save(fake, "--overlay", str(own)) == 0
     said = "Claims judged on mini_coco_val (12 images) under own.yaml: not the paper's data and recipe."
     printed = capsys.readouterr().out
-    assert f"{said}\nclaim b-over-a  holds    +60.0" in printed
+    assert f"{said}\nclaim b-over-a  images only  +60.0" in printed
     kept = fake.results / "paper-own" / maskrcnn_repro.BACKEND.name
     assert f"{said}\n\n| claim" in (kept / "tables/2c.md").read_text()
     record = json.loads((kept / "a/seed1.json").read_text())

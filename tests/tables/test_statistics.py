@@ -1,11 +1,24 @@
 """Intervals over seeds and images: by hand, what cancels, and how often they hold the truth."""
 
 import math
+from dataclasses import replace
 
-from maskrcnn_repro.tables.report.statistics import interval, shared_variance, student_quantile
+from maskrcnn_repro.tables.report.distributions import f_quantile, f_tail, student_quantile
+from maskrcnn_repro.tables.report.spread import Pooled
+from maskrcnn_repro.tables.report.statistics import (
+    IMAGES,
+    OWN,
+    POOLED,
+    chance_beyond,
+    interval,
+    shared_variance,
+)
 
 import numpy as np
 import pytest
+
+from tests.helpers.coverage import SHARES, SPREADS
+from tests.helpers.coverage import coverage as coverage_of_levels
 
 
 def drawn(images, draws, seed=0):
@@ -39,6 +52,80 @@ def test_students_quantiles_fall_to_the_normal_one_without_a_jump():
     quantiles = [student_quantile(95, freedom) for freedom in (1.5, 100, 9_999, 10_001)]
     assert quantiles == sorted(quantiles, reverse=True)
     assert quantiles[2] - quantiles[3] < 3e-4
+
+
+@pytest.mark.parametrize(
+    ("level", "first", "second", "ratio"),
+    # From printed tables of F.
+    [
+        (95, 1, 10, 4.965),
+        (95, 2, 20, 3.493),
+        (99, 5, 5, 10.967),
+        (75, 1, 2, 2.571),
+        (75, 2, 12, 1.561),
+    ],
+)
+def test_fishers_quantiles(level, first, second, ratio):
+    assert f_quantile(level, first, second) == pytest.approx(ratio, rel=1e-3)
+    assert f_tail(ratio, first, second) == pytest.approx(1 - level / 100, abs=3e-4)
+
+
+def seeds_alone(values, pooled):
+    """Return the interval of values whose images say the same in every draw."""
+    return interval(
+        values,
+        {seed: np.full(50, value) for seed, value in values.items()},
+        level=95.0,
+        images=10,
+        pooled=pooled,
+    )
+
+
+def test_the_pooled_spread_by_hand():
+    # A variance of 3 with 10 degrees of freedom, of a mean over three seeds: a standard error of 1. By their own values
+    # it would be 1 / sqrt(3), with 2 degrees.
+    bounds = seeds_alone({1: 3.0, 2: 4.0, 3: 5.0}, Pooled(3.0, 10.0))
+    assert (bounds.low, bounds.high) == pytest.approx((4 - 2.228, 4 + 2.228), abs=1e-3)
+    assert (bounds.of_seeds, bounds.freedom, bounds.method) == (pytest.approx(1.0), 10.0, POOLED)
+
+
+def test_seeds_that_refute_the_pool_keep_their_own_spread():
+    # The bar is at 1.561 (F, 75 %): a variance of 1.5 is below it, one of 1.65 is above.
+    pooled = Pooled(1.0, 12.0)
+    below, above = ({1: -(v**0.5), 2: 0.0, 3: v**0.5} for v in (1.5, 1.65))
+    assert seeds_alone(below, pooled).method == POOLED
+    bounds = seeds_alone(above, pooled)
+    assert (bounds.method, bounds.freedom) == (OWN, 2.0)
+    assert bounds.high == pytest.approx(4.303 * (1.65 / 3) ** 0.5, rel=1e-3)
+
+
+def test_a_gap_with_a_row_outside_of_the_pool_has_the_wider_interval():
+    near = {1: -0.1, 2: 0.0, 3: 0.1}
+    assert seeds_alone(near, Pooled(1.0, 12.0, has_wider=True)).method == POOLED
+    far = {1: -1.0, 2: 0.0, 3: 1.0}
+    assert seeds_alone(far, Pooled(1.0, 12.0, has_wider=True)).method == OWN
+
+
+def test_a_single_seed_has_no_part_of_seeds_whatever_the_pool_says():
+    bounds = seeds_alone({1: 3.0}, Pooled(9.0, 10.0))
+    assert (bounds.low, bounds.high, bounds.method) == (3.0, 3.0, IMAGES)
+    assert (bounds.of_seeds, bounds.freedom) == (None, None)
+
+
+def test_p_values_are_those_of_the_interval():
+    bounds = seeds_alone({1: 3.0, 2: 4.0, 3: 5.0}, Pooled(3.0, 10.0))
+    # Student's t with 10 degrees: 2.228 and 1.812 are its two-sided points of 5 and 10 %.
+    assert chance_beyond(bounds, 2.228) == pytest.approx(0.025, abs=1e-5)
+    assert chance_beyond(bounds, 1.8125) == pytest.approx(0.05, abs=1e-4)
+    assert chance_beyond(bounds, -1.8125) == pytest.approx(0.95, abs=1e-4)
+    assert chance_beyond(bounds, 0.0) == pytest.approx(0.5)
+    assert chance_beyond(bounds, 1000.0) < 1e-8
+
+
+def test_an_interval_of_an_earlier_method_has_no_p_value():
+    bounds = replace(seeds_alone({1: 3.0}, None), of_images=None, method="another one")
+    with pytest.raises(ValueError, match="'another one' lacks its parts"):
+        chance_beyond(bounds, 1.0)
 
 
 def test_a_difference_that_is_the_same_in_all_images_and_seeds_has_no_width():
@@ -146,3 +233,35 @@ def test_coverage_is_neither_too_low_nor_too_high(name, seeds):
 @pytest.mark.parametrize("name", PARTS)
 def test_coverage_of_the_interval_that_says_alike(name, seeds):
     assert 88.0 <= coverage(seeds, PARTS[name], 90.0, 4000) <= 97.0
+
+
+@pytest.mark.parametrize("name", ["all alike", "one 10 times"])
+def test_pooled_intervals_hold_the_truth_of_a_level(name):
+    # 40 levels of 12 gaps.
+    assert coverage_of_levels(3, SHARES["both"], SPREADS[name], 40)[0] > 91
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("share", SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize("name", SPREADS)
+def test_coverage_of_pooled_intervals_in_levels_of_many_kinds(name, share, seeds):
+    every, widest = coverage_of_levels(seeds, share, SPREADS[name], 400)
+    assert 92.0 <= every <= 98.0
+    # Two seeds rarely show that a row is wider than all others.
+    assert widest >= {2: 82.0, 3: 87.0, 5: 91.0}[seeds]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPREADS)
+def test_coverage_of_the_pooled_interval_that_says_alike(name):
+    every, _ = coverage_of_levels(3, SHARES["both"], SPREADS[name], 400, level=90.0)
+    assert 87.0 <= every <= 95.0
+
+
+@pytest.mark.slow
+def test_a_single_seed_and_the_whole_pool_do_not_hold_the_truth():
+    """Why one seed decides nothing, and why wider rows leave the pool."""
+    assert coverage_of_levels(1, SHARES["seeds"], SPREADS["all alike"], 200)[0] < 30
+    whole = coverage_of_levels(3, SHARES["seeds"], SPREADS["one 10 times"], 200, rule="whole pool")
+    assert whole[1] < 60

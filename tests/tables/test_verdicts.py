@@ -5,13 +5,14 @@ from dataclasses import replace
 
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.numbers import Metric
+from maskrcnn_repro.tables.report.claims_text import claim_lines, tally
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather
 from maskrcnn_repro.tables.report.model import Interval, to_json
 from maskrcnn_repro.tables.report.resampled import Resampler
-from maskrcnn_repro.tables.report.statistics import METHOD
-from maskrcnn_repro.tables.report.text import claim_lines, tally
-from maskrcnn_repro.tables.report.verdicts import judge, verdicts
+from maskrcnn_repro.tables.report.statistics import IMAGES as IMAGES_ALONE
+from maskrcnn_repro.tables.report.statistics import OWN, POOLED
+from maskrcnn_repro.tables.report.verdicts import judge, p_value, verdicts
 
 import pytest
 
@@ -107,16 +108,22 @@ def test_a_gap_that_two_seeds_disagree_on_is_undecided(fake):
         detect(fake, fake.truth, "b", seed, offsets[1])
     verdict = judged(fake, claim())
     assert verdict.outcome == "undecided"
-    # +30 and -30: a standard error of 30, one degree of freedom.
-    assert verdict.interval.high == pytest.approx(12.706 * 30, rel=0.05)
+    # Either row has 100 and 70, a variance of 450; a gap of two rows has twice that, its mean over two seeds half of
+    # it. By its own two values, +30 and -30, it would be twice as large, which F does not refute: 2 is below 2.57.
+    assert verdict.interval.method == POOLED
+    assert verdict.interval.of_seeds == pytest.approx(450**0.5)
+    assert verdict.interval.freedom == 2
+    assert verdict.interval.high == pytest.approx(4.303 * 450**0.5, rel=0.01)
 
 
 def test_alike_is_decided_by_the_90_per_cent_interval(fake):
     for name in ("a", "b"):
-        detect(fake, fake.truth, name, 1, NEAR)
+        for seed in (1, 2):
+            detect(fake, fake.truth, name, seed, NEAR)
     verdict = judged(fake, claim("≈", margin=1.5))
     assert (verdict.outcome, verdict.interval.level) == ("holds", 90.0)
-    detect(fake, fake.truth, "b", 1, FAR)
+    for seed in (1, 2):
+        detect(fake, fake.truth, "b", seed, FAR)
     assert judged(fake, claim("≈", margin=1.5)).outcome == "fails"
 
 
@@ -135,10 +142,13 @@ def test_one_metric_against_another_and_one_gap_against_another(fake):
 def test_a_single_seed_is_marked_and_seeds_common_to_all_rows_are_named(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
     detect(fake, fake.truth, "b", 1, FAR)
-    assert judged(fake, claim()).note == "one seed: images alone"
+    verdict = judged(fake, claim())
+    assert (verdict.outcome, verdict.p) == ("images only", None)
+    assert verdict.note == "one seed: on other images alone, holds"
+    assert verdict.interval.method == IMAGES_ALONE
     detect(fake, fake.truth, "b", 2, FAR)
     verdict = judged(fake, claim())
-    assert verdict.note == "one seed: images alone; on seed 1, which all rows have"
+    assert verdict.note == "one seed: on other images alone, holds; on seed 1, which all rows have"
     assert verdict.interval.seeds == (1,)
     detect(fake, fake.truth, "a", 2, NEAR)
     detect(fake, fake.truth, "b", 3, FAR)
@@ -152,15 +162,16 @@ def test_nothing_is_decided_before_a_row_has_learnt_something(fake, direction):
         for name in ("a", "b"):
             detect(fake, fake.truth, name, seed, FAR)
     verdict = judged(fake, claim(direction, quantity="AP75", margin=1.5))
-    assert (verdict.outcome, verdict.gap) == ("undecided", 0.0)
-    assert verdict.note == "nothing learnt yet: no row reaches 1"
+    assert (verdict.outcome, verdict.gap, verdict.p) == ("too little learnt", 0.0, None)
+    assert verdict.note == "no row reaches 1"
     verdict = judged(fake, claim("≈", margin=1.5))
     assert (verdict.outcome, verdict.note) == ("holds", "")
 
 
 def test_a_row_that_learnt_nothing_fails_against_one_that_did(fake):
-    detect(fake, fake.truth, "a", 1, [MISSED] * IMAGES)
-    detect(fake, fake.truth, "b", 1, FAR)
+    for seed in (1, 2):
+        detect(fake, fake.truth, "a", seed, [MISSED] * IMAGES)
+        detect(fake, fake.truth, "b", seed, FAR)
     assert judged(fake, claim()).outcome == "fails"
 
 
@@ -327,15 +338,73 @@ def test_lines_of_claims(fake):
     detect(fake, fake.truth, "b", 1, NEAR)
     every.append(replace(judged(fake, claim("≥")), id="longer-name"))
     assert claim_lines(every) == [
-        "claim better       missing                          paper +3.4, within ±1.5 (no record of T.b)",
-        "claim longer-name  holds    +0.0 [+0.0, +0.0] 95 %  paper +3.4, ≥ 0 (one seed: images alone)",
+        "claim better       missing                              paper +3.4, within ±1.5 (no record of T.b)",
+        (
+            "claim longer-name  images only  +0.0 [+0.0, +0.0] 95 %  paper +3.4, ≥ 0 "
+            "(one seed: on other images alone, holds)"
+        ),
     ]
-    assert tally(every) == "Of 2 claims: holds 1, fails 0, undecided 0, missing 1"
+    assert tally(every) == "Of 2 claims: holds 0, fails 0, undecided 0, images only 1, missing 1"
     assert json.loads(json.dumps(to_json(every[1])))["interval"] == {
         "low": 0.0,
         "high": 0.0,
         "level": 95.0,
         "seeds": [1],
         "images": IMAGES,
-        "method": METHOD,
+        "method": IMAGES_ALONE,
+        "of_images": 0.0,
     }
+
+
+# --- the spread between seeds
+
+
+def test_the_spread_of_a_level_decides_what_two_seeds_cannot(fake):
+    """Rows that no claim names count, too; by hand: of a, 100 and 70; of b, 10 and 10; of joint, 70 and 70."""
+    for seed, offsets in ((1, EXACT), (2, NEAR)):
+        detect(fake, fake.truth, "a", seed, offsets)
+        detect(fake, fake.truth, "b", seed, FAR)
+        detect(fake, fake.truth, "joint", seed, NEAR)
+    verdict = judged(fake, claim())
+    # a is left out of the pool, as the others do not vary at all, and the gap has the spread of its own seeds.
+    assert (verdict.interval.method, verdict.interval.freedom) == (OWN, 1.0)
+    assert verdict.note == "by the spread of its own seeds alone"
+    gathered = gather(["a", "b", "joint"], fake.setting, fake.experiments)
+    spread = Evidence(gathered, COLUMNS).spread(["AP"])
+    assert (spread.deviation, spread.freedom, spread.wider) == (0.0, 2, ("a",))
+    assert Evidence(gathered, COLUMNS).spread(["AP75", "AP50"]).quantity == "AP75 - AP50"
+
+
+def test_an_evaluation_of_the_same_weights_is_not_pooled(fake):
+    for seed, offsets in ((1, EXACT), (2, NEAR)):
+        detect(fake, fake.truth, "a", seed, offsets)
+        detect(fake, fake.truth, "b", seed, offsets)
+        detect(fake, fake.truth, "a-nms", seed, offsets)
+    gathered = gather(["a", "b", "a-nms"], fake.setting, fake.experiments)
+    evidence = Evidence(gathered, COLUMNS, Resampler(50), {"a-nms": "a"})
+    assert evidence.spread(["AP"]).freedom == 2
+    rows = {**ROWS, "T.nms": row("nms", "a-nms")}
+    (verdict,) = verdicts([claim(rows=(("T.nms", "T.a"),))], evidence, rows, "mini")
+    assert (verdict.interval.method, verdict.interval.high) == (OWN, 0.0)
+    # Against another training the pool counts, in the other's name.
+    (verdict,) = verdicts([claim(rows=(("T.nms", "T.b"),))], evidence, rows, "mini")
+    assert verdict.interval.method == POOLED
+
+
+@pytest.mark.parametrize(
+    ("direction", "gap", "p"),
+    [
+        # A standard error of 1 by images alone: normal quantiles.
+        (">", 1.95996, 0.05),
+        (">", -1.95996, 0.05),
+        ("≥", 1.64485, 0.10),
+        # Within ±3 by 1.645 standard errors, and beyond by as many.
+        ("≈", 3 - 1.64485, 0.05),
+        ("≈", -3 + 1.64485, 0.05),
+        ("≈", 3 + 1.64485, 0.05),
+        ("≈", 3.0, 0.5),
+    ],
+)
+def test_p_values_by_hand(direction, gap, p):
+    bounds = Interval(0, 0, 95.0, (1, 2), 1000, POOLED, 10.0, 0.0, 1.0)
+    assert p_value(direction, 3.0, gap, bounds) == pytest.approx(p, abs=1e-5)

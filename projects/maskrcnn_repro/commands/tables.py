@@ -26,13 +26,14 @@ from maskrcnn_repro.tables.paper.experiments import (
 )
 from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables, find_table, tables
 from maskrcnn_repro.tables.paper.selection import Selection, select
+from maskrcnn_repro.tables.report.claims_text import beside, claim_lines, explained, tally
 from maskrcnn_repro.tables.report.exchange.files import measure_missing, stored
 from maskrcnn_repro.tables.report.kept import kept_report, save_reports, write_report
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
 from maskrcnn_repro.tables.report.readme import BEGIN, update_readme
 from maskrcnn_repro.tables.report.report import PaperData, reports
 from maskrcnn_repro.tables.report.resampled import Resampler
-from maskrcnn_repro.tables.report.text import as_text, claim_lines, explained, judged_on, tally
+from maskrcnn_repro.tables.report.text import as_text, judged_on
 from maskrcnn_repro.tables.runs.overlays import check_keys
 from maskrcnn_repro.tables.runs.plan import Plan, not_at_level, plan
 from maskrcnn_repro.tables.runs.processes import LocalExecutor, cores, environments
@@ -303,7 +304,8 @@ def _print_reports(views: Sequence[_View], setting: Setting, paper: PaperData) -
         if verdicts:
             head = [f"Kept in {folder}:"] if folder else []
             lines = [*head, *judged_on(judged), *claim_lines(verdicts)]
-            print("\n".join(["", *lines, f"{tally(verdicts)}.", *explained(verdicts)]), flush=True)
+            below = [f"{tally(verdicts)}.", *beside(verdicts), *explained(verdicts)]
+            print("\n".join(["", *lines, *below]), flush=True)
     return unwritten
 
 

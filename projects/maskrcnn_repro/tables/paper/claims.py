@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -29,6 +29,7 @@ class Finding:
         direction: ``>`` (the gap is positive), ``≥`` (not negative) or ``≈`` (within ``margin``).
         margin: AP points, for ``≈``; 0 otherwise.
         paper_gap: the gap of the paper's numbers, in AP points; None where a plug-in's row has none.
+        margin_reason: why ``margin`` is as large; empty without one.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Finding:
     direction: str
     margin: float
     paper_gap: float | None
+    margin_reason: str = field(default="", kw_only=True, metadata={"added": True})
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def _parse_claim(name: str, node: Node, columns: Mapping[str, Metric]) -> Claim:
         quantity=quantity,
         direction=direction,
         margin=node.take("margin", float) if direction == "≈" else 0.0,
+        margin_reason=node.take("margin_reason", str) if direction == "≈" else "",
         paper_gap=None,
     )
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from maskrcnn_repro.tables.paper.numbers import Metric, Row
 from maskrcnn_repro.tables.report.gather import Gathered, value_of
-from maskrcnn_repro.tables.report.model import Interval
+from maskrcnn_repro.tables.report.model import Interval, Spread
 from maskrcnn_repro.tables.report.resampled import Resampled, Resampler, dataset_of
+from maskrcnn_repro.tables.report.spread import Pooled, pool
 from maskrcnn_repro.tables.report.statistics import interval
 from maskrcnn_repro.tables.runs.records import Record
 
@@ -55,11 +57,13 @@ class Evidence:
         gathered: records by experiment and seed.
         columns: all metrics by name.
         resampler: draws images again; without it there are no intervals.
+        evaluated: id of an experiment that only evaluates to that of the training.
     """
 
     gathered: Gathered
     columns: Mapping[str, Metric]
     resampler: Resampler | None = None
+    evaluated: Mapping[str, str] = field(default_factory=dict)
 
     def prepare(self, pairs: Iterable[tuple[Row, str]]) -> None:
         """Draw again the images of all records of some rows, each with the name of a metric."""
@@ -108,8 +112,45 @@ class Evidence:
             {seed: formula(_reader(self._arrays(cells))) for seed, cells in draws.items()},
             level=level,
             images=next(iter(draws[min(draws)].values())).images,
+            pooled=self._pooled(rows, metrics, formula),
         )
         return Comparison(values, estimate, tuple(seed for seed in values if seed not in draws))
+
+    def spread(self, metrics: Sequence[str]) -> Spread | None:
+        """Return the pooled spread between seeds of a metric, or of the first of two against the second.
+
+        All trainings of the level count, whichever rows are compared; what evaluates one of them again does not,
+        because its seeds are those of the training.
+        """
+        columns = [self.columns[name] for name in metrics]
+        trainings = {}
+        for experiment, records in self.gathered.records.items():
+            if experiment not in self.evaluated:
+                numbers = [[value_of(record, c) for c in columns] for record in records.values()]
+                measured = [cells for cells in numbers if None not in cells]
+                trainings[experiment] = [
+                    first - sum(others)  # type: ignore[operator, arg-type]
+                    for first, *others in measured
+                ]
+        return pool(" - ".join(metrics), trainings)
+
+    def _pooled(
+        self, rows: Sequence[Row], metrics: Sequence[str], formula: Formula
+    ) -> Pooled | None:
+        """Return what the pool says of a difference; None if it compares evaluations of one training."""
+        spread = self.spread(metrics)
+        factors: dict[str, float] = defaultdict(float)
+        for row in rows:
+            experiment = row.experiment or ""
+            # Of the first metric alone: the formula is linear in all.
+            cells = {(r.id, name): 0.0 for r in rows for name in metrics}
+            factor = formula(_reader({**cells, (row.id, metrics[0]): 1.0}))
+            factors[self.evaluated.get(experiment, experiment)] += factor
+        squares = sum(factor**2 for factor in factors.values())
+        if spread is None or not squares:
+            return None
+        has_wider = any(factors[name] for name in factors.keys() & set(spread.wider))
+        return Pooled(squares * spread.deviation**2, spread.freedom, has_wider)
 
     def _by_seed(
         self,

@@ -19,9 +19,17 @@ from typing import Any
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment, former_experiments
+from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.exchange.files import keep
-from maskrcnn_repro.tables.report.model import Report, from_json, json_text, to_json, verdicts_in
+from maskrcnn_repro.tables.report.model import (
+    Report,
+    Verdict,
+    from_json,
+    json_text,
+    to_json,
+    verdicts_in,
+)
 from maskrcnn_repro.tables.report.places import run_folder
 from maskrcnn_repro.tables.report.report import PaperData, table_columns
 from maskrcnn_repro.tables.report.text import as_markdown
@@ -138,8 +146,18 @@ def _completed(report: Report) -> Report:
     ]
     origin = [replace(run, experiment=Path(run.results).parent.as_posix()) for run in report.origin]
     return replace(
-        report, rows=tuple(rows), origin=tuple(origin), columns=table_columns(table, metrics())
+        report,
+        rows=tuple(rows),
+        claims=tuple(map(_with_reason, report.claims)),
+        origin=tuple(origin),
+        columns=table_columns(table, metrics()),
     )
+
+
+def _with_reason(verdict: Verdict) -> Verdict:
+    """Return a verdict with the reason of its margin, which files of the first version lack."""
+    claim = claims().get(verdict.id)
+    return replace(verdict, margin_reason=claim.margin_reason) if claim else verdict
 
 
 def write_report(report: Report, folder: Path) -> str:
@@ -200,8 +218,8 @@ def save_reports(
         for file in (folder / experiment).glob("seed*.json"):
             if file.relative_to(folder) not in saved:
                 file.unlink()
-    claims = verdicts_in(KeptReports(folder).tables.values(), paper.claims)
-    write_text(folder / CLAIMS, json_text({"claims": to_json(claims)}))
+    verdicts = verdicts_in(KeptReports(folder).tables.values(), paper.claims)
+    write_text(folder / CLAIMS, json_text({"claims": to_json(verdicts)}))
     return folder
 
 

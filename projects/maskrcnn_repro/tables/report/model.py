@@ -62,7 +62,10 @@ class Interval:
         level: confidence, per cent.
         seeds: training seeds that it rests on, sorted; one alone says nothing about other seeds.
         images: how many images it rests on.
-        method: how it was computed; see :data:`maskrcnn_repro.tables.report.statistics.METHOD`.
+        method: how it was computed; see :data:`maskrcnn_repro.tables.report.statistics.METHODS`.
+        freedom: degrees of freedom of the seeds' part; None with a single seed or an earlier method.
+        of_seeds: standard error of the mean by seeds, AP points; None as ``freedom``.
+        of_images: standard error by images; None with an earlier method.
     """
 
     low: float
@@ -71,6 +74,28 @@ class Interval:
     seeds: tuple[int, ...]
     images: int
     method: str = _added("")
+    freedom: float | None = _added(None)
+    of_seeds: float | None = _added(None)
+    of_images: float | None = _added(None)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much the seeds of one training differ, by all trainings of a level; see :mod:`spread`.
+
+    Attributes:
+        quantity: a metric, or ``A - B``.
+        deviation: standard deviation, AP points.
+        freedom: its degrees of freedom.
+        trainings: how many are pooled.
+        wider: experiments that vary more, and are left out.
+    """
+
+    quantity: str
+    deviation: float
+    freedom: int
+    trainings: int
+    wider: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,12 +176,15 @@ class Verdict(Finding):
     """A finding of the paper, and what the records say of it.
 
     Attributes:
-        outcome: ``holds``; ``fails``: the opposite holds; ``undecided``: the records cannot tell;
-            ``missing``: a row has no record.
+        outcome: ``holds``; ``fails``: the opposite holds; ``undecided``: the records cannot tell; ``images
+            only``: a single seed, which says nothing about others; ``too little learnt``: no row has learnt
+            enough to be compared; ``missing``: a row has no record.
         gap: mean over seeds; None if a row is missing.
         interval: the one that decides; None without a gap, or if the images cannot be drawn again.
         note: what a reader should know beside it; may be empty.
         explanation: why it does not hold, where that is known.
+        p: p-value of the outcome, by the interval's distribution: two-sided, or of ``≈`` the larger of two
+            one-sided ones; None if seeds decide nothing.
     """
 
     outcome: Outcome
@@ -164,6 +192,7 @@ class Verdict(Finding):
     interval: Interval | None = None
     note: str = ""
     explanation: Explanation | None = None
+    p: float | None = _added(None)
 
 
 @dataclass(frozen=True)
@@ -221,6 +250,7 @@ class Report:
         claims: those whose first row lies in this table.
         refused: records that lie in the right place and do not belong there, each with the reason.
         origin: the records that the numbers come from, each once.
+        spreads: between seeds, of the quantities that are compared.
     """
 
     table: str
@@ -237,6 +267,7 @@ class Report:
     refused: tuple[str, ...] = ()
     origin: tuple[Origin, ...] = ()
     columns: tuple[ReportColumn, ...] = _added(())
+    spreads: tuple[Spread, ...] = _added(())
 
     @property
     def baseline(self) -> str:

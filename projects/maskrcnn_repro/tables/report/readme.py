@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, KeptReports
-from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Verdict, from_json
-from maskrcnn_repro.tables.report.text import (
+from maskrcnn_repro.tables.report.claims_text import (
     claims_markdown,
-    estimate_text,
-    grid,
     interval_text,
+    spread_lines,
     tally,
 )
+from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, KeptReports
+from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Spread, Verdict, from_json
+from maskrcnn_repro.tables.report.text import estimate_text, grid
 from maskrcnn_repro.tables.report.words import DASH, TEMPLATES, points, short_commit, signed, under
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.utils.command_line import exit_status
@@ -160,6 +160,7 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
         "torches": _listed(str(record["code"].get("torch")) for record in own.values()),
         "parts": [
             *_claims([from_json(Verdict, tree) for tree in claims]),
+            *spread_lines(_spreads(kept.tables.values())),
             *([_table(kept.tables[SHOWN])] if by_table.get(SHOWN) else []),
         ],
         "links": [
@@ -174,6 +175,11 @@ def _claims(verdicts: Sequence[Verdict]) -> list[str]:
     """Return how many claims hold, and those that were judged; nothing if none was."""
     judged = [verdict for verdict in verdicts if verdict.outcome != "missing"]
     return [f"{tally(verdicts)}.", claims_markdown(judged)] if judged else []
+
+
+def _spreads(reports: Iterable[Report]) -> list[Spread]:
+    """Return the spreads of some tables of a level, one of each quantity: the last that was saved."""
+    return list({spread.quantity: spread for r in reports for spread in r.spreads}.values())
 
 
 def _table(report: Report) -> str:

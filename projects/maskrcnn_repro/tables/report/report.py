@@ -26,6 +26,7 @@ from maskrcnn_repro.tables.report.model import (
     Report,
     ReportColumn,
     ReportRow,
+    Spread,
 )
 from maskrcnn_repro.tables.report.resampled import Resampler, dataset_of
 from maskrcnn_repro.tables.report.verdicts import claim_rows, verdicts
@@ -84,21 +85,33 @@ def reports(
     ]
     for claim in itertools.chain.from_iterable(claims.values()):
         pairs += [(rows[row], name) for row in claim_rows(claim) for name in claim.metrics()]
-    names = dict.fromkeys(row.experiment for row, _ in pairs if row.experiment)
-    here = [name for name in names if not not_at_level(paper.experiments[name], setting.level)]
+    # All of the level, not these rows' alone: the spread between seeds is pooled over them.
+    every = paper.experiments.items()
+    here = [name for name, item in every if not not_at_level(item, setting.level)]
     gathered = gather(here, setting, paper.experiments, seeds)
     outlined = {row.experiment for row, name in pairs if paper.columns[name].task == TASK}
     add_boundary_ap(gathered, outlined)
-    evidence = Evidence(gathered, paper.columns, resampler)
+    evaluated = {e.id: e.evaluates for e in paper.experiments.values() if e.evaluates}
+    evidence = Evidence(gathered, paper.columns, resampler, evaluated)
     # All that is asked for below, at once: this takes long, and tells how long.
     evidence.prepare(pairs)
     return [
         replace(
             report(table, setting, paper.experiments, evidence),
             claims=verdicts(claims[table.id], evidence, rows, setting.label),
+            spreads=_spreads(table, claims[table.id], evidence),
         )
         for table in chosen
     ]
+
+
+def _spreads(table: Table, claims: Sequence[Claim], evidence: Evidence) -> tuple[Spread, ...]:
+    """Return the spreads between seeds that intervals of a table and its claims rest on."""
+    if not evidence.resampler:
+        return ()
+    asked = [*((name,) for name in table.columns), *(claim.metrics() for claim in claims)]
+    spreads = [evidence.spread(metrics) for metrics in dict.fromkeys(asked)]
+    return tuple(spread for spread in spreads if spread)
 
 
 def report(

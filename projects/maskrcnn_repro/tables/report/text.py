@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import get_args
 
-from maskrcnn_repro.tables.report.model import (
-    Cell,
-    Estimate,
-    Interval,
-    Report,
-    ReportColumn,
-    ReportRow,
-    Verdict,
-)
-from maskrcnn_repro.tables.report.words import DASH, Outcome, points, short_commit, signed, under
+from maskrcnn_repro.tables.report.claims_text import claims_markdown, spread_lines
+from maskrcnn_repro.tables.report.model import Cell, Estimate, Report, ReportColumn, ReportRow
+from maskrcnn_repro.tables.report.words import DASH, points, short_commit, signed, under
 
 from tabulate import tabulate
 
@@ -57,65 +49,6 @@ def judged_on(reports: Iterable[Report]) -> list[str]:
     return [f"Claims judged on {', '.join(sets) or 'no record yet'}{counted}{under(overlays)}."]
 
 
-def claim_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return one line for each claim: ``claim ID holds +7.3 [+6.1, +8.4] 95 %  paper +3.4``."""
-    cells = [(verdict.id, verdict.outcome, measured(verdict)) for verdict in verdicts]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for verdict, words in zip(verdicts, cells, strict=True):
-        head = "  ".join(f"{word:<{width}}" for word, width in zip(words, widths, strict=True))
-        note = f" ({verdict.note})" if verdict.note else ""
-        lines.append(f"claim {head}  paper {signed(verdict.paper_gap)}, {_asked(verdict)}{note}")
-    return lines
-
-
-def tally(verdicts: Sequence[Verdict]) -> str:
-    """Return how many claims there are of each outcome: ``Of 17 claims: holds 14, fails 1, …``."""
-    outcomes = [verdict.outcome for verdict in verdicts]
-    counts = [f"{name} {outcomes.count(name)}" for name in get_args(Outcome)]
-    return f"Of {len(outcomes)} claims: {', '.join(counts)}"
-
-
-def claims_markdown(verdicts: Sequence[Verdict]) -> str:
-    """Return claims as a table in Markdown, with hypotheses about those that do not hold."""
-    headers = ["claim", "claimed gap", "gap here", "paper's gap", "outcome"]
-    lines = [
-        [
-            f"{verdict.statement} (`{verdict.id}`)",
-            _asked(verdict),
-            measured(verdict),
-            signed(verdict.paper_gap),
-            f"{verdict.outcome}: {verdict.note}" if verdict.note else verdict.outcome,
-        ]
-        for verdict in verdicts
-    ]
-    align = ("left", "left", "right", "right", "left")
-    table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
-    below = [f"- {text}" for text in explained(verdicts)]
-    return "\n".join([table, *([""] if below else []), *below])
-
-
-def explained(verdicts: Iterable[Verdict]) -> list[str]:
-    """Return hypothesis, deciding run and its result for each claim that does not hold and has them."""
-    return [
-        f"{verdict.id}: {verdict.outcome}. Hypothesis: {why.because} Deciding run: {why.would_tell}"
-        + (f" Result: {why.told}" if why.told else "")
-        for verdict in verdicts
-        if (why := verdict.explanation)
-    ]
-
-
-def measured(verdict: Verdict) -> str:
-    """Return gap and interval of a claim, as far as there are any."""
-    gap = [] if verdict.gap is None else [signed(verdict.gap)]
-    return " ".join([*gap, *([interval_text(verdict.interval)] if verdict.interval else [])])
-
-
-def interval_text(interval: Interval) -> str:
-    """Return ``[+6.1, +8.4] 95 %``."""
-    return f"[{signed(interval.low)}, {signed(interval.high)}] {interval.level:.0f} %"
-
-
 def estimate_text(estimate: Estimate | None) -> str:
     """Return ``45.1 ± 0.4``; a single seed has no spread."""
     spread = estimate.spread if estimate else None
@@ -134,11 +67,6 @@ def remarks(row: ReportRow, level: str) -> list[str]:
         ("unfinished: ", "; ".join(row.unfinished)),
     ]
     return [f"{head}{text.rstrip('.')}." for head, text in texts if text]
-
-
-def _asked(verdict: Verdict) -> str:
-    is_alike = verdict.direction == "≈"
-    return f"within ±{verdict.margin:.1f}" if is_alike else f"{verdict.direction} 0"
 
 
 def _with_gap(number: str, gap: float | None) -> str:
@@ -218,6 +146,7 @@ def _foot(report: Report) -> list[str]:
     if missing:
         lines.append(f"Not run yet: {', '.join(missing)}.")
     lines += [f"Left out: {text}." for text in report.refused]
+    lines += spread_lines(report.spreads)
     if report.origin:
         commits = sorted({short_commit(run.commit) for run in report.origin})
         machines = sorted({run.machine for run in report.origin})

@@ -10,16 +10,19 @@ from maskrcnn_repro.tables.paper.numbers import Row
 from maskrcnn_repro.tables.report.evidence import Comparison, Evidence
 from maskrcnn_repro.tables.report.explanations import explanation
 from maskrcnn_repro.tables.report.model import Interval, Verdict
+from maskrcnn_repro.tables.report.statistics import OWN, chance_beyond
 from maskrcnn_repro.tables.report.words import Outcome
 
 LEVELS = {">": 95.0, "≥": 95.0, "≈": 90.0}
 """Direction of a claim to the confidence, per cent, of the interval that decides it. Two models are alike if both
 one-sided tests at 5 % say that neither is better by more than the margin: that is the 90 % interval."""
-ONE_SEED = "one seed: images alone"
 LEARNT = 1.0
 """AP points that at least one compared row must reach in a claimed metric: models that have learnt nothing are
 alike, and none of them is better."""
-NOTHING_LEARNT = f"nothing learnt yet: no row reaches {LEARNT:g}"
+TOO_LITTLE = f"no row reaches {LEARNT:g}"
+
+
+OWN_SPREAD = "by the spread of its own seeds alone"
 
 
 def judge(direction: str, margin: float, interval: Interval) -> Outcome:
@@ -36,6 +39,17 @@ def judge(direction: str, margin: float, interval: Interval) -> Outcome:
     else:
         holds, fails = low > 0 or (direction == "≥" and low == 0), high < 0
     return "holds" if holds else "fails" if fails else "undecided"
+
+
+def p_value(direction: str, margin: float, gap: float, interval: Interval) -> float:
+    """Return the p-value that belongs to :func:`judge`: at most 0.05 where the interval decides.
+
+    Of ``≈`` within the margin it is the larger one of two one-sided tests, that the gap is not below nor above; past
+    the margin that of being no further away than the margin. Otherwise it is two-sided.
+    """
+    if direction == "≈":
+        return chance_beyond(interval, abs(margin - abs(gap)))
+    return 2 * chance_beyond(interval, abs(gap))
 
 
 def verdicts(
@@ -62,12 +76,10 @@ def _verdict(claim: Claim, evidence: Evidence, rows: Mapping[str, Row], level: s
     comparison = evidence.compare(compared, claim.metrics(), claim.gap, LEVELS[claim.direction])
     outcome: Outcome = "undecided" if comparison else "missing"
     note = _why_missing(claim, compared, evidence) if comparison is None else ""
+    p = None
     if comparison:
-        learnt = _has_learnt(claim, compared, evidence)
-        if comparison.interval and learnt:
-            outcome = judge(claim.direction, claim.margin, comparison.interval)
-        notes = ("" if learnt else NOTHING_LEARNT, _note(comparison, compared, evidence))
-        note = "; ".join(filter(None, notes))
+        outcome, said, p = _outcome(claim, compared, comparison, evidence)
+        note = "; ".join(filter(None, (said, _note(comparison, compared, evidence))))
     return Verdict(
         **vars(claim),
         outcome=outcome,
@@ -75,7 +87,24 @@ def _verdict(claim: Claim, evidence: Evidence, rows: Mapping[str, Row], level: s
         interval=comparison.interval if comparison else None,
         note=note,
         explanation=explanation(claim.id, outcome, level),
+        p=p,
     )
+
+
+def _outcome(
+    claim: Claim, compared: list[Row], comparison: Comparison, evidence: Evidence
+) -> tuple[Outcome, str, float | None]:
+    """Return the outcome of a gap, what a reader should know of it, and its p-value if seeds decide."""
+    interval = comparison.interval
+    if not _has_learnt(claim, compared, evidence):
+        return "too little learnt", TOO_LITTLE, None
+    if interval is None:
+        return "undecided", "", None
+    outcome = judge(claim.direction, claim.margin, interval)
+    if len(interval.seeds) == 1:
+        return "images only", f"one seed: on other images alone, {outcome}", None
+    p = p_value(claim.direction, claim.margin, comparison.gap, interval)
+    return outcome, OWN_SPREAD if interval.method == OWN else "", p
 
 
 def _has_learnt(claim: Claim, rows: list[Row], evidence: Evidence) -> bool:
@@ -101,8 +130,6 @@ def _note(comparison: Comparison, compared: list[Row], evidence: Evidence) -> st
     """Return what a reader should know of a gap between rows."""
     seeds, left_out = comparison.seeds, comparison.left_out
     texts = [comparison.note]
-    if comparison.interval and len(seeds) == 1:
-        texts.append(ONE_SEED)
     if {seed for row in compared for seed in evidence.records(row)} - comparison.values.keys():
         numbers = ", ".join(map(str, seeds))
         texts.append(f"on seed{'s' * (len(seeds) > 1)} {numbers}, which all rows have")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Outcome = Literal["holds", "fails", "undecided", "missing"]
+Outcome = Literal["holds", "fails", "undecided", "images only", "too little learnt", "missing"]
 DASH = "\N{EN DASH}"
 """Stands where there is nothing."""
 

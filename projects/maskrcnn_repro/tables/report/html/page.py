@@ -11,6 +11,8 @@ from typing import Any
 
 from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables
+from maskrcnn_repro.tables.report.claims_text import beside, holm_text, spread_lines
+from maskrcnn_repro.tables.report.correction import corrected
 from maskrcnn_repro.tables.report.exchange.files import Stored
 from maskrcnn_repro.tables.report.exchange.model import TABLE
 from maskrcnn_repro.tables.report.html.claims import claim_gap, compared
@@ -33,6 +35,8 @@ OUTCOMES: Mapping[str, str] = {
     "holds": "\N{CHECK MARK}",
     "fails": "\N{MULTIPLICATION X}",
     "undecided": "?",
+    "images only": "\N{WHITE SQUARE}",
+    "too little learnt": "\N{HORIZONTAL ELLIPSIS}",
     "missing": "\N{EN DASH}",
 }
 """Outcome to its mark: it is told without colours, too."""
@@ -115,6 +119,8 @@ def _claims(verdicts: Sequence[Verdict], reports: Sequence[Report]) -> dict[str,
     gaps = {verdict.id: claim_gap(verdict) for verdict in verdicts}
     ends = scale(gaps.values())
     intervals = [verdict.interval for verdict in verdicts if verdict.interval]
+    remains = corrected(verdicts)
+    spreads = [spread for report in reports for spread in report.spreads]
     rests = [(f"{_seeds(interval.seeds)}", interval.images) for interval in intervals]
     return {
         "shown": [
@@ -126,6 +132,8 @@ def _claims(verdicts: Sequence[Verdict], reports: Sequence[Report]) -> dict[str,
             for verdict in verdicts
         ],
         "scale": axis(ends, "claims-scale"),
+        "holm": {v.id: holm_text(v, remains) for v in verdicts} if remains else {},
+        "beside": [*beside(verdicts), *spread_lines(dict.fromkeys(spreads))],
         "rests": list(dict.fromkeys(f"{seeds} and {images:,} images" for seeds, images in rests)),
     }
 

@@ -1,0 +1,141 @@
+"""Claims as text: lines for a console, a table in Markdown, and what a reader should know beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
+
+from maskrcnn_repro.tables.report.correction import corrected
+from maskrcnn_repro.tables.report.model import Interval, Spread, Verdict
+from maskrcnn_repro.tables.report.statistics import EARLIER
+from maskrcnn_repro.tables.report.words import DASH, Outcome, signed
+
+from tabulate import tabulate
+
+_DECISIVE: tuple[Outcome, ...] = ("holds", "fails", "undecided")
+
+
+def claim_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return one line for each claim: ``claim ID holds +7.3 [+6.1, +8.4] 95 %  Holm 0.002: holds  paper +3.4``."""
+    remains = corrected(verdicts)
+    cells = [
+        (v.id, v.outcome, measured(v), *([f"Holm {holm_text(v, remains)}"] if remains else []))
+        for v in verdicts
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for verdict, words in zip(verdicts, cells, strict=True):
+        head = "  ".join(f"{word:<{width}}" for word, width in zip(words, widths, strict=True))
+        note = f" ({verdict.note})" if verdict.note else ""
+        lines.append(f"claim {head}  paper {signed(verdict.paper_gap)}, {asked(verdict)}{note}")
+    return lines
+
+
+def tally(verdicts: Sequence[Verdict]) -> str:
+    """Return how many claims there are of each outcome: ``Of 17 claims: holds 14, fails 1, …``."""
+    outcomes = [verdict.outcome for verdict in verdicts]
+    return f"Of {len(verdicts)} claims: {_counted(outcomes, (*_DECISIVE, 'missing'))}"
+
+
+def claims_markdown(verdicts: Sequence[Verdict]) -> str:
+    """Return claims as a table in Markdown, with hypotheses about those that do not hold."""
+    remains = corrected(verdicts)
+    headers = ["claim", "claimed gap", "gap here", "paper's gap", "outcome"]
+    lines = [
+        [
+            f"{verdict.statement} (`{verdict.id}`)",
+            asked(verdict),
+            measured(verdict),
+            signed(verdict.paper_gap),
+            f"{verdict.outcome}: {verdict.note}" if verdict.note else verdict.outcome,
+            *([holm_text(verdict, remains)] if remains else []),
+        ]
+        for verdict in verdicts
+    ]
+    align = ("left", "left", "right", "right", "left", "left")[: len(lines[0])]
+    headers += ["by Holm: p, outcome"] if remains else []
+    table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
+    below = [f"- {text}" for text in (*beside(verdicts), *explained(verdicts))]
+    return "\n".join([table, *([""] if below else []), *below])
+
+
+def beside(verdicts: Sequence[Verdict]) -> list[str]:
+    """Return what a reader of verdicts should know: Holm's correction, margins, how intervals were computed."""
+    texts = []
+    if remains := corrected(verdicts):
+        texts.append(
+            f"With Holm's correction for {len(remains)} claim{'s' * (len(remains) > 1)} judged at once: "
+            f"{_counted((outcome for _, outcome in remains.values()), _DECISIVE)}. "
+            "Among so many claims one or another holds or fails by chance; corrected, the chance that any does is 5 %."
+        )
+    reasons: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict.margin_reason:
+            reasons.setdefault(f"±{verdict.margin:.1f}: {verdict.margin_reason}", []).append(
+                verdict.id
+            )
+    texts += [f"Margin of {', '.join(names)} {reason}" for reason, names in reasons.items()]
+    methods = Counter(v.interval.method or EARLIER for v in verdicts if v.interval)
+    if methods:
+        said = "; ".join(f"{method} ({count})" for method, count in methods.items())
+        texts.append(f"Intervals: {said}.")
+    return texts
+
+
+def spread_lines(spreads: Iterable[Spread]) -> list[str]:
+    """Return how much seeds of a training differ, by the pool, in a line or none."""
+    texts = [
+        f"{spread.quantity} {spread.deviation:.2f} ({spread.freedom} degrees of freedom, "
+        f"{spread.trainings} trainings{_apart(spread)})"
+        for spread in spreads
+    ]
+    return [f"Standard deviation between seeds, pooled: {'; '.join(texts)}."] if texts else []
+
+
+def _apart(spread: Spread) -> str:
+    return f", without {', '.join(spread.wider)}, whose seeds lie further apart" * bool(
+        spread.wider
+    )
+
+
+def explained(verdicts: Iterable[Verdict]) -> list[str]:
+    """Return hypothesis, deciding run and its result for each claim that does not hold and has them."""
+    return [
+        f"{verdict.id}: {verdict.outcome}. Hypothesis: {why.because} Deciding run: {why.would_tell}"
+        + (f" Result: {why.told}" if why.told else "")
+        for verdict in verdicts
+        if (why := verdict.explanation)
+    ]
+
+
+def measured(verdict: Verdict) -> str:
+    """Return gap and interval of a claim, as far as there are any."""
+    gap = [] if verdict.gap is None else [signed(verdict.gap)]
+    return " ".join([*gap, *([interval_text(verdict.interval)] if verdict.interval else [])])
+
+
+def interval_text(interval: Interval) -> str:
+    """Return ``[+6.1, +8.4] 95 %``."""
+    return f"[{signed(interval.low)}, {signed(interval.high)}] {interval.level:.0f} %"
+
+
+def holm_text(verdict: Verdict, remains: Mapping[str, tuple[float, Outcome]]) -> str:
+    """Return ``0.012: holds``, what Holm's correction leaves of an outcome; a dash for none."""
+    if verdict.id not in remains:
+        return DASH
+    p, outcome = remains[verdict.id]
+    return f"{'< 0.0001' if p < 0.0001 else f'{p:.2g}'}: {outcome}"
+
+
+def asked(verdict: Verdict) -> str:
+    """Return where a claim has its gap: ``> 0``, ``within ±1.5``."""
+    is_alike = verdict.direction == "≈"
+    return f"within ±{verdict.margin:.1f}" if is_alike else f"{verdict.direction} 0"
+
+
+def _counted(outcomes: Iterable[Outcome], always: Sequence[Outcome]) -> str:
+    """Return how many there are of each outcome: of those in ``always``, and of others that there are."""
+    counts = Counter(outcomes)
+    names: tuple[Outcome, ...] = get_args(Outcome)
+    return ", ".join(f"{name} {counts[name]}" for name in names if counts[name] or name in always)

@@ -1,0 +1,49 @@
+"""Holm's correction: four p-values by hand, and what it leaves of verdicts."""
+
+from dataclasses import replace
+
+from maskrcnn_repro.tables.report.claims_text import beside, claims_markdown
+from maskrcnn_repro.tables.report.correction import corrected, holm
+
+import pytest
+
+from tests.helpers.html_runs import VERDICTS
+
+
+def test_four_p_values_by_hand():
+    # Sorted: 0.005 * 4, 0.01 * 3, 0.03 * 2, 0.04 * 1; the last may not be below the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def judged():
+    """Return verdicts with p-values of 0.01, 0.04 and 0.2, and one without."""
+    outcomes = (("first", "holds", 0.01), ("second", "fails", 0.04), ("third", "undecided", 0.2))
+    return [
+        *(replace(VERDICTS[0], id=name, outcome=outcome, p=p) for name, outcome, p in outcomes),
+        VERDICTS[3],
+    ]
+
+
+def test_an_outcome_remains_or_becomes_undecided():
+    assert corrected(judged()) == {
+        "first": (pytest.approx(0.03), "holds"),
+        "second": (pytest.approx(0.08), "undecided"),
+        "third": (pytest.approx(0.2), "undecided"),
+    }
+
+
+def test_a_reader_is_told_what_the_correction_leaves():
+    text, *_ = beside(judged())
+    assert text.startswith(
+        "With Holm's correction for 3 claims judged at once: holds 1, fails 0, undecided 2."
+    )
+    cells = [line.rsplit("|", 2)[1].strip() for line in claims_markdown(judged()).splitlines()[2:6]]
+    assert cells == ["0.03: holds", "0.08: undecided", "0.2: undecided", "\N{EN DASH}"]
+
+
+def test_reports_of_an_earlier_method_have_no_such_column():
+    assert corrected(VERDICTS) == {}
+    assert "Holm" not in claims_markdown(VERDICTS)
+    assert beside(VERDICTS) == ["Intervals: seeds and images drawn together, Student's t (3)."]
