@@ -1,5 +1,6 @@
 """Hybrid Task Cascade: values by hand, the plain heads with one stage, mmdetection's, no objects, mistakes."""
 
+from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.data.panoptic.files import IGNORED
 from maskrcnn_repro.errors import ConfigError, DataError
@@ -336,3 +337,13 @@ def test_an_exported_file_gives_the_model_s_masks(tmp_path, form, semantic):
     comparison = exporter.write(tmp_path / f"hybrid{WRITERS[form][0]}")
     assert comparison.holds
     assert comparison.matched == comparison.detections > 0
+
+
+def test_weights_with_the_semantic_branch_are_refused_without_it(tmp_path):
+    file = tmp_path / "a.pth"
+    torch.save(torch.nn.ModuleDict({"roi_heads": heads()}).state_dict(), file)
+    without = torch.nn.ModuleDict({"roi_heads": heads(**PLAIN)})
+    with pytest.raises(
+        ConfigError, match=r"have a semantic_head, .*; set DATASETS.WITH_SEM_SEG True"
+    ):
+        Checkpointer(without, "").load(str(file))

@@ -5,7 +5,7 @@ Letters: N images, R RoIs, C channels, P side of a pooled RoI in cells. Boxes ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ from maskrcnn_family.cascade.head import FamilyCascadeROIHeads
 
 SEMANTIC = "semantic"
 """Name of the semantic branch's map among the features."""
+SEMANTIC_HEAD = "semantic_head"
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -41,6 +42,9 @@ class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
 
     proposal_matcher: Any
     takes_sem_seg = True
+    mixed_in: Mapping[str, str] = {
+        SEMANTIC_HEAD: "DATASETS.WITH_SEM_SEG True (images that are only evaluated need no labels)"
+    }
 
     @configurable
     def __init__(
