@@ -6,7 +6,7 @@ from pathlib import Path
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
-from maskrcnn_repro.tables.models.sizes import size_of
+from maskrcnn_repro.modeling.sizes import size_of
 
 import numpy as np
 import pytest

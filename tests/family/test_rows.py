@@ -1,6 +1,6 @@
 """Every row of the family builds at both levels, and each head has a claim."""
 
-from maskrcnn_repro.tables.models.sizes import build_on_meta
+from maskrcnn_repro.modeling.sizes import build_on_meta
 from maskrcnn_repro.tables.paper import claims, experiments
 from maskrcnn_repro.tables.paper.additions import register_table
 from maskrcnn_repro.tables.paper.experiments import experiment_config

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from maskrcnn_repro.modeling.sizes import COUNTING, Size, size_of
 from maskrcnn_repro.tables.models.short_training import train_briefly
-from maskrcnn_repro.tables.models.sizes import COUNTING, Size, size_of
 from maskrcnn_repro.tables.paper.experiments import (
     Experiment,
     all_experiments,

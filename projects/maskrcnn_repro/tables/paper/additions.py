@@ -92,6 +92,11 @@ def named_tables(words: Iterable[str], paper: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def tables_beside(name: str) -> tuple[str, ...]:
+    """Return the ids of all tables of the file that added a table, itself among them; none for one of the paper's."""
+    return next((tuple(added.tables) for added in _files.values() if name in added.tables), ())
+
+
 def parse_addition(top: Node, folder: Path) -> Addition:
     """Return what a file adds to the paper and to what is registered.
 
