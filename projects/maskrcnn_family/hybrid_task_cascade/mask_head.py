@@ -97,13 +97,13 @@ class FamilyHybridMaskHead(MaskHead):
             instances: of each image, as ``MaskHead`` takes them in training.
             stage: its number, from 0.
         """
-        logits = next(islice(self.stage_logits(x), stage, None))
-        return self.training_losses(x, logits(), instances)
+        return self.training_losses(x, self.layers(x, stage=stage), instances)
 
-    def layers(self, x: Tensor) -> Tensor:
-        """Map pooled RoIs (R, C, P, P) to the last stage's logits (R, L, m, m)."""
-        *_, last = self.stage_logits(x)
-        return last()
+    def layers(self, x: Tensor, stage: int | None = None) -> Tensor:
+        """Map pooled RoIs (R, C, P, P) to the logits (R, L, m, m) of a stage, by default the last."""
+        number = len(self.stages()) - 1 if stage is None else stage
+        logits = next(islice(self.stage_logits(x), number, None))
+        return logits()
 
     def masks(self, x: Tensor, classes: Tensor) -> Tensor:
         """Return the mean of the stages' probabilities (R, m, m) of classes (R,) in pooled RoIs (R, C, P, P)."""
