@@ -1,4 +1,4 @@
-"""Mask heads in a row, each of which sees the features of the one before (Hybrid Task Cascade, Sec. 3.1).
+"""Mask heads in a row, each of which sees the features of the one before (Hybrid Task Cascade, mask information flow).
 
 Letters: S stages, R RoIs of the batch, C channels of a pooled RoI, P its side, m that of a mask, both in cells; L
 channels of the logits.
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 
 class StageMaskHead(FCNMaskHead):
-    """The paper's mask head, to whose input an embedding of the features of the stage before is added (eq. 4).
+    """The paper's mask head, to whose input an embedding of the features of the stage before is added.
 
     Args:
         input_shape: of a pooled RoI; its channels are those of the convolutions.
@@ -57,7 +57,7 @@ class StageMaskHead(FCNMaskHead):
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class FamilyHybridMaskHead(MaskHead):
-    """S mask heads; RoIs pass through those before a stage, too, whose boxes they are (Sec. 3.1, eq. 3).
+    """S mask heads; RoIs pass through those before a stage, too, whose boxes they are.
 
     Parameters have the names of the reference code, those of a stage the names of ``FCNMaskHead``.
 
