@@ -50,11 +50,16 @@ def test_the_baseline_comes_first_and_each_experiment_once():
 @pytest.mark.usefixtures("nothing_added")
 def test_rows_of_a_plug_in_are_those_of_all_its_tables_that_train():
     names = register_table(FAMILY / "tables.yaml")
-    assert tables_beside("densepose") == names == ("family", "densepose")
+    assert tables_beside("densepose") == names == ("family", "densepose", "family_seconds")
     assert tables_beside("1") == ()
-    rows = chosen_rows([*map(find_table, names)], ["cascade", "densepose.charts", "densepose.iuv"])
-    # The charts alone are those of the same model.
-    assert [row.id for row in rows] == ["family.plain", "family.cascade", "densepose.iuv"]
+    rows = chosen_rows([*map(find_table, names)], ["cascade", "densepose.charts", "iuv", "panet"])
+    # The charts alone, and trainings of fewer iterations, are of the same models.
+    assert [row.id for row in rows] == [
+        "family.plain",
+        "family.cascade",
+        "family.panet",
+        "densepose.iuv",
+    ]
 
 
 def test_people_have_surfaces_to_learn_from():

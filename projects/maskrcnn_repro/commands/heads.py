@@ -37,8 +37,9 @@ def chosen_rows(compared: Sequence[Table], names: list[str]) -> list[Row]:
     rows = [row for selection in select(compared, names) for row in selection.rows]
     trained: dict[str, Row] = {}
     for row in (first.rows[first.baseline_row], *rows):
-        if row.experiment and not all_experiments()[row.experiment].evaluates:
-            trained.setdefault(row.experiment, row)
+        experiment = all_experiments().get(row.experiment or "")
+        if experiment and not experiment.evaluates and not experiment.shortens:
+            trained.setdefault(experiment.id, row)
     if not trained:
         raise TableError(f"Table {first.id} has no row that trains a model of its own.")
     return list(trained.values())

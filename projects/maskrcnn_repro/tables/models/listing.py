@@ -69,10 +69,10 @@ def lines(tables: Iterable[Table], check: TrainingCheck | None = None) -> list[L
     outcomes: dict[str, str] = {}
 
     def line(table: str, row: str, experiment: Experiment, remark: str = "") -> Line:
-        trained = experiment.evaluates or experiment.id
+        trained = experiment.evaluates or experiment.shortens or experiment.id
         if check is not None and trained not in outcomes:
             outcomes[trained] = check(find_experiment(trained))
-        size = size_of_experiment(experiment.id)
+        size = size_of_experiment(experiment.shortens or experiment.id)
         return Line(
             table=table,
             row=row,

@@ -16,6 +16,7 @@ from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
 from maskrcnn_repro.tables.report.boundary import TASK, add_boundary_ap
+from maskrcnn_repro.tables.report.equal_seconds import add_equal_seconds, with_iterations
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather, value_of
 from maskrcnn_repro.tables.report.model import (
@@ -84,11 +85,13 @@ def reports(
     ]
     for claim in itertools.chain.from_iterable(claims.values()):
         pairs += [(rows[row], name) for row in claim_rows(claim) for name in claim.metrics()]
-    names = dict.fromkeys(row.experiment for row, _ in pairs if row.experiment)
+    named = [name for row, _ in pairs for name in (row.experiment, row.equal_seconds) if name]
+    names = dict.fromkeys(named)
     here = [name for name in names if not not_at_level(paper.experiments[name], setting.level)]
     gathered = gather(here, setting, paper.experiments, seeds)
     outlined = {row.experiment for row, name in pairs if paper.columns[name].task == TASK}
     add_boundary_ap(gathered, outlined)
+    add_equal_seconds(gathered, [row for row, _ in pairs])
     evidence = Evidence(gathered, paper.columns, resampler)
     # All that is asked for below, at once: this takes long, and tells how long.
     evidence.prepare(pairs)
@@ -117,7 +120,7 @@ def report(
     zoo, wrong = _zoo_records(table, setting)
     rows = [
         ReportRow.of(
-            row,
+            with_iterations(row, experiments, evidence.gathered),
             unfinished=tuple(evidence.gathered.unfinished.get(row.experiment or "", ())),
             not_at_level=reasons.get(row.experiment or ""),
             cells={n: _cell(table, row, n, evidence, zoo.get(row.id)) for n in table.columns},
