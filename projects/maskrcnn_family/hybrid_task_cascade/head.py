@@ -31,7 +31,7 @@ SEMANTIC_HEAD = "semantic_head"
 
 @ROI_HEADS_REGISTRY.register()
 class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
-    """A cascade whose mask head of a stage trains on the boxes that the stage's box head predicts (the paper's interleaved execution).
+    """A cascade whose mask head of a stage trains on the boxes that the stage's box head predicts (interleaved execution).
 
     Args:
         loss_weights: the alphas of the paper's loss, by stage.
@@ -110,7 +110,7 @@ class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
         return {**features, SEMANTIC: self.semantic_head(features)[1]}
 
     def pool_boxes(self, features: dict[str, Tensor], proposals: list[Instances]) -> Tensor:
-        """Return what a stage's box head takes, the semantic features added; the losses have weights, gradients are as they are."""
+        """Return what a stage's box head takes; the losses have weights, gradients are as they are."""
         boxes = [image.proposal_boxes for image in proposals]
         rois = self.box_pooler([features[name] for name in self.box_in_features], boxes)
         return self._add_semantics(rois, features, boxes)

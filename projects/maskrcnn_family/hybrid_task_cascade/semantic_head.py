@@ -1,4 +1,4 @@
-"""The semantic branch on the pyramid: classes of pixels, and features for RoIs (Hybrid Task Cascade, spatial contexts from segmentation).
+"""The semantic branch on the pyramid: classes of pixels, and features for RoIs (Hybrid Task Cascade, spatial contexts).
 
 Letters: N images, C channels, D channels of the branch, K classes, H, W cells of a map.
 """
