@@ -67,6 +67,7 @@ def test_branches_see_the_test_numbers_of_rois():
     }
 
 
+@pytest.mark.slow
 def test_the_semantic_branches_multiply_adds_by_hand():
     config = ROOT / "projects/maskrcnn_family/panoptic_fpn/config.yaml"
     panoptic = load_config(config, ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", 54])
