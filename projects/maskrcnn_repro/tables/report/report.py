@@ -128,7 +128,10 @@ def report(
         for row in table.rows.values()
     ]
     records = [r for row in table.rows.values() for r in evidence.records(row).values()]
-    refused = [text for name in names for text in evidence.gathered.refused.get(name, ())]
+    trained = [*names, *(row.equal_seconds for row in table.rows.values() if row.equal_seconds)]
+    refused = [
+        text for name in dict.fromkeys(trained) for text in evidence.gathered.refused.get(name, ())
+    ]
     # After the cells: problems with drawing images show while their intervals are computed.
     problems = evidence.resampler.problems_of(records) if evidence.resampler else []
     splits = {dataset_of(record) for record in (*records, *zoo.values())}
