@@ -32,12 +32,17 @@ from maskrcnn_repro.utils.files import write_text
 
 PAGE = ROOT / "docs" / "family.md"
 TABLES = ROOT / "projects" / "maskrcnn_family" / "tables.yaml"
+SHORTENED = "family_seconds"
+"""Table of trainings with fewer iterations, whose mask AP is a column of the others."""
 MOST_SPREAD = 0.25
 """Distance of a ratio's quartiles, as a share of it, above which other work on the machine hides the ratio."""
+GAPS = ("AP", "AP-seconds")
+"""Columns of gaps to the baseline: after as many iterations, and after as many seconds."""
 HEADERS = (
     "head",
     "held to",
     "mask AP",
+    "equal time",
     "claim",
     "outcome",
     "M parameters",
@@ -59,7 +64,7 @@ def block(table: Table, report: Report | None, costs: Mapping[str, Any]) -> str:
     heads = [row for row in table.rows.values() if row.experiment]
     lines = [_line(row, table, report, costs.get(row.name, {})) for row in heads]
     about = [
-        "Gaps are to the baseline after as many iterations, with 95 % intervals; image and step: time over the baseline's, unless other work made it unsteady, and peak memory; code: lines of its folder."
+        "Gaps are to the baseline after as many iterations, with 95 % intervals; equal time: mask AP to the baseline's after fewer iterations, as many as fit into its time; image and step: time over Mask R-CNN's, unless other work made it unsteady, and peak memory; code: lines of its folder."
     ]
     if report and report.seeds:
         seeds = ", ".join(map(str, report.seeds))
@@ -75,7 +80,7 @@ def _line(row: Row, table: Table, report: Report | None, cost: Mapping[str, Any]
     return [
         row.name,
         row.note or DASH,
-        DASH if row.id == table.baseline_row else _gap(row, report),
+        *(DASH if row.id == table.baseline_row else _gap(row, report, name) for name in GAPS),
         "; ".join(map(_claim, own)) or DASH,
         "; ".join(map(_outcome, verdicts)) or DASH,
         f"{cost['parameters'] / 1e6:.2f}" if cost else DASH,
@@ -92,9 +97,9 @@ def _time(measured: Mapping[str, Any]) -> str:
     return f"{ratio['value']:.2f} times, {memory}" if steady else memory
 
 
-def _gap(row: Row, report: Report | None) -> str:
+def _gap(row: Row, report: Report | None, name: str) -> str:
     rows = {each.id: each for each in report.rows} if report else {}
-    cell = rows[row.id].cells.get("AP") if row.id in rows else None
+    cell = rows[row.id].cells.get(name) if row.id in rows else None
     if not cell or not cell.ours_gap:
         return DASH
     interval = f" {interval_text(cell.ours_interval)}" if cell.ours_interval else ""
@@ -120,7 +125,7 @@ def write(report: Path | None, costs: Path | None, page: Path = PAGE) -> None:
         TableError: a file cannot be read, or the page lacks the marks.
         OutputError: the page cannot be written.
     """
-    tables = [find_table(name) for name in register_table(TABLES)]
+    tables = [find_table(name) for name in register_table(TABLES) if name != SHORTENED]
     try:
         measured = from_json(Report, read_json(report)) if report else None
     except (TypeError, ValueError) as error:

@@ -108,9 +108,8 @@ def _add_writing_options(parser: Parser) -> None:
     parser.add_argument(
         "--tolerance",
         type=distance,
-        default=1.0,
         metavar="PIXELS",
-        help="how far a polygon may run from the edge of its mask; 0 keeps every corner (default: %(default)s)",
+        help="how far a polygon may run from the edge of its mask; 0 keeps every corner (default: 1)",
     )
     parser.add_argument(
         "--overwrite",

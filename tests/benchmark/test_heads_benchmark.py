@@ -4,13 +4,13 @@ from argparse import Namespace
 
 from maskrcnn_repro.benchmark import heads
 from maskrcnn_repro.benchmark.heads import Head
-from maskrcnn_repro.benchmark.heads_worker import Bench, HeadTask, multiply_adds
+from maskrcnn_repro.benchmark.heads_worker import Bench, HeadTask, batch
 from maskrcnn_repro.commands.heads import chosen_rows
+from maskrcnn_repro.config import load_config
+from maskrcnn_repro.tables.paper.additions import register_table, tables_beside
 from maskrcnn_repro.tables.paper.numbers import find_table
 
 import pytest
-import torch
-from torch import nn
 
 from tests.helpers.commands import benchmark
 from tests.helpers.paths import ROOT
@@ -32,18 +32,6 @@ def f():  # code
 '''
 
 
-def test_multiply_adds_by_hand():
-    class Tiny(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv, self.linear = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 5)
-
-        def forward(self, images):
-            return self.linear(self.conv(images[0]["image"]).mean(dim=(2, 3)))
-
-    assert multiply_adds(Tiny(), [{"image": torch.zeros(1, 3, 6, 7)}]) == 6 * 7 * 8 * 3 * 9 + 8 * 5
-
-
 def test_lines_of_code_are_neither_blank_nor_comments_nor_docstrings(tmp_path):
     file = tmp_path / "head.py"
     file.write_text(SOURCE)
@@ -55,8 +43,31 @@ def test_lines_of_code_are_neither_blank_nor_comments_nor_docstrings(tmp_path):
 
 
 def test_the_baseline_comes_first_and_each_experiment_once():
-    rows = chosen_rows(find_table("2c"), ["alignave", "pool"])
+    rows = chosen_rows([find_table("2c")], ["alignave", "pool"])
     assert [row.id for row in rows] == ["T2c.pool", "T2c.alignave"]
+
+
+@pytest.mark.usefixtures("nothing_added")
+def test_rows_of_a_plug_in_are_those_of_all_its_tables_that_train():
+    names = register_table(FAMILY / "tables.yaml")
+    assert tables_beside("densepose") == names == ("family", "densepose", "family_seconds")
+    assert tables_beside("1") == ()
+    rows = chosen_rows([*map(find_table, names)], ["cascade", "densepose.charts", "iuv", "panet"])
+    # The charts alone, and trainings of fewer iterations, are of the same models.
+    assert [row.id for row in rows] == [
+        "family.plain",
+        "family.cascade",
+        "family.panet",
+        "densepose.iuv",
+    ]
+
+
+def test_people_have_surfaces_to_learn_from():
+    cfg = load_config(str(FAMILY / "densepose/config.yaml"), ["MODEL.DEVICE", "cpu"])
+    (image,) = batch(cfg, 96, 128)
+    surfaces = image["instances"].gt_densepose
+    assert (len(surfaces), surfaces.points.shape) == (8, (8, 100, 5))
+    assert surfaces.annotated.all()
 
 
 def timing(seconds):

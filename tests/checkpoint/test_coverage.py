@@ -208,6 +208,17 @@ def test_weights_of_other_heads_are_refused_in_evaluation_alone(tmp_path, caplog
     assert "roi_heads.mask_head.0.bias: the results are those of the other heads" in record.message
 
 
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_part_that_others_take_from_cannot_be_left_out(tmp_path, complete):
+    file = str(tmp_path / "a.pth")
+    torch.save(heads(box_head=1, semantic_head=2).state_dict(), file)
+    without = heads(box_head=1)
+    without["roi_heads"].mixed_in = {"semantic_head": "ITS.KEY True"}
+    sentence = r"have a semantic_head, roi_heads.semantic_head.0.weight, .* and 1 more, .*; set ITS.KEY True"
+    with pytest.raises(ConfigError, match=sentence):
+        Checkpointer(without, "", complete=complete).load(file)
+
+
 def test_a_missing_head_is_named_for_evaluation(load):
     names = ["backbone.stem.a", "roi_heads.box_predictor.a"]
     model = [*names, "roi_heads.mask_head.a", "roi_heads.keypoint_head.a"]

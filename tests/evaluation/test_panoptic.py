@@ -6,9 +6,11 @@ import math
 from maskrcnn_repro.data import register_panoptic
 from maskrcnn_repro.data.panoptic.files import read_ids, write_ids
 from maskrcnn_repro.data.panoptic.labels import stuff_names, with_labels
+from maskrcnn_repro.data.panoptic.truth import PanopticTruth
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.evaluation.panoptic import FOLDER, RESULTS, PanopticEvaluator
 from maskrcnn_repro.evaluation.panoptic_quality import PanopticQuality
+from maskrcnn_repro.evaluation.panoptic_resampling import count_images
 from maskrcnn_repro.evaluation.table import metrics_table, summary
 from maskrcnn_repro.visualization.panoptic import write_panoptic_sheet
 from maskrcnn_repro.visualization.sheet import CAPTION, CELL, GAP, HEADER, SEAM
@@ -189,6 +191,34 @@ def test_predictions_are_measured_and_written_in_coco_s_format(labelled, tmp_pat
     assert [s["category_id"] for s in entry["segments_info"]] == [26, 8]
     ids = read_ids(tmp_path / "out" / FOLDER / entry["file_name"])
     assert ids.tolist() == [[1] * 4, [2] * 4]
+
+
+def test_images_drawn_again_weigh_what_each_adds(tmp_path):
+    # The first image has its thing (IoU 1) and misses its stuff, the second misses its thing and has 3/4 of its stuff.
+    (tmp_path / "png").mkdir()
+    (tmp_path / "out").mkdir()
+    truth = {"a": [[1, 1, 2, 2]], "b": [[1, 2, 2, 2, 2]]}
+    found = {"a": [[1, 1, 0, 0]], "b": [[0, 2, 2, 2, 0]]}
+    categories = [{"id": 1, "name": "dog", "isthing": 1}, {"id": 7, "name": "sky", "isthing": 0}]
+    files = {}
+    for folder, maps in (("png", truth), ("out", found)):
+        entries = []
+        for name, ids in reversed(maps.items()) if folder == "out" else maps.items():
+            write_ids(tmp_path / folder / f"{name}.png", np.array(ids))
+            there = [(n, c, np.sum(np.array(ids) == n)) for n, c in ((1, 1), (2, 7))]
+            segments = [segment(n, c, int(area)) for n, c, area in there if area]
+            entries.append(
+                {"image_id": name, "file_name": f"{name}.png", "segments_info": segments}
+            )
+        file = tmp_path / f"{folder}.json"
+        file.write_text(json.dumps({"annotations": entries, "categories": categories}))
+        files[folder] = PanopticTruth.read(file, tmp_path / folder, results=folder == "out")
+    counted = count_images(files["png"], files["out"])
+    assert counted.image_ids == ("a", "b")
+    values = counted.resampled(np.array([[1, 1], [2, 0], [0, 2], [3, 1], [0, 0]]))
+    np.testing.assert_allclose(values["PQ_th"], [200 / 3, 100, 0, 100 * 3 / 3.5, math.nan])
+    np.testing.assert_allclose(values["PQ_st"], [50, 0, 75, 100 * 0.75 / 2.5, math.nan])
+    np.testing.assert_allclose(values["PQ"], (values["PQ_th"] + values["PQ_st"]) / 2)
 
 
 def test_truth_and_predictions_are_drawn_beside_each_other(labelled, tmp_path, monkeypatch):

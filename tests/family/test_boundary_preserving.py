@@ -5,8 +5,9 @@ from pathlib import Path
 
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.fast_training.checkpointing import checkpoint_stages
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
-from maskrcnn_repro.tables.models.sizes import size_of
+from maskrcnn_repro.modeling.sizes import size_of
 
 import numpy as np
 import pytest
@@ -167,6 +168,24 @@ def test_a_batch_is_its_images_one_by_one():
             own = {name: level[number : number + 1] for name, level in features.items()}
             (alone,) = module(own, [detections(*image)])
             assert torch.allclose(alone.pred_masks, both[number].pred_masks, atol=1e-6)
+
+
+def test_both_branches_are_computed_twice_where_activations_are_not_kept():
+    results = []
+    for checkpointed in (False, True):
+        model = torch.nn.ModuleDict({"roi_heads": torch.nn.ModuleDict({"mask_head": head()})})
+        if checkpointed:
+            assert checkpoint_stages(model) == 1
+        module = model["roi_heads"]["mask_head"]
+        # More RoIs than are held at once.
+        inputs = [
+            torch.ones(40, 4, side, side) * torch.arange(40)[:, None, None, None] / 40
+            for side in (4, 8)
+        ]
+        masks, boundaries = module.layers(*inputs)
+        (masks.square().sum() + boundaries.sum()).backward()
+        results.append((masks, boundaries, [p.grad for p in module.parameters()]))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
 def test_class_agnostic_masks_have_one_channel():

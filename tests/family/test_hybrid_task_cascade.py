@@ -1,11 +1,13 @@
 """Hybrid Task Cascade: values by hand, the plain heads with one stage, mmdetection's, no objects, mistakes."""
 
+from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.data.panoptic.files import IGNORED
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
+from maskrcnn_repro.modeling.fast_training.checkpointing import checkpoint_stages, kept_activations
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
 from maskrcnn_repro.modeling.meta_arch import UNLABELLED, LabelledImages
 from maskrcnn_repro.modeling.tta import TestTimeAugmentation
@@ -336,3 +338,32 @@ def test_an_exported_file_gives_the_model_s_masks(tmp_path, form, semantic):
     comparison = exporter.write(tmp_path / f"hybrid{WRITERS[form][0]}")
     assert comparison.holds
     assert comparison.matched == comparison.detections > 0
+
+
+def test_masks_of_all_stages_are_computed_twice_where_activations_are_not_kept():
+    given = [proposals([4, 0, 18, 10])], [truth([8, 8, 32, 40])]
+    results = []
+    for checkpointed in (False, True):
+        model = torch.nn.ModuleDict({"roi_heads": heads()})
+        if checkpointed:
+            assert checkpoint_stages(model) == 1
+            assert kept_activations(model) == ["roi_heads.semantic_head"]
+        calls = []
+        first = model["roi_heads"].mask_head.stages()[0].mask_fcn1
+        first.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        losses, _ = train(model["roi_heads"], *given)
+        sum(losses.values()).backward()
+        results.append((len(calls), losses, first.weight.grad))
+    (plain, *expected), (twice, *got) = results
+    assert twice == 2 * plain > 0
+    torch.testing.assert_close(got, expected)
+
+
+def test_weights_with_the_semantic_branch_are_refused_without_it(tmp_path):
+    file = tmp_path / "a.pth"
+    torch.save(torch.nn.ModuleDict({"roi_heads": heads()}).state_dict(), file)
+    without = torch.nn.ModuleDict({"roi_heads": heads(**PLAIN)})
+    with pytest.raises(
+        ConfigError, match=r"have a semantic_head, .*; set DATASETS.WITH_SEM_SEG True"
+    ):
+        Checkpointer(without, "").load(str(file))

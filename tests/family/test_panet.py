@@ -6,8 +6,8 @@ from maskrcnn_repro.config import load_config
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead, MaskLoss
 from maskrcnn_repro.modeling.mask_head.losses import sigmoid_loss, sigmoid_masks
+from maskrcnn_repro.modeling.sizes import size_of
 from maskrcnn_repro.roi_ops import RoIOpPooler
-from maskrcnn_repro.tables.models.sizes import size_of
 
 import numpy as np
 import pytest

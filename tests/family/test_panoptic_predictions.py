@@ -89,6 +89,8 @@ def test_the_threshold_is_that_of_things_in_the_map(tmp_path):
     [
         (["--tiles", "64"], "--tiles 64: segments of neighbouring tiles are not joined"),
         (["--shapes", "masks"], "--shapes masks: --format panoptic has each segment as pixels"),
+        (["--tolerance", "2"], "--tolerance 2.0: --format panoptic has each segment as pixels"),
+        (["--format", "coco", "--tolerance", "2"], "--tolerance 2: masks keep every pixel; add"),
         ([], "--format panoptic is for models that make panoptic maps, and .* makes none"),
     ],
 )

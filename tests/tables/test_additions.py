@@ -6,6 +6,7 @@ from maskrcnn_cli import main
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper import claims, experiments, numbers
 from maskrcnn_repro.tables.paper.additions import named_tables, register_table
+from maskrcnn_repro.tables.report.explanations import explanation
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting
 
@@ -74,6 +75,27 @@ def test_published_gaps_follow_where_there_are_numbers(write):
     register_table(write(TABLE))  # again: nothing
     assert "mine" not in numbers.tables()
     assert "mine-better" not in claims.claims()
+
+
+EXPLANATION = """
+explanations:
+  mini:
+    mine-better: {outcome: fails, because: "Few seeds.", would_tell: "Six."}
+"""
+
+
+def test_a_file_explains_its_claims(write):
+    register_table(write(TABLE + EXPLANATION))
+    for _ in range(2):
+        assert explanation("mine-better", "fails", "mini").because == "Few seeds."
+    assert explanation("mine-better", "holds", "mini") is None
+    assert explanation("mine-better", "fails", "paper") is None
+
+
+def test_an_explanation_of_no_claim_is_told(write):
+    register_table(write(TABLE + EXPLANATION.replace("mine-better", "mine-worse")))
+    with pytest.raises(TableError, match="Claim 'mine-worse' does not exist"):
+        explanation("mine-better", "fails", "mini")
 
 
 def test_the_example_shares_the_paper_s_baseline():

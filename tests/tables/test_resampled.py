@@ -4,6 +4,8 @@ import json
 import os
 from dataclasses import replace
 
+from maskrcnn_repro.data.panoptic.files import write_ids
+from maskrcnn_repro.data.panoptic.truth import PanopticTruth
 from maskrcnn_repro.evaluation.resampling import draw_images
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report import resampled as resampled_module
@@ -74,6 +76,38 @@ def test_a_metric_that_was_not_measured_or_is_not_of_all_objects_has_no_draws(fa
     assert draws_of.of(record(fake), SMALL_AP) is None
     assert draws_of.of(record(fake), Metric("kpAP", "AP kp", "keypoints", "AP")) is None
     assert draws_of.problems == {}
+
+
+def write_panoptic(folder, ids_of):
+    """A panoptic JSON of one class of stuff beside its PNG files, by image."""
+    png = folder / "panoptic_results"
+    png.mkdir(parents=True)
+    annotations = []
+    for image in range(IMAGES):
+        ids = np.array(ids_of(image))
+        write_ids(png / f"{image}.png", ids)
+        segments = [{"id": 1, "category_id": 7, "area": ids.size}] if ids.any() else []
+        name = {"image_id": image, "file_name": f"{image}.png"}
+        annotations.append({**name, "segments_info": segments})
+    categories = [{"id": 7, "name": "sky", "isthing": 0}]
+    file = folder / "panoptic_results.json"
+    file.write_text(json.dumps({"annotations": annotations, "categories": categories}))
+    return PanopticTruth.read(file, png, results=True)
+
+
+def test_pq_of_images_half_of_which_are_empty_by_hand(fake, tmp_path, monkeypatch):
+    truth = write_panoptic(tmp_path / "truth", lambda image: [[1, 1]])
+    monkeypatch.setattr(resampled_module, "open_truth", lambda name: truth)
+    # Six matches of IoU 1 and six misses: 6 / (6 + 6 / 2).
+    folder = detect(fake, fake.truth, "a", 1, EXACT, metrics={"panoptic": {"PQ": 200 / 3}})
+    write_panoptic(folder / "inference/mini_coco_val", lambda image: [[1 - image % 2] * 2])
+    draws_of = resampler()
+    values = draws_of.of(record(fake), Metric("PQ", "PQ", "panoptic", "PQ")).values["PQ"]
+    even, odd = (draw_images(IMAGES, DRAWS, seed=0)[:, k::2].sum(axis=1) for k in (0, 1))
+    np.testing.assert_allclose(values, 100 * even / (even + odd / 2))
+    assert draws_of.of(record(fake), Metric("SQ", "SQ", "panoptic", "SQ")) is None
+    detect(fake, fake.truth, "a", 1, EXACT, metrics={"panoptic": {"PQ": 50.0}})
+    assert "its PQ is 66.67, the record's 50.00" in problem(fake, "panoptic", "PQ")
 
 
 def test_what_was_drawn_once_is_read_from_beside_the_run(fake, monkeypatch):
@@ -160,9 +194,9 @@ def test_a_full_disk_costs_the_kept_draws_alone(fake, monkeypatch):
     assert list(folder.glob("*resampled*")) == list(folder.glob(".part*")) == []
 
 
-def problem(fake):
+def problem(fake, task="segm", key="AP"):
     source = resampler()
-    assert source.of(record(fake), MASK_AP) is None
+    assert source.of(record(fake), Metric(key, key, task, key)) is None
     (text,) = source.problems_of([record(fake)])
     return text
 

@@ -2,10 +2,13 @@
 
 import functools
 
-from maskrcnn_repro.tables.models.sizes import build_on_meta, roi_counts, size_of
+from maskrcnn_repro.config import load_config
+from maskrcnn_repro.modeling.sizes import build_on_meta, roi_counts, size_of
 from maskrcnn_repro.tables.paper.experiments import experiment_config, experiments, find_experiment
 
 import pytest
+
+from tests.helpers.paths import ROOT
 
 
 @functools.cache
@@ -62,3 +65,14 @@ def test_branches_see_the_test_numbers_of_rois():
         "masks": (100, 14),
         "keypoints": (100, 14),
     }
+
+
+@pytest.mark.slow
+def test_the_semantic_branches_multiply_adds_by_hand():
+    config = ROOT / "projects/maskrcnn_family/panoptic_fpn/config.yaml"
+    panoptic = load_config(config, ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", 54])
+    # On maps of 16x24 to 2x3 cells: 3x3 of 256 to 128 on each, once more at each doubling between, then 54 classes.
+    first = (16 * 24 + 8 * 12 + 4 * 6 + 2 * 3) * 256 * 128 * 9
+    between = (8 * 12 + 8 * 12 + 4 * 6) * 128 * 128 * 9
+    counts = size_of(panoptic, 64, 96).multiply_adds
+    assert counts["semantic"] == first + between + 16 * 24 * 128 * 54

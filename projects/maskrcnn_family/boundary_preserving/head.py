@@ -32,7 +32,7 @@ Maps = Mapping[str, Tensor]
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class FamilyBoundaryPreservingMaskHead(nn.Module):
-    """The boundary-preserving mask head (Sec. 3.2, Fig. 2): it takes whole maps, and pools for each branch.
+    """The boundary-preserving mask head (Sec. 3): it takes whole maps, and pools for each branch.
 
     Parameters have the names of the authors' code, so that its weights fit.
 

@@ -1,4 +1,4 @@
-"""What the boundary branch is trained to predict, and its loss (Boundary-preserving Mask R-CNN, Sec. 3.3).
+"""What the boundary branch is trained to predict, and its loss (Boundary-preserving Mask R-CNN, Sec. 3).
 
 Letters: R RoIs of the batch, m side of a mask in cells.
 """

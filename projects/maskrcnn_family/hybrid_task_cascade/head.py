@@ -5,7 +5,7 @@ Letters: N images, R RoIs, C channels, P side of a pooled RoI in cells. Boxes ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,14 +26,15 @@ from maskrcnn_family.cascade.head import FamilyCascadeROIHeads
 
 SEMANTIC = "semantic"
 """Name of the semantic branch's map among the features."""
+SEMANTIC_HEAD = "semantic_head"
 
 
 @ROI_HEADS_REGISTRY.register()
 class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
-    """A cascade whose mask head of a stage trains on the boxes that the stage's box head predicts (Sec. 3.1, eq. 2).
+    """A cascade whose mask head of a stage trains on the boxes that the stage's box head predicts (interleaved execution).
 
     Args:
-        loss_weights: alpha of eq. 6, by stage.
+        loss_weights: the alphas of the paper's loss, by stage.
         semantic_head: maps to logits and features, with ``losses``; None without.
         semantic_pooler: of its features, for masks and boxes.
         **parts: those of ``FamilyCascadeROIHeads``.
@@ -41,6 +42,9 @@ class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
 
     proposal_matcher: Any
     takes_sem_seg = True
+    mixed_in: Mapping[str, str] = {
+        SEMANTIC_HEAD: "DATASETS.WITH_SEM_SEG True (images that are only evaluated need no labels)"
+    }
 
     @configurable
     def __init__(
@@ -106,7 +110,7 @@ class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
         return {**features, SEMANTIC: self.semantic_head(features)[1]}
 
     def pool_boxes(self, features: dict[str, Tensor], proposals: list[Instances]) -> Tensor:
-        """Return what a stage's box head takes (eq. 5); the losses have weights, gradients are as they are."""
+        """Return what a stage's box head takes; the losses have weights, gradients are as they are."""
         boxes = [image.proposal_boxes for image in proposals]
         rois = self.box_pooler([features[name] for name in self.box_in_features], boxes)
         return self._add_semantics(rois, features, boxes)
@@ -118,7 +122,7 @@ class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
         boxes: Sequence[Tensor],
         stage: int,
     ) -> dict[str, Tensor]:
-        """Return the losses of boxes and of masks with the weight of the stage (eq. 6)."""
+        """Return the losses of boxes and of masks with the weight of the stage."""
         losses = losses | self._mask_losses(features, boxes, stage)
         return {name: self.loss_weights[stage] * loss for name, loss in losses.items()}
 
@@ -156,7 +160,7 @@ class FamilyHybridTaskROIHeads(FamilyCascadeROIHeads):
     def _add_semantics(
         self, rois: Tensor, features: dict[str, Tensor], boxes: list[Boxes]
     ) -> Tensor:
-        """Return pooled RoIs (R, C, P, P) with the semantic branch's features added (Sec. 3.2, eq. 5)."""
+        """Return pooled RoIs (R, C, P, P) with the semantic branch's features added."""
         if self.semantic_pooler is None:
             return rois
         return rois + to_side(self.semantic_pooler([features[SEMANTIC]], boxes), rois)

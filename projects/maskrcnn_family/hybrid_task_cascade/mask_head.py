@@ -1,4 +1,4 @@
-"""Mask heads in a row, each of which sees the features of the one before (Hybrid Task Cascade, Sec. 3.1).
+"""Mask heads in a row, each of which sees the features of the one before (Hybrid Task Cascade, mask information flow).
 
 Letters: S stages, R RoIs of the batch, C channels of a pooled RoI, P its side, m that of a mask, both in cells; L
 channels of the logits.
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 
 class StageMaskHead(FCNMaskHead):
-    """The paper's mask head, to whose input an embedding of the features of the stage before is added (eq. 4).
+    """The paper's mask head, to whose input an embedding of the features of the stage before is added.
 
     Args:
         input_shape: of a pooled RoI; its channels are those of the convolutions.
@@ -57,7 +57,7 @@ class StageMaskHead(FCNMaskHead):
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class FamilyHybridMaskHead(MaskHead):
-    """S mask heads; RoIs pass through those before a stage, too, whose boxes they are (Sec. 3.1, eq. 3).
+    """S mask heads; RoIs pass through those before a stage, too, whose boxes they are.
 
     Parameters have the names of the reference code, those of a stage the names of ``FCNMaskHead``.
 
@@ -97,13 +97,13 @@ class FamilyHybridMaskHead(MaskHead):
             instances: of each image, as ``MaskHead`` takes them in training.
             stage: its number, from 0.
         """
-        logits = next(islice(self.stage_logits(x), stage, None))
-        return self.training_losses(x, logits(), instances)
+        return self.training_losses(x, self.layers(x, stage=stage), instances)
 
-    def layers(self, x: Tensor) -> Tensor:
-        """Map pooled RoIs (R, C, P, P) to the last stage's logits (R, L, m, m)."""
-        *_, last = self.stage_logits(x)
-        return last()
+    def layers(self, x: Tensor, stage: int | None = None) -> Tensor:
+        """Map pooled RoIs (R, C, P, P) to the logits (R, L, m, m) of a stage, by default the last."""
+        number = len(self.stages()) - 1 if stage is None else stage
+        logits = next(islice(self.stage_logits(x), number, None))
+        return logits()
 
     def masks(self, x: Tensor, classes: Tensor) -> Tensor:
         """Return the mean of the stages' probabilities (R, m, m) of classes (R,) in pooled RoIs (R, C, P, P)."""

@@ -1,4 +1,4 @@
-"""The semantic branch on the pyramid: classes of pixels, and features for RoIs (Hybrid Task Cascade, Sec. 3.2).
+"""The semantic branch on the pyramid: classes of pixels, and features for RoIs (Hybrid Task Cascade, spatial contexts).
 
 Letters: N images, C channels, D channels of the branch, K classes, H, W cells of a map.
 """
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class FamilyFusedSemanticHead(nn.Module):
-    """All levels brought to the size of one and added, then 3x3 convolutions (Sec. 3.2).
+    """All levels brought to the size of one and added, then 3x3 convolutions.
 
     Parameters have the names of the reference code.
 
@@ -34,7 +34,7 @@ class FamilyFusedSemanticHead(nn.Module):
         norm: name of a Detectron2 norm after each convolution; empty for none.
         classes: K.
         ignore_value: label of pixels that have none.
-        loss_weight: beta of eq. 6.
+        loss_weight: beta of the paper's loss.
     """
 
     @configurable
@@ -104,7 +104,7 @@ class FamilyFusedSemanticHead(nn.Module):
         return self.conv_logits(x), self.conv_embedding(x)
 
     def losses(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return ``{"loss_sem_seg": scalar}``: cross entropy, the mean of the labelled cells (eq. 6).
+        """Return ``{"loss_sem_seg": scalar}``: cross entropy, the mean of the labelled cells.
 
         Args:
             logits: (N, K, H, W).

@@ -104,7 +104,7 @@ class FamilyPANetBoxHead(nn.Module):
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class FamilyPANetMaskHead(FCNMaskHead):
-    """``FCNMaskHead`` with a first layer for each level, and with fully-connected fusion (Sec. 3.3, Fig. 4).
+    """``FCNMaskHead`` with a first layer for each level, and with fully-connected fusion (Sec. 3.3).
 
     Behind the last convolution but one a short path of two convolutions, the second of half the channels, and one fully
     connected layer predicts a mask for all classes, whose logits are added to each class's.

@@ -38,7 +38,7 @@ Maps = Mapping[str, Tensor]
 
 
 class CoarseHead(nn.Module):
-    """A mask of few cells from an RoI's features, like a box head (Sec. 4.1).
+    """A mask of few cells from an RoI's features, like a box head (Sec. 4).
 
     Args:
         channels: of the features.
@@ -87,7 +87,7 @@ class CoarseHead(nn.Module):
 
 
 class PointHead(nn.Module):
-    """Logits of points from their fine features and the coarse mask, which each layer sees (Sec. 4.1).
+    """Logits of points from their fine features and the coarse mask, which each layer sees (Sec. 3.2).
 
     Args:
         channels: C, of the fine features.

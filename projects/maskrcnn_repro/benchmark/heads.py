@@ -20,6 +20,7 @@ from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, 
 from maskrcnn_repro.benchmark.heads_worker import FULL_SIZE, REQUESTS
 from maskrcnn_repro.benchmark.processes import BenchmarkError
 from maskrcnn_repro.benchmark.report import grid, save
+from maskrcnn_repro.modeling.sizes import MULTIPLY_ADDS
 
 INFER, TRAIN, COUNT, TWO_ITERATIONS = REQUESTS
 QUICK_SIZE = (320, 448)
@@ -28,8 +29,8 @@ ROIS, QUICK_ROIS = 512, 128
 BESIDE_THE_BASELINE = 3
 """Heads whose processes live at the same time: each takes up to 3.5 GB."""
 COUNTING = (
-    f"Multiply-adds: convolutions and matrix products of one image of {FULL_SIZE[0]} x {FULL_SIZE[1]} px with 1000 proposals "
-    "and 100 detections. Code: lines of the plug-in, without blank lines, comments and docstrings."
+    f"Multiply-adds: one image of {FULL_SIZE[0]} x {FULL_SIZE[1]} px, 1000 proposals and 100 detections; {MULTIPLY_ADDS} "
+    "Code: lines of the plug-in, without blank lines, comments and docstrings."
 )
 
 

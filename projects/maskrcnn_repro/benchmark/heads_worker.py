@@ -14,8 +14,11 @@ from typing import Any
 from maskrcnn_repro.benchmark import models, scenes
 from maskrcnn_repro.benchmark.worker import serve
 from maskrcnn_repro.config import load_config
+from maskrcnn_repro.data.densepose.annotation import PARTS, SIDE, SurfacePoints
+from maskrcnn_repro.data.densepose.targets import SurfaceTargets
 from maskrcnn_repro.engine.preparation import prepare
 from maskrcnn_repro.inference.fast.build import accelerate
+from maskrcnn_repro.modeling.sizes import size_of
 from maskrcnn_repro.utils.freed_memory import keep_freed_memory
 from maskrcnn_repro.utils.provenance import code_origin
 
@@ -26,12 +29,13 @@ from detectron2.solver import build_optimizer
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 REQUESTS = ("infer", "train", "count", "two_iterations")
 FULL_SIZE = (800, 1088)
 """Height and width, in pixels, of the image that multiply-adds are counted for and two iterations are trained on."""
 PROPOSALS = 1000
+POINTS = 100
+"""Of a person with surface coordinates: the mean of COCO's, 5 million of 50,000 people (DensePose, abstract and Sec. 2)."""
 OVERRIDES = {
     "MODEL.DEVICE": "cpu",
     "MODEL.WEIGHTS": "",
@@ -86,11 +90,8 @@ class Bench:
 
     def count(self) -> dict[str, int]:
         """Return parameters, and multiply-adds of an image of full size."""
-        self.model = models.build(self.cfg).eval()
-        return {
-            "parameters": sum(value.numel() for value in self.model.parameters()),
-            "multiply_adds": multiply_adds(self.model, batch(self.cfg, *FULL_SIZE)),
-        }
+        size = size_of(self.cfg, *FULL_SIZE)
+        return {"parameters": size.total_parameters, "multiply_adds": size.total_multiply_adds}
 
     def two_iterations(self) -> list[dict[str, float]]:
         """Train two steps on an image of full size; return the seconds and the total loss of each."""
@@ -127,14 +128,6 @@ class Bench:
         return float(loss.detach())
 
 
-def multiply_adds(model: nn.Module, images: list[dict[str, Any]]) -> int:
-    """Return the multiply-adds of convolutions and matrix products while a model predicts."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(images)
-    # PyTorch counts an addition and a multiplication as two.
-    return counter.get_total_flops() // 2
-
-
 def batch(cfg: CfgNode, height: int, width: int) -> list[dict[str, Any]]:
     """Return one generated image with ground truth of every kind and proposals, as models take it."""
     scene = scenes.scene(0, height, width, objects=8)
@@ -145,6 +138,8 @@ def batch(cfg: CfgNode, height: int, width: int) -> list[dict[str, Any]]:
         keypoints=cfg.MODEL.KEYPOINT_ON,
     )
     image["sem_seg"] = torch.zeros(height, width, dtype=torch.long)
+    if cfg.MODEL.DENSEPOSE_ON:
+        image["instances"].gt_densepose = surfaces(len(image["instances"]))
     if cfg.MODEL.LOAD_PROPOSALS:
         boxes = Boxes(torch.from_numpy(proposals(scene)))
         image["proposals"] = Instances(
@@ -165,6 +160,18 @@ def proposals(scene: scenes.Scene) -> np.ndarray:
     corners = random.uniform(0, 1, sizes.shape) * (np.array([width, height]) - sizes)
     boxes = np.concatenate([near, np.concatenate([corners, corners + sizes], axis=1)])
     return boxes.clip(0, [width, height, width, height]).astype(np.float32)
+
+
+def surfaces(count: int) -> SurfaceTargets:
+    """Return annotated surfaces of as many people: 100 points and parts everywhere, as many as COCO's have."""
+    random = np.random.default_rng(0)
+    people: list[SurfacePoints | None] = []
+    for _ in range(count):
+        places, charts = random.uniform(0, SIDE, (POINTS, 2)), random.integers(1, 25, (POINTS, 1))
+        points = np.concatenate([places, charts, random.uniform(0, 1, (POINTS, 2))], axis=1)
+        parts = random.integers(0, PARTS + 1, (SIDE, SIDE), np.uint8)
+        people.append(SurfacePoints(points, parts))
+    return SurfaceTargets.of(people)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from maskrcnn_repro.checkpoint.origin import likely_origin
 from maskrcnn_repro.checkpoint.weight_file import Shapes, read_shapes
-from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.errors import CheckpointError, ConfigError
 
 from torch import nn
 
@@ -49,9 +49,11 @@ class Fit:
     """Name to "shape in the file, shape in the model"; these are among the missing, too."""
     names: list[str] = field(default_factory=list)
     """Names in the file as it has them."""
+    mixed_in: Mapping[str, str] = field(default_factory=dict)
+    """``mixed_in`` of the RoI heads: a part whose output the other parts take, to the setting with which it is there."""
 
     def complain(self, path: str, *, complete: bool, least: float = LEAST) -> None:
-        """Raise CheckpointError if the weights do not fit.
+        """Raise CheckpointError if the weights do not fit, ConfigError if the config leaves out a part that others need.
 
         Args:
             path: the file, for the message.
@@ -79,6 +81,12 @@ class Fit:
         if wrong:
             shapes = _few(f"{name} {shapes}" for name, shapes in wrong.items())
             raise CheckpointError(f"{fits}; other shapes: {shapes}{_after(origin)}.")
+        for name, setting in self.mixed_in.items():
+            if left_out := [key for key in self.unexpected if _part_of_heads(key) == name]:
+                raise ConfigError(
+                    f"Weights {path!r} have a {name}, {_few(left_out)}, without which their other heads are not what was "
+                    f"trained; set {setting}."
+                )
         if complete and (others := self.of_other_heads()):
             raise CheckpointError(
                 f"Weights {path!r} are of other heads: they also have {_few(others)}, which the model lacks; take the "
@@ -223,6 +231,7 @@ def fit(model: nn.Module, incompatible: Any, given: Iterable[str], shapes: Shape
             if name in shapes and shapes[name] != own[name]
         },
         names=list(shapes),
+        mixed_in=getattr(getattr(model, "roi_heads", None), "mixed_in", {}),
     )
 
 

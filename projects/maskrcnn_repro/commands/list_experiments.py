@@ -12,8 +12,8 @@ from typing import Any
 from maskrcnn_cli.output import while_read
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.sizes import COUNTING
 from maskrcnn_repro.tables.models import comparison, listing
-from maskrcnn_repro.tables.models.sizes import COUNTING
 from maskrcnn_repro.tables.paper import description
 from maskrcnn_repro.tables.paper.additions import named_tables, register_installed
 from maskrcnn_repro.tables.paper.experiments import Experiment, all_experiments, find_experiment

@@ -96,24 +96,33 @@ def _check_options(args: argparse.Namespace, inputs: list[Input]) -> None:
                 f"--tiles {args.tiles}: segments of neighbouring tiles are not joined, so that there is no map for --format "
                 "panoptic; leave one of them out."
             )
-        if args.shapes is not None and args.json is None:
-            raise ConfigError(
-                f"--shapes {args.shapes}: --format panoptic has each segment as pixels of a map; leave --shapes out."
-            )
+        for option, value in (("--shapes", args.shapes), ("--tolerance", args.tolerance)):
+            if value is not None and args.json is None:
+                raise ConfigError(
+                    f"{option} {value}: --format panoptic has each segment as pixels of a map; leave {option} out."
+                )
+    if args.tolerance is not None and not _writes_polygons(args):
+        raise ConfigError(
+            f"--tolerance {args.tolerance:g}: masks keep every pixel; add --shapes polygons, or leave --tolerance out."
+        )
+
+
+def _writes_polygons(args: argparse.Namespace) -> bool:
+    return args.format != "coco" if args.shapes is None else args.shapes == "polygons"
 
 
 def _writers(args: argparse.Namespace, model: Predictor) -> list[Writer]:
-    polygons = (args.format != "coco") if args.shapes is None else args.shapes == "polygons"
     if args.format == "panoptic" and not model.makes_panoptic:
         raise ConfigError(
             f"--format panoptic is for models that make panoptic maps, and {args.model} makes none; choose coco for this one."
         )
+    polygons, tolerance = _writes_polygons(args), 1.0 if args.tolerance is None else args.tolerance
     writers: list[Writer] = []
     if args.json is not None:
-        shapes = Shapes(polygons, args.tolerance)
+        shapes = Shapes(polygons, tolerance)
         writers.append(CocoWriter(args.json, model.labels, shapes, model.path))
     if args.json is None or args.format != "coco":
-        shapes = Shapes(polygons, args.tolerance)
+        shapes = Shapes(polygons, tolerance)
         writers.append(WRITERS[args.format](args.out, model.labels, shapes, model.path))
     return writers
 

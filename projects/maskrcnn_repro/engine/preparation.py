@@ -6,7 +6,7 @@ import logging
 
 from maskrcnn_repro.engine.precision import give_losses_float32
 from maskrcnn_repro.modeling.fast_training.build import quicken
-from maskrcnn_repro.modeling.fast_training.checkpointing import checkpoint_stages
+from maskrcnn_repro.modeling.fast_training.checkpointing import checkpoint_stages, kept_activations
 from maskrcnn_repro.modeling.freezing import freeze_backbone
 from maskrcnn_repro.utils.precision import training_precision
 
@@ -29,5 +29,7 @@ def prepare(model: nn.Module, cfg: CfgNode) -> None:
         logger.info("Parts that train faster: %s", dict(quicken(model)))
     if cfg.MODEL.CHECKPOINT_STAGES:
         logger.info("Stages whose activations are computed twice: %d", checkpoint_stages(model))
+        if kept := kept_activations(model):
+            logger.info("MODEL.CHECKPOINT_STAGES leaves heads as they are: %s", ", ".join(kept))
     if training_precision(cfg) == "bfloat16":
         give_losses_float32(model)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from detectron2.layers import CNNBlockBase
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.utils.checkpoint import checkpoint
 
 
@@ -34,22 +36,26 @@ ROIS_AT_ONCE = 32
 class CheckpointedLayers(nn.Module):
     """What a mask or keypoint head becomes by its ``__class__``: of its layers, autograd keeps the input alone."""
 
-    def layers(self, x: torch.Tensor) -> torch.Tensor:
-        """Map pooled RoIs (R, C, P, P) to logits (R, C, m, m) as the head does."""
-        layers = super().layers  # type: ignore[misc]
+    def layers(self, *rois: torch.Tensor, **options: Any) -> Any:
+        """Map pooled RoIs (R, C, P, P) to logits (R, C, m, m), one or several of each, as the head does."""
+        layers = partial(super().layers, **options)  # type: ignore[misc]
         counts_rois = any(isinstance(module, _BatchNorm) for module in self.modules())
-        parts = [x] if counts_rois or not len(x) else x.split(ROIS_AT_ONCE)
-        return torch.cat([_checkpointed(self, layers, part) for part in parts])
+        whole = counts_rois or not len(rois[0])
+        parts = [rois] if whole else zip(*(x.split(ROIS_AT_ONCE) for x in rois), strict=True)
+        logits = [_checkpointed(self, layers, *part) for part in parts]
+        if isinstance(logits[0], torch.Tensor):
+            return torch.cat(logits)
+        return tuple(torch.cat(kind) for kind in zip(*logits, strict=True))
 
 
-def _checkpointed(module: nn.Module, function: Any, x: torch.Tensor) -> torch.Tensor:
-    """Return ``function(x)``; in evaluation, and where nothing learns, there is nothing to keep."""
+def _checkpointed(module: nn.Module, function: Any, *inputs: torch.Tensor) -> Any:
+    """Return ``function(*inputs)``; in evaluation, and where nothing learns, there is nothing to keep."""
     learns = any(parameter.requires_grad for parameter in module.parameters())
     if not (module.training and torch.is_grad_enabled() and learns):
-        return function(x)
+        return function(*inputs)
     return checkpoint(
         function,
-        x,
+        *inputs,
         use_reentrant=False,
         preserve_rng_state=False,
         context_fn=lambda: (nullcontext(), _without_statistics(module)),
@@ -76,6 +82,20 @@ def checkpoint_stages(model: nn.Module) -> int:
         kind = type(head)
         head.__class__ = type(f"Checkpointed{kind.__name__}", (CheckpointedLayers, kind), {})
     return len(stages) + len(with_layers)
+
+
+def kept_activations(model: nn.Module) -> list[str]:
+    """Return the names of heads with convolutions that :func:`checkpoint_stages` leaves as they are."""
+    roi_heads = getattr(model, "roi_heads", None) or nn.Module()
+    heads = {f"roi_heads.{name}": head for name, head in roi_heads.named_children()}
+    heads |= {name: head for name, head in model.named_children() if name == "sem_seg_head"}
+    kinds = (CheckpointedStage, CheckpointedLayers)
+    return [
+        name
+        for name, head in heads.items()
+        if any(isinstance(module, _ConvNd) for module in head.modules())
+        and not any(isinstance(module, kinds) for module in head.modules())
+    ]
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Any
 
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.sizes import Size, build_on_meta, roi_counts, size_of
 from maskrcnn_repro.tables.models.listing import billions, millions
-from maskrcnn_repro.tables.models.sizes import Size, build_on_meta, roi_counts, size_of
 from maskrcnn_repro.tables.paper.experiments import experiment_config, find_experiment
 
 from detectron2.config import CfgNode

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from maskrcnn_repro.modeling.sizes import COUNTING, Size, size_of
 from maskrcnn_repro.tables.models.short_training import train_briefly
-from maskrcnn_repro.tables.models.sizes import COUNTING, Size, size_of
 from maskrcnn_repro.tables.paper.experiments import (
     Experiment,
     all_experiments,
@@ -69,10 +69,10 @@ def lines(tables: Iterable[Table], check: TrainingCheck | None = None) -> list[L
     outcomes: dict[str, str] = {}
 
     def line(table: str, row: str, experiment: Experiment, remark: str = "") -> Line:
-        trained = experiment.evaluates or experiment.id
+        trained = experiment.evaluates or experiment.shortens or experiment.id
         if check is not None and trained not in outcomes:
             outcomes[trained] = check(find_experiment(trained))
-        size = size_of_experiment(experiment.id)
+        size = size_of_experiment(experiment.shortens or experiment.id)
         return Line(
             table=table,
             row=row,

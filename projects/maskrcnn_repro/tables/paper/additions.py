@@ -1,12 +1,13 @@
 """Tables of plug-ins: files with experiments, rows and claims that plan, run and report like the paper's.
 
-A file has the keys ``tables``, ``experiments``, ``claims`` and ``metrics`` (further columns), all but the first
-optional. Rows name the paper's experiments beside the file's own, so that a baseline is trained once for both.
+A file has the keys ``tables``, ``experiments``, ``claims``, ``metrics`` (further columns) and ``explanations`` (of its
+claims, as in ``explanations.yaml``), all but the first optional. Rows name the paper's experiments beside the file's own, so that a baseline is trained once for both.
 Nothing of the paper is changed: a name that exists is refused.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +31,8 @@ class Addition:
     metrics: Mapping[str, numbers.Metric]
     experiments: Mapping[str, experiments.Experiment]
     claims: Mapping[str, claims.Claim]
+    explanations: Node | None = None
+    """Unread: what a report says of claims is no business of what is registered."""
 
 
 def register_table(path: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -92,6 +95,17 @@ def named_tables(words: Iterable[str], paper: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def tables_beside(name: str) -> tuple[str, ...]:
+    """Return the ids of all tables of the file that added a table, itself among them; none for one of the paper's."""
+    return next((tuple(added.tables) for added in _files.values() if name in added.tables), ())
+
+
+def added_explanations() -> list[Node]:
+    """Return what the registered files explain, each node to be read once."""
+    nodes = [added.explanations for added in _files.values()]
+    return [copy.deepcopy(node) for node in nodes if node]
+
+
 def parse_addition(top: Node, folder: Path) -> Addition:
     """Return what a file adds to the paper and to what is registered.
 
@@ -119,8 +133,9 @@ def parse_addition(top: Node, folder: Path) -> Addition:
     judged = {}
     for name, node in top.node("claims").nodes() if "claims" in top else ():
         judged[name] = claims.parse_own_claim(name, node, everything, rows)
+    explained = top.node("explanations") if "explanations" in top else None
     top.end()
-    added = Addition(tables, columns, trained, judged)
+    added = Addition(tables, columns, trained, judged, explained)
     _refuse_taken(added, top.place)
     return added
 

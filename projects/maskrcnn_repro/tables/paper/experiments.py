@@ -29,6 +29,8 @@ from detectron2.config import CfgNode
 
 LEVELS = ("paper", "mini")
 """Sizes at which experiments run: ``paper`` as printed, ``mini`` in minutes on a CPU with generated data."""
+SHORTENED_AT = "mini"
+"""Level of trainings with fewer iterations: how many take as long as another training depends on the sizes."""
 TEST_TIME_KEYS = (
     "TEST.",
     "INPUT.MIN_SIZE_TEST",
@@ -57,10 +59,11 @@ class Experiment:
             RPN and for joint training.
         init: id of the experiment whose weights it starts from; None for the config's ``MODEL.WEIGHTS``.
         evaluates: id of the experiment whose trained model this one evaluates, without training.
-        overrides: ``KEY VALUE`` pairs, as on the command line; only with ``evaluates``, and only
-            :data:`TEST_TIME_KEYS`.
+        overrides: ``KEY VALUE`` pairs, as on the command line; with ``evaluates`` only :data:`TEST_TIME_KEYS`, with
+            ``shortens`` the number of iterations.
         cost: how long its training takes at the paper's sizes, in words; empty if untaken.
         levels: of a plug-in's, pairs of a level and the path of an overlay of its own there.
+        shortens: id of the experiment that it repeats with fewer iterations, at level :data:`SHORTENED_AT`.
     """
 
     id: str
@@ -74,6 +77,7 @@ class Experiment:
     overrides: tuple[str, ...] = ()
     cost: str = ""
     levels: tuple[tuple[str, str], ...] = ()
+    shortens: str | None = None
 
     @property
     def is_rpn(self) -> bool:
@@ -156,6 +160,10 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
     """
     if level not in LEVELS:
         raise TableError(f"{missing(LEVELS, level, 'Level')} There are {', '.join(LEVELS)}.")
+    if experiment.shortens and level != SHORTENED_AT:
+        raise TableError(
+            f"Experiment {experiment.id!r} has its number of iterations at level {SHORTENED_AT} alone."
+        )
     if level == "paper":
         return [Path(file) for name, file in experiment.levels if name == level]
     folder = configs_folder() / level / "level"
@@ -166,7 +174,10 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
             f"Level {level!r} has no overlay for experiments of family {experiment.family!r} ({path.name} is "
             f"missing). It has {', '.join(families) or 'none at all'}."
         )
-    names = [*(["rpn"] if experiment.is_rpn else []), experiment.evaluates or experiment.id]
+    names = [
+        *(["rpn"] if experiment.is_rpn else []),
+        experiment.evaluates or experiment.shortens or experiment.id,
+    ]
     optional = [folder / f"{name}.yaml" for name in names]
     own = [Path(file) for name, file in experiment.levels if name == level]
     return [path, *(file for file in optional if file.is_file()), *own]
@@ -195,6 +206,8 @@ def parse_experiments(
             raise TableError(f"{node.place} exists already; choose another name.")
         if "evaluates" in node:
             experiment = _parse_evaluation(name, node, taken)
+        elif "shortens" in node:
+            experiment = _parse_shortened(name, node, taken)
         else:
             config = _own_file(node, "config", folder) if folder else config_of(name)
             experiment = _parse_training(name, config, node, taken)
@@ -231,7 +244,11 @@ def _parse_training(
     }
     for reference in filter(None, references.values()):
         _find_earlier(earlier, reference, node)
-    trained = {other.config: other.id for other in earlier.values() if not other.evaluates}
+    trained = {
+        other.config: other.id
+        for other in earlier.values()
+        if not other.evaluates and not other.shortens
+    }
     base = base_of(config, trained)
     baseline = references["baseline"] or (trained[base] if base else None)
     varies = varied_keys(config, earlier[baseline].config) if baseline else ()
@@ -254,6 +271,24 @@ def _parse_evaluation(name: str, node: Node, earlier: Mapping[str, Experiment]) 
         init=None,
         evaluates=trained.id,
         overrides=overrides,
+    )
+
+
+def _parse_shortened(name: str, node: Node, earlier: Mapping[str, Experiment]) -> Experiment:
+    whole = _find_earlier(earlier, node.take("shortens", str), node)
+    if whole.evaluates or whole.shortens:
+        raise TableError(f"{node.place} shortens {whole.id}, which is no whole training.")
+    iterations = node.take("iterations", int)
+    if iterations < 1:
+        raise TableError(f"{node.place}: iterations must be at least 1, not {iterations}.")
+    overrides = ("SOLVER.MAX_ITER", str(iterations))
+    return replace(
+        whole,
+        id=name,
+        baseline=whole.id,
+        varies=overrides[:1],
+        overrides=overrides,
+        shortens=whole.id,
     )
 
 

@@ -54,6 +54,7 @@ class Row:
         extra: whether it is an additional row of this project, which the paper does not have.
         note: for the reader.
         cost: published numbers of time, memory or size, with their source.
+        equal_seconds: id of the experiment that trains the model for as long as the table's baseline takes.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Row:
     extra: bool = False
     note: str | None = None
     cost: str | None = None
+    equal_seconds: str | None = None
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,8 @@ def parse_own_row(
     row = node.build(Row, id=key, metrics=values, gap_of=_parse_gap(node), extra=False)
     if row.ours and row.gap_of is None:
         _check_use(node, row.experiment, row.why_not, experiments=experiments)
+    if row.equal_seconds:
+        node.check_names([row.equal_seconds], experiments, "equal_seconds: experiment")
     return row
 
 

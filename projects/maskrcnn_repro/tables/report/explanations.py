@@ -6,7 +6,8 @@ import functools
 from collections.abc import Mapping
 from typing import get_args
 
-from maskrcnn_repro.tables.paper.claims import claims
+from maskrcnn_repro.tables.paper.additions import added_explanations
+from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, look_up, read_data
 from maskrcnn_repro.tables.report.model import Explanation
 from maskrcnn_repro.tables.report.words import Outcome
@@ -18,11 +19,16 @@ Explanations = Mapping[str, Mapping[str, tuple[Outcome, Explanation]]]
 def explanation(claim: str, outcome: Outcome, level: str) -> Explanation | None:
     """Return the hypothesis about a claim with this outcome at a level, such as ``mini`` or ``mini-nucleus``.
 
+    Those of plug-ins' files come after ours.
+
     Raises:
         TableError: the data are wrong.
     """
-    explained, why = _read().get(level, {}).get(claim, (None, None))
-    return why if explained == outcome else None
+    for read in (_read(), *map(parse_explanations, added_explanations())):
+        explained, why = read.get(level, {}).get(claim, (None, None))
+        if explained == outcome:
+            return why
+    return None
 
 
 @functools.cache
@@ -43,6 +49,6 @@ def parse_explanations(top: Node) -> Explanations:
 
 
 def _explanation(name: str, node: Node) -> tuple[Outcome, Explanation]:
-    look_up(claims(), name, "Claim")
+    look_up(all_claims(), name, "Claim")
     outcome = node.choice("outcome", get_args(Outcome))
     return outcome, node.build(Explanation)  # type: ignore[return-value]

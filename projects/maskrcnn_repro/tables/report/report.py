@@ -16,6 +16,7 @@ from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
 from maskrcnn_repro.tables.report.boundary import TASK, add_boundary_ap
+from maskrcnn_repro.tables.report.equal_seconds import add_equal_seconds, with_iterations
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather, value_of
 from maskrcnn_repro.tables.report.model import (
@@ -91,6 +92,7 @@ def reports(
     gathered = gather(here, setting, paper.experiments, seeds)
     outlined = {row.experiment for row, name in pairs if paper.columns[name].task == TASK}
     add_boundary_ap(gathered, outlined)
+    add_equal_seconds(gathered, [row for row, _ in pairs])
     evaluated = {e.id: e.evaluates for e in paper.experiments.values() if e.evaluates}
     evidence = Evidence(gathered, paper.columns, resampler, evaluated)
     # All that is asked for below, at once: this takes long, and tells how long.
@@ -130,7 +132,7 @@ def report(
     zoo, wrong = _zoo_records(table, setting)
     rows = [
         ReportRow.of(
-            row,
+            with_iterations(row, experiments, evidence.gathered),
             unfinished=tuple(evidence.gathered.unfinished.get(row.experiment or "", ())),
             not_at_level=reasons.get(row.experiment or ""),
             cells={n: _cell(table, row, n, evidence, zoo.get(row.id)) for n in table.columns},
@@ -138,7 +140,10 @@ def report(
         for row in table.rows.values()
     ]
     records = [r for row in table.rows.values() for r in evidence.records(row).values()]
-    refused = [text for name in names for text in evidence.gathered.refused.get(name, ())]
+    trained = [*names, *(row.equal_seconds for row in table.rows.values() if row.equal_seconds)]
+    refused = [
+        text for name in dict.fromkeys(trained) for text in evidence.gathered.refused.get(name, ())
+    ]
     # After the cells: problems with drawing images show while their intervals are computed.
     problems = evidence.resampler.problems_of(records) if evidence.resampler else []
     splits = {dataset_of(record) for record in (*records, *zoo.values())}

@@ -1,4 +1,4 @@
-"""The AP of a run on each draw of its test images, kept beside the run: a second report is quick.
+"""The AP or PQ of a run on each draw of its test images, kept beside the run: a second report is quick.
 
 Shape legend: I images, B draws.
 """
@@ -15,9 +15,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from maskrcnn_repro.data.panoptic.truth import PanopticTruth, open_truth
 from maskrcnn_repro.errors import OutputError, TableError, UserError
+from maskrcnn_repro.evaluation.panoptic import RESULTS
+from maskrcnn_repro.evaluation.panoptic_resampling import METRICS as PANOPTIC_METRICS
+from maskrcnn_repro.evaluation.panoptic_resampling import PanopticSums, count_images
 from maskrcnn_repro.evaluation.resampling import METRICS, Matches, draw_images, match
-from maskrcnn_repro.evaluation.table import TASKS
+from maskrcnn_repro.evaluation.table import PANOPTIC, TASKS
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.gather import short_digest
 from maskrcnn_repro.tables.report.places import detections_file
@@ -42,8 +46,8 @@ class Resampled:
 
     Attributes:
         images: I.
-        values: name of a metric (``AP``, ``AP50``, ``AP75``) to its value on each draw, (B,), AP points; NaN
-            for a draw without objects.
+        values: name of a metric (``AP``, ``AP50``, ``AP75``; of panoptic results ``PQ``, ``PQ_th``, ``PQ_st``) to its
+            value on each draw, (B,), points; NaN for a draw without objects.
     """
 
     images: int
@@ -88,7 +92,7 @@ class Resampler:
     def of(self, record: Record, metric: Metric) -> Resampled | None:
         """Return the draws of a record; None if the metric has none, or if :attr:`problems` says why not."""
         self.prepare([(record, metric)])
-        return self._resampled.get((record.path, metric.task)) if metric.key in METRICS else None
+        return self._resampled.get((record.path, metric.task)) if _is_drawn(metric) else None
 
     def problems_of(self, records: Iterable[Record]) -> list[str]:
         """Return what :attr:`problems` says of some records, each once."""
@@ -108,7 +112,7 @@ class Resampler:
             return None
         images = len(matches.image_ids)
         draws = Resampled(images, matches.resampled(draw_images(images, self._draws, SEED)))
-        if np.isnan(draws.values["AP"]).mean() > 0.5:
+        if np.isnan(draws.values[_main(task)]).mean() > 0.5:
             self.problems[record.path] = (
                 f"no interval: most draws of {images} images hold no object"
             )
@@ -133,26 +137,44 @@ class Resampler:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def matches_of(record: Record, task: str) -> Matches:
-    """Match a record's detections with the objects of its data set, in a task that it was measured in.
+def matches_of(record: Record, task: str) -> Matches | PanopticSums:
+    """Match a record's detections or segments with those of its data set, in a task that it was measured in.
 
     Raises:
         UserError: annotations or detections are missing, cannot be read, or are not those of the record.
     """
-    matches = match_anew(record, task)
-    name = dataset_of(record)
-    there, own = matches.average_precision()["AP"], record.metrics[name][task].get("AP")
+    panoptic = task == PANOPTIC
+    matches = _panoptic_sums(record) if panoptic else match_anew(record, task)
+    key, once = _main(task), np.ones((1, len(matches.image_ids)), dtype=int)
+    there, own = float(matches.resampled(once)[key][0]), _measured(record, task).get(key)
     own = math.nan if own is None else own
     if not abs(there - own) <= AP_TOLERANCE:  # NaN, too
+        file = panoptic_file(record) if panoptic else detections_of(record)
+        title = key if panoptic else f"{TASKS[task]} AP"
         raise TableError(
-            f"{detections_of(record)} is of another evaluation than {record.path.name}: its {TASKS[task]} AP is "
-            f"{there:.2f}, the record's {own:.2f}"
+            f"{file} is of another evaluation than {record.path.name}: its {title} is {there:.2f}, the record's {own:.2f}"
         )
     return matches
 
 
+def _panoptic_sums(record: Record) -> PanopticSums:
+    _check_data(record)
+    file = panoptic_file(record)
+    results = PanopticTruth.read(file, file.with_suffix(""), results=True)
+    return count_images(open_truth(dataset_of(record)), results)
+
+
 def match_anew(record: Record, task: str) -> Matches:
     """Match the detections beside a record, whatever the record says of them; otherwise :func:`matches_of`."""
+    truth = _check_data(record)
+    sigmas = ()
+    if task == "keypoints":
+        sigmas = read_config(record.path.with_name(CONFIG)).get("TEST.KEYPOINT_OKS_SIGMAS", ())
+    return match(truth, detections_of(record), task, sigmas)
+
+
+def _check_data(record: Record) -> str:
+    """Return the path of the annotations that a record was measured on; raise TableError if they are not here."""
     name = dataset_of(record)
     truth = data_origin(name)
     if truth["json"] is None or truth["sha256"] is None:
@@ -162,15 +184,17 @@ def match_anew(record: Record, task: str) -> Matches:
             f"the data set {name} of this machine is another version than the record's "
             f"(SHA-256 {short_digest(truth['sha256'])}, not {short_digest(record.data.get(name))})"
         )
-    sigmas = ()
-    if task == "keypoints":
-        sigmas = read_config(record.path.with_name(CONFIG)).get("TEST.KEYPOINT_OKS_SIGMAS", ())
-    return match(truth["json"], detections_of(record), task, sigmas)
+    return str(truth["json"])
 
 
 def detections_of(record: Record) -> Path:
     """Return where the detections that a record was measured on lie."""
     return detections_file(record.path, dataset_of(record))
+
+
+def panoptic_file(record: Record) -> Path:
+    """Return where the panoptic results that a record was measured on lie."""
+    return detections_of(record).with_name(RESULTS)
 
 
 def dataset_of(record: Record) -> str:
@@ -180,8 +204,22 @@ def dataset_of(record: Record) -> str:
 
 def _has_draws(record: Record, metric: Metric) -> bool:
     """Tell whether a metric is one of all objects, and was measured."""
-    values = record.metrics.get(dataset_of(record), {}).get(metric.task, {})
-    return metric.task in TASKS and metric.key in METRICS and values.get(metric.key) is not None
+    return _is_drawn(metric) and _measured(record, metric.task).get(metric.key) is not None
+
+
+def _is_drawn(metric: Metric) -> bool:
+    if metric.task == PANOPTIC:
+        return metric.key in PANOPTIC_METRICS
+    return metric.task in TASKS and metric.key in METRICS
+
+
+def _main(task: str) -> str:
+    """Return the metric of a task that tells whether results are those of a record."""
+    return "PQ" if task == PANOPTIC else "AP"
+
+
+def _measured(record: Record, task: str) -> Mapping[str, float | None]:
+    return record.metrics.get(dataset_of(record), {}).get(task, {})
 
 
 def _cache(record: Record, task: str) -> Path:
@@ -200,7 +238,7 @@ def _read(file: Path, key: str) -> Resampled | None:
         with np.load(file, allow_pickle=False) as content:
             if content["key"].item() != key:
                 return None
-            values = {name: content[name] for name in METRICS}
+            values = {name: content[name] for name in {*content.files} - {"key", "images"}}
             return Resampled(content["images"].item(), MappingProxyType(values))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

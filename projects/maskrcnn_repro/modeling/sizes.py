@@ -27,11 +27,14 @@ from torchvision.ops import RoIPool
 HEIGHT, WIDTH = 800, 1216
 """Image size, in pixels, for which multiply-adds are counted: shorter side 800, longer one near COCO's mean."""
 _POOLING = (RoIOpPooler, ROIPooler, RoIOperation, ROIAlign, RoIPool)
-COUNTING = (
-    f"Parameters: all, frozen ones too; frozen batch norm has none. Multiply-adds: one image of "
-    f"{HEIGHT}x{WIDTH} px; convolutions and linear layers of the backbone and the RPN, of the box branch on as "
-    "many RoIs as proposals are read at test, of the other branches on as many RoIs as detections are kept. "
+MULTIPLY_ADDS = (
+    "convolutions and linear layers of the backbone, of a semantic branch and the RPN if the model has them, of the box "
+    "branch on as many RoIs as proposals are read at test, of the other branches on as many RoIs as detections are kept. "
     "RoI operations, norms, NMS and pasting are not counted, and of test-time augmentation one view."
+)
+COUNTING = (
+    "Parameters: all, frozen ones too; frozen batch norm has none. Multiply-adds: one image of "
+    f"{HEIGHT}x{WIDTH} px; {MULTIPLY_ADDS}"
 )
 
 
@@ -42,8 +45,8 @@ class Size:
     Attributes:
         parameters: number in each of ``backbone``, ``proposal_generator`` and the branches of ``roi_heads``
             (``roi_heads.box_head`` ...).
-        multiply_adds: number in each of ``backbone``, ``rpn``, ``boxes``, ``masks``, ``keypoints``, ``surfaces``
-            that the model has.
+        multiply_adds: number in each of ``backbone``, ``semantic``, ``rpn``, ``boxes``, ``masks``, ``keypoints``,
+            ``surfaces`` that the model has.
     """
 
     parameters: Mapping[str, int]
@@ -70,10 +73,17 @@ def build_on_meta(cfg: CfgNode) -> Any:
         return build_model(cfg).eval()
 
 
-def size_of(cfg: CfgNode) -> Size:
-    """Return the size of a config's model, which may be one of this project or Detectron2's."""
+def size_of(cfg: CfgNode, height: int = HEIGHT, width: int = WIDTH) -> Size:
+    """Return the size of a config's model, which may be one of this project or Detectron2's.
+
+    Args:
+        cfg: the config.
+        height: of the image whose multiply-adds are counted, in pixels.
+        width: in pixels.
+    """
     model = build_on_meta(cfg)
-    return Size(_count_parameters(model), _count_multiply_adds(model, cfg))
+    image = torch.empty(1, 3, height, width, device="meta")
+    return Size(_count_parameters(model), _count_multiply_adds(model, cfg, image))
 
 
 def _count_parameters(model: nn.Module) -> dict[str, int]:
@@ -84,7 +94,7 @@ def _count_parameters(model: nn.Module) -> dict[str, int]:
     return dict(counts)
 
 
-def _count_multiply_adds(model: Any, cfg: CfgNode) -> dict[str, int]:
+def _count_multiply_adds(model: Any, cfg: CfgNode, image: torch.Tensor) -> dict[str, int]:
     counts = {}
 
     def run(part: str, function: Callable[[Any], Any], inputs: Any) -> Any:
@@ -94,8 +104,12 @@ def _count_multiply_adds(model: Any, cfg: CfgNode) -> dict[str, int]:
         counts[part] = counter.get_total_flops() // 2
         return outputs
 
-    features = run("backbone", model.backbone, torch.empty(1, 3, HEIGHT, WIDTH, device="meta"))
+    features = run("backbone", model.backbone, image)
     rpn, heads = model.proposal_generator, getattr(model, "roi_heads", None)
+    # Of the model itself, or of heads that take its features.
+    semantic = getattr(model, "sem_seg_head", None) or getattr(heads, "semantic_head", None)
+    if semantic is not None:
+        run("semantic", semantic, features)
     if rpn is not None:
         run("rpn", rpn.rpn_head, [features[name] for name in rpn.in_features])
     if heads is not None:
