@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 
 from maskrcnn_repro.config import configs_folder, get_config, load_config
-from maskrcnn_repro.tables.paper.experiments import LEVELS, experiments, find_experiment
+from maskrcnn_repro.tables.paper.experiments import experiments, find_experiment
+from maskrcnn_repro.tables.paper.levels import LEVELS
 from maskrcnn_repro.tables.runs.plan import not_at_level, plan
 from maskrcnn_repro.tables.runs.records import leaves
 from maskrcnn_repro.tables.runs.stage import Setting
