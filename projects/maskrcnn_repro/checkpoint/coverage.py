@@ -63,7 +63,7 @@ class Fit:
         part = "model" if complete else self._part()
         loaded, total = self._counts(part)
         fits = f"Weights {path!r} fit {loaded} of the {part}'s {total} tensors"
-        origin = likely_origin(self.names, [*self.loaded, *self.missing], path)
+        origin = self._origin(path)
         wrong = {
             name: shapes
             for name, shapes in self.reshaped.items()
@@ -118,7 +118,7 @@ class Fit:
             text += f"; not loaded: {_few(self.missing)}"
         if self.unexpected:
             text += f"; not used: {_few(self.unexpected)}"
-        origin = likely_origin(self.names, [*self.loaded, *self.missing], path)
+        origin = self._origin(path)
         if origin and self.missing:
             logger.warning("%s; %s", text, origin)
         elif complete and self._unused_of_heads():
@@ -128,6 +128,10 @@ class Fit:
         names = [f"{name} {self.reshaped.get(name, '')}".rstrip() for name in self.missing]
         logger.debug("Not loaded: %s", ", ".join(names) or "none")
         logger.debug("Not used: %s", ", ".join(self.unexpected) or "none")
+
+    def _origin(self, path: str) -> str:
+        model = [*self.loaded, *self.missing]
+        return likely_origin(self.names, model, path, fits=bool(self.loaded))
 
     def _part(self) -> str:
         """Return whose tensors a training needs: the backbone's, of a model that has one."""

@@ -56,22 +56,24 @@ _HEADS = {
 }
 
 
-def likely_origin(names: Sequence[str], model: Sequence[str], path: str) -> str:
+def likely_origin(
+    names: Sequence[str], model: Sequence[str], path: str, *, fits: bool = False
+) -> str:
     """Return what a file looks like and the way to use it, as the end of a sentence; empty if nothing tells.
 
     Args:
         names: of the tensors in the file.
         model: names of the model's tensors.
         path: of the file, for the command that converts it.
+        fits: some of its tensors were loaded: if their names are not the model's, by the ends of these.
     """
-    if not any(_in_detectron2(name) for name in names):
+    in_detectron2 = any(_in_detectron2(name) for name in names)
+    if not (fits or in_detectron2):
         for origin in FOREIGN:
             if any(re.match(origin.pattern, name) for name in names):
                 return origin.text.format(path=path.partition("?")[0])
-        depth = ""
-    else:
-        depth = _other_pyramid(names, model) or _other_depth(names, model)
-    return depth or _other_heads(names, model)
+    pyramid = _other_pyramid(names, model) if in_detectron2 else ""
+    return pyramid or _other_depth(names, model) or _other_heads(names, model)
 
 
 def _in_detectron2(name: str) -> bool:

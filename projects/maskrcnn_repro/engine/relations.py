@@ -9,6 +9,7 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.data.cached_images import CHANNELS
 from maskrcnn_repro.engine.accumulation import parts_of
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.classifier import BackboneClassifier
 from maskrcnn_repro.modeling.norms import check_groups
 from maskrcnn_repro.pooler_keys import HEADS, operation_of
 
@@ -158,6 +159,8 @@ def _features(cfg: CfgNode) -> Iterator[str]:
     if bottom == "build_narrow_resnet_backbone":
         stages = ["stem", *(f"res{2 + i}" for i in range(len(model.NARROW_RESNET.NUM_BLOCKS)))]
         yield from _absent("MODEL.RESNETS.OUT_FEATURES", model.RESNETS.OUT_FEATURES, stages)
+    if model.META_ARCHITECTURE == BackboneClassifier.__name__:
+        return
     maps: Sequence[str] = model.RESNETS.OUT_FEATURES
     if name in PYRAMIDS:
         if not model.FPN.IN_FEATURES:

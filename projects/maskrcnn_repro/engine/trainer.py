@@ -19,6 +19,7 @@ from maskrcnn_repro.checkpoint.folder import FINAL
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
 from maskrcnn_repro.engine.accumulation import build_step
+from maskrcnn_repro.engine.backbone_file import backbone_writer
 from maskrcnn_repro.engine.contracts import check_model, check_optimizer, check_returns
 from maskrcnn_repro.engine.data_parallel import distributed, sync_buffers
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
@@ -364,6 +365,7 @@ class Trainer(TrainerBase):
             PeriodicCheckpointer(
                 self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.SOLVER.CHECKPOINT_KEEP
             ),
+            backbone_writer(self._bare_model, self.cfg),
         ]
         if self.cfg.DATASETS.TEST:
             after += [hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate), self.best]

@@ -13,6 +13,7 @@ from typing import Any
 from maskrcnn_repro.data.loader import build_test_loader
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.evaluation.boundary import BoundaryEvaluation
+from maskrcnn_repro.evaluation.classification import AccuracyEvaluator
 from maskrcnn_repro.evaluation.densepose import DensePoseEvaluator
 from maskrcnn_repro.evaluation.fast_coco import FastCOCOEvaluator
 from maskrcnn_repro.evaluation.mask_scores import has_mask_scores
@@ -20,6 +21,7 @@ from maskrcnn_repro.evaluation.panoptic import PanopticEvaluator
 from maskrcnn_repro.evaluation.rle_evaluator import RLEEvaluator, mask_metrics
 from maskrcnn_repro.evaluation.table import PROPOSALS
 from maskrcnn_repro.evaluation.traps import correct
+from maskrcnn_repro.modeling.classifier import BackboneClassifier
 from maskrcnn_repro.modeling.tta import TestTimeAugmentation
 
 from detectron2.config import CfgNode
@@ -124,6 +126,7 @@ def _boundary_metrics(metrics: dict[str, Any], name: str, folder: Path) -> dict[
 def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
     """Return Detectron2's evaluator of what the model predicts on a data set, or the one of RLE masks and of their scores.
 
+    A classifier's is :class:`AccuracyEvaluator`.
     With ``TEST.PANOPTIC_QUALITY`` panoptic maps are evaluated beside it, with ``MODEL.DENSEPOSE_ON`` surface coordinates.
 
     Args:
@@ -131,6 +134,8 @@ def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
         name: of the data set.
         folder: predictions go there.
     """
+    if cfg.MODEL.META_ARCHITECTURE == BackboneClassifier.__name__:
+        return AccuracyEvaluator(name)
     rle = cfg.MODEL.INFERENCE.MASK_OUTPUT == "rle"
     encoded = cfg.MODEL.MASK_ON and (rle or has_mask_scores(cfg))
     instances = (RLEEvaluator if encoded else FastCOCOEvaluator)(

@@ -20,6 +20,8 @@ CORRECTED = " (corrected)"
 LIMITS = (100, 1000)
 PANOPTIC = "panoptic"
 """The task of panoptic maps."""
+CLASSIFICATION = "classification"
+"""The task of classes of whole images."""
 NO_TRUTH = "no metrics: the data set has no annotations to compare the predictions with"
 RECALLS = ("AR", "ARs", "ARm", "ARl")
 

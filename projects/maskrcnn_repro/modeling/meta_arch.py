@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 from maskrcnn_repro.errors import ConfigError, check_choice
+from maskrcnn_repro.modeling.norms import set_eps
 from maskrcnn_repro.modeling.paste import paste_to_rles
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
 from detectron2.structures import ImageList, Instances, ROIMasks
 from torch import nn
@@ -99,7 +99,7 @@ class MaskRCNN(GeneralizedRCNN):
         """
         check_inference(cfg)
         keys, parts = cfg.MODEL.INFERENCE, super().from_config(cfg)
-        _set_eps(parts["backbone"], cfg.MODEL.RESNETS.NORM_EPS)
+        set_eps(parts["backbone"], cfg.MODEL.RESNETS.NORM_EPS)
         return {
             **parts,
             "precision": keys.PRECISION,
@@ -212,13 +212,6 @@ def in_float32(instances: Instances) -> Instances:
 def _out_in_float32(layer: nn.Module, _: Any, output: Any) -> Any:
     """Return class logits and box deltas in float32: a softmax in bfloat16 would tie the best scores."""
     return output if layer.training else tuple(tensor.float() for tensor in output)
-
-
-def _set_eps(backbone: nn.Module, eps: float) -> None:
-    """Set what all batch norms of a backbone add to the variance."""
-    for layer in backbone.modules():
-        if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm | FrozenBatchNorm2d):
-            layer.eps = eps
 
 
 def check_inference(cfg: CfgNode) -> None:

@@ -1,8 +1,11 @@
-"""What Detectron2's norms ask of the layer before them."""
+"""What Detectron2's norms ask of the layer before them, and what all of a network add to the variance."""
 
 from __future__ import annotations
 
 from maskrcnn_repro.errors import ConfigError
+
+from detectron2.layers import FrozenBatchNorm2d
+from torch import nn
 
 GROUPS = 32
 """Of Detectron2's GN."""
@@ -14,3 +17,10 @@ def check_groups(name: str, channels: int, norm: str) -> None:
         raise ConfigError(
             f"{name} {channels} must be a multiple of {GROUPS}, the groups of norm 'GN'."
         )
+
+
+def set_eps(backbone: nn.Module, eps: float) -> None:
+    """Set what all batch norms of a backbone add to the variance."""
+    for layer in backbone.modules():
+        if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm | FrozenBatchNorm2d):
+            layer.eps = eps
