@@ -18,6 +18,7 @@ from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import CHECKOUT
+from maskrcnn_repro.checkpoint.backbone import BACKBONE_FILE
 from maskrcnn_repro.config import find_config, load_config
 from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.old_names import former_experiments
@@ -39,7 +40,6 @@ from maskrcnn_repro.tables.runs.records import (
 from detectron2.config import CfgNode
 
 WEIGHTS = "model_final.pth"
-BACKBONE_FILE = "backbone.pkl"
 MASKRCNN = [sys.executable, "-m", "maskrcnn_cli"]
 """The command ``maskrcnn`` of this copy of the package; the one on ``PATH`` may be another's."""
 _SCRIPT = CHECKOUT / "train_net.py"
