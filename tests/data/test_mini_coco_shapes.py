@@ -1,7 +1,8 @@
 """Shapes and random numbers of the generated data: geometry by hand, NumPy's raw stream."""
 
 from maskrcnn_repro.data.synthetic.draws import ONE, Draws, cosine, sine
-from maskrcnn_repro.data.synthetic.mini_coco.shapes import SHAPES, area, fill, place
+from maskrcnn_repro.data.synthetic.mini_coco.shapes import SHAPES
+from maskrcnn_repro.data.synthetic.outlines import area, fill, place
 
 import numpy as np
 import pycocotools.mask as coco_mask

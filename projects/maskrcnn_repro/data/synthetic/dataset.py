@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 SPLITS = {"train": 2000, "val": 1000}
-"""Split -> number of images."""
+"""Split -> number of images, unless a set has its own."""
 
 
 class Drawing(Protocol):
@@ -69,6 +69,8 @@ class GeneratedSet:
     """Categories of stuff in the panoptic JSON, by ascending id; without any there is none."""
     has_surfaces: bool = False
     """Whether drawings are those of people, with coordinates on their surface."""
+    sizes: Mapping[str, int] = field(default_factory=lambda: SPLITS)
+    """Split -> number of images."""
 
     def dataset_name(self, split: str, seed: int = 0) -> str:
         """Return the registered name: ``mini_coco_train``, for other seeds ``mini_coco_seed1_train``."""
@@ -93,7 +95,7 @@ class GeneratedSet:
             root: folder of all generated data.
             split: ``"train"`` or ``"val"``; their images are drawn independently.
             seed: of the generator, >= 0.
-            num_images: by default the split's number in :data:`SPLITS`.
+            num_images: by default the split's number in :attr:`sizes`.
 
         Returns:
             The folder with ``instances.json`` and ``images/``.
@@ -148,7 +150,7 @@ class GeneratedSet:
             raise DataError(
                 f"Split {split!r} is not one of {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}"
             )
-        num_images = SPLITS[split] if num_images is None else num_images
+        num_images = self.sizes[split] if num_images is None else num_images
         if seed < 0 or num_images < 1:
             raise DataError(
                 f"Seed {seed} has to be >= 0 and the number of images {num_images} >= 1."
@@ -161,7 +163,7 @@ class GeneratedSet:
         A split is written to disk, its ``json_file`` included, when it is loaded for the first time.
         """
         root = cache_root()
-        for split, num_images in SPLITS.items():
+        for split, num_images in self.sizes.items():
             name = self.dataset_name(split, seed)
             if name in DatasetCatalog:
                 continue

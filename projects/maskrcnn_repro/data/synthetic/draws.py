@@ -45,6 +45,14 @@ def cosine(degrees: int) -> int:
     return sine(degrees + 90)
 
 
+def lengths(shortest: int, longest: int) -> list[int]:
+    """Return lengths in pixels, each a twentieth longer than the one before: any is as likely as on a log scale."""
+    result = [shortest]
+    while (longer := result[-1] * 21 // 20) <= longest:
+        result.append(longer)
+    return result
+
+
 class Draws:
     """A stream of random integers that depends only on ``key``.
 

@@ -6,13 +6,14 @@ H, W = height and width in pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from maskrcnn_repro.data.synthetic.draws import ONE, Draws, cosine, sine
 
 import numpy as np
 from numpy.typing import NDArray
 
-Pattern = NDArray[np.int64]
+Pattern = NDArray[np.integer[Any]]
 """(H, W), in [0, 255]."""
 Colour = tuple[int, int, int]
 """Red, green, blue; painting clips them to [0, 255]."""
@@ -63,41 +64,44 @@ def _brightness(colour: Colour) -> int:
     return (3 * red + 6 * green + blue) // 10
 
 
-def _turned_grid(draws: Draws, height: int, width: int) -> tuple[Pattern, Pattern]:
-    """Return the coordinates of each pixel on two randomly rotated axes, in quarters of a pixel."""
-    degrees = draws.below(180)
+def turned_grid(degrees: int, height: int, width: int) -> tuple[Pattern, Pattern]:
+    """Return the coordinates of each pixel on two axes turned by ``degrees``, in quarters of a pixel."""
     cos, sin = cosine(degrees), sine(degrees)
-    y, x = np.mgrid[:height, :width].astype(np.int64)
+    x = np.arange(width, dtype=np.int32)
+    y = np.arange(height, dtype=np.int32)[:, None]
     return (x * cos + y * sin) * 4 // ONE, (y * cos - x * sin) * 4 // ONE
 
 
 def _stripes(draws: Draws, height: int, width: int) -> Pattern:
-    across, _ = _turned_grid(draws, height, width)
+    across, _ = turned_grid(draws.below(180), height, width)
     return across // draws.between(8, 28) % 2 * 255
 
 
 def _checks(draws: Draws, height: int, width: int) -> Pattern:
-    across, along = _turned_grid(draws, height, width)
+    across, along = turned_grid(draws.below(180), height, width)
     side = draws.between(12, 32)
     return (across // side + along // side) % 2 * 255
 
 
 def _dots(draws: Draws, height: int, width: int) -> Pattern:
-    across, along = _turned_grid(draws, height, width)
+    across, along = turned_grid(draws.below(180), height, width)
     pitch = draws.between(16, 36)
     from_centre = (across % pitch - pitch // 2) ** 2 + (along % pitch - pitch // 2) ** 2
     return (from_centre < pitch * pitch // 10) * np.int64(255)
 
 
 def _slope(draws: Draws, height: int, width: int) -> Pattern:
-    across, _ = _turned_grid(draws, height, width)
+    across, _ = turned_grid(draws.below(180), height, width)
     low, high = int(across.min()), int(across.max())
     return (across - low) * 255 // max(high - low, 1)
 
 
 def _clouds(draws: Draws, height: int, width: int) -> Pattern:
-    """Random values on a coarse grid, blended linearly in between."""
-    cell = draws.between(6, 20)
+    return clouds(draws, height, width, draws.between(6, 20))
+
+
+def clouds(draws: Draws, height: int, width: int, cell: int) -> Pattern:
+    """Return random values on a grid of ``cell`` pixels, blended linearly in between."""
     knots = draws.octets(height // cell + 2, width // cell + 2)
     (row, dy), (column, dx) = np.divmod(np.arange(height), cell), np.divmod(np.arange(width), cell)
     rows = (knots[row] * (cell - dy)[:, None] + knots[row + 1] * dy[:, None]) // cell

@@ -10,15 +10,8 @@ from typing import Any
 
 from maskrcnn_repro.data.synthetic.annotations import box_of, rle_of, runs_of
 from maskrcnn_repro.data.synthetic.draws import Draws
-from maskrcnn_repro.data.synthetic.mini_coco.shapes import (
-    FIFTHS,
-    SHAPES,
-    Point,
-    Ring,
-    area,
-    fill,
-    place,
-)
+from maskrcnn_repro.data.synthetic.mini_coco.shapes import SHAPES
+from maskrcnn_repro.data.synthetic.outlines import FIFTHS, Point, Ring, area, fill, place
 from maskrcnn_repro.data.synthetic.textures import PATTERNS, Colour, muted_colour, paint
 
 import numpy as np

@@ -22,27 +22,33 @@ _LIMBS = (
     ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear"),
 )  # fmt: skip
 
+CATEGORIES = (
+    {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(COCO_KEYPOINTS),
+        # COCO counts keypoints from 1.
+        "skeleton": [[COCO_KEYPOINTS.index(end) + 1 for end in limb] for limb in _LIMBS],
+    },
+)
+"""As in a COCO JSON."""
+
+METADATA = {
+    "keypoint_names": COCO_KEYPOINTS,
+    "keypoint_flip_map": flip_map(COCO_KEYPOINTS),
+    "keypoint_connection_rules": limbs(_LIMBS),
+    "densepose_surface": "mini_people",
+}
+"""Keypoints, their skeleton and the surface of the body, for Detectron2."""
+
 MINI_PEOPLE = GeneratedSet(
     name="mini_people",
     version=2,
     draw=draw_scene,
     has_surfaces=True,
-    categories=(
-        {
-            "id": 1,
-            "name": "person",
-            "supercategory": "person",
-            "keypoints": list(COCO_KEYPOINTS),
-            # COCO counts keypoints from 1.
-            "skeleton": [[COCO_KEYPOINTS.index(end) + 1 for end in limb] for limb in _LIMBS],
-        },
-    ),
-    metadata={
-        "keypoint_names": COCO_KEYPOINTS,
-        "keypoint_flip_map": flip_map(COCO_KEYPOINTS),
-        "keypoint_connection_rules": limbs(_LIMBS),
-        "densepose_surface": "mini_people",
-    },
+    categories=CATEGORIES,
+    metadata=METADATA,
 )
 
 DIGESTS = {
@@ -53,4 +59,4 @@ DIGESTS = {
 }
 """(split, number of images) -> digest of that data set with seed 0, on every machine."""
 
-__all__ = ["DIGESTS", "MINI_PEOPLE"]
+__all__ = ["CATEGORIES", "DIGESTS", "METADATA", "MINI_PEOPLE"]

@@ -5,6 +5,7 @@ H, W = height and width of the image in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,17 +28,39 @@ from maskrcnn_repro.data.synthetic.textures import Colour, muted_colour, paint
 import numpy as np
 from numpy.typing import NDArray
 
-SIDES = (128, 136, 144, 152, 160)
-"""Heights and widths of images."""
 
-SMALLEST, LARGEST = 44, 116
-"""Height of a standing figure in pixels."""
+@dataclass(frozen=True)
+class Proportions:
+    """Sizes and numbers of what is drawn, all lengths in pixels.
 
-UNLABELLED = (24, 32)
-"""Heights of far figures without annotated keypoints; COCO's small persons have none either."""
+    Attributes:
+        sides: heights and widths of images.
+        heights: of standing figures.
+        unlabelled: heights of far figures without annotated keypoints; COCO's small persons have none either.
+        counts: choices for the number of figures in an image; some may find no free position.
+        crowded: heights of the figures of a crowd.
+        spread: of a crowd to either side of its middle.
+        margin: between the middle of a crowd and the image's left and right border.
+    """
 
-COUNTS = (1, 1, 2, 2, 3, 4)
-"""Choices for the number of figures in an image; some may find no free position."""
+    sides: Sequence[int]
+    heights: Sequence[int]
+    unlabelled: Sequence[int]
+    counts: Sequence[int]
+    crowded: Sequence[int]
+    spread: int
+    margin: int
+
+
+MINI = Proportions(
+    sides=range(128, 161, 8),
+    heights=range(44, 117),
+    unlabelled=range(24, 33),
+    counts=(1, 1, 2, 2, 3, 4),
+    crowded=range(20, 29),
+    spread=24,
+    margin=30,
+)
 
 LEAST_INSIDE, LEAST_VISIBLE = 55, 35
 """Least part of a figure's area inside the image, and least visible part of that, in percent."""
@@ -124,9 +147,9 @@ def _parts_with(name: str) -> set[int]:
 _PARTS_WITH = {name: _parts_with(name) for name in COCO_KEYPOINTS}
 
 
-def draw_scene(draws: Draws) -> Scene:
-    """Draw an image with one to four figures; one in 20 has no labelled figure, one in 25 has a crowd."""
-    height, width = draws.choice(SIDES), draws.choice(SIDES)
+def draw_scene(draws: Draws, proportions: Proportions = MINI) -> Scene:
+    """Draw an image with some figures; one in 20 has no labelled figure, one in 25 has a crowd."""
+    height, width = draws.choice(proportions.sides), draws.choice(proportions.sides)
     wall = muted_colour(draws)
     image = paint(draws, wall, height, width, swing=30)
     horizon = height * draws.between(40, 75) // 100
@@ -135,13 +158,15 @@ def draw_scene(draws: Draws) -> Scene:
         image, horizon, np.zeros((height, width), np.int64), np.zeros((height, width), np.uint8)
     )
     if draws.one_in(25):
-        _add_crowd(scene, draws, wall)
+        _add_crowd(scene, draws, wall, proportions)
     if draws.one_in(4):
-        _add_person(scene, draws, wall, draws.between(*UNLABELLED), is_labelled=False)
+        far = draws.choice(proportions.unlabelled)
+        _add_person(scene, draws, wall, far, is_labelled=False)
     if draws.one_in(20):
         return scene
     # Smaller figures are further away and therefore drawn first.
-    sizes = sorted(draws.between(SMALLEST, LARGEST) for _ in range(draws.choice(COUNTS)))
+    count = draws.choice(proportions.counts)
+    sizes = sorted(draws.choice(proportions.heights) for _ in range(count))
     for size in sizes:
         _add_person(scene, draws, wall, size, is_labelled=True)
     return scene
@@ -175,14 +200,15 @@ def _add_person(
             return
 
 
-def _add_crowd(scene: Scene, draws: Draws, ground: Colour) -> None:
+def _add_crowd(scene: Scene, draws: Draws, ground: Colour, proportions: Proportions) -> None:
     """Draw a crowd: a row of figures that are too small to be distinguished."""
     height, width = scene.owner.shape
-    x, y = draws.between(30, width - 30), draws.between(scene.horizon + 2, height - 4)
+    margin, spread = proportions.margin, proportions.spread
+    x, y = draws.between(margin, width - margin), draws.between(scene.horizon + 2, height - 4)
     crowd = _Person(None, 0, is_labelled=False)
     for _ in range(draws.between(6, 10)):
-        foot = (x + draws.between(-24, 24)) * EIGHTHS, (y + draws.between(-3, 3)) * EIGHTHS
-        figure = draw_figure(draws, draws.between(20, 28), foot, ground)
+        foot = (x + draws.between(-spread, spread)) * EIGHTHS, (y + draws.between(-3, 3)) * EIGHTHS
+        figure = draw_figure(draws, draws.choice(proportions.crowded), foot, ground)
         _lay(scene, crowd, render(draws, figure))
     crowd.area = int((scene.owner > 0).sum())
 
