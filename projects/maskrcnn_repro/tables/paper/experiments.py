@@ -182,7 +182,7 @@ def experiment_config(experiment: Experiment, level: str = "paper") -> CfgNode:
 
 
 def overlays(experiment: Experiment, level: str) -> list[Path]:
-    """Return the YAML files that a level merges over the config of an experiment, in order.
+    """Return the YAML files that a level merges over the config of an experiment, in order; none over a backbone's.
 
     That of its family, ``configs/mini/level/c4.yaml``; ``rpn.yaml`` for a region proposal network; that of the backbone
     from which it starts there, ``configs/small/level/backbone_r50.yaml``; and, where the experiment varies what the
@@ -193,7 +193,9 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
     """
     check_level(level)
     if experiment.family == BACKBONE:
-        return _backbone_overlays(experiment, level)
+        if experiment.id not in backbone_names(level):
+            raise TableError(f"Level {level!r} trains no backbone {experiment.id!r}.")
+        return []
     own = [Path(file) for name, file in experiment.levels if name == level]
     if level == "paper":
         return own
@@ -215,13 +217,6 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
     names.append(experiment.evaluates or experiment.id)
     optional = [folder / f"{name}.yaml" for name in names]
     return [path, *(file for file in optional if file.is_file()), *own]
-
-
-def _backbone_overlays(experiment: Experiment, level: str) -> list[Path]:
-    if experiment.id not in backbone_names(level):
-        raise TableError(f"Level {level!r} trains no backbone {experiment.id!r}.")
-    path = configs_folder() / level / "level" / f"{BACKBONE}.yaml"
-    return [path] if path.is_file() else []
 
 
 def parse_experiments(

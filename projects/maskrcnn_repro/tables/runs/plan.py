@@ -74,7 +74,7 @@ def plan(
     """
     stages: dict[str, Stage] = {}
 
-    def add(experiment: Experiment, seed: int) -> Stage:
+    def add(experiment: Experiment, seed: int, setting: Setting = setting) -> Stage:
         needs: list[Stage] = []
         if experiment.proposals:
             rpn = add(by_id[experiment.proposals], SHARED_SEED)
@@ -84,7 +84,7 @@ def plan(
         if other:
             needs.append(add(by_id[other], seed))
         elif backbone := backbone_of(experiment, setting.level):
-            needs.append(add(backbone, SHARED_SEED))
+            needs.append(add(backbone, SHARED_SEED, setting.plain()))
         kind = EvaluationStage if experiment.evaluates else Stage
         stage = kind(experiment, seed, setting, tuple(needs))
         return stages.setdefault(stage.key, stage)

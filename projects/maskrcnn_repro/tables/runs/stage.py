@@ -63,6 +63,10 @@ class Setting:
         check_level(self.level)
         check_names(self.overlays)
 
+    def plain(self) -> Setting:
+        """Return the level itself: what is trained in place of published weights is one for all data and trials."""
+        return replace(self, overrides=(), overlays=())
+
     @property
     def label(self) -> str:
         """Name of the folder: the level, the names of overlays, and for a trial a hash of its overrides."""
