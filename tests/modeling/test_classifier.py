@@ -7,6 +7,7 @@ import math
 from maskrcnn_repro.checkpoint.backbone import BACKBONE_FILE, write_backbone
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.config import load_config
+from maskrcnn_repro.engine.checks import check_model
 from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError
 
 import pytest
@@ -131,3 +132,11 @@ def test_a_pyramid_is_refused():
     keys = {"MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone", "MODEL.FPN.IN_FEATURES": "['res5']"}
     with pytest.raises(ConfigError, match=r"builds a FPN; .* choose 'build_resnet_backbone'"):
         classifier(**keys)
+
+
+def test_a_key_that_detectors_alone_read_is_refused():
+    cfg = load_config("backbone/r50.yaml", ["MODEL.INFERENCE.PRECISION", "bfloat16"])
+    with pytest.raises(
+        ConfigError, match=r"'BackboneClassifier' does not read it.*one of MaskRCNN,"
+    ):
+        check_model(cfg)

@@ -104,18 +104,24 @@ def _registry(name: str) -> Registry:
 
 def _check_read(cfg: CfgNode, key: str, neutral: object, part: str) -> None:
     value, name = value_of(cfg, key), value_of(cfg, part)
-    if value == neutral or not _is_detectron2s(_registry(key_table()[part].registry).get(name)):
+    registry = _registry(key_table()[part].registry)
+    if value == neutral or _reads(registry.get(name), key):
         return
     # Whether a plug-in's reads it is not known here.
     ours = [
         name
-        for name, entry in _registry(key_table()[part].registry)
-        if entry.__module__.partition(".")[0] == "maskrcnn_repro"
+        for name, entry in registry
+        if entry.__module__.partition(".")[0] == "maskrcnn_repro" and _reads(entry, key)
     ]
+    owner = "is Detectron2's and does" if _is_detectron2s(registry.get(name)) else "does"
     raise ConfigError(
-        f"{key} {value!r} would be ignored: {part} {name!r} is Detectron2's and does not read it. "
+        f"{key} {value!r} would be ignored: {part} {name!r} {owner} not read it. "
         f"Choose one of {', '.join(sorted(ours))}, or set {key} {neutral!r}."
     )
+
+
+def _reads(entry: Callable, key: str) -> bool:
+    return not _is_detectron2s(entry) and key not in getattr(entry, "ignored_keys", ())
 
 
 def _check_semantic_labels(cfg: CfgNode) -> None:

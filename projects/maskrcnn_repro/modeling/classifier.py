@@ -36,6 +36,13 @@ class BackboneClassifier(nn.Module):
         channels_last: keep weights and the batch of images in channels-last memory.
     """
 
+    ignored_keys = (
+        "MODEL.INFERENCE.PRECISION",
+        "MODEL.INFERENCE.MASK_OUTPUT",
+        "MODEL.INFERENCE.KEEP_IMAGES",
+        "TEST.AUG.ENABLED",
+    )
+    """Keys of this project that a detector reads, so that setting one is a mistake."""
     pixel_mean: torch.Tensor
     pixel_std: torch.Tensor
 

@@ -10,7 +10,7 @@ from typing import Any
 from maskrcnn_repro.config import config_chain, configs_folder, find_config, leaves
 from maskrcnn_repro.errors import TableError
 
-FAMILIES = ("c4", "c5", "fpn", "keypoints", "cityscapes", "backbone")
+FAMILIES = ("c4", "c5", "fpn", "keypoints", "cityscapes")
 """Files of ``configs/base/``: the last of them in a chain is the family of an experiment."""
 BACKBONE = "backbone"
 """Family of the trainings of backbones alone, which only levels have."""
