@@ -1,4 +1,4 @@
-"""The subcommand ``check``: a COCO file and its images, before anything is trained."""
+"""The subcommands ``check`` and ``statistics``: what is in COCO files, before anything is trained."""
 
 from pathlib import Path
 
@@ -54,4 +54,33 @@ CHECK = Command(
     runs="maskrcnn_repro.commands.check:run",
     add_options=add_options,
     examples=EXAMPLES,
+)
+
+STATISTICS_EXAMPLES = """
+  A generated set beside a COCO file after the paper's resize:
+    %(prog)s small_coco_val annotations/instances_val2017.json@800
+"""
+
+
+def add_statistics_options(parser: Parser) -> None:
+    """Add the arguments of ``maskrcnn statistics``."""
+    parser.add_argument(
+        "sets",
+        nargs="+",
+        metavar="SET",
+        help="a COCO JSON or a registered data set; SET@800 resizes its images to a shorter side of 800 pixels and a "
+        "longer one of at most 1333/800 of that",
+    )
+    parser.add_argument(
+        "--cell", type=int, default=16, metavar="PIXELS", help="stride of a cell (%(default)s)"
+    )
+
+
+STATISTICS = Command(
+    name="statistics",
+    summary="Print numbers, sizes in cells, overlap, truncation and mask fill of data sets, side by side.",
+    example="small_coco_val instances_val2017.json@800",
+    runs="maskrcnn_repro.commands.statistics:run",
+    add_options=add_statistics_options,
+    examples=STATISTICS_EXAMPLES,
 )

@@ -31,6 +31,7 @@ GROUPS = {
     "data and weights": (
         conversion.CONVERT_DATA,
         checking.CHECK,
+        checking.STATISTICS,
         training.PROPOSALS,
         conversion.CONVERT_PROPOSALS,
         conversion.CONVERT_CITYSCAPES,

@@ -11,7 +11,7 @@ from typing import Any
 
 from maskrcnn_repro.config.files import read_config_file
 from maskrcnn_repro.config_history import value_of
-from maskrcnn_repro.data.synthetic.families import GENERATED
+from maskrcnn_repro.data.registry import register_generated
 from maskrcnn_repro.errors import DataError, did_you_mean, listing
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -94,9 +94,7 @@ def _data_of(name: str, tree: Mapping[str, Any]) -> tuple[Path, Path]:
     for own, json_file, root in value_of(tree, "DATASETS.CUSTOM") or ():
         if own == name:
             return _existing(Path(json_file).expanduser(), name, cure), Path(root).expanduser()
-    for family in GENERATED:
-        if identity := family.identify(name):
-            family.register(identity[1])
+    register_generated(name)
     if name not in DatasetCatalog:
         raise DataError(f"Data set {name!r} is not registered here; {cure}.")
     metadata = MetadataCatalog.get(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from maskrcnn_repro.data.custom import register_custom
 from maskrcnn_repro.data.densepose.truth import check_densepose
@@ -87,15 +88,41 @@ def check_registered(cfg: CfgNode) -> None:
     }
     for key, names in named.items():
         for name in names:
-            for data in GENERATED:
-                if identity := data.identify(name):
-                    data.register(identity[1])
+            register_generated(name)
             if name not in DatasetCatalog:
                 raise DataError(
                     f"{key}: {name!r} is not a registered data set."
                     f"{did_you_mean(name, DatasetCatalog.list())} Your own data is named in "
                     "DATASETS.CUSTOM."
                 )
+
+
+def register_generated(name: str) -> None:
+    """Register a generated data set of any seed if the name is that of one."""
+    for family in GENERATED:
+        if identity := family.identify(name):
+            family.register(identity[1])
+
+
+def coco_file(name: str) -> Path:
+    """Return the COCO file of a registered data set; that of generated data is written first.
+
+    Raises:
+        DataError: the set is not registered, or has no such file.
+    """
+    register_generated(name)
+    if name not in DatasetCatalog:
+        raise DataError(
+            f"{name!r} is neither a COCO file (ending in .json) nor a registered data set."
+            f"{did_you_mean(name, DatasetCatalog.list())}"
+        )
+    metadata = MetadataCatalog.get(name)
+    file = metadata.get("given_json_file", metadata.get("json_file"))
+    if file is None:
+        raise DataError(f"Data set {name!r} has no COCO file; name one that has, or a file.")
+    if any(family.identify(name) for family in GENERATED) and not Path(file).is_file():
+        DatasetCatalog.get(name)
+    return Path(file)
 
 
 def class_names(dataset_name: str) -> list[str]:

@@ -35,7 +35,7 @@ LEAST_INSIDE = 70
 """Least part of the object's area inside the image, in percent."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Crop:
     """An image of one object."""
 

@@ -40,7 +40,7 @@ SHORTEST, LONGEST = 80, 480
 COUNTS = (1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 7, 8, 10, 12, 15)
 """Choices for the number of objects in an image; some may find no free position."""
 
-LEAST_INSIDE, LEAST_VISIBLE = 55, 55
+LEAST_INSIDE, LEAST_VISIBLE = 55, 65
 """Least part of an object's area inside the image, and least visible part of its area, in percent."""
 
 

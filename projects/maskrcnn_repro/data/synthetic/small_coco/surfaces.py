@@ -74,7 +74,8 @@ def _netted(_: Draws, across: Pattern, along: Pattern, pitch: int) -> Pattern:
 
 
 def _mottled(draws: Draws, across: Pattern, along: Pattern, pitch: int) -> Pattern:
-    return (clouds(draws, *across.shape, cell=pitch // 3) > 128) * np.int32(256)
+    height, width = across.shape
+    return (clouds(draws, height, width, pitch // 3) > 128) * np.int32(256)
 
 
 SURFACES: dict[str, Callable[[Draws, Pattern, Pattern, int], Pattern]] = {

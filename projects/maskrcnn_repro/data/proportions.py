@@ -1,0 +1,96 @@
+"""How a data set compares with another: numbers, sizes in cells, overlap, truncation and mask fill of its objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from maskrcnn_repro.data.check.scan import Scan
+from maskrcnn_repro.data.statistics import Statistics
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+QUANTILES = (10, 25, 50, 75, 90)
+"""In percent."""
+
+OVERLAPS = (0.1, 0.3)
+"""IoU with the box of another object, above which objects are counted."""
+
+PAPERS_RATIO = 1333 / 800
+"""Most pixels of an image's longer side over those of its shorter one after the paper's resize."""
+
+_BORDER = 1.0
+"""Pixels of the file between a box and the border that it touches: COCO's boxes are rounded."""
+
+
+def proportions(scan: Scan, short: int = 0, cell: int = 16) -> dict[str, tuple[float, ...]]:
+    """Return statistics by name: one number, or one for each of :data:`QUANTILES`, NaN where there is nothing to count.
+
+    Crowds and boxes without an area are no objects.
+
+    Args:
+        scan: a complete one without an error.
+        short: pixels of an image's shorter side after the resize at test, the longer one at most
+            :data:`PAPERS_RATIO` as long; 0 leaves its size.
+        cell: stride of the feature map in pixels.
+    """
+    statistics, objects = Statistics.of(scan), scan.objects
+    assert objects is not None
+    boxes, counts, images = objects.boxes[objects.single], statistics.counts, statistics.images
+    sides = statistics.resized(short, round(short * PAPERS_RATIO)) / cell
+    classes = np.unique(np.stack([images, objects.categories[objects.single]]), axis=1)[0]
+    fill = (objects.areas[objects.single] / statistics.sides.prod(axis=1))[statistics.outlined]
+    overlaps = _largest_overlaps(boxes, images, len(counts))
+    return {
+        "images": (len(counts),),
+        "objects": (len(boxes),),
+        "crowds": (int(objects.crowd.sum()),),
+        "classes": (len(scan.class_names),),
+        "images without object, %": (_percent(counts == 0),),
+        "images with one object, %": (_percent(counts == 1),),
+        "images with ten objects or more, %": (_percent(counts >= 10),),
+        "objects per image": _quantiles(counts),
+        "classes per image": _quantiles(np.bincount(classes, minlength=len(counts))),
+        "longer side, cells": _quantiles(sides.max(axis=1)),
+        "root of box area, cells": _quantiles(np.sqrt(sides.prod(axis=1))),
+        **{
+            f"box IoU with another > {least}, %": (_percent(overlaps > least),)
+            for least in OVERLAPS
+        },
+        "boxes at the border, %": (_percent(_touches(boxes, statistics.sizes[images])),),
+        "mask over box area, %": _quantiles(100 * fill),
+    }
+
+
+def lines(columns: list[dict[str, tuple[float, ...]]]) -> Iterator[list[str]]:
+    """Yield the lines of a table: a name, and a cell of each column with its numbers."""
+    for name in columns[0]:
+        yield [name, *(" ".join(f"{number:.3g}" for number in column[name]) for column in columns)]
+
+
+def _largest_overlaps(boxes: np.ndarray, images: np.ndarray, count: int) -> np.ndarray:
+    """Return of each box the largest IoU with another of its image, 0 without any."""
+    order = np.argsort(images, kind="stable")
+    result = np.zeros(len(boxes))
+    for rows in np.split(order, np.searchsorted(images[order], np.arange(1, count))):
+        if len(rows) > 1:
+            ious = coco_mask.iou(boxes[rows], boxes[rows], [0] * len(rows))
+            np.fill_diagonal(ious, 0)
+            result[rows] = ious.max(axis=1)
+    return result
+
+
+def _touches(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    ends = boxes[:, :2] + boxes[:, 2:]
+    near = (boxes[:, :2] <= _BORDER) | (ends >= sizes - _BORDER)
+    return np.asarray(near.any(axis=1))
+
+
+def _percent(chosen: np.ndarray) -> float:
+    return 100 * float(chosen.mean()) if len(chosen) else float("nan")
+
+
+def _quantiles(values: np.ndarray) -> tuple[float, ...]:
+    if not len(values):
+        return (float("nan"),) * len(QUANTILES)
+    return tuple(np.percentile(values, QUANTILES).tolist())

@@ -1,0 +1,111 @@
+"""Statistics of a data set: four objects by hand, a resize, nothing at all, wrong names."""
+
+import json
+import re
+
+from maskrcnn_cli.dispatch import main
+from maskrcnn_repro.data.check.scan import scan_coco
+from maskrcnn_repro.data.proportions import lines, proportions
+
+import numpy as np
+import pytest
+
+
+def coco_file(folder, boxes, empty=1):
+    """Two hundred by one hundred pixels; one image per list of boxes, masks that fill half of each box, and empty images."""
+    images = [
+        {"id": i, "file_name": f"{i}.png", "width": 200, "height": 100}
+        for i in range(1, len(boxes) + empty + 1)
+    ]
+    annotations = [
+        {
+            "image_id": i,
+            "category_id": category,
+            "iscrowd": 0,
+            "bbox": [x, y, w, h],
+            "area": w * h / 2,
+            "segmentation": [[x, y, x + w, y, x, y + h]],
+        }
+        for i, image in enumerate(boxes, start=1)
+        for category, (x, y, w, h) in image
+    ]
+    for number, annotation in enumerate(annotations, start=1):
+        annotation["id"] = number
+    categories = [{"id": n, "name": f"c{n}"} for n in (1, 2, 3)]
+    file = folder / "some.json"
+    file.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return file
+
+
+@pytest.fixture
+def file(tmp_path):
+    # The first two share a third of their union; the third touches the right border.
+    first = [(1, (10, 10, 40, 40)), (2, (30, 10, 40, 40)), (2, (180, 50, 20, 10))]
+    return coco_file(tmp_path, [first, [(1, (50, 50, 64, 16))]])
+
+
+def test_four_objects_by_hand(file):
+    scan = scan_coco(file, file.parent, headers=False)
+    values = proportions(scan, cell=16)
+    assert values["images"] == (3,)
+    assert values["objects"] == (4,)
+    assert values["classes"] == (3,)
+    assert values["images without object, %"] == pytest.approx((100 / 3,))
+    assert values["images with one object, %"] == pytest.approx((100 / 3,))
+    assert values["objects per image"][2] == 1  # of 3, 1 and 0
+    assert values["classes per image"] == pytest.approx(
+        np.percentile([2, 1, 0], (10, 25, 50, 75, 90))
+    )
+    assert values["longer side, cells"] == pytest.approx(
+        np.percentile([2.5, 2.5, 1.25, 4], (10, 25, 50, 75, 90))
+    )
+    assert values["root of box area, cells"][4] <= 2.5
+    assert values["box IoU with another > 0.1, %"] == (50,)
+    assert values["box IoU with another > 0.3, %"] == (50,)
+    assert values["boxes at the border, %"] == (25,)
+    assert values["mask over box area, %"] == pytest.approx((50,) * 5)
+
+
+def test_a_resize_enlarges_objects_up_to_the_longest_side(file):
+    scan = scan_coco(file, file.parent, headers=False)
+    plain, larger = proportions(scan), proportions(scan, short=200)
+    # Twice as high would be 400 pixels wide, but 333 are allowed.
+    np.testing.assert_allclose(
+        larger["longer side, cells"], np.array(plain["longer side, cells"]) * 333 / 200
+    )
+    assert larger["box IoU with another > 0.3, %"] == plain["box IoU with another > 0.3, %"]
+
+
+def test_nothing_has_no_quantiles(tmp_path):
+    file = coco_file(tmp_path, [], empty=2)
+    values = proportions(scan_coco(file, tmp_path, headers=False))
+    assert values["images without object, %"] == (100,)
+    assert np.isnan(values["longer side, cells"]).all()
+    assert ["objects", "0"] in list(lines([values]))
+
+
+def test_command_prints_sets_side_by_side(file, capsys):
+    assert main(["statistics", str(file), f"{file}@200"]) == 0
+    printed = capsys.readouterr().out
+    (row,) = [line for line in printed.splitlines() if line.startswith("| longer side")]
+    assert [cell.split()[2] for cell in row.split("|")[2:4]] == ["2.5", "4.16"]
+    assert "quantiles at 10, 25, 50, 75, 90 %" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["small_coco_vall"],
+            "'small_coco_vall' is neither a COCO file .* nor a registered data set",
+        ),
+        (["nowhere.json"], "nowhere.json"),
+        (["nowhere.json", "--cell", "0"], "--cell 0 has to be"),
+    ],
+)
+def test_wrong_words_are_told(words, told, capsys):
+    assert main(["statistics", *words]) == 2
+    (sentence,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(told, sentence)
