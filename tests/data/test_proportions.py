@@ -6,6 +6,8 @@ import re
 from maskrcnn_cli.dispatch import main
 from maskrcnn_repro.data.check.scan import scan_coco
 from maskrcnn_repro.data.proportions import lines, proportions
+from maskrcnn_repro.data.synthetic.annotations import rle_of, runs_of
+from maskrcnn_repro.data.thin_parts import outline_mask, thin_share
 
 import numpy as np
 import pytest
@@ -66,6 +68,25 @@ def test_four_objects_by_hand(file):
     assert values["box IoU with another > 0.3, %"] == (50,)
     assert values["boxes at the border, %"] == (25,)
     assert values["mask over box area, %"] == pytest.approx((50,) * 5)
+
+
+def test_a_limb_is_the_thin_part_of_a_mask():
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[:20, :20] = True
+    mask[20:40, 5:15] = True
+    # 200 of 600 pixels lie in no square of 16.
+    assert thin_share(mask, 16) == pytest.approx(200 / 600)
+    assert thin_share(mask, 10) == 0
+    assert thin_share(mask, 21) == 1
+
+
+def test_polygons_and_both_kinds_of_rle_are_one_mask():
+    mask = outline_mask([[1, 1, 4, 1, 4, 3, 1, 3]], 5, 6)
+    expected = np.zeros((5, 6), dtype=bool)
+    expected[1:3, 1:4] = True
+    np.testing.assert_array_equal(mask, expected)
+    for rle in (runs_of(expected), rle_of(expected)):
+        np.testing.assert_array_equal(outline_mask(rle, 5, 6), expected)
 
 
 def test_a_resize_enlarges_objects_up_to_the_longest_side(file):

@@ -24,6 +24,7 @@ from maskrcnn_repro.data.synthetic.small_coco.things import Outline, _cover, dra
 from maskrcnn_repro.data.synthetic.small_crops import CLASSES, SMALL_CROPS, draw_crop
 from maskrcnn_repro.data.synthetic.small_people import SMALL_PEOPLE, draw_photograph
 from maskrcnn_repro.data.synthetic.writing import digest
+from maskrcnn_repro.data.thin_parts import thin_share
 from maskrcnn_repro.errors import DataError
 
 import numpy as np
@@ -167,6 +168,36 @@ def test_every_class_appears_and_proportions_are_those_of_the_docs():
     assert 1 in counts
     assert max(counts) >= 12
     assert 3.5 < np.mean(counts) < 5.5
+
+
+def colours_by_class(stream, count):
+    """The mean colour of each object, and its class."""
+    colours, kinds = [], []
+    for scene in (draw_scene(Draws(0, stream, i)) for i in range(1, count + 1)):
+        for index, thing in enumerate(scene.objects, start=1):
+            colours.append(scene.image[scene.owner == index].mean(axis=0))
+            kinds.append(KINDS.index(thing.kind))
+    return np.array(colours), np.array(kinds)
+
+
+@pytest.mark.slow
+def test_colour_alone_is_a_weak_cue():
+    colours, kinds = colours_by_class(0, 250)
+    means = np.array([colours[kinds == k].mean(axis=0) for k in range(len(KINDS))])
+    colours, kinds = colours_by_class(1, 250)
+    nearest = ((colours[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+    assert 0.25 < (nearest == kinds).mean() < 0.4
+
+
+@pytest.mark.slow
+def test_masks_have_detail_below_a_cell():
+    drawn = [draw_scene(Draws(0, 1, i)) for i in range(1, 41)]
+    shares = [
+        thin_share(scene.owner == index, 16)
+        for scene in drawn
+        for index in range(1, len(scene.objects) + 1)
+    ]
+    assert 0.1 < np.median(shares) < 0.35
 
 
 def test_masks_are_what_is_visible(scenes):

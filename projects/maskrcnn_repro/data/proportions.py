@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from maskrcnn_repro.data.check.scan import Scan
+from maskrcnn_repro.data.check.sizes import resize_factors
 from maskrcnn_repro.data.statistics import Statistics
+from maskrcnn_repro.data.thin_parts import outline_mask, thin_share
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -37,8 +39,10 @@ def proportions(scan: Scan, short: int = 0, cell: int = 16) -> dict[str, tuple[f
     statistics, objects = Statistics.of(scan), scan.objects
     assert objects is not None
     boxes, counts, images = objects.boxes[objects.single], statistics.counts, statistics.images
-    sides = statistics.resized(short, round(short * PAPERS_RATIO)) / cell
+    longest = round(short * PAPERS_RATIO)
+    sides = statistics.resized(short, longest) / cell
     classes = np.unique(np.stack([images, objects.categories[objects.single]]), axis=1)[0]
+    factors = resize_factors(statistics.sizes, short, longest)
     fill = (objects.areas[objects.single] / statistics.sides.prod(axis=1))[statistics.outlined]
     overlaps = _largest_overlaps(boxes, images, len(counts))
     return {
@@ -59,13 +63,20 @@ def proportions(scan: Scan, short: int = 0, cell: int = 16) -> dict[str, tuple[f
         },
         "boxes at the border, %": (_percent(_touches(boxes, statistics.sizes[images])),),
         "mask over box area, %": _quantiles(100 * fill),
+        "mask in parts thinner than a cell, %": _quantiles(
+            100 * _thin_shares(scan, cell / factors)
+        ),
     }
 
 
 def lines(columns: list[dict[str, tuple[float, ...]]]) -> Iterator[list[str]]:
     """Yield the lines of a table: a name, and a cell of each column with its numbers."""
     for name in columns[0]:
-        yield [name, *(" ".join(f"{number:.3g}" for number in column[name]) for column in columns)]
+        yield [name, *(" ".join(map(_written, column[name])) for column in columns)]
+
+
+def _written(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _largest_overlaps(boxes: np.ndarray, images: np.ndarray, count: int) -> np.ndarray:
@@ -78,6 +89,22 @@ def _largest_overlaps(boxes: np.ndarray, images: np.ndarray, count: int) -> np.n
             np.fill_diagonal(ious, 0)
             result[rows] = ious.max(axis=1)
     return result
+
+
+def _thin_shares(scan: Scan, cells: np.ndarray) -> np.ndarray:
+    """Return of each outlined object's mask the share in thin parts; ``cells``: (M,) a cell in pixels of each image."""
+    assert scan.objects is not None
+    assert scan.sizes is not None
+    assert scan.tree is not None
+    outlined = scan.objects.single & ~np.isnan(scan.objects.bounds[:, 0])
+    shares = []
+    for row in np.flatnonzero(outlined).tolist():
+        image = scan.objects.images[row]
+        width, height = scan.sizes[image].tolist()
+        mask = outline_mask(scan.tree["annotations"][row]["segmentation"], height, width)
+        if mask.any():
+            shares.append(thin_share(mask, max(round(float(cells[image])), 1)))
+    return np.array(shares)
 
 
 def _touches(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
