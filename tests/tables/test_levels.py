@@ -30,7 +30,13 @@ FOLLOW = {"MODEL.WEIGHTS", "SOLVER.IMS_PER_BATCH", "SOLVER.BASE_LR", "SOLVER.STE
 WITHOUT = {"mini": {"cityscapes"}, "small": {"cityscapes", "x152"}}
 """Families and depths that a level does not have."""
 RUN_BY_CLAIMS = [
-    *("r50_c4", "r50_c4_roipool", "r50_c4_roiwarp_ave", "r50_c4_roialign_max", "r50_c4_roiwarp_max"),
+    *(
+        "r50_c4",
+        "r50_c4_roipool",
+        "r50_c4_roiwarp_ave",
+        "r50_c4_roialign_max",
+        "r50_c4_roiwarp_max",
+    ),
     *("r50_c5_roialign", "r50_c5_roipool", "r50_fpn", "r50_fpn_roipool", "r50_c4_softmax"),
     *("r50_c4_agnostic", "r50_fpn_mlp2", "r101_fpn", "r101_fpn_box", "keypoints_r50_fpn"),
     *("keypoints_r50_fpn_roipool", "x101_fpn_e2e", "x101_fpn_180k"),
@@ -44,7 +50,9 @@ def value(cfg, key):
 
 
 def is_without(experiment, level):
-    return bool({experiment.family, experiment.config.split("/")[-1].split("_")[0]} & WITHOUT[level])
+    return bool(
+        {experiment.family, experiment.config.split("/")[-1].split("_")[0]} & WITHOUT[level]
+    )
 
 
 def cases(where):
@@ -124,7 +132,10 @@ def test_all_seeds_start_from_one_backbone_whose_results_are_an_input(tmp_path):
     file = tmp_path / "small/backbone_r50/seed1/backbone.pkl"
     assert first.options[first.options.index("MODEL.WEIGHTS") + 1] == str(file)
     assert stages["rpn_r50_c4/seed1"].needs == (backbone,)
-    assert first.note()["inputs"] == {"rpn_r50_c4/seed1/proposals": None, "backbone_r50/seed1": None}
+    assert first.note()["inputs"] == {
+        "rpn_r50_c4/seed1/proposals": None,
+        "backbone_r50/seed1": None,
+    }
     backbone.results.parent.mkdir(parents=True)
     backbone.results.write_text("{}")
     assert first.note()["inputs"]["backbone_r50/seed1"] == "44136fa355b3678a"
@@ -145,7 +156,9 @@ def test_a_plug_ins_overlays_for_other_levels_alone_are_refused(tmp_path):
     plain = find_experiment("r50_fpn")
     experiment = type(plain)("own", plain.config, "fpn", levels=(("mini", str(own)),))
     assert overlays(experiment, "mini")[-1] == Path(own)
-    with pytest.raises(TableError, match="overlays of its own for level 'mini', but none for 'small'"):
+    with pytest.raises(
+        TableError, match="overlays of its own for level 'mini', but none for 'small'"
+    ):
         overlays(experiment, "small")
     assert overlays(experiment, "paper") == []
 

@@ -45,7 +45,9 @@ def backbone_in_place_of(weights: str, level: str) -> str:
 def backbone_names(level: str = "") -> tuple[str, ...]:
     """Return the ids of the backbones that a level trains, each once; of all levels without one."""
     levels = [level] if level else [*_levels()]
-    return tuple(dict.fromkeys(name for item in levels for name in _levels().get(item, {}).values()))
+    return tuple(
+        dict.fromkeys(name for item in levels for name in _levels().get(item, {}).values())
+    )
 
 
 @functools.cache
