@@ -211,7 +211,7 @@ def test_masks_are_what_is_visible(scenes):
                 assert isinstance(annotation["segmentation"]["counts"], list)
                 continue
             np.testing.assert_array_equal(coco_mask.decode(annotation["segmentation"]), shown)
-            assert 100 * thing.shown >= LEAST_VISIBLE * thing.full_area
+            assert 100 * thing.shown >= LEAST_VISIBLE * thing.area
             assert max(annotation["bbox"][2:]) <= LONGEST
 
 

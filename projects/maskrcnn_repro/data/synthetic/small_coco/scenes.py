@@ -41,15 +41,15 @@ COUNTS = (1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 7, 8, 10, 12, 15)
 """Choices for the number of objects in an image; some may find no free position."""
 
 LEAST_INSIDE, LEAST_VISIBLE = 55, 65
-"""Least part of an object's area inside the image, and least visible part of its area, in percent."""
+"""Least part of an object's area inside the image, and least visible part of that, in percent."""
 
 
 @dataclass
 class _Object:
     kind: Kind
     is_crowd: bool
-    full_area: int
-    """In pixels, hidden parts and those outside of the image included."""
+    area: int
+    """In pixels of the image, hidden ones included."""
     shown: int
     """Visible pixels."""
 
@@ -121,14 +121,14 @@ def _add_object(canvas: _Canvas, draws: Draws, palette: Sequence[Kind], longest:
         return
     inside, cut = outline.crop(*canvas.owner.shape)
     mask = outline.mask[cut]
-    whole, shown = int(outline.mask.sum()), int(mask.sum())
-    if 100 * shown < LEAST_INSIDE * whole:
+    area = int(mask.sum())
+    if 100 * area < LEAST_INSIDE * int(outline.mask.sum()):
         return
     hidden = np.bincount(canvas.owner[inside][mask], minlength=len(canvas.objects) + 1)[1:]
     for instance, lost in zip(canvas.objects, hidden.tolist(), strict=True):
-        if 100 * (instance.shown - lost) < LEAST_VISIBLE * instance.full_area:
+        if 100 * (instance.shown - lost) < LEAST_VISIBLE * instance.area:
             return
-    _lay(canvas, draws, _Object(kind, False, whole, shown), outline)
+    _lay(canvas, draws, _Object(kind, False, area, area), outline)
 
 
 def _centre(canvas: _Canvas, draws: Draws, length: int) -> Point:
@@ -157,7 +157,7 @@ def _add_crowd(canvas: _Canvas, draws: Draws) -> None:
         centre = x + draws.between(-64, 64), y + draws.between(-64, 64)
         outline = draw_outline(draws, crowd.kind.shape, draws.between(28, 48), centre)
         _lay(canvas, draws, crowd, outline)
-    crowd.full_area = crowd.shown = int((canvas.owner == len(canvas.objects)).sum())
+    crowd.area = crowd.shown = int((canvas.owner == len(canvas.objects)).sum())
 
 
 def _lay(canvas: _Canvas, draws: Draws, instance: _Object, outline: Outline) -> None:
