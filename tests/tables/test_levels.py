@@ -11,7 +11,6 @@ from maskrcnn_repro.tables.paper.experiments import (
     LEVELS,
     all_experiments,
     backbone_of,
-    backbones,
     experiment_config,
     experiments,
     find_experiment,
@@ -111,11 +110,13 @@ def test_the_claims_need_eighteen_trainings_six_rpns_and_three_backbones():
     assert all(need in stages[: stages.index(stage)] for stage in stages for need in stage.needs)
 
 
-@pytest.mark.parametrize("name", [*backbones(), *RUN_BY_CLAIMS])
+@pytest.mark.parametrize(
+    "name", ["rpn_r50_c5", "r50_c4", "keypoints_r50_fpn", "r101_fpn_box", "x101_fpn_e2e"]
+)
 def test_a_model_of_level_small_has_the_widths_and_pixels_of_its_backbone(name):
     experiment = find_experiment(name)
     cfg = experiment_config(experiment, "small")
-    backbone = experiment_config(backbone_of(experiment, "small") or experiment, "small")
+    backbone = experiment_config(backbone_of(experiment, "small"), "small")
     for key in ("PIXEL_MEAN", "PIXEL_STD"):
         assert cfg.MODEL[key] == backbone.MODEL[key]
     assert cfg.INPUT.FORMAT == backbone.INPUT.FORMAT
