@@ -96,5 +96,7 @@ DIGESTS = {
     ("val", 2): "22c3ae767d2517ec839d1603afa918590c2f589567cfef401af6937448f70878",
     ("train", 50): "624b24ce72807a0c0ad5c345af3f65bf9e796e6dc0e472fa38a56dbf2f86672d",
     ("val", 50): "4a8d43e169588ea1d2ab2ef546a18c8202f00fd05b7db49129d36e16068c74cd",
+    ("train", 8000): "ea212757f9ea0228843350099fa3b3cd0c0ff107fbd4639c5b5df3acd966da30",
+    ("val", 1000): "991b21d62d4aad613462dce2c76bb28ec2687964082f54a602a02f1d20003c55",
 }
 """(split, number of images) -> digest of that data set with seed 0, on every machine."""

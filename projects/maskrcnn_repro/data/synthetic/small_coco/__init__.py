@@ -25,6 +25,7 @@ DIGESTS = {
     ("val", 2): "bf39f834e57a161fd53d05b89aeb4cc41a763c1eecae7201f73c7c09a8165052",
     ("train", 50): "2e70f9b2c736c879b9f039a3ec72629760bd2047fc72a76a5240af3cc52622c5",
     ("val", 50): "aeaa46d0d695cf09474f80d749263a5780e76a98f9a925f0a191953e1caace90",
+    ("val", 1000): "34820d0bb2e6581602f2647492fe1c5e15aa50c6f6c1282e44b63ac60c8a05df",
 }
 """(split, number of images) -> digest of that data set with seed 0, on every machine."""
 
