@@ -93,7 +93,8 @@ def test_every_experiment_has_the_hash_of_the_first_version():
         if name.startswith(("paper ", "mini ")):
             # The device is resolved when a run starts, or today when its config is loaded.
             first = stored[name] | {"OUTPUT_DIR": "", "MODEL.DEVICE": values["MODEL.DEVICE"]}
-            text = yaml.safe_dump(nested(first))
+            # The C writer gives the same text in a tenth of the time.
+            text = yaml.dump(nested(first), Dumper=yaml.CSafeDumper)
             assert config_hash(nested(values)) == hashlib.sha256(text.encode()).hexdigest(), name
 
 

@@ -11,11 +11,14 @@ import pytest
 from tests.helpers.parity import caffe2, compare, data, models, pieces, store
 
 MODELS = list(settings.SETTINGS)
-# Four seconds of grouped convolutions, with the RoI heads of R50-FPN; its state_dict is compared all the same.
-SLOW = pytest.param("X101-FPN", marks=pytest.mark.slow)
+# Seconds of convolutions each, with the RoI heads of R50-FPN; their state_dicts are compared all the same.
+SLOW = ("X101-FPN", "R50-DC5")
 
 
-@pytest.fixture(scope="module", params=[SLOW if name == "X101-FPN" else name for name in MODELS])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS],
+)
 def pair(request):
     """Ours and the stored measurement of one model."""
     name = request.param

@@ -89,6 +89,13 @@ def add_data_options(parser: Parser) -> None:
         "--keep-unused", action="store_true", help="keep all classes without objects"
     )
     parser.add_argument(
+        "--merge",
+        action="append",
+        default=[],
+        metavar="NEW=OLD,…",
+        help="classes that become one, such as thing=cup,chair or thing=* for all the others; may be given several times",
+    )
+    parser.add_argument(
         "--class-name",
         default="object",
         metavar="NAME",

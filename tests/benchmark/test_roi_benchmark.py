@@ -90,6 +90,7 @@ print(extra_bytes(hold))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not roi_memory.can_measure(), reason="the system tells no peak of memory")
 def test_extra_memory_is_what_is_held_at_the_highest():
     # In a process of its own, as in the benchmark: this one keeps freed memory and would reuse it.

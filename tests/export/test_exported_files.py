@@ -150,10 +150,10 @@ def test_a_file_that_differs_is_not_kept(tmp_path, monkeypatch):
     # Graph and model share their layers; when they are compared the bias is as it was.
     before = exporting.compare_on
 
-    def with_other_weights(pictures, model, run, facts):
+    def with_other_weights(pictures, model, exported):
         with torch.no_grad():
             exporter.graph.branches.detections.predictor.bbox_pred.bias.fill_(0.0)
-        return before(pictures, model, run, facts)
+        return before(pictures, model, exported)
 
     monkeypatch.setattr(exporting, "compare_on", with_other_weights)
     (tmp_path / "model.ts").write_text("what was there")

@@ -4,15 +4,12 @@ import json
 import math
 from pathlib import Path
 
-from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.densepose.annotation import SIDE, SurfacePoints
 from maskrcnn_repro.data.densepose.targets import SurfaceTargets
 from maskrcnn_repro.data.synthetic.dataset import SPLITS
 from maskrcnn_repro.engine.main import main
-from maskrcnn_repro.errors import ConfigError, ExportError
-from maskrcnn_repro.export.exporting import Exporter
-from maskrcnn_repro.export.metadata import Target
+from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.inference.predictor import Predictor
 from maskrcnn_repro.visualization.densepose import draw_surfaces, surface_colors
 
@@ -307,13 +304,6 @@ def test_data_without_coordinates_end_before_training(tmp_path, capsys):
     names = {"DATASETS.TRAIN": ("keypoints_coco_2017_train",), "DATASETS.TEST": ()}
     assert run_mini(tmp_path / "run", **names) == 2
     assert "'keypoints_coco_2017_train' has no surface coordinates" in capsys.readouterr().err
-
-
-def test_many_views_and_exports_are_refused(file):
-    with pytest.raises(ConfigError, match=r"TEST.AUG.ENABLED is True"):
-        Predictor(file, device="cpu", tta=True)
-    with pytest.raises(ExportError, match="Surface coordinates cannot be exported"):
-        Exporter(find_model(file), Target("torchscript", threshold=0.0))
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,6 @@ def test_it_goes_with_a_cascade():
     [
         ({"DATASETS.WITH_SEM_SEG": False}, "WITH_SEM_SEG is False, .* set it to True"),
         ({"MODEL.MASK_ON": False}, "MASK_ON is False, but FamilyPanopticFPN fuses masks"),
-        ({"TEST.AUG.ENABLED": True}, "TEST.AUG.ENABLED is True, .* set it to False"),
         ({"MODEL.SEM_SEG_HEAD.NAME": "FamilySemSegFPNHed"}, r"FamilySemSegFPNHead"),
         ({"MODEL.SEM_SEG_HEAD.IN_FEATURES": ("p4", "res9")}, "names res9, but .* gives p"),
         ({"MODEL.SEM_SEG_HEAD.COMMON_STRIDE": 32}, "COMMON_STRIDE 32 is not the stride 16"),

@@ -8,14 +8,11 @@ from pathlib import Path
 
 from maskrcnn_cli.dispatch import main
 from maskrcnn_repro.checkpoint.model_file import Labels
-from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.panoptic.files import read_ids, write_ids
 from maskrcnn_repro.data.panoptic.truth import PanopticTruth
 from maskrcnn_repro.engine.resolve import resolve_config
-from maskrcnn_repro.errors import ConfigError, DataError, ExportError
-from maskrcnn_repro.export.exporting import Exporter
-from maskrcnn_repro.export.metadata import Target
+from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.inference.formats.item import Item
 from maskrcnn_repro.inference.formats.panoptic import PanopticWriter
 from maskrcnn_repro.inference.predictor import Predictor
@@ -156,14 +153,6 @@ def test_segments_are_written_in_coco_s_format(file, tmp_path):
         writer.add(Item("b.jpg", Path("b.jpg"), replace(prediction, panoptic_seg=None)))
     with pytest.raises(ConfigError, match=r"--format panoptic is for models that make panoptic"):
         PanopticWriter(tmp_path / "panoptic.json", Labels(("disc",)))
-
-
-@pytest.mark.slow
-def test_many_views_and_exports_are_refused(file):
-    with pytest.raises(ConfigError, match=r"TEST.AUG.ENABLED is True"):
-        Predictor(file, device="cpu", tta=True)
-    with pytest.raises(ExportError, match="FamilyPanopticFPN cannot be exported"):
-        Exporter(find_model(file), Target("torchscript", threshold=0.0))
 
 
 def test_the_documented_command_takes_data_of_one_s_own(tmp_path, monkeypatch):

@@ -54,6 +54,19 @@ def test_wide_tables_and_pictures_scroll_within_their_own_frame(browser, file):
     assert all(inside > outside and outside <= 380 for inside, outside in frames)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [380, 1280])
+def test_a_frame_that_scrolls_says_so_and_another_does_not(browser, file, width):
+    with opened(browser, file, width) as page:
+        frames = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].map(element => [element.scrollWidth > element.clientWidth,"
+            " parseFloat(getComputedStyle(element, '::before').height)])"
+        )
+    assert {scrolls for scrolls, _ in frames} == {width < 1000}
+    for scrolls, height in frames:
+        assert (height > 15) == scrolls
+
+
 @pytest.mark.parametrize("width", [380, 1280])
 def test_tables_and_figures_can_be_seen(browser, file, width):
     sizes = "[...document.querySelectorAll('%s')].map(element => element.getBoundingClientRect().height)"

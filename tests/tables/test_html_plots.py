@@ -6,7 +6,14 @@ from xml.etree import ElementTree
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.errors import OutputError
-from maskrcnn_repro.tables.report.html.curves import MOST_POINTS, curves, read_metrics, thinned
+from maskrcnn_repro.tables.report.html.curves import (
+    MOST_POINTS,
+    Line,
+    curves,
+    plot,
+    read_metrics,
+    thinned,
+)
 from maskrcnn_repro.tables.report.html.gaps import WIDTH, Gap, axis, scale, strip
 from maskrcnn_repro.tables.report.html.sampling import (
     CELLS,
@@ -123,7 +130,62 @@ def test_gaps_have_a_sign_and_no_minus_zero():
     assert ">0<" in axis((-2.5, 6.0), "scale")
 
 
+def test_an_outlier_does_not_squash_the_scale_by_hand():
+    # The quartiles of 1, 2, 3, 4 and 240 are 2 and 4: beyond 4 + 3 * 2 nothing counts.
+    gaps = [Gap(number) for number in (1.0, 2.0, 3.0, 4.0, 240.0)]
+    low, high = scale(gaps)
+    assert (low, high) == pytest.approx((-2.24, 4.24))
+    # Its arrow stands at the end of the scale, with its number.
+    svg = strip(Gap(240.0, (-99.0, 250.0), -90.0), (low, high), "s", "label")
+    assert sorted(x for x, _ in markers(svg)) == pytest.approx([0.02 * WIDTH, 0.98 * WIDTH])
+    assert re.findall(r"<text[^>]*>\s*([^<\s]+)\s*</text>", svg) == [f"{MINUS}90.0", "+240.0"]
+    ends = re.findall(r"M ([\d.]+) [\d.]+\s+L ([\d.]+) [\d.]+", svg)
+    assert ("0", "320") in ends
+
+
+def test_without_an_outlier_all_gaps_are_on_the_scale():
+    numbers = (-8.0, 1.0, 2.0, 9.0)
+    low, high = scale([Gap(number) for number in numbers])
+    assert low < -8.0
+    assert high > 9.0
+
+
 # --- curves
+
+
+def loss_lines(*values):
+    runs = [({"total_loss": dict(enumerate(each))},) for each in values]
+    return [Line(f"row {number}", number, run) for number, run in enumerate(runs)]
+
+
+def numbers_in(svg):
+    words = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    return [float(word) for word in words if re.fullmatch(r"[\d.]+", word)]
+
+
+def test_a_loss_that_diverges_leaves_the_plot_and_is_named():
+    falling = [4.0 - 0.1 * step for step in range(30)]
+    diverged = [4.0] * 5 + [1e6] * 25
+    svg = plot(loss_lines(falling, diverged), "Total loss", "total_loss", "p")
+    # Four times as high as the first line needs, 3, and iterations to 29.
+    assert max(numbers_in(svg)) <= 30
+    assert "row 1: up to 1e+06" in svg
+    assert "row 1 leaves the plot at its top" in svg
+    assert "row 0 leaves" not in svg
+
+
+def test_losses_that_lie_together_stay_as_they_are():
+    falling = [4.0 - 0.1 * step for step in range(30)]
+    svg = plot(loss_lines(falling, falling[::-1]), "Total loss", "total_loss", "p")
+    assert "leaves" not in svg
+    # An AP has a bound: the better row is no outlier of the worse.
+    lines = [
+        Line(name, number, ({"segm/AP": dict.fromkeys(range(9), value)},))
+        for number, (name, value) in enumerate((("bad", 1.0), ("good", 60.0)))
+    ]
+    svg = plot(lines, "AP", "segm/AP", "p")
+    assert "leaves" not in svg
+    assert max(numbers_in(svg)) >= 50
 
 
 def read(tmp_path, text):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from maskrcnn_repro.data.densepose.surface import Mirror
+from maskrcnn_repro.data.densepose.truth import mirror_of
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.modeling.norms import check_groups
 from maskrcnn_repro.modeling.roi_heads import PaperStandardROIHeads
@@ -114,6 +116,7 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
         densepose_weights: factors of the losses.
         densepose_iou: least overlap of an RoI with its person in training, itself left out.
         coordinates: of detections: ``"predicted"``, or ``"middle"``, 0.5 everywhere.
+        mirror: of the surface, which mirrored views of an image need.
         **parts: the arguments of ``StandardROIHeads``.
     """
 
@@ -128,6 +131,7 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
         densepose_weights: Weights | None = None,
         densepose_iou: float = 0.7,
         coordinates: str = "predicted",
+        mirror: Mirror | None = None,
         **parts: Any,
     ) -> None:
         super().__init__(**parts)
@@ -137,7 +141,7 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
         self.densepose_head: Any = densepose_head
         self.densepose_predictor: Any = densepose_predictor
         self.densepose_weights: Any = densepose_weights
-        self.densepose_iou, self.coordinates = densepose_iou, coordinates
+        self.densepose_iou, self.coordinates, self.mirror = densepose_iou, coordinates, mirror
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -191,6 +195,7 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
             ),
             "densepose_iou": keys.FG_IOU_THRESHOLD,
             "coordinates": cfg.TEST.DENSEPOSE_COORDINATES,
+            "mirror": mirror_for(cfg),
         }
 
     def forward(
@@ -212,10 +217,8 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
         """Return the instances with what the parent adds, and with ``pred_densepose``."""
         instances = super().forward_with_given_boxes(features, instances)
         if self.densepose_on:
-            maps = self.surface_maps(features, [image.pred_boxes for image in instances])
-            if self.coordinates == "middle":
-                middle = torch.full_like(maps.u, 0.5)
-                maps = replace(maps, u=middle, v=middle)
+            boxes = [image.pred_boxes for image in instances]
+            maps = self.maps_of_pooled(self.densepose_pooler(self.densepose_maps(features), boxes))
             of_images = maps.split([len(image) for image in instances])
             for image, of_image in zip(instances, of_images, strict=True):
                 image.pred_densepose = of_image
@@ -223,14 +226,51 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
 
     def surface_maps(self, features: Maps, boxes: list[Boxes]) -> SurfaceMaps:
         """Return the maps of all RoIs, given as boxes of each image."""
-        maps = [features[name] for name in self.in_features]
-        if self.decoder is not None:
-            maps = [self.decoder.layers(features)]
+        maps = self.densepose_maps(features)
         pooled = self.densepose_pooler(maps, boxes)
         if not len(pooled):
             # In one process of many there may be no person, and all wait for the gradients of all parameters.
             pooled = pooled + 0 * sum(level.sum() for level in maps)
         return self.densepose_predictor(self.densepose_head(pooled))
+
+    def densepose_maps(self, features: Maps) -> list[Tensor]:
+        """Return the maps that RoIs are pooled from."""
+        if self.decoder is not None:
+            return [self.decoder.layers(features)]
+        return [features[name] for name in self.in_features]
+
+    def maps_of_pooled(self, pooled: Tensor) -> SurfaceMaps:
+        """Return what detections get of pooled RoIs (R, C, P, P)."""
+        return self._with_coordinates(self.densepose_predictor(self.densepose_head(pooled)))
+
+    def _with_coordinates(self, maps: SurfaceMaps) -> SurfaceMaps:
+        if self.coordinates == "predicted":
+            return maps
+        middle = torch.full_like(maps.u, 0.5)
+        return replace(maps, u=middle, v=middle)
+
+    def merge_views(self, outputs: list[Instances], flips: list[bool]) -> dict[str, SurfaceMaps]:
+        """Return ``pred_densepose`` of detections from several views of their image: the mean of its maps.
+
+        Args:
+            outputs: the detections of each view.
+            flips: whether it is mirrored.
+
+        Raises:
+            ConfigError: mirrored views, and no mirror.
+        """
+        if not self.densepose_on:
+            return {}
+        maps = [output.pred_densepose for output in outputs]
+        if any(flips):
+            if self.mirror is None:
+                raise ConfigError(
+                    "Mirrored views of surface coordinates need a mirror: build the model with TEST.AUG.ENABLED and "
+                    "TEST.AUG.FLIP True."
+                )
+            pairs = zip(maps, flips, strict=True)
+            maps = [view.mirrored(self.mirror) if flip else view for view, flip in pairs]
+        return {"pred_densepose": self._with_coordinates(SurfaceMaps.mean(maps))}
 
     def _densepose_losses(self, features: Maps, samples: list[Instances]) -> dict[str, Tensor]:
         foreground, _ = select_foreground_proposals(samples, self.num_classes)
@@ -257,13 +297,35 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
         return image[(overlaps > self.densepose_iou) & image.gt_densepose.annotated]
 
 
-def check_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-    """Raise ConfigError if keys of the DensePose head have values that no head can have, or ask for several views."""
-    _check_numbers(cfg)
-    if cfg.TEST.AUG.ENABLED:
+def mirror_for(cfg: CfgNode) -> Mirror | None:
+    """Return the mirror of the data set's surface if ``TEST.AUG`` has mirrored views.
+
+    Raises:
+        ConfigError: no data set is named, or the surface has other charts or parts than the model.
+        DataError: the mirror's files are missing.
+    """
+    if not (cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP):
+        return None
+    keys, names = cfg.MODEL.ROI_DENSEPOSE_HEAD, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    if not names:
         raise ConfigError(
-            "TEST.AUG.ENABLED is True, but surface coordinates of many views are not joined; set it to False."
+            "TEST.AUG.FLIP is True, but DATASETS.TRAIN names no data set whose surface tells what a mirror does; set it to False."
         )
+    mirror, parts = mirror_of(names[0]), keys.NUM_COARSE_SEGM_CHANNELS
+    if len(mirror.charts) != keys.NUM_PATCHES + 1 or (
+        parts > 2 and mirror.parts[:parts].max() >= parts
+    ):
+        raise ConfigError(
+            f"TEST.AUG.FLIP is True, but the surface of {names[0]!r} has {len(mirror.charts) - 1} charts and other parts than the "
+            f"model, whose MODEL.ROI_DENSEPOSE_HEAD.NUM_PATCHES is {keys.NUM_PATCHES} and NUM_COARSE_SEGM_CHANNELS {parts}; set it "
+            "to False."
+        )
+    return mirror
+
+
+def check_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
+    """Raise ConfigError if keys of the DensePose head have values that no head can have."""
+    _check_numbers(cfg)
     keys = cfg.MODEL.ROI_DENSEPOSE_HEAD
     if keys.DECODER_ON and len(cfg.MODEL.ROI_HEADS.IN_FEATURES) < 2:
         raise ConfigError(

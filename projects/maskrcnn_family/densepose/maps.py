@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from maskrcnn_repro.data.densepose.surface import Mirror
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,6 +55,26 @@ class SurfaceMaps:
         """Return those of each image, of so many detections."""
         parts = zip(*(tensor.split(list(counts)) for tensor in self.tensors()), strict=True)
         return [SurfaceMaps(*part) for part in parts]
+
+    @staticmethod
+    def mean(views: Sequence[SurfaceMaps]) -> SurfaceMaps:
+        """Return the mean of the maps of the same detections."""
+        kinds = zip(*(view.tensors() for view in views), strict=True)
+        return SurfaceMaps(*(sum(maps[1:], maps[0]) / len(maps) for maps in kinds))
+
+    def mirrored(self, mirror: Mirror) -> SurfaceMaps:
+        """Return what the maps of a mirrored image say of the image: what is a left arm there is a right one here."""
+        coarse, fine, u, v = (maps.flip(dims=[3]) for maps in self.tensors())
+        if coarse.shape[1] > 2:
+            coarse = coarse[:, mirror.parts[: coarse.shape[1]].tolist()]
+        charts = np.broadcast_to(np.arange(u.shape[1])[:, None, None], u.shape)
+        # Tables of a mirror end at 0 and 1.
+        coordinates = mirror.coordinates(charts, *(x.clamp(0, 1).cpu().numpy() for x in (u, v)))
+        fine, u, v = (
+            torch.as_tensor(maps, dtype=fine.dtype, device=fine.device)[:, mirror.charts.tolist()]
+            for maps in (fine, *coordinates)
+        )
+        return SurfaceMaps(coarse, fine, u, v)
 
     def surfaces(self, boxes: Tensor) -> list[Tensor]:
         """Return chart, u and v of the pixels of each box, (3, h, w) uint8; coordinates are in 255ths.

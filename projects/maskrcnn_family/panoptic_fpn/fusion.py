@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import Tensor
 
@@ -27,6 +28,12 @@ class Fusion:
     """Stuff of fewer pixels is left out."""
     score: float
     """Things of a lower score are left out."""
+
+    @classmethod
+    def of(cls, cfg: CfgNode) -> Fusion:
+        """Return that of ``MODEL.PANOPTIC_FPN.COMBINE``."""
+        keys = cfg.MODEL.PANOPTIC_FPN.COMBINE
+        return cls(keys.OVERLAP_THRESH, keys.STUFF_AREA_LIMIT, keys.INSTANCES_CONFIDENCE_THRESH)
 
     def __call__(self, instances: Instances, labels: Tensor) -> Panoptic:
         """Return the panoptic map of an image.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError, DataError, check_choice
 from maskrcnn_repro.modeling.meta_arch import MaskRCNN, in_float32
+from maskrcnn_repro.modeling.tta import ViewDetections
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY, build_sem_seg_head
@@ -59,15 +61,11 @@ class FamilyPanopticFPN(MaskRCNN):
         """
         check_panoptic(cfg)
         parts = super().from_config(cfg)
-        combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
-        fusion = Fusion(
-            combine.OVERLAP_THRESH, combine.STUFF_AREA_LIMIT, combine.INSTANCES_CONFIDENCE_THRESH
-        )
         return {
             **parts,
             "sem_seg_head": build_sem_seg_head(cfg, parts["backbone"].output_shape()),
             "num_semantic_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-            "fusion": fusion,
+            "fusion": Fusion.of(cfg),
             "instance_loss_weight": cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT,
         }
 
@@ -119,12 +117,25 @@ class FamilyPanopticFPN(MaskRCNN):
             batched_inputs, instances, logits, images.image_sizes, strict=True
         ):
             result = self.postprocess(in_float32(detections), item)
-            height, width = result["instances"].image_size
-            result["sem_seg"] = sem_seg_postprocess(scores.float(), size, height, width)
-            labels = result["sem_seg"].argmax(dim=0)
-            result["panoptic_seg"] = self.fusion(result["instances"], labels)
+            shape = result["instances"].image_size
+            self._add_labels(result, sem_seg_postprocess(scores.float(), size, *shape))
             results.append(result)
         return results
+
+    def add_views(self, result: dict[str, Any], views: Sequence[ViewDetections]) -> None:
+        """Add the mean logits of several views of an image, and the panoptic map of them and the merged detections."""
+        shape = result["instances"].image_size
+        total: Any = 0
+        for view in views:
+            with self.autocast():
+                logits, _ = self.sem_seg_head(view.features)
+            scores = sem_seg_postprocess(logits[0].float(), view.size, *shape)
+            total = total + (scores.flip(dims=[2]) if view.flip else scores)
+        self._add_labels(result, total / len(views))
+
+    def _add_labels(self, result: dict[str, Any], logits: Tensor) -> None:
+        result["sem_seg"] = logits
+        result["panoptic_seg"] = self.fusion(result["instances"], logits.argmax(dim=0))
 
     def _proposals_of(
         self,
@@ -165,7 +176,7 @@ def check_labels(item: dict[str, Any], classes: int, ignored: int) -> None:
 
 
 def check_panoptic(cfg: CfgNode) -> None:
-    """Raise ConfigError if keys of a panoptic model contradict each other or ask for what it cannot do."""
+    """Raise ConfigError if keys of a panoptic model contradict each other."""
     names = [name for name, _ in SEM_SEG_HEADS_REGISTRY]
     check_choice("MODEL.SEM_SEG_HEAD.NAME", cfg.MODEL.SEM_SEG_HEAD.NAME, names)
     needed = {
@@ -176,7 +187,6 @@ def check_panoptic(cfg: CfgNode) -> None:
             True,
             "always fuses",
         ),
-        "TEST.AUG.ENABLED": (cfg.TEST.AUG.ENABLED, False, "labels one view of an image"),
     }
     for key, (value, wanted, reason) in needed.items():
         if value != wanted:

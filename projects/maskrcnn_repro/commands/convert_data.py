@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         group_by=args.group_by,
         keep_unused=args.keep_unused,
+        merge=tuple(args.merge),
         options=Options(args.class_name, args.attribute, args.predictions),
     )
     bar = partial(tqdm, desc="images", unit="image", mininterval=1.0, leave=False, disable=None)

@@ -15,7 +15,7 @@ from maskrcnn_repro._location import CHECKOUT, RESULTS
 from maskrcnn_repro.cluster.choice import cluster_executor
 from maskrcnn_repro.config import find_config, pairs_of
 from maskrcnn_repro.engine.checks import check_model
-from maskrcnn_repro.errors import ConfigError, OutputError, TableError
+from maskrcnn_repro.errors import ConfigError, OutputError, TableError, UserError
 from maskrcnn_repro.tables.paper.additions import named_tables, register_installed
 from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.experiments import (
@@ -26,6 +26,7 @@ from maskrcnn_repro.tables.paper.experiments import (
 )
 from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables, find_table, tables
 from maskrcnn_repro.tables.paper.selection import Selection, select
+from maskrcnn_repro.tables.report.exchange.files import measure_missing, stored
 from maskrcnn_repro.tables.report.kept import kept_report, save_reports, write_report
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
 from maskrcnn_repro.tables.report.readme import BEGIN, update_readme
@@ -99,6 +100,9 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     ]
     if args.save_records and not failures and not any(view.own.origin for view in views):
         raise TableError(f"--save-records: there is no finished run in {setting.folder} to keep.")
+    # Models run here: not where the user asked for jobs of a cluster.
+    if not args.report and args.on == "local":
+        _compare_operations(measured)
     unwritten = _print_reports(views, setting, paper)
     page = Path(args.html) if args.html else setting.folder / "report.html"
     unwritten += _page(views, page)
@@ -313,6 +317,15 @@ def _source_line(view: _View, setting: Setting) -> str:
     return f"As kept in {view.folder} ({why}):"
 
 
+def _compare_operations(measured: Iterable[Report]) -> None:
+    """Compare the RoI operations of table 2c by the weights of its runs; say why where that cannot be done."""
+    for report in measured:
+        try:
+            measure_missing(report, partial(print, flush=True))
+        except UserError as error:
+            print(f"The RoI operations are not compared: {error}", file=sys.stderr, flush=True)
+
+
 def _page(views: Sequence[_View], path: Path) -> int:
     """Write the HTML report of all tables; return 1 if it could not be written."""
     # Imported here because it loads Matplotlib, which would slow down plans.
@@ -322,7 +335,10 @@ def _page(views: Sequence[_View], path: Path) -> int:
     for view in views:
         # The user's runs of a single experiment leave nothing to compare.
         comparable = view.archived and len({run.experiment for run in view.own.origin}) > 1
-        shown.append(Shown(view.report, view.folder, view.own if comparable else None))
+        kept = CHECKOUT / view.folder if view.archived else None
+        operations = stored(view.report, kept) or stored(view.own)
+        pictured = view.own if comparable else None
+        shown.append(Shown(view.report, view.folder, pictured, operations))
     try:
         problems = write_page(path, shown)
     except OutputError as error:

@@ -76,7 +76,7 @@ def build_test_loader(
     # Images without objects, too: what is detected in them is wrong, and counts.
     records = get_detection_dataset_dicts([name], filter_empty=False)
     notes = WorkerNotes(cfg.DATALOADER.NUM_WORKERS)
-    mapper = WithSource(mapper or _test_mapper(cfg, name), image_files(cfg), notes)
+    mapper = WithSource(mapper or inference_mapper(cfg, name), image_files(cfg), notes)
     if cfg.MODEL.LOAD_PROPOSALS:
         place = list(cfg.DATASETS.TEST).index(name)
         store = open_store(cfg.DATASETS.PROPOSAL_FILES_TEST[place])
@@ -165,7 +165,8 @@ def min_keypoints(cfg: CfgNode) -> int:
     return least if cfg.MODEL.KEYPOINT_ON else 0
 
 
-def _test_mapper(cfg: CfgNode, name: str) -> Mapper:
+def inference_mapper(cfg: CfgNode, name: str) -> Mapper:
+    """Return what makes the model's input of a dataset dict of a test set, by its name."""
     # With several views of an image, each is made of the file's pixels, not of resized ones.
     resizing: dict[str, Any] = {"augmentations": []} if cfg.TEST.AUG.ENABLED else {}
     # Detectron2's mapper asks the training sets what a mirror swaps; there may be none.

@@ -33,6 +33,8 @@ class LabelledSet:
         self.cfg.DATASETS.CUSTOM = [[self.name, str(json_file), str(images)]]
         self.cfg.DATASETS.TRAIN = self.cfg.DATASETS.TEST = (self.name,)
         self.cfg.DATALOADER.NUM_WORKERS = 0
+        # The set has objects alone.
+        self.cfg.TEST.PANOPTIC_QUALITY = False
         prepare_data(self.cfg, training=False)
         classes, names = MetadataCatalog.get(self.name).thing_classes, source.class_names
         if list(classes) != list(names):

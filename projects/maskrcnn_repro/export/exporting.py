@@ -55,6 +55,10 @@ class Exporter:
 
     def __init__(self, trained: ModelSource, target: Target, pictures: Sequence[Path] = ()) -> None:
         cfg = settings(trained, target.threshold, "cpu", "float32", False)
+        # Panoptic maps are compared as the config fuses them: a low score that is a tie would change them.
+        cfg.defrost()
+        cfg.MODEL.PANOPTIC_FPN.COMBINE = trained.cfg.MODEL.PANOPTIC_FPN.COMBINE.clone()
+        cfg.freeze()
         self.trained, self.target = trained, target
         self.source = replace(trained, cfg=cfg)
         self.model = load_trained(cfg, str(trained.weights))[0].eval().requires_grad_(False)
@@ -110,8 +114,8 @@ class Exporter:
 
     def _compare(self, exported: ExportedModel) -> Comparison:
         # The first call of either allocates memory, and its time is not that of the others.
-        compare_on(self.pictures[:1], self.model, exported.run, exported.facts)
-        return compare_on(self.pictures, self.model, exported.run, exported.facts)
+        compare_on(self.pictures[:1], self.model, exported)
+        return compare_on(self.pictures, self.model, exported)
 
 
 def check_target(target: Target, out: Path) -> None:

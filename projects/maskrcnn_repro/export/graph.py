@@ -17,6 +17,7 @@ from maskrcnn_repro.export.keypoints import decode_keypoints
 from maskrcnn_repro.export.pasting import paste
 from maskrcnn_repro.export.pooling import ExportPooler, with_stand_in
 from maskrcnn_repro.export.proposals import Detected, ExportDetections, ExportRPN, check_code, clip
+from maskrcnn_repro.inference.exported_branches import branches_of_model
 from maskrcnn_repro.modeling.anchors import TorchvisionAnchorGenerator
 from maskrcnn_repro.modeling.mask_head import MaskHead
 from maskrcnn_repro.modeling.mask_head.losses import sigmoid_masks
@@ -69,6 +70,9 @@ class ExportGraph(nn.Module):
         self.mask_head = export_form(heads.mask_head) if heads.mask_on else None
         keypoints = getattr(heads, "keypoint_on", False)
         self.keypoint_head = heads.keypoint_head if keypoints else None
+        further = [(branch, branch.build(model)) for branch in branches_of_model(model)]
+        self.further = [branch for branch, module in further if module is not None]
+        self.further_modules = nn.ModuleList(m for _, m in further if m is not None)
         self.eval()
 
     @property
@@ -78,7 +82,8 @@ class ExportGraph(nn.Module):
         pasted = ["pasted"] if masks and self.pasted else []
         scores = ["mask_scores"] if getattr(self.mask_head, "scores_masks", False) else []
         points = ["keypoints"] if self.keypoint_head is not None else []
-        return ["boxes", "scores", "classes", *masks, *pasted, *scores, *points]
+        further = [name for branch in self.further for name in branch.outputs]
+        return ["boxes", "scores", "classes", *masks, *pasted, *scores, *points, *further]
 
     def forward(self, image: Tensor, size: Tensor) -> tuple[Tensor, ...]:
         """Detect objects.
@@ -91,7 +96,8 @@ class ExportGraph(nn.Module):
         Returns:
             ``boxes`` (R, 4) float32 xyxy, ``scores`` (R,) float32, falling, and ``classes`` (R,) int64; then, where
             the model has them, ``masks`` (R, m, m) float32, probabilities over the box, ``pasted`` (R, H, W) bool,
-            ``mask_scores`` (R,) float32, and ``keypoints`` (R, K, 3) float32: x, y and score.
+            ``mask_scores`` (R,) float32, ``keypoints`` (R, K, 3) float32: x, y and score, and what the further branches
+            of plug-ins put out.
         """
         height, width = image.shape[:2]
         features = self.backbone(self._normalised(image))
@@ -112,6 +118,8 @@ class ExportGraph(nn.Module):
             results += [scores * ious] if ious is not None else []
         if self.keypoint_head is not None:
             results.append(self._keypoints(features, boxes, scale))
+        for module in self.further_modules:
+            results += module(features, boxes, (height, width), size)
         return tuple(results)
 
     def _normalised(self, image: Tensor) -> Tensor:
@@ -261,11 +269,13 @@ def check_architecture(model: Any) -> None:
         raise ExportError(
             f"A {name} cannot be exported; a detector (MODEL.META_ARCHITECTURE 'MaskRCNN') can."
         )
-    if hasattr(model, "sem_seg_head"):
+    exported = {name for branch in branches_of_model(model) for name in branch.outputs}
+    if hasattr(model, "sem_seg_head") and "semantic" not in exported:
         raise ExportError(
-            f"A {name} cannot be exported: its semantic branch has no form that exporters record."
+            f"A {name} cannot be exported: its semantic branch has no form that exporters record; FamilyPanopticFPN of "
+            "maskrcnn_family.panoptic_fpn takes the same weights and can."
         )
-    if getattr(model.roi_heads, "densepose_on", False):
+    if getattr(model.roi_heads, "densepose_on", False) and "densepose_u" not in exported:
         raise ExportError(
             "Surface coordinates cannot be exported: their head has no form that exporters record; with MODEL.DENSEPOSE_ON "
             "False the other branches can."

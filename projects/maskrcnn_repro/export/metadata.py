@@ -79,6 +79,7 @@ def metadata(
         "nms_threshold": float(cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST),
         "detections_per_image": int(cfg.TEST.DETECTIONS_PER_IMAGE),
         "config_hash": config_hash(cfg),
+        **{name: fact for branch in graph.further for name, fact in branch.facts(cfg).items()},
         "versions": versions | {name: importlib.metadata.version(name) for name in libraries},
     }
     if target.format in ("onnx", "openvino"):

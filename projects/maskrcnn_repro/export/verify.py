@@ -6,12 +6,19 @@ digits, it decides which detection stays: such a tie is no error of a file, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from maskrcnn_repro.inference.exported import Arrays, Run, check_sides, file_input
+from maskrcnn_repro.inference.exported import (
+    Arrays,
+    ExportedDetector,
+    ExportedModel,
+    check_sides,
+    file_input,
+)
+from maskrcnn_repro.inference.exported_branches import branches_of_model
 
 import numpy as np
 import torch
@@ -34,8 +41,9 @@ class Comparison:
         matched: those that the file has, too.
         ties: detections that one of the two lacks, or keypoints elsewhere, because of a tie.
         misses: the others that one of the two lacks.
-        largest: difference of boxes, scores, masks, keypoints among the matched.
+        largest: difference of boxes, scores, masks, keypoints among the matched, and those of further branches.
         seconds: of the model and of the file, for all pictures.
+        limits: the largest differences that a file may have.
     """
 
     detections: int = 0
@@ -44,13 +52,19 @@ class Comparison:
     misses: int = 0
     largest: dict[str, float] = field(default_factory=dict)
     seconds: tuple[float, float] = (0.0, 0.0)
+    limits: Mapping[str, float] = field(default_factory=lambda: LIMITS)
 
     @property
     def holds(self) -> bool:
         """Whether the file may be called the same model."""
         return not self.misses and all(
-            value <= LIMITS[name] for name, value in self.largest.items()
+            value <= self.limits[name] for name, value in self.largest.items()
         )
+
+    def enlarge(self, differences: Mapping[str, float]) -> None:
+        """Keep those that are larger than before."""
+        for name, value in differences.items():
+            self.largest[name] = max(self.largest.get(name, 0.0), value)
 
     def __str__(self) -> str:
         units = {"boxes": " px", "keypoints": " px"}
@@ -63,36 +77,48 @@ class Comparison:
         )
 
 
+@torch.no_grad()
 def compare_on(
-    pictures: Sequence[Mapping[str, Any]], model: Any, run: Run, facts: Mapping[str, Any]
+    pictures: Sequence[Mapping[str, Any]], model: Any, exported: ExportedModel
 ) -> Comparison:
     """Return how a file compares with its model on pictures.
 
     Args:
         pictures: model inputs: ``image`` (3, h, w) uint8 in the channels of the model, ``height`` and ``width``.
         model: in evaluation mode, with the threshold of the file.
-        run: the file.
-        facts: of the export: ``channels``, ``threshold``, ``nms_threshold``, ``detections_per_image``.
+        exported: the file, with the facts of its export.
     """
-    comparison = Comparison()
+    facts, branches = exported.facts, branches_of_model(model)
+    of_image = [branch for branch in branches if branch.of_image]
+    limits = {name: limit for branch in branches for name, limit in branch.limits.items()}
+    comparison = Comparison(limits={**LIMITS, **limits})
+    detector = ExportedDetector(exported)
     for picture in pictures:
         inputs = file_input(picture, facts["channels"])
         check_sides(inputs[0], facts)
-        times = [perf_counter()]
-        expected = reference(model, picture)
-        times.append(perf_counter())
-        outputs = run(*inputs)
-        times.append(perf_counter())
-        eager, file = comparison.seconds
-        comparison.seconds = eager + times[1] - times[0], file + times[2] - times[1]
+        expected, eager = _timed(reference, model, picture)
+        outputs, file = _timed(exported.run, *inputs)
         compare(expected, outputs, facts, comparison)
+        if of_image:
+            # What is timed of the model is all that the file does.
+            (whole,), eager = _timed(model.inference, [picture])
+            given = detector.result_of(outputs, inputs[1])
+            for branch in of_image:
+                comparison.enlarge(branch.differences(whole, given, outputs))
+        comparison.seconds = comparison.seconds[0] + eager, comparison.seconds[1] + file
     return comparison
 
 
+def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    started = perf_counter()
+    result = function(*arguments)
+    return result, perf_counter() - started
+
+
+@torch.no_grad()
 def reference(model: Any, picture: Mapping[str, Any]) -> Arrays:
     """Return what the model itself says of a picture, in the form of an exported file's outputs."""
-    with torch.no_grad():
-        instances = model.inference([picture], do_postprocess=False)[0]
+    instances = model.inference([picture], do_postprocess=False)[0]
     fields = dict(instances.get_fields())
     if "pred_masks" in fields:
         # Under another name they are not pasted.
@@ -108,6 +134,8 @@ def reference(model: Any, picture: Mapping[str, Any]) -> Arrays:
     for name, where in parts.items():
         if scaled.has(where):
             arrays[name] = scaled.get(where)
+    for branch in branches_of_model(model):
+        arrays |= branch.expected(scaled)
     return {name: tensor.numpy() for name, tensor in arrays.items()}
 
 
@@ -118,15 +146,14 @@ def compare(
     pairs = matches(expected, outputs)
     comparison.detections += len(expected["scores"])
     comparison.matched += len(pairs)
-    for name in LIMITS.keys() & expected.keys():
+    for name in [name for name in comparison.limits if name in expected]:
         for row, partner in pairs:
             difference = np.abs(expected[name][row] - outputs[name][partner])
             if name == "keypoints":
                 tied = _tied_keypoints(expected[name][row], outputs[name][partner])
                 comparison.ties += int(tied.sum())
                 difference = difference[~tied, :2]
-            worst = float(difference.max(initial=0.0))
-            comparison.largest[name] = max(comparison.largest.get(name, 0.0), worst)
+            comparison.enlarge({name: float(difference.max(initial=0.0))})
     lone = [set(range(len(expected["scores"]))), set(range(len(outputs["scores"])))]
     for row, partner in pairs:
         lone[0].remove(row)

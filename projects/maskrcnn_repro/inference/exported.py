@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -22,6 +22,7 @@ from maskrcnn_repro.config import load_config
 from maskrcnn_repro.config.files import stored_config
 from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.errors import ConfigError, ExportError
+from maskrcnn_repro.inference.exported_branches import branches_of_file
 from maskrcnn_repro.modeling.paste import paste_to_rles
 
 import numpy as np
@@ -107,7 +108,7 @@ def _described(file: Path, texts: Mapping[str, str]) -> tuple[ModelSource, dict[
         raise ExportError(f"{file} was not written by maskrcnn export: its metadata are missing.")
     try:
         # Tools that change an ONNX file add metadata of their own.
-        names = {"export", "origin", *Labels().facts()} & texts.keys()
+        names = {"export", "origin", *(field.name for field in fields(Labels))} & texts.keys()
         facts = {name: json.loads(texts[name]) for name in names}
         labels = Labels.of(facts)
     except (TypeError, ValueError) as error:
@@ -121,7 +122,8 @@ class ExportedDetector(nn.Module):
 
     Args:
         exported: the file.
-        threshold: detections have a higher score; None: than the file's.
+        threshold: detections have a higher score, things in a panoptic map, too; None: than the file's, and things as its
+            config says.
 
     Raises:
         ConfigError: the file has no detections of scores that low.
@@ -136,21 +138,32 @@ class ExportedDetector(nn.Module):
                 f"choose one from {lowest} on, or export with --threshold {threshold}."
             )
         self.run = exported.run
-        self.threshold = lowest if threshold is None else threshold
+        self.asked, self.threshold = threshold, lowest if threshold is None else threshold
         self.input_format = exported.source.cfg.INPUT.FORMAT
         self.facts = exported.facts
+        self.branches = branches_of_file(exported.source.cfg, exported.facts)
 
-    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Detect objects, image after image; see ``MaskRCNN.inference``."""
-        return [{"instances": self._detect(model_input)} for model_input in batched_inputs]
+        return [self._detect(model_input) for model_input in batched_inputs]
 
-    def _detect(self, model_input: Mapping[str, Any]) -> Instances:
+    def _detect(self, model_input: Mapping[str, Any]) -> dict[str, Any]:
         image, size = file_input(model_input, self.input_format)
         check_sides(image, self.facts)
-        outputs = self.run(image, size)
+        return self.result_of(self.run(image, size), size)
+
+    def result_of(self, outputs: Arrays, size: np.ndarray) -> dict[str, Any]:
+        """Return the result of an image of ``size`` (H, W), as the model gives it, that the file's outputs stand for."""
         kept = outputs["scores"] > self.threshold
-        tensors = {name: torch.from_numpy(array[kept]) for name, array in outputs.items()}
-        return _instances(tensors, (int(size[0]), int(size[1])))
+        whole = {name for branch in self.branches if branch.of_image for name in branch.outputs}
+        tensors = {
+            name: torch.from_numpy(array if name in whole else array[kept])
+            for name, array in outputs.items()
+        }
+        result = {"instances": _instances(tensors, (int(size[0]), int(size[1])))}
+        for branch in self.branches:
+            branch.add(result, tensors, self.facts, self.asked)
+        return result
 
 
 def file_input(model_input: Mapping[str, Any], channels: str) -> tuple[np.ndarray, np.ndarray]:

@@ -152,7 +152,7 @@ class Predictor:
             check_exported_use(device, precision, tta)
             exported = open_exported(Path(source), trust=trust)
         lowest = float(exported.facts["threshold"]) if exported else None
-        threshold = least_score(threshold, lowest)
+        asked, threshold = threshold, least_score(threshold, lowest)
         if exported:
             model, device, precision, tta = exported.source, "cpu", "float32", False
         else:
@@ -165,7 +165,8 @@ class Predictor:
         check_tiles(tiles, overlap, self.cfg.INPUT.MAX_SIZE_TEST)
         self._model: nn.Module
         if exported:
-            self._model, self._divisor = ExportedDetector(exported, threshold), 1
+            self._model = ExportedDetector(exported, None if asked is None else threshold)
+            self._divisor = 1
             self.path = f"exported {exported.facts.get('format', '')}".strip()
         else:
             fast = is_automatic(model, precision) if fast is None else fast
@@ -181,7 +182,7 @@ class Predictor:
     @property
     def makes_panoptic(self) -> bool:
         """Whether predictions have panoptic maps, as far as the model says: one that says nothing may have."""
-        if self.facts or self._tiles:
+        if self._tiles:
             return False
         architecture = META_ARCH_REGISTRY.get(self.cfg.MODEL.META_ARCHITECTURE)
         return bool(getattr(architecture, "makes_panoptic", True))

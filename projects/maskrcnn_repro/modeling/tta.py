@@ -30,8 +30,8 @@ from detectron2.modeling import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-BRANCHES = ("mask_on", "keypoint_on")
-"""Attributes of Detectron2's RoI heads that switch the mask and the keypoint branch on."""
+BRANCHES = ("mask_on", "keypoint_on", "densepose_on")
+"""Attributes of RoI heads that switch their branches on, with Detectron2's names."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,10 @@ class TestTimeAugmentation(nn.Module):
     Called like the model. With one view the results are the model's own, bit for bit. The features of all
     views of an image stay in memory until its masks are predicted: with sides of 400 to 1,200 pixels and
     flips, 2 GB for an FPN.
+
+    RoI heads with fields of their own have a method ``merge_views(outputs, flips)``: from the detections of each view, and
+    whether it is mirrored, to the fields by name. A model with more results has ``add_views(result, views)``, which adds them to
+    the result of an image, given each :class:`ViewDetections`.
 
     Args:
         model: with its weights and settings, which are not changed.
@@ -220,7 +224,15 @@ class TestTimeAugmentation(nn.Module):
             heatmaps = self._mean("pred_keypoint_heatmaps", views, outputs)
             instances.pred_keypoints = self._keypoints(heatmaps, views, boxes, size)
             instances.pred_keypoint_heatmaps = heatmaps
-        return self.model.postprocess(instances, model_input)
+        heads = self.model.roi_heads
+        if hasattr(heads, "merge_views"):
+            fields = heads.merge_views(outputs, [view.flip for view in views])
+            for name, value in fields.items():
+                instances.set(name, value)
+        result = self.model.postprocess(instances, model_input)
+        if hasattr(self.model, "add_views"):
+            self.model.add_views(result, views)
+        return result
 
     def _detect_boxes(self, view: View, model_input: dict[str, Any]) -> ViewDetections:
         model = self.model
@@ -250,7 +262,7 @@ class TestTimeAugmentation(nn.Module):
         return merged[order[: self.max_detections]]
 
     def _run_branches(self, view: ViewDetections, boxes: Instances) -> Instances:
-        """Predict masks and keypoint heatmaps in one view for the merged boxes."""
+        """Predict masks, keypoint heatmaps and further fields in one view for the merged boxes."""
         with self.model.autocast():
             [output] = self.model.roi_heads.forward_with_given_boxes(view.features, [boxes])
         return in_float32(output)
@@ -320,7 +332,7 @@ def flip_indices_of(dataset: str) -> list[int] | None:
 
 @contextmanager
 def boxes_only(roi_heads: nn.Module) -> Iterator[None]:
-    """Switch off the mask and keypoint branches of Detectron2's RoI heads within the block."""
+    """Switch off the branches of RoI heads beside the boxes within the block."""
     before = {name: getattr(roi_heads, name) for name in BRANCHES if hasattr(roi_heads, name)}
     try:
         for name in before:

@@ -49,8 +49,15 @@ def mirror_of(dataset: str) -> Mirror:
     return _parts_of(dataset)[1]()
 
 
+def surface_name(dataset: str) -> str:
+    """Return the name of the surface that a data set is annotated on; generated sets need not be registered."""
+    generated = (family.metadata for family in GENERATED if family.identify(dataset))
+    metadata: Any = next(generated, MetadataCatalog.get(dataset))
+    return str(metadata.get("densepose_surface", "smpl"))
+
+
 def _parts_of(dataset: str) -> Any:
-    name = MetadataCatalog.get(dataset).get("densepose_surface", "smpl")
+    name = surface_name(dataset)
     check_choice(f"densepose_surface of {dataset!r}", name, SURFACES)
     return SURFACES[name]
 
@@ -112,7 +119,7 @@ def check_densepose(cfg: CfgNode, *, training: bool = True) -> None:
             "MODEL.DENSEPOSE_ON is True, but no plug-in has a DensePose head; add 'maskrcnn_family.densepose' to PLUGINS."
         )
     names = dict.fromkeys((*(cfg.DATASETS.TRAIN if training else ()), *cfg.DATASETS.TEST))
-    surfaces = {name: MetadataCatalog.get(name).get("densepose_surface", "smpl") for name in names}
+    surfaces = {name: surface_name(name) for name in names}
     if len(set(surfaces.values())) > 1:
         raise DataError(
             "MODEL.DENSEPOSE_ON needs data sets on one surface, but they are on "

@@ -16,6 +16,7 @@ from maskrcnn_repro.data.check.scan import Scan, scan_tree
 from maskrcnn_repro.data.formats.contents import Contents, Losses
 from maskrcnn_repro.data.formats.fates import FATES
 from maskrcnn_repro.data.formats.image_folder import ImageFolder
+from maskrcnn_repro.data.formats.merging import merge_classes
 from maskrcnn_repro.data.formats.options import Options
 from maskrcnn_repro.data.formats.placing import Placed, Progress, place
 from maskrcnn_repro.data.formats.reading import Trees
@@ -43,6 +44,7 @@ class Request:
         seed: of the split.
         group_by: see :func:`~maskrcnn_repro.data.formats.splitting.grouping`.
         keep_unused: whether classes without objects are kept in any case.
+        merge: see :func:`~maskrcnn_repro.data.formats.merging.merge_classes`.
         options: for the reader.
     """
 
@@ -54,6 +56,7 @@ class Request:
     seed: int = 1
     group_by: str | None = None
     keep_unused: bool = False
+    merge: tuple[str, ...] = ()
     options: Options = field(default_factory=Options)
 
 
@@ -103,6 +106,7 @@ def convert(request: Request, progress: Progress = iter) -> Converted:
     folder = ImageFolder(_root(request, form))
     read: list[Path] = []
     contents = FORMATS[form].read(_noted(files, read), trees, request.options, losses)
+    merge_classes(contents, request.merge)
     _check_out(request, read)
     images_out = request.out / "images"
     root, placed = place(contents.pictures, folder, losses, images_out, progress)

@@ -2,14 +2,13 @@
 
 ``LEVEL/BACKEND/EXPERIMENT/seedK.json`` is a run's ``results.json`` with what it was made from;
 ``LEVEL/BACKEND/tables/TABLE.json`` and ``.md`` are the report; ``LEVEL/BACKEND/claims.json`` has all claims of the
-tables there. ``LEVEL/report.html`` is the page of all of it: ``maskrcnn table all --report --kept --html
-results/mini/report.html``, run where trainings lie whose curves and pictures it shall show. No file names a folder of
-the machine that made it.
+tables there; ``exchange.json`` and ``.png`` beside it are of :mod:`maskrcnn_repro.tables.report.exchange`.
+``LEVEL/report.html`` is the page of all of it: ``maskrcnn table all --report --kept --html results/mini/report.html``,
+run where trainings lie whose curves and pictures it shall show. No file names a folder of the machine that made it.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,9 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
-from maskrcnn_repro.tables.report.model import Report, from_json, to_json, verdicts_in
+from maskrcnn_repro.tables.report.exchange.files import keep
+from maskrcnn_repro.tables.report.model import Report, from_json, json_text, to_json, verdicts_in
+from maskrcnn_repro.tables.report.places import run_folder
 from maskrcnn_repro.tables.report.report import PaperData, table_columns
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
@@ -141,11 +142,6 @@ def _completed(report: Report) -> Report:
     )
 
 
-def json_text(tree: Any) -> str:
-    """Return plain values as JSON for a file that people may read."""
-    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def write_report(report: Report, folder: Path) -> str:
     """Write a report as JSON and as Markdown, and return their places, for people.
 
@@ -196,6 +192,7 @@ def save_reports(
         tree = to_json(replace(report, origin=tuple(origin)))
         saved[Path(TABLES, f"{report.table}.json")] = json_text(scrubbed(tree, root))
         saved[Path(TABLES, f"{report.table}.md")] = scrubbed(as_markdown(report), root)
+        keep(report, folder)
     for name, text in saved.items():
         write_text(folder / name, text)
     current = {name.parent.as_posix() for name in saved if name.parts[0] != TABLES}
@@ -246,13 +243,8 @@ def _earlier(name: Path, setting: Setting, paper: PaperData) -> list[Stage]:
     return [stage for stage in stages if not isinstance(stage, StoreStage)]
 
 
-def _run_folder(results: Path) -> Path:
-    """Return the folder of the run that left these results: its own or its last evaluation's."""
-    return results.parent.parent if results.parent.name == "inference" else results.parent
-
-
 def _name(results: Path, setting: Setting) -> Path:
-    folder = _run_folder(results).relative_to(setting.folder)
+    folder = run_folder(results).relative_to(setting.folder)
     return Path(current_experiment(folder.parent.as_posix()), f"{folder.name}.json")
 
 
@@ -273,6 +265,6 @@ def _record_text(results: Path, setting: Setting, paper: PaperData) -> str:
         "overrides": list(setting.overrides),
         "overlays": [file.name for file in setting.overlays],
         "record": identity(results),
-        "inputs": (read_note(_run_folder(results)) or {}).get("inputs", {}),
+        "inputs": (read_note(run_folder(results)) or {}).get("inputs", {}),
     }
     return json_text(scrubbed({**head, **tree}, str(setting.folder)))

@@ -6,6 +6,7 @@ of an earlier version lacks has its default, and stays out of the file when it i
 
 from __future__ import annotations
 
+import json
 import statistics
 import types
 from collections.abc import Container, Iterable, Mapping
@@ -288,6 +289,11 @@ def to_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}
     return [to_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def json_text(tree: Any) -> str:
+    """Return plain values as JSON for a file that people may read."""
+    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_json(kind: type[T], tree: Any) -> T:

@@ -16,11 +16,11 @@ from types import MappingProxyType
 from typing import Any
 
 from maskrcnn_repro.errors import OutputError, TableError, UserError
-from maskrcnn_repro.evaluation.coco import predictions_file
 from maskrcnn_repro.evaluation.resampling import METRICS, Matches, draw_images, match
 from maskrcnn_repro.evaluation.table import TASKS
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.gather import short_digest
+from maskrcnn_repro.tables.report.places import detections_file
 from maskrcnn_repro.tables.report.statistics import DRAWS, SEED
 from maskrcnn_repro.tables.runs.records import CONFIG, Record, identity, read_config
 from maskrcnn_repro.utils.files import replaced
@@ -170,9 +170,7 @@ def match_anew(record: Record, task: str) -> Matches:
 
 def detections_of(record: Record) -> Path:
     """Return where the detections that a record was measured on lie."""
-    folder = record.path.parent
-    inference = folder if folder.name == "inference" else folder / "inference"
-    return predictions_file(inference, dataset_of(record))
+    return detections_file(record.path, dataset_of(record))
 
 
 def dataset_of(record: Record) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from matplotlib.axes import Axes
 METRICS_FILE = "metrics.json"
 MOST_POINTS = 60
 """So many a line: the noise of batches would hide one row behind the other."""
+SHOWN = 0.98
+"""The quantile of the values that a plot reaches to."""
+MOST_APART = 4.0
+"""A plot of losses is at most so many times as high as the usual line needs."""
 SIZE = (340, 230)
 """Width and height of a plot in pixels."""
 LOSSES = {
@@ -159,12 +164,19 @@ def plot(lines: Sequence[Line], title: str, key: str, name: str) -> Markup:
         axes.set_axisbelow(True)
         axes.spines["left"].set_visible(False)
         axes.set_xlim(0, None)
-        axes.set_ylim(*_range(run for _, runs in drawn for run in runs))
+        values = [(line, _values(runs)) for line, runs in drawn if runs]
+        axes.set_ylim(*_range([each for _, each in values], "loss" in key))
+        cut = _name_cut(axes, values)
         axes.set_xlabel("iteration", labelpad=2)
         axes.locator_params(axis="x", nbins=5)
         axes.locator_params(axis="y", nbins=5)
         names = ", ".join(line.name for line, runs in drawn if runs)
-        return inline_svg(figure, name, f"{title} over iterations of {names}.")
+        label = "; ".join([f"{title} over iterations of {names}", *cut])
+        return inline_svg(figure, name, f"{label}.")
+
+
+def _values(runs: Iterable[Points]) -> np.ndarray:
+    return np.array([value for run in runs for value in run.values()])
 
 
 def _draw(axes: Axes, line: Line, runs: Sequence[Points]) -> None:
@@ -198,11 +210,38 @@ def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.array([steps[part].mean() for part in parts]), np.stack(means, axis=1)
 
 
-def _range(runs: Iterable[Points]) -> tuple[float, float]:
-    """Return the least and greatest value shown: a first peak is cut off, so that the rest can be seen."""
-    values = np.array([value for run in runs for value in run.values()])
+def _range(lines: Sequence[np.ndarray], is_loss: bool) -> tuple[float, float]:
+    """Return the least and greatest value shown: a first peak is cut off, so that the rest can be seen.
+
+    Args:
+        lines: all values of each line.
+        is_loss: the values have no bound: what a diverged half of the lines has is cut off, too.
+    """
+    values = np.concatenate([*lines, np.zeros(0)])
     if not len(values):
         return 0.0, 1.0
-    low, high = float(values.min()), float(np.quantile(values, 0.98))
+    low, high = float(values.min()), float(np.quantile(values, SHOWN))
+    if is_loss:
+        usual = statistics.median_low(float(np.quantile(line, SHOWN)) for line in lines)
+        high = min(high, low + MOST_APART * (usual - low)) if usual > low else high
     margin = 0.06 * (high - low) or 0.5
     return max(0.0, low - margin), high + margin
+
+
+def _name_cut(axes: Axes, lines: Iterable[tuple[Line, np.ndarray]]) -> list[str]:
+    """Write the names of lines that leave the plot for good at its top, and return them."""
+    _, top = axes.get_ylim()
+    cut = [(line, values) for line, values in lines if np.median(values) > top]
+    for number, (line, values) in enumerate(cut):
+        text = f"\N{BLACK UP-POINTING TRIANGLE} {line.name}: up to {values.max():.2g}"
+        place = (0.98, 0.98 - 0.09 * number)
+        axes.text(
+            *place,
+            text,
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            color=line.color,
+            fontsize=10,
+        )
+    return [f"{line.name} leaves the plot at its top" for line, _ in cut]

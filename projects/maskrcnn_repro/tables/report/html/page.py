@@ -11,8 +11,11 @@ from typing import Any
 
 from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables
+from maskrcnn_repro.tables.report.exchange.files import Stored
+from maskrcnn_repro.tables.report.exchange.model import TABLE
 from maskrcnn_repro.tables.report.html.claims import claim_gap, compared
 from maskrcnn_repro.tables.report.html.curves import Curves, curves, read_metrics
+from maskrcnn_repro.tables.report.html.exchange import shown as operations_shown
 from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
 from maskrcnn_repro.tables.report.html.origin import origins
 from maskrcnn_repro.tables.report.html.predictions import THRESHOLD, Gallery, Sheet
@@ -44,11 +47,13 @@ class Shown:
         kept_in: the folder where the report is kept with the code; empty if its runs are here.
         pictured: the report of the runs that curves and pictures are of, where these are not the runs behind
             the numbers.
+        operations: what was measured of the RoI operations; of table 2c alone.
     """
 
     report: Report
     kept_in: str = ""
     pictured: Report | None = None
+    operations: Stored | None = None
 
 
 def write_page(path: Path, shown: Sequence[Shown]) -> tuple[str, ...]:
@@ -76,6 +81,7 @@ def _page(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
     groups = origins(reports, folder)
     records = [run for report in reports for run in report.origin]
     read, gallery = functools.cache(read_metrics), Gallery()
+    tables = [_table(table, read, gallery) for table in shown]
     return {
         "reports": reports,
         "first": reports[0] if reports else None,
@@ -93,7 +99,10 @@ def _page(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
         "claims": _claims(verdicts, reports),
         "panels": svg_panels(),
         "figure": figure(),
-        "tables": [_table(table, read, gallery) for table in shown],
+        "exchanged": operations_shown(reports, [table.operations for table in shown]),
+        "tables": tables,
+        # What the pictures before it explain; the findings follow.
+        "leading": [table for table in tables if table["report"].table == TABLE],
         "threshold": THRESHOLD,
     }
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.errors import UserError
-from maskrcnn_repro.evaluation.coco import predictions_file
 from maskrcnn_repro.tables.report.html.close_ups import CloseUp, close_up
 from maskrcnn_repro.tables.report.model import Origin, Report, ReportRow
+from maskrcnn_repro.tables.report.places import detections_file
 from maskrcnn_repro.tables.runs.records import CONFIG, read_config
 from maskrcnn_repro.visualization.draw import Objects, Style, colored_as, draw, is_crowded
 from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, predicted, style_of
@@ -164,7 +164,7 @@ class Gallery:
         reasons = []
         for run in runs:
             try:
-                pictures = self._predictions(predictions_of(run), *place)
+                pictures = self._predictions(detections_file(Path(run.results), run.split), *place)
             except Unreadable as error:
                 reasons.append(str(error))
                 continue
@@ -186,13 +186,6 @@ def _predictions(path: Path, scene: _Scene) -> tuple[Picture, ...]:
         return _pictures(scene, objects)
     except Exception as error:  # cut off, or of another program: wrong in any way
         raise Unreadable(f"{path} cannot be read: {error!r}") from error
-
-
-def predictions_of(run: Origin) -> Path:
-    """Return where the predictions behind a record lie."""
-    folder = Path(run.results).parent
-    inference = folder if folder.name == "inference" else folder / "inference"
-    return predictions_file(inference, run.split)
 
 
 def _pixel_range(run: Origin) -> tuple[float, ...]:

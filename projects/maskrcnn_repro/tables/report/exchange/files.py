@@ -1,0 +1,122 @@
+"""What was measured of the operations in files: ``exchange.json`` and the pictured part of an image beside it.
+
+They lie in the folder of RoIAlign's run, and are kept with the code in ``results/LEVEL/BACKEND``. They count for the
+very runs of a report alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from maskrcnn_repro.data.synthetic.families import GENERATED
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.report.exchange.model import (
+    ALIGN,
+    METHOD,
+    TABLE,
+    Exchange,
+    record_of,
+    runs_of,
+)
+from maskrcnn_repro.tables.report.model import Report, from_json, json_text, to_json
+from maskrcnn_repro.tables.report.places import run_folder
+from maskrcnn_repro.tables.runs.reading import read_json
+from maskrcnn_repro.utils.files import replaced, write_text
+
+FILE, PNG = "exchange.json", "exchange.png"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A comparison of the operations, with the pictured part of an image as a PNG; empty where it is not kept."""
+
+    exchange: Exchange
+    png: bytes = b""
+
+
+def stored(report: Report, kept: Path | None = None) -> Stored | None:
+    """Return the comparison that belongs to a report of table 2c; None if there is none.
+
+    Args:
+        report: the report.
+        kept: the folder that it is kept in; by default it is of the runs on this machine.
+    """
+    runs = runs_of(report) if report.table == TABLE else {}
+    if not runs:
+        return None
+    folder = kept or run_folder(Path(runs[ALIGN].results))
+    try:
+        exchange = from_json(Exchange, read_json(folder / FILE))
+    except (TableError, ValueError, TypeError):
+        return None
+    if exchange.method != METHOD or not is_of(exchange, report):
+        return None
+    png = (folder / PNG).read_bytes() if (folder / PNG).is_file() else b""
+    # Of another measurement than the file beside it: one of them was lost.
+    fits = exchange.pictured is None or digest(png) == exchange.pictured.png
+    return Stored(exchange, png) if fits else None
+
+
+def is_of(exchange: Exchange, report: Report) -> bool:
+    """Tell whether a comparison was made with the runs that a report would take now."""
+    records = {name: record_of(run) for name, run in runs_of(report).items()}
+    return records == {name: run.record for name, run in exchange.runs.items()}
+
+
+def measure_missing(report: Report, say: Callable[[str], None]) -> None:
+    """Compare the operations on a report's runs, unless that was done, and store it beside RoIAlign's.
+
+    Raises:
+        UserError: weights, images or detections are missing or cannot be read, or the files cannot be written.
+    """
+    runs = runs_of(report) if report.table == TABLE else {}
+    if not runs or stored(report):
+        return
+    # Models need not be imported to read a report.
+    from maskrcnn_repro.tables.report.exchange.measure import measure
+
+    exchange, png = measure(runs, say=say)
+    write(Stored(exchange, png), run_folder(Path(runs[ALIGN].results)))
+
+
+def write(what: Stored, folder: Path) -> None:
+    """Write both files, the picture first.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    exchange = what.exchange
+    if exchange.pictured:
+        exchange = replace(exchange, pictured=replace(exchange.pictured, png=digest(what.png)))
+    if what.png:
+        with replaced(folder / PNG) as beside:
+            beside.write_bytes(what.png)
+    else:
+        (folder / PNG).unlink(missing_ok=True)
+    write_text(folder / FILE, json_text(to_json(exchange)))
+
+
+def keep(report: Report, folder: Path) -> None:
+    """Keep the comparison of a report of table 2c with the code, in place of an earlier one.
+
+    Photographs stay where they are: pictures of generated images alone are kept, of others the outlines.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    if report.table != TABLE:
+        return
+    there = stored(report)
+    for name in (FILE, PNG):
+        (folder / name).unlink(missing_ok=True)
+    if there:
+        is_generated = any(family.identify(there.exchange.dataset) for family in GENERATED)
+        write(there if is_generated else replace(there, png=b""), folder)
+
+
+def digest(png: bytes) -> str:
+    """Return the SHA-256 of a picture; empty without one."""
+    return hashlib.sha256(png).hexdigest() if png else ""
