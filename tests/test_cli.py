@@ -16,6 +16,7 @@ from maskrcnn_cli.training import TRAIN
 from maskrcnn_repro import __version__
 from maskrcnn_repro.benchmark.roi_ops import PARTS
 from maskrcnn_repro.commands.benchmark import BENCHMARKS
+from maskrcnn_repro.config import configs_folder
 from maskrcnn_repro.tables.paper import experiments
 from maskrcnn_repro.tables.paper.numbers import tables
 
@@ -149,7 +150,8 @@ def test_the_list_of_a_table_says_what_each_row_runs():
 
 
 def test_what_parsers_offer_is_what_there_is():
-    assert set(LEVELS) == set(experiments.LEVELS)
+    folders = {path.parent.name for path in configs_folder().glob("*/level")}
+    assert {*folders, "paper"} == set(LEVELS)
     assert set(ROI_PARTS) == set(PARTS)
     for name in BENCHMARKS:
         assert COMMANDS["benchmark"].arguments([name]).benchmark == name

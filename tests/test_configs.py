@@ -16,9 +16,9 @@ FOLDER = configs_folder()
 TRAINED = {
     experiment.id: experiment for experiment in experiments().values() if not experiment.evaluates
 }
-# Others than one file per experiment: backbones to start from, bases, Detectron2's models, level mini and the first
+# Others than one file per experiment: backbones to start from, bases, Detectron2's models, levels and the first
 # steps of the README.
-SHARED = ("backbone", "base", "detectron2", "mini")
+SHARED = ("backbone", "base", "detectron2", "mini", "small")
 
 
 def files():

@@ -9,7 +9,8 @@ from pathlib import Path
 from maskrcnn_cli.clusters import add_cluster_options, check_cluster
 from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse, split_overrides
 
-LEVELS = ("mini", "paper")
+LEVELS = ("mini", "small", "paper")
+"""Sizes at which experiments run; each but the paper's has a folder of overlays, ``configs/LEVEL/level``."""
 MOST_SEEDS = 100
 """More than any claim needs, and a slip of the keyboard."""
 LISTING = "maskrcnn_cli.listing:run"
@@ -233,7 +234,7 @@ def _add_run_options(parser: Parser) -> None:
         "--level",
         default="mini",
         metavar="|".join(LEVELS),
-        help="size of it all: minutes on a CPU with generated data, or the paper's (mini)",
+        help="size of it all: generated data on a CPU, in minutes or in hours, or the paper's (mini)",
     )
     parser.add_argument(
         "--overlay",

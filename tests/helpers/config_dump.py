@@ -11,7 +11,8 @@ import json
 from pathlib import Path
 
 from maskrcnn_repro.config import configs_folder, get_config, load_config
-from maskrcnn_repro.tables.paper.experiments import LEVELS, experiments, find_experiment
+from maskrcnn_repro.tables.paper.experiments import experiments, find_experiment
+from maskrcnn_repro.tables.paper.levels import LEVELS
 from maskrcnn_repro.tables.runs.plan import not_at_level, plan
 from maskrcnn_repro.tables.runs.records import leaves
 from maskrcnn_repro.tables.runs.stage import Setting
@@ -27,7 +28,7 @@ COMPLETE = ("coco", "keypoints", "cityscapes", "rpn", "detectron2", "mini")
 """Folders of ``configs/`` whose files are configs of their own, not parts of others."""
 
 
-def resolve_all(names=None):
+def resolve_all(names=None, levels=LEVELS):
     """Return the leaf values of every config by its name.
 
     Names are ``defaults``, ``file FOLDER/FILE.yaml`` and ``LEVEL EXPERIMENT``. An experiment is resolved as the
@@ -35,21 +36,24 @@ def resolve_all(names=None):
 
     Args:
         names: of the experiments; all by default.
+        levels: at which they are resolved.
     """
     resolved = {"defaults": _values(get_config())}
     for folder in COMPLETE:
         for path in sorted((configs_folder() / folder).glob("*.yaml")):
             resolved[f"file {folder}/{path.name}"] = _values(load_config(path))
-    for level in LEVELS:
+    for level in levels:
         resolved |= _resolve_level(level, experiments() if names is None else names)
     return resolved
 
 
 @functools.cache
 def resolve_stored_names():
-    """Return :func:`resolve_all` of the experiments that the dump holds."""
+    """Return :func:`resolve_all` of the experiments and levels that the dump holds."""
     stored = read_dump(DUMP)
-    return resolve_all(sorted({n.partition(" ")[2] for n in stored if n.startswith("paper ")}))
+    levels = [level for level in LEVELS if any(name.startswith(f"{level} ") for name in stored)]
+    names = {name.partition(" ")[2] for name in stored if name.startswith("paper ")}
+    return resolve_all(sorted(names), levels)
 
 
 def _resolve_level(level, names):

@@ -1,11 +1,19 @@
 """Plots of the HTML report: what stands in the SVG, held against numbers worked out by hand."""
 
 import re
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.errors import OutputError
-from maskrcnn_repro.tables.report.html.curves import MOST_POINTS, Line, plot, read_metrics, thinned
+from maskrcnn_repro.tables.report.html.curves import (
+    MOST_POINTS,
+    Line,
+    curves,
+    plot,
+    read_metrics,
+    thinned,
+)
 from maskrcnn_repro.tables.report.html.gaps import WIDTH, Gap, axis, scale, strip
 from maskrcnn_repro.tables.report.html.sampling import (
     CELLS,
@@ -205,6 +213,32 @@ def test_an_unreadable_metrics_file_is_named_but_a_missing_one_is_not(tmp_path):
     assert values == {}
     assert "metrics.json cannot be read" in problem
     assert read_metrics(tmp_path / "none" / "metrics.json") == ({}, "")
+
+
+def test_ap_of_several_checkpoints_is_drawn_and_that_of_the_end_alone_is_not():
+    row = SimpleNamespace(name="baseline")
+    report = SimpleNamespace(
+        table="2c",
+        columns=[SimpleNamespace(task="segm", key="AP", title="Mask AP")],
+        rows=[row],
+        runs=lambda row: [SimpleNamespace(results="results.json")],
+    )
+    levelled_off = {225: 10.0, 450: 30.0, 675: 30.0}
+    drawn = curves(report, lambda path: ({"segm/AP": levelled_off}, ""))
+    ((title, svg),) = drawn.plots
+    assert title == "Mask AP while training"
+    assert "Mask AP while training over iterations of baseline." in svg
+    # Drawn left to right: up by 20 points, then level.
+    path = next(
+        node.attrib["d"]
+        for node in ElementTree.fromstring(svg).iter(f"{SVG}path")
+        if "stroke-width: 1.6" in node.attrib.get("style", "")
+    )
+    (x0, y0), (x1, y1), (x2, y2) = np.array(re.findall(r"-?[0-9.]+", path), float).reshape(-1, 2)
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.01)
+    assert y0 - y1 > 100
+    assert y2 == y1
+    assert curves(report, lambda path: ({"segm/AP": {675: 30.0}}, "")).plots == ()
 
 
 def test_long_curves_are_averaged_by_hand():

@@ -66,7 +66,7 @@ def test_labels_join_level_names_and_trial_in_this_order(tmp_path):
         (["cells.v2"], r"'cells\.v2' becomes part"),
         (["zellen ü"], "'zellen ü' becomes part"),
         (["mini"], r"mini\.yaml: the name 'mini' is taken"),
-        (["trial"], "'trial' is taken; give the file another one than paper, mini, trial"),
+        (["trial"], "'trial' is taken; give the file another one than mini, small, paper, trial"),
         (["a/cells", "b/cells"], r"b/cells\.yaml has the name of .*a/cells\.yaml, 'cells'"),
     ],
 )

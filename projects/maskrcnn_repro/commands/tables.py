@@ -47,7 +47,7 @@ from maskrcnn_repro.utils.files import check_output
 import torch
 
 MAX_JOBS = 4
-"""Default limit of trainings at the same time at level mini on a CPU; each takes about 1 GB of memory."""
+"""Default limit of trainings at the same time on generated data and a CPU; each takes about 1 GB of memory."""
 
 
 def run_table(args: argparse.Namespace) -> int:
@@ -189,7 +189,7 @@ def _check_place(names: Iterable[str], folder: Path) -> None:
 
 def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
     words = tuple(word for pair in pairs_of(overrides) for word in pair)
-    # One process at level mini: its batches are small.
+    # One process elsewhere: batches are small.
     count = torch.cuda.device_count() if args.level == "paper" else 1
     gpus = args.num_gpus or max(1, count)
     files = tuple(find_config(name) for name in args.overlay)
@@ -378,7 +378,7 @@ def _jobs(args: argparse.Namespace, setting: Setting, planned: Plan) -> int:
     if args.on != "local":  # a queue of its own
         return max(1, len(planned.missing()))
     # A training of the paper's size or on a GPU uses all of the machine.
-    alone = setting.level != "mini" or torch.cuda.is_available()
+    alone = setting.level == "paper" or torch.cuda.is_available()
     return 1 if alone else min(MAX_JOBS, cores())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Container
 from typing import Any
@@ -11,6 +12,8 @@ from maskrcnn_repro.errors import TableError
 
 FAMILIES = ("c4", "c5", "fpn", "keypoints", "cityscapes")
 """Files of ``configs/base/``: the last of them in a chain is the family of an experiment."""
+BACKBONE = "backbone"
+"""Family of the trainings of backbones alone, which only levels have."""
 NOT_COMPARED = frozenset({"OUTPUT_DIR", "VERSION"})
 """Keys that do not describe a model."""
 
@@ -89,6 +92,16 @@ def varied_keys(config: str, baseline: str) -> tuple[str, ...]:
     values, others = _values_set_in(config), _values_set_in(baseline)
     differing = (key for key in {**values, **others} if values.get(key) != others.get(key))
     return tuple(key for key in differing if key not in NOT_COMPARED)
+
+
+@functools.cache
+def weights_of(config: str) -> str:
+    """Return ``MODEL.WEIGHTS`` as a config or its bases set it; empty where none does.
+
+    Raises:
+        ConfigError: a file is missing or no YAML.
+    """
+    return str(_values_set_in(config).get("MODEL.WEIGHTS", ""))
 
 
 def _values_set_in(config: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from maskrcnn_repro.tables.paper.derivation import header_of
 from maskrcnn_repro.tables.paper.experiments import Experiment, required_experiments
+from maskrcnn_repro.tables.paper.levels import LEVELS, backbone_names
 from maskrcnn_repro.tables.paper.numbers import all_tables
 
 from tabulate import tabulate
@@ -23,7 +24,7 @@ class Description:
         rows: ids of the rows that it measures, comma-separated; empty for none.
         against: its baseline and the keys that differ; empty without a baseline.
         stages: ids of the experiments that must run for it, in order, itself last, comma-separated.
-        command: runs them at the paper's sizes.
+        command: runs them at the paper's sizes, or a backbone at its level.
     """
 
     name: str
@@ -46,6 +47,7 @@ def describe(experiment: Experiment) -> Description:
         row.id for t in all_tables().values() for row in t.rows.values() if row.experiment == name
     ]
     varies = ", ".join(experiment.varies)
+    level = next((level for level in LEVELS if name in backbone_names(level)), "paper --num-gpus 8")
     return Description(
         name=name,
         header=header_of(experiment.config),
@@ -53,7 +55,7 @@ def describe(experiment: Experiment) -> Description:
         rows=", ".join(rows),
         against=f"{experiment.baseline}: {varies}" if experiment.baseline else "",
         stages=", ".join(item.id for item in required_experiments(experiment)),
-        command=f"maskrcnn experiment {name} --level paper --num-gpus 8",
+        command=f"maskrcnn experiment {name} --level {level}",
     )
 
 

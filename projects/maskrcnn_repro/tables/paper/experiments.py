@@ -14,21 +14,27 @@ from types import MappingProxyType
 from typing import Any
 
 from maskrcnn_repro.config import configs_folder, find_config, load_config
-from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.errors import TableError, listing
 from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, look_up, missing, read_data
 from maskrcnn_repro.tables.paper.derivation import (
+    BACKBONE,
     FAMILIES,
     base_of,
     config_of,
     family_of,
     varied_keys,
+    weights_of,
+)
+from maskrcnn_repro.tables.paper.levels import (
+    LEVELS,
+    backbone_in_place_of,
+    backbone_names,
+    check_level,
 )
 
 from detectron2.config import CfgNode
 
-LEVELS = ("paper", "mini")
-"""Sizes at which experiments run: ``paper`` as printed, ``mini`` in minutes on a CPU with generated data."""
 SHORTENED_AT = "mini"
 """Level of trainings with fewer iterations: how many take as long as another training depends on the sizes."""
 TEST_TIME_KEYS = (
@@ -52,7 +58,7 @@ class Experiment:
         id: its name, also of its output folder: ``FOLDER_STEM`` of its config, without the folder for
             ``coco``; with ``evaluates``, the name of what it evaluates and a suffix.
         config: path below ``configs/``; of a plug-in's, the whole path.
-        family: one of :data:`~derivation.FAMILIES`; a level has an overlay for each.
+        family: one of :data:`~derivation.FAMILIES`, a level has an overlay for each; or ``backbone``.
         baseline: id of the experiment that it is compared with; None without one.
         varies: all config keys in which it differs from the baseline.
         proposals: id of the RPN experiment whose stored proposals it is trained and tested on; None for an
@@ -84,6 +90,11 @@ class Experiment:
         """Whether it trains a region proposal network alone: its config lies in a folder ``rpn``."""
         return Path(self.config).parent.name == "rpn"
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether it is trained once for all seeds of what needs it: an RPN, or a backbone on its own."""
+        return self.is_rpn or self.family == BACKBONE
+
 
 ADDED: dict[str, Experiment] = {}
 """Those of plug-ins by id, see :mod:`additions`."""
@@ -99,13 +110,25 @@ def experiments() -> Mapping[str, Experiment]:
     return parse_experiments(read_data(FOLDER / "experiments.yaml"))
 
 
-def all_experiments() -> Mapping[str, Experiment]:
-    """Return the paper's experiments, then those of registered tables, by id.
+@functools.cache
+def backbones() -> Mapping[str, Experiment]:
+    """Return the trainings of backbones that levels have in place of published weights, by id.
 
     Raises:
-        TableError: ``experiments.yaml`` has a mistake.
+        TableError: ``levels.yaml`` has a mistake, or a backbone has no config.
     """
-    return {**experiments(), **ADDED}
+    return MappingProxyType(
+        {name: Experiment(name, config_of(name), BACKBONE) for name in backbone_names()}
+    )
+
+
+def all_experiments() -> Mapping[str, Experiment]:
+    """Return the paper's experiments, the backbones of levels, then the experiments of registered tables, by id.
+
+    Raises:
+        TableError: ``experiments.yaml`` or ``levels.yaml`` has a mistake.
+    """
+    return {**experiments(), **backbones(), **ADDED}
 
 
 def find_experiment(name: str) -> Experiment:
@@ -123,6 +146,20 @@ def find_experiment(name: str) -> Experiment:
             raise TableError(f"Config {name!r} is of no experiment; maskrcnn list names them all.")
         return all_experiments()[ids[0]]
     return look_up(all_experiments(), current_experiment(name), "Experiment")
+
+
+def backbone_of(experiment: Experiment, level: str) -> Experiment | None:
+    """Return the training of the backbone that an experiment has at a level; None where the level trains none.
+
+    The experiment starts from its weights, unless from those of an experiment, and it has its widths.
+
+    Raises:
+        TableError: the level has no backbone in place of the weights that the config names.
+    """
+    if experiment.family == BACKBONE:
+        return None
+    name = backbone_in_place_of(weights_of(experiment.config), level)
+    return backbones()[name] if name else None
 
 
 def required_experiments(experiment: Experiment) -> tuple[Experiment, ...]:
@@ -149,23 +186,33 @@ def experiment_config(experiment: Experiment, level: str = "paper") -> CfgNode:
 
 
 def overlays(experiment: Experiment, level: str) -> list[Path]:
-    """Return the YAML files that a level merges over the config of an experiment, in order.
+    """Return the YAML files that a level merges over the config of an experiment, in order; none over a backbone's.
 
-    That of its family, ``configs/mini/level/c4.yaml``; ``rpn.yaml`` for a region proposal network; and, where the
-    experiment varies what the family's overlay sets (depth, schedule), one of its own name,
-    ``configs/mini/level/x101_fpn_180k.yaml``.
+    That of its family, ``configs/mini/level/c4.yaml``; ``rpn.yaml`` for a region proposal network; that of the backbone
+    from which it starts there, ``configs/small/level/backbone_r50.yaml``; and, where the experiment varies what the
+    family's overlay sets (schedule), one of its own name, ``configs/mini/level/x101_fpn_180k.yaml``.
 
     Raises:
-        TableError: the level does not exist, or has no overlay for this family.
+        TableError: the level does not exist, or has no overlay for this family or these weights.
     """
-    if level not in LEVELS:
-        raise TableError(f"{missing(LEVELS, level, 'Level')} There are {', '.join(LEVELS)}.")
+    check_level(level)
     if experiment.shortens and level != SHORTENED_AT:
         raise TableError(
             f"Experiment {experiment.id!r} has its number of iterations at level {SHORTENED_AT} alone."
         )
+    if experiment.family == BACKBONE:
+        if experiment.id not in backbone_names(level):
+            raise TableError(f"Level {level!r} trains no backbone {experiment.id!r}.")
+        return []
+    own = [Path(file) for name, file in experiment.levels if name == level]
     if level == "paper":
-        return [Path(file) for name, file in experiment.levels if name == level]
+        return own
+    if experiment.levels and not own:
+        raise TableError(
+            f"Experiment {experiment.id!r} has overlays of its own for level "
+            f"{listing(name for name, _ in experiment.levels)}, but none for {level!r}."
+        )
+    backbone = backbone_of(experiment, level)
     folder = configs_folder() / level / "level"
     path = folder / f"{experiment.family}.yaml"
     if not path.is_file():
@@ -174,12 +221,9 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
             f"Level {level!r} has no overlay for experiments of family {experiment.family!r} ({path.name} is "
             f"missing). It has {', '.join(families) or 'none at all'}."
         )
-    names = [
-        *(["rpn"] if experiment.is_rpn else []),
-        experiment.evaluates or experiment.shortens or experiment.id,
-    ]
+    names = [*(["rpn"] if experiment.is_rpn else []), *([backbone.id] if backbone else [])]
+    names.append(experiment.evaluates or experiment.shortens or experiment.id)
     optional = [folder / f"{name}.yaml" for name in names]
-    own = [Path(file) for name, file in experiment.levels if name == level]
     return [path, *(file for file in optional if file.is_file()), *own]
 
 

@@ -247,9 +247,9 @@ def _add_records(
         name = _name(path, setting)
         saved[name] = _record_text(path, setting, paper)
         for stage in _earlier(name, setting, paper):
-            other = _name(stage.results, setting)
+            other = _name(stage.results, stage.setting)
             if other not in saved and stage.status().state is State.DONE:
-                saved[other] = _record_text(stage.results, setting, paper)
+                saved[other] = _record_text(stage.results, stage.setting, paper)
 
 
 def _earlier(name: Path, setting: Setting, paper: PaperData) -> list[Stage]:

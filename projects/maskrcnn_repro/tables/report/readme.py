@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.paper.experiments import backbones
 from maskrcnn_repro.tables.report.claims_text import (
     claims_markdown,
     interval_text,
@@ -142,6 +143,8 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
     by_table = {name: kept.records_of(name) for name in kept.tables}
     own = {record["record"]: record for records in by_table.values() for record in records}
     trained = [record for record in own.values() if record["kind"] == "training"]
+    others = [record for record in kept.records.values() if record["record"] not in own]
+    trains_backbones = any(record["experiment"] in backbones() for record in others)
     cells = [cell for table in kept.tables.values() for cell in table.cells]
     images = {cell.ours_interval.images for cell in cells if cell.ours_interval}
     claims = read_json(kept.folder / CLAIMS)["claims"]
@@ -151,7 +154,8 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
         "levels": _listed(record["level"] for record in own.values()),
         "backends": _listed(map(_backend, own.values())),
         "trained": trained,
-        "others": [record for record in kept.records.values() if record["record"] not in own],
+        "others": others,
+        "needed": f"{'backbones and ' * trains_backbones}proposals",
         "seeds": ", ".join(map(str, sorted({record["seed"] for record in trained}))),
         "images": f" ({_listed(f'{number:,}' for number in images)} images)" if images else "",
         "under": under(list(dict.fromkeys(overlays))),

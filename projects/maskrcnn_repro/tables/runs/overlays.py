@@ -11,7 +11,8 @@ from pathlib import Path
 
 from maskrcnn_repro.config import keys_in, leaves
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.tables.paper.experiments import LEVELS, Experiment, experiment_config
+from maskrcnn_repro.tables.paper.experiments import Experiment, experiment_config
+from maskrcnn_repro.tables.paper.levels import LEVELS
 
 TAKEN = (*LEVELS, "trial")
 """Words that names of folders already use."""

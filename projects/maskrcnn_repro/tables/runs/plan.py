@@ -1,7 +1,8 @@
 """The plan of a set of experiments: their stages in the order of running, and the status of each.
 
-An experiment's stages: training the RPN of its backbone and storing its proposals, once for all experiments and
-seeds that use them; training the model that it starts from; then the experiment itself.
+An experiment's stages: where the level has no published weights, training its backbone; training the RPN of that
+backbone and storing its proposals, all once for all experiments and seeds that use them; training the model that it
+starts from; then the experiment itself.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.paper.experiments import Experiment, overlays
+from maskrcnn_repro.tables.paper.experiments import Experiment, backbone_of, overlays
 from maskrcnn_repro.tables.runs.records import State, Status
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, Setting, Stage, StoreStage
 
 SHARED_SEED = 1
-"""Seed of every RPN: all seeds of an experiment train on the same proposals."""
+"""Seed of every backbone and RPN: all seeds of an experiment start alike and train on the same proposals."""
 
 
 @dataclass(frozen=True)
@@ -67,34 +68,35 @@ def plan(
 
     Args:
         names: ids of experiments.
-        seeds: training seeds; an RPN is trained with :data:`SHARED_SEED` alone.
+        seeds: training seeds; RPNs and backbones are trained with :data:`SHARED_SEED` alone.
         setting: level, overrides, folder.
         by_id: all experiments.
     """
     stages: dict[str, Stage] = {}
 
-    def add(name: str, seed: int) -> Stage:
-        experiment = by_id[name]
+    def add(experiment: Experiment, seed: int, setting: Setting = setting) -> Stage:
         needs: list[Stage] = []
         if experiment.proposals:
-            rpn = add(experiment.proposals, SHARED_SEED)
+            rpn = add(by_id[experiment.proposals], SHARED_SEED)
             store = StoreStage(rpn.experiment, SHARED_SEED, setting, (rpn,))
             needs.append(stages.setdefault(store.key, store))
-        for other in (experiment.init, experiment.evaluates):
-            if other:
-                needs.append(add(other, seed))
+        other = experiment.evaluates or experiment.init
+        if other:
+            needs.append(add(by_id[other], seed))
+        elif backbone := backbone_of(experiment, setting.level):
+            needs.append(add(backbone, SHARED_SEED, setting.plain()))
         kind = EvaluationStage if experiment.evaluates else Stage
         stage = kind(experiment, seed, setting, tuple(needs))
         return stages.setdefault(stage.key, stage)
 
     names = list(names)
     keys = [
-        add(name, SHARED_SEED if by_id[name].is_rpn else seed).key
+        add(by_id[name], SHARED_SEED if by_id[name].is_shared else seed).key
         for seed in seeds
         for name in names
     ]
-    # RPNs and their proposals first, since most stages wait for them; the sort keeps the order otherwise.
-    ordered = sorted(stages.values(), key=lambda stage: not stage.experiment.is_rpn)
+    # What most stages wait for comes first; the sort keeps the order otherwise.
+    ordered = sorted(stages.values(), key=lambda stage: not stage.experiment.is_shared)
     return Plan(tuple(ordered), frozenset(keys))
 
 

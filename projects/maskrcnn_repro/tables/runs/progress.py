@@ -229,7 +229,7 @@ def clock(seconds: float) -> str:
 def _groups(stage: Stage) -> tuple[str, str, str]:
     """Return the names of the groups of similar stages that a stage belongs to, the most similar first."""
     experiment = stage.experiment
-    step = "RPN" if experiment.is_rpn else "training"
+    step = "RPN" if experiment.is_rpn else "backbone" if experiment.is_shared else "training"
     if isinstance(stage, StoreStage):
         step = "proposals"
     return f"{experiment.id} {step}", f"family {experiment.family} {step}", step

@@ -18,11 +18,13 @@ from typing import Any
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import CHECKOUT
+from maskrcnn_repro.checkpoint.backbone import BACKBONE_FILE
 from maskrcnn_repro.config import find_config, load_config
 from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.old_names import former_experiments
-from maskrcnn_repro.tables.paper.data_file import look_up
-from maskrcnn_repro.tables.paper.experiments import LEVELS, Experiment, overlays
+from maskrcnn_repro.tables.paper.derivation import BACKBONE
+from maskrcnn_repro.tables.paper.experiments import Experiment, overlays
+from maskrcnn_repro.tables.paper.levels import check_level
 from maskrcnn_repro.tables.runs.overlays import check_names
 from maskrcnn_repro.tables.runs.records import (
     RESULTS,
@@ -58,8 +60,12 @@ class Setting:
     """The user's YAML files, merged between the level's and ``overrides``; their runs have a folder of their own."""
 
     def __post_init__(self) -> None:
-        look_up(dict.fromkeys(LEVELS), self.level, "Level")
+        check_level(self.level)
         check_names(self.overlays)
+
+    def plain(self) -> Setting:
+        """Return the level itself: what is trained in place of published weights is one for all data and trials."""
+        return replace(self, overrides=(), overlays=())
 
     @property
     def label(self) -> str:
@@ -131,6 +137,11 @@ class Stage:
         return self.folder / RESULTS
 
     @property
+    def weights(self) -> Path:
+        """What other stages start from: its model, or its backbone alone if it trains no more than that."""
+        return self.folder / (BACKBONE_FILE if self.experiment.family == BACKBONE else WEIGHTS)
+
+    @property
     def overwrites(self) -> bool:
         """Whether it may overwrite what another run left in its folder."""
         return False
@@ -141,7 +152,7 @@ class Stage:
         pairs = [*self.experiment.overrides, *self.setting.overrides]
         for need in self.needs:
             if not isinstance(need, StoreStage):
-                pairs += ["MODEL.WEIGHTS", str(need.folder / WEIGHTS)]
+                pairs += ["MODEL.WEIGHTS", str(need.weights)]
         if self.stored:
             datasets = self._configured(pairs).DATASETS
             for split in ("TRAIN", "TEST"):
@@ -297,7 +308,7 @@ class StoreStage(Stage):
     def options(self) -> list[str]:
         """``KEY VALUE`` pairs of the command line."""
         rpn = self.needs[0]
-        return [*rpn.options, "MODEL.WEIGHTS", str(rpn.folder / WEIGHTS)]
+        return [*rpn.options, "MODEL.WEIGHTS", str(rpn.weights)]
 
     @cached_property
     def config(self) -> CfgNode:
