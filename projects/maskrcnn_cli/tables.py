@@ -82,7 +82,12 @@ def add_table_options(parser: Parser) -> None:
         "tables", nargs="*", metavar="TABLE", help="1, 2a … 9, or all; without: list them"
     )
     parser.add_argument(
-        "--rows", nargs="+", action="extend", default=[], metavar="ROW", help="only these rows"
+        "--rows",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="ROW",
+        help="only these rows; claims: those that a finding is about",
     )
     parser.add_argument(
         "--seeds",

@@ -255,6 +255,8 @@ def test_rows_are_named_by_id_by_its_end_or_by_experiment():
         ("2b", ["T2b.sigmoid"]),
         ("2c", ["T2c.alignave"]),
     ]
+    (claimed,) = select([find_table("2b")], ["claims"])
+    assert [row.id for row in claimed.rows] == ["T2b.softmax", "T2b.sigmoid"]
     with pytest.raises(TableError, match="Rows of table 2b, 2c"):
         select(every, ["nothing"])
 

@@ -7,8 +7,13 @@ from dataclasses import dataclass
 
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment
+from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.data_file import missing
 from maskrcnn_repro.tables.paper.numbers import Row, Table
+
+
+CLAIMED = "claims"
+"""Stands for all rows that a claim is about."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
 
     Args:
         chosen: the tables.
-        rows: ids (``T2c.pool``), their last part (``pool``) or experiments, also under a former name.
+        rows: ids (``T2c.pool``), their last part (``pool``) or experiments, also under a former name; :data:`CLAIMED`.
 
     Raises:
         TableError: none of the tables has such a row.
@@ -39,7 +44,7 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
     last_part = {row.id: row.id.partition(".")[2] for row in candidates}
     selected: set[str] = set()
     for name in rows:
-        names = {name, current_experiment(name)}
+        names = _claimed() if name == CLAIMED else {name, current_experiment(name)}
         hits = [row.id for row in candidates if names & {row.id, last_part[row.id], row.experiment}]
         if not hits:
             raise TableError(
@@ -49,3 +54,7 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
         selected.update(hits)
     picked = [Selection(t, tuple(r for r in t.rows.values() if r.id in selected)) for t in chosen]
     return [selection for selection in picked if selection.rows]
+
+
+def _claimed() -> set[str]:
+    return {row for claim in all_claims().values() for pair in claim.rows for row in pair}
