@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import get_args
 
+from maskrcnn_repro.errors import counted
 from maskrcnn_repro.tables.report.correction import corrected
 from maskrcnn_repro.tables.report.model import Interval, Spread, Verdict
 from maskrcnn_repro.tables.report.statistics import EARLIER
@@ -86,8 +87,8 @@ def beside(verdicts: Sequence[Verdict]) -> list[str]:
 def spread_lines(spreads: Iterable[Spread]) -> list[str]:
     """Return how much seeds of a training differ, by the pool, in a line or none."""
     texts = [
-        f"{spread.quantity} {spread.deviation:.2f} ({spread.freedom} degrees of freedom, "
-        f"{spread.trainings} trainings{_apart(spread)})"
+        f"{spread.quantity} {spread.deviation:.2f} ({counted(spread.freedom, 'degree')} of freedom, "
+        f"{counted(spread.trainings, 'training')}{_apart(spread)})"
         for spread in spreads
     ]
     return [f"Standard deviation between seeds, pooled: {'; '.join(texts)}."] if texts else []
