@@ -11,7 +11,6 @@ from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.data_file import missing
 from maskrcnn_repro.tables.paper.numbers import Row, Table
 
-
 CLAIMED = "claims"
 """Stands for all rows that a claim is about."""
 
