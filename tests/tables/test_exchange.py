@@ -192,7 +192,7 @@ def test_it_is_measured_once_for_a_run_and_again_for_another(folder, report, mon
     keep(report, kept)
     assert stored(report, kept).png == b""
     assert stored(report, kept).exchange.pictured.truth == stored(report).exchange.pictured.truth
-    monkeypatch.setattr(files, "GENERATED", [type("Any", (), {"identify": lambda name: name})])
+    monkeypatch.setattr(files, "is_generated", lambda name: name == DATASET)
     keep(report, kept)
     assert stored(report, kept) == stored(report)
     # The run was made anew: what is there is of another.
@@ -218,6 +218,13 @@ def test_a_page_shows_the_object_before_the_table_and_the_findings_after_it(fold
     assert "in 4 test images with 8 objects" in about
     origin = page.text_of("p", class_="about exchange-origin")[0]
     assert "RoIWarp: r50_c4_roiwarp_ave (RoIWarpAve) seed 1, code eeeeeeeeeeee-dirty;" in origin
+    # To be kept, it has the same lines over no photograph.
+    shown = Shown(report, operations=stored(report))
+    write_page(folder / "kept.html", [shown], generated_only=True)
+    kept = (folder / "kept.html").read_text()
+    assert "data:image" not in kept
+    assert kept.count('class="exchange-mask"') == 7
+    assert "Its photograph is not kept with the code." in kept
 
 
 @pytest.mark.slow

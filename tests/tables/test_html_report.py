@@ -4,7 +4,9 @@ import re
 from dataclasses import replace
 
 import maskrcnn_repro  # noqa: F401
+from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.data.image_file import ImageFiles
+from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.tables.report.html import Shown, predictions, write_page
 from maskrcnn_repro.tables.report.kept import kept_report
 from maskrcnn_repro.tables.report.model import Cell
@@ -261,6 +263,28 @@ def test_curves_and_pictures_of_other_runs_are_said_to_be_theirs(runs, truth):
     # Numbers are those of the kept report, pictures those of the runs.
     assert page.text_of("td", class_="ours")[2] == "45.5 ± 0.7+4.0 [+3.0, +6.0]"
     assert len(page.attributes("img")) == 4 * 2
+
+
+@pytest.mark.parametrize(("place", "pictures"), [("output/own.html", 8), ("results/mini.html", 0)])
+def test_a_page_kept_with_the_code_shows_no_photograph(
+    runs, truth, place, pictures, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
+    own = whole_report(runs, truth)
+    assert cli._page([cli._View(own, {"a"})], tmp_path / "results/.." / place) == 0
+    text = (tmp_path / place).read_text()
+    assert text.count("data:image") == len(Page(text).attributes("img")) == pictures + pictures // 2
+    left_out = f"images of {DATASET}: generated ones alone are kept with the code."
+    assert (f"Not in it: {left_out}" in capsys.readouterr().out) is not bool(pictures)
+    assert (f"Not shown: {left_out}" in text) is not bool(pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("small_coco_seed1_val", True), ("small_coco_val", True), ("my_small_coco_val", False)],
+)
+def test_generated_sets_are_told_by_their_whole_name(name, expected):
+    assert is_generated(name) is expected
 
 
 # --- what cannot be read

@@ -20,6 +20,7 @@ from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting
 
 import pytest
+import yaml
 
 from tests.helpers.commands import experiment as main_experiment
 from tests.helpers.commands import table as main_table
@@ -28,6 +29,7 @@ from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
 from tests.helpers.paths import ROOT
 
 EXAMPLE = ROOT / "examples/nucleus.yaml"
+LEVEL_OF = {EXAMPLE: "mini", ROOT / "examples/photographs.yaml": "small"}
 
 
 @pytest.fixture
@@ -188,30 +190,44 @@ def test_keys_that_the_compared_rows_share_may_be_set(write):
 ROWS = {row.experiment for row in find_table("2c").rows.values() if row.experiment}
 
 
+@pytest.mark.parametrize("example", LEVEL_OF, ids=lambda file: file.stem)
 @pytest.mark.parametrize("name", sorted(ROWS | {"rpn_r50_c4"}))
-def test_the_example_sets_keys_of_data_and_no_others(name):
+def test_an_example_sets_keys_of_data_and_no_others(name, example):
+    level = LEVEL_OF[example]
     experiment = find_experiment(name)
-    before = experiment_config(experiment, "mini")
-    files = [*overlays(experiment, "mini"), EXAMPLE]
+    before = experiment_config(experiment, level)
+    files = [*overlays(experiment, level), example]
     after = load_config(experiment.config, overlays=files)
     different = {key for key in leaf_keys(after) if _value(before, key) != _value(after, key)}
-    assert different == set(keys_in(EXAMPLE)) - {"VERSION"}
+    assert different == set(keys_in(example)) - {"VERSION"}
     names = {entry[0] for entry in after.DATASETS.CUSTOM}
     assert names == {*after.DATASETS.TRAIN, *after.DATASETS.TEST}
+    # What the level's backbone was trained with.
+    pixels = ("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "INPUT.FORMAT")
+    assert level == "mini" or not different & set(pixels)
 
 
-def test_the_example_plans_table_2c_on_data_of_the_working_directory(
-    tmp_path, monkeypatch, capsys, catalog
+@pytest.mark.parametrize("example", LEVEL_OF, ids=lambda file: file.stem)
+def test_an_example_plans_table_2c_on_data_of_the_working_directory(
+    example, tmp_path, monkeypatch, capsys, catalog
 ):
+    level = LEVEL_OF[example]
     monkeypatch.chdir(tmp_path)
-    tree = {**VALID, "categories": [{"id": 7, "name": "nucleus"}]}
-    (tmp_path / "nucleus").mkdir()
-    for name in ("instances_train", "instances_val"):
-        write_entry(tmp_path / "nucleus", tree, name)
-    assert main_table(["2c", "--plan", "--overlay", str(EXAMPLE)]) == 0
+    names = ["nucleus"] if level == "mini" else ["person", "thing"]
+    classes = [{"id": 7 + n, "name": name} for n, name in enumerate(names)]
+    for _, file, folder in yaml.safe_load(example.read_text())["DATASETS"]["CUSTOM"]:
+        place = Path(file).parent
+        place.mkdir(parents=True, exist_ok=True)
+        _, _, images = write_entry(place, {**VALID, "categories": classes}, Path(file).stem)
+        if not Path(folder).exists():
+            Path(folder).parent.mkdir(parents=True, exist_ok=True)
+            Path(folder).symlink_to(Path(images).resolve())
+    assert main_table(["2c", "--plan", "--level", level, "--overlay", str(example)]) == 0
     printed = capsys.readouterr().out
-    assert "output/mini-nucleus/r50_c4_roipool/seed1" in printed
-    assert printed.count(f"--overlay {EXAMPLE}") == 2 + len(ROWS)
+    assert f"output/{level}-{example.stem}/r50_c4_roipool/seed1" in printed
+    assert printed.count(f"--overlay {example}") == 2 + len(ROWS)
+    # The backbone is the level's own.
+    assert ("output/small/backbone_r50/seed1" in printed) is (level == "small")
 
 
 @pytest.mark.parametrize(

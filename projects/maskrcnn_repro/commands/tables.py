@@ -329,7 +329,7 @@ def _compare_operations(measured: Iterable[Report]) -> None:
 
 
 def _page(views: Sequence[_View], path: Path) -> int:
-    """Write the HTML report of all tables; return 1 if it could not be written."""
+    """Write the HTML report of all tables, in ``results/`` without photographs; return 1 if it could not be written."""
     # Imported here because it loads Matplotlib, which would slow down plans.
     from maskrcnn_repro.tables.report.html import Shown, write_page
 
@@ -342,7 +342,8 @@ def _page(views: Sequence[_View], path: Path) -> int:
         pictured = view.own if comparable else None
         shown.append(Shown(view.report, view.folder, pictured, operations))
     try:
-        problems = write_page(path, shown)
+        kept_with_code = path.resolve().is_relative_to(RESULTS.resolve())
+        problems = write_page(path, shown, generated_only=kept_with_code)
     except OutputError as error:
         print(f"Error: {error}", file=sys.stderr, flush=True)
         return 1

@@ -13,7 +13,7 @@ from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables
 from maskrcnn_repro.tables.report.claims_text import beside, holm_text, spread_lines
 from maskrcnn_repro.tables.report.correction import corrected
-from maskrcnn_repro.tables.report.exchange.files import Stored
+from maskrcnn_repro.tables.report.exchange.files import Stored, without_photograph
 from maskrcnn_repro.tables.report.exchange.model import TABLE
 from maskrcnn_repro.tables.report.html.claims import claim_gap, compared
 from maskrcnn_repro.tables.report.html.curves import Curves, curves, read_metrics
@@ -60,12 +60,13 @@ class Shown:
     operations: Stored | None = None
 
 
-def write_page(path: Path, shown: Sequence[Shown]) -> tuple[str, ...]:
+def write_page(path: Path, shown: Sequence[Shown], generated_only: bool = False) -> tuple[str, ...]:
     """Write the page in one step.
 
     Args:
         path: the HTML file; paths in it are given from its folder.
         shown: the tables, of one level.
+        generated_only: whether photographs and other images that are not generated are left out.
 
     Returns:
         What could not be read and is left out, each with the reason; the page says it, too.
@@ -73,19 +74,22 @@ def write_page(path: Path, shown: Sequence[Shown]) -> tuple[str, ...]:
     Raises:
         OutputError: the file cannot be written.
     """
-    page = _page(path.parent, shown)
+    page = _page(path.parent, shown, generated_only)
     write_text(path, environment().get_template("report.html.j2").render(page))
     return tuple(dict.fromkeys(text for table in page["tables"] for text in table["skipped"]))
 
 
-def _page(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
+def _page(folder: Path, shown: Sequence[Shown], generated_only: bool) -> dict[str, Any]:
     """Return what the template shows."""
     reports = [table.report for table in shown]
     verdicts = verdicts_in(reports, all_claims())
     groups = origins(reports, folder)
     records = [run for report in reports for run in report.origin]
-    read, gallery = functools.cache(read_metrics), Gallery()
+    read, gallery = functools.cache(read_metrics), Gallery(generated_only)
     tables = [_table(table, read, gallery) for table in shown]
+    operations = [table.operations for table in shown]
+    if generated_only:
+        operations = [what and without_photograph(what) for what in operations]
     return {
         "reports": reports,
         "first": reports[0] if reports else None,
@@ -103,7 +107,7 @@ def _page(folder: Path, shown: Sequence[Shown]) -> dict[str, Any]:
         "claims": _claims(verdicts, reports),
         "panels": svg_panels(),
         "figure": figure(),
-        "exchanged": operations_shown(reports, [table.operations for table in shown]),
+        "exchanged": operations_shown(reports, operations),
         "tables": tables,
         # What the pictures before it explain; the findings follow.
         "leading": [table for table in tables if table["report"].table == TABLE],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.data.image_file import ImageFiles
+from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.tables.report.html.close_ups import CloseUp, close_up
 from maskrcnn_repro.tables.report.model import Origin, Report, ReportRow
@@ -117,9 +118,14 @@ class Unreadable(Exception):
 
 
 class Gallery:
-    """Draws pictures, each once, whatever the number of tables that it stands in."""
+    """Draws pictures, each once, whatever the number of tables that it stands in.
 
-    def __init__(self) -> None:
+    Args:
+        generated_only: whether images that are not generated are left out.
+    """
+
+    def __init__(self, generated_only: bool = False) -> None:
+        self._generated_only = generated_only
         # Of this gallery alone: the files may be others when the next page is made.
         self._scene = functools.cache(_scene)
         self._truth = functools.cache(lambda *place: _truth(self._scene(*place)))
@@ -134,6 +140,11 @@ class Gallery:
             return Sheet()
         # The first row's data set: pictures of different images cannot be compared.
         dataset = rows[0][1][0].split
+        if self._generated_only and not is_generated(dataset):
+            return Sheet(
+                dataset,
+                skipped=(f"images of {dataset}: generated ones alone are kept with the code",),
+            )
         by_outline = any(column.task == "boundary" for column in report.columns)
         place = dataset, _pixel_range(rows[0][1][0]), by_outline
         skipped = []
