@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.data.formats.test_geometry import brush
+from tests.helpers.commands import convert_data
 from tests.helpers.label_files import blank, classes, converted, lost, written
 
 TRIANGLE = [[2, 2], [8, 2], [8, 8]]
@@ -346,3 +347,34 @@ def test_a_result_is_read_back_as_it_is(tmp_path):
     _, trees = converted(source, tmp_path / "second", images=tmp_path)
     tree = json.loads(source.read_text())
     assert {**trees["data"], "info": None} == {**tree, "info": None}
+
+
+def test_instances_and_keypoints_of_one_image_are_joined(tmp_path):
+    """COCO's two files have the same people, which are no other objects; one file alone may repeat an id."""
+    blank(tmp_path / "a.png", 20, 10)
+    person = {"id": 7, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 8, 1, 8, 8]]}
+    cup = {"id": 8, "image_id": 1, "category_id": 2, "segmentation": [[2, 2, 9, 2, 9, 9]]}
+    names = [{"id": 1, "name": "person"}, {"id": 2, "name": "cup"}]
+    images = [{"id": 1, "file_name": "a.png", "width": 20, "height": 10}]
+    written(
+        tmp_path,
+        "instances_train.json",
+        {"images": images, "categories": names, "annotations": [person, cup]},
+    )
+    points = {"keypoints": [3, 3, 2], "num_keypoints": 1}
+    people = [{"id": 1, "name": "person", "keypoints": ["nose"], "skeleton": []}]
+    other = {**person, "id": 9, "segmentation": [[3, 1, 9, 1, 9, 8]]}
+    tree = {
+        "images": images,
+        "categories": people,
+        "annotations": [person | points, other | points],
+    }
+    written(tmp_path, "person_keypoints_train.json", tree)
+    assert convert_data([str(tmp_path), str(tmp_path / "out")]) == 0
+    tree = json.loads((tmp_path / "out" / "data.json").read_text())
+    assert [(a["id"], a["category_id"], a.get("keypoints")) for a in tree["annotations"]] == [
+        (7, 1, [3, 3, 2]),
+        (8, 2, None),
+        (9, 1, [3, 3, 2]),
+    ]
+    assert tree["categories"][0]["keypoints"] == ["nose"]

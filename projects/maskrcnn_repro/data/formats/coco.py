@@ -27,17 +27,29 @@ def knows(tree: Any) -> bool:
 def read(files: Iterable[Path], trees: Trees, options: Options, losses: Losses) -> Contents:
     """Return the contents of COCO files; several are the parts of one set, by the names of files or folders.
 
+    An object that two files of a part have, as COCO's instances and person keypoints do, is one, with what either says.
+
     Raises:
         DataError: a file is broken.
     """
     contents = Contents([])
+    shapes: dict[tuple[Any, ...], Shape] = {}
     for file in files:
         part = part_of(file.stem) or part_of(file.parent.name)
-        _read_file(file, trees.read(file), part, contents, losses)
+        _read_file(file, trees.read(file), part, contents, shapes, losses)
     return contents
 
 
-def _read_file(file: Path, tree: Any, part: str, contents: Contents, losses: Losses) -> None:
+def _read_file(
+    file: Path,
+    tree: Any,
+    part: str,
+    contents: Contents,
+    shapes: dict[tuple[Any, ...], Shape],
+    losses: Losses,
+) -> None:
+    """Add pictures and classes; ``shapes`` are those of the files before, by part, image, class and id."""
+    numbered: dict[tuple[Any, ...], Shape] = {}
     names = _classes(file, get(tree, "categories", list, str(file)), contents)
     pictures: dict[str, Picture] = {}
     for index, record in enumerate(get(tree, "images", list, str(file))):
@@ -60,7 +72,15 @@ def _read_file(file: Path, tree: Any, part: str, contents: Contents, losses: Los
             shape = Shape(
                 name, outline, place, crowd, number if type(number) is int else None, extra
             )
+            identity = (part, picture.names[0], name, shape.id)
+            earlier = shapes.get(identity)
+            if earlier is not None and earlier.outline == outline:
+                earlier.extra |= extra
+                continue
             picture.shapes.append(shape)
+            if shape.id is not None:
+                numbered[identity] = shape
+    shapes |= numbered
     contents.pictures += pictures.values()
 
 
@@ -75,7 +95,7 @@ def _classes(file: Path, records: list[Any], contents: Contents) -> dict[str, st
                 f"{place}: its id {key!r} is that of {names[str(key)]!r}; number them anew."
             )
         fields = {field: record[field] for field in KEPT_OF_CLASS if record.get(field) is not None}
-        contents.classes.setdefault(name, {"id": key, **fields})
+        contents.classes[name] = {"id": key, **fields, **contents.classes.get(name, {})}
     return names
 
 
