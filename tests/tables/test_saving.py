@@ -203,6 +203,7 @@ def test_another_backend_and_a_trial_have_sections_of_their_own(fake):
     name = maskrcnn_repro.BACKEND.name
     assert sorted(titles) == sorted(
         [
+            "### Claims by level",
             f"### mini_coco_val: level {fake.setting.label}, {name} Detectron2 0.6",
             f"### mini_coco_val: level paper, {name} Detectron2 0.6",
             f"### mini_coco_val: level paper, {name} Detectron2 0.7",
