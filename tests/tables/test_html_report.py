@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.data.image_file import ImageFiles
-from maskrcnn_repro.tables.report.html import Shown, predictions, write_page
+from maskrcnn_repro.tables.report import pictured
+from maskrcnn_repro.tables.report.html import Shown, write_page
 from maskrcnn_repro.tables.report.kept import kept_report
 from maskrcnn_repro.tables.report.model import Cell
 from maskrcnn_repro.visualization.draw import Style
@@ -314,7 +315,7 @@ def test_the_next_seed_stands_in_for_detections_that_are_gone(runs, truth):
 def test_finer_keypoints_are_explained_where_there_are_any(runs, truth, text, monkeypatch):
     assert "drawn finer" not in text
     limbs = Style(("person", "dog"), edges=((0, 1, (9, 9, 9)),))
-    monkeypatch.setattr(predictions, "style_of", lambda metadata: limbs)
+    monkeypatch.setattr(pictured, "style_of", lambda metadata: limbs)
     _, keypoints, problems = written(runs, whole_report(runs, truth))
     assert problems == ()
     assert "keypoints that a model is less sure of are drawn finer</figcaption>" in keypoints
@@ -330,7 +331,7 @@ def test_images_that_are_not_here_are_named(runs, truth):
 
 def test_images_are_read_with_the_black_and_white_of_the_first_run(runs, truth, monkeypatch):
     seen = []
-    monkeypatch.setattr(predictions, "ImageFiles", lambda grey: seen.append(grey) or ImageFiles())
+    monkeypatch.setattr(pictured, "ImageFiles", lambda grey: seen.append(grey) or ImageFiles())
     report = whole_report(runs, truth)
     written(runs, report)
     (runs / "a/seed1/config.yaml").write_text("INPUT:\n  PIXEL_RANGE: [0, 4095]\n")

@@ -37,7 +37,7 @@ def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
         head = [name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)]
         total.update(json.dumps(head).encode())
         content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        total.update(memoryview(content.numpy()))
+        total.update(content.numpy().data)
     return total.hexdigest()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from maskrcnn_repro.data.synthetic.families import GENERATED
+from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.exchange.model import (
     ALIGN,
@@ -113,8 +113,8 @@ def keep(report: Report, folder: Path) -> None:
     for name in (FILE, PNG):
         (folder / name).unlink(missing_ok=True)
     if there:
-        is_generated = any(family.identify(there.exchange.dataset) for family in GENERATED)
-        write(there if is_generated else replace(there, png=b""), folder)
+        generated = is_generated(there.exchange.dataset)
+        write(there if generated else replace(there, png=b""), folder)
 
 
 def digest(png: bytes) -> str:
