@@ -104,8 +104,8 @@ def add_table_options(parser: Parser) -> None:
     parser.add_argument(
         "--kept",
         action="store_true",
-        help="with --report: what is kept in results/ even where there are runs; the page shows their curves "
-        "and pictures beside it",
+        help="let the records kept in results/ stand for seeds 1 to N that have not run here; with --report and "
+        "without --seeds: the reports kept there, even where there are runs",
     )
     parser.add_argument("--html", metavar="FILE", help="the page (report.html beside the runs)")
     parser.add_argument(
@@ -141,14 +141,12 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
             raise UsageError(f"Name a table first: {parser.prog} TABLE [--rows ROW …]; or all.")
         args.runs = LISTING
     check_cluster(args)
-    if args.kept and not args.report:
-        raise UsageError("--kept shows reports that were made before; it needs --report.")
     if args.plan:
         refuse(args, ("html", "save_records"), "--plan writes nothing")
     if args.report:
         refuse(args, ("jobs", "threads", "num_gpus"), "--report runs nothing")
     if args.kept:
-        refuse(args, ("seeds", "save_records"), "--kept shows whole reports that were kept before")
+        refuse(args, ("eval_only", "save_records"), "--kept takes records that were kept before")
     return args
 
 

@@ -148,7 +148,7 @@ def test_kept_objects_are_what_they_were():
     )
     image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
     style = pictured.Style(["a"], [(0, 1, (1, 2, 3))])
-    scene = pictured.Scene(("1.png",), (objects,), (image,), style)
+    scene = pictured.Scene(("1.png",), (objects,), (image,), style, (7,), {18: 0})
     tree = json.loads(json.dumps(pictured._tree(objects)))
     same = pictured._objects(tree)
     for name in ("boxes", "classes", "scores", "keypoints"):

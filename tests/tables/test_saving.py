@@ -4,6 +4,7 @@ import json
 import os
 
 import maskrcnn_repro
+from maskrcnn_repro import _location
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import Claim
@@ -67,7 +68,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "all_tables", lambda: {"2c": shown})
     monkeypatch.setattr(cli, "all_claims", lambda: CLAIMS)
     monkeypatch.setattr(cli, "_page", lambda *args: 0)
-    monkeypatch.setattr(cli, "RESULTS", tmp_path / "nothing kept")
+    monkeypatch.setattr(_location, "RESULTS", tmp_path / "nothing kept")
     fake.results = tmp_path / "checkout/results"
     fake.kept = fake.results / "paper" / maskrcnn_repro.BACKEND.name
     fake.readme = tmp_path / "checkout/README.md"

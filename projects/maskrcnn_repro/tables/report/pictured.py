@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ class Scene:
         truth: ground truth of each image.
         images: (H, W, 3) RGB uint8 each; plain where they are not kept.
         style: class names and skeleton.
-        ids: of the images in detection files; empty of kept ones.
+        ids: of the images in detection files.
         to_class: category id in detection files -> class; None if they are the same.
         is_plain: whether the images are not kept.
     """
@@ -93,8 +93,8 @@ class Scene:
     truth: tuple[Objects, ...]
     images: tuple[np.ndarray, ...]
     style: Style
-    ids: tuple[Any, ...] = ()
-    to_class: Mapping[int, int] | None = field(default=None, repr=False)
+    ids: tuple[Any, ...]
+    to_class: Mapping[int, int] | None = None
     is_plain: bool = False
 
 
@@ -130,12 +130,16 @@ def read_predictions(run: Origin, scene: Scene) -> list[Objects]:
 def scene_files(dataset: str, scene: Scene) -> dict[Path, str | bytes]:
     """Return the files that keep a scene, by their place in ``LEVEL/BACKEND``."""
     images = [
-        {"name": name, "size": list(image.shape[:2]), "objects": _tree(objects)}
-        for name, image, objects in zip(scene.names, scene.images, scene.truth, strict=True)
+        {"name": name, "id": number, "size": list(image.shape[:2]), "objects": _tree(objects)}
+        for name, number, image, objects in zip(
+            scene.names, scene.ids, scene.images, scene.truth, strict=True
+        )
     ]
     style = {"names": list(scene.style.names), "edges": [list(edge) for edge in scene.style.edges]}
     files: dict[Path, str | bytes] = {
-        Path(PICTURES, f"{dataset}.json"): json_text({"images": images, "style": style})
+        Path(PICTURES, f"{dataset}.json"): json_text(
+            {"images": images, "style": style, "to_class": list((scene.to_class or {}).items())}
+        )
     }
     if is_generated(dataset) and not scene.is_plain:
         for number, image in enumerate(scene.images, start=1):
@@ -191,6 +195,8 @@ def _kept(dataset: str, file: Path) -> Scene:
                 tree["style"]["names"],
                 [(first, second, tuple(color)) for first, second, color in tree["style"]["edges"]],
             ),
+            ids=tuple(entry["id"] for entry in entries),
+            to_class=dict(tree["to_class"]) or None,
             is_plain=plain,
         )
     except (TableError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:

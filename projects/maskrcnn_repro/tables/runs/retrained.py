@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from maskrcnn_repro.config import leaves
 from maskrcnn_repro.config_history import spelled_first
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.old_names import former_experiments
+from maskrcnn_repro.tables.runs.plan import Plan
 from maskrcnn_repro.tables.runs.reading import read_json, read_yaml
-from maskrcnn_repro.tables.runs.records import CONFIG, UNRELATED, Record, read_record
-from maskrcnn_repro.tables.runs.stage import WEIGHTS, Stage, StoreStage
+from maskrcnn_repro.tables.runs.records import CONFIG, UNRELATED, Record, State, read_record
+from maskrcnn_repro.tables.runs.stage import WEIGHTS, Setting, Stage, StoreStage
 from maskrcnn_repro.utils.hashes import weights_digest
 from maskrcnn_repro.utils.provenance import config_hash
 
+DIFFERS = "differs from its kept record"
 PATHS = frozenset(
     {"MODEL.WEIGHTS", "DATASETS.PROPOSAL_FILES_TRAIN", "DATASETS.PROPOSAL_FILES_TEST"}
 )
@@ -59,12 +62,20 @@ def digest_of_run(results: Path) -> str | None:
         return None
 
 
-def kept_seeds(stage: Stage) -> list[int]:
-    """Return the seeds of which a record of a stage's experiment is kept, in increasing order."""
-    names = {
-        path.stem.removeprefix("seed") for f in _folders(stage) for path in f.glob("seed*.json")
-    }
+def kept_seeds(setting: Setting, experiment: str) -> list[int]:
+    """Return the seeds of which a record of an experiment is kept, in increasing order."""
+    files = [path for f in _folders(setting, experiment) for path in f.glob("seed*.json")]
+    names = {path.stem.removeprefix("seed") for path in files}
     return sorted(int(name) for name in names if name.isdecimal())
+
+
+def kept_file(stage: Stage) -> Path | None:
+    """Return the file that keeps a record of a stage, of whatever recipe; None if there is none."""
+    if isinstance(stage, StoreStage):
+        return None
+    folders = _folders(stage.setting, stage.experiment.id)
+    files = (folder / f"seed{stage.seed}.json" for folder in folders)
+    return next((file for file in files if file.is_file()), None)
 
 
 def kept_record(stage: Stage) -> Record | None:
@@ -73,10 +84,7 @@ def kept_record(stage: Stage) -> Record | None:
     Raises:
         UserError: the file cannot be read, or the stage's config has a mistake.
     """
-    if isinstance(stage, StoreStage):
-        return None
-    files = (folder / f"seed{stage.seed}.json" for folder in _folders(stage))
-    file = next((file for file in files if file.is_file()), None)
+    file = kept_file(stage)
     if file is None:
         return None
     tree, record = read_json(file), read_record(file)
@@ -88,35 +96,63 @@ def kept_record(stage: Stage) -> Record | None:
     return record if fits else None
 
 
+def with_kept(plan: Plan) -> Plan:
+    """Return a plan in which kept records stand for the requested trainings that have not run here.
+
+    Raises:
+        UserError: a record cannot be read.
+    """
+    stages = [stage for stage in plan.stages if stage.key in plan.requested]
+    undone = [stage for stage in stages if plan.statuses[stage.key].state is not State.DONE]
+    return replace(plan, kept=frozenset(stage.key for stage in undone if kept_record(stage)))
+
+
 def compared(stage: Stage, record: Record | None) -> str:
-    """Return whether a training ended with the weights of its kept record, in a sentence; empty if there is none.
+    """Return whether a training ended with the weights of its kept record, in a sentence.
+
+    It is empty if there is no kept record of its recipe and data, or one of the two has no digest.
 
     Args:
-        stage: the training, or what has none.
+        stage: the training, or what has no weights.
         record: its record here.
     """
-    kept = kept_record(stage) if record and record.weights_sha256 else None
+    try:
+        kept = kept_record(stage) if record and record.weights_sha256 else None
+    except UserError:
+        return ""
     if record is None or kept is None or not kept.weights_sha256 or kept.data != record.data:
         return ""
     if kept.weights_sha256 == record.weights_sha256:
         return f"{stage.title} has the weights of its kept record (SHA-256 {_short(kept)})."
     return (
-        f"{stage.title} differs from its kept record: weights {_short(record)} by {_maker(record)}, kept "
+        f"{stage.title} {DIFFERS}: weights {_short(record)} by {_maker(record)}, kept "
         f"{_short(kept)} by {_maker(kept)}; what is trained with it is of other proposals or weights."
     )
 
 
-def differs(stage: Stage, record: Record | None) -> str:
-    """Return :func:`compared` if the weights are others, else an empty text."""
+def remark(stage: Stage, *, mixed: bool) -> str:
+    """Return what a report says of a stage that others start from, beside its kept record; empty if they are alike.
+
+    Args:
+        stage: a training that all seeds share.
+        mixed: whether kept records stand beside runs, so that it matters if nobody knows.
+    """
+    record = stage.status().record if kept_file(stage) else None
+    if record is None:
+        return ""
     said = compared(stage, record)
-    return said if "differs" in said else ""
+    if mixed and not said:
+        return (
+            f"{stage.title} cannot be compared with its kept record, as one has no digest of its weights or another "
+            "recipe or data; seeds trained here may be of other proposals or weights than the kept ones."
+        )
+    return said if DIFFERS in said else ""
 
 
-def _folders(stage: Stage) -> list[Path]:
-    """Return where records of a stage's experiment may be kept, under its name or a former one."""
-    folder = _location.RESULTS / stage.setting.label / BACKEND.name
-    name = stage.experiment.id
-    return [folder / each for each in (name, *former_experiments(name))]
+def _folders(setting: Setting, experiment: str) -> list[Path]:
+    """Return where records of an experiment may be kept, under its name or a former one."""
+    folder = _location.RESULTS / setting.label / BACKEND.name
+    return [folder / name for name in (experiment, *former_experiments(experiment))]
 
 
 def _short(record: Record) -> str:
