@@ -24,9 +24,12 @@ TABLE_EXAMPLES = """
   Two rows with three seeds, two trainings side by side:
     %(prog)s 2c --rows pool alignave --seeds 3 --jobs 2
 
-  What there is so far, of all tables; then the page of the kept reports with curves and pictures of the runs here:
+  What there is so far, of all tables; then the page of the kept reports, which needs neither runs nor data:
     %(prog)s all --report
     %(prog)s all --report --kept --html results/mini/report.html
+
+  One seed more than is kept in results/: it alone is trained, and the shared stages that it needs:
+    %(prog)s 2c --kept --seeds 4
 
   The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data); the same as jobs of a cluster:
     %(prog)s 2a --level paper --num-gpus 8

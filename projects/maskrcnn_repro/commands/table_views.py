@@ -12,12 +12,30 @@ from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.kept import kept_report
 from maskrcnn_repro.tables.report.model import Report
 from maskrcnn_repro.tables.report.places import is_kept
+from maskrcnn_repro.tables.runs.plan import Plan
+from maskrcnn_repro.tables.runs.retrained import kept_file, with_kept
 from maskrcnn_repro.tables.runs.stage import Setting
 
 
 def fills_in(args: argparse.Namespace) -> bool:
     """Tell whether kept records stand for seeds that have not run; otherwise ``--kept`` shows whole kept reports."""
     return args.kept and not (args.report and not args.seeds)
+
+
+def stand_in(planned: Plan) -> Plan:
+    """Let kept records stand for the requested trainings that have not run here; print which records cannot."""
+    filled = with_kept(planned)
+    unfit = [
+        stage.title
+        for stage in filled.missing()
+        if stage.key in planned.requested and kept_file(stage)
+    ]
+    if unfit:
+        print(
+            f"Trained although a record is kept, which is of another recipe or of an earlier version: {', '.join(unfit)}.",
+            flush=True,
+        )
+    return filled
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from maskrcnn_cli.output import drop_stdout, while_read
 from maskrcnn_repro import _location
 from maskrcnn_repro._location import CHECKOUT
 from maskrcnn_repro.cluster.choice import cluster_executor
-from maskrcnn_repro.commands.table_views import View, choose_view, fills_in, source_line
+from maskrcnn_repro.commands.table_views import View, choose_view, fills_in, source_line, stand_in
 from maskrcnn_repro.config import find_config, pairs_of
 from maskrcnn_repro.engine.checks import check_model
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError, UserError
@@ -40,7 +40,6 @@ from maskrcnn_repro.tables.runs.plan import Plan, not_at_level, plan
 from maskrcnn_repro.tables.runs.processes import LocalExecutor, cores, environments
 from maskrcnn_repro.tables.runs.progress import Console, describe, headline
 from maskrcnn_repro.tables.runs.records import State
-from maskrcnn_repro.tables.runs.retrained import with_kept
 from maskrcnn_repro.tables.runs.runner import Executor, Failure, Runner
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, RepeatedEvaluation, Setting
 from maskrcnn_repro.tables.runs.zoo import TABLE, zoo_stages
@@ -89,7 +88,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         else:
             seeds = range(1, (args.seeds or 1) + 1)
             planned = plan(runnable, seeds, setting, paper.experiments)
-            planned = with_kept(planned) if args.kept else planned
+            planned = stand_in(planned) if args.kept else planned
         _check_configs(planned)
         if args.plan:
             print(describe(planned, _jobs(args, setting, planned)), flush=True)
