@@ -33,13 +33,25 @@ CODE = {"backend": {"name": maskrcnn_repro.BACKEND.name}, "commit": "c" * 40, "t
 OTHER = {**CODE, "torch": "2.14.0"}
 
 
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
     """An RPN whose record is kept; there are no runs."""
-    monkeypatch.setattr(_location, "RESULTS", tmp_path / "results")
-    fake = Fake(tmp_path, monkeypatch)
-    keep(train_rpn(fake, weights_sha256=ONE))
-    return gone(fake, tmp_path)
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_location, "RESULTS", folder / "results")
+        fake = Fake(folder, patch)
+        keep(train_rpn(fake, weights_sha256=ONE))
+        yield gone(fake, folder)
+
+
+@pytest.fixture
+def fake(once):
+    """The same, whatever a test does to it."""
+    (file,) = kept().rglob("seed1.json")
+    text = file.read_text()
+    yield once
+    file.write_text(text)
+    shutil.rmtree(once.setting.folder, ignore_errors=True)
 
 
 @pytest.fixture
