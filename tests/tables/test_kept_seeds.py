@@ -156,6 +156,10 @@ def test_another_rpn_than_the_kept_one_is_said(saved):
     assert report(saved, kept=True).notes == (said,)
     # Without kept records among its own, too.
     assert report(saved).notes == (said,)
+    paper = PaperData({}, METRICS, saved.experiments, {})
+    folder = save_reports([report(saved)], saved.setting, paper, kept())
+    assert "differs" not in (folder / "tables/fake.json").read_text()
+    assert report(saved).notes == ()
 
 
 @pytest.mark.slow

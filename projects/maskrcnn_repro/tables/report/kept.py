@@ -202,7 +202,8 @@ def save_reports(
     folder = place / setting.label / BACKEND.name
     saved: Files = {}
     root = str(setting.folder)
-    for report in reports:
+    # Notes compare runs with the records that are replaced now.
+    for report in (replace(report, notes=()) for report in reports):
         if not report.origin and not report.claims:
             continue
         _add_records(report, setting, paper, saved)
