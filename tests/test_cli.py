@@ -189,7 +189,7 @@ def test_what_parsers_offer_is_what_there_is():
             ["table", "2c", "--report", "--num-gpus", "2"],
             "--report runs nothing, so that --num-gpus",
         ),
-        (["table", "2c", "--report", "--kept", "--seeds", "2"], "so that --seeds would be ignored"),
+        (["table", "2c", "--kept", "--eval-only"], "so that --eval-only would be ignored"),
         (["list", "2c", "--experiments", "r50_c4"], "that TABLE would be ignored"),
         (["list", "--experiments", "r50_c4", "--sizes"], "so that --sizes would be ignored"),
         (["list", "--compare", "--train"], "so that --train would be ignored"),

@@ -24,9 +24,12 @@ TABLE_EXAMPLES = """
   Two rows with three seeds, two trainings side by side:
     %(prog)s 2c --rows pool alignave --seeds 3 --jobs 2
 
-  What there is so far, of all tables; then the page of the kept reports with curves and pictures of the runs here:
+  What there is so far, of all tables; then the page of the kept reports, which needs neither runs nor data:
     %(prog)s all --report
     %(prog)s all --report --kept --html results/mini/report.html
+
+  One seed more than is kept in results/: it alone is trained, and the shared stages that it needs:
+    %(prog)s 2c --kept --seeds 4
 
   The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data); the same as jobs of a cluster:
     %(prog)s 2a --level paper --num-gpus 8
@@ -109,8 +112,8 @@ def add_table_options(parser: Parser) -> None:
     parser.add_argument(
         "--kept",
         action="store_true",
-        help="with --report: what is kept in results/ even where there are runs; the page shows their curves "
-        "and pictures beside it",
+        help="let the records kept in results/ stand for seeds 1 to N that have not run here; with --report and "
+        "without --seeds: the reports kept there, even where there are runs",
     )
     parser.add_argument("--html", metavar="FILE", help="the page (report.html beside the runs)")
     parser.add_argument(
@@ -146,14 +149,12 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
             raise UsageError(f"Name a table first: {parser.prog} TABLE [--rows ROW …]; or all.")
         args.runs = LISTING
     check_cluster(args)
-    if args.kept and not args.report:
-        raise UsageError("--kept shows reports that were made before; it needs --report.")
     if args.plan:
         refuse(args, ("html", "save_records"), "--plan writes nothing")
     if args.report:
         refuse(args, ("jobs", "threads", "num_gpus"), "--report runs nothing")
     if args.kept:
-        refuse(args, ("seeds", "save_records"), "--kept shows whole reports that were kept before")
+        refuse(args, ("eval_only", "save_records"), "--kept takes records that were kept before")
     return args
 
 

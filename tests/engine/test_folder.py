@@ -111,12 +111,14 @@ def test_results_name_their_origin(tmp_path):
             Progress(5, 1.234),
             eval_seconds=2,
             metrics={"with_origin": {"bbox": {"AP": 12.5, "APl": float("nan")}}},
+            weights_sha256="ab" * 32,
         )
     finally:
         DatasetCatalog.remove("with_origin")
         MetadataCatalog.remove("with_origin")
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["metrics"] == {"with_origin": {"bbox": {"AP": 12.5, "APl": None}}}
+    assert results["weights_sha256"] == "ab" * 32
     assert results["precision"] == {"training": "float32", "evaluation": "float32"}
     assert results["datasets"]["TEST"][0]["sha256"] == hashlib.sha256(b"{}").hexdigest()
     assert results["code"]["backend"]["name"] == maskrcnn_repro.BACKEND.name

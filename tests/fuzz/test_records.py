@@ -7,7 +7,7 @@ from maskrcnn_repro.checkpoint.folder import CheckpointFolder
 from maskrcnn_repro.checkpoint.manifest import damage, read_manifest, sha256_of, write_manifest
 from maskrcnn_repro.checkpoint.weight_file import read_outline
 from maskrcnn_repro.config import load_config
-from maskrcnn_repro.tables.report.html.curves import read_metrics
+from maskrcnn_repro.tables.report.curve_files import read_metrics
 from maskrcnn_repro.tables.report.kept import json_text, read_report
 from maskrcnn_repro.tables.report.model import Report, from_json, to_json
 from maskrcnn_repro.tables.report.text import as_markdown

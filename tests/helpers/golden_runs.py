@@ -20,6 +20,8 @@ from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting
 from maskrcnn_repro.tables.runs.zoo import zoo_stage
 
+import numpy as np
+
 from tests.helpers.commands import table as run_table_command
 from tests.helpers.fake_detections import EXACT, FAR, MISSED, NEAR, detect, use_truth, write_truth
 from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
@@ -147,7 +149,7 @@ class Scene:
             status = run_table_command([*words[:1], "--report", "--save-records", *words[1:]])
         assert status == 0, console.getvalue()
         paths = [*self.folder.glob("output/*/tables/*"), *self.folder.rglob("results/**/*.*")]
-        texts = {str(p.relative_to(self.folder)): p.read_text(encoding="utf-8") for p in paths}
+        texts = dict(text_of(path, self.folder) for path in paths)
         for file in PAGES:
             texts[str(file)] = (self.folder / file).read_text(encoding="utf-8")
         texts["console.txt"] = console.getvalue().replace(f"{self.folder}/", "")
@@ -224,6 +226,19 @@ SCENES = {"mini": mini, "overlay": overlay, "trial": trial, "paper": paper, "pag
 def rounded(text):
     """Return a text whose long fractions have six decimals: the last ones differ between machines."""
     return re.sub(r"-?\d+\.\d{7,}", lambda hit: repr(round(float(hit[0]), 6)), text)
+
+
+def text_of(path, root):
+    """Return name and text of a file; of draws of images the sum of each array: their bytes differ between machines."""
+    name = str(path.relative_to(root))
+    if path.suffix != ".npz":
+        return name, path.read_text(encoding="utf-8")
+    with np.load(path) as content:
+        lines = [
+            f"{key}: {value.item() if value.ndim == 0 else (value.shape, int(value.sum()))}"
+            for key, value in sorted(content.items())
+        ]
+    return f"{name}.txt", "\n".join(lines) + "\n"
 
 
 def without_pictures(text):

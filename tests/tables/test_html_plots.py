@@ -6,14 +6,8 @@ from xml.etree import ElementTree
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.errors import OutputError
-from maskrcnn_repro.tables.report.html.curves import (
-    MOST_POINTS,
-    Line,
-    curves,
-    plot,
-    read_metrics,
-    thinned,
-)
+from maskrcnn_repro.tables.report.curve_files import read_metrics
+from maskrcnn_repro.tables.report.html.curves import MOST_POINTS, Line, curves, plot, thinned
 from maskrcnn_repro.tables.report.html.gaps import WIDTH, Gap, axis, scale, strip
 from maskrcnn_repro.tables.report.html.sampling import (
     CELLS,

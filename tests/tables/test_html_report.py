@@ -3,11 +3,13 @@
 import re
 from dataclasses import replace
 
-import maskrcnn_repro  # noqa: F401
+from maskrcnn_repro import _location
 from maskrcnn_repro.commands import tables as cli
+from maskrcnn_repro.commands.table_views import View
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.synthetic.families import is_generated
-from maskrcnn_repro.tables.report.html import Shown, predictions, write_page
+from maskrcnn_repro.tables.report import pictured
+from maskrcnn_repro.tables.report.html import Shown, write_page
 from maskrcnn_repro.tables.report.kept import kept_report
 from maskrcnn_repro.tables.report.model import Cell
 from maskrcnn_repro.visualization.draw import Style
@@ -269,9 +271,9 @@ def test_curves_and_pictures_of_other_runs_are_said_to_be_theirs(runs, truth):
 def test_a_page_kept_with_the_code_shows_no_photograph(
     runs, truth, place, pictures, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(cli, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(_location, "RESULTS", tmp_path / "results")
     own = whole_report(runs, truth)
-    assert cli._page([cli._View(own, {"a"})], tmp_path / "results/.." / place) == 0
+    assert cli._page([View(own, {"a"})], tmp_path / "results/.." / place) == 0
     text = (tmp_path / place).read_text()
     assert text.count("data:image") == len(Page(text).attributes("img")) == pictures + pictures // 2
     left_out = f"images of {DATASET}: generated ones alone are kept with the code."
@@ -338,7 +340,7 @@ def test_the_next_seed_stands_in_for_detections_that_are_gone(runs, truth):
 def test_finer_keypoints_are_explained_where_there_are_any(runs, truth, text, monkeypatch):
     assert "drawn finer" not in text
     limbs = Style(("person", "dog"), edges=((0, 1, (9, 9, 9)),))
-    monkeypatch.setattr(predictions, "style_of", lambda metadata: limbs)
+    monkeypatch.setattr(pictured, "style_of", lambda metadata: limbs)
     _, keypoints, problems = written(runs, whole_report(runs, truth))
     assert problems == ()
     assert "keypoints that a model is less sure of are drawn finer</figcaption>" in keypoints
@@ -354,7 +356,7 @@ def test_images_that_are_not_here_are_named(runs, truth):
 
 def test_images_are_read_with_the_black_and_white_of_the_first_run(runs, truth, monkeypatch):
     seen = []
-    monkeypatch.setattr(predictions, "ImageFiles", lambda grey: seen.append(grey) or ImageFiles())
+    monkeypatch.setattr(pictured, "ImageFiles", lambda grey: seen.append(grey) or ImageFiles())
     report = whole_report(runs, truth)
     written(runs, report)
     (runs / "a/seed1/config.yaml").write_text("INPUT:\n  PIXEL_RANGE: [0, 4095]\n")

@@ -4,8 +4,7 @@ import json
 import re
 import shutil
 
-import maskrcnn_repro  # noqa: F401
-from maskrcnn_repro.commands import tables as cli
+from maskrcnn_repro import _location
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.kept import KeptReports, json_text, kept_report, read_report
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
@@ -174,7 +173,7 @@ def test_kept_files_that_cannot_be_read_are_told(tmp_path, capsys, monkeypatch):
     results = tmp_path / "results"
     shutil.copytree(RESULTS / "mini/embedded/tables", results / "mini/embedded/tables")
     (results / "mini/embedded/tables/2c.json").write_text("{")
-    monkeypatch.setattr(cli, "RESULTS", results)
+    monkeypatch.setattr(_location, "RESULTS", results)
     assert main_table(["2c", "--report", "--output", str(tmp_path)]) == 2
     assert "2c.json cannot be read" in capsys.readouterr().err
 
@@ -186,8 +185,7 @@ def test_another_backends_report_stands_in_for_none(tmp_path):
     assert kept_report("2c", "paper", tmp_path) is None
 
 
-def test_kept_needs_a_report(tmp_path, capsys):
-    assert main_table(["2c", "--kept", "--output", str(tmp_path)]) == 2
-    assert (
-        "--kept shows reports that were made before; it needs --report." in capsys.readouterr().err
-    )
+def test_kept_records_are_neither_evaluated_nor_saved_again(tmp_path, capsys):
+    for word in ("--eval-only", "--save-records"):
+        assert main_table(["2c", "--kept", word, "--output", str(tmp_path)]) == 2
+        assert f"so that {word} would be ignored" in capsys.readouterr().err

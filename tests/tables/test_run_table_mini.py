@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+from maskrcnn_repro import _location
+
 import pytest
 import torch
 
@@ -58,6 +60,34 @@ def test_a_table_runs_from_its_rpn_to_its_report_and_is_then_done(overrides, tmp
     assert len(list(output.glob("*/*/seed1/resampled_segm.npz"))) == 3
     assert main_table(command) == 0
     assert "5 stages, 0 to run" in capsys.readouterr().out
+
+
+def test_a_fresh_checkout_trains_one_seed_more_than_is_kept(
+    overrides, tmp_path, capsys, monkeypatch
+):
+    results = tmp_path / "results"
+    monkeypatch.setattr(_location, "RESULTS", results)
+    words = ["2c", "--rows", "pool", "alignave", "--jobs", "1"]
+    first = [*words, "--output", str(tmp_path / "first"), "--save-records", str(results)]
+    assert main_table([*first, "--", *overrides]) == 0
+    (kept,) = results.glob("mini-trial-*/*")
+    assert (kept / "pictures/tiny.json").is_file()
+    assert (kept / "r50_c4/curves_seed1.json").is_file()
+    capsys.readouterr()
+    second = [*words, "--kept", "--seeds", "2", "--output", str(tmp_path / "second")]
+    assert main_table([*second, "--", *overrides]) == 0
+    printed = capsys.readouterr().out
+    assert "6 stages, 4 to run" in printed
+    assert "rpn_r50_c4 seed 1 has the weights of its kept record" in printed
+    assert "and 2 records kept in results/mini-trial-" in printed
+    assert "4 records (2 of them kept with the code)" in printed
+    trained = {
+        path.parent.name for path in (tmp_path / "second").glob("*/r50_c4*/seed*/results.json")
+    }
+    assert trained == {"seed2"}
+    cells = [row["cells"]["AP"] for row in tables_of(tmp_path / "second")["2c"]["rows"]]
+    seeds = [cell["ours"]["seeds"] for cell in cells if cell["ours"]]
+    assert seeds == [[1, 2], [1, 2]]
 
 
 def table_command(output, overrides):

@@ -4,6 +4,7 @@ import json
 import os
 
 import maskrcnn_repro
+from maskrcnn_repro import _location
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import Claim
@@ -67,7 +68,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "all_tables", lambda: {"2c": shown})
     monkeypatch.setattr(cli, "all_claims", lambda: CLAIMS)
     monkeypatch.setattr(cli, "_page", lambda *args: 0)
-    monkeypatch.setattr(cli, "RESULTS", tmp_path / "nothing kept")
+    monkeypatch.setattr(_location, "RESULTS", tmp_path / "nothing kept")
     fake.results = tmp_path / "checkout/results"
     fake.kept = fake.results / "paper" / maskrcnn_repro.BACKEND.name
     fake.readme = tmp_path / "checkout/README.md"
@@ -128,6 +129,7 @@ def test_records_are_kept_with_their_origin_and_without_folders(fake):
     names = {path.relative_to(fake.kept).as_posix() for path in fake.kept.rglob("*.*")}
     assert names == {
         *(f"{name}/seed{seed}.json" for name in "ab" for seed in (1, 2)),
+        *(f"{name}/draws_seed{seed}.npz" for name in "ab" for seed in (1, 2)),
         "rpn/seed1.json",
         "tables/2c.json",
         "tables/2c.md",
@@ -149,8 +151,8 @@ def test_records_are_kept_with_their_origin_and_without_folders(fake):
     )
     assert kept_record["weights"] == "model_final.pth"
     for path in fake.kept.rglob("*.*"):
-        assert "/home" not in path.read_text()
-        assert str(fake.setting.root) not in path.read_text()
+        assert b"/home" not in path.read_bytes()
+        assert str(fake.setting.root).encode() not in path.read_bytes()
 
 
 def test_the_readme_shows_the_papers_rows_alone(fake):
@@ -190,7 +192,7 @@ def test_the_page_of_findings_says_what_was_measured_where(fake):
 def test_another_backend_and_a_trial_have_sections_of_their_own(fake):
     run(fake)
     other = fake.results / "paper/other"
-    for path in fake.kept.rglob("*.*"):
+    for path in [*fake.kept.rglob("*.json"), *fake.kept.rglob("*.md")]:
         target = other / path.relative_to(fake.kept)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(path.read_text().replace('"version": "0.6"', '"version": "0.7"'))
@@ -203,6 +205,7 @@ def test_another_backend_and_a_trial_have_sections_of_their_own(fake):
     name = maskrcnn_repro.BACKEND.name
     assert sorted(titles) == sorted(
         [
+            "### Claims by level",
             f"### mini_coco_val: level {fake.setting.label}, {name} Detectron2 0.6",
             f"### mini_coco_val: level paper, {name} Detectron2 0.6",
             f"### mini_coco_val: level paper, {name} Detectron2 0.7",
@@ -232,7 +235,8 @@ def test_under_an_overlay_claims_are_judged_and_say_on_what(fake, tmp_path, caps
 def test_seeds_that_a_new_report_lacks_are_no_longer_kept(fake):
     run(fake, seeds=(1, 2, 3))
     assert save(fake, "--seeds", "1") == 0
-    assert [path.name for path in sorted((fake.kept / "a").iterdir())] == ["seed1.json"]
+    names = [path.name for path in sorted((fake.kept / "a").iterdir())]
+    assert names == ["draws_seed1.npz", "seed1.json"]
     assert "with seeds 1, 1.0 minutes" in results_block(fake.results)
 
 

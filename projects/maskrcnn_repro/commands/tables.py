@@ -6,13 +6,14 @@ import argparse
 import datetime
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from maskrcnn_cli.output import drop_stdout, while_read
-from maskrcnn_repro._location import CHECKOUT, RESULTS
+from maskrcnn_repro import _location
+from maskrcnn_repro._location import CHECKOUT
 from maskrcnn_repro.cluster.choice import cluster_executor
+from maskrcnn_repro.commands.table_views import View, choose_view, fills_in, source_line, stand_in
 from maskrcnn_repro.config import find_config, pairs_of
 from maskrcnn_repro.engine.checks import check_model
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError, UserError
@@ -28,7 +29,7 @@ from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables, find_ta
 from maskrcnn_repro.tables.paper.selection import Selection, select
 from maskrcnn_repro.tables.report.claims_text import beside, claim_lines, explained, tally
 from maskrcnn_repro.tables.report.exchange.files import measure_missing, stored
-from maskrcnn_repro.tables.report.kept import kept_report, save_reports, write_report
+from maskrcnn_repro.tables.report.kept import save_reports, write_report
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
 from maskrcnn_repro.tables.report.readme import BEGIN, update_readme
 from maskrcnn_repro.tables.report.report import PaperData, reports
@@ -87,6 +88,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         else:
             seeds = range(1, (args.seeds or 1) + 1)
             planned = plan(runnable, seeds, setting, paper.experiments)
+            planned = stand_in(planned) if args.kept else planned
         _check_configs(planned)
         if args.plan:
             print(describe(planned, _jobs(args, setting, planned)), flush=True)
@@ -94,9 +96,9 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         failures = _run(planned, args, setting)
     resampler = Resampler(say=partial(print, flush=True))
     chosen = [selection.table for selection in selected]
-    measured = reports(chosen, setting, paper, resampler, seeds=args.seeds)
+    measured = reports(chosen, setting, paper, resampler, seeds=args.seeds, kept=fills_in(args))
     views = [
-        _choose_view(report, {row.id for row in selection.rows}, args, setting)
+        choose_view(report, {row.id for row in selection.rows}, args, setting)
         for report, selection in zip(measured, selected, strict=True)
     ]
     if args.save_records and not failures and not any(view.own.origin for view in views):
@@ -111,38 +113,6 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         own = [view.own for view in views if not view.archived]
         _save(own, setting, paper, Path(args.save_records))
     return _print_failures(failures) or int(unwritten > 0)
-
-
-@dataclass(frozen=True)
-class _View:
-    """What is shown of a table: the report of the user's runs, or the one in ``results/``."""
-
-    own: Report
-    """Of the user's runs; it may have none."""
-    rows: set[str]
-    """Ids of the selected rows."""
-    archived: Report | None = None
-    """The report in ``results/``, if that is shown instead."""
-    folder: str = ""
-    """Where the archived report lies, relative to the checkout."""
-
-    @property
-    def report(self) -> Report:
-        return self.archived or self.own
-
-
-def _choose_view(own: Report, rows: set[str], args: argparse.Namespace, setting: Setting) -> _View:
-    """Return the view of a table: with ``--report``, of ``results/`` if there are no runs or with ``--kept``."""
-    prefers_archived = args.report and (args.kept or not own.origin)
-    archived = kept_report(own.table, setting.label, RESULTS) if prefers_archived else None
-    if archived is None:
-        return _View(own, rows)
-    if args.seeds:
-        raise TableError(
-            f"--seeds {args.seeds}: table {own.table} has no such runs in {setting.folder}, and its report kept in "
-            f"{RESULTS.name}/ is of all its seeds; leave --seeds out."
-        )
-    return _View(own, rows, archived[0], archived[1].relative_to(CHECKOUT).as_posix())
 
 
 def _check_configs(planned: Plan) -> None:
@@ -181,7 +151,7 @@ def _find(name: str) -> Experiment:
 def _check_place(names: Iterable[str], folder: Path) -> None:
     """Raise TableError if records of a plug-in's table were to lie among the paper's."""
     own = [name for name in names if name not in tables()]
-    if own and folder.resolve() == RESULTS.resolve():
+    if own and folder.resolve() == _location.RESULTS.resolve():
         raise TableError(
             f"--save-records: {folder} holds the paper's records; name another folder for table {own[0]}."
         )
@@ -284,12 +254,12 @@ def _executor(
     )
 
 
-def _print_reports(views: Sequence[_View], setting: Setting, paper: PaperData) -> int:
+def _print_reports(views: Sequence[View], setting: Setting, paper: PaperData) -> int:
     """Print tables and claims and write the tables' files; return how many could not be written."""
     unwritten = 0
     for view in views:
         table = as_text(view.report.only(view.rows))
-        print(f"\n{_source_line(view, setting)}\n{table}", end="", flush=True)
+        print(f"\n{source_line(view, setting)}\n{table}", end="", flush=True)
         if view.archived:
             continue
         try:
@@ -309,16 +279,6 @@ def _print_reports(views: Sequence[_View], setting: Setting, paper: PaperData) -
     return unwritten
 
 
-def _source_line(view: _View, setting: Setting) -> str:
-    """Return the line above a table that says which runs its numbers come from."""
-    if not view.archived:
-        return f"By the runs in {setting.folder}:"
-    why = (
-        "its runs here do not count" if view.own.origin else f"there is no run in {setting.folder}"
-    )
-    return f"As kept in {view.folder} ({why}):"
-
-
 def _compare_operations(measured: Iterable[Report]) -> None:
     """Compare the RoI operations of table 2c by the weights of its runs; say why where that cannot be done."""
     for report in measured:
@@ -328,7 +288,7 @@ def _compare_operations(measured: Iterable[Report]) -> None:
             print(f"The RoI operations are not compared: {error}", file=sys.stderr, flush=True)
 
 
-def _page(views: Sequence[_View], path: Path) -> int:
+def _page(views: Sequence[View], path: Path) -> int:
     """Write the HTML report of all tables, in ``results/`` without photographs; return 1 if it could not be written."""
     # Imported here because it loads Matplotlib, which would slow down plans.
     from maskrcnn_repro.tables.report.html import Shown, write_page
@@ -342,7 +302,7 @@ def _page(views: Sequence[_View], path: Path) -> int:
         pictured = view.own if comparable else None
         shown.append(Shown(view.report, view.folder, pictured, operations))
     try:
-        kept_with_code = path.resolve().is_relative_to(RESULTS.resolve())
+        kept_with_code = path.resolve().is_relative_to(_location.RESULTS.resolve())
         problems = write_page(path, shown, generated_only=kept_with_code)
     except OutputError as error:
         print(f"Error: {error}", file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from maskrcnn_repro.data.panoptic.labels import (
 )
 from maskrcnn_repro.data.panoptic.truth import register_panoptic
 from maskrcnn_repro.data.sets import check_sets
-from maskrcnn_repro.data.synthetic.families import GENERATED
+from maskrcnn_repro.data.synthetic.families import GENERATED, is_generated
 from maskrcnn_repro.errors import DataError, did_you_mean, listing
 
 from detectron2.config import CfgNode, get_cfg
@@ -120,7 +120,7 @@ def coco_file(name: str) -> Path:
     file = metadata.get("given_json_file", metadata.get("json_file"))
     if file is None:
         raise DataError(f"Data set {name!r} has no COCO file; name one that has, or a file.")
-    if any(family.identify(name) for family in GENERATED) and not Path(file).is_file():
+    if is_generated(name) and not Path(file).is_file():
         DatasetCatalog.get(name)
     return Path(file)
 

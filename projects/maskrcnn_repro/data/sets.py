@@ -13,7 +13,7 @@ from maskrcnn_repro.data.check.scan import Scan, scan_coco
 from maskrcnn_repro.data.check.sizes import check_sizes
 from maskrcnn_repro.data.check.table import EVERY_IMAGE
 from maskrcnn_repro.data.custom import SCANS
-from maskrcnn_repro.data.synthetic.families import GENERATED
+from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.errors import DataError
 
 from detectron2.config import CfgNode
@@ -79,7 +79,7 @@ def _uses(cfg: CfgNode, *, training: bool = True) -> dict[str, list[str]]:
 def _scan_of(name: str) -> Scan | None:
     metadata = MetadataCatalog.get(name)
     file = metadata.get("given_json_file", metadata.get("json_file"))
-    generated = any(data.identify(name) for data in GENERATED)
+    generated = is_generated(name)
     if generated or not file or not Path(file).is_file():
         return None
     if name not in SCANS or str(SCANS[name].file) != file:

@@ -19,6 +19,7 @@ from maskrcnn_repro.errors import UserError, did_you_mean
 from maskrcnn_repro.evaluation.coco import Metrics, flat, predictions_file
 from maskrcnn_repro.evaluation.panoptic import RESULTS
 from maskrcnn_repro.evaluation.table import PANOPTIC, metrics_table, summary
+from maskrcnn_repro.utils.hashes import weights_digest
 from maskrcnn_repro.utils.provenance import Progress, write_results
 from maskrcnn_repro.visualization.panoptic import write_panoptic_sheet
 from maskrcnn_repro.visualization.sheet import write_sheet
@@ -26,6 +27,7 @@ from maskrcnn_repro.visualization.sheet import write_sheet
 from detectron2.config import CfgNode
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
+from torch import nn
 
 logger = logging.getLogger(__name__)
 PICTURE = "predictions.png"
@@ -38,7 +40,12 @@ def evaluation_folder(cfg: CfgNode) -> Path:
 
 
 def write_report(
-    cfg: CfgNode, metrics: Metrics, folder: Path, progress: Progress, seconds: float
+    cfg: CfgNode,
+    metrics: Metrics,
+    folder: Path,
+    progress: Progress,
+    seconds: float,
+    model: nn.Module,
 ) -> dict[str, Any]:
     """Log the metrics of an evaluation and write ``results.json`` and the picture; in the main process.
 
@@ -48,13 +55,21 @@ def write_report(
         folder: for the two files.
         progress: of the model.
         seconds: that the evaluation took.
+        model: that was evaluated, not in DistributedDataParallel.
 
     Returns:
         The metrics by task, or by data set and task if there are several sets.
     """
     for name, tasks in metrics.items():
         logger.info("%s after %d iterations:\n%s", name, progress.iterations, metrics_table(tasks))
-    write_results(folder / "results.json", cfg, progress, eval_seconds=seconds, metrics=metrics)
+    write_results(
+        folder / "results.json",
+        cfg,
+        progress,
+        eval_seconds=seconds,
+        metrics=metrics,
+        weights_sha256=weights_digest(model.state_dict()),
+    )
     _draw(cfg, metrics, folder, progress)
     return flat(metrics)
 

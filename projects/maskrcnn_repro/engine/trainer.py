@@ -306,7 +306,7 @@ class Trainer(TrainerBase):
         seconds = time.perf_counter() - begin
         if not comm.is_main_process():
             return {}
-        return write_report(cfg, metrics, folder, progress, seconds)
+        return write_report(cfg, metrics, folder, progress, seconds, model)
 
     # --- what a subclass keeps
 

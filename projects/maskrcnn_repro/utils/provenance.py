@@ -57,8 +57,18 @@ def write_results(
     *,
     eval_seconds: float,
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
+    weights_sha256: str,
 ) -> None:
-    """Write metrics (AP in points, 0 to 100) with their origin, as one JSON object, in one step."""
+    """Write metrics (AP in points, 0 to 100) with their origin, as one JSON object, in one step.
+
+    Args:
+        path: the file.
+        cfg: the config of the run.
+        progress: of the model that was evaluated.
+        eval_seconds: that the evaluation took.
+        metrics: of each data set, by task.
+        weights_sha256: :func:`maskrcnn_repro.utils.hashes.weights_digest` of that model.
+    """
     inference = cfg.MODEL.INFERENCE.PRECISION
     results = {
         "metrics": finite(metrics),
@@ -68,6 +78,7 @@ def write_results(
         "seed": cfg.SEED,
         "trainer": cfg.TRAINER,
         "weights": cfg.MODEL.WEIGHTS,
+        "weights_sha256": weights_sha256,
         "precision": {
             "training": training_precision(cfg),
             "evaluation": "float32" if inference == "auto" else inference,

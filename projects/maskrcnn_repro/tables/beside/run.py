@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.report.html.curves import METRICS_FILE, Points, read_metrics
+from maskrcnn_repro.tables.report.curve_files import Points, read_metrics
+from maskrcnn_repro.tables.report.places import METRICS_FILE
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.tables.runs.records import CONFIG, RESULTS, Record, read_config, read_record
 

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from maskrcnn_repro.errors import OutputError, TableError, UserError
 from maskrcnn_repro.tables.report.gather import Gathered
 from maskrcnn_repro.tables.report.resampled import dataset_of, match_anew, matches_of
 from maskrcnn_repro.tables.runs.reading import read_json
-from maskrcnn_repro.tables.runs.records import Record, identity
+from maskrcnn_repro.tables.runs.records import Record
 from maskrcnn_repro.utils.files import write_text
 
 from tqdm import tqdm
@@ -47,14 +47,15 @@ def with_boundary_ap(record: Record) -> Record:
     Raises:
         UserError: annotations or detections are missing, cannot be read, or are not those of the record.
     """
-    file, key = record.path.with_name(FILE), _key(record)
-    values = _read(file, key)
+    if record.kept:
+        raise TableError("it is not kept")
+    values = measured_before(record)
     if values is None:
         matches_of(record, "segm")  # raises if they are another run's
         points = match_anew(record, TASK).average_precision()
         values = {name: None if math.isnan(value) else value for name, value in points.items()}
         with contextlib.suppress(OutputError):  # it is computed again then
-            write_text(file, json.dumps({"key": key, **values}) + "\n")
+            write_text(_file(record), json.dumps({"key": _key(record), **values}) + "\n")
     name = dataset_of(record)
     measured = {**record.metrics[name], TASK: values}
     return replace(record, metrics={**record.metrics, name: measured})
@@ -66,14 +67,18 @@ def _is_missing(record: Record) -> bool:
 
 
 def _key(record: Record) -> str:
-    parts = [METHOD, identity(record.path), record.data.get(dataset_of(record))]
+    parts = [METHOD, record.identity, record.data.get(dataset_of(record))]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _read(file: Path, key: str) -> Mapping[str, float | None] | None:
-    """Return what a file holds; None if it is of another record or cannot be read."""
+def measured_before(record: Record) -> dict[str, float | None] | None:
+    """Return the boundary AP that lies beside a record; None if it is of another one or cannot be read."""
     try:
-        values = dict(read_json(file))
-        return values if values.pop("key", None) == key else None
+        values = read_json(_file(record))
+        return values if values.pop("key", None) == _key(record) else None
     except TableError:
         return None
+
+
+def _file(record: Record) -> Path:
+    return record.path.with_name(FILE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import Record, State, newest_record, read_note
+from maskrcnn_repro.tables.runs.retrained import kept_file, kept_record, kept_seeds, remark
 from maskrcnn_repro.tables.runs.stage import Setting, Stage
 from maskrcnn_repro.utils.provenance import data_origin
 
@@ -26,6 +28,8 @@ class Gathered:
     """By experiment: records that lie in the right place and do not belong there, and why."""
     inputs: dict[Path, Mapping[str, str | None]] = field(default_factory=dict)
     """Record to the runs that it was made from: an RPN's proposals, weights to start from."""
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    """By experiment: how what it was trained from differs from what the kept records were trained from."""
 
     def refuse(self, experiment: str, folder: Path, why: str) -> None:
         """Note that the record in a folder is left out."""
@@ -37,23 +41,34 @@ def gather(
     setting: Setting,
     experiments: Mapping[str, Experiment],
     seeds: int | None = None,
+    *,
+    kept: bool = False,
 ) -> Gathered:
     """Read the records of experiments, of all seeds or of seeds 1 to ``seeds``.
 
     All that are returned are of the recipe, backend and level asked for, of one version of each data set, and
     made from the same runs of earlier stages.
+
+    Args:
+        names: ids of the experiments.
+        setting: level, overrides, folder.
+        experiments: all experiments.
+        seeds: the last one; None for all.
+        kept: let records that are kept with the code stand for seeds without a finished run.
     """
     gathered = Gathered()
     for name in names:
-        for seed in setting.seeds_there(name):
+        there = {*setting.seeds_there(name), *(kept_seeds(setting, name) if kept else ())}
+        for seed in sorted(there):
             if seeds is None or seed <= seeds:
                 stage = plan([name], [seed], setting, experiments).stages[-1]
                 try:
-                    _read(stage, gathered)
+                    _read(stage, gathered, kept=kept)
                 except (
                     UserError
                 ) as error:  # of its config or data; the others are read all the same
                     gathered.refuse(name, stage.folder, str(error))
+    _note_other_inputs(gathered, setting, experiments)
     _refuse_other_data(gathered)
     _refuse_other_inputs(gathered)
     return gathered
@@ -65,10 +80,16 @@ def value_of(record: Record, metric: Metric) -> float | None:
     return tasks.get(metric.task, {}).get(metric.key)
 
 
-def _read(stage: Stage, gathered: Gathered) -> None:
+def _read(stage: Stage, gathered: Gathered, *, kept: bool) -> None:
     name, seed = stage.experiment.id, stage.seed
     status = stage.status()
-    if status.state is State.STALE or (status.state is State.MISSING and status.note):
+    file = kept_file(stage) if kept and status.state is not State.DONE else None
+    if file:
+        if record := kept_record(stage):
+            gathered.records.setdefault(name, {})[seed] = record
+        else:
+            gathered.refuse(name, file, "it is of another recipe than this level's now")
+    elif status.state is State.STALE or (status.state is State.MISSING and status.note):
         gathered.refuse(name, stage.folder, status.note)
     elif status.state is State.INTERRUPTED:
         gathered.unfinished.setdefault(name, []).append(f"seed {seed} {status.note}")
@@ -76,6 +97,21 @@ def _read(stage: Stage, gathered: Gathered) -> None:
         record = newest_record(stage.folder, status.record, stage.expected())
         gathered.records.setdefault(name, {})[seed] = record
         gathered.inputs[record.path] = (read_note(stage.folder) or {}).get("inputs", {})
+
+
+def _note_other_inputs(
+    gathered: Gathered, setting: Setting, experiments: Mapping[str, Experiment]
+) -> None:
+    """Note which stages that all seeds share have other weights here than those of the kept records."""
+    for name, records in gathered.records.items():
+        if all(record.kept for record in records.values()):
+            continue
+        mixed = any(record.kept for record in records.values())
+        stages = plan([name], [min(records)], setting, experiments).stages[:-1]
+        for stage in (stage for stage in stages if stage.experiment.is_shared):
+            with contextlib.suppress(UserError):  # what it has trained is here all the same
+                if text := remark(stage, mixed=mixed):
+                    gathered.notes.setdefault(name, []).append(text)
 
 
 def _refuse_other_data(gathered: Gathered) -> None:

@@ -3,14 +3,16 @@
 ``LEVEL/BACKEND/EXPERIMENT/seedK.json`` is a run's ``results.json`` with what it was made from;
 ``LEVEL/BACKEND/tables/TABLE.json`` and ``.md`` are the report; ``LEVEL/BACKEND/claims.json`` has all claims of the
 tables there; ``exchange.json`` and ``.png`` beside it are of :mod:`maskrcnn_repro.tables.report.exchange`.
-``LEVEL/report.html`` is the page of all of it: ``maskrcnn table all --report --kept --html results/mini/report.html``,
-run where trainings lie whose curves and pictures it shall show. No file names a folder of the machine that made it.
+Beside a record lie ``curves_seedK.json``, ``draws_seedK.npz`` and ``pictured_seedK.json``, and ``LEVEL/BACKEND/pictures`` has
+the images of the latter (:mod:`maskrcnn_repro.tables.report.kept_run`): ``LEVEL/report.html``, the page of all of it, is drawn
+from these alone by ``maskrcnn table all --report --kept --html results/mini/report.html``. No file names a folder of the
+machine that made it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,7 @@ from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.exchange.files import keep
+from maskrcnn_repro.tables.report.kept_run import Files, beside_files, picture_files, record_tree
 from maskrcnn_repro.tables.report.model import (
     Report,
     Verdict,
@@ -37,7 +40,7 @@ from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.tables.runs.records import State, identity, read_note
 from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
-from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.utils.files import replaced, write_text
 
 TABLES = "tables"
 CLAIMS = "claims.json"
@@ -197,9 +200,10 @@ def save_reports(
         OutputError: a file cannot be written.
     """
     folder = place / setting.label / BACKEND.name
-    saved: dict[Path, str] = {}
+    saved: Files = {}
     root = str(setting.folder)
-    for report in reports:
+    # Notes compare runs with the records that are replaced now.
+    for report in (replace(report, notes=()) for report in reports):
         if not report.origin and not report.claims:
             continue
         _add_records(report, setting, paper, saved)
@@ -210,17 +214,27 @@ def save_reports(
         tree = to_json(replace(report, origin=tuple(origin)))
         saved[Path(TABLES, f"{report.table}.json")] = json_text(scrubbed(tree, root))
         saved[Path(TABLES, f"{report.table}.md")] = scrubbed(as_markdown(report), root)
+        saved |= picture_files(
+            report, {run.results: _name(Path(run.results), setting) for run in report.origin}
+        )
         keep(report, folder)
-    for name, text in saved.items():
-        write_text(folder / name, text)
-    current = {name.parent.as_posix() for name in saved if name.parts[0] != TABLES}
-    for experiment in {*current, *(old for name in current for old in former_experiments(name))}:
-        for file in (folder / experiment).glob("seed*.json"):
-            if file.relative_to(folder) not in saved:
-                file.unlink()
+    for name, content in saved.items():
+        with replaced(folder / name) as beside:
+            beside.write_bytes(content.encode() if isinstance(content, str) else content)
+    _remove_other_seeds(folder, {name for name in saved if name.stem.startswith("seed")})
     verdicts = verdicts_in(KeptReports(folder).tables.values(), paper.claims)
     write_text(folder / CLAIMS, json_text({"claims": to_json(verdicts)}))
     return folder
+
+
+def _remove_other_seeds(folder: Path, records: Collection[Path]) -> None:
+    """Remove what is kept of seeds of the same experiments that were not saved now."""
+    current = {name.parent.as_posix() for name in records}
+    for experiment in {*current, *(old for name in current for old in former_experiments(name))}:
+        for file in (folder / experiment).glob("*seed*.*"):
+            seed = file.stem.rpartition("_")[2]
+            if file.with_name(f"{seed}.json").relative_to(folder) not in records:
+                file.unlink()
 
 
 def scrubbed(value: Any, root: str) -> Any:
@@ -239,13 +253,12 @@ def scrubbed(value: Any, root: str) -> Any:
     return _ABSOLUTE.sub(r"\1", value.replace(f"{root}/", ""))
 
 
-def _add_records(
-    report: Report, setting: Setting, paper: PaperData, saved: dict[Path, str]
-) -> None:
-    """Add each record of a table, and those of the trainings that it was made from."""
+def _add_records(report: Report, setting: Setting, paper: PaperData, saved: Files) -> None:
+    """Add each record of a table, what is kept beside it, and the records of the trainings that it was made from."""
     for path in (Path(run.results) for run in report.origin):
         name = _name(path, setting)
         saved[name] = _record_text(path, setting, paper)
+        saved |= beside_files(path, name)
         for stage in _earlier(name, setting, paper):
             other = _name(stage.results, stage.setting)
             if other not in saved and stage.status().state is State.DONE:
@@ -267,13 +280,6 @@ def _name(results: Path, setting: Setting) -> Path:
 
 
 def _record_text(results: Path, setting: Setting, paper: PaperData) -> str:
-    tree = read_json(results)
-    for sets in tree["datasets"].values():
-        for dataset in sets:
-            dataset.pop("json", None)
-    tree["code"]["backend"].pop("location", None)
-    # Of a kernel's release only its kind: "Linux".
-    tree["machine"]["system"] = str(tree["machine"].get("system", "")).split("-")[0]
     experiment = _name(results, setting).parent.as_posix()
     trains = experiment in paper.experiments and not paper.experiments[experiment].evaluates
     head = {
@@ -285,4 +291,4 @@ def _record_text(results: Path, setting: Setting, paper: PaperData) -> str:
         "record": identity(results),
         "inputs": (read_note(run_folder(results)) or {}).get("inputs", {}),
     }
-    return json_text(scrubbed({**head, **tree}, str(setting.folder)))
+    return json_text(scrubbed({**head, **record_tree(results)}, str(setting.folder)))

@@ -251,6 +251,7 @@ class Report:
         refused: records that lie in the right place and do not belong there, each with the reason.
         origin: the records that the numbers come from, each once.
         spreads: between seeds, of the quantities that are compared.
+        notes: what a reader should know of the runs, one sentence each.
     """
 
     table: str
@@ -268,6 +269,7 @@ class Report:
     origin: tuple[Origin, ...] = ()
     columns: tuple[ReportColumn, ...] = _added(())
     spreads: tuple[Spread, ...] = _added(())
+    notes: tuple[str, ...] = _added(())
 
     @property
     def baseline(self) -> str:

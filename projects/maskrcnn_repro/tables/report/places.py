@@ -1,10 +1,37 @@
-"""Where the files of a record's run lie."""
+"""Where the files of a record lie: beside its run, or kept with the code.
+
+A kept record is ``LEVEL/BACKEND/EXPERIMENT/seedK.json``; what is kept of its run lies beside it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from maskrcnn_repro.evaluation.coco import predictions_file
+from maskrcnn_repro.tables.runs.records import RESULTS
+
+METRICS_FILE = "metrics.json"
+PICTURES = "pictures"
+"""Folder in ``LEVEL/BACKEND`` of the pictured images."""
+
+
+def is_kept(results: Path) -> bool:
+    """Tell whether these results are a kept record, not a run's."""
+    return results.name != RESULTS
+
+
+def kept_beside(record: Path, kind: str, suffix: str = ".json") -> Path:
+    """Return where something is kept beside a record: ``curves_seed1.json``."""
+    return record.with_name(f"{kind}_{record.stem}{suffix}")
+
+
+def curve_file(results: Path) -> Path:
+    """Return the metrics of a record's training; an evaluation alone has none."""
+    if is_kept(results):
+        return kept_beside(results, "curves")
+    path = results.with_name(METRICS_FILE)
+    # A later evaluation of a training lies in a folder of the training's.
+    return path if path.is_file() else path.parent.parent / path.name
 
 
 def run_folder(results: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.experiments import backbones
+from maskrcnn_repro.tables.report.by_level import claims_by_level
 from maskrcnn_repro.tables.report.claims_text import (
     claims_markdown,
     interval_text,
@@ -59,7 +60,7 @@ def readme_block(results: Path) -> str:
     rows = tuple(
         row for row in report.rows if any(cell.paper is not None for cell in row.cells.values())
     )
-    verdicts = [from_json(Verdict, tree) for tree in read_json(kept.folder / CLAIMS)["claims"]]
+    verdicts = _verdicts(kept.folder)
     level, backend = kept.folder.parts[-2:]
     source = (
         f"Level {level}, {backend} Detectron2: means ± standard deviations over training seeds."
@@ -94,7 +95,20 @@ def results_block(results: Path) -> str:
         )
         for folder in _folders(results)
     ]
-    return "\n\n".join(sections) or NOTHING
+    return "\n\n".join([*_beside(results), *sections]) or NOTHING
+
+
+def _beside(results: Path) -> list[str]:
+    """Return the claims of all levels side by side, each on its first backend; nothing with a single level."""
+    levels: dict[str, list[Verdict]] = {}
+    for folder in _folders(results):
+        levels.setdefault(folder.parent.name, _verdicts(folder))
+    table = claims_by_level(levels) if len(levels) > 1 else ""
+    return [f"### Claims by level\n\n{table}"] if table else []
+
+
+def _verdicts(folder: Path) -> list[Verdict]:
+    return [from_json(Verdict, tree) for tree in read_json(folder / CLAIMS)["claims"]]
 
 
 def update_readme(readme: Path, results: Path) -> None:
@@ -147,7 +161,6 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
     trains_backbones = any(record["experiment"] in backbones() for record in others)
     cells = [cell for table in kept.tables.values() for cell in table.cells]
     images = {cell.ours_interval.images for cell in cells if cell.ours_interval}
-    claims = read_json(kept.folder / CLAIMS)["claims"]
     overlays = [name for table in kept.tables.values() for name in table.overlays]
     return {
         "sets": _listed(next(iter(record["metrics"])) for record in own.values()),
@@ -163,7 +176,7 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
         "commits": _listed(short_commit(record["code"]["commit"]) for record in own.values()),
         "torches": _listed(str(record["code"].get("torch")) for record in own.values()),
         "parts": [
-            *_claims([from_json(Verdict, tree) for tree in claims]),
+            *_claims(_verdicts(kept.folder)),
             *spread_lines(_spreads(kept.tables.values())),
             *([_table(kept.tables[SHOWN])] if by_table.get(SHOWN) else []),
         ],

@@ -64,6 +64,7 @@ def reports(
     resampler: Resampler | None = None,
     *,
     seeds: int | None = None,
+    kept: bool = False,
 ) -> list[Report]:
     """Put tables together from the records that there are, each with the verdicts on its claims.
 
@@ -75,6 +76,7 @@ def reports(
         paper: all tables, claims and so on.
         resampler: draws images again for the intervals of gaps; without it there are none.
         seeds: use seeds 1 to this number; all by default.
+        kept: let records that are kept with the code stand for seeds without a finished run.
     """
     rows = {row.id: row for table in paper.tables.values() for row in table.rows.values()}
     claims = {
@@ -89,7 +91,7 @@ def reports(
     # All of the level, not these rows' alone: the spread between seeds is pooled over them.
     every = paper.experiments.items()
     here = [name for name, item in every if not not_at_level(item, setting.level)]
-    gathered = gather(here, setting, paper.experiments, seeds)
+    gathered = gather(here, setting, paper.experiments, seeds, kept=kept)
     outlined = {row.experiment for row, name in pairs if paper.columns[name].task == TASK}
     add_boundary_ap(gathered, outlined)
     add_equal_seconds(gathered, [row for row, _ in pairs])
@@ -141,9 +143,10 @@ def report(
     ]
     records = [r for row in table.rows.values() for r in evidence.records(row).values()]
     trained = [*names, *(row.equal_seconds for row in table.rows.values() if row.equal_seconds)]
-    refused = [
-        text for name in dict.fromkeys(trained) for text in evidence.gathered.refused.get(name, ())
-    ]
+    refused, notes = (
+        dict.fromkeys(text for name in trained for text in texts.get(name, ()))
+        for texts in (evidence.gathered.refused, evidence.gathered.notes)
+    )
     # After the cells: problems with drawing images show while their intervals are computed.
     problems = evidence.resampler.problems_of(records) if evidence.resampler else []
     splits = {dataset_of(record) for record in (*records, *zoo.values())}
@@ -159,6 +162,7 @@ def report(
         baseline_row=table.baseline_row,
         rows=tuple(rows),
         refused=(*refused, *problems, *wrong),
+        notes=tuple(notes),
         origin=_origins(table, evidence, zoo),
         columns=table_columns(table, evidence.columns),
     )
@@ -231,5 +235,6 @@ def _origins(table: Table, evidence: Evidence, zoo: Mapping[str, Record]) -> tup
                 written=record.written,
                 experiment=experiment,
                 split=dataset_of(record),
+                record=record.kept,
             )
     return tuple(origins.values())

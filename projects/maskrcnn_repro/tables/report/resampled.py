@@ -6,6 +6,7 @@ Shape legend: I images, B draws.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import zipfile
@@ -24,9 +25,9 @@ from maskrcnn_repro.evaluation.resampling import METRICS, Matches, draw_images, 
 from maskrcnn_repro.evaluation.table import PANOPTIC, TASKS
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.gather import short_digest
-from maskrcnn_repro.tables.report.places import detections_file
+from maskrcnn_repro.tables.report.places import detections_file, kept_beside
 from maskrcnn_repro.tables.report.statistics import DRAWS, SEED
-from maskrcnn_repro.tables.runs.records import CONFIG, Record, identity, read_config
+from maskrcnn_repro.tables.runs.records import CONFIG, Record, read_config
 from maskrcnn_repro.utils.files import replaced
 from maskrcnn_repro.utils.provenance import data_origin
 
@@ -36,6 +37,9 @@ from tqdm import tqdm
 
 METHOD = 1
 """Raised whenever the same files would give other numbers."""
+THOUSAND = 1000.0
+UNDEFINED = -1
+"""Stands for NaN among thousandths."""
 AP_TOLERANCE = 0.05
 """AP points. A record's AP and that of the detections beside it are sums of the same numbers."""
 
@@ -77,11 +81,13 @@ class Resampler:
         for record, metric in pairs:
             place = (record.path, metric.task)
             if place not in self._resampled and _has_draws(record, metric):
-                there = _read(_cache(record, metric.task), self._key(record, metric.task))
-                if there is None:
+                there = stored_draws(record, metric.task, self._draws)
+                if there is None and not record.kept:
                     missing[place] = record
                 else:
                     self._resampled[place] = there
+                if there is None and record.kept:
+                    self.problems[record.path] = "no interval: its draws of images are not kept"
         if not missing:
             return
         self._say(f"Drawing test images again, for intervals: {len(missing)} evaluations.")
@@ -117,24 +123,52 @@ class Resampler:
                 f"no interval: most draws of {images} images hold no object"
             )
             return None
-        file = _cache(record, task)
         try:
-            _write(file, self._key(record, task), draws)
+            _write(_cache(record, task), _key(record, task, self._draws), draws)
         except OutputError as error:
             self._say(f"{error} The next report draws again.")
         return draws
 
-    def _key(self, record: Record, task: str) -> str:
-        name = dataset_of(record)
-        parts = {
-            "method": METHOD,
-            "results": identity(record.path),
-            "data": record.data.get(name),
-            "task": task,
-            "draws": self._draws,
-            "seed": SEED,
-        }
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+def stored_draws(record: Record, task: str, draws: int = DRAWS) -> Resampled | None:
+    """Return what was drawn before of a record in a task; None if there is nothing, or of another record."""
+    key = _key(record, task, draws)
+    if record.kept:
+        return _read(kept_beside(record.path, "draws", ".npz"), key, f"{task} ")
+    return _read(_cache(record, task), key)
+
+
+def draws_to_keep(record: Record) -> bytes:
+    """Return a file of all that was drawn of a run, which :func:`stored_draws` reads of its kept record.
+
+    Points are kept to a thousandth. It is empty if nothing was drawn.
+    """
+    content: dict[str, Any] = {}
+    for task in (*TASKS, PANOPTIC):
+        draws = stored_draws(record, task)
+        if draws is None:
+            continue
+        content |= {f"{task} key": _key(record, task, DRAWS), f"{task} images": draws.images}
+        for name, values in draws.values.items():
+            whole = np.where(np.isnan(values), UNDEFINED, np.round(values * THOUSAND))
+            content[f"{task} {name}"] = whole.astype(np.int32)
+    file = io.BytesIO()
+    if content:
+        np.savez_compressed(file, **content)
+    return file.getvalue()
+
+
+def _key(record: Record, task: str, draws: int) -> str:
+    name = dataset_of(record)
+    parts = {
+        "method": METHOD,
+        "results": record.identity,
+        "data": record.data.get(name),
+        "task": task,
+        "draws": draws,
+        "seed": SEED,
+    }
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def matches_of(record: Record, task: str) -> Matches | PanopticSums:
@@ -232,13 +266,28 @@ def _write(file: Path, key: str, draws: Resampled) -> None:
         np.savez(beside, **content)
 
 
-def _read(file: Path, key: str) -> Resampled | None:
-    """Return what a file holds; None if it is of something else or cannot be read: it is drawn again."""
+def _read(file: Path, key: str, head: str = "") -> Resampled | None:
+    """Return what a file holds; None if it is of something else or cannot be read: it is drawn again.
+
+    Args:
+        file: of a run, or kept with the code.
+        key: what it should be of.
+        head: before the names of the arrays.
+    """
     try:
         with np.load(file, allow_pickle=False) as content:
-            if content["key"].item() != key:
+            if content[f"{head}key"].item() != key:
                 return None
-            values = {name: content[name] for name in {*content.files} - {"key", "images"}}
-            return Resampled(content["images"].item(), MappingProxyType(values))
+            arrays = {n.removeprefix(head): content[n] for n in content.files if n.startswith(head)}
+            images = arrays.pop("images").item()
+            del arrays["key"]
+            return Resampled(images, MappingProxyType({k: _points(v) for k, v in arrays.items()}))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def _points(values: NDArray[Any]) -> NDArray[np.floating]:
+    """Return values as points: whole numbers are thousandths."""
+    if values.dtype.kind != "i":
+        return values
+    return np.where(values == UNDEFINED, np.nan, values / THOUSAND)

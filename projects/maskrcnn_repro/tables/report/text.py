@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from maskrcnn_repro.tables.report.claims_text import claims_markdown, spread_lines
 from maskrcnn_repro.tables.report.model import Cell, Estimate, Report, ReportColumn, ReportRow
+from maskrcnn_repro.tables.report.places import is_kept
 from maskrcnn_repro.tables.report.words import DASH, points, short_commit, signed, under
 
 from tabulate import tabulate
@@ -146,12 +148,15 @@ def _foot(report: Report) -> list[str]:
     if missing:
         lines.append(f"Not run yet: {', '.join(missing)}.")
     lines += [f"Left out: {text}." for text in report.refused]
-    lines += spread_lines(report.spreads)
+    lines += [*report.notes, *spread_lines(report.spreads)]
     if report.origin:
         commits = sorted({short_commit(run.commit) for run in report.origin})
         machines = sorted({run.machine for run in report.origin})
+        kept = sum(is_kept(Path(run.results)) for run in report.origin)
+        # In a report that is kept itself all of them are.
+        of_which = f" ({kept} of them kept with the code)" * (0 < kept < len(report.origin))
         lines.append(
-            f"{len(report.origin)} records, last of {max(run.written for run in report.origin)}; "
+            f"{len(report.origin)} records{of_which}, last of {max(run.written for run in report.origin)}; "
             f"code {', '.join(commits)}; {', '.join(machines)}."
         )
     return lines

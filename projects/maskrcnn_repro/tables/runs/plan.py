@@ -27,6 +27,8 @@ class Plan:
     stages: tuple[Stage, ...]
     requested: frozenset[str]
     """Keys of the stages that were asked for; the others are what these need."""
+    kept: frozenset[str] = frozenset()
+    """Keys of requested stages that need not run, as records kept with the code stand for them."""
 
     @cached_property
     def statuses(self) -> dict[str, Status]:
@@ -41,7 +43,7 @@ class Plan:
         Raises:
             TableError: the folder of such a stage holds another run; the message names all of them, and why.
         """
-        needed = set(self.requested)
+        needed = set(self.requested - self.kept)
         missing = []
         for stage in reversed(self.stages):
             if stage.key in needed and self.statuses[stage.key].state is not State.DONE:

@@ -19,6 +19,7 @@ from maskrcnn_repro.old_names import former_experiments
 from maskrcnn_repro.tables.runs.plan import Plan
 from maskrcnn_repro.tables.runs.processes import parse_progress
 from maskrcnn_repro.tables.runs.records import RESULTS, State, Status, read_record
+from maskrcnn_repro.tables.runs.retrained import compared
 from maskrcnn_repro.tables.runs.runner import Failure
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, Stage, StoreStage, shell_command
 
@@ -92,7 +93,7 @@ class Console:
         self._say(f"{self._head(stage)} started; its console: {console}")
 
     def finished(self, stage: Stage, status: Status, seconds: float) -> None:
-        """Print that a stage is done, with its main metrics."""
+        """Print that a stage is done, with its main metrics, and whether it is as a kept record has it."""
         if seconds:
             self.costs.add(stage, seconds)
             how = f"done in {clock(seconds)}"
@@ -102,6 +103,8 @@ class Console:
         metrics = status.record.metrics if status.record else {}
         figures = [text for tasks in metrics.values() if (text := summary(tasks))]
         self._say(" · ".join([f"{self._head(stage)} {how}", *figures]))
+        if said := compared(stage, status.record):
+            self._say(said)
 
     def failed(self, failure: Failure) -> None:
         """Print that a stage failed, and why."""
@@ -173,7 +176,7 @@ def describe(plan: Plan, jobs: int) -> str:
         status = plan.statuses[stage.key]
         state = status.state.value
         if status.state is not State.DONE and stage.key not in todo:
-            state += ", not needed"
+            state += ", kept" if stage.key in plan.kept else ", not needed"
         note = f" ({status.note})" if status.note else ""
         cost = costs.of(stage)
         took = paper_cost(stage) if cost is None else f"about {clock(cost)}"

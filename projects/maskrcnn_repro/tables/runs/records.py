@@ -92,6 +92,16 @@ class Record:
     written: str
     """Time of writing, ISO 8601, UTC."""
     config_sha256: str
+    weights_sha256: str | None = None
+    """Of the model's ``state_dict``; None in records of earlier versions."""
+    torch: str = ""
+    kept: str | None = None
+    """In a record that is kept with the code, what identifies the run that it is of."""
+
+    @property
+    def identity(self) -> str | None:
+        """What tells its run from any other; None if its file is gone."""
+        return self.kept or identity(self.path)
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,7 @@ class Expected:
 
 
 def read_record(path: Path) -> Record:
-    """Return the record in a ``results.json``.
+    """Return the record in a ``results.json``, or in a file that keeps one with the code.
 
     Raises:
         TableError: the file cannot be read or is incomplete.
@@ -146,12 +156,15 @@ def read_record(path: Path) -> Record:
             iterations=int(tree["iterations"]),
             seconds=None if None in times else sum(map(_number, times)),
             backend=_text(tree["code"]["backend"]["name"]),
-            commit=tree["code"]["commit"] and _text(tree["code"]["commit"]),
+            commit=_optional_text(tree["code"]["commit"]),
             data=data,
             machine=_text(tree["machine"]["gpu"] or tree["machine"]["cpu"]),
             weights=_text(tree["weights"]),
             written=str(tree["written"]),
             config_sha256=_text(tree["config_sha256"]),
+            weights_sha256=_optional_text(tree.get("weights_sha256")),
+            torch=str(tree["code"].get("torch") or ""),
+            kept=_optional_text(tree.get("record")),
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(f"{path} is no result of this project: {error!r}.") from error
@@ -172,6 +185,10 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
+
+
+def _optional_text(value: Any) -> str | None:
+    return None if value is None else _text(value)
 
 
 def training_status(folder: Path, expected: Expected) -> Status:

@@ -22,7 +22,7 @@ from maskrcnn_repro.tables.report.exchange.model import (
     runs_of,
 )
 from maskrcnn_repro.tables.report.model import Report, from_json, json_text, to_json
-from maskrcnn_repro.tables.report.places import run_folder
+from maskrcnn_repro.tables.report.places import is_kept, run_folder
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.utils.files import replaced, write_text
 
@@ -47,7 +47,8 @@ def stored(report: Report, kept: Path | None = None) -> Stored | None:
     runs = runs_of(report) if report.table == TABLE else {}
     if not runs:
         return None
-    folder = kept or run_folder(Path(runs[ALIGN].results))
+    results = Path(runs[ALIGN].results)
+    folder = kept or (results.parents[1] if is_kept(results) else run_folder(results))
     try:
         exchange = from_json(Exchange, read_json(folder / FILE))
     except (TableError, ValueError, TypeError):
@@ -73,7 +74,7 @@ def measure_missing(report: Report, say: Callable[[str], None]) -> None:
         UserError: weights, images or detections are missing or cannot be read, or the files cannot be written.
     """
     runs = runs_of(report) if report.table == TABLE else {}
-    if not runs or stored(report):
+    if stored(report) or not runs or any(is_kept(Path(run.results)) for run in runs.values()):
         return
     # Models need not be imported to read a report.
     from maskrcnn_repro.tables.report.exchange.measure import measure

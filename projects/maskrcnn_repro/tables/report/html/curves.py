@@ -1,22 +1,21 @@
-"""Losses and APs over training, from the ``metrics.json`` beside each record."""
+"""Losses and APs over training."""
 
 from __future__ import annotations
 
-import json
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrcnn_repro.tables.report.model import Origin, Report
+from maskrcnn_repro.tables.report.curve_files import Points
+from maskrcnn_repro.tables.report.model import Report
+from maskrcnn_repro.tables.report.places import curve_file
 from maskrcnn_repro.visualization.plotting import DASHES, SERIES, inline_svg, new_figure, style
 
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-METRICS_FILE = "metrics.json"
 MOST_POINTS = 60
 """So many a line: the noise of batches would hide one row behind the other."""
 SHOWN = 0.98
@@ -31,9 +30,6 @@ LOSSES = {
     "keypoints": ("Keypoint loss", "loss_keypoint"),
 }
 """By task of a table's first column: what the table is about."""
-
-Points = Mapping[int, float]
-"""Iteration to value."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +77,13 @@ def curves(report: Report, read: Callable[[Path], tuple[Mapping[str, Points], st
 
     Args:
         report: the table; rows without a training of their own have no line.
-        read: :func:`read_metrics`, or what reads each file once for several tables.
+        read: :func:`read_curve`, or what reads each file once for several tables.
     """
     metric = report.columns[0]
     lines: list[Line] = []
     skipped: dict[str, None] = {}
     for row in report.rows:
-        files = [read(_file(run)) for run in report.runs(row)]
+        files = [read(curve_file(Path(run.results))) for run in report.runs(row)]
         skipped |= dict.fromkeys(problem for _, problem in files if problem)
         runs = tuple(values for values, _ in files if values)
         if runs:
@@ -104,45 +100,6 @@ def curves(report: Report, read: Callable[[Path], tuple[Mapping[str, Points], st
     if any(len(run.get(key, ())) > 1 for line in lines for run in line.runs):
         plots.append((title, plot(lines, title, key, f"{prefix}-ap")))
     return Curves(tuple(plots), tuple(lines), tuple(skipped))
-
-
-def _file(run: Origin) -> Path:
-    """Return the metrics of a run's training; an evaluation alone has none."""
-    path = Path(run.results).with_name(METRICS_FILE)
-    # A later evaluation of a training lies in a folder of the training's.
-    return path if path.is_file() else path.parent.parent / path.name
-
-
-def read_metrics(path: Path) -> tuple[Mapping[str, Points], str]:
-    """Return the values of a ``metrics.json`` by name, and what is wrong with it; empty ones without a file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}, ""
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
-    by_name: dict[str, dict[int, float]] = {}
-    broken = 0
-    for line in text.splitlines():
-        try:
-            entry = json.loads(line)
-            iteration = int(entry["iteration"])
-            pairs = [(name, float(value)) for name, value in entry.items()]
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ):
-            broken += 1
-            continue
-        for name, value in pairs:
-            # After a resumption an iteration may come again: the later one is the run's.
-            if math.isfinite(value):
-                by_name.setdefault(name, {})[iteration] = value
-    return by_name, f"{path}: {broken} lines are no metrics and were skipped" * (broken > 0)
 
 
 def plot(lines: Sequence[Line], title: str, key: str, name: str) -> Markup:

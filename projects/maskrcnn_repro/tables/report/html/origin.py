@@ -11,6 +11,7 @@ from typing import Any
 
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.model import DETECTRON2, Origin, Report
+from maskrcnn_repro.tables.report.places import is_kept
 from maskrcnn_repro.tables.runs.reading import read_json
 
 NO_VERSIONS = frozenset({"commit", "backend", "plugins"})
@@ -117,6 +118,8 @@ def _run(run: Origin, uses: Iterable[str], beside: Path) -> Run:
         "Versions": ", ".join(f"{k} {v}" for k, v in code.items() if k not in NO_VERSIONS and v),
         "Plug-ins": ", ".join(str(plugin.get("name")) for plugin in code.get("plugins") or ()),
         "Written": run.written,
+        "Record": "kept with the code" if is_kept(Path(run.results)) else "",
+        "Weights, SHA-256": str(tree.get("weights_sha256") or ""),
         "File": os.path.relpath(run.results, beside),
     }
     seconds = None if None in times else sum(time for time in times if time is not None)

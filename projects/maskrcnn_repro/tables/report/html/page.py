@@ -13,17 +13,20 @@ from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables
 from maskrcnn_repro.tables.report.claims_text import beside, holm_text, spread_lines
 from maskrcnn_repro.tables.report.correction import corrected
+from maskrcnn_repro.tables.report.curve_files import read_curve
 from maskrcnn_repro.tables.report.exchange.files import Stored, without_photograph
 from maskrcnn_repro.tables.report.exchange.model import TABLE
 from maskrcnn_repro.tables.report.html.claims import claim_gap, compared
-from maskrcnn_repro.tables.report.html.curves import Curves, curves, read_metrics
+from maskrcnn_repro.tables.report.html.curves import Curves, curves
 from maskrcnn_repro.tables.report.html.exchange import shown as operations_shown
 from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
 from maskrcnn_repro.tables.report.html.origin import origins
-from maskrcnn_repro.tables.report.html.predictions import THRESHOLD, Gallery, Sheet
+from maskrcnn_repro.tables.report.html.predictions import Gallery, Sheet
 from maskrcnn_repro.tables.report.html.roi_figure import FILTERS, figure
 from maskrcnn_repro.tables.report.html.sampling import svg_panels
 from maskrcnn_repro.tables.report.model import Report, ReportRow, Verdict, verdicts_in
+from maskrcnn_repro.tables.report.pictured import THRESHOLD
+from maskrcnn_repro.tables.report.places import curve_file, is_kept, kept_beside
 from maskrcnn_repro.tables.report.text import estimate_text, judged_on, remarks
 from maskrcnn_repro.tables.report.words import TEMPLATES, points, real_minus, short_commit
 from maskrcnn_repro.utils.files import write_text
@@ -49,7 +52,7 @@ class Shown:
     Attributes:
         report: its numbers.
         kept_in: the folder where the report is kept with the code; empty if its runs are here.
-        pictured: the report of the runs that curves and pictures are of, where these are not the runs behind
+        pictured: the report of the runs that curves and pictures are of, where none are kept of the runs behind
             the numbers.
         operations: what was measured of the RoI operations; of table 2c alone.
     """
@@ -85,7 +88,7 @@ def _page(folder: Path, shown: Sequence[Shown], generated_only: bool) -> dict[st
     verdicts = verdicts_in(reports, all_claims())
     groups = origins(reports, folder)
     records = [run for report in reports for run in report.origin]
-    read, gallery = functools.cache(read_metrics), Gallery(generated_only)
+    read, gallery = functools.cache(read_curve), Gallery(generated_only)
     tables = [_table(table, read, gallery) for table in shown]
     operations = [table.operations for table in shown]
     if generated_only:
@@ -149,13 +152,14 @@ def _table(shown: Shown, read: Any, gallery: Gallery) -> dict[str, Any]:
     gaps = {row.id: _row_gap(row, column) for row in report.rows}
     ends = scale(gaps.values())
     has_gaps = any(gap.numbers() for gap in gaps.values())
-    pictured = shown.pictured if shown.kept_in else report
+    pictured = report if draws_itself(shown) else shown.pictured
     drawn = curves(pictured, read) if pictured else Curves()
     sheet = gallery.sheet(pictured) if pictured else Sheet()
     return {
         "report": report,
         "kept": shown.kept_in,
-        "pictured": shown.pictured,
+        "pictured": None if pictured is report else pictured,
+        "is_drawn": pictured is not None,
         "columns": report.columns,
         "measured": ", ".join(report.our_splits),
         "level": max(
@@ -173,6 +177,15 @@ def _table(shown: Shown, read: Any, gallery: Gallery) -> dict[str, Any]:
         "sheet": sheet,
         "skipped": [*drawn.skipped, *sheet.skipped],
     }
+
+
+def draws_itself(shown: Shown) -> bool:
+    """Tell whether curves and pictures are of the runs behind the numbers: they are here, or kept with the report."""
+    paths = [Path(run.results) for run in shown.report.origin]
+    return not shown.kept_in or any(
+        is_kept(path) and (curve_file(path).is_file() or kept_beside(path, "pictured").is_file())
+        for path in paths
+    )
 
 
 def absent(report: Report, row: ReportRow) -> str:

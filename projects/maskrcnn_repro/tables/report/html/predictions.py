@@ -7,27 +7,22 @@ import functools
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.synthetic.families import is_generated
-from maskrcnn_repro.errors import UserError
 from maskrcnn_repro.tables.report.html.close_ups import CloseUp, close_up
 from maskrcnn_repro.tables.report.model import Origin, Report, ReportRow
-from maskrcnn_repro.tables.report.places import detections_file
-from maskrcnn_repro.tables.runs.records import CONFIG, read_config
-from maskrcnn_repro.visualization.draw import Objects, Style, colored_as, draw, is_crowded
-from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, predicted, style_of
+from maskrcnn_repro.tables.report.pictured import (
+    Place,
+    Scene,
+    Unreadable,
+    read_predictions,
+    read_scene,
+)
+from maskrcnn_repro.visualization.draw import Objects, colored_as, draw, is_crowded
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-IMAGES = 4
-"""At most, of each data set."""
-THRESHOLD = 0.5
-"""Lowest score drawn."""
 SIDE = 300
 """Longest side of a picture in pixels."""
 QUALITY = 72
@@ -101,22 +96,6 @@ class Sheet:
         return list(zip(*(column.pictures for column in self.columns), strict=True))
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """The chosen images of a data set, with their objects."""
-
-    records: tuple[dict[str, Any], ...]
-    truth: tuple[Objects, ...]
-    images: tuple[np.ndarray, ...]
-    style: Style
-    to_class: dict[int, int] | None
-    has_close_ups: bool
-
-
-class Unreadable(Exception):
-    """Images or predictions that cannot be drawn; the text says which and why."""
-
-
 class Gallery:
     """Draws pictures, each once, whatever the number of tables that it stands in.
 
@@ -127,11 +106,11 @@ class Gallery:
     def __init__(self, generated_only: bool = False) -> None:
         self._generated_only = generated_only
         # Of this gallery alone: the files may be others when the next page is made.
-        self._scene = functools.cache(_scene)
-        self._truth = functools.cache(lambda *place: _truth(self._scene(*place)))
-        self._predictions = functools.cache(
-            lambda path, *place: _predictions(path, self._scene(*place))
+        self._scene = functools.cache(read_scene)
+        self._truth = functools.cache(
+            lambda place, close: _pictures(self._scene(place), self._scene(place).truth, close)
         )
+        self._drawn: dict[tuple[str, Place, bool], tuple[Picture, ...]] = {}
 
     def sheet(self, report: Report) -> Sheet:
         """Return the pictures of a table; what cannot be drawn is named and left out."""
@@ -139,35 +118,36 @@ class Gallery:
         if not rows:
             return Sheet()
         # The first row's data set: pictures of different images cannot be compared.
-        dataset = rows[0][1][0].split
-        if self._generated_only and not is_generated(dataset):
-            return Sheet(
-                dataset,
-                skipped=(f"images of {dataset}: generated ones alone are kept with the code",),
-            )
+        place = Place.of(rows[0][1][0])
         by_outline = any(column.task == "boundary" for column in report.columns)
-        place = dataset, _pixel_range(rows[0][1][0]), by_outline
         skipped = []
         columns = []
         try:
-            columns.append(Column("Ground truth", self._truth(*place)))
+            columns.append(Column("Ground truth", self._truth(place, by_outline)))
+            if self._scene(place).is_plain:
+                skipped.append(
+                    f"the photographs of {place.dataset}, of which outlines alone are kept"
+                )
+            elif self._generated_only and not is_generated(place.dataset):
+                left_out = f"images of {place.dataset}: generated ones alone are kept with the code"
+                return Sheet(place.dataset, skipped=(left_out,))
             for row, runs in rows:
-                if runs[0].split != dataset:
+                if runs[0].split != place.dataset:
                     skipped.append(f"{row.name}: measured on {runs[0].split}")
                 else:
-                    self._add(row, runs, place, columns, skipped)
+                    self._add(row, runs, (place, by_outline), columns, skipped)
         except Unreadable as error:
             skipped.append(str(error))
         if len(columns) < 2:
-            return Sheet(dataset, skipped=tuple(skipped))
-        limbs = bool(self._scene(*place).style.edges)
-        return Sheet(dataset, tuple(columns), tuple(skipped), limbs)
+            return Sheet(place.dataset, skipped=tuple(skipped))
+        limbs = bool(self._scene(place).style.edges)
+        return Sheet(place.dataset, tuple(columns), tuple(skipped), limbs)
 
     def _add(
         self,
         row: ReportRow,
         runs: Sequence[Origin],
-        place: tuple[str, tuple[float, ...], bool],
+        place: tuple[Place, bool],
         columns: list[Column],
         skipped: list[str],
     ) -> None:
@@ -175,7 +155,7 @@ class Gallery:
         reasons = []
         for run in runs:
             try:
-                pictures = self._predictions(detections_file(Path(run.results), run.split), *place)
+                pictures = self._predictions(run, *place)
             except Unreadable as error:
                 reasons.append(str(error))
                 continue
@@ -183,53 +163,24 @@ class Gallery:
             return
         skipped.extend(f"{row.name}: {reason}" for reason in reasons[:1])
 
-
-def _truth(scene: _Scene) -> tuple[Picture, ...]:
-    return _pictures(scene, [ground_truth(record) for record in scene.records])
-
-
-def _predictions(path: Path, scene: _Scene) -> tuple[Picture, ...]:
-    if not path.is_file():
-        raise Unreadable(f"there is no {path}")
-    try:
-        entries = by_image(path, THRESHOLD)
-        objects = [predicted(entries[r["image_id"]], scene.to_class) for r in scene.records]
-        return _pictures(scene, objects)
-    except Exception as error:  # cut off, or of another program: wrong in any way
-        raise Unreadable(f"{path} cannot be read: {error!r}") from error
+    def _predictions(self, run: Origin, place: Place, close: bool) -> tuple[Picture, ...]:
+        key = (run.results, place, close)
+        if key not in self._drawn:
+            scene = self._scene(place)
+            objects = read_predictions(run, scene)
+            try:
+                self._drawn[key] = _pictures(scene, objects, close)
+            except Exception as error:  # of another program: wrong in any way
+                raise Unreadable(
+                    f"predictions of {run.results} cannot be drawn: {error!r}"
+                ) from error
+        return self._drawn[key]
 
 
-def _pixel_range(run: Origin) -> tuple[float, ...]:
-    """Return INPUT.PIXEL_RANGE of a run; empty where its config is not there."""
-    try:
-        return tuple(
-            read_config(Path(run.results).with_name(CONFIG)).get("INPUT.PIXEL_RANGE") or ()
-        )
-    except UserError:
-        return ()
-
-
-def _scene(dataset: str, pixel_range: tuple[float, ...], by_outline: bool) -> _Scene:
-    metadata = MetadataCatalog.get(dataset) if dataset in DatasetCatalog else None
-    file = metadata.get("json_file") if metadata else None
-    # Without its file a generated data set would be drawn anew.
-    if metadata is None or file is None or not Path(file).is_file():
-        raise Unreadable(f"the images of {dataset} are not on this machine")
-    try:
-        records = pick(DatasetCatalog.get(dataset), IMAGES)
-        files = ImageFiles(pixel_range)
-        images = tuple(files.read(record["file_name"], "RGB") for record in records)
-    except (OSError, ValueError, LookupError, UserError) as error:
-        raise Unreadable(f"the images of {dataset} cannot be read: {error!r}") from error
-    to_class = metadata.get("thing_dataset_id_to_contiguous_id")
-    truth = tuple(map(ground_truth, records))
-    return _Scene(tuple(records), truth, images, style_of(metadata), to_class, by_outline)
-
-
-def _pictures(scene: _Scene, objects: Sequence[Objects]) -> tuple[Picture, ...]:
+def _pictures(scene: Scene, objects: Sequence[Objects], has_close_ups: bool) -> tuple[Picture, ...]:
     pictures = []
-    for record, truth, image, some in zip(
-        scene.records, scene.truth, scene.images, objects, strict=True
+    for file, truth, image, some in zip(
+        scene.names, scene.truth, scene.images, objects, strict=True
     ):
         # All columns of an image are drawn alike: as its ground truth is.
         drawn = draw(
@@ -240,10 +191,8 @@ def _pictures(scene: _Scene, objects: Sequence[Objects]) -> tuple[Picture, ...]:
             crowded=is_crowded(truth),
         )
         height, width = drawn.shape[:2]
-        name = Path(record["file_name"]).name
-        close = close_up(image, truth, some, scene.style) if scene.has_close_ups else None
-        picture = Picture(_data_uri(drawn), width, height, len(some), name, _close(close))
-        pictures.append(picture)
+        close = close_up(image, truth, some, scene.style) if has_close_ups else None
+        pictures.append(Picture(_data_uri(drawn), width, height, len(some), file, _close(close)))
     return tuple(pictures)
 
 

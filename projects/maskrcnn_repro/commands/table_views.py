@@ -1,0 +1,87 @@
+"""Which report ``maskrcnn table`` shows: of the user's runs, with kept records in place of some, or one in ``results/``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskrcnn_repro import _location
+from maskrcnn_repro._location import CHECKOUT
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.report.kept import kept_report
+from maskrcnn_repro.tables.report.model import Report
+from maskrcnn_repro.tables.report.places import is_kept
+from maskrcnn_repro.tables.runs.plan import Plan
+from maskrcnn_repro.tables.runs.retrained import kept_file, with_kept
+from maskrcnn_repro.tables.runs.stage import Setting
+
+
+def fills_in(args: argparse.Namespace) -> bool:
+    """Tell whether kept records stand for seeds that have not run; otherwise ``--kept`` shows whole kept reports."""
+    return args.kept and not (args.report and not args.seeds)
+
+
+def stand_in(planned: Plan) -> Plan:
+    """Let kept records stand for the requested trainings that have not run here; print which records cannot."""
+    filled = with_kept(planned)
+    unfit = [
+        stage.title
+        for stage in filled.missing()
+        if stage.key in planned.requested and kept_file(stage)
+    ]
+    if unfit:
+        print(
+            f"Trained although a record is kept, which is of another recipe or of an earlier version: {', '.join(unfit)}.",
+            flush=True,
+        )
+    return filled
+
+
+@dataclass(frozen=True)
+class View:
+    """What is shown of a table: the report of the user's runs, or the one in ``results/``."""
+
+    own: Report
+    """Of the user's runs; it may have none."""
+    rows: set[str]
+    """Ids of the selected rows."""
+    archived: Report | None = None
+    """The report in ``results/``, if that is shown instead."""
+    folder: str = ""
+    """Where the archived report lies, relative to the checkout."""
+
+    @property
+    def report(self) -> Report:
+        """The one that is shown."""
+        return self.archived or self.own
+
+
+def choose_view(own: Report, rows: set[str], args: argparse.Namespace, setting: Setting) -> View:
+    """Return the view of a table: with ``--report``, of ``results/`` if there are no runs or with ``--kept``."""
+    prefers_archived = args.report and not fills_in(args) and (args.kept or not own.origin)
+    archived = (
+        kept_report(own.table, setting.label, _location.RESULTS) if prefers_archived else None
+    )
+    if archived is None:
+        return View(own, rows)
+    if args.seeds:
+        raise TableError(
+            f"--seeds {args.seeds}: table {own.table} has no such runs in {setting.folder}, and its report kept in "
+            f"{_location.RESULTS.name}/ is of all its seeds; leave --seeds out."
+        )
+    return View(own, rows, archived[0], archived[1].relative_to(CHECKOUT).as_posix())
+
+
+def source_line(view: View, setting: Setting) -> str:
+    """Return the line above a table that says which runs its numbers come from."""
+    kept = [Path(run.results) for run in view.own.origin if is_kept(Path(run.results))]
+    if not view.archived and kept:
+        folder = kept[0].parents[1].relative_to(_location.RESULTS.parent)
+        return f"By the runs in {setting.folder}, and {len(kept)} records kept in {folder}:"
+    if not view.archived:
+        return f"By the runs in {setting.folder}:"
+    why = (
+        "its runs here do not count" if view.own.origin else f"there is no run in {setting.folder}"
+    )
+    return f"As kept in {view.folder} ({why}):"

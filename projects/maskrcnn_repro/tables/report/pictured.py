@@ -1,0 +1,251 @@
+"""The few validation images that a page shows, with ground truth and predictions: of a run, or kept with the code.
+
+``LEVEL/BACKEND/pictures/DATASET.json`` has names and objects of the images, ``DATASET_1.png`` is the first of them, and
+``EXPERIMENT/pictured_seedK.json`` has what the model finds on them. Of images that this project does not generate no
+pixel is kept.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro.data.image_file import ImageFiles
+from maskrcnn_repro.data.synthetic.families import is_generated
+from maskrcnn_repro.errors import TableError, UserError
+from maskrcnn_repro.tables.report.model import Origin, json_text
+from maskrcnn_repro.tables.report.places import PICTURES, detections_file, is_kept, kept_beside
+from maskrcnn_repro.tables.runs.reading import read_json
+from maskrcnn_repro.tables.runs.records import CONFIG, identity, read_config
+from maskrcnn_repro.visualization.draw import Objects, Style
+from maskrcnn_repro.visualization.sheet import (
+    by_image,
+    decode,
+    ground_truth,
+    pick,
+    predicted,
+    style_of,
+)
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+IMAGES = 4
+"""At most, of each data set."""
+THRESHOLD = 0.5
+"""Lowest score drawn."""
+PLAIN = 232
+"""Grey of an image that is not kept."""
+
+
+class Unreadable(Exception):
+    """Images or predictions that cannot be drawn; the text says which and why."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the images of a run are found.
+
+    Attributes:
+        dataset: its name.
+        kept: the file that has them, of a kept record.
+        pixel_range: INPUT.PIXEL_RANGE of the run; empty where its config is not there.
+    """
+
+    dataset: str
+    kept: Path | None = None
+    pixel_range: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, run: Origin) -> Place:
+        """Return the place of a run's or a kept record's images."""
+        results = Path(run.results)
+        if is_kept(results):
+            files = [folder / PICTURES / f"{run.split}.json" for folder in results.parents[1:3]]
+            return cls(run.split, next((file for file in files if file.is_file()), files[0]))
+        try:
+            values = read_config(results.with_name(CONFIG)).get("INPUT.PIXEL_RANGE")
+        except UserError:
+            values = None
+        return cls(run.split, pixel_range=tuple(values or ()))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The images of a data set that are shown, with their objects.
+
+    Attributes:
+        names: of the images' files.
+        truth: ground truth of each image.
+        images: (H, W, 3) RGB uint8 each; plain where they are not kept.
+        style: class names and skeleton.
+        ids: of the images in detection files.
+        to_class: category id in detection files -> class; None if they are the same.
+        is_plain: whether the images are not kept.
+    """
+
+    names: tuple[str, ...]
+    truth: tuple[Objects, ...]
+    images: tuple[np.ndarray, ...]
+    style: Style
+    ids: tuple[Any, ...]
+    to_class: Mapping[int, int] | None = None
+    is_plain: bool = False
+
+
+def read_scene(place: Place) -> Scene:
+    """Return the images of a place.
+
+    Raises:
+        Unreadable: they are not there, or cannot be read.
+    """
+    return _registered(place) if place.kept is None else _kept(place.dataset, place.kept)
+
+
+def read_predictions(run: Origin, scene: Scene) -> list[Objects]:
+    """Return what a model finds on each image of a scene.
+
+    Raises:
+        Unreadable: its detections are not there, or cannot be read.
+    """
+    results = Path(run.results)
+    kept = is_kept(results)
+    path = kept_beside(results, "pictured") if kept else detections_file(results, run.split)
+    if not path.is_file():
+        raise Unreadable(f"there is no {path}")
+    try:
+        if kept:
+            return _kept_objects(path, run, len(scene.images))
+        entries = by_image(path, THRESHOLD)
+        return [predicted(entries[number], scene.to_class) for number in scene.ids]
+    except Exception as error:  # cut off, or of another program: wrong in any way
+        raise Unreadable(f"{path} cannot be read: {error!r}") from error
+
+
+def scene_files(dataset: str, scene: Scene) -> dict[Path, str | bytes]:
+    """Return the files that keep a scene, by their place in ``LEVEL/BACKEND``."""
+    images = [
+        {"name": name, "id": number, "size": list(image.shape[:2]), "objects": _tree(objects)}
+        for name, number, image, objects in zip(
+            scene.names, scene.ids, scene.images, scene.truth, strict=True
+        )
+    ]
+    style = {"names": list(scene.style.names), "edges": [list(edge) for edge in scene.style.edges]}
+    files: dict[Path, str | bytes] = {
+        Path(PICTURES, f"{dataset}.json"): json_text(
+            {"images": images, "style": style, "to_class": list((scene.to_class or {}).items())}
+        )
+    }
+    if is_generated(dataset) and not scene.is_plain:
+        for number, image in enumerate(scene.images, start=1):
+            files[Path(PICTURES, f"{dataset}_{number}.png")] = _png(image)
+    return files
+
+
+def predictions_text(run: Origin, objects: Sequence[Objects]) -> str:
+    """Return the file that keeps what the model of a run finds on the images of its scene."""
+    tree = {"record": _record_of(run), "objects": [_tree(each) for each in objects]}
+    return json_text(tree)
+
+
+def _registered(place: Place) -> Scene:
+    dataset = place.dataset
+    metadata = MetadataCatalog.get(dataset) if dataset in DatasetCatalog else None
+    file = metadata.get("json_file") if metadata else None
+    # Without its file a generated data set would be drawn anew.
+    if metadata is None or file is None or not Path(file).is_file():
+        raise Unreadable(f"the images of {dataset} are not on this machine")
+    try:
+        records = pick(DatasetCatalog.get(dataset), IMAGES)
+        files = ImageFiles(place.pixel_range)
+        images = tuple(files.read(record["file_name"], "RGB") for record in records)
+    except (OSError, ValueError, LookupError, UserError) as error:
+        raise Unreadable(f"the images of {dataset} cannot be read: {error!r}") from error
+    return Scene(
+        names=tuple(Path(record["file_name"]).name for record in records),
+        truth=tuple(map(ground_truth, records)),
+        images=images,
+        style=style_of(metadata),
+        ids=tuple(record["image_id"] for record in records),
+        to_class=metadata.get("thing_dataset_id_to_contiguous_id"),
+    )
+
+
+def _kept(dataset: str, file: Path) -> Scene:
+    if not file.is_file():
+        raise Unreadable(f"the images of {dataset} are not kept")
+    try:
+        tree = read_json(file)
+        entries = tree["images"]
+        pictures = [file.with_name(f"{dataset}_{n}.png") for n in range(1, len(entries) + 1)]
+        plain = not all(picture.is_file() for picture in pictures)
+        return Scene(
+            names=tuple(entry["name"] for entry in entries),
+            truth=tuple(_objects(entry["objects"]) for entry in entries),
+            images=tuple(
+                np.full((*entry["size"], 3), PLAIN, np.uint8) if plain else _pixels(picture)
+                for entry, picture in zip(entries, pictures, strict=True)
+            ),
+            style=Style(
+                tree["style"]["names"],
+                [(first, second, tuple(color)) for first, second, color in tree["style"]["edges"]],
+            ),
+            ids=tuple(entry["id"] for entry in entries),
+            to_class=dict(tree["to_class"]) or None,
+            is_plain=plain,
+        )
+    except (TableError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise Unreadable(f"{file} cannot be read: {error!r}") from error
+
+
+def _kept_objects(path: Path, run: Origin, images: int) -> list[Objects]:
+    tree = read_json(path)
+    if tree["record"] != _record_of(run):
+        raise TableError("it is of another run")
+    if len(tree["objects"]) != images:
+        raise TableError(f"it is of {len(tree['objects'])} images, not {images}")
+    return [_objects(each) for each in tree["objects"]]
+
+
+def _record_of(run: Origin) -> str | None:
+    return run.record or identity(Path(run.results))
+
+
+def _tree(objects: Objects) -> dict[str, Any]:
+    """Return objects as plain values; masks as COCO's compressed RLE."""
+    tree: dict[str, Any] = {"boxes": objects.boxes.tolist(), "classes": objects.classes.tolist()}
+    if len(objects.masks):
+        rles = [coco_mask.encode(np.asfortranarray(m, dtype=np.uint8)) for m in objects.masks]
+        tree["masks"] = [{**rle, "counts": rle["counts"].decode()} for rle in rles]
+    for name in ("scores", "keypoints"):
+        values = getattr(objects, name)
+        if values is not None:
+            tree[name] = values.tolist()
+    return tree
+
+
+def _objects(tree: Mapping[str, Any]) -> Objects:
+    scores, keypoints = tree.get("scores"), tree.get("keypoints")
+    return Objects(
+        boxes=np.array(tree["boxes"], dtype=float).reshape(-1, 4),
+        classes=np.array(tree["classes"], dtype=np.int64),
+        masks=[decode(rle, None) for rle in tree.get("masks", ())],
+        scores=None if scores is None else np.array(scores, dtype=float),
+        keypoints=None if keypoints is None else np.array(keypoints, dtype=float),
+    )
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _pixels(file: Path) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))

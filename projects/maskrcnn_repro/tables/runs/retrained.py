@@ -1,0 +1,163 @@
+"""Trainings whose record is kept with the code: which stand for a run, and whether one done again has the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from maskrcnn_repro import _location
+from maskrcnn_repro._backend import BACKEND
+from maskrcnn_repro.checkpoint.weight_file import read_content, state_of
+from maskrcnn_repro.config import leaves
+from maskrcnn_repro.config_history import spelled_first
+from maskrcnn_repro.errors import TableError, UserError
+from maskrcnn_repro.old_names import former_experiments
+from maskrcnn_repro.tables.runs.plan import Plan
+from maskrcnn_repro.tables.runs.reading import read_json, read_yaml
+from maskrcnn_repro.tables.runs.records import CONFIG, UNRELATED, Record, State, read_record
+from maskrcnn_repro.tables.runs.stage import WEIGHTS, Setting, Stage, StoreStage
+from maskrcnn_repro.utils.hashes import weights_digest
+from maskrcnn_repro.utils.provenance import config_hash
+
+DIFFERS = "differs from its kept record"
+PATHS = frozenset(
+    {"MODEL.WEIGHTS", "DATASETS.PROPOSAL_FILES_TRAIN", "DATASETS.PROPOSAL_FILES_TEST"}
+)
+"""Keys that name the results of earlier stages: their folder does not change a model."""
+
+
+def recipe_of(config: Mapping[str, Any]) -> str:
+    """Return a hash of a config that is the same for the same training in another folder or on another machine."""
+    values = dict(leaves(spelled_first(config)))
+    kept = [(key, values[key]) for key in sorted(values.keys() - UNRELATED - PATHS)]
+    return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
+
+
+def recipe_of_run(results: Path) -> str | None:
+    """Return :func:`recipe_of` the config beside the results of a run; None if it cannot be read."""
+    try:
+        return recipe_of(read_yaml(results.with_name(CONFIG)))
+    except TableError:
+        return None
+
+
+def digest_of_run(results: Path) -> str | None:
+    """Return the digest of a training's weights: of its record, or else, as earlier versions ran it, of its last file.
+
+    None if neither is there, as of what only evaluates.
+    """
+    if digest := read_record(results).weights_sha256:
+        return digest
+    # A later evaluation of a training lies in a folder of the training's.
+    folder = results.parent.parent if results.parent.name == "inference" else results.parent
+    if not (folder / WEIGHTS).is_file():
+        return None
+    try:
+        return weights_digest(state_of(read_content(folder / WEIGHTS)))
+    except UserError:
+        return None
+
+
+def kept_seeds(setting: Setting, experiment: str) -> list[int]:
+    """Return the seeds of which a record of an experiment is kept, in increasing order."""
+    files = [path for f in _folders(setting, experiment) for path in f.glob("seed*.json")]
+    names = {path.stem.removeprefix("seed") for path in files}
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def kept_file(stage: Stage) -> Path | None:
+    """Return the file that keeps a record of a stage, of whatever recipe; None if there is none."""
+    if isinstance(stage, StoreStage):
+        return None
+    folders = _folders(stage.setting, stage.experiment.id)
+    files = (folder / f"seed{stage.seed}.json" for folder in folders)
+    return next((file for file in files if file.is_file()), None)
+
+
+def kept_record(stage: Stage) -> Record | None:
+    """Return the record of a stage that is kept with the code; None if there is none of its recipe and length.
+
+    Raises:
+        UserError: the file cannot be read, or the stage's config has a mistake.
+    """
+    file = kept_file(stage)
+    if file is None:
+        return None
+    tree, record = read_json(file), read_record(file)
+    recipe = tree.get("recipe_sha256")
+    # Records of earlier versions have the hash of all values alone.
+    own = recipe_of(stage.config) if recipe else config_hash(stage.config)
+    expected = stage.expected().iterations
+    fits = own == (recipe or record.config_sha256) and expected in (None, record.iterations)
+    return record if fits else None
+
+
+def with_kept(plan: Plan) -> Plan:
+    """Return a plan in which kept records stand for the requested trainings that have not run here.
+
+    Raises:
+        UserError: a record cannot be read.
+    """
+    stages = [stage for stage in plan.stages if stage.key in plan.requested]
+    undone = [stage for stage in stages if plan.statuses[stage.key].state is not State.DONE]
+    return replace(plan, kept=frozenset(stage.key for stage in undone if kept_record(stage)))
+
+
+def compared(stage: Stage, record: Record | None) -> str:
+    """Return whether a training ended with the weights of its kept record, in a sentence.
+
+    It is empty if there is no kept record of its recipe and data, or one of the two has no digest.
+
+    Args:
+        stage: the training, or what has no weights.
+        record: its record here.
+    """
+    try:
+        kept = kept_record(stage) if record and record.weights_sha256 else None
+    except UserError:
+        return ""
+    if record is None or kept is None or not kept.weights_sha256 or kept.data != record.data:
+        return ""
+    if kept.weights_sha256 == record.weights_sha256:
+        return f"{stage.title} has the weights of its kept record (SHA-256 {_short(kept)})."
+    return (
+        f"{stage.title} {DIFFERS}: weights {_short(record)} by {_maker(record)}, kept "
+        f"{_short(kept)} by {_maker(kept)}; what is trained with it is of other proposals or weights."
+    )
+
+
+def remark(stage: Stage, *, mixed: bool) -> str:
+    """Return what a report says of a stage that others start from, beside its kept record; empty if they are alike.
+
+    Args:
+        stage: a training that all seeds share.
+        mixed: whether kept records stand beside runs, so that it matters if nobody knows.
+    """
+    record = stage.status().record if kept_file(stage) else None
+    if record is None:
+        return ""
+    said = compared(stage, record)
+    if mixed and not said:
+        return (
+            f"{stage.title} cannot be compared with its kept record, as one has no digest of its weights or another "
+            "recipe or data; seeds trained here may be of other proposals or weights than the kept ones."
+        )
+    return said if DIFFERS in said else ""
+
+
+def _folders(setting: Setting, experiment: str) -> list[Path]:
+    """Return where records of an experiment may be kept, under its name or a former one."""
+    folder = _location.RESULTS / setting.label / BACKEND.name
+    return [folder / name for name in (experiment, *former_experiments(experiment))]
+
+
+def _short(record: Record) -> str:
+    return str(record.weights_sha256)[:8]
+
+
+def _maker(record: Record) -> str:
+    return f"torch {record.torch or 'unknown'} on {record.machine}"

@@ -1,0 +1,209 @@
+"""A page is drawn again from what is kept with the code: without runs, weights, data and detections."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from maskrcnn_repro.tables.report import kept_run, pictured
+from maskrcnn_repro.tables.report.curve_files import curve_text, read_curve
+from maskrcnn_repro.tables.report.html import Shown, write_page
+from maskrcnn_repro.tables.report.html.predictions import Gallery
+from maskrcnn_repro.tables.report.kept import kept_report, save_reports
+from maskrcnn_repro.tables.report.model import Report, from_json, to_json
+from maskrcnn_repro.tables.report.places import curve_file
+from maskrcnn_repro.tables.report.report import PaperData
+from maskrcnn_repro.tables.runs.stage import Setting
+
+import numpy as np
+import pytest
+
+from tests.helpers.html_runs import DATASET, register_tiny, whole_report
+
+CD = "cd" * 32
+SETTING = Setting("mini", root=Path("output"))
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch, catalog):
+    """The report of two rows of runs, with curves and detections on four images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kept_run, "data_origin", lambda name: {"sha256": CD})
+    tree = json.dumps(to_json(whole_report(SETTING.folder, register_tiny(tmp_path))))
+    # Its names are HTML, whose closing tags look like the folders that no kept file may name.
+    tree = re.sub(r"<(\w+)>(.*?)</\1>", "b", tree)
+    report = from_json(Report, json.loads(tree))
+    return report
+
+
+@pytest.fixture
+def beside(report, monkeypatch):
+    """Return what writes the page beside the runs, and keeps them."""
+
+    def write(*, generated):
+        monkeypatch.setattr(pictured, "is_generated", lambda name: generated)
+        write_page(Path("page.html"), [Shown(report)])
+        keep(report)
+        return Path("page.html").read_text()
+
+    return write
+
+
+def keep(report):
+    """Keep the runs of a report; then runs and data are gone."""
+    save_reports([report], SETTING, PaperData({}, {}, {}, {}), Path("results"))
+    shutil.rmtree("output")
+    shutil.rmtree("tiny")
+
+
+def drawn(report):
+    """Return the pictures of a report, and the curves of its runs."""
+    files = [curve_file(Path(run.results)) for run in report.origin]
+    return Gallery().sheet(report), [read_curve(file)[0] for file in files]
+
+
+def again():
+    report, folder = kept_report("fake", "mini", Path("results"))
+    problems = write_page(Path("again.html"), [Shown(report, str(folder))])
+    return Path("again.html").read_text(), problems
+
+
+def without_places(page):
+    """Return a page without the files of records, and without what says that these are kept."""
+    page = page.replace("<div><dt>Record</dt><dd>kept with the code</dd></div>\n", "")
+    page = re.sub(r'<p class="kept">.*?</p>\s*', "", page, flags=re.DOTALL)
+    return re.sub(r"(output|results)/[\w/]+\.json", "FILE", page)
+
+
+def test_pictures_and_curves_are_the_same_from_what_is_kept(report, monkeypatch):
+    monkeypatch.setattr(pictured, "is_generated", lambda name: True)
+    monkeypatch.setattr(pictured, "IMAGES", 1)
+    sheet, lines = drawn(report)
+    keep(report)
+    same, kept_lines = drawn(kept_report("fake", "mini", Path("results"))[0])
+    assert len(sheet.columns) == 3
+    assert same == sheet
+    assert len(lines) == 4
+    assert kept_lines == lines
+
+
+@pytest.mark.slow
+def test_the_page_of_generated_images_is_the_same_to_the_last_pixel(beside):
+    expected = beside(generated=True)
+    page, problems = again()
+    assert problems == ()
+    assert expected.count("<img") == 4 * 3
+    assert expected.count('class="plots"') == 1
+    assert "not kept" not in page
+    assert without_places(page) == without_places(expected)
+
+
+@pytest.mark.slow
+def test_of_photographs_outlines_alone_are_kept(beside):
+    expected = beside(generated=False)
+    page, problems = again()
+    assert problems == ("the photographs of html_tiny, of which outlines alone are kept",)
+    assert not list(Path("results").rglob("*.png"))
+    # The same pictures in number, size and words.
+    pattern = r'<img src="[^"]*"( width="\d+" height="\d+" alt="[^"]*")'
+    assert re.findall(pattern, page) == re.findall(pattern, expected)
+
+
+@pytest.mark.slow
+def test_another_version_of_the_images_is_not_pictured(beside, monkeypatch):
+    monkeypatch.setattr(kept_run, "data_origin", lambda name: {"sha256": "ef" * 32})
+    beside(generated=True)
+    page, problems = again()
+    assert problems == (f"the images of {DATASET} are not kept",)
+    assert 'class="plots"' in page
+
+
+@pytest.mark.slow
+def test_predictions_of_another_run_are_not_shown(beside):
+    beside(generated=True)
+    (file,) = Path("results").rglob("a/pictured_seed1.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "record": "other"}))
+    _, (problem,) = again()
+    assert problem.startswith("Model a: ")
+    assert "it is of another run" in problem
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"images": [{}]}', '{"images": [], "style": 1}'])
+def test_kept_pictures_that_cannot_be_read_are_named(tmp_path, text):
+    file = tmp_path / "some.json"
+    file.write_text(text)
+    with pytest.raises(pictured.Unreadable, match=r"some\.json cannot be read"):
+        pictured.read_scene(pictured.Place("some", file))
+    with pytest.raises(pictured.Unreadable, match="the images of other are not kept"):
+        pictured.read_scene(pictured.Place("other", tmp_path / "other.json"))
+
+
+def test_kept_objects_are_what_they_were():
+    masks = [np.eye(5, 7, dtype=bool), np.zeros((5, 7), bool)]
+    objects = pictured.Objects(
+        boxes=np.array([[0.1, 1 / 3, 5.0, 6.0], [1.0, 2.0, 3.0, 4.0]]),
+        classes=np.array([3, 0]),
+        masks=masks,
+        scores=np.array([0.5, 1.0]),
+        keypoints=np.array([[[1.5, 2.5, 0.25]], [[0.0, 0.0, 0.0]]]),
+    )
+    image = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    style = pictured.Style(["a"], [(0, 1, (1, 2, 3))])
+    scene = pictured.Scene(("1.png",), (objects,), (image,), style, (7,), {18: 0})
+    tree = json.loads(json.dumps(pictured._tree(objects)))
+    same = pictured._objects(tree)
+    for name in ("boxes", "classes", "scores", "keypoints"):
+        assert np.array_equal(getattr(same, name), getattr(objects, name)), name
+    assert np.array_equal(same.masks, masks)
+    files = pictured.scene_files("mini_coco_val", scene)
+    png = files[Path("pictures/mini_coco_val_1.png")]
+    assert set(map(str, files)) == {"pictures/mini_coco_val.json", "pictures/mini_coco_val_1.png"}
+    assert png[:4] == b"\x89PNG"
+    assert not pictured.scene_files("mini_coco_val", replace(scene, is_plain=True)).keys() & {
+        Path("pictures/mini_coco_val_1.png")
+    }
+
+
+# --- curves
+
+
+def lines(points):
+    return "".join(
+        json.dumps({"iteration": k, "total_loss": v, "lr": 1.0}) + "\n" for k, v in points
+    )
+
+
+def test_a_short_curve_is_kept_whole_and_without_what_no_page_shows(tmp_path):
+    file = tmp_path / "metrics.json"
+    file.write_text(lines([(19, 1.23456789), (39, 2.0)]) + '{"iteration": 39, "segm/AP": 30}\n')
+    curve, problem = read_curve(file)
+    assert (curve, problem) == ({"total_loss": {19: 1.23457, 39: 2.0}, "segm/AP": {39: 30.0}}, "")
+    kept = tmp_path / "curves_seed1.json"
+    kept.write_text(curve_text(curve))
+    assert read_curve(kept) == (curve, "")
+
+
+def test_a_long_curve_has_200_points_that_seeds_share_resumed_or_not(tmp_path):
+    file = tmp_path / "metrics.json"
+    # 8,000 iterations: spans of 40, two values each.
+    points = [(20 * n + 19, float(n)) for n in range(400)]
+    file.write_text(lines(points))
+    plain = read_curve(file)[0]["total_loss"]
+    file.write_text(lines([*points, (4001, 7.0)]))
+    resumed = read_curve(file)[0]["total_loss"]
+    assert len(plain) == 200
+    assert list(plain) == list(resumed) == list(range(39, 8000, 40))
+    assert plain[39] == 0.5
+    # Of iterations 4001, 4019 and 4039: 7, 200 and 201.
+    assert resumed[4039] == pytest.approx(136.0)
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1}', '{"a": [[1], [2, 3]]}', '{"a": [["x"], [2]]}'])
+def test_kept_curves_that_cannot_be_read_are_named(tmp_path, text):
+    file = tmp_path / "curves_seed1.json"
+    file.write_text(text)
+    values, problem = read_curve(file)
+    assert values == {}
+    assert str(file) in problem
+    assert read_curve(tmp_path / "curves_seed2.json") == ({}, "")
