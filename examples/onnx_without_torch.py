@@ -32,6 +32,8 @@ def detect(session: onnxruntime.InferenceSession, picture: Image.Image) -> dict[
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
     names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
     found = detect(session, Image.open(sys.argv[2]))

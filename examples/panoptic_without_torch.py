@@ -33,8 +33,12 @@ def fuse(
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
     facts = session.get_modelmeta().custom_metadata_map
+    if not {"semantic", "pasted"} <= {output.name for output in session.get_outputs()}:
+        sys.exit(f"{sys.argv[1]} is no Panoptic FPN that was exported with --pasted.")
     names = {True: json.loads(facts["class_names"]), False: json.loads(facts["stuff_names"])}
     outputs = detect(session, Image.open(sys.argv[2]))
     ids, segments = fuse(outputs, json.loads(facts["export"])["fusion"])

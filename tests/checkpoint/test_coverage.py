@@ -1,6 +1,7 @@
 """How much of a model a file fills: counted over what it has, refused below a share, and its kind named."""
 
 import logging
+import pickle
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from maskrcnn_repro.checkpoint.origin import depth_of, likely_origin
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.errors import CheckpointError, ConfigError
 
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -144,6 +146,21 @@ def test_another_depth_or_head_is_named(given, config, words, load):
         file = {n: shape for n, shape in file.items() if "fpn_" not in n}
     with pytest.raises(CheckpointError, match=words):
         load(meta_model(f"coco/{config}.yaml"), file)
+
+
+def test_a_backbone_alone_of_other_shapes_is_no_start(tmp_path):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.ModuleDict({"stem": nn.Linear(3, 4), "res2": nn.Linear(4, 4)})
+
+    weights = {"stem.weight": np.zeros((4, 3), "f"), "stem.bias": np.zeros(4, "f")}
+    weights |= {"res2.weight": np.zeros((4, 2), "f"), "res2.bias": np.zeros(4, "f")}
+    content = {"model": weights, "__author__": "a", "matching_heuristics": True}
+    (tmp_path / "backbone.pkl").write_bytes(pickle.dumps(content))
+    shapes = r"other shapes: backbone.res2.weight \(4, 2\) in the file, \(4, 4\) in the model"
+    with pytest.raises(CheckpointError, match=f"fit 3 of the backbone's 4 tensors; {shapes}"):
+        Checkpointer(Model(), "").load(str(tmp_path / "backbone.pkl"))
 
 
 def test_tensors_under_another_librarys_key_are_looked_into(tmp_path):

@@ -105,6 +105,7 @@ def test_nothing_has_no_quantiles(tmp_path):
     assert values["images without object, %"] == (100,)
     assert np.isnan(values["longer side, cells"]).all()
     assert ["objects", "0"] in list(lines([values]))
+    assert ["longer side, cells", "\N{EN DASH}"] in list(lines([values]))
 
 
 def test_command_prints_sets_side_by_side(file, capsys):
@@ -124,6 +125,8 @@ def test_command_prints_sets_side_by_side(file, capsys):
         ),
         (["nowhere.json"], "nowhere.json"),
         (["nowhere.json", "--cell", "0"], "--cell 0 has to be"),
+        (["nowhere.json@0"], r"'nowhere.json@0' is to be SET@SHORT, .* got '0'"),
+        (["@800"], r"such as small_coco_val@800"),
     ],
 )
 def test_wrong_words_are_told(words, told, capsys):

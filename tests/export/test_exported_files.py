@@ -17,7 +17,7 @@ from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
 from maskrcnn_repro.export.pictures import drawn
-from maskrcnn_repro.inference.exported import ExportedDetector, imported, open_exported
+from maskrcnn_repro.inference.exported import ExportedDetector, _damage, imported, open_exported
 from maskrcnn_repro.serving.answers import model_card
 from maskrcnn_repro.serving.limits import Limits
 from maskrcnn_repro.utils.provenance import config_hash
@@ -55,6 +55,25 @@ CASES = [
     ("mask", {"MODEL.ROI_MASK_HEAD.NAME": "MLPMaskHead"}),
     ("mask", {"MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG": True}),
 ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"class_names": {"a": 1}}, "'class_names' is no list of names"),
+        ({"stuff_names": [1]}, "'stuff_names' is no list of names"),
+        ({"export": []}, "'export' is no object"),
+        ({"export": {"threshold": "x"}}, "'export' has no number as its 'threshold'"),
+        (
+            {"export": {"threshold": 0, "outputs": ["boxes"]}},
+            "lacks the outputs 'classes', 'scores'",
+        ),
+    ],
+)
+def test_damaged_metadata_are_named(changes, words):
+    facts = {"export": {"threshold": 0.05, "outputs": ["boxes", "scores", "classes"]}}
+    assert not _damage(facts)
+    assert words in _damage(facts | changes)
 
 
 def exported(folder, target, kind="mask", **keys):

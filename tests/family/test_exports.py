@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from maskrcnn_family.densepose import FamilyDensePoseROIHeads
-from maskrcnn_family.panoptic_fpn.export import classes_of
+from maskrcnn_family.panoptic_fpn.export import PanopticExport, classes_of
 from maskrcnn_family.panoptic_fpn.model import FamilyPanopticFPN
 from tests.family import test_densepose, test_panoptic_fpn
 from tests.helpers.code_blocks import blocks_of
@@ -232,6 +232,14 @@ def assert_alike(weights, file):
         for surface, own in zip(given.surfaces, expected.surfaces, strict=True):
             assert (surface == own).mean() > 0.99
     np.testing.assert_allclose(given.draw(image), expected.draw(image), atol=3)
+
+
+@pytest.mark.parametrize(
+    "fusion", [None, {}, {"score": 1}, {"score": "x", "overlap": 1, "stuff_area": 1}]
+)
+def test_damaged_numbers_of_the_fusion_are_named(fusion):
+    with pytest.raises(ExportError, match="'fusion'"):
+        PanopticExport().add({}, {}, {"fusion": fusion}, None)
 
 
 @pytest.mark.slow

@@ -312,7 +312,7 @@ def test_views_of_keypoints_are_mirrored_by_the_names_in_the_file(tmp_path, pict
 
 def test_a_model_that_only_proposes_is_refused(tmp_path):
     file = write_tiny_model(tmp_path, "box", **{"MODEL.META_ARCHITECTURE": "ProposalNetwork"})
-    with pytest.raises(CheckpointError, match="proposes boxes only"):
+    with pytest.raises(CheckpointError, match="is a ProposalNetwork, which finds no objects"):
         Predictor(file, device="cpu")
 
 

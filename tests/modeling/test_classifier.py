@@ -140,3 +140,9 @@ def test_a_key_that_detectors_alone_read_is_refused():
         ConfigError, match=r"'BackboneClassifier' does not read it.*one of MaskRCNN,"
     ):
         check_model(cfg)
+
+
+def test_a_pyramid_without_maps_is_told():
+    keys = ["MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone"]
+    with pytest.raises(ConfigError, match=r"MODEL.FPN.IN_FEATURES is empty"):
+        check_model(load_config("backbone/r50.yaml", keys))

@@ -147,7 +147,7 @@ def test_other_levels_start_from_what_their_configs_name():
         keys = [s.key for s in plan(["r50_c4"], [1], Setting(level), all_experiments()).stages]
         assert keys == ["rpn_r50_c4/seed1", "rpn_r50_c4/seed1/proposals", "r50_c4/seed1"]
         assert not_at_level(find_experiment("backbone_r50"), level) == (
-            f"Level {level!r} trains no backbone 'backbone_r50'."
+            f"Level {level!r} trains no backbone 'backbone_r50'; choose --level small."
         )
 
 

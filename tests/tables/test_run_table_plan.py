@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_repro.data.proposals.store import ProposalStore
-from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.errors import ConfigError, TableError
+from maskrcnn_repro.tables.paper.experiments import all_experiments
+from maskrcnn_repro.tables.runs.overlays import check_kept
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import (
     State,
@@ -242,6 +244,24 @@ def test_the_hash_of_a_config_file_is_the_one_in_results(fake):
     write_run(stage)
     assert hashes_of_file(stage.folder / "config.yaml")[0] == config_hash(stage.config)
     assert read_record(stage.results).config_sha256 == config_hash(stage.config)
+
+
+@pytest.mark.parametrize("key", ["SEED", "OUTPUT_DIR", "MODEL.WEIGHTS"])
+def test_what_a_stage_sets_itself_cannot_be_overridden(key, tmp_path):
+    pair = (key, "7")
+    setting = Setting("small", overrides=pair, root=tmp_path)
+    stages = plan(["r50_c4"], [1], setting, all_experiments()).stages
+    with pytest.raises(ConfigError, match=rf"{key} \(command line\) would be lost: .* has its own"):
+        check_kept(stages, setting)
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("SEED: 7\nVERSION: 2\n")
+    with pytest.raises(ConfigError, match=r"SEED \(.*mine.yaml\) would be lost"):
+        check_kept(stages, Setting("small", overlays=(overlay,)))
+
+
+def test_weights_to_start_from_are_the_users_where_the_plan_has_none(tmp_path):
+    setting = Setting("mini", overrides=("MODEL.WEIGHTS", "mine.pth"), root=tmp_path)
+    check_kept(plan(["rpn_r50_c4"], [1], setting, all_experiments()).stages, setting)
 
 
 def test_trials_have_a_folder_of_their_own_by_what_they_override():

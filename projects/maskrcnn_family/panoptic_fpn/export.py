@@ -7,9 +7,10 @@ wanted in, in pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
+from maskrcnn_repro.errors import ExportError, listing
 from maskrcnn_repro.inference.exported_branches import FURTHER, ExportedBranch, Tensors
 
 import numpy as np
@@ -67,7 +68,7 @@ class PanopticExport(ExportedBranch):
         threshold: float | None,
     ) -> None:
         """Add ``panoptic_seg``."""
-        fusion = Fusion(**facts["fusion"])
+        fusion = _fusion_of(facts)
         if threshold is not None:
             fusion = replace(fusion, score=threshold)
         result["panoptic_seg"] = fusion(result["instances"], outputs["semantic"])
@@ -86,6 +87,23 @@ class PanopticExport(ExportedBranch):
             "semantic": float((probabilities.amax(dim=0) - own).max()),
             "panoptic": float(apart.float().mean()),
         }
+
+
+def _fusion_of(facts: Mapping[str, Any]) -> Fusion:
+    numbers = facts.get("fusion")
+    names = {field.name for field in fields(Fusion)}
+    if not isinstance(numbers, dict) or numbers.keys() != names:
+        raise ExportError(
+            f"The metadata of the file are damaged: 'export' has no 'fusion' with {listing(sorted(names))}; export the "
+            "model anew."
+        )
+    wrong = next((name for name, x in numbers.items() if type(x) not in (int, float)), None)
+    if wrong:
+        raise ExportError(
+            f"The metadata of the file are damaged: {wrong!r} of 'fusion' is {numbers[wrong]!r}, which is no number; "
+            "export the model anew."
+        )
+    return Fusion(**numbers)
 
 
 def classes_of(panoptic: Panoptic) -> Tensor:

@@ -17,6 +17,8 @@ from maskrcnn_repro.errors import DataError, did_you_mean, listing
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 RESULTS = "coco_instances_results.json"
+NO_DETECTORS = ("BackboneClassifier", "ProposalNetwork")
+"""``MODEL.META_ARCHITECTURE`` of models whose evaluations write no detections."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def run_source(run: Path, dataset: str | None = None) -> Source:
         cure = f"`{shlex.join(['maskrcnn', 'eval', '--config-file', str(config), '--resume'])}` makes them"
         if not config.is_file():
             cure = "it has no config.yaml either, as the folder of a run has"
+        elif value_of(read_config_file(config).tree, "MODEL.META_ARCHITECTURE") in NO_DETECTORS:
+            cure = "its model finds no objects: name the run of a detector"
         raise DataError(f"{run} has no predictions (inference/*/{RESULTS}); {cure}.")
     tree = read_config_file(config).tree if config.is_file() else {}
     tested = [name for name in value_of(tree, "DATASETS.TEST") or () if name in written]

@@ -30,6 +30,8 @@ LEAST = 50.0
 SHOWN = 3
 STATISTICS = ("running_mean", "running_var")
 BACKBONE = "backbone."
+# Detectron2 finds these by the ends of names: a file with a backbone alone has none of them.
+PREFIXES = ("", BACKBONE, f"{BACKBONE}bottom_up.")
 WORDY = ("fvcore.common.checkpoint", "detectron2.checkpoint")
 """Loggers that write a line for each tensor of a file, as warnings."""
 
@@ -67,19 +69,20 @@ class Fit:
         fits = f"Weights {path!r} fit {loaded} of the {part}'s {total} tensors"
         origin = self._origin(path)
         wrong = {
-            name: shapes
-            for name, shapes in self.reshaped.items()
+            name: both
+            for name, both in self.reshaped.items()
             if complete or not PREDICTORS & set(name.split("."))
         }
+        shapes = _few(f"{name} {both}" for name, both in wrong.items())
         if not self.loaded or 100 * loaded < least * total:
             limit = (
                 ""
                 if complete or not self.loaded
                 else f", less than MODEL.WEIGHTS_MIN_COVERAGE {least:g} %"
             )
-            raise CheckpointError(f"{fits}{limit}: {origin or self._names()}.")
+            reason = origin or (f"other shapes: {shapes}" if wrong else self._names())
+            raise CheckpointError(f"{fits}{limit}: {reason}.")
         if wrong:
-            shapes = _few(f"{name} {shapes}" for name, shapes in wrong.items())
             raise CheckpointError(f"{fits}; other shapes: {shapes}{_after(origin)}.")
         for name, setting in self.mixed_in.items():
             if left_out := [key for key in self.unexpected if _part_of_heads(key) == name]:
@@ -139,7 +142,7 @@ class Fit:
 
     def _origin(self, path: str) -> str:
         model = [*self.loaded, *self.missing]
-        return likely_origin(self.names, model, path, fits=bool(self.loaded))
+        return likely_origin(self.names, model, path, fits=bool(self.loaded or self.reshaped))
 
     def _part(self) -> str:
         """Return whose tensors a training needs: the backbone's, of a model that has one."""
@@ -216,23 +219,29 @@ def fit(model: nn.Module, incompatible: Any, given: Iterable[str], shapes: Shape
         for name, tensor in model.state_dict().items()
         if name.rpartition(".")[2] not in OPTIONAL
     }
-    there = set(given)
+    filled = set(given)
     absent = set(incompatible.missing_keys)
-    if any(name.endswith(STATISTICS) for name in own.keys() & there):
-        absent |= {name for name in own.keys() - there if name.endswith(STATISTICS)}
+    if any(name.endswith(STATISTICS) for name in own.keys() & filled):
+        absent |= {name for name in own.keys() - filled if name.endswith(STATISTICS)}
     missing = [name for name in own if name in absent]
     return Fit(
-        loaded=[name for name in own if name in there and name not in absent],
+        loaded=[name for name in own if name in filled and name not in absent],
         missing=missing,
         unexpected=list(incompatible.unexpected_keys),
         reshaped={
-            name: f"{shapes[name]} in the file, {own[name]} in the model"
+            name: f"{there} in the file, {own[name]} in the model"
             for name in missing
-            if name in shapes and shapes[name] != own[name]
+            if (there := _shape_in(shapes, name)) is not None and there != own[name]
         },
         names=list(shapes),
         mixed_in=getattr(getattr(model, "roi_heads", None), "mixed_in", {}),
     )
+
+
+def _shape_in(shapes: Shapes, name: str) -> tuple[int, ...] | None:
+    """Return the shape that a file has for a tensor of the model, under its name or that of a backbone alone."""
+    ends = (name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix))
+    return next((shapes[end] for end in ends if end in shapes), None)
 
 
 def _part_of_heads(name: str) -> str:

@@ -35,7 +35,7 @@ from maskrcnn_repro.tables.report.readme import BEGIN, update_readme
 from maskrcnn_repro.tables.report.report import PaperData, reports
 from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.report.text import as_text, judged_on
-from maskrcnn_repro.tables.runs.overlays import check_keys
+from maskrcnn_repro.tables.runs.overlays import check_kept, check_keys
 from maskrcnn_repro.tables.runs.plan import Plan, not_at_level, plan
 from maskrcnn_repro.tables.runs.processes import LocalExecutor, cores, environments
 from maskrcnn_repro.tables.runs.progress import Console, describe, headline
@@ -89,7 +89,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
             seeds = range(1, (args.seeds or 1) + 1)
             planned = plan(runnable, seeds, setting, paper.experiments)
             planned = stand_in(planned) if args.kept else planned
-        _check_configs(planned)
+        _check_configs(planned, setting)
         if args.plan:
             print(describe(planned, _jobs(args, setting, planned)), flush=True)
             return 0
@@ -115,8 +115,9 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     return _print_failures(failures) or int(unwritten > 0)
 
 
-def _check_configs(planned: Plan) -> None:
+def _check_configs(planned: Plan, setting: Setting) -> None:
     """Raise ConfigError for the first config of a plan that cannot work: none of its stages is to start then."""
+    check_kept(planned.stages, setting)
     for stage in planned.stages:
         try:
             check_model(stage.config)
@@ -130,7 +131,7 @@ def _experiment(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     # Raises where the level has no overlay for the experiment.
     overlays(experiment, setting.level)
     planned = plan([experiment.id], [args.seed], setting, all_experiments())
-    _check_configs(planned)
+    _check_configs(planned, setting)
     if args.plan:
         print(describe(planned, _jobs(args, setting, planned)), flush=True)
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from maskrcnn_repro.data.check.scan import Scan
@@ -20,6 +21,9 @@ OVERLAPS = (0.1, 0.3)
 
 PAPERS_RATIO = 1333 / 800
 """Most pixels of an image's longer side over those of its shorter one after the paper's resize."""
+
+NOTHING = "\N{EN DASH}"
+"""Where there is nothing to count."""
 
 _BORDER = 1.0
 """Pixels of the file between a box and the border that it touches: COCO's boxes are rounded."""
@@ -72,11 +76,13 @@ def proportions(scan: Scan, short: int = 0, cell: int = 16) -> dict[str, tuple[f
 def lines(columns: list[dict[str, tuple[float, ...]]]) -> Iterator[list[str]]:
     """Yield the lines of a table: a name, and a cell of each column with its numbers."""
     for name in columns[0]:
-        yield [name, *(" ".join(map(_written, column[name])) for column in columns)]
+        yield [name, *(_written(column[name]) for column in columns)]
 
 
-def _written(number: float) -> str:
-    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+def _written(numbers: tuple[float, ...]) -> str:
+    if math.isnan(numbers[0]):
+        return NOTHING
+    return " ".join(f"{x:.0f}" if x >= 100 else f"{x:.3g}" for x in numbers)
 
 
 def _largest_overlaps(boxes: np.ndarray, images: np.ndarray, count: int) -> np.ndarray:

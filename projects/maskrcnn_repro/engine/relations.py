@@ -159,8 +159,6 @@ def _features(cfg: CfgNode) -> Iterator[str]:
     if bottom == "build_narrow_resnet_backbone":
         stages = ["stem", *(f"res{2 + i}" for i in range(len(model.NARROW_RESNET.NUM_BLOCKS)))]
         yield from _absent("MODEL.RESNETS.OUT_FEATURES", model.RESNETS.OUT_FEATURES, stages)
-    if model.META_ARCHITECTURE == BackboneClassifier.__name__:
-        return
     maps: Sequence[str] = model.RESNETS.OUT_FEATURES
     if name in PYRAMIDS:
         if not model.FPN.IN_FEATURES:
@@ -173,6 +171,8 @@ def _features(cfg: CfgNode) -> Iterator[str]:
         # Detectron2's has a coarser map of the last one.
         levels += [levels[-1] + 1] * (name == "build_resnet_fpn_backbone")
         maps = [f"p{level}" for level in levels]
+    if model.META_ARCHITECTURE == BackboneClassifier.__name__:
+        return
     if model.PROPOSAL_GENERATOR.NAME == "RPN":
         yield from _absent("MODEL.RPN.IN_FEATURES", model.RPN.IN_FEATURES, maps)
     if model.META_ARCHITECTURE != "ProposalNetwork":

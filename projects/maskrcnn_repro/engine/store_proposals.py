@@ -138,6 +138,10 @@ def _of_rpn_alone(cfg: CfgNode, datasets: Sequence[str]) -> CfgNode:
             f"MODEL.PROPOSAL_GENERATOR.NAME is {PRECOMPUTED!r}: this model reads proposals and makes none; "
             "give the config of an RPN."
         )
+    if cfg.MODEL.META_ARCHITECTURE == "BackboneClassifier":
+        raise ConfigError(
+            "MODEL.META_ARCHITECTURE is 'BackboneClassifier': this model makes no proposals; give the config of an RPN."
+        )
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"

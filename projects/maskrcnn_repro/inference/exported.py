@@ -21,7 +21,7 @@ from maskrcnn_repro.checkpoint.model_source import EXPORTED, ModelSource
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.config.files import stored_config
 from maskrcnn_repro.data.image_file import ImageError
-from maskrcnn_repro.errors import ConfigError, ExportError
+from maskrcnn_repro.errors import ConfigError, ExportError, listing
 from maskrcnn_repro.inference.exported_branches import branches_of_file
 from maskrcnn_repro.modeling.paste import paste_to_rles
 
@@ -36,6 +36,8 @@ METADATA_FILE = "metadata.json"
 """Name of the metadata within a program."""
 SECTION = "maskrcnn"
 """Where OpenVINO's runtime information keeps the metadata."""
+DETECTIONS = ("boxes", "scores", "classes")
+"""Outputs of every file."""
 Arrays = dict[str, np.ndarray]
 Run = Callable[[np.ndarray, np.ndarray], Arrays]
 """From (h, w, 3) RGB, in the ``pixels`` of the facts, and (2,) int64 H, W to the outputs by name."""
@@ -113,8 +115,26 @@ def _described(file: Path, texts: Mapping[str, str]) -> tuple[ModelSource, dict[
         labels = Labels.of(facts)
     except (TypeError, ValueError) as error:
         raise ExportError(f"The metadata of {file} are damaged: {error}.") from error
+    damage = _damage(facts)
+    if damage:
+        raise ExportError(f"The metadata of {file} are damaged: {damage}.")
     cfg = load_config(stored_config(file, texts["config"]))
     return ModelSource(cfg, file, labels, facts.get("origin") or {}), facts["export"]
+
+
+def _damage(facts: Mapping[str, Any]) -> str:
+    """Return what is wrong with the forms of metadata, or nothing."""
+    for name in ("class_names", "stuff_names"):
+        names = facts.get(name, [])
+        if not (isinstance(names, list) and all(isinstance(word, str) for word in names)):
+            return f"{name!r} is no list of names"
+    export = facts["export"]
+    if not isinstance(export, dict):
+        return "'export' is no object"
+    if type(export.get("threshold")) not in (int, float):
+        return "'export' has no number as its 'threshold'"
+    missing = set(DETECTIONS) - set(export.get("outputs") or ())
+    return f"'export' lacks the outputs {listing(sorted(missing))}" if missing else ""
 
 
 class ExportedDetector(nn.Module):
@@ -140,7 +160,7 @@ class ExportedDetector(nn.Module):
         self.run = exported.run
         self.asked, self.threshold = threshold, lowest if threshold is None else threshold
         self.input_format = exported.source.cfg.INPUT.FORMAT
-        self.facts = exported.facts
+        self.facts, self.source = exported.facts, exported.source
         self.branches = branches_of_file(exported.source.cfg, exported.facts)
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -150,7 +170,29 @@ class ExportedDetector(nn.Module):
     def _detect(self, model_input: Mapping[str, Any]) -> dict[str, Any]:
         image, size = file_input(model_input, self.input_format)
         check_sides(image, self.facts)
-        return self.result_of(self.run(image, size), size)
+        outputs = self.run(image, size)
+        self._check_outputs(outputs)
+        return self.result_of(outputs, size)
+
+    def _check_outputs(self, outputs: Arrays) -> None:
+        """Raise ExportError if the file does not put out what its metadata say."""
+        promised = {*self.facts["outputs"], *(n for b in self.branches for n in b.outputs)}
+        missing, file = promised - outputs.keys(), self.source.weights
+        if missing:
+            raise ExportError(
+                f"{file} does not put out {listing(sorted(missing))}, as its metadata say; export the model anew."
+            )
+        labels = self.source.labels
+        for output, names, kind in (
+            ("classes", labels.class_names, "class_names"),
+            ("semantic", labels.stuff_names, "stuff_names"),
+        ):
+            number = int(outputs[output].max(initial=-1)) if output in promised else -1
+            if names and number >= len(names):
+                raise ExportError(
+                    f"The metadata of {file} are damaged: {kind!r} has {len(names)} names, but {output!r} the number "
+                    f"{number}; export the model anew."
+                )
 
     def result_of(self, outputs: Arrays, size: np.ndarray) -> dict[str, Any]:
         """Return the result of an image of ``size`` (H, W), as the model gives it, that the file's outputs stand for."""

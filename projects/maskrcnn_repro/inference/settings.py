@@ -127,10 +127,15 @@ def build_detector(cfg: CfgNode, source: ModelSource, *, fast: bool) -> Detector
         ConfigError: see :class:`TestTimeAugmentation`.
     """
     model = load_trained(cfg, str(source.weights))[0].eval()
-    if not hasattr(model, "roi_heads") or model.proposal_generator is None:
+    if not hasattr(model, "roi_heads"):
         raise CheckpointError(
-            "This model finds no objects by itself: it proposes boxes only, or needs stored proposals; name a "
-            "detector with a region proposal network."
+            f"{source.weights} is a {cfg.MODEL.META_ARCHITECTURE}, which finds no objects; name the run of a detector "
+            "(MODEL.META_ARCHITECTURE 'MaskRCNN')."
+        )
+    if model.proposal_generator is None:
+        raise CheckpointError(
+            f"{source.weights} finds no objects by itself: it needs stored proposals; put a region proposal network "
+            "that was trained on the same backbone into it with maskrcnn join-weights."
         )
     path = f"plain {cfg.MODEL.INFERENCE.PRECISION}"
     if fast:

@@ -57,13 +57,25 @@ def test_without_rules_nothing_changes():
         (["thing"], r"--merge 'thing' is to be NEW=OLD\[,OLD...\], such as thing=cup,chair"),
         (["=cat"], "is to be NEW=OLD"),
         (["thing=kat"], "there is no class 'kat'. Did you mean 'cat'[?] There are 'person'"),
-        (["a=cat", "b=cup,cat"], "--merge 'b=cup,cat': cat is in another rule, too"),
-        (["a=*", "b=*"], "is in another rule, too"),
+        ([" =cat"], "is to be NEW=OLD"),
+        (["a=cat", "b=cup,cat"], "--merge 'b=cup,cat': 'cat' was named before; name it once"),
+        (["a=*", "b=*"], "was named before"),
     ],
 )
 def test_a_wrong_rule_is_refused(rules, words):
     with pytest.raises(ConfigError, match=words):
         merged(*rules)
+
+
+def test_a_name_with_a_comma_stands_in_quotes():
+    source = contents()
+    source.classes["cup, blue"] = {}
+    hint = r"""no class ' blue'.*in double quotes: .*'x="cup, blue"'"""
+    with pytest.raises(ConfigError, match=hint):
+        merge_classes(source, ["x=cup, blue"])
+    merge_classes(source, ['x="cup, blue",cat'])
+    assert "x" in source.classes
+    assert not {"cup, blue", "cat"} & source.classes.keys()
 
 
 def test_as_it_is_typed(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Collection, Sequence
 
 from maskrcnn_repro.data.formats.contents import Contents
@@ -18,7 +19,8 @@ def merge_classes(contents: Contents, rules: Sequence[str]) -> None:
 
     Args:
         contents: changed in place.
-        rules: ``NEW=OLD[,OLD...]`` each; ``*`` as an OLD stands for the classes that no rule names, as NEW or OLD.
+        rules: ``NEW=OLD[,OLD...]`` each; ``*`` as an OLD stands for the classes that no rule names, as NEW or OLD. An OLD
+            with a comma stands in double quotes.
 
     Raises:
         ConfigError: a rule has another form, names a class that is not there, or one that another rule has.
@@ -40,18 +42,19 @@ def _new_names(rules: Sequence[str], classes: Collection[str]) -> dict[str, str]
     rest = ""
     for rule in rules:
         new, equals, olds = rule.partition("=")
-        if not (new and equals and olds):
+        if not (new.strip() and equals and olds):
             raise ConfigError(
                 f"--merge {rule!r} is to be NEW=OLD[,OLD...], such as thing=cup,chair."
             )
-        for old in olds.split(","):
+        for old in next(csv.reader([olds])):
             if old != REST and old not in classes:
+                quoted = f" Names with a comma stand in double quotes: --merge '{new}=\"{olds}\"'."
                 raise ConfigError(
                     f"--merge {rule!r}: there is no class {old!r}.{did_you_mean(old, classes)} There are "
-                    f"{listing(classes)}."
+                    f"{listing(classes)}.{quoted if olds in classes else ''}"
                 )
             if rest if old == REST else old in becomes:
-                raise ConfigError(f"--merge {rule!r}: {old} is in another rule, too.")
+                raise ConfigError(f"--merge {rule!r}: {old!r} was named before; name it once.")
             if old == REST:
                 rest = new
             else:

@@ -202,7 +202,10 @@ def overlays(experiment: Experiment, level: str) -> list[Path]:
         )
     if experiment.family == BACKBONE:
         if experiment.id not in backbone_names(level):
-            raise TableError(f"Level {level!r} trains no backbone {experiment.id!r}.")
+            there = [name for name in LEVELS if experiment.id in backbone_names(name)]
+            raise TableError(
+                f"Level {level!r} trains no backbone {experiment.id!r}; choose --level {' or '.join(there)}."
+            )
         return []
     own = [Path(file) for name, file in experiment.levels if name == level]
     if level == "paper":

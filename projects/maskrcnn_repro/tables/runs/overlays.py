@@ -8,14 +8,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskrcnn_repro.config import keys_in, leaves
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.tables.paper.experiments import Experiment, experiment_config
 from maskrcnn_repro.tables.paper.levels import LEVELS
 
+if TYPE_CHECKING:
+    from maskrcnn_repro.tables.runs.stage import Setting, Stage
+
 TAKEN = (*LEVELS, "trial")
 """Words that names of folders already use."""
+_CURES = {
+    "SEED": ", by --seed and --seeds",
+    "OUTPUT_DIR": ", below the folder of --output",
+    "MODEL.WEIGHTS": ", of another training of the plan",
+    "DATASETS.PROPOSAL_FILES_TRAIN": ", of the plan's RPN",
+    "DATASETS.PROPOSAL_FILES_TEST": ", of the plan's RPN",
+}
+"""What a stage sets itself, to where it is from."""
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_]+")
 
 
@@ -43,6 +55,22 @@ def check_names(files: Iterable[Path]) -> None:
                 f"--overlay {file} has the name of {file_of[name]}, {name!r}; rename one of them."
             )
         file_of[name] = file
+
+
+def check_kept(stages: Iterable[Stage], setting: Setting) -> None:
+    """Check that the stages of a plan take what the user sets.
+
+    Raises:
+        ConfigError: an override or an overlay sets a key that a stage sets itself.
+    """
+    places = {key: str(file) for file in setting.overlays for key in keys_in(file)}
+    places |= dict.fromkeys(setting.overrides[::2], "command line")
+    for stage in stages:
+        lost = next((key for key in places if key in stage.own_keys), None)
+        if lost:
+            raise ConfigError(
+                f"{lost} ({places[lost]}) would be lost: {stage.title} has its own{_CURES.get(lost, '')}; leave it out."
+            )
 
 
 def check_keys(files: Iterable[Path], compared: Sequence[Experiment], level: str) -> None:

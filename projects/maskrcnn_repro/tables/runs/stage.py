@@ -45,6 +45,8 @@ MASKRCNN = [sys.executable, "-m", "maskrcnn_cli"]
 _SCRIPT = CHECKOUT / "train_net.py"
 TRAIN_NET = [sys.executable, str(_SCRIPT)] if _SCRIPT.is_file() else [*MASKRCNN, "train"]
 STORE_PROPOSALS = [*MASKRCNN, "proposals"]
+ALWAYS_OWN = frozenset({"SEED", "OUTPUT_DIR"})
+"""Keys that every stage sets itself."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,12 @@ class Stage:
         arguments += ["--resume"] if resume else []
         return [*arguments, *self.options]
 
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """Keys that it sets after the user's, whose values of these would be lost."""
+        users = len(self.experiment.overrides) + len(self.setting.overrides)
+        return frozenset(self.options[users::2])
+
     def note(self) -> dict[str, Any]:
         """Return the contents of its ``stage.json``: what it is, and the hashes of its inputs."""
         return {
@@ -246,6 +254,11 @@ class EvaluationStage(Stage):
     def results(self) -> Path:
         """Its ``results.json``."""
         return self.folder / "inference" / RESULTS
+
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """Weights and proposals are those of its training, which has taken the user's."""
+        return ALWAYS_OWN
 
     @property
     def overwrites(self) -> bool:
@@ -309,6 +322,11 @@ class StoreStage(Stage):
         """``KEY VALUE`` pairs of the command line."""
         rpn = self.needs[0]
         return [*rpn.options, "MODEL.WEIGHTS", str(rpn.weights)]
+
+    @property
+    def own_keys(self) -> frozenset[str]:
+        """Its weights are those of the RPN's training, which has taken the user's."""
+        return ALWAYS_OWN
 
     @cached_property
     def config(self) -> CfgNode:
