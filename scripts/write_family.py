@@ -10,7 +10,7 @@ What is not given is a dash. Rows and claims are those of ``projects/maskrcnn_fa
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,24 +119,31 @@ def _outcome(verdict: Verdict | None) -> str:
 
 
 def write(report: Path | None, costs: Path | None, page: Path = PAGE) -> None:
-    """Write the table between the marks of a page.
+    """Write the tables between the marks of a page: of each the given report, or the one named after it beside that.
 
     Raises:
         TableError: a file cannot be read, or the page lacks the marks.
         OutputError: the page cannot be written.
     """
     tables = [find_table(name) for name in register_table(TABLES) if name != SHORTENED]
-    try:
-        measured = from_json(Report, read_json(report)) if report else None
-    except (TypeError, ValueError) as error:
-        raise TableError(f"{report} is no report of a table: {error}.") from error
+    measured = _reports(report, [table.id for table in tables]) if report else {}
     heads = read_json(costs).get("heads", {}) if costs else {}
-    blocks = [
-        block(table, measured if measured and measured.table == table.id else None, heads)
-        for table in tables
-    ]
+    blocks = [block(table, measured.get(table.id), heads) for table in tables]
     head, _, tail = split_readme(page)
     write_text(page, "\n".join([f"{head}{BEGIN}", "\n\n".join(blocks), f"{END}{tail}"]))
+
+
+def _reports(given: Path, tables: Iterable[str]) -> dict[str, Report]:
+    """Return reports by the ids of their tables."""
+    beside = (given.with_name(f"{name}.json") for name in tables)
+    reports = {}
+    for file in (*filter(Path.is_file, beside), given):
+        try:
+            report = from_json(Report, read_json(file))
+        except (TypeError, ValueError) as error:
+            raise TableError(f"{file} is no report of a table: {error}.") from error
+        reports[report.table] = report
+    return reports
 
 
 def main() -> int:
