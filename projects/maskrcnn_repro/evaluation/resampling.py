@@ -13,7 +13,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -257,7 +257,7 @@ def _unreadable(path: Path, error: Exception | str) -> DataError:
     return DataError(f"{path} cannot be read as COCO results: {reason}.")
 
 
-def join_images(per_image: list[dict | None], limit: int) -> CategoryMatches:
+def join_images(per_image: Sequence[dict | None], limit: int) -> CategoryMatches:
     """Return the matches of one category over all images, sorted by score as in COCO's code.
 
     Args:
