@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+from functools import cache
 
 from maskrcnn_repro.data.densepose.annotation import SIDE, SurfacePoints
 from maskrcnn_repro.data.densepose.surface import Surface
+from maskrcnn_repro.evaluation.surface_ap import compare
 
 import numpy as np
 
@@ -97,6 +99,16 @@ def images():
             detections += [_detection(rng, ghost, 0.3) for _ in range(3 if image % 5 == 0 else 22)]
         cases.append((people, detections))
     return cases
+
+
+@cache
+def compared():
+    """Return how detections compare with people, by id of the image."""
+    own = surface()
+    return {
+        image: compare(own, people, detections, SIZE)
+        for image, (people, detections) in enumerate(images(), start=1)
+    }
 
 
 def reference():

@@ -14,6 +14,7 @@ from maskrcnn_repro.evaluation.surface_ap import (
     compare,
     point_similarity,
 )
+from maskrcnn_repro.evaluation.surface_resampling import FILE, read_matches
 from maskrcnn_repro.evaluation.table import metrics_table
 
 import numpy as np
@@ -80,11 +81,7 @@ def test_bodies_are_enlarged_from_middle_to_middle():
 
 
 def test_numbers_are_those_of_detectron2_s_densepose_project():
-    stored, own = densepose_parity.stored()["evaluator"], densepose_cases.surface()
-    cases = {
-        image: compare(own, people, detections, densepose_cases.SIZE)
-        for image, (people, detections) in enumerate(densepose_cases.images(), start=1)
-    }
+    stored, cases = densepose_parity.stored()["evaluator"], densepose_cases.compared()
     for image, case in cases.items():
         gps = np.array(stored["similarity"][image - 1]).reshape(case.similarity["gps"].shape)
         masks = np.array(stored["masks"][image - 1]).reshape(gps.shape) if gps.size else gps
@@ -123,7 +120,7 @@ class Maps:
         return [torch.from_numpy(maps(1, u=255)) for _ in boxes]
 
 
-def evaluator(monkeypatch):
+def evaluator(monkeypatch, folder):
     person = {"id": 1, "image_id": 3, "bbox": BOX, "area": 2000, "iscrowd": 0}
     tree = {
         "images": [{"id": n, "height": 40, "width": 40} for n in (3, 4)],
@@ -131,11 +128,11 @@ def evaluator(monkeypatch):
     }
     monkeypatch.setattr(densepose, "read_surfaces", lambda _: tree)
     monkeypatch.setattr(densepose, "surface_of", lambda _: LINE)
-    return DensePoseEvaluator("people")
+    return DensePoseEvaluator("people", folder)
 
 
-def test_the_evaluator_measures_what_a_model_says(monkeypatch):
-    measuring = evaluator(monkeypatch)
+def test_the_evaluator_measures_what_a_model_says(monkeypatch, tmp_path):
+    measuring = evaluator(monkeypatch, tmp_path)
     box = torch.tensor([[10.0, 20.0, 15.0, 24.0]])
     seen = Instances((40, 40), pred_boxes=Boxes(box), scores=torch.ones(1))
     seen.pred_densepose = Maps(1)
@@ -149,11 +146,14 @@ def test_the_evaluator_measures_what_a_model_says(monkeypatch):
         {"densepose_gps": 100, "densepose_gpsm": 100}
     )
     assert "GPSm" in metrics_table(results)
+    matches = read_matches(tmp_path / FILE, "densepose_gpsm")
+    assert matches.image_ids == (3, 4)
+    assert matches.average_precision()["AP"] == pytest.approx(100)
     measuring.reset()
     assert math.isnan(measuring.evaluate()["densepose_gps"]["AP"])
 
 
-def test_a_model_without_coordinates_is_refused(monkeypatch):
+def test_a_model_without_coordinates_is_refused(monkeypatch, tmp_path):
     seen = Instances((40, 40), pred_boxes=Boxes(torch.zeros(0, 4)), scores=torch.zeros(0))
     with pytest.raises(ConfigError, match="the model predicts no surface coordinates"):
-        evaluator(monkeypatch).process([{"image_id": 3}], [{"instances": seen}])
+        evaluator(monkeypatch, tmp_path).process([{"image_id": 3}], [{"instances": seen}])

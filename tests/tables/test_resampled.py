@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from maskrcnn_repro.data.panoptic.files import write_ids
 from maskrcnn_repro.data.panoptic.truth import PanopticTruth
-from maskrcnn_repro.evaluation.resampling import draw_images
+from maskrcnn_repro.evaluation.resampling import CategoryMatches, Matches, draw_images
+from maskrcnn_repro.evaluation.surface_resampling import write_matches
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report import resampled as resampled_module
 from maskrcnn_repro.tables.report.gather import gather
@@ -108,6 +109,23 @@ def test_pq_of_images_half_of_which_are_empty_by_hand(fake, tmp_path, monkeypatc
     assert draws_of.of(record(fake), Metric("SQ", "SQ", "panoptic", "SQ")) is None
     detect(fake, fake.truth, "a", 1, EXACT, metrics={"panoptic": {"PQ": 50.0}})
     assert "its PQ is 66.67, the record's 50.00" in problem(fake, "panoptic", "PQ")
+
+
+def test_gps_of_images_half_of_which_are_missed_by_hand(fake):
+    folder = detect(fake, fake.truth, "a", 1, EXACT, metrics={"densepose_gps": {"AP": 5100 / 101}})
+    file = folder / "inference/mini_coco_val/densepose_matches.npz"
+    cure = "(No such file or directory); an evaluation writes it: run it again with --eval-only"
+    text = f"{folder}: no interval: {file} cannot be read {cure}"
+    assert problem(fake, "densepose_gps", "AP") == text
+    hits = np.ones((10, IMAGES // 2), bool)
+    people = CategoryMatches(np.arange(0, IMAGES, 2), hits, ~hits, np.ones(IMAGES, int))
+    write_matches(file, {"densepose_gps": Matches(tuple(range(IMAGES)), (people,))})
+    values = resampler().of(record(fake), Metric("GPS", "GPS", "densepose_gps", "AP")).values
+    share = 100 * draw_images(IMAGES, DRAWS, seed=0)[:, ::2].sum(axis=1) / IMAGES
+    assert values["AP"] == pytest.approx(share, abs=1.0)
+    assert values["AP"].std() > 5
+    detect(fake, fake.truth, "a", 1, EXACT, metrics={"densepose_gps": {"AP": 40.0}})
+    assert "its GPS AP is 50.50, the record's 40.00" in problem(fake, "densepose_gps", "AP")
 
 
 def test_what_was_drawn_once_is_read_from_beside_the_run(fake, monkeypatch):

@@ -149,7 +149,7 @@ def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:
     if cfg.TEST.PANOPTIC_QUALITY:
         further.append(PanopticEvaluator(name, folder))
     if cfg.MODEL.DENSEPOSE_ON:
-        further.append(DensePoseEvaluator(name))
+        further.append(DensePoseEvaluator(name, folder))
     return DatasetEvaluators([instances, *further]) if further else instances
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.data.densepose.truth import read_surfaces, surface_of
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.evaluation.surface_ap import Case, average_precision, compare
+from maskrcnn_repro.evaluation.surface_resampling import FILE, match_surfaces, write_matches
 from maskrcnn_repro.evaluation.table import DENSEPOSE
 
 from detectron2.evaluation import DatasetEvaluator
@@ -19,14 +21,17 @@ class DensePoseEvaluator(DatasetEvaluator):
     """Measures ``pred_densepose``; the results have the tasks ``densepose_gps`` and ``densepose_gpsm``.
 
     A model's ``pred_densepose`` has a method ``surfaces``, which takes boxes (R, 4) and returns chart, u and v of each box's
-    pixels, (3, h, w) uint8. Images that are annotated, but were not predicted, do not count.
+    pixels, (3, h, w) uint8. Images that are annotated, but were not predicted, do not count. ``densepose_matches.npz`` has what
+    matches which person, so that images can be drawn again.
 
     Args:
         dataset_name: registered, with surface coordinates of one class.
+        output_dir: folder of that file.
     """
 
-    def __init__(self, dataset_name: str) -> None:
+    def __init__(self, dataset_name: str, output_dir: str | Path) -> None:
         self.dataset, self.surface = dataset_name, surface_of(dataset_name)
+        self.folder = Path(output_dir)
         tree = read_surfaces(dataset_name)
         self._sizes = {image["id"]: (image["height"], image["width"]) for image in tree["images"]}
         by_image = sorted(tree["annotations"], key=lambda annotation: annotation["image_id"])
@@ -66,9 +71,12 @@ class DensePoseEvaluator(DatasetEvaluator):
             )
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Return the metrics in the main process; nothing in the others."""
+        """Write the matches and return the metrics in the main process; nothing in the others."""
         parts = comm.gather(self._cases)
         if not comm.is_main_process():
             return {}
         cases = {image: case for part in parts for image, case in part.items()}
-        return {f"{DENSEPOSE}_{task}": average_precision(cases, task) for task in ("gps", "gpsm")}
+        tasks = {f"{DENSEPOSE}_{task}": task for task in ("gps", "gpsm")}
+        matches = {name: match_surfaces(cases, task) for name, task in tasks.items()}
+        write_matches(self.folder / FILE, matches)
+        return {name: average_precision(cases, task) for name, task in tasks.items()}

@@ -13,7 +13,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -202,7 +202,7 @@ def match(
     limit = evaluation.params.maxDets[-1]
     return Matches(
         tuple(int(image_id) for image_id in image_ids),
-        tuple(_join_images(category, limit) for category in categories),
+        tuple(join_images(category, limit) for category in categories),
     )
 
 
@@ -257,11 +257,11 @@ def _unreadable(path: Path, error: Exception | str) -> DataError:
     return DataError(f"{path} cannot be read as COCO results: {reason}.")
 
 
-def _join_images(per_image: list[dict | None], limit: int) -> CategoryMatches:
-    """Merge the matches of one category over all images, sorted by score as in COCO's code.
+def join_images(per_image: Sequence[dict | None], limit: int) -> CategoryMatches:
+    """Return the matches of one category over all images, sorted by score as in COCO's code.
 
     Args:
-        per_image: COCO's matches of each image; None if it has neither object nor detection.
+        per_image: COCO's matches of each image, at the T thresholds; None if it has neither object nor detection.
         limit: detections per image that count.
     """
     numbered = [(index, matches) for index, matches in enumerate(per_image) if matches is not None]

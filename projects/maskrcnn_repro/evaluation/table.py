@@ -11,7 +11,10 @@ TASKS = {"bbox": "box", "segm": "mask", "keypoints": "keypoints", "boundary": "b
 """Tasks that are measured from COCO results files, as a person calls them."""
 DENSEPOSE = "densepose"
 """What the tasks of surface coordinates begin with."""
-_NAMES = {**TASKS, f"{DENSEPOSE}_gps": "GPS", f"{DENSEPOSE}_gpsm": "GPSm"}
+SURFACES = {f"{DENSEPOSE}_gps": "GPS", f"{DENSEPOSE}_gpsm": "GPSm"}
+"""Tasks of surface coordinates, as a person calls them."""
+PRECISIONS = {**TASKS, **SURFACES}
+"""Tasks with an AP, as a person calls them."""
 COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 PROPOSALS = "box_proposals"
 """Detectron2's name of the task of a region proposal network; its metrics are recalls."""
@@ -36,10 +39,13 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     if not tasks:
         return NO_TRUTH
     precisions = [
-        [_NAMES[task] + suffix, *(_points(values.get(f"{column}{suffix}")) for column in COLUMNS)]
+        [
+            PRECISIONS[task] + suffix,
+            *(_points(values.get(f"{column}{suffix}")) for column in COLUMNS),
+        ]
         for task, values in tasks.items()
         for suffix in ("", CORRECTED)
-        if task in _NAMES and (not suffix or f"AP{suffix}" in values)
+        if task in PRECISIONS and (not suffix or f"AP{suffix}" in values)
     ]
     values = tasks.get(PROPOSALS, {})
     recalls = [
@@ -49,7 +55,7 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     others = [
         f"{task}: {', '.join(f'{name} {_points(number)}' for name, number in numbers.items())}"
         for task, numbers in tasks.items()
-        if task not in _NAMES and task not in (PROPOSALS, PANOPTIC)
+        if task not in PRECISIONS and task not in (PROPOSALS, PANOPTIC)
     ]
     tables = [_table(precisions, COLUMNS)] if precisions else []
     tables += [_table(recalls, RECALLS)] if recalls else []
@@ -61,9 +67,9 @@ def metrics_table(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
 def summary(tasks: Mapping[str, Mapping[str, float | None]]) -> str:
     """Return one line: ``box AP 31.5 · mask AP 25.8``, or ``AR@100 40.2 · AR@1000 51.6``."""
     precisions = [
-        f"{_NAMES[task]} AP {_points(values.get('AP'))}"
+        f"{PRECISIONS[task]} AP {_points(values.get('AP'))}"
         for task, values in tasks.items()
-        if task in _NAMES
+        if task in PRECISIONS
     ]
     values = tasks.get(PROPOSALS, {})
     recalls = [f"AR@{n} {_points(values.get(f'AR@{n}'))}" for n in (LIMITS if values else ())]

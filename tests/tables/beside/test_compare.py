@@ -4,12 +4,14 @@ import json
 
 from maskrcnn_cli.dispatch import main
 from maskrcnn_repro.config import get_config
-from maskrcnn_repro.evaluation.resampling import match
+from maskrcnn_repro.evaluation.resampling import CategoryMatches, Matches, match
+from maskrcnn_repro.evaluation.surface_resampling import write_matches
 from maskrcnn_repro.tables.beside.gaps import rows
 from maskrcnn_repro.tables.beside.run import differences, read_runs, short_names
 from maskrcnn_repro.tables.beside.text import alone, gap_text, lines
 from maskrcnn_repro.utils.hashes import sha256_of
 
+import numpy as np
 import pytest
 
 from tests.helpers.fake_detections import EXACT, FAR, IMAGES, MISSED, NEAR, shape, write_truth
@@ -72,6 +74,29 @@ def test_a_gap_that_rests_on_some_images_is_as_wide_as_their_draws(tmp_path, tru
     # A binomial share of 12 images: 1.96 * sqrt(0.25 / 12) = 28 points.
     assert gap.interval.high - gap.gap == pytest.approx(28.3, abs=2.0)
     assert gap_text(gap).startswith("100.0 (+49.5 [")
+
+
+def test_gps_has_an_interval_from_the_matches_that_its_evaluation_kept(tmp_path, truth):
+    folders = []
+    for name, count in (("none", 0), ("all", 10)):
+        folders.append(write_run(tmp_path / name, truth, [EXACT] * IMAGES))
+        hits = np.arange(10)[:, None] < np.full(IMAGES, count)
+        people = CategoryMatches(np.arange(IMAGES), hits, ~hits, np.ones(IMAGES, int))
+        matches = Matches(tuple(range(IMAGES)), (people,))
+        write_matches(
+            folders[-1] / "inference" / DATASET / "densepose_matches.npz",
+            {"densepose_gps": matches},
+        )
+        results = folders[-1] / "results.json"
+        tree = json.loads(results.read_text())
+        tree["metrics"][DATASET]["densepose_gps"] = {"AP": 10.0 * count}
+        results.write_text(json.dumps(tree))
+    row = row_of(folders, task="densepose_gps")
+    assert row.title == "GPS AP"
+    interval = row.gaps[1].interval
+    assert (interval.low, interval.high) == pytest.approx((100.0, 100.0))
+    (folders[0] / "inference" / DATASET / "densepose_matches.npz").unlink()
+    assert "--eval-only" in row_of(folders, task="densepose_gps").gaps[1].reason
 
 
 def test_a_run_beside_a_copy_of_itself_differs_in_nothing(tmp_path, truth):

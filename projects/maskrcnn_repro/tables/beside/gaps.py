@@ -12,7 +12,9 @@ from pathlib import Path
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.evaluation.coco import predictions_file
 from maskrcnn_repro.evaluation.resampling import METRICS, Matches, draw_images, match
-from maskrcnn_repro.evaluation.table import TASKS
+from maskrcnn_repro.evaluation.surface_resampling import FILE as SURFACE_MATCHES
+from maskrcnn_repro.evaluation.surface_resampling import read_matches
+from maskrcnn_repro.evaluation.table import PRECISIONS, SURFACES
 from maskrcnn_repro.tables.beside.run import Run
 from maskrcnn_repro.tables.report.model import Interval
 from maskrcnn_repro.tables.report.resampled import AP_TOLERANCE
@@ -61,7 +63,7 @@ class Row:
     @property
     def title(self) -> str:
         """``mask AP50``."""
-        return f"{TASKS.get(self.task, self.task)} {self.metric}"
+        return f"{PRECISIONS.get(self.task, self.task)} {self.metric}"
 
 
 def rows(runs: Sequence[Run], *, classes: bool = False) -> Iterator[Row]:
@@ -138,7 +140,7 @@ def _gap(run: Run, first: Run, name: tuple[str, str, str], drawer: _Drawer) -> G
     value, other = (_value(side, *name) for side in (run, first))
     if run is first or value is None or other is None:
         return Gap(value)
-    if task not in TASKS or metric not in METRICS:
+    if task not in PRECISIONS or metric not in METRICS:
         return Gap(value, value - other)
     try:
         ours, theirs = (drawer(side, dataset, task) for side in (run, first))
@@ -154,8 +156,12 @@ def _matches(run: Run, dataset: str, task: str) -> Matches:
     if sha256_of(Path(truth)) != run.record.data.get(dataset):
         raise TableError(f"{truth} was changed since {run.name} was tested on it")
     file = predictions_file(run.folder / "inference", dataset)
-    sigmas = run.config.get("TEST.KEYPOINT_OKS_SIGMAS", ()) if task == "keypoints" else ()
-    matches = match(truth, file, task, sigmas)
+    if task in SURFACES:
+        file = file.with_name(SURFACE_MATCHES)
+        matches = read_matches(file, task)
+    else:
+        sigmas = run.config.get("TEST.KEYPOINT_OKS_SIGMAS", ()) if task == "keypoints" else ()
+        matches = match(truth, file, task, sigmas)
     own = _value(run, dataset, task, "AP")
     if own is None or abs(matches.average_precision()["AP"] - own) > AP_TOLERANCE:
         raise TableError(f"{file} is of another evaluation than the results of {run.name}")

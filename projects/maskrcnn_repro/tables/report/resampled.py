@@ -1,4 +1,4 @@
-"""The AP or PQ of a run on each draw of its test images, kept beside the run: a second report is quick.
+"""The AP, PQ or GPS of a run on each draw of its test images, kept beside the run: a second report is quick.
 
 Shape legend: I images, B draws.
 """
@@ -22,7 +22,9 @@ from maskrcnn_repro.evaluation.panoptic import RESULTS
 from maskrcnn_repro.evaluation.panoptic_resampling import METRICS as PANOPTIC_METRICS
 from maskrcnn_repro.evaluation.panoptic_resampling import PanopticSums, count_images
 from maskrcnn_repro.evaluation.resampling import METRICS, Matches, draw_images, match
-from maskrcnn_repro.evaluation.table import PANOPTIC, TASKS
+from maskrcnn_repro.evaluation.surface_resampling import FILE as SURFACE_MATCHES
+from maskrcnn_repro.evaluation.surface_resampling import read_matches
+from maskrcnn_repro.evaluation.table import PANOPTIC, PRECISIONS, SURFACES
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.gather import short_digest
 from maskrcnn_repro.tables.report.places import detections_file, kept_beside
@@ -174,26 +176,29 @@ def _key(record: Record, task: str, draws: int) -> str:
 def matches_of(record: Record, task: str) -> Matches | PanopticSums:
     """Match a record's detections or segments with those of its data set, in a task that it was measured in.
 
+    Those of surface coordinates were matched when they were evaluated.
+
     Raises:
-        UserError: annotations or detections are missing, cannot be read, or are not those of the record.
+        UserError: annotations, detections or matches are missing, cannot be read, or are not those of the record.
     """
-    panoptic = task == PANOPTIC
-    matches = _panoptic_sums(record) if panoptic else match_anew(record, task)
+    file = _results_of(record, task)
+    if task == PANOPTIC:
+        matches: Matches | PanopticSums = _panoptic_sums(record, file)
+    else:
+        matches = read_matches(file, task) if task in SURFACES else match_anew(record, task)
     key, once = _main(task), np.ones((1, len(matches.image_ids)), dtype=int)
     there, own = float(matches.resampled(once)[key][0]), _measured(record, task).get(key)
     own = math.nan if own is None else own
     if not abs(there - own) <= AP_TOLERANCE:  # NaN, too
-        file = panoptic_file(record) if panoptic else detections_of(record)
-        title = key if panoptic else f"{TASKS[task]} AP"
+        title = f"{PRECISIONS[task]} AP" if task in PRECISIONS else key
         raise TableError(
             f"{file} is of another evaluation than {record.path.name}: its {title} is {there:.2f}, the record's {own:.2f}"
         )
     return matches
 
 
-def _panoptic_sums(record: Record) -> PanopticSums:
+def _panoptic_sums(record: Record, file: Path) -> PanopticSums:
     _check_data(record)
-    file = panoptic_file(record)
     results = PanopticTruth.read(file, file.with_suffix(""), results=True)
     return count_images(open_truth(dataset_of(record)), results)
 
@@ -204,7 +209,7 @@ def match_anew(record: Record, task: str) -> Matches:
     sigmas = ()
     if task == "keypoints":
         sigmas = read_config(record.path.with_name(CONFIG)).get("TEST.KEYPOINT_OKS_SIGMAS", ())
-    return match(truth, detections_of(record), task, sigmas)
+    return match(truth, _results_of(record, task), task, sigmas)
 
 
 def _check_data(record: Record) -> str:
@@ -221,14 +226,11 @@ def _check_data(record: Record) -> str:
     return str(truth["json"])
 
 
-def detections_of(record: Record) -> Path:
-    """Return where the detections that a record was measured on lie."""
-    return detections_file(record.path, dataset_of(record))
-
-
-def panoptic_file(record: Record) -> Path:
-    """Return where the panoptic results that a record was measured on lie."""
-    return detections_of(record).with_name(RESULTS)
+def _results_of(record: Record, task: str) -> Path:
+    """Return where the detections, segments or matches that a record was measured on lie."""
+    others = {PANOPTIC: RESULTS, **dict.fromkeys(SURFACES, SURFACE_MATCHES)}
+    file = detections_file(record.path, dataset_of(record))
+    return file.with_name(others.get(task, file.name))
 
 
 def dataset_of(record: Record) -> str:
@@ -244,7 +246,7 @@ def _has_draws(record: Record, metric: Metric) -> bool:
 def _is_drawn(metric: Metric) -> bool:
     if metric.task == PANOPTIC:
         return metric.key in PANOPTIC_METRICS
-    return metric.task in TASKS and metric.key in METRICS
+    return metric.task in PRECISIONS and metric.key in METRICS
 
 
 def _main(task: str) -> str:
