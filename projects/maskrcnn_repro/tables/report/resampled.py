@@ -146,7 +146,7 @@ def draws_to_keep(record: Record) -> bytes:
     Points are kept to a thousandth. It is empty if nothing was drawn.
     """
     content: dict[str, Any] = {}
-    for task in (*TASKS, PANOPTIC):
+    for task in (*PRECISIONS, PANOPTIC):
         draws = stored_draws(record, task)
         if draws is None:
             continue
