@@ -76,6 +76,7 @@ def without_places(page):
     return re.sub(r"(output|results)/[\w/]+\.json", "FILE", page)
 
 
+@pytest.mark.slow
 def test_pictures_and_curves_are_the_same_from_what_is_kept(report, monkeypatch):
     monkeypatch.setattr(pictured, "is_generated", lambda name: True)
     monkeypatch.setattr(pictured, "IMAGES", 1)

@@ -5,6 +5,7 @@ import json
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.evaluation.table import metrics_table, summary
 from maskrcnn_repro.tables.report.html import predictions as page
+from maskrcnn_repro.tables.report.pictured import Scene
 from maskrcnn_repro.visualization import sheet
 from maskrcnn_repro.visualization.draw import (
     PALETTE,
@@ -265,16 +266,14 @@ def test_both_sides_of_a_sheet_are_crowded_or_neither(
 @pytest.mark.parametrize("objects", [12, 13])
 def test_all_columns_of_a_page_are_drawn_as_the_ground_truth_is(monkeypatch, objects):
     truth = Objects(np.tile([1.0, 2, 9, 9], (objects, 1)), np.zeros(objects, int))
-    scene = page._Scene(
-        ({"file_name": "a.png"},), (truth,), (GREY,), STYLE, None, has_close_ups=False
-    )
+    scene = Scene(("a.png",), (truth,), (GREY,), STYLE, ids=(1,))
     columns = []
     monkeypatch.setattr(
         page, "draw", lambda image, *_, crowded: columns.append(crowded) or image.copy()
     )
     for count in (objects, 1, 30):
         shown = Objects(np.tile([1.0, 2, 9, 9], (count, 1)), np.zeros(count, int))
-        page._pictures(scene, [shown])
+        page._pictures(scene, [shown], has_close_ups=False)
     assert columns == [objects > 12] * 3
 
 
