@@ -16,6 +16,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.events import EventStorage
 
+from tests.helpers.chromium import chromium
+
 
 def pytest_configure(config):
     torch.set_num_threads(1)
@@ -111,3 +113,9 @@ def nothing_added(monkeypatch):
         (additions, "_files"),
     ):
         monkeypatch.setattr(module, name, {})
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser

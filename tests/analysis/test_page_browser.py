@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.helpers.chromium import chromium, needs_chromium, opened
+from tests.helpers.chromium import needs_chromium, opened
 from tests.helpers.detections import SIDE, random_pair
 
 pytestmark = [pytest.mark.slow, needs_chromium]
@@ -20,12 +20,6 @@ def page_file(tmp_path_factory):
     for number in range(12):
         cv2.imwrite(str(folder / f"{number}.png"), np.full((SIDE, SIDE, 3), 90, np.uint8))
     return write_page_of(Source("mine", *random_pair(folder), folder), folder / "page.html")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(params=[390, 1280])

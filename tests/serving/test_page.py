@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle_codec
 
-from tests.helpers.chromium import chromium, needs_chromium, opened
+from tests.helpers.chromium import needs_chromium, opened
 from tests.helpers.tiny_predictor import write_pictures, write_tiny_model
 from tests.serving.fake import NASTY
 from tests.serving.process import serving
@@ -44,12 +44,6 @@ def picture(tmp_path_factory):
 def address(model, tmp_path_factory):
     with serving(model, tmp_path_factory.mktemp("logs"), "--threshold", "0") as (_, address):
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

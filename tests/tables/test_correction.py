@@ -1,9 +1,12 @@
-"""Holm's correction: four p-values by hand, and what it leaves of verdicts."""
+"""P-values of verdicts by hand, and Holm's correction: four p-values by hand, and what it leaves of verdicts."""
 
 from dataclasses import replace
 
 from maskrcnn_repro.tables.report.claims_text import beside, claims_markdown
 from maskrcnn_repro.tables.report.correction import corrected, holm
+from maskrcnn_repro.tables.report.model import Interval
+from maskrcnn_repro.tables.report.statistics import POOLED
+from maskrcnn_repro.tables.report.verdicts import p_value
 
 import pytest
 
@@ -47,3 +50,22 @@ def test_reports_of_an_earlier_method_have_no_such_column():
     assert corrected(VERDICTS) == {}
     assert "Holm" not in claims_markdown(VERDICTS)
     assert beside(VERDICTS) == ["Intervals: seeds and images drawn together, Student's t (3)."]
+
+
+@pytest.mark.parametrize(
+    ("direction", "gap", "p"),
+    [
+        # A standard error of 1 by images alone: normal quantiles.
+        (">", 1.95996, 0.05),
+        (">", -1.95996, 0.05),
+        ("≥", 1.64485, 0.10),
+        # Within ±3 by 1.645 standard errors, and beyond by as many.
+        ("≈", 3 - 1.64485, 0.05),
+        ("≈", -3 + 1.64485, 0.05),
+        ("≈", 3 + 1.64485, 0.05),
+        ("≈", 3.0, 0.5),
+    ],
+)
+def test_p_values_by_hand(direction, gap, p):
+    bounds = Interval(0, 0, 95.0, (1, 2), 1000, POOLED, 10.0, 0.0, 1.0)
+    assert p_value(direction, 3.0, gap, bounds) == pytest.approx(p, abs=1e-5)

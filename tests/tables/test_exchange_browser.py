@@ -6,18 +6,12 @@ from maskrcnn_repro.tables.report.html import Shown, write_page
 
 import pytest
 
-from tests.helpers.chromium import chromium, needs_chromium, opened
+from tests.helpers.chromium import needs_chromium, opened
 from tests.helpers.html_runs import register_tiny
 from tests.helpers.operation_runs import operation_report
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 PICTURES = "[...document.querySelectorAll('.exchange svg')].map(element => element.getBoundingClientRect()).map(%s)"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

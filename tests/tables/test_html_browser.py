@@ -5,16 +5,10 @@ from maskrcnn_repro.tables.report.html import Shown, write_page
 
 import pytest
 
-from tests.helpers.chromium import chromium, needs_chromium, opened
+from tests.helpers.chromium import needs_chromium, opened
 from tests.helpers.html_runs import register_tiny, whole_report
 
 pytestmark = needs_chromium
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

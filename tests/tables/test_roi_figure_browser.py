@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.chromium import chromium, needs_chromium, opened
+from tests.helpers.chromium import needs_chromium, opened
 from tests.tables.test_html_browser import contrast
 
 pytestmark = [pytest.mark.slow, needs_chromium]
@@ -49,12 +49,6 @@ def map_of(size):
 # As text, which playwright passes on much faster than an object.
 READINGS = """([operation, map, rois, maximum]) => JSON.stringify(rois.map((roi) =>
     readRoI(operation, map, roi.map((pixel) => Math.fround(pixel) / 16), maximum).bins))"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

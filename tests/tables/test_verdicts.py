@@ -12,7 +12,7 @@ from maskrcnn_repro.tables.report.model import Interval, to_json
 from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.report.statistics import IMAGES as IMAGES_ALONE
 from maskrcnn_repro.tables.report.statistics import OWN, POOLED
-from maskrcnn_repro.tables.report.verdicts import judge, p_value, verdicts
+from maskrcnn_repro.tables.report.verdicts import judge, verdicts
 
 import pytest
 
@@ -389,22 +389,3 @@ def test_an_evaluation_of_the_same_weights_is_not_pooled(fake):
     # Against another training the pool counts, in the other's name.
     (verdict,) = verdicts([claim(rows=(("T.nms", "T.b"),))], evidence, rows, "mini")
     assert verdict.interval.method == POOLED
-
-
-@pytest.mark.parametrize(
-    ("direction", "gap", "p"),
-    [
-        # A standard error of 1 by images alone: normal quantiles.
-        (">", 1.95996, 0.05),
-        (">", -1.95996, 0.05),
-        ("≥", 1.64485, 0.10),
-        # Within ±3 by 1.645 standard errors, and beyond by as many.
-        ("≈", 3 - 1.64485, 0.05),
-        ("≈", -3 + 1.64485, 0.05),
-        ("≈", 3 + 1.64485, 0.05),
-        ("≈", 3.0, 0.5),
-    ],
-)
-def test_p_values_by_hand(direction, gap, p):
-    bounds = Interval(0, 0, 95.0, (1, 2), 1000, POOLED, 10.0, 0.0, 1.0)
-    assert p_value(direction, 3.0, gap, bounds) == pytest.approx(p, abs=1e-5)
