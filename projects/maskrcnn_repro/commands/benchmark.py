@@ -18,6 +18,7 @@ from maskrcnn_repro.benchmark import (
     training,
 )
 from maskrcnn_repro.commands import heads
+from maskrcnn_repro.utils.files import check_writable
 
 BENCHMARKS = {
     "backend": backend,
@@ -37,5 +38,11 @@ BENCHMARKS = {
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the benchmark that ``args.benchmark`` names."""
+    """Run the benchmark that ``args.benchmark`` names.
+
+    Raises:
+        OutputError: the file for its results cannot be written; told before anything is measured.
+    """
+    if args.output:
+        check_writable(args.output)
     BENCHMARKS[args.benchmark].run(args)

@@ -53,9 +53,7 @@ def replaced(path: Path) -> Iterator[Path]:
         OutputError: the file cannot be written, such as into a full disk or below a file, or ``path`` is a
             folder, a pipe or a device.
     """
-    # A renamed file would take the place of a device, such as /dev/null, for all programs of the machine.
-    if kind := "a name that is empty" if not path.name else other_than_file(path):
-        raise OutputError(f"{path} cannot be written: it is {kind}; name a file.")
+    _refuse_other_than_file(path)
     # A fixed name, so that the next attempt overwrites what a killed process left; the suffix stays last,
     # because image libraries take the format from it.
     beside = path.with_name(f".part-{path.name}")
@@ -75,6 +73,27 @@ def replaced(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def _refuse_other_than_file(path: Path) -> None:
+    # A renamed file would take the place of a device, such as /dev/null, for all programs of the machine.
+    if kind := "a name that is empty" if not path.name else other_than_file(path):
+        raise OutputError(f"{path} cannot be written: it is {kind}; name a file.")
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError unless a file can be written at a path, before the work for it begins.
+
+    Missing folders are made; a file that stands there stays as it is.
+    """
+    _refuse_other_than_file(path)
+    beside = path.with_name(f".part-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()
+        beside.unlink()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def _sync_folder(folder: Path) -> None:
