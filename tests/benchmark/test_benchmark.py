@@ -120,7 +120,10 @@ def test_mistakes_are_told_in_one_sentence(words, message, capsys):
 def test_output_is_refused_before_anything_is_measured(tmp_path, capsys):
     (tmp_path / "file").touch()
     # With fewer pairs than an interval needs: what is told first is tried first.
-    for output, told in ((tmp_path, "it is a folder"), (tmp_path / "file" / "out.json", "File exists")):
+    for output, told in (
+        (tmp_path, "it is a folder"),
+        (tmp_path / "file" / "out.json", "File exists"),
+    ):
         assert benchmark(["backend", "--pairs", "1", "--output", str(output)]) == 2
         assert capsys.readouterr().err.startswith(f"Error: {output} cannot be written: {told}")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["file"]

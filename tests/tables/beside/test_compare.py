@@ -4,8 +4,10 @@ import json
 
 from maskrcnn_cli.dispatch import main
 from maskrcnn_repro.config import get_config
+from maskrcnn_repro.evaluation.panoptic_resampling import PanopticSums
 from maskrcnn_repro.evaluation.resampling import CategoryMatches, Matches, match
 from maskrcnn_repro.evaluation.surface_resampling import write_matches
+from maskrcnn_repro.tables.beside import gaps
 from maskrcnn_repro.tables.beside.gaps import rows
 from maskrcnn_repro.tables.beside.run import differences, read_runs, short_names
 from maskrcnn_repro.tables.beside.text import alone, gap_text, lines
@@ -97,6 +99,26 @@ def test_gps_has_an_interval_from_the_matches_that_its_evaluation_kept(tmp_path,
     assert (interval.low, interval.high) == pytest.approx((100.0, 100.0))
     (folders[0] / "inference" / DATASET / "densepose_matches.npz").unlink()
     assert "--eval-only" in row_of(folders, task="densepose_gps").gaps[1].reason
+
+
+def test_pq_has_an_interval_from_what_its_images_add(tmp_path, truth, monkeypatch):
+    iou = {"half": 0.5, "whole": 1.0}  # of the one segment of each image
+
+    def sums_of(record, task):
+        sums = np.array([[[iou[record.path.parent.name], 1.0, 0.0, 0.0]]] * IMAGES)
+        return PanopticSums(tuple(range(IMAGES)), sums, np.array([True]))
+
+    monkeypatch.setattr(gaps, "matches_of", sums_of)
+    folders = []
+    for name, quality in iou.items():
+        folders.append(write_run(tmp_path / name, truth, [EXACT] * IMAGES))
+        results = folders[-1] / "results.json"
+        tree = json.loads(results.read_text())
+        tree["metrics"][DATASET]["panoptic"] = {"PQ": 100 * quality, "RQ": 100.0}
+        results.write_text(json.dumps(tree))
+    interval = row_of(folders, "PQ", "panoptic").gaps[1].interval
+    assert (interval.low, interval.high) == pytest.approx((50.0, 50.0))
+    assert row_of(folders, "RQ", "panoptic").gaps[1].interval is None
 
 
 def test_a_run_beside_a_copy_of_itself_differs_in_nothing(tmp_path, truth):

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.evaluation.coco import predictions_file
-from maskrcnn_repro.evaluation.resampling import METRICS, Matches, draw_images, match
+from maskrcnn_repro.evaluation.panoptic_resampling import PanopticSums
+from maskrcnn_repro.evaluation.resampling import Matches, draw_images, match
 from maskrcnn_repro.evaluation.surface_resampling import FILE as SURFACE_MATCHES
 from maskrcnn_repro.evaluation.surface_resampling import read_matches
-from maskrcnn_repro.evaluation.table import PRECISIONS, SURFACES
+from maskrcnn_repro.evaluation.table import PANOPTIC, PRECISIONS, SURFACES
 from maskrcnn_repro.tables.beside.run import Run
 from maskrcnn_repro.tables.report.model import Interval
-from maskrcnn_repro.tables.report.resampled import AP_TOLERANCE
+from maskrcnn_repro.tables.report.resampled import AP_TOLERANCE, is_drawn, matches_of
 from maskrcnn_repro.tables.report.statistics import DRAWS, SEED, interval
 from maskrcnn_repro.utils.hashes import sha256_of
 
@@ -85,19 +86,21 @@ class Drawn:
 
     Attributes:
         image_ids: of the I images.
-        values: metric to AP points.
-        draws: metric to AP points of each draw, (B,); NaN for a draw without objects.
+        values: metric to points.
+        draws: metric to points of each draw, (B,); NaN for a draw without objects.
     """
 
-    image_ids: tuple[int, ...]
+    image_ids: tuple[int | str, ...]
     values: Mapping[str, float]
     draws: Mapping[str, np.ndarray]
 
     @classmethod
-    def of(cls, matches: Matches) -> Drawn:
+    def of(cls, matches: Matches | PanopticSums) -> Drawn:
         """Draw the images of ``matches``; the same draws for all runs on as many images."""
-        counts = draw_images(len(matches.image_ids), DRAWS, SEED)
-        return cls(matches.image_ids, matches.average_precision(), matches.resampled(counts))
+        images = len(matches.image_ids)
+        once = matches.resampled(np.ones((1, images), dtype=int))
+        values = {metric: float(value[0]) for metric, value in once.items()}
+        return cls(matches.image_ids, values, matches.resampled(draw_images(images, DRAWS, SEED)))
 
 
 def paired_interval(ours: Drawn, first: Drawn, metric: str) -> Interval:
@@ -140,7 +143,7 @@ def _gap(run: Run, first: Run, name: tuple[str, str, str], drawer: _Drawer) -> G
     value, other = (_value(side, *name) for side in (run, first))
     if run is first or value is None or other is None:
         return Gap(value)
-    if task not in PRECISIONS or metric not in METRICS:
+    if not is_drawn(task, metric):
         return Gap(value, value - other)
     try:
         ours, theirs = (drawer(side, dataset, task) for side in (run, first))
@@ -149,7 +152,9 @@ def _gap(run: Run, first: Run, name: tuple[str, str, str], drawer: _Drawer) -> G
         return Gap(value, value - other, reason=str(error).rstrip("."))
 
 
-def _matches(run: Run, dataset: str, task: str) -> Matches:
+def _matches(run: Run, dataset: str, task: str) -> Matches | PanopticSums:
+    if task == PANOPTIC:
+        return matches_of(run.record, task)
     truth = run.truth.get(dataset)
     if truth is None or not Path(truth).is_file():
         raise TableError(f"the annotations of {dataset} are not at {truth} any more")

@@ -100,7 +100,11 @@ class Resampler:
     def of(self, record: Record, metric: Metric) -> Resampled | None:
         """Return the draws of a record; None if the metric has none, or if :attr:`problems` says why not."""
         self.prepare([(record, metric)])
-        return self._resampled.get((record.path, metric.task)) if _is_drawn(metric) else None
+        return (
+            self._resampled.get((record.path, metric.task))
+            if is_drawn(metric.task, metric.key)
+            else None
+        )
 
     def problems_of(self, records: Iterable[Record]) -> list[str]:
         """Return what :attr:`problems` says of some records, each once."""
@@ -240,13 +244,17 @@ def dataset_of(record: Record) -> str:
 
 def _has_draws(record: Record, metric: Metric) -> bool:
     """Tell whether a metric is one of all objects, and was measured."""
-    return _is_drawn(metric) and _measured(record, metric.task).get(metric.key) is not None
+    return (
+        is_drawn(metric.task, metric.key)
+        and _measured(record, metric.task).get(metric.key) is not None
+    )
 
 
-def _is_drawn(metric: Metric) -> bool:
-    if metric.task == PANOPTIC:
-        return metric.key in PANOPTIC_METRICS
-    return metric.task in PRECISIONS and metric.key in METRICS
+def is_drawn(task: str, key: str) -> bool:
+    """Tell whether images that are drawn again give a task's metric ``key``."""
+    if task == PANOPTIC:
+        return key in PANOPTIC_METRICS
+    return task in PRECISIONS and key in METRICS
 
 
 def _main(task: str) -> str:
