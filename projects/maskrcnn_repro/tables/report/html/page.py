@@ -92,8 +92,12 @@ def write_page(
 
 
 def _refuse_loss(path: Path, text: str) -> None:
-    """Raise OutputError if the page at a path holds what the text of another one does not."""
-    if less := lost(path.read_text(encoding="utf-8", errors="replace"), text):
+    """Raise OutputError if the page at a path holds what the text of another one does not, or cannot be read."""
+    try:
+        there = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if less := lost(there, text):
         raise OutputError(
             f"{path} is left as it is, for the new page would lack {', '.join(less)}; name another file, or remove "
             "this one first."
