@@ -65,26 +65,17 @@ def widest(tmp_path_factory):
     )
     rows = [
         ReportRow(r.id, r.name, "a", cells=dict.fromkeys(table.columns, cell))
-        for r in table.rows.values()
+        for r in list(table.rows.values())[-3:]
     ]
-    columns = table_columns(table, metrics())
-    write_page(
-        path,
-        [
-            Shown(
-                report_of(
-                    *rows, columns=columns, claims=VERDICTS, our_splits=("mini_coco_seed1_val",)
-                )
-            )
-        ],
-    )
+    sides = {"columns": table_columns(table, metrics()), "our_splits": ("mini_coco_seed1_val",)}
+    write_page(path, [Shown(report_of(*rows, **sides, claims=VERDICTS))])
     return path.resolve().as_uri()
 
 
 @pytest.mark.parametrize("name", ["widest", pytest.param("file", marks=pytest.mark.slow)])
 def test_nothing_is_cut_off_on_paper(browser, name, request):
-    wider = """[...document.querySelectorAll('main *')].filter(each => !each.closest('svg, .unseen, .claims thead')
-        && each.getBoundingClientRect().right > innerWidth + 1).length"""
+    wider = "[...document.querySelectorAll('main :is(table, td, p, figure, li)')]"
+    wider += ".filter(each => each.getBoundingClientRect().right > innerWidth + 1).length"
     rows = "[...document.querySelectorAll('tbody tr, .strip, .gaps')].map(each => getComputedStyle(each).breakInside)"
     with opened(browser, request.getfixturevalue(name), 794) as page:
         page.emulate_media(media="print")
