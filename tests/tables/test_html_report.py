@@ -10,10 +10,9 @@ from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.tables.report import pictured
 from maskrcnn_repro.tables.report.html import Shown, write_page
-from maskrcnn_repro.tables.report.html.losses import lost
-from maskrcnn_repro.tables.report.html.page import OUTCOMES, _rests, _seeds
+from maskrcnn_repro.tables.report.html.page import OUTCOMES
 from maskrcnn_repro.tables.report.kept import kept_report
-from maskrcnn_repro.tables.report.model import Cell, Interval
+from maskrcnn_repro.tables.report.model import Cell
 from maskrcnn_repro.visualization.draw import Style
 
 import pytest
@@ -243,21 +242,6 @@ def test_an_overlay_is_named_and_what_claims_were_judged_on(runs, truth):
     assert f"{said}not the paper's data and recipe." in page.text_of("b")
 
 
-def test_seeds_and_images_are_counted_in_few_words_by_hand():
-    interval = Interval(0.0, 1.0, 95.0, (1, 2, 3), 1000)
-    assert _rests([]) == ""
-    assert _rests([interval, replace(interval, seeds=(1, 2, 3, 4, 5, 6))]) == (
-        "3 to 6 seeds, 1,000 test images"
-    )
-    assert _rests([replace(interval, seeds=(1,), images=9)]) == "1 seed, 9 test images"
-    assert [_seeds(seeds) for seeds in ((1,), (1, 2), (1, 2, 3), (1, 3, 4))] == [
-        "seed 1",
-        "seeds 1, 2",
-        "seeds 1 to 3",
-        "seeds 1, 3, 4",
-    ]
-
-
 # --- reports that are kept with the code
 
 
@@ -306,39 +290,6 @@ def test_a_page_kept_with_the_code_shows_no_photograph(
     left_out = f"images of {DATASET}: generated ones alone are kept with the code."
     assert (f"Not in it: {left_out}" in capsys.readouterr().out) is not bool(pictures)
     assert (f"Not shown: {left_out}" in text) is not bool(pictures)
-
-
-def test_a_named_page_does_not_take_the_place_of_one_that_holds_more(runs, capsys):
-    path = runs / "own.html"
-    first, second = (View(report_of(table=name), set()) for name in ("2b", "2d"))
-    assert cli._page([first, second], path, loses=False) == 0
-    more = path.read_text()
-    assert cli._page([second], path, loses=False) == 1
-    assert capsys.readouterr().err == (
-        f"Error: {path} is left as it is, for the new page would lack "
-        "\N{LEFT DOUBLE QUOTATION MARK}Table 2b Two models\N{RIGHT DOUBLE QUOTATION MARK}; "
-        "name another file, or remove this one first.\n"
-    )
-    assert path.read_text() == more
-    # The page beside the runs is of the last command, whatever it was.
-    assert cli._page([second], path) == 0
-    assert cli._page([second, first], path, loses=False) == 0
-
-
-def test_what_a_page_loses_is_told_by_section_by_hand():
-    section = '<section id="{}">\n<h2><b>{}</b></h2>{}</section>'
-    kept = section.format("a", "A", '<figure class="curves">') + section.format("b", "B", "")
-    assert lost(kept, kept) == []
-    assert lost(kept, section.format("a", "Another title", "")) == [
-        "the curves of \N{LEFT DOUBLE QUOTATION MARK}A\N{RIGHT DOUBLE QUOTATION MARK}",
-        "\N{LEFT DOUBLE QUOTATION MARK}B\N{RIGHT DOUBLE QUOTATION MARK}",
-    ]
-    assert lost("<p>Any other page</p>", "") == []
-    there = (ROOT / "results/mini/report.html").read_text()
-    operations = (
-        "\N{LEFT DOUBLE QUOTATION MARK}One object, three operations\N{RIGHT DOUBLE QUOTATION MARK}"
-    )
-    assert f"the measurements of {operations}" in lost(there, there.replace("exchange-origin", ""))
 
 
 @pytest.mark.parametrize(
