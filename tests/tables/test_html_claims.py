@@ -5,7 +5,7 @@ from dataclasses import replace
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.tables.report.html import Shown, write_page
 from maskrcnn_repro.tables.report.html.claims import band, compared
-from maskrcnn_repro.tables.report.html.page import _rests, _seeds
+from maskrcnn_repro.tables.report.html.page import OUTCOMES, _rests, _seeds
 from maskrcnn_repro.tables.report.model import Interval, Spread
 
 from tests.helpers.html_runs import VERDICTS, Page, report_of
@@ -72,3 +72,10 @@ def test_seeds_and_images_are_counted_in_few_words_by_hand():
         "seeds 1 to 3",
         "seeds 1, 3, 4",
     ]
+
+
+def test_words_and_outcomes_are_explained(tmp_path):
+    words = page_of(tmp_path).text_of("dt")
+    for word in ("RoI", "IoU", "AP", "AP bb, AP kp", "stride", "C4, C5", "FPN", "seed"):
+        assert word in words
+    assert {f"{mark} {outcome}" for outcome, mark in OUTCOMES.items()} <= set(words)
