@@ -26,7 +26,7 @@ TABLE_EXAMPLES = """
 
   What there is so far, of all tables; then the page of the kept reports, which needs neither runs nor data:
     %(prog)s all --report
-    %(prog)s all --report --kept --html results/mini/report.html
+    %(prog)s all --report --kept --html kept.html
 
   One seed more than is kept in results/: it alone is trained, and the shared stages that it needs:
     %(prog)s 2c --kept --seeds 4

@@ -1,12 +1,15 @@
 """The HTML report in a real browser: it opens, asks for nothing, complains of nothing, and fits."""
 
 import maskrcnn_repro  # noqa: F401
+from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.html import Shown, write_page
+from maskrcnn_repro.tables.report.model import Cell, Estimate, Interval, ReportRow
+from maskrcnn_repro.tables.report.report import table_columns
 
 import pytest
 
 from tests.helpers.chromium import needs_chromium, opened
-from tests.helpers.html_runs import register_tiny, whole_report
+from tests.helpers.html_runs import VERDICTS, register_tiny, report_of, whole_report
 
 pytestmark = needs_chromium
 
@@ -48,6 +51,43 @@ def test_wide_tables_and_pictures_scroll_within_their_own_frame(browser, file):
     assert all(inside > outside and outside <= 380 for inside, outside in frames)
 
 
+@pytest.fixture(scope="module")
+def widest(tmp_path_factory):
+    """The page of the paper's widest table, 11 metrics with intervals, which has findings."""
+    path = tmp_path_factory.mktemp("browser") / "report.html"
+    table = tables()["7"]
+    cell = Cell(
+        33.5,
+        3.5,
+        Estimate(45.5, 0.7, (1, 2)),
+        Estimate(-12.0, 0.7, (1, 2)),
+        Interval(-21.7, 13.6, 95.0, (1, 2), 9),
+    )
+    rows = [
+        ReportRow(r.id, r.name, "a", cells=dict.fromkeys(table.columns, cell))
+        for r in list(table.rows.values())[-3:]
+    ]
+    sides = {"columns": table_columns(table, metrics()), "our_splits": ("mini_coco_seed1_val",)}
+    write_page(path, [Shown(report_of(*rows, **sides, claims=VERDICTS))])
+    return path.resolve().as_uri()
+
+
+@pytest.mark.parametrize("name", ["widest", pytest.param("file", marks=pytest.mark.slow)])
+def test_nothing_is_cut_off_on_paper(browser, name, request):
+    wider = "[...document.querySelectorAll('main :is(table, td, p, figure, li)')]"
+    wider += ".filter(each => each.getBoundingClientRect().right > innerWidth + 1).length"
+    rows = "[...document.querySelectorAll('tbody tr, .strip, .gaps')].map(each => getComputedStyle(each).breakInside)"
+    with opened(browser, request.getfixturevalue(name), 794) as page:
+        page.emulate_media(media="print")
+        # A sheet, and the width between its margins.
+        for width in (794, 700):
+            page.set_viewport_size({"width": width, "height": 1123})
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert page.evaluate(wider) == 0
+        assert set(page.evaluate(rows)) == {"avoid"}
+        assert page.locator("#words").bounding_box()["height"] > 100
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [380, 1280])
 def test_a_frame_that_scrolls_says_so_and_another_does_not(browser, file, width):
@@ -64,14 +104,18 @@ def test_a_frame_that_scrolls_says_so_and_another_does_not(browser, file, width)
 @pytest.mark.parametrize("width", [380, 1280])
 def test_tables_and_figures_can_be_seen(browser, file, width):
     sizes = "[...document.querySelectorAll('%s')].map(element => element.getBoundingClientRect().height)"
+    plots = "main svg[role=img]:not(.own-scale *)"
     loaded = "[...document.images].every(image => image.complete && image.naturalWidth === 300)"
     with opened(browser, file, width) as page:
         assert page.evaluate("document.querySelectorAll('table').length") == 3
-        for what, least in (("table", 100), ("main svg[role=img]", 15), ("main img", 100)):
+        for what, least in (("table", 100), (plots, 15), ("main img", 100)):
             heights = page.evaluate(sizes % what)
             assert heights
             assert min(heights) >= least, what
         assert page.evaluate(loaded)
+        # Cards of findings stand far from a scale above the first: each has its own.
+        scales = [scale.is_visible() for scale in page.locator(".own-scale").all()]
+        assert scales == [width == 380] * len(VERDICTS)
 
 
 def test_letters_are_large_enough_on_a_phone(browser, file):

@@ -5,7 +5,8 @@ from dataclasses import replace
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.tables.report.html import Shown, write_page
 from maskrcnn_repro.tables.report.html.claims import band, compared
-from maskrcnn_repro.tables.report.model import Spread
+from maskrcnn_repro.tables.report.html.page import OUTCOMES, _rests, _seeds
+from maskrcnn_repro.tables.report.model import Interval, Spread
 
 from tests.helpers.html_runs import VERDICTS, Page, report_of
 
@@ -56,3 +57,25 @@ def test_outcomes_of_several_words_are_one_class_each(tmp_path):
 def test_the_margin_of_alike_stands_with_its_reason(tmp_path):
     verdict = replace(VERDICTS[2], margin_reason="Less is noise.")
     assert "Margin of third ±1.5: Less is noise." in page_of(tmp_path, verdict).text_of("li")
+
+
+def test_seeds_and_images_are_counted_in_few_words_by_hand():
+    interval = Interval(0.0, 1.0, 95.0, (1, 2, 3), 1000)
+    assert _rests([]) == ""
+    assert _rests([interval, replace(interval, seeds=(1, 2, 3, 4, 5, 6))]) == (
+        "3 to 6 seeds, 1,000 test images"
+    )
+    assert _rests([replace(interval, seeds=(1,), images=9)]) == "1 seed, 9 test images"
+    assert [_seeds(seeds) for seeds in ((1,), (1, 2), (1, 2, 3), (1, 3, 4))] == [
+        "seed 1",
+        "seeds 1, 2",
+        "seeds 1 to 3",
+        "seeds 1, 3, 4",
+    ]
+
+
+def test_words_and_outcomes_are_explained(tmp_path):
+    words = page_of(tmp_path).text_of("dt")
+    for word in ("RoI", "IoU", "AP", "AP bb, AP kp", "stride", "C4, C5", "FPN", "seed"):
+        assert word in words
+    assert {f"{mark} {outcome}" for outcome, mark in OUTCOMES.items()} <= set(words)

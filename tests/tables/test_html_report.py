@@ -149,7 +149,7 @@ def test_pictures_show_the_same_images_under_each_row(page):
 
 
 def test_the_origin_of_every_run_is_said(page):
-    assert page.text_of("summary") == ["aseeds 1, 24 min", "bseeds 1, 24 min"]
+    assert page.text_of("summary")[1:] == ["aseeds 1, 24 min", "bseeds 1, 24 min"]
     facts = dict(zip(page.text_of("dt"), page.text_of("dd"), strict=True))
     assert facts["Commit"] == "e" * 40 + "-dirty"
     assert facts["Config, SHA-256"] == "ab" * 32
@@ -241,7 +241,10 @@ def test_an_overlay_is_named_and_what_claims_were_judged_on(runs, truth):
 def test_a_kept_report_says_where_and_that_nothing_is_kept_to_draw(runs):
     report, folder = kept_report("2c", "mini", ROOT / "results")
     page, text, problems = written(runs, Shown(report, "results/mini/embedded"))
-    assert problems == ()
+    assert problems == (
+        "what the RoI operations make of one object, which maskrcnn table 2c --level mini measures",
+        "curves and pictures of table 2c, which are not kept in results/mini/embedded",
+    )
     assert folder == ROOT / "results/mini/embedded"
     (said,) = page.text_of("p", class_="kept")
     assert said == (

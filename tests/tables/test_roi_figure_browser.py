@@ -167,11 +167,29 @@ def test_the_mouse_drags_the_roi_and_its_corners(wide, name, moves):
     steps = (20, -10, 20, -10)
     expected = [at + step * does for at, step, does in zip(ROI, steps, moves, strict=True)]
     assert roi_of(wide) == expected
+    assert wide.evaluate(FOCUS) == ["none", False]
     words = wide.locator(".roi-figure [role=status]").inner_text()
     assert words.startswith("RoI " + ", ".join(f"{value:g}" for value in expected))
     moved = wide.locator("[data-operation=RoIPool] [data-number=moved]").inner_text()
     shifts = [round(value / STRIDE) * STRIDE - value for value in expected]
     assert [float(word.replace("\N{MINUS SIGN}", "-")) for word in moved.split(", ")] == shifts
+
+
+# What is about the focused part, and whether the keyboard's mark is.
+FOCUS = """[getComputedStyle(document.activeElement).outlineStyle, document.activeElement.matches(":focus-visible")]"""
+
+
+def test_the_mouse_leaves_no_outline_and_the_keyboard_a_thin_one(wide):
+    for selector in (".roi-body", ".roi-handle", ".roi-output"):
+        wide.locator(selector).first.click(position={"x": 8, "y": 8}, force=True)
+        assert wide.evaluate(FOCUS) == ["none", False]
+    wide.get_by_label("RoI: arrow keys").focus()
+    wide.keyboard.press("ArrowLeft")
+    line = "(({ outlineStyle, stroke, strokeWidth }) => [outlineStyle, stroke, strokeWidth])(getComputedStyle(%s))"
+    theirs = "rgb(180, 80, 15)"
+    assert wide.evaluate(line % "document.activeElement") == ["none", theirs, "4px"]
+    wide.keyboard.press("Tab")
+    assert wide.evaluate(line % "document.activeElement") == ["none", theirs, "4px"]
 
 
 def test_a_finger_drags_the_roi(browser, address):
@@ -227,6 +245,34 @@ def test_fields_buttons_and_the_marked_bin(wide):
     after = wide.locator("[data-operation=RoIAlign] .roi-output text").all_text_contents()
     assert all(int(large) >= int(small) for small, large in zip(before, after, strict=True))
     assert before != after
+
+
+def test_fields_take_what_is_typed_in_any_order(wide):
+    names = ("x1", "y1", "x2", "y2")
+    fields = [wide.get_by_label(f"{name}, px") for name in names]
+
+    def type_in(index, text):
+        fields[index].press("Control+a")
+        fields[index].press_sequentially(text)
+
+    for index, number in enumerate((200, 100, 250, 150)):
+        type_in(index, str(number))
+    assert roi_of(wide) == [200, 100, 250, 150]
+    # x2 goes along with x1, by 51, to its end at 264; y1 with y2, by 140.
+    type_in(0, "251")
+    assert roi_of(wide) == [251, 100, 264, 150]
+    type_in(3, "10")
+    assert roi_of(wide) == [251, -24, 264, 10]
+    refusal = wide.get_by_role("alert")
+    assert refusal.inner_text() == ""
+    type_in(2, "265")
+    said = "x2 stays 264: it may be \N{MINUS SIGN}23 to 264 px."
+    assert refusal.inner_text() == said
+    fields[2].press("Enter")
+    assert (roi_of(wide), refusal.inner_text()) == ([251, -24, 264, 10], said)
+    type_in(2, "260")
+    assert (roi_of(wide), refusal.inner_text()) == ([251, -24, 260, 10], "")
+    assert "pixels of the network" in wide.locator(".roi-controls").inner_text()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -67,7 +67,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "tables", lambda: {"2c": shown})
     monkeypatch.setattr(cli, "all_tables", lambda: {"2c": shown})
     monkeypatch.setattr(cli, "all_claims", lambda: CLAIMS)
-    monkeypatch.setattr(cli, "_page", lambda *args: 0)
+    monkeypatch.setattr(cli, "_page", lambda *args, **options: 0)
     monkeypatch.setattr(_location, "RESULTS", tmp_path / "nothing kept")
     fake.results = tmp_path / "checkout/results"
     fake.kept = fake.results / "paper" / maskrcnn_repro.BACKEND.name

@@ -108,7 +108,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         _compare_operations(measured)
     unwritten = _print_reports(views, setting, paper)
     page = Path(args.html) if args.html else setting.folder / "report.html"
-    unwritten += _page(views, page)
+    unwritten += _page(views, page, loses=not args.html)
     if args.save_records and any(view.own.origin for view in views):
         own = [view.own for view in views if not view.archived]
         _save(own, setting, paper, Path(args.save_records))
@@ -289,8 +289,14 @@ def _compare_operations(measured: Iterable[Report]) -> None:
             print(f"The RoI operations are not compared: {error}", file=sys.stderr, flush=True)
 
 
-def _page(views: Sequence[View], path: Path) -> int:
-    """Write the HTML report of all tables, in ``results/`` without photographs; return 1 if it could not be written."""
+def _page(views: Sequence[View], path: Path, *, loses: bool = True) -> int:
+    """Write the HTML report of all tables, in ``results/`` without photographs; return 1 if it was not written.
+
+    Args:
+        views: the tables.
+        path: the page.
+        loses: whether it may take the place of one that holds more.
+    """
     # Imported here because it loads Matplotlib, which would slow down plans.
     from maskrcnn_repro.tables.report.html import Shown, write_page
 
@@ -304,7 +310,7 @@ def _page(views: Sequence[View], path: Path) -> int:
         shown.append(Shown(view.report, view.folder, pictured, operations))
     try:
         kept_with_code = path.resolve().is_relative_to(_location.RESULTS.resolve())
-        problems = write_page(path, shown, generated_only=kept_with_code)
+        problems = write_page(path, shown, generated_only=kept_with_code, loses=loses)
     except OutputError as error:
         print(f"Error: {error}", file=sys.stderr, flush=True)
         return 1

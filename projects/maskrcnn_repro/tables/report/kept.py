@@ -4,9 +4,9 @@
 ``LEVEL/BACKEND/tables/TABLE.json`` and ``.md`` are the report; ``LEVEL/BACKEND/claims.json`` has all claims of the
 tables there; ``exchange.json`` and ``.png`` beside it are of :mod:`maskrcnn_repro.tables.report.exchange`.
 Beside a record lie ``curves_seedK.json``, ``draws_seedK.npz`` and ``pictured_seedK.json``, and ``LEVEL/BACKEND/pictures`` has
-the images of the latter (:mod:`maskrcnn_repro.tables.report.kept_run`): ``LEVEL/report.html``, the page of all of it, is drawn
-from these alone by ``maskrcnn table all --report --kept --html results/mini/report.html``. No file names a folder of the
-machine that made it.
+the images of the latter (:mod:`maskrcnn_repro.tables.report.kept_run`): ``maskrcnn table all --report --kept --html FILE`` draws
+the page of all of it from these alone. Records of earlier versions lack some of them; ``LEVEL/report.html`` may hold more
+than they give. No file names a folder of the machine that made it.
 """
 
 from __future__ import annotations

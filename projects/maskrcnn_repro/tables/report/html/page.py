@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.errors import OutputError
 from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables
 from maskrcnn_repro.tables.report.claims_text import beside, holm_text, spread_lines
@@ -20,11 +21,12 @@ from maskrcnn_repro.tables.report.html.claims import claim_gap, compared
 from maskrcnn_repro.tables.report.html.curves import Curves, curves
 from maskrcnn_repro.tables.report.html.exchange import shown as operations_shown
 from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
+from maskrcnn_repro.tables.report.html.losses import lost
 from maskrcnn_repro.tables.report.html.origin import origins
 from maskrcnn_repro.tables.report.html.predictions import Gallery, Sheet
 from maskrcnn_repro.tables.report.html.roi_figure import FILTERS, figure
 from maskrcnn_repro.tables.report.html.sampling import svg_panels
-from maskrcnn_repro.tables.report.model import Report, ReportRow, Verdict, verdicts_in
+from maskrcnn_repro.tables.report.model import Interval, Report, ReportRow, Verdict, verdicts_in
 from maskrcnn_repro.tables.report.pictured import THRESHOLD
 from maskrcnn_repro.tables.report.places import curve_file, is_kept, kept_beside
 from maskrcnn_repro.tables.report.text import estimate_text, judged_on, remarks
@@ -63,23 +65,62 @@ class Shown:
     operations: Stored | None = None
 
 
-def write_page(path: Path, shown: Sequence[Shown], generated_only: bool = False) -> tuple[str, ...]:
+def write_page(
+    path: Path, shown: Sequence[Shown], generated_only: bool = False, *, loses: bool = True
+) -> tuple[str, ...]:
     """Write the page in one step.
 
     Args:
         path: the HTML file; paths in it are given from its folder.
         shown: the tables, of one level.
         generated_only: whether photographs and other images that are not generated are left out.
+        loses: whether the page may take the place of one that holds more.
 
     Returns:
-        What could not be read and is left out, each with the reason; the page says it, too.
+        What could not be read, or was not kept, and is left out, each with the reason; the page says it, too.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or holds what the page lacks and must not lose.
     """
     page = _page(path.parent, shown, generated_only)
-    write_text(path, environment().get_template("report.html.j2").render(page))
-    return tuple(dict.fromkeys(text for table in page["tables"] for text in table["skipped"]))
+    text = environment().get_template("report.html.j2").render(page)
+    if not loses and path.is_file():
+        _refuse_loss(path, text)
+    write_text(path, text)
+    skipped = [text for table in page["tables"] for text in table["skipped"]]
+    return tuple(dict.fromkeys([*_unkept(page), *skipped]))
+
+
+def _refuse_loss(path: Path, text: str) -> None:
+    """Raise OutputError if the page at a path holds what the text of another one does not, or cannot be read."""
+    try:
+        there = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if less := lost(there, text):
+        raise OutputError(
+            f"{path} is left as it is, for the new page would lack {', '.join(less)}; name another file, or remove "
+            "this one first."
+        )
+
+
+def _unkept(page: Mapping[str, Any]) -> list[str]:
+    """Return what of a page's sections is neither here nor kept."""
+    texts = []
+    if page["exchanged"] and not page["exchanged"]["exchange"]:
+        texts.append(
+            f"what the RoI operations make of one object, which {page['exchanged']['command']} measures"
+        )
+    undrawn: dict[str, list[str]] = {}
+    for table in page["tables"]:
+        if not table["is_drawn"]:
+            undrawn.setdefault(table["kept"], []).append(table["report"].table)
+    for folder, names in undrawn.items():
+        word = "tables" if len(names) > 1 else "table"
+        texts.append(
+            f"curves and pictures of {word} {', '.join(names)}, which are not kept in {folder}"
+        )
+    return texts
 
 
 def _page(folder: Path, shown: Sequence[Shown], generated_only: bool) -> dict[str, Any]:
@@ -128,7 +169,6 @@ def _claims(verdicts: Sequence[Verdict], reports: Sequence[Report]) -> dict[str,
     intervals = [verdict.interval for verdict in verdicts if verdict.interval]
     remains = corrected(verdicts)
     spreads = [spread for report in reports for spread in report.spreads]
-    rests = [(f"{_seeds(interval.seeds)}", interval.images) for interval in intervals]
     return {
         "shown": [
             (
@@ -141,8 +181,22 @@ def _claims(verdicts: Sequence[Verdict], reports: Sequence[Report]) -> dict[str,
         "scale": axis(ends, "claims-scale"),
         "holm": {v.id: holm_text(v, remains) for v in verdicts} if remains else {},
         "beside": [*beside(verdicts), *spread_lines(dict.fromkeys(spreads))],
-        "rests": list(dict.fromkeys(f"{seeds} and {images:,} images" for seeds, images in rests)),
+        "rests": _rests(intervals),
     }
+
+
+def _rests(intervals: Sequence[Interval]) -> str:
+    """Return how many seeds and images intervals rest on; empty without any."""
+    if not intervals:
+        return ""
+    seeds = [len(interval.seeds) for interval in intervals]
+    images = _span([interval.images for interval in intervals])
+    return f"{_span(seeds)} seed{'s' * (max(seeds) > 1)}, {images} test images"
+
+
+def _span(numbers: Sequence[int]) -> str:
+    """Return ``3``, or ``3 to 6``."""
+    return " to ".join(f"{number:,}" for number in sorted({min(numbers), max(numbers)}))
 
 
 def _table(shown: Shown, read: Any, gallery: Gallery) -> dict[str, Any]:
@@ -225,7 +279,9 @@ def _claim_label(verdict: Verdict) -> str:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    """Return ``seed 1`` or ``seeds 1, 2``."""
+    """Return ``seed 1``, ``seeds 1, 2`` or ``seeds 1 to 6``."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 

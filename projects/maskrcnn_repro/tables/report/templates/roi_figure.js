@@ -9,6 +9,7 @@ const HIGH = featureMap.length * STRIDE - STRIDE - LOW;
 const panels = [...figure.querySelectorAll(".roi-panel")];
 const fields = [...figure.querySelectorAll(".roi-fields input")];
 const parts = [...mapSvg.querySelectorAll("[data-moves]")];
+const refusal = figure.querySelector(".roi-refused");
 const state = { roi: [...FIRST_ROI], marked: Number(figure.dataset.marked), maximum: false };
 
 const boxPath = (box) => {
@@ -19,6 +20,7 @@ const dotsPath = (points) => points.map(([x, y]) => `M${x.toFixed(3)} ${y.toFixe
 const meanOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const clamped = (value, low, high) => Math.min(Math.max(value, low), high);
 const signed = (value) => (value ? `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(1)}` : "0");
+const real = (value) => String(value).replace("-", "\u2212");
 const centreOf = ([x1, y1, x2, y2]) => [(x1 + x2) / 2, (y1 + y2) / 2];
 
 function showRegion(view, [x1, y1, x2, y2]) {
@@ -36,7 +38,7 @@ function draw() {
   mapSvg.querySelector(".roi-corners").setAttribute("d", dotsPath([[x1, y1], [x2, y1], [x1, y2], [x2, y2]]));
   parts.forEach((part) => placePart(part, given));
   fields.forEach((field, index) => {
-    if (field !== document.activeElement) field.value = state.roi[index];
+    if (!before || field !== document.activeElement) field.value = state.roi[index];
   });
 }
 
@@ -118,8 +120,42 @@ function move(roi, moves, steps) {
     const highs = along.map((i) => (i < 2 && !along.includes(i + 2) ? roi[i + 2] - 1 : HIGH) - roi[i]);
     for (const i of along) result[i] = roi[i] + clamped(steps[axis], Math.max(...lows), Math.min(...highs));
   }
-  state.roi = result;
+  show(result);
+}
+
+function show(roi) {
+  refusal.textContent = "";
+  state.roi = roi;
   draw();
+}
+
+// The RoI from before a number was typed: until it is whole, each of its digits gives another RoI.
+let before = null;
+
+function onType(field, index) {
+  before ??= state.roi;
+  const value = field.valueAsNumber;
+  const fits = field.validity.valid && Number.isFinite(value);
+  show(fits ? withCoordinate(before, index, value) : before);
+  if (!fits && (field.value || field.validity.badInput))
+    refusal.textContent = `${COORDINATES[index]} stays ${real(before[index])}: it may be ${real(field.min)} to ${real(field.max)} px.`;
+}
+
+// The other corner goes along, as far as the map's surroundings, if this one would pass it.
+function withCoordinate(roi, index, value) {
+  const result = [...roi];
+  result[index] = value;
+  const [first, last] = [index % 2, (index % 2) + 2];
+  const other = index === first ? last : first;
+  const along = Math.round((roi[other] + value - roi[index]) * 1000) / 1000;
+  if (result[last] - result[first] < 1) result[other] = clamped(along, LOW, HIGH);
+  return result;
+}
+
+function endTyping() {
+  before = null;
+  draw();
+  announce();
 }
 
 function announce() {
@@ -128,6 +164,7 @@ function announce() {
     `RoI ${state.roi.join(", ")} pixels. Mean difference to RoIAlign: RoIPool ${pool}, RoIWarp ${warp}.`;
 }
 
+const COORDINATES = ["x1", "y1", "x2", "y2"];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 function onKey(event) {
@@ -186,14 +223,15 @@ function begin() {
   // A finger beside the RoI scrolls the page; touch-action would not tell the parts of an SVG apart.
   mapSvg.addEventListener("touchstart", (event) => event.target.dataset.moves && event.preventDefault(), { passive: false });
   figure.addEventListener("keydown", onKey);
-  fields.forEach((field, index) => field.addEventListener("input", () => {
-    if (Number.isFinite(field.valueAsNumber)) move(state.roi, [index], Array(2).fill(field.valueAsNumber - state.roi[index]));
-  }));
-  fields.forEach((field) => field.addEventListener("blur", () => (draw(), announce())));
+  fields.forEach((field, index) => {
+    field.addEventListener("input", () => onType(field, index));
+    field.addEventListener("change", endTyping);
+    field.addEventListener("blur", endTyping);
+  });
   figure.querySelector(".roi-controls").addEventListener("click", ({ target }) => {
     if (!target.dataset.to) return;
-    state.roi = JSON.parse(target.dataset.to);
-    draw();
+    before = null;
+    show(JSON.parse(target.dataset.to));
     announce();
   });
   figure.querySelector(".roi-maximum").addEventListener("change", ({ target }) => {
