@@ -29,7 +29,7 @@ from maskrcnn_repro.tables.report.model import (
     ReportRow,
     Spread,
 )
-from maskrcnn_repro.tables.report.resampled import Resampler, dataset_of
+from maskrcnn_repro.tables.report.resampled import Resampler, dataset_of, refuse_contradicting
 from maskrcnn_repro.tables.report.verdicts import claim_rows, verdicts
 from maskrcnn_repro.tables.runs.plan import not_at_level
 from maskrcnn_repro.tables.runs.records import Record
@@ -92,6 +92,7 @@ def reports(
     every = paper.experiments.items()
     here = [name for name, item in every if not not_at_level(item, setting.level)]
     gathered = gather(here, setting, paper.experiments, seeds, kept=kept)
+    refuse_contradicting(gathered)
     outlined = {row.experiment for row, name in pairs if paper.columns[name].task == TASK}
     add_boundary_ap(gathered, outlined)
     add_equal_seconds(gathered, [row for row, _ in pairs])
