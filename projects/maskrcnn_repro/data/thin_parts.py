@@ -17,6 +17,10 @@ def thin_share(mask: NDArray[np.bool_], cell: int) -> float:
         mask: (H, W), with at least one pixel.
         cell: in pixels of the mask, 1 or more.
     """
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    if cell > min(mask.shape):  # padding by such a cell would cost far more than the mask
+        return 1.0
     padded = np.pad(mask.astype(np.uint8), cell)
     thick = cv2.morphologyEx(padded, cv2.MORPH_OPEN, np.ones((cell, cell), np.uint8))
     return 1 - int(thick.sum()) / int(padded.sum())
