@@ -22,7 +22,7 @@ def test_each_level_has_a_column_beside_the_papers_gaps():
     levels = {
         # Out of the paper's order.
         "mini": [late, holds],
-        "small": [alone],
+        "small": [alone, replace(late, outcome="missing", gap=None)],
         "empty": [verdict("align-ave-over-pool", "missing")],
         "other": [fails],
     }
@@ -41,7 +41,7 @@ def test_each_level_has_a_column_beside_the_papers_gaps():
     assert lines[4:] == [
         "",
         "- mini: Of 2 claims: holds 1, fails 0, undecided 1, missing 0; seeds of an interval: 3, images: 1,000.",
-        "- small: Of 1 claims: holds 0, fails 0, undecided 0, images only 1, missing 0; seeds of an interval: 1, images: 72.",
+        "- small: Of 2 claims: holds 0, fails 0, undecided 0, images only 1, missing 1; seeds of an interval: 1, images: 72.",
         "- other: Of 1 claims: holds 0, fails 1, undecided 0, missing 0.",
         f"- Intervals (95 %; 90 % of claims within a margin), mini: {EARLIER}; small: {POOLED}. Widths of different methods cannot be compared.",
     ]

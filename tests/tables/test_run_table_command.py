@@ -101,6 +101,20 @@ def test_a_report_alone_runs_nothing_and_writes_all_rows_whatever_it_prints(fake
     assert fake.calls() == []
 
 
+def test_tables_without_a_record_overwrite_neither_page_nor_table(fake, capsys):
+    files = [fake.setting.folder / name for name in ("report.html", "tables/fake.json")]
+    files[1].parent.mkdir(parents=True)
+    for file in files:
+        file.write_text("of before")
+    for words, nor in (([], ""), (["--kept", "--seeds", "2"], ", nor a record in results/")):
+        assert main_table(command(fake, "fake", "--report", *words)) == 0
+        printed = capsys.readouterr().out
+        assert f"There is no finished run of these rows in {fake.setting.folder}{nor}" in printed
+        assert "Standard deviation between seeds" not in printed
+        assert f"Not written: {files[0]} stays as it is" in printed
+        assert [file.read_text() for file in files] == ["of before"] * 2
+
+
 def test_overrides_go_to_a_trial_of_their_own(fake, capsys):
     overrides = ("SOLVER.CHECKPOINT_PERIOD", "3")
     trial = Setting("paper", overrides, fake.setting.root)
@@ -216,6 +230,8 @@ def test_without_arguments_the_tables_are_listed(capsys):
         (["all", "2x"], "Table '2x' does not exist."),
         (["2c", "--report", "--save-records"], "--save-records: there is no finished run in"),
         (["2c", "--report", "--seeds", "2"], "its report kept in results/ is of all its seeds"),
+        (["2c", "--report", "--seeds", "2"], "give --kept, too, for records of seeds 1 to 2"),
+        (["7", "--plan", "--rows", "claims"], "--rows claims: no finding is about a row of table 7"),
         (["2a", "--eval-only", "--weights", "T2a.r50c4"], "give --level paper, not mini"),
     ],
 )

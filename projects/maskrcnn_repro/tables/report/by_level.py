@@ -45,7 +45,7 @@ def claims_by_level(levels: Mapping[str, Sequence[Verdict]]) -> str:
     headers = ["claim", "claimed gap", "paper's gap", *judged]
     align = ("left", "left", "right", *("left" for _ in judged))
     table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
-    below = [f"- {name}: {_rests(verdicts.values())}" for name, verdicts in judged.items()]
+    below = [f"- {name}: {_rests(levels[name])}" for name in judged]
     return "\n".join([table, "", *below, *_methods(judged)])
 
 

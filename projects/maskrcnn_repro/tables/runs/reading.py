@@ -32,6 +32,8 @@ def read_text(path: Path) -> str:
         TableError: it cannot be read.
     """
     try:
+        if path.is_fifo():  # it would be waited for
+            raise TableError(f"{path} cannot be read: it is a pipe.")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{path} cannot be read: {_reason(error)}.") from error

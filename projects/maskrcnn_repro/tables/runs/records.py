@@ -167,7 +167,18 @@ def read_record(path: Path) -> Record:
             kept=_optional_text(tree.get("record")),
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise TableError(f"{path} is no result of this project: {error!r}.") from error
+        raise TableError(f"{path} is no result of this project: {_told(error)}.") from error
+
+
+class _WrongValueError(ValueError):
+    """A value of a field that has another type; the text says so."""
+
+
+def _told(error: Exception) -> str:
+    """Return what is wrong with a record, without Python's words for it."""
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    return str(error) if isinstance(error, _WrongValueError) else "a value is of another type"
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
@@ -175,15 +186,14 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _number(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no finite number")
-    return number
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise _WrongValueError(f"{value!r:.80} is no finite number")
+    return float(value)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise _WrongValueError(f"{value!r:.80} is no text")
     return value
 
 
