@@ -22,7 +22,11 @@ def main() -> None:
     """Simulate all settings and print a line for each number of seeds and what dominates."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--trials", type=count, default=300, metavar="N", help="simulated levels of each cell (%(default)s)"
+        "--trials",
+        type=count,
+        default=300,
+        metavar="N",
+        help="simulated levels of each cell (%(default)s)",
     )
     trials = parser.parse_args().trials
     settings = [("used", seeds, name) for seeds in (1, 2, 3, 5) for name in SHARES]

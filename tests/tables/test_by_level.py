@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from maskrcnn_repro.tables.report.by_level import claims_by_level
+from maskrcnn_repro.tables.report.claims_text import measured
 from maskrcnn_repro.tables.report.model import Interval, Verdict
 from maskrcnn_repro.tables.report.statistics import EARLIER, POOLED
 from maskrcnn_repro.tables.report.words import DASH
@@ -45,6 +46,23 @@ def test_each_level_has_a_column_beside_the_papers_gaps():
         "- other: Of 1 claims: holds 0, fails 1, undecided 0, missing 0.",
         f"- Intervals (95 %; 90 % of claims within a margin), mini: {EARLIER}; small: {POOLED}. Widths of different methods cannot be compared.",
     ]
+
+
+def test_an_end_beside_a_limit_shows_the_decimal_that_tells():
+    alike = replace(
+        verdict("fcn-over-mlp", "undecided", 0.8, (0.04, 1.5004)), direction="≈", margin=1.5
+    )
+    above = verdict("fcn-over-mlp", "holds", 1.2, (0.04, 2.35))
+    assert measured(above) == "+1.2 [+0.04, +2.35] 95 %"
+    # Zero is no limit of the other claim.
+    assert measured(alike) == "+0.8 [+0.040, +1.500] 95 %"
+    assert measured(replace(alike, interval=replace(alike.interval, high=1.46))).endswith(
+        "+1.46] 95 %"
+    )
+    # An end that lies on a limit looks so.
+    assert measured(replace(alike, interval=replace(alike.interval, high=1.5))).endswith(
+        "+1.5] 95 %"
+    )
 
 
 def test_without_a_judged_claim_there_is_no_table():

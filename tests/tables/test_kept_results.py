@@ -133,7 +133,7 @@ def test_a_kept_report_that_is_none_is_named_once(tmp_path, text, reason):
     ],
 )
 def test_a_value_of_another_type_is_told_in_words(kind, tree, said):
-    report = read_report(FILES[0])
+    report = read_report(RESULTS / "mini/embedded/tables/2c.json")
     claim = next(claim for claim in report.claims if claim.interval)
     whole = {Report: report, Verdict: claim, Interval: claim.interval}[kind]
     with pytest.raises(TypeError, match=re.escape(said)):

@@ -231,7 +231,10 @@ def test_without_arguments_the_tables_are_listed(capsys):
         (["2c", "--report", "--save-records"], "--save-records: there is no finished run in"),
         (["2c", "--report", "--seeds", "2"], "its report kept in results/ is of all its seeds"),
         (["2c", "--report", "--seeds", "2"], "give --kept, too, for records of seeds 1 to 2"),
-        (["7", "--plan", "--rows", "claims"], "--rows claims: no finding is about a row of table 7"),
+        (
+            ["7", "--plan", "--rows", "claims"],
+            "--rows claims: no finding is about a row of table 7",
+        ),
         (["2a", "--eval-only", "--weights", "T2a.r50c4"], "give --level paper, not mini"),
     ],
 )

@@ -255,9 +255,7 @@ def _executor(
     )
 
 
-def _print_reports(
-    views: Sequence[View], setting: Setting, paper: PaperData, *, kept: bool
-) -> int:
+def _print_reports(views: Sequence[View], setting: Setting, paper: PaperData, *, kept: bool) -> int:
     """Print tables and claims and write the tables' files; return how many could not be written."""
     unwritten = 0
     for view in views:

@@ -366,7 +366,11 @@ def _converted(hint: Any, value: Any) -> Any:
         return {key: _converted(inner[1], item) for key, item in value.items()}
     if value in inner if origin is Literal else _is_plain(value, hint):
         return value
-    expected = f"none of {', '.join(map(repr, inner))}" if origin is Literal else _NO.get(origin or hint, "no such part")
+    expected = (
+        f"none of {', '.join(map(repr, inner))}"
+        if origin is Literal
+        else _NO.get(origin or hint, "no such part")
+    )
     raise TypeError(f"{value!r:.80} is {expected}")
 
 
