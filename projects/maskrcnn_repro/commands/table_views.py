@@ -12,8 +12,9 @@ from maskrcnn_repro.errors import TableError, counted
 from maskrcnn_repro.tables.report.kept import kept_report
 from maskrcnn_repro.tables.report.model import Report
 from maskrcnn_repro.tables.report.places import is_kept
+from maskrcnn_repro.tables.report.resampled import contradiction
 from maskrcnn_repro.tables.runs.plan import Plan
-from maskrcnn_repro.tables.runs.retrained import fitting_record, with_kept
+from maskrcnn_repro.tables.runs.retrained import fitting_record, kept_record, with_kept
 from maskrcnn_repro.tables.runs.stage import Setting
 
 
@@ -23,8 +24,16 @@ def fills_in(args: argparse.Namespace) -> bool:
 
 
 def stand_in(planned: Plan) -> Plan:
-    """Let kept records stand for the requested trainings that have not run here; print which records cannot."""
+    """Let kept records stand for the requested trainings that have not run here; print which records cannot.
+
+    Raises:
+        UserError: a record cannot be read, or contradicts its place or its draws of images.
+    """
     filled = with_kept(planned)
+    for stage in (stage for stage in planned.stages if stage.key in filled.kept):
+        record = kept_record(stage)
+        if record and (why := contradiction(record)):
+            raise TableError(f"{record.path}: {why}; move it away to train this seed.")
     unfit: dict[str, list[str]] = {}
     for stage in filled.missing():
         if stage.key in planned.requested and (why := fitting_record(stage)[1]):

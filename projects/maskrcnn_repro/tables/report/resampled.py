@@ -151,13 +151,13 @@ def refuse_contradicting(gathered: Gathered) -> None:
     """Drop kept records whose metrics cannot be those of the draws that are kept beside them."""
     for experiment, records in gathered.records.items():
         for seed, record in list(records.items()):
-            if record.kept and (why := _contradiction(record)):
+            if record.kept and (why := contradiction(record)):
                 del records[seed]
                 gathered.refuse(experiment, record.path, why)
 
 
-def _contradiction(record: Record) -> str:
-    """Return which metric of a record its draws contradict; empty if none does."""
+def contradiction(record: Record) -> str:
+    """Return which metric of a kept record its draws contradict; empty if none does."""
     for task in (*PRECISIONS, PANOPTIC):
         draws = stored_draws(record, task) if _measured(record, task) else None
         for name, values in draws.values.items() if draws else ():
