@@ -6,6 +6,7 @@ import shutil
 
 from maskrcnn_repro import _location
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.report.html.claims import claim_ends
 from maskrcnn_repro.tables.report.kept import KeptReports, json_text, kept_report, read_report
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
 from maskrcnn_repro.tables.report.statistics import EARLIER, METHODS, POOLED
@@ -168,7 +169,7 @@ def test_the_kept_page_is_small_whole_and_of_the_kept_numbers():
     ]
     measured = page.text_of("td", class_="num")[::2]
     for claim, said in zip(claims, measured, strict=True):
-        low, high = (real_minus(end) for end in (claim.interval.low, claim.interval.high))
+        low, high = claim_ends(claim)
         level = f"{claim.interval.level:.0f}"
         assert said == f"ours {real_minus(claim.gap)}{level} %: {low} to {high}", claim.id
     kept = page.text_of("p", class_="kept")

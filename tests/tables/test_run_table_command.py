@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 from maskrcnn_repro.commands import tables as cli
+from maskrcnn_repro.commands.table_views import View
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.numbers import find_table
 from maskrcnn_repro.tables.paper.selection import select
+from maskrcnn_repro.tables.report.kept import read_report
+from maskrcnn_repro.tables.report.report import PaperData
 from maskrcnn_repro.tables.runs import runner as runner_module
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.processes import environments
@@ -21,6 +25,7 @@ import torch
 from tests.helpers.commands import experiment as main_experiment
 from tests.helpers.commands import table as main_table
 from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
+from tests.helpers.kept_results import RESULTS
 from tests.helpers.paths import ROOT
 
 
@@ -101,18 +106,27 @@ def test_a_report_alone_runs_nothing_and_writes_all_rows_whatever_it_prints(fake
     assert fake.calls() == []
 
 
-def test_tables_without_a_record_overwrite_neither_page_nor_table(fake, capsys):
-    files = [fake.setting.folder / name for name in ("report.html", "tables/fake.json")]
+@pytest.mark.parametrize(("kept", "nor"), [(False, ":"), (True, ", nor a record in results/")])
+def test_tables_without_a_record_overwrite_neither_page_nor_table(tmp_path, capsys, kept, nor):
+    setting = Setting("mini", root=tmp_path)
+    report = replace(read_report(RESULTS / "mini/embedded/tables/2c.json"), origin=(), claims=())
+    files = [setting.folder / name for name in ("report.html", "tables/2c.json")]
     files[1].parent.mkdir(parents=True)
     for file in files:
         file.write_text("of before")
-    for words, nor in (([], ""), (["--kept", "--seeds", "2"], ", nor a record in results/")):
-        assert main_table(command(fake, "fake", "--report", *words)) == 0
-        printed = capsys.readouterr().out
-        assert f"There is no finished run of these rows in {fake.setting.folder}{nor}" in printed
-        assert "Standard deviation between seeds" not in printed
-        assert f"Not written: {files[0]} stays as it is" in printed
-        assert [file.read_text() for file in files] == ["of before"] * 2
+    view = View(report, {row.id for row in report.rows})
+    assert cli._print_reports([view], setting, PaperData({}, {}, {}, {}), kept=kept) == 0
+    assert cli._page([view], files[0]) == 0
+    printed = capsys.readouterr().out
+    assert f"There is no finished run of these rows in {setting.folder}{nor}" in printed
+    assert f"Not written: {files[0]} stays as it is" in printed
+    assert [file.read_text() for file in files] == ["of before"] * 2
+
+
+@pytest.mark.slow
+def test_a_report_of_nothing_has_no_spread(fake, capsys):
+    assert main_table(command(fake, "fake", "--report", "--kept", "--seeds", "2")) == 0
+    assert "Standard deviation between seeds" not in capsys.readouterr().out
 
 
 def test_overrides_go_to_a_trial_of_their_own(fake, capsys):

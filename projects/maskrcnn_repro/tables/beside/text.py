@@ -67,7 +67,7 @@ def gap_text(gap: Gap) -> str:
         return points(gap.value)
     ends = ""
     if gap.interval:
-        ends = f" [{signed(gap.interval.low)}, {signed(gap.interval.high)}]"
+        ends = f" [{', '.join(interval_ends(gap.interval))}]"
     return f"{points(gap.value)} ({signed(gap.gap)}{ends})"
 
 
