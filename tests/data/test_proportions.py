@@ -87,7 +87,9 @@ def test_no_cell_larger_than_a_mask_lies_in_it_and_none_is_padded():
     mask = np.zeros((100, 200), dtype=bool)
     mask[40:60, 30:90] = True
     assert thin_share(mask, 20) == 0
-    # In pixels: padded, the mask would have as many as a cell twice as long.
+    # Of even and odd length, at each border of the array.
+    for cell in (19, 20):
+        assert thin_share(np.ones((20, 21), dtype=bool), cell) == 0
     for cell in (21, 61, 10**9):
         assert thin_share(mask, cell) == 1
 

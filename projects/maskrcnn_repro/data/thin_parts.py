@@ -22,7 +22,7 @@ def thin_share(mask: NDArray[np.bool_], cell: int) -> float:
     if cell > min(mask.shape):  # a kernel of such a cell could cost any memory
         return 1.0
     thick = cv2.morphologyEx(
-        mask.astype(np.uint8),
+        np.pad(mask.astype(np.uint8), 1),  # an even kernel shifts its result by a pixel
         cv2.MORPH_OPEN,
         np.ones((cell, cell), np.uint8),
         borderType=cv2.BORDER_CONSTANT,
