@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "projects"), str(ROOT)]
 
+from maskrcnn_cli.parsing import count
 from maskrcnn_repro.tables.report.text import grid
 
 from tests.helpers.coverage import SHARES, SPREADS, coverage
@@ -20,7 +21,13 @@ from tests.helpers.coverage import SHARES, SPREADS, coverage
 def main() -> None:
     """Simulate all settings and print a line for each number of seeds and what dominates."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trials", type=int, default=300, help="simulated levels for each cell")
+    parser.add_argument(
+        "--trials",
+        type=count,
+        default=300,
+        metavar="N",
+        help="simulated levels of each cell (%(default)s)",
+    )
     trials = parser.parse_args().trials
     settings = [("used", seeds, name) for seeds in (1, 2, 3, 5) for name in SHARES]
     settings += [(rule, seeds, "seeds") for rule in ("whole pool", "own") for seeds in (2, 3, 5)]

@@ -1,6 +1,7 @@
 """The smallest files that the fuzz tests (``tests/fuzz``) found to be accepted or to raise what no user understands."""
 
 import json
+import os
 
 from maskrcnn_repro.checkpoint.manifest import read_manifest
 from maskrcnn_repro.checkpoint.weight_file import read_shapes
@@ -51,6 +52,32 @@ def test_a_record_with_a_wrong_field_is_refused(tmp_path, place, value):
     file.write_text(changed(KEPT / "r50_c4" / "seed1.json", place, value))
     with pytest.raises(TableError, match=r"results\.json is no result of this project"):
         read_record(file)
+
+
+@pytest.mark.parametrize(
+    ("changed_to", "said"),
+    [
+        ({"datasets": None}, "a value is of another type."),
+        ({"metrics": {"a": {"segm": {"AP": "30"}}}}, "'30' is no finite number."),
+        ({"weights": 1}, "1 is no text."),
+        (None, "it lacks 'datasets'."),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_told_in_words(tmp_path, changed_to, said):
+    tree = json.loads((KEPT / "r50_c4" / "seed1.json").read_text())
+    if changed_to is None:
+        del tree["datasets"]
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({**tree, **(changed_to or {})}))
+    with pytest.raises(TableError) as told:
+        read_record(file)
+    assert str(told.value) == f"{file} is no result of this project: {said}"
+
+
+def test_a_pipe_in_place_of_a_record_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "results.json")
+    with pytest.raises(TableError, match="it is a pipe"):
+        read_record(tmp_path / "results.json")
 
 
 @pytest.mark.parametrize(

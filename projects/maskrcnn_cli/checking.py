@@ -72,7 +72,11 @@ def add_statistics_options(parser: Parser) -> None:
         "longer one of at most 1333/800 of that",
     )
     parser.add_argument(
-        "--cell", type=int, default=16, metavar="PIXELS", help="stride of a cell (%(default)s)"
+        "--cell",
+        type=int,
+        default=16,
+        metavar="PIXELS",
+        help="stride of a cell, at most 99999 (%(default)s)",
     )
 
 

@@ -28,7 +28,7 @@ TABLE_EXAMPLES = """
     %(prog)s all --report
     %(prog)s all --report --kept --html kept.html
 
-  One seed more than is kept in results/: it alone is trained, and the shared stages that it needs:
+  One seed more than is kept in results/: where that is of today's recipe, the new seed and shared stages alone are trained:
     %(prog)s 2c --kept --seeds 4
 
   The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data); the same as jobs of a cluster:

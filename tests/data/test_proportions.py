@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 from maskrcnn_cli.dispatch import main
 from maskrcnn_repro.data.check.scan import scan_coco
@@ -14,7 +15,7 @@ import pytest
 
 
 def coco_file(folder, boxes, empty=1):
-    """Two hundred by one hundred pixels; one image per list of boxes, masks that fill half of each box, and empty images."""
+    """Images of 200 x 100 pixels, one per list of boxes and empty ones; masks fill three quarters, whatever ``area`` says."""
     images = [
         {"id": i, "file_name": f"{i}.png", "width": 200, "height": 100}
         for i in range(1, len(boxes) + empty + 1)
@@ -25,8 +26,10 @@ def coco_file(folder, boxes, empty=1):
             "category_id": category,
             "iscrowd": 0,
             "bbox": [x, y, w, h],
-            "area": w * h / 2,
-            "segmentation": [[x, y, x + w, y, x, y + h]],
+            "area": 0.5,
+            "segmentation": [
+                [x, y, x + w, y, x + w, y + h / 2, x + w / 2, y + h / 2, x + w / 2, y + h, x, y + h]
+            ],
         }
         for i, image in enumerate(boxes, start=1)
         for category, (x, y, w, h) in image
@@ -67,7 +70,7 @@ def test_four_objects_by_hand(file):
     assert values["box IoU with another > 0.1, %"] == (50,)
     assert values["box IoU with another > 0.3, %"] == (50,)
     assert values["boxes at the border, %"] == (25,)
-    assert values["mask over box area, %"] == pytest.approx((50,) * 5)
+    assert values["mask over box area, %"] == (75,) * 5
 
 
 def test_a_limb_is_the_thin_part_of_a_mask():
@@ -78,6 +81,17 @@ def test_a_limb_is_the_thin_part_of_a_mask():
     assert thin_share(mask, 16) == pytest.approx(200 / 600)
     assert thin_share(mask, 10) == 0
     assert thin_share(mask, 21) == 1
+
+
+def test_no_cell_larger_than_a_mask_lies_in_it_and_none_is_padded():
+    mask = np.zeros((100, 200), dtype=bool)
+    mask[40:60, 30:90] = True
+    assert thin_share(mask, 20) == 0
+    # Of even and odd length, at each border of the array.
+    for cell in (19, 20):
+        assert thin_share(np.ones((20, 21), dtype=bool), cell) == 0
+    for cell in (21, 61, 10**9):
+        assert thin_share(mask, cell) == 1
 
 
 def test_polygons_and_both_kinds_of_rle_are_one_mask():
@@ -116,6 +130,24 @@ def test_command_prints_sets_side_by_side(file, capsys):
     assert "quantiles at 10, 25, 50, 75, 90 %" in printed
 
 
+def test_names_of_sets_do_not_break_the_table(file, capsys):
+    odd = file.rename(file.with_name("a|b\nc.JSON"))
+    assert main(["statistics", str(odd)]) == 0
+    head, *rows = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert head.split("/")[-1].rstrip(" |") == "a\\|b c.JSON"
+    assert {row.count("|") for row in rows} == {3}
+
+
+@pytest.mark.parametrize("width", [1e308, 1e200])
+def test_a_box_that_is_far_too_wide_is_told_without_a_warning(file, capsys, width):
+    tree = json.loads(file.read_text())
+    tree["annotations"][0]["bbox"][2] = width
+    file.write_text(json.dumps(tree))
+    with warnings.catch_warnings(action="error"):
+        assert main(["statistics", str(file)]) == 2
+    assert "more than ten times as large as its image" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -125,6 +157,7 @@ def test_command_prints_sets_side_by_side(file, capsys):
         ),
         (["nowhere.json"], "nowhere.json"),
         (["nowhere.json", "--cell", "0"], "--cell 0 has to be"),
+        (["nowhere.json", "--cell", "100000"], "--cell 100000 .* from 1 to 99999"),
         (["nowhere.json@0"], r"'nowhere.json@0' is to be SET@SHORT, .* got '0'"),
         (["@800"], r"such as small_coco_val@800"),
     ],

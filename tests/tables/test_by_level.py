@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from maskrcnn_repro.tables.report.by_level import claims_by_level
+from maskrcnn_repro.tables.report.claims_text import measured
 from maskrcnn_repro.tables.report.model import Interval, Verdict
 from maskrcnn_repro.tables.report.statistics import EARLIER, POOLED
 from maskrcnn_repro.tables.report.words import DASH
@@ -22,7 +23,7 @@ def test_each_level_has_a_column_beside_the_papers_gaps():
     levels = {
         # Out of the paper's order.
         "mini": [late, holds],
-        "small": [alone],
+        "small": [alone, replace(late, outcome="missing", gap=None)],
         "empty": [verdict("align-ave-over-pool", "missing")],
         "other": [fails],
     }
@@ -41,10 +42,27 @@ def test_each_level_has_a_column_beside_the_papers_gaps():
     assert lines[4:] == [
         "",
         "- mini: Of 2 claims: holds 1, fails 0, undecided 1, missing 0; seeds of an interval: 3, images: 1,000.",
-        "- small: Of 1 claims: holds 0, fails 0, undecided 0, images only 1, missing 0; seeds of an interval: 1, images: 72.",
+        "- small: Of 2 claims: holds 0, fails 0, undecided 0, images only 1, missing 1; seeds of an interval: 1, images: 72.",
         "- other: Of 1 claims: holds 0, fails 1, undecided 0, missing 0.",
         f"- Intervals (95 %; 90 % of claims within a margin), mini: {EARLIER}; small: {POOLED}. Widths of different methods cannot be compared.",
     ]
+
+
+def test_an_end_beside_a_limit_shows_the_decimal_that_tells():
+    alike = replace(
+        verdict("fcn-over-mlp", "undecided", 0.8, (0.04, 1.5004)), direction="≈", margin=1.5
+    )
+    above = verdict("fcn-over-mlp", "holds", 1.2, (0.04, 2.35))
+    assert measured(above) == "+1.2 [+0.04, +2.35] 95 %"
+    # Zero is no limit of the other claim.
+    assert measured(alike) == "+0.8 [+0.040, +1.500] 95 %"
+    assert measured(replace(alike, interval=replace(alike.interval, high=1.46))).endswith(
+        "+1.46] 95 %"
+    )
+    # An end that lies on a limit looks so.
+    assert measured(replace(alike, interval=replace(alike.interval, high=1.5))).endswith(
+        "+1.5] 95 %"
+    )
 
 
 def test_without_a_judged_claim_there_is_no_table():

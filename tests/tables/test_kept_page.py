@@ -130,11 +130,19 @@ def test_predictions_of_another_run_are_not_shown(beside):
     assert "it is of another run" in problem
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"images": [{}]}', '{"images": [], "style": 1}'])
-def test_kept_pictures_that_cannot_be_read_are_named(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "Expecting property name"),
+        ("[]", "it holds no results$"),
+        ('{"images": [{}]}', "it lacks 'name'$"),
+        ('{"images": [], "style": 1}', "a value is of another type$"),
+    ],
+)
+def test_kept_pictures_that_cannot_be_read_are_named(tmp_path, text, said):
     file = tmp_path / "some.json"
     file.write_text(text)
-    with pytest.raises(pictured.Unreadable, match=r"some\.json cannot be read"):
+    with pytest.raises(pictured.Unreadable, match=rf"some\.json cannot be read: {said}"):
         pictured.read_scene(pictured.Place("some", file))
     with pytest.raises(pictured.Unreadable, match="the images of other are not kept"):
         pictured.read_scene(pictured.Place("other", tmp_path / "other.json"))

@@ -6,6 +6,7 @@ import shutil
 
 from maskrcnn_repro import _location
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.report.html.claims import claim_ends
 from maskrcnn_repro.tables.report.kept import KeptReports, json_text, kept_report, read_report
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
 from maskrcnn_repro.tables.report.statistics import EARLIER, METHODS, POOLED
@@ -111,12 +112,49 @@ def test_an_interval_is_read_as_it_was_written():
         ('{"table": "2c", "rows": 3}', "Report lacks 'title'"),
         ("[]", "it holds no results"),
         ("{", "Expecting property name"),
+        ('{"table": 2, "rows": 3}', "2 is no text."),
     ],
 )
-def test_a_kept_report_that_is_none_is_named(tmp_path, text, reason):
+def test_a_kept_report_that_is_none_is_named_once(tmp_path, text, reason):
     (tmp_path / "2c.json").write_text(text)
-    with pytest.raises(TableError, match=f"2c.json cannot be read: {reason}"):
+    with pytest.raises(TableError, match=f"2c.json cannot be read: {reason}") as told:
         read_report(tmp_path / "2c.json")
+    assert str(told.value).count("cannot be read") == 1
+    assert not str(told.value).endswith("..")
+
+
+@pytest.mark.parametrize(
+    ("kind", "tree", "said"),
+    [
+        (Verdict, {"outcome": "maybe"}, "'maybe' is none of 'holds', 'fails', 'undecided'"),
+        (Verdict, {"gap": float("nan")}, "nan is no number below 1e+12"),
+        (Interval, {"seeds": 1}, "1 is no list of as many values as it should be"),
+        (Interval, {"images": 1.5}, "1.5 is no whole number below 1e+12"),
+        (Report, {"notes": [True]}, "True is no text"),
+    ],
+)
+def test_a_value_of_another_type_is_told_in_words(kind, tree, said):
+    report = read_report(RESULTS / "mini/embedded/tables/2c.json")
+    claim = next(claim for claim in report.claims if claim.interval)
+    whole = {Report: report, Verdict: claim, Interval: claim.interval}[kind]
+    with pytest.raises(TypeError, match=re.escape(said)):
+        from_json(kind, {**to_json(whole), **tree})
+
+
+def test_a_kept_table_of_another_place_is_refused(tmp_path):
+    folder = tmp_path / "mini/embedded/tables"
+    folder.mkdir(parents=True)
+    file = folder / "2c.json"
+    for source, said in (
+        ("mini/embedded/tables/2d.json", "is of table '2d', level 'mini', not of its place"),
+        ("mini-nucleus/embedded/tables/2c.json", "is of table '2c', level 'mini-nucleus', not of"),
+    ):
+        shutil.copy(RESULTS / source, file)
+        sentence = f"{file} {said}"
+        with pytest.raises(TableError, match=f"^{re.escape(sentence)}"):
+            kept_report("2c", "mini", tmp_path)
+        with pytest.raises(TableError, match=f"^{re.escape(sentence)}"):
+            KeptReports(folder.parent).tables  # noqa: B018
 
 
 def test_the_kept_page_is_small_whole_and_of_the_kept_numbers():
@@ -131,7 +169,7 @@ def test_the_kept_page_is_small_whole_and_of_the_kept_numbers():
     ]
     measured = page.text_of("td", class_="num")[::2]
     for claim, said in zip(claims, measured, strict=True):
-        low, high = (real_minus(end) for end in (claim.interval.low, claim.interval.high))
+        low, high = claim_ends(claim)
         level = f"{claim.interval.level:.0f}"
         assert said == f"ours {real_minus(claim.gap)}{level} %: {low} to {high}", claim.id
     kept = page.text_of("p", class_="kept")

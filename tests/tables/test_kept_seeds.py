@@ -1,11 +1,14 @@
 """Seeds whose records are kept with the code are not trained again; what is trained again is compared with them."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
 import maskrcnn_repro
 from maskrcnn_repro import _location
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.report.gather import gather
 from maskrcnn_repro.tables.report.kept import save_reports
 from maskrcnn_repro.tables.report.report import PaperData, reports
 from maskrcnn_repro.tables.report.resampled import Resampler
@@ -13,8 +16,11 @@ from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.progress import Console, describe
 from maskrcnn_repro.tables.runs.records import State
 from maskrcnn_repro.tables.runs.retrained import (
+    NO_RECIPE,
+    OTHER_RECIPE,
     compared,
     digest_of_run,
+    fitting_record,
     kept_record,
     kept_seeds,
     recipe_of,
@@ -225,6 +231,56 @@ def test_other_recipes_data_and_lengths_are_not_the_same_training(fake):
     file.unlink()
     assert kept_record(stage) is None
     assert compared(stage, record) == ""
+
+
+def changed_record(stage, changed):
+    """Change the kept record of a stage; return its file."""
+    (file,) = kept().rglob("rpn/seed1.json")
+    tree = json.loads(file.read_text())
+    file.write_text(json.dumps({**tree, **changed}))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"recipe_sha256": "f" * 64}, OTHER_RECIPE),
+        ({"iterations": 9}, OTHER_RECIPE),
+        ({"recipe_sha256": None, "config_sha256": "f" * 64}, NO_RECIPE),
+        ({"recipe_sha256": None, "iterations": 9}, OTHER_RECIPE),
+    ],
+)
+def test_why_a_kept_record_does_not_stand_for_a_stage(fake, changed, why):
+    (stage,) = plan(["rpn"], [1], fake.setting, fake.experiments).stages
+    assert fitting_record(stage) == (kept_record(stage), "")
+    changed_record(stage, changed)
+    assert fitting_record(stage) == (None, why)
+
+
+def recall(value):
+    return {"metrics": {"mini_coco_val": {"box_proposals": {"AR@100": value}}}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 7}, "contradicts its place: its seed is 7, not 1."),
+        ({"level": "small"}, "contradicts its place: its level is 'small', not 'paper'."),
+        ({"experiment": "a"}, "contradicts its place: its experiment is 'a', not 'rpn'."),
+        ({"code": {**CODE, "backend": {"name": "other"}}}, "contradicts its place: its backend is"),
+        (recall(3000), "holds a box_proposals AR@100 of 3000, which is not from 0 to 100 points."),
+        (recall(-1), "holds a box_proposals AR@100 of -1, which is not from 0 to 100 points."),
+    ],
+)
+def test_a_kept_record_that_contradicts_its_place_is_told(fake, changed, said):
+    (stage,) = plan(["rpn"], [1], fake.setting, fake.experiments).stages
+    file = changed_record(stage, changed)
+    with pytest.raises(TableError, match=f"^{re.escape(f'{file} {said}')}"):
+        kept_record(stage)
+    gathered = gather(["rpn"], fake.setting, fake.experiments, kept=True)
+    assert gathered.records == {}
+    (text,) = gathered.refused["rpn"]
+    assert text.startswith(f"{file}: {said}"[:-1])
 
 
 def test_a_recipe_does_not_depend_on_folders_and_machines(fake):

@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 from maskrcnn_repro.commands import tables as cli
+from maskrcnn_repro.commands.table_views import View
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.numbers import find_table
 from maskrcnn_repro.tables.paper.selection import select
+from maskrcnn_repro.tables.report.kept import read_report
+from maskrcnn_repro.tables.report.report import PaperData
 from maskrcnn_repro.tables.runs import runner as runner_module
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.processes import environments
@@ -21,6 +25,7 @@ import torch
 from tests.helpers.commands import experiment as main_experiment
 from tests.helpers.commands import table as main_table
 from tests.helpers.fake_runs import METRICS, Fake, row, table, write_run
+from tests.helpers.kept_results import RESULTS
 from tests.helpers.paths import ROOT
 
 
@@ -99,6 +104,29 @@ def test_a_report_alone_runs_nothing_and_writes_all_rows_whatever_it_prints(fake
     written = json.loads((fake.setting.folder / "tables/fake.json").read_text())
     assert [entry["id"] for entry in written["rows"]] == ["T.a", "T.b", "T.c"]
     assert fake.calls() == []
+
+
+@pytest.mark.parametrize(("kept", "nor"), [(False, ":"), (True, ", nor a record in results/")])
+def test_tables_without_a_record_overwrite_neither_page_nor_table(tmp_path, capsys, kept, nor):
+    setting = Setting("mini", root=tmp_path)
+    report = replace(read_report(RESULTS / "mini/embedded/tables/2c.json"), origin=(), claims=())
+    files = [setting.folder / name for name in ("report.html", "tables/2c.json")]
+    files[1].parent.mkdir(parents=True)
+    for file in files:
+        file.write_text("of before")
+    view = View(report, {row.id for row in report.rows})
+    assert cli._print_reports([view], setting, PaperData({}, {}, {}, {}), kept=kept) == 0
+    assert cli._page([view], files[0]) == 0
+    printed = capsys.readouterr().out
+    assert f"There is no finished run of these rows in {setting.folder}{nor}" in printed
+    assert f"Not written: {files[0]} stays as it is" in printed
+    assert [file.read_text() for file in files] == ["of before"] * 2
+
+
+@pytest.mark.slow
+def test_a_report_of_nothing_has_no_spread(fake, capsys):
+    assert main_table(command(fake, "fake", "--report", "--kept", "--seeds", "2")) == 0
+    assert "Standard deviation between seeds" not in capsys.readouterr().out
 
 
 def test_overrides_go_to_a_trial_of_their_own(fake, capsys):
@@ -216,6 +244,11 @@ def test_without_arguments_the_tables_are_listed(capsys):
         (["all", "2x"], "Table '2x' does not exist."),
         (["2c", "--report", "--save-records"], "--save-records: there is no finished run in"),
         (["2c", "--report", "--seeds", "2"], "its report kept in results/ is of all its seeds"),
+        (["2c", "--report", "--seeds", "2"], "give --kept, too, for records of seeds 1 to 2"),
+        (
+            ["7", "--plan", "--rows", "claims"],
+            "--rows claims: no finding is about a row of table 7",
+        ),
         (["2a", "--eval-only", "--weights", "T2a.r50c4"], "give --level paper, not mini"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import maskrcnn_repro
 from maskrcnn_repro import _location
@@ -249,6 +250,23 @@ def test_a_table_of_another_run_than_is_kept_is_refused(fake, capsys):
     path.unlink()
     assert main(fake.readme.parent) == 2
     assert "save it again: maskrcnn table 2c --report" in capsys.readouterr().err
+
+
+def test_claims_of_another_time_than_the_tables_are_refused(tmp_path):
+    folder = shutil.copytree(ROOT / "results/mini-double_size", tmp_path / "mini-double_size")
+    block = readme_block(tmp_path)
+    file = folder / "embedded/claims.json"
+    text = file.read_text()
+    file.write_text(text.replace('"fails"', '"holds"'))
+    with pytest.raises(
+        TableError, match=r"claims\.json is not of the tables beside it; save these"
+    ):
+        readme_block(tmp_path)
+    file.write_text("{}")
+    with pytest.raises(TableError, match=r"claims\.json holds no claims"):
+        readme_block(tmp_path)
+    file.write_text(text)
+    assert readme_block(tmp_path) == block
 
 
 def test_a_kept_file_that_cannot_be_read_is_named(fake):

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from maskrcnn_repro import _location
 from maskrcnn_repro._location import CHECKOUT
-from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.errors import TableError, counted
 from maskrcnn_repro.tables.report.kept import kept_report
 from maskrcnn_repro.tables.report.model import Report
 from maskrcnn_repro.tables.report.places import is_kept
+from maskrcnn_repro.tables.report.resampled import contradiction
 from maskrcnn_repro.tables.runs.plan import Plan
-from maskrcnn_repro.tables.runs.retrained import kept_file, with_kept
+from maskrcnn_repro.tables.runs.retrained import fitting_record, kept_record, with_kept
 from maskrcnn_repro.tables.runs.stage import Setting
 
 
@@ -23,18 +24,22 @@ def fills_in(args: argparse.Namespace) -> bool:
 
 
 def stand_in(planned: Plan) -> Plan:
-    """Let kept records stand for the requested trainings that have not run here; print which records cannot."""
+    """Let kept records stand for the requested trainings that have not run here; print which records cannot.
+
+    Raises:
+        UserError: a record cannot be read, or contradicts its place or its draws of images.
+    """
     filled = with_kept(planned)
-    unfit = [
-        stage.title
-        for stage in filled.missing()
-        if stage.key in planned.requested and kept_file(stage)
-    ]
-    if unfit:
-        print(
-            f"Trained although a record is kept, which is of another recipe or of an earlier version: {', '.join(unfit)}.",
-            flush=True,
-        )
+    for stage in (stage for stage in planned.stages if stage.key in filled.kept):
+        record = kept_record(stage)
+        if record and (why := contradiction(record)):
+            raise TableError(f"{record.path}: {why}; move it away to train this seed.")
+    unfit: dict[str, list[str]] = {}
+    for stage in filled.missing():
+        if stage.key in planned.requested and (why := fitting_record(stage)[1]):
+            unfit.setdefault(why, []).append(stage.title)
+    for why, titles in unfit.items():
+        print(f"Trained although a record is kept, as {why}: {', '.join(titles)}.", flush=True)
     return filled
 
 
@@ -68,17 +73,28 @@ def choose_view(own: Report, rows: set[str], args: argparse.Namespace, setting: 
     if args.seeds:
         raise TableError(
             f"--seeds {args.seeds}: table {own.table} has no such runs in {setting.folder}, and its report kept in "
-            f"{_location.RESULTS.name}/ is of all its seeds; leave --seeds out."
+            f"{_location.RESULTS.name}/ is of all its seeds; leave --seeds out, or give --kept, too, for records of seeds "
+            f"1 to {args.seeds} that are kept there."
         )
     return View(own, rows, archived[0], archived[1].relative_to(CHECKOUT).as_posix())
 
 
-def source_line(view: View, setting: Setting) -> str:
-    """Return the line above a table that says which runs its numbers come from."""
-    kept = [Path(run.results) for run in view.own.origin if is_kept(Path(run.results))]
-    if not view.archived and kept:
-        folder = kept[0].parents[1].relative_to(_location.RESULTS.parent)
-        return f"By the runs in {setting.folder}, and {len(kept)} records kept in {folder}:"
+def source_line(view: View, setting: Setting, *, kept: bool) -> str:
+    """Return the line above a table that says which runs its numbers come from.
+
+    Args:
+        view: of the table.
+        setting: level, overrides, folder.
+        kept: whether kept records stand for seeds that have not run.
+    """
+    if not view.report.origin:
+        nor = ", nor a record in results/ that stands for one" * kept
+        return f"There is no finished run of these rows in {setting.folder}{nor}:"
+    records = [Path(run.results) for run in view.own.origin if is_kept(Path(run.results))]
+    if not view.archived and records:
+        folder = records[0].parents[1].relative_to(_location.RESULTS.parent)
+        runs = f"the runs in {setting.folder}, and " * (len(records) < len(view.own.origin))
+        return f"By {runs}{counted(len(records), 'record')} kept in {folder}:"
     if not view.archived:
         return f"By the runs in {setting.folder}:"
     why = (

@@ -106,7 +106,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     # Models run here: not where the user asked for jobs of a cluster.
     if not args.report and args.on == "local":
         _compare_operations(measured)
-    unwritten = _print_reports(views, setting, paper)
+    unwritten = _print_reports(views, setting, paper, kept=fills_in(args))
     page = Path(args.html) if args.html else setting.folder / "report.html"
     unwritten += _page(views, page, loses=not args.html)
     if args.save_records and any(view.own.origin for view in views):
@@ -255,16 +255,17 @@ def _executor(
     )
 
 
-def _print_reports(views: Sequence[View], setting: Setting, paper: PaperData) -> int:
+def _print_reports(views: Sequence[View], setting: Setting, paper: PaperData, *, kept: bool) -> int:
     """Print tables and claims and write the tables' files; return how many could not be written."""
     unwritten = 0
     for view in views:
         table = as_text(view.report.only(view.rows))
-        print(f"\n{source_line(view, setting)}\n{table}", end="", flush=True)
-        if view.archived:
+        print(f"\n{source_line(view, setting, kept=kept)}\n{table}", end="", flush=True)
+        file = setting.folder / "tables" / f"{view.own.table}.json"
+        if view.archived or (not view.own.origin and file.is_file()):
             continue
         try:
-            print(f"Written: {write_report(view.own, setting.folder / 'tables')}", flush=True)
+            print(f"Written: {write_report(view.own, file.parent)}", flush=True)
         except OutputError as error:  # the other tables can still be printed
             print(f"Error: {error}", file=sys.stderr, flush=True)
             unwritten += 1
@@ -292,11 +293,16 @@ def _compare_operations(measured: Iterable[Report]) -> None:
 def _page(views: Sequence[View], path: Path, *, loses: bool = True) -> int:
     """Write the HTML report of all tables, in ``results/`` without photographs; return 1 if it was not written.
 
+    Tables without any record overwrite no page.
+
     Args:
         views: the tables.
         path: the page.
         loses: whether it may take the place of one that holds more.
     """
+    if path.is_file() and not any(view.report.origin for view in views):
+        print(f"Not written: {path} stays as it is, as these tables have no record.", flush=True)
+        return 0
     # Imported here because it loads Matplotlib, which would slow down plans.
     from maskrcnn_repro.tables.report.html import Shown, write_page
 

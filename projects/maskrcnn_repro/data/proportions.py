@@ -47,7 +47,8 @@ def proportions(scan: Scan, short: int = 0, cell: int = 16) -> dict[str, tuple[f
     sides = statistics.resized(short, longest) / cell
     classes = np.unique(np.stack([images, objects.categories[objects.single]]), axis=1)[0]
     factors = resize_factors(statistics.sizes, short, longest)
-    fill = (objects.areas[objects.single] / statistics.sides.prod(axis=1))[statistics.outlined]
+    areas, thin = _masks(scan, cell / factors)
+    fill = areas / statistics.sides.prod(axis=1)[statistics.outlined]
     overlaps = _largest_overlaps(boxes, images, len(counts))
     return {
         "images": (len(counts),),
@@ -67,9 +68,7 @@ def proportions(scan: Scan, short: int = 0, cell: int = 16) -> dict[str, tuple[f
         },
         "boxes at the border, %": (_percent(_touches(boxes, statistics.sizes[images])),),
         "mask over box area, %": _quantiles(100 * fill),
-        "mask in parts thinner than a cell, %": _quantiles(
-            100 * _thin_shares(scan, cell / factors)
-        ),
+        "mask in parts thinner than a cell, %": _quantiles(100 * thin[areas > 0]),
     }
 
 
@@ -97,20 +96,26 @@ def _largest_overlaps(boxes: np.ndarray, images: np.ndarray, count: int) -> np.n
     return result
 
 
-def _thin_shares(scan: Scan, cells: np.ndarray) -> np.ndarray:
-    """Return of each outlined object's mask the share in thin parts; ``cells``: (M,) a cell in pixels of each image."""
+def _masks(scan: Scan, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each outlined object's mask its pixels, and the share of them in thin parts, 0 without a pixel.
+
+    Args:
+        scan: as in :func:`proportions`.
+        cells: (M,) a cell in pixels of each image.
+    """
     assert scan.objects is not None
     assert scan.sizes is not None
     assert scan.tree is not None
     outlined = scan.objects.single & ~np.isnan(scan.objects.bounds[:, 0])
-    shares = []
+    areas, shares = [], []
     for row in np.flatnonzero(outlined).tolist():
         image = scan.objects.images[row]
         width, height = scan.sizes[image].tolist()
         mask = outline_mask(scan.tree["annotations"][row]["segmentation"], height, width)
-        if mask.any():
-            shares.append(thin_share(mask, max(round(float(cells[image])), 1)))
-    return np.array(shares)
+        areas.append(int(mask.sum()))
+        side = max(round(float(cells[image])), 1)
+        shares.append(thin_share(mask, side) if areas[-1] else 0.0)
+    return np.array(areas), np.array(shares)
 
 
 def _touches(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -17,9 +17,18 @@ def thin_share(mask: NDArray[np.bool_], cell: int) -> float:
         mask: (H, W), with at least one pixel.
         cell: in pixels of the mask, 1 or more.
     """
-    padded = np.pad(mask.astype(np.uint8), cell)
-    thick = cv2.morphologyEx(padded, cv2.MORPH_OPEN, np.ones((cell, cell), np.uint8))
-    return 1 - int(thick.sum()) / int(padded.sum())
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    mask = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    if cell > min(mask.shape):  # a kernel of such a cell could cost any memory
+        return 1.0
+    thick = cv2.morphologyEx(
+        np.pad(mask.astype(np.uint8), 1),  # an even kernel shifts its result by a pixel
+        cv2.MORPH_OPEN,
+        np.ones((cell, cell), np.uint8),
+        borderType=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+    return 1 - int(thick.sum()) / int(mask.sum())
 
 
 def outline_mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:

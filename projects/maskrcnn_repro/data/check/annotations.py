@@ -195,14 +195,15 @@ def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the IoU of (N, 4) boxes, left, top, right, bottom; NaN where one is NaN."""
     inner = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
     inter = inner.clip(min=0).prod(axis=1)
-    areas = [(b[:, 2:] - b[:, :2]).prod(axis=1) for b in (first, second)]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        areas = [(b[:, 2:] - b[:, :2]).prod(axis=1) for b in (first, second)]
         return np.asarray(inter / (areas[0] + areas[1] - inter))
 
 
 def _check_areas(objects: Objects, findings: Findings) -> None:
     areas = objects.areas
-    boxes = objects.boxes[:, 2:].prod(axis=1)
+    with np.errstate(over="ignore"):  # of boxes that are noted as huge
+        boxes = objects.boxes[:, 2:].prod(axis=1)
     finite = np.isfinite(areas)
     tests = {
         "area-not-finite": ~finite,

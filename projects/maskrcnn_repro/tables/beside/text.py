@@ -8,6 +8,7 @@ from typing import Any
 
 from maskrcnn_repro.tables.beside.gaps import LEVEL, Gap, Row
 from maskrcnn_repro.tables.beside.run import Run, differences
+from maskrcnn_repro.tables.report.claims_text import interval_ends
 from maskrcnn_repro.tables.report.words import DASH, points, short_commit, signed
 
 from tabulate import tabulate
@@ -67,7 +68,7 @@ def gap_text(gap: Gap) -> str:
         return points(gap.value)
     ends = ""
     if gap.interval:
-        ends = f" [{signed(gap.interval.low)}, {signed(gap.interval.high)}]"
+        ends = f" [{', '.join(interval_ends(gap.interval))}]"
     return f"{points(gap.value)} ({signed(gap.gap)}{ends})"
 
 

@@ -45,6 +45,11 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
     for name in rows:
         names = _claimed() if name == CLAIMED else {name, current_experiment(name)}
         hits = [row.id for row in candidates if names & {row.id, last_part[row.id], row.experiment}]
+        if not hits and name == CLAIMED:
+            tables = ", ".join(table.id for table in chosen)
+            raise TableError(
+                f"--rows {CLAIMED}: no finding is about a row of table {tables}; leave it out for all rows."
+            )
         if not hits:
             raise TableError(
                 f"{missing([*last_part, *last_part.values()], name, 'Row')} Rows of table "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from maskrcnn_repro.tables.paper.claims import claims
-from maskrcnn_repro.tables.report.claims_text import asked, tally
+from maskrcnn_repro.tables.report.claims_text import asked, bounds, interval_ends, tally
 from maskrcnn_repro.tables.report.model import Verdict
 from maskrcnn_repro.tables.report.statistics import EARLIER
 from maskrcnn_repro.tables.report.words import DASH, signed
@@ -45,7 +45,7 @@ def claims_by_level(levels: Mapping[str, Sequence[Verdict]]) -> str:
     headers = ["claim", "claimed gap", "paper's gap", *judged]
     align = ("left", "left", "right", *("left" for _ in judged))
     table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
-    below = [f"- {name}: {_rests(verdicts.values())}" for name, verdicts in judged.items()]
+    below = [f"- {name}: {_rests(levels[name])}" for name in judged]
     return "\n".join([table, "", *below, *_methods(judged)])
 
 
@@ -53,8 +53,8 @@ def _cell(verdict: Verdict | None) -> str:
     """Return ``+3.6 [+3.2, +4.0] holds``."""
     if verdict is None:
         return DASH
-    ends = verdict.interval
-    between = [f"[{signed(ends.low)}, {signed(ends.high)}]"] if ends else []
+    interval = verdict.interval
+    between = [f"[{', '.join(interval_ends(interval, bounds(verdict)))}]"] if interval else []
     return " ".join([signed(verdict.gap), *between, verdict.outcome])
 
 

@@ -113,12 +113,37 @@ def explained(verdicts: Iterable[Verdict]) -> list[str]:
 def measured(verdict: Verdict) -> str:
     """Return gap and interval of a claim, as far as there are any."""
     gap = [] if verdict.gap is None else [signed(verdict.gap)]
-    return " ".join([*gap, *([interval_text(verdict.interval)] if verdict.interval else [])])
+    interval = verdict.interval
+    return " ".join([*gap, *([interval_text(interval, bounds(verdict))] if interval else [])])
 
 
-def interval_text(interval: Interval) -> str:
-    """Return ``[+6.1, +8.4] 95 %``."""
-    return f"[{signed(interval.low)}, {signed(interval.high)}] {interval.level:.0f} %"
+def interval_text(interval: Interval, limits: Sequence[float] = (0.0,)) -> str:
+    """Return ``[+6.1, +8.4] 95 %``; see :func:`interval_ends`."""
+    return f"[{', '.join(interval_ends(interval, limits))}] {interval.level:.0f} %"
+
+
+def interval_ends(interval: Interval, limits: Sequence[float] = (0.0,)) -> tuple[str, str]:
+    """Return both ends with one decimal, or with up to three where an end would look as if it lay on a limit.
+
+    Args:
+        interval: of a difference.
+        limits: that decide what the interval says, AP points.
+    """
+    pair = interval.low, interval.high
+    digits = next(
+        (
+            d
+            for d in (1, 2)
+            if all(round(e, d) != limit or e == limit for e in pair for limit in limits)
+        ),
+        3,
+    )
+    return signed(interval.low, digits), signed(interval.high, digits)
+
+
+def bounds(verdict: Verdict) -> tuple[float, ...]:
+    """Return the gaps at which a claim's outcome changes, AP points."""
+    return (-verdict.margin, verdict.margin) if verdict.direction == "≈" else (0.0,)
 
 
 def holm_text(verdict: Verdict, remains: Mapping[str, tuple[float, Outcome]]) -> str:

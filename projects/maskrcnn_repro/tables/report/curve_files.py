@@ -11,7 +11,7 @@ from typing import Any
 
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.places import METRICS_FILE
-from maskrcnn_repro.tables.runs.reading import read_json
+from maskrcnn_repro.tables.runs.reading import read_json, told
 
 MOST_POINTS = 200
 """So many values of a line at most are drawn, and kept."""
@@ -42,7 +42,7 @@ def read_curve(path: Path) -> tuple[Mapping[str, Points], str]:
     except TableError as error:
         return {}, str(error).rstrip(".")
     except (ArithmeticError, TypeError, ValueError) as error:
-        return {}, f"{path} holds no curves: {error!r}"
+        return {}, f"{path} holds no curves: {told(error, path)}"
 
 
 def curve_text(curve: Mapping[str, Points]) -> str:

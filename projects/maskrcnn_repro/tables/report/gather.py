@@ -13,7 +13,7 @@ from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import Record, State, newest_record, read_note
-from maskrcnn_repro.tables.runs.retrained import kept_file, kept_record, kept_seeds, remark
+from maskrcnn_repro.tables.runs.retrained import fitting_record, kept_file, kept_seeds, remark
 from maskrcnn_repro.tables.runs.stage import Setting, Stage
 from maskrcnn_repro.utils.provenance import data_origin
 
@@ -85,10 +85,14 @@ def _read(stage: Stage, gathered: Gathered, *, kept: bool) -> None:
     status = stage.status()
     file = kept_file(stage) if kept and status.state is not State.DONE else None
     if file:
-        if record := kept_record(stage):
-            gathered.records.setdefault(name, {})[seed] = record
+        try:
+            standing, why = fitting_record(stage)
+        except UserError as error:
+            standing, why = None, str(error).removeprefix(f"{file} ")
+        if standing:
+            gathered.records.setdefault(name, {})[seed] = standing
         else:
-            gathered.refuse(name, file, "it is of another recipe than this level's now")
+            gathered.refuse(name, file, why)
     elif status.state is State.STALE or (status.state is State.MISSING and status.note):
         gathered.refuse(name, stage.folder, status.note)
     elif status.state is State.INTERRUPTED:

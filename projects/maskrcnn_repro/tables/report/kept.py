@@ -63,10 +63,10 @@ class KeptReports:
         """Tables by id.
 
         Raises:
-            TableError: a file cannot be read.
+            TableError: a file cannot be read, or is of another table or level.
         """
         files = sorted((self.folder / TABLES).glob("*.json"))
-        return {file.stem: read_report(file) for file in files}
+        return {file.stem: _report_of(file) for file in files}
 
     @cached_property
     def records(self) -> Mapping[str, Mapping[str, Any]]:
@@ -108,13 +108,13 @@ def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | 
         results: the folder ``results``.
 
     Raises:
-        TableError: a file cannot be read.
+        TableError: a file cannot be read, or is of another table or level.
     """
     others = sorted(path for path in (results / level).glob("*") if path.name != BACKEND.name)
     for folder in (results / level / BACKEND.name, *others):
         file = folder / TABLES / f"{table}.json"
         if file.is_file():
-            report = read_report(file)
+            report = _report_of(file)
             runs = [replace(run, results=str(folder / run.results)) for run in report.origin]
             return replace(report, origin=tuple(runs)), folder
     return None
@@ -126,14 +126,26 @@ def read_report(file: Path) -> Report:
     Raises:
         TableError: it cannot be read.
     """
+    tree = read_json(file)
     try:
-        report = from_json(Report, read_json(file))
+        report = from_json(Report, tree)
     except (ValueError, TypeError) as error:
         raise TableError(f"{file} cannot be read: {error}.") from error
     report = _completed(report)
     for row in report.rows:
         if not {column.name for column in report.columns} <= row.cells.keys():
             raise TableError(f"{file} cannot be read: row {row.id!r} lacks cells of the columns.")
+    return report
+
+
+def _report_of(file: Path) -> Report:
+    """Return the report in ``LEVEL/BACKEND/tables/TABLE.json``; raise TableError if it is of another level or table."""
+    report, (level, *_) = read_report(file), file.parts[-4:]
+    if (report.table, report.level) != (file.stem, level):
+        raise TableError(
+            f"{file} is of table {report.table!r:.80}, level {report.level!r:.80}, not of its place, which is for "
+            f"table {file.stem!r}, level {level!r}."
+        )
     return report
 
 

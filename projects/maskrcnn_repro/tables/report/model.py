@@ -366,7 +366,23 @@ def _converted(hint: Any, value: Any) -> Any:
         return {key: _converted(inner[1], item) for key, item in value.items()}
     if value in inner if origin is Literal else _is_plain(value, hint):
         return value
-    raise TypeError(f"{value!r:.80} is no {getattr(hint, '__name__', hint)}")
+    expected = (
+        f"none of {', '.join(map(repr, inner))}"
+        if origin is Literal
+        else _NO.get(origin or hint, "no such part")
+    )
+    raise TypeError(f"{value!r:.80} is {expected}")
+
+
+_NO = {
+    str: "no text",
+    bool: "neither true nor false",
+    int: f"no whole number below {MOST:g}",
+    float: f"no number below {MOST:g}",
+    tuple: "no list of as many values as it should be",
+    Mapping: "no mapping",
+}
+"""Type of a field to what a value of another one is."""
 
 
 def _is_plain(value: Any, kind: Any) -> bool:

@@ -18,7 +18,7 @@ from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.tables.report.model import Origin, json_text
 from maskrcnn_repro.tables.report.places import PICTURES, detections_file, is_kept, kept_beside
-from maskrcnn_repro.tables.runs.reading import read_json
+from maskrcnn_repro.tables.runs.reading import read_json, told
 from maskrcnn_repro.tables.runs.records import CONFIG, identity, read_config
 from maskrcnn_repro.visualization.draw import Objects, Style
 from maskrcnn_repro.visualization.sheet import (
@@ -124,7 +124,7 @@ def read_predictions(run: Origin, scene: Scene) -> list[Objects]:
         entries = by_image(path, THRESHOLD)
         return [predicted(entries[number], scene.to_class) for number in scene.ids]
     except Exception as error:  # cut off, or of another program: wrong in any way
-        raise Unreadable(f"{path} cannot be read: {error!r}") from error
+        raise Unreadable(f"{path} cannot be read: {told(error, path)}") from error
 
 
 def scene_files(dataset: str, scene: Scene) -> dict[Path, str | bytes]:
@@ -200,7 +200,7 @@ def _kept(dataset: str, file: Path) -> Scene:
             is_plain=plain,
         )
     except (TableError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise Unreadable(f"{file} cannot be read: {error!r}") from error
+        raise Unreadable(f"{file} cannot be read: {told(error, file)}") from error
 
 
 def _kept_objects(path: Path, run: Origin, images: int) -> list[Objects]:

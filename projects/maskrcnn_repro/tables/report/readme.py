@@ -108,7 +108,24 @@ def _beside(results: Path) -> list[str]:
 
 
 def _verdicts(folder: Path) -> list[Verdict]:
-    return [from_json(Verdict, tree) for tree in read_json(folder / CLAIMS)["claims"]]
+    """Return the claims of a level on a backend in their order.
+
+    Raises:
+        TableError: they cannot be read, or are not those of the tables, as after a kill between the two.
+    """
+    file = folder / CLAIMS
+    tree = read_json(file)
+    try:
+        verdicts = [from_json(Verdict, claim) for claim in tree["claims"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise TableError(f"{file} holds no claims.") from error
+    tables = KeptReports(folder).tables
+    if sorted(map(str, verdicts)) != sorted(str(v) for t in tables.values() for v in t.claims):
+        raise TableError(
+            f"{file} is not of the tables beside it; save these again: maskrcnn table {' '.join(tables)} --report "
+            "--save-records."
+        )
+    return verdicts
 
 
 def update_readme(readme: Path, results: Path) -> None:

@@ -29,7 +29,7 @@ from maskrcnn_repro.tables.report.model import (
     ReportRow,
     Spread,
 )
-from maskrcnn_repro.tables.report.resampled import Resampler, dataset_of
+from maskrcnn_repro.tables.report.resampled import Resampler, dataset_of, refuse_contradicting
 from maskrcnn_repro.tables.report.verdicts import claim_rows, verdicts
 from maskrcnn_repro.tables.runs.plan import not_at_level
 from maskrcnn_repro.tables.runs.records import Record
@@ -92,6 +92,7 @@ def reports(
     every = paper.experiments.items()
     here = [name for name, item in every if not not_at_level(item, setting.level)]
     gathered = gather(here, setting, paper.experiments, seeds, kept=kept)
+    refuse_contradicting(gathered)
     outlined = {row.experiment for row, name in pairs if paper.columns[name].task == TASK}
     add_boundary_ap(gathered, outlined)
     add_equal_seconds(gathered, [row for row, _ in pairs])
@@ -99,14 +100,15 @@ def reports(
     evidence = Evidence(gathered, paper.columns, resampler, evaluated)
     # All that is asked for below, at once: this takes long, and tells how long.
     evidence.prepare(pairs)
-    return [
-        replace(
-            report(table, setting, paper.experiments, evidence),
-            claims=verdicts(claims[table.id], evidence, rows, setting.label),
-            spreads=_spreads(table, claims[table.id], evidence),
-        )
-        for table in chosen
-    ]
+    made = []
+    for table in chosen:
+        bare = report(table, setting, paper.experiments, evidence)
+        judged = verdicts(claims[table.id], evidence, rows, setting.label)
+        # Beside no number of its own the spread of other rows' seeds would be out of place.
+        is_empty = not bare.origin and all(verdict.outcome == "missing" for verdict in judged)
+        spreads = () if is_empty else _spreads(table, claims[table.id], evidence)
+        made.append(replace(bare, claims=judged, spreads=spreads))
+    return made
 
 
 def _spreads(table: Table, claims: Sequence[Claim], evidence: Evidence) -> tuple[Spread, ...]:

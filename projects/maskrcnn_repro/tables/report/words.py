@@ -24,7 +24,12 @@ def signed(value: float | None, digits: int = 1) -> str:
 
 def real_minus(value: float | None, digits: int = 1) -> str:
     """Return :func:`signed` with a typographic minus, for the page."""
-    return signed(value, digits).replace("-", "\N{MINUS SIGN}")
+    return typographic(signed(value, digits))
+
+
+def typographic(text: str) -> str:
+    """Return a number's text with a typographic minus."""
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def short_commit(commit: str | None) -> str:

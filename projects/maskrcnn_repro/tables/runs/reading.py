@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.errors import TableError, UserError
 
 import yaml
 
@@ -32,6 +32,8 @@ def read_text(path: Path) -> str:
         TableError: it cannot be read.
     """
     try:
+        if path.is_fifo():  # it would be waited for
+            raise TableError(f"{path} cannot be read: it is a pipe.")
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
@@ -60,6 +62,26 @@ def _read_mapping(path: Path, parse: Callable[[str], Any], contents: str) -> dic
     if not isinstance(tree, dict):
         raise TableError(f"{path} cannot be read: it holds no {contents}.")
     return tree
+
+
+class WrongValueError(ValueError):
+    """A value of a file's field that it cannot have; the text says so."""
+
+
+def told(error: Exception, path: Path) -> str:
+    """Return what is wrong with a file by what its reader raised: a part of a sentence, without Python's words.
+
+    Args:
+        error: what was raised.
+        path: the file, which the sentence names before.
+    """
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    if isinstance(error, WrongValueError | UserError):
+        return str(error).removeprefix(f"{path} cannot be read: ").rstrip(".")
+    if isinstance(error, OSError | json.JSONDecodeError | UnicodeDecodeError):
+        return _reason(error)
+    return "a value is of another type"
 
 
 def _reason(error: Exception) -> str:

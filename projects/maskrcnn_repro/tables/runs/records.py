@@ -21,7 +21,13 @@ from maskrcnn_repro.config_history import spelled_today
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.old_names import current_experiment
-from maskrcnn_repro.tables.runs.reading import read_json, read_text, read_yaml
+from maskrcnn_repro.tables.runs.reading import (
+    WrongValueError,
+    read_json,
+    read_text,
+    read_yaml,
+    told,
+)
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.lock import traces
 from maskrcnn_repro.utils.provenance import config_hash
@@ -167,7 +173,7 @@ def read_record(path: Path) -> Record:
             kept=_optional_text(tree.get("record")),
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise TableError(f"{path} is no result of this project: {error!r}.") from error
+        raise TableError(f"{path} is no result of this project: {told(error, path)}.") from error
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
@@ -175,15 +181,14 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _number(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is no finite number")
-    return number
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise WrongValueError(f"{value!r:.80} is no finite number")
+    return float(value)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise WrongValueError(f"{value!r:.80} is no text")
     return value
 
 

@@ -15,7 +15,7 @@ from maskrcnn_repro.checkpoint.weight_file import read_content, state_of
 from maskrcnn_repro.config import leaves
 from maskrcnn_repro.config_history import spelled_first
 from maskrcnn_repro.errors import TableError, UserError
-from maskrcnn_repro.old_names import former_experiments
+from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.runs.plan import Plan
 from maskrcnn_repro.tables.runs.reading import read_json, read_yaml
 from maskrcnn_repro.tables.runs.records import CONFIG, UNRELATED, Record, State, read_record
@@ -24,6 +24,10 @@ from maskrcnn_repro.utils.hashes import weights_digest
 from maskrcnn_repro.utils.provenance import config_hash
 
 DIFFERS = "differs from its kept record"
+OTHER_RECIPE = "it is of another recipe than this level's now"
+NO_RECIPE = (
+    "it is of an earlier version, which kept no recipe: whether it is this level's cannot be told"
+)
 PATHS = frozenset(
     {"MODEL.WEIGHTS", "DATASETS.PROPOSAL_FILES_TRAIN", "DATASETS.PROPOSAL_FILES_TEST"}
 )
@@ -82,18 +86,55 @@ def kept_record(stage: Stage) -> Record | None:
     """Return the record of a stage that is kept with the code; None if there is none of its recipe and length.
 
     Raises:
-        UserError: the file cannot be read, or the stage's config has a mistake.
+        UserError: as :func:`fitting_record`.
+    """
+    return fitting_record(stage)[0]
+
+
+def fitting_record(stage: Stage) -> tuple[Record | None, str]:
+    """Return :func:`kept_record` and an empty text, or None and why what is kept does not stand for the stage.
+
+    Raises:
+        UserError: the file cannot be read or contradicts its place, or the stage's config has a mistake.
     """
     file = kept_file(stage)
     if file is None:
-        return None
+        return None, ""
     tree, record = read_json(file), read_record(file)
+    _check_place(tree, record, stage)
     recipe = tree.get("recipe_sha256")
-    # Records of earlier versions have the hash of all values alone.
+    # Records of earlier versions have the hash of all values alone, folders among them.
     own = recipe_of(stage.config) if recipe else config_hash(stage.config)
-    expected = stage.expected().iterations
-    fits = own == (recipe or record.config_sha256) and expected in (None, record.iterations)
-    return record if fits else None
+    if stage.expected().iterations not in (None, record.iterations):
+        return None, OTHER_RECIPE
+    if own == (recipe or record.config_sha256):
+        return record, ""
+    return None, OTHER_RECIPE if recipe else NO_RECIPE
+
+
+def _check_place(tree: Mapping[str, Any], record: Record, stage: Stage) -> None:
+    """Raise TableError for a kept record that is not of the place where it lies, or holds what are no points."""
+    facts = {
+        "seed": (record.seed, stage.seed),
+        "backend": (record.backend, BACKEND.name),
+        "level": (tree.get("level", stage.setting.label), stage.setting.label),
+        "experiment": (
+            current_experiment(str(tree.get("experiment", stage.experiment.id))),
+            stage.experiment.id,
+        ),
+    }
+    for name, (there, expected) in facts.items():
+        if there != expected:
+            raise TableError(
+                f"{record.path} contradicts its place: its {name} is {there!r:.80}, not {expected!r}."
+            )
+    for tasks in record.metrics.values():
+        for task, values in tasks.items():
+            for name, value in values.items():
+                if value is not None and not 0 <= value <= 100:
+                    raise TableError(
+                        f"{record.path} holds a {task} {name} of {value:g}, which is not from 0 to 100 points."
+                    )
 
 
 def with_kept(plan: Plan) -> Plan:

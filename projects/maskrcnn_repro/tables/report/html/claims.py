@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from maskrcnn_repro.tables.paper.claims import terms
+from maskrcnn_repro.tables.report.claims_text import bounds, interval_ends
 from maskrcnn_repro.tables.report.html.gaps import Ends, Gap
-from maskrcnn_repro.tables.report.model import Verdict
+from maskrcnn_repro.tables.report.model import Interval, Verdict
+from maskrcnn_repro.tables.report.words import typographic
 
 
 def claim_gap(verdict: Verdict) -> Gap:
@@ -20,6 +22,16 @@ def band(verdict: Verdict) -> Ends:
     """Return the gaps for which a claim holds, AP points."""
     is_alike = verdict.direction == "≈"
     return (-verdict.margin, verdict.margin) if is_alike else (0.0, math.inf)
+
+
+def claim_ends(verdict: Verdict) -> tuple[str, ...]:
+    """Return the ends of a claim's interval as the page shows them; none without an interval."""
+    return ends(verdict.interval, bounds(verdict)) if verdict.interval else ()
+
+
+def ends(interval: Interval, limits: Sequence[float] = (0.0,)) -> tuple[str, ...]:
+    """Return :func:`interval_ends` with typographic signs."""
+    return tuple(typographic(end) for end in interval_ends(interval, limits))
 
 
 def compared(

@@ -17,7 +17,7 @@ from maskrcnn_repro.tables.report.correction import corrected
 from maskrcnn_repro.tables.report.curve_files import read_curve
 from maskrcnn_repro.tables.report.exchange.files import Stored, without_photograph
 from maskrcnn_repro.tables.report.exchange.model import TABLE
-from maskrcnn_repro.tables.report.html.claims import claim_gap, compared
+from maskrcnn_repro.tables.report.html.claims import claim_ends, claim_gap, compared, ends
 from maskrcnn_repro.tables.report.html.curves import Curves, curves
 from maskrcnn_repro.tables.report.html.exchange import shown as operations_shown
 from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
@@ -273,8 +273,7 @@ def _row_label(row: ReportRow, gap: Gap) -> str:
 def _claim_label(verdict: Verdict) -> str:
     ours = "not measured" if verdict.gap is None else real_minus(verdict.gap)
     if verdict.interval:
-        low, high = real_minus(verdict.interval.low), real_minus(verdict.interval.high)
-        ours += f", {verdict.interval.level:.0f} %: {low} to {high}"
+        ours += f", {verdict.interval.level:.0f} %: {' to '.join(claim_ends(verdict))}"
     return f"Gap in AP points: ours {ours}; paper {real_minus(verdict.paper_gap)}."
 
 
@@ -301,7 +300,7 @@ def environment() -> Environment:
     templates.keep_trailing_newline = True
     templates.filters.update(
         signed=real_minus, minutes=_minutes, points=points, seeds=_seeds, commit=short_commit,
-        estimate=estimate_text, **FILTERS,
+        estimate=estimate_text, ends=ends, **FILTERS,
     )  # fmt: skip
-    templates.globals.update(remarks=remarks, absent=absent)
+    templates.globals.update(remarks=remarks, absent=absent, claim_ends=claim_ends)
     return templates
