@@ -4,6 +4,7 @@ import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.commands.table_views import View
 from maskrcnn_repro.tables.report.html.losses import lost
+from maskrcnn_repro.tables.report.model import Origin
 
 from tests.helpers.html_runs import report_of
 from tests.helpers.paths import ROOT
@@ -11,7 +12,8 @@ from tests.helpers.paths import ROOT
 
 def test_a_named_page_does_not_take_the_place_of_one_that_holds_more(tmp_path, capsys):
     path = tmp_path / "own.html"
-    first, second = (View(report_of(table=name), set()) for name in ("2b", "2d"))
+    record = Origin("results.json", 1, None, "CPU", "none", {}, "2026-01-01T00:00:00+00:00")
+    first, second = (View(report_of(table=name, origin=(record,)), set()) for name in ("2b", "2d"))
     assert cli._page([first, second], path, loses=False) == 0
     more = path.read_text()
     assert cli._page([second], path, loses=False) == 1
