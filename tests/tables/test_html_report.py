@@ -215,6 +215,12 @@ def test_a_page_of_nothing_is_a_page(runs):
     assert problems == ()
 
 
+def test_a_page_without_published_numbers_does_not_call_its_tables_the_papers(runs):
+    page, _, _ = written(runs, report_of())
+    assert page.text_of("h1") == ["Heads beside their baselines"]
+    assert "Findings" in page.text_of("h2")
+
+
 def test_a_table_without_a_run_is_all_dashes(runs):
     cells = {name: {"AP": Cell(30.0), "bbAP": Cell()} for name in "ax"}
     rows = row_of("a", "a", cells), row_of("x", None, cells, ours=False)

@@ -137,6 +137,9 @@ def _page(folder: Path, shown: Sequence[Shown], generated_only: bool) -> dict[st
     return {
         "reports": reports,
         "first": reports[0] if reports else None,
+        # Of plug-ins' tables alone neither rows nor findings are the paper's.
+        "is_papers": not reports
+        or any(cell.paper is not None for report in reports for cell in report.cells),
         "backends": sorted({report.backend for report in reports}),
         "judged_on": judged_on(reports),
         "machines": sorted({run.machine for run in records}),
