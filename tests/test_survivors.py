@@ -43,7 +43,7 @@ def test_every_change_has_a_name_of_its_own():
     assert sorted(set(names)) == sorted(names)
 
 
-# --- the script, on a tree of one function
+# --- the script, on a tree of one function: each runs pytest in processes of its own
 
 
 def small_tree(root, *changes):
@@ -67,6 +67,7 @@ def change_of_plus(replace, find="a + b", test="test_plus"):
     }
 
 
+@pytest.mark.slow
 def test_a_change_is_noticed_only_if_a_test_runs_and_fails(script, tmp_path, capsys):
     # "a +" is no Python.
     small_tree(tmp_path, *map(change_of_plus, ["a - b", "a +"]))
@@ -79,6 +80,7 @@ def test_a_change_is_noticed_only_if_a_test_runs_and_fails(script, tmp_path, cap
     assert (tmp_path / "projects/sums.py").read_text() == before
 
 
+@pytest.mark.slow
 def test_the_changes_that_are_named_alone(script, tmp_path, capsys):
     # 2 * 2 is 4, too.
     small_tree(tmp_path, change_of_plus("a - b"), change_of_plus("a * b"))
@@ -88,6 +90,7 @@ def test_the_changes_that_are_named_alone(script, tmp_path, capsys):
     assert "0 of 1 changes noticed" in printed
 
 
+@pytest.mark.slow
 def test_messages(script, tmp_path, capsys):
     small_tree(tmp_path / "a", change_of_plus("a - b", find="b + a"))
     assert script.main([], tmp_path / "a") == 1
