@@ -154,7 +154,11 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     if args.report:
         refuse(args, ("jobs", "threads", "num_gpus"), "--report runs nothing")
     if args.kept:
-        refuse(args, ("eval_only", "save_records"), "--kept takes records that were kept before")
+        refuse(args, ("eval_only",), "--kept takes records that were kept before")
+    if args.kept and args.report and not args.seeds:
+        refuse(
+            args, ("save_records",), "--kept without --seeds shows reports that were kept before"
+        )
     return args
 
 

@@ -223,7 +223,22 @@ def test_another_backends_report_stands_in_for_none(tmp_path):
     assert kept_report("2c", "paper", tmp_path) is None
 
 
-def test_kept_records_are_neither_evaluated_nor_saved_again(tmp_path, capsys):
-    for word in ("--eval-only", "--save-records"):
-        assert main_table(["2c", "--kept", word, "--output", str(tmp_path)]) == 2
-        assert f"so that {word} would be ignored" in capsys.readouterr().err
+@pytest.mark.parametrize("words", [["--eval-only"], ["--report", "--save-records"]])
+def test_kept_reports_are_neither_evaluated_nor_saved_again(words, tmp_path, capsys):
+    assert main_table(["2c", "--kept", *words, "--output", str(tmp_path)]) == 2
+    assert f"so that {words[-1]} would be ignored" in capsys.readouterr().err
+
+
+def test_runs_are_added_where_the_kept_records_are(tmp_path, capsys):
+    words = ["2c", "--kept", "--seeds", "3", "--report", "--save-records"]
+    assert main_table([*words, str(tmp_path), "--output", str(tmp_path)]) == 2
+    said = f"adds runs to the records in {RESULTS}, not to those in {tmp_path}."
+    assert said in capsys.readouterr().err
+
+
+def test_no_kept_seed_is_left_out_of_a_table_that_is_saved(tmp_path, capsys):
+    words = ["2c", "--kept", "--seeds", "2", "--report", "--save-records", str(RESULTS)]
+    assert main_table([*words, "--output", str(tmp_path)]) == 2
+    assert "seed 3 is kept, and the tables saved with it would be without it" in " ".join(
+        capsys.readouterr().err.split()
+    )

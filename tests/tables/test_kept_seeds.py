@@ -18,6 +18,7 @@ from maskrcnn_repro.tables.runs.records import State
 from maskrcnn_repro.tables.runs.retrained import (
     NO_RECIPE,
     OTHER_RECIPE,
+    among_kept,
     compared,
     digest_of_run,
     fitting_record,
@@ -168,6 +169,43 @@ def test_another_rpn_than_the_kept_one_is_said(saved):
     assert report(saved).notes == ()
 
 
+def tree_of(file):
+    return json.loads(file.read_text())
+
+
+@pytest.mark.slow
+def test_new_seeds_are_added_to_the_kept_ones(saved):
+    folder = kept() / "paper" / maskrcnn_repro.BACKEND.name
+    before = {file: file.read_bytes() for file in folder.glob("*/*seed*")}
+    train_rpn(saved, weights_sha256=TWO, code=OTHER)
+    run(saved, 3)
+    mixture, paper = report(saved, kept=True), PaperData({}, METRICS, saved.experiments, {})
+    assert save_reports([mixture], saved.setting, paper, kept()) == folder
+    added = {"a/seed3.json", "a/draws_seed3.npz", "b/seed3.json", "b/draws_seed3.npz"}
+    assert {file: file.read_bytes() for file in before} == before
+    after = {file.relative_to(folder).as_posix() for file in folder.glob("*/*seed*")}
+    assert after == added | {file.relative_to(folder).as_posix() for file in before}
+    assert tree_of(folder / "a/seed1.json")["shared_weights_sha256"] == {"rpn/seed1": ONE}
+    assert tree_of(folder / "a/seed3.json")["shared_weights_sha256"] == {"rpn/seed1": TWO}
+    table = tree_of(folder / "tables/fake.json")
+    assert [run["results"] for run in table["origin"]] == [
+        f"{name}/seed{seed}.json" for name in "ab" for seed in (1, 2, 3)
+    ]
+    assert table["notes"] == list(mixture.notes)
+    assert "rpn seed 1 differs from its kept record" in mixture.notes[0]
+    shutil.rmtree(saved.setting.folder)
+    alone = report(saved, kept=True)
+    assert [cell.ours for cell in alone.cells] == [cell.ours for cell in mixture.cells]
+    (interval,) = (cell.ours_interval for cell in alone.cells if cell.ours_gap)
+    (expected,) = (cell.ours_interval for cell in mixture.cells if cell.ours_gap)
+    assert interval.seeds == expected.seeds == (1, 2, 3)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-3)
+    assert alone.notes == (
+        "rpn seed 1 was trained more than once for the kept records, with other weights: 11111111 of seed 1, 2; "
+        "22222222 of seed 3.",
+    )
+
+
 @pytest.mark.slow
 def test_an_rpn_without_a_digest_is_said_where_kept_records_stand_beside_it(saved):
     train_rpn(saved)
@@ -214,6 +252,14 @@ def test_a_stage_that_is_trained_again_is_compared_at_once(fake, digest, said):
     console.finished(rpn, rpn.status(), 5.0)
     assert said in out.text
     assert out.text.count("\n") == 1 + bool(said)
+
+
+def test_kept_records_of_the_same_weights_need_no_note(fake):
+    stage = train_rpn(fake, weights_sha256=ONE)
+    record = stage.status().record
+    same = replace(record, shared_weights={"rpn/seed1": ONE})
+    assert among_kept(stage, {1: same, 2: same, 3: record}) == ""
+    assert among_kept(stage, {}) == ""
 
 
 def test_other_recipes_data_and_lengths_are_not_the_same_training(fake):

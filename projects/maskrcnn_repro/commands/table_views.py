@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from maskrcnn_repro import _location
 from maskrcnn_repro._location import CHECKOUT
 from maskrcnn_repro.errors import TableError, counted
+from maskrcnn_repro.tables.paper.selection import Selection
 from maskrcnn_repro.tables.report.kept import kept_report
 from maskrcnn_repro.tables.report.model import Report
 from maskrcnn_repro.tables.report.places import is_kept
 from maskrcnn_repro.tables.report.resampled import contradiction
 from maskrcnn_repro.tables.runs.plan import Plan
-from maskrcnn_repro.tables.runs.retrained import fitting_record, kept_record, with_kept
+from maskrcnn_repro.tables.runs.retrained import fitting_record, kept_record, kept_seeds, with_kept
 from maskrcnn_repro.tables.runs.stage import Setting
 
 
 def fills_in(args: argparse.Namespace) -> bool:
     """Tell whether kept records stand for seeds that have not run; otherwise ``--kept`` shows whole kept reports."""
     return args.kept and not (args.report and not args.seeds)
+
+
+def check_addition(
+    selected: Iterable[Selection], args: argparse.Namespace, setting: Setting
+) -> None:
+    """Raise TableError where saving would not add to the kept records, but leave some of them out of their tables."""
+    folder = Path(args.save_records)
+    if folder.resolve() != _location.RESULTS.resolve():
+        raise TableError(
+            f"--kept --save-records adds runs to the records in {_location.RESULTS}, not to those in {folder}."
+        )
+    for name in (name for selection in selected for name in selection.experiments()):
+        last = max(kept_seeds(setting, name), default=0)
+        if last > (args.seeds or 1):
+            raise TableError(
+                f"--seeds {args.seeds or 1}: a record of {name} seed {last} is kept, and the tables saved with it would be "
+                f"without it; give --seeds {last} or more."
+            )
 
 
 def stand_in(planned: Plan) -> Plan:

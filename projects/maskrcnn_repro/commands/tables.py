@@ -13,7 +13,14 @@ from maskrcnn_cli.output import drop_stdout, while_read
 from maskrcnn_repro import _location
 from maskrcnn_repro._location import CHECKOUT
 from maskrcnn_repro.cluster.choice import cluster_executor
-from maskrcnn_repro.commands.table_views import View, choose_view, fills_in, source_line, stand_in
+from maskrcnn_repro.commands.table_views import (
+    View,
+    check_addition,
+    choose_view,
+    fills_in,
+    source_line,
+    stand_in,
+)
 from maskrcnn_repro.config import find_config, pairs_of
 from maskrcnn_repro.engine.checks import check_model
 from maskrcnn_repro.errors import ConfigError, OutputError, TableError, UserError
@@ -77,6 +84,8 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     paper = PaperData(all_tables(), all_metrics(), all_experiments(), all_claims())
     if args.save_records:
         _check_place(names, Path(args.save_records))
+    if args.save_records and args.kept:
+        check_addition(selected, args, setting)
     for selection in selected:
         compared = [paper.experiments[name] for name in selection.experiments()]
         compared = [item for item in compared if not not_at_level(item, setting.level)]

@@ -13,7 +13,13 @@ from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import Record, State, newest_record, read_note
-from maskrcnn_repro.tables.runs.retrained import fitting_record, kept_file, kept_seeds, remark
+from maskrcnn_repro.tables.runs.retrained import (
+    among_kept,
+    fitting_record,
+    kept_file,
+    kept_seeds,
+    remark,
+)
 from maskrcnn_repro.tables.runs.stage import Setting, Stage
 from maskrcnn_repro.utils.provenance import data_origin
 
@@ -106,16 +112,16 @@ def _read(stage: Stage, gathered: Gathered, *, kept: bool) -> None:
 def _note_other_inputs(
     gathered: Gathered, setting: Setting, experiments: Mapping[str, Experiment]
 ) -> None:
-    """Note which stages that all seeds share have other weights here than those of the kept records."""
+    """Note which stages that all seeds share have other weights here than those of the kept records, or among these."""
     for name, records in gathered.records.items():
-        if all(record.kept for record in records.values()):
-            continue
-        mixed = any(record.kept for record in records.values())
-        stages = plan([name], [min(records)], setting, experiments).stages[:-1]
+        kept = {seed: record for seed, record in records.items() if record.kept}
+        stages = plan([name], [min(records, default=1)], setting, experiments).stages[:-1]
         for stage in (stage for stage in stages if stage.experiment.is_shared):
-            with contextlib.suppress(UserError):  # what it has trained is here all the same
-                if text := remark(stage, mixed=mixed):
-                    gathered.notes.setdefault(name, []).append(text)
+            texts = [among_kept(stage, kept)]
+            if len(kept) < len(records):
+                with contextlib.suppress(UserError):  # what it has trained is here all the same
+                    texts.append(remark(stage, mixed=bool(kept)))
+            gathered.notes.setdefault(name, []).extend(text for text in texts if text)
 
 
 def _refuse_other_data(gathered: Gathered) -> None:

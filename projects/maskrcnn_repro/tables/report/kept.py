@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro import _location
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment, former_experiments
@@ -33,12 +34,13 @@ from maskrcnn_repro.tables.report.model import (
     to_json,
     verdicts_in,
 )
-from maskrcnn_repro.tables.report.places import run_folder
+from maskrcnn_repro.tables.report.places import is_kept, record_of, run_folder
 from maskrcnn_repro.tables.report.report import PaperData, table_columns
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.tables.runs.records import State, identity, read_note
+from maskrcnn_repro.tables.runs.retrained import digest_of_run, kept_record
 from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
 from maskrcnn_repro.utils.files import replaced, write_text
 
@@ -197,7 +199,8 @@ def save_reports(
 ) -> Path:
     """Save the records of reports, the tables and their claims; a table with neither is left out.
 
-    What an earlier report saved of the same experiments is replaced: other seeds of them go.
+    What an earlier report saved of the same experiments is replaced: other seeds of them go. Where kept records stand
+    beside runs in the reports, the runs are added to what is kept, and nothing of it goes.
 
     Args:
         reports: the reports, whole.
@@ -214,14 +217,18 @@ def save_reports(
     folder = place / setting.label / BACKEND.name
     saved: Files = {}
     root = str(setting.folder)
-    # Notes compare runs with the records that are replaced now.
-    for report in (replace(report, notes=()) for report in reports):
+    adds = any(is_kept(Path(run.results)) for report in reports for run in report.origin)
+    for report in reports:
         if not report.origin and not report.claims:
             continue
-        _add_records(report, setting, paper, saved)
+        if not adds:  # notes compare runs with the records that are replaced now
+            report = replace(report, notes=())
+        saved |= _records(report, setting, paper, adds=adds)
         origin = [
-            replace(run, results=_name(path, setting).as_posix(), record=identity(path))
-            for run, path in ((run, Path(run.results)) for run in report.origin)
+            replace(
+                run, results=_name(Path(run.results), setting).as_posix(), record=record_of(run)
+            )
+            for run in report.origin
         ]
         tree = to_json(replace(report, origin=tuple(origin)))
         saved[Path(TABLES, f"{report.table}.json")] = json_text(scrubbed(tree, root))
@@ -233,7 +240,8 @@ def save_reports(
     for name, content in saved.items():
         with replaced(folder / name) as beside:
             beside.write_bytes(content.encode() if isinstance(content, str) else content)
-    _remove_other_seeds(folder, {name for name in saved if name.stem.startswith("seed")})
+    if not adds:
+        _remove_other_seeds(folder, {name for name in saved if name.stem.startswith("seed")})
     verdicts = verdicts_in(KeptReports(folder).tables.values(), paper.claims)
     write_text(folder / CLAIMS, json_text({"claims": to_json(verdicts)}))
     return folder
@@ -265,16 +273,26 @@ def scrubbed(value: Any, root: str) -> Any:
     return _ABSOLUTE.sub(r"\1", value.replace(f"{root}/", ""))
 
 
-def _add_records(report: Report, setting: Setting, paper: PaperData, saved: Files) -> None:
-    """Add each record of a table, what is kept beside it, and the records of the trainings that it was made from."""
-    for path in (Path(run.results) for run in report.origin):
+def _records(report: Report, setting: Setting, paper: PaperData, *, adds: bool) -> Files:
+    """Return the record of each run of a table, what is kept beside it, and the records of the trainings before it.
+
+    Args:
+        report: the table; the kept records that it rests on stay as they are.
+        setting: that it was made with.
+        paper: all experiments.
+        adds: whether the runs are added to kept records; those of trainings that both were made from stay, too.
+    """
+    files: Files = {}
+    for path in (Path(run.results) for run in report.origin if not is_kept(Path(run.results))):
         name = _name(path, setting)
-        saved[name] = _record_text(path, setting, paper)
-        saved |= beside_files(path, name)
+        files[name] = _record_text(path, setting, paper)
+        files |= beside_files(path, name)
         for stage in _earlier(name, setting, paper):
-            other = _name(stage.results, stage.setting)
-            if other not in saved and stage.status().state is State.DONE:
-                saved[other] = _record_text(stage.results, stage.setting, paper)
+            stays = adds and kept_record(stage)
+            if not stays and stage.status().state is State.DONE:
+                other = _name(stage.results, stage.setting)
+                files[other] = _record_text(stage.results, stage.setting, paper)
+    return files
 
 
 def _earlier(name: Path, setting: Setting, paper: PaperData) -> list[Stage]:
@@ -287,12 +305,20 @@ def _earlier(name: Path, setting: Setting, paper: PaperData) -> list[Stage]:
 
 
 def _name(results: Path, setting: Setting) -> Path:
+    """Return where the record of a run is kept, in ``LEVEL/BACKEND``; of a kept record where it is."""
+    if is_kept(results):
+        return results.relative_to(_location.RESULTS / setting.label / BACKEND.name)
     folder = run_folder(results).relative_to(setting.folder)
     return Path(current_experiment(folder.parent.as_posix()), f"{folder.name}.json")
 
 
 def _record_text(results: Path, setting: Setting, paper: PaperData) -> str:
-    experiment = _name(results, setting).parent.as_posix()
+    name = _name(results, setting)
+    experiment = name.parent.as_posix()
+    shared = [stage for stage in _earlier(name, setting, paper) if stage.experiment.is_shared]
+    started = {
+        stage.key: digest_of_run(stage.results) for stage in shared if stage.results.is_file()
+    }
     trains = experiment in paper.experiments and not paper.experiments[experiment].evaluates
     head = {
         "experiment": experiment,
@@ -302,5 +328,6 @@ def _record_text(results: Path, setting: Setting, paper: PaperData) -> str:
         "overlays": [file.name for file in setting.overlays],
         "record": identity(results),
         "inputs": (read_note(run_folder(results)) or {}).get("inputs", {}),
+        "shared_weights_sha256": {key: digest for key, digest in started.items() if digest},
     }
     return json_text(scrubbed({**head, **record_tree(results)}, str(setting.folder)))

@@ -17,9 +17,15 @@ from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.tables.report.model import Origin, json_text
-from maskrcnn_repro.tables.report.places import PICTURES, detections_file, is_kept, kept_beside
+from maskrcnn_repro.tables.report.places import (
+    PICTURES,
+    detections_file,
+    is_kept,
+    kept_beside,
+    record_of,
+)
 from maskrcnn_repro.tables.runs.reading import read_json, told
-from maskrcnn_repro.tables.runs.records import CONFIG, identity, read_config
+from maskrcnn_repro.tables.runs.records import CONFIG, read_config
 from maskrcnn_repro.visualization.draw import Objects, Style
 from maskrcnn_repro.visualization.sheet import (
     by_image,
@@ -149,7 +155,7 @@ def scene_files(dataset: str, scene: Scene) -> dict[Path, str | bytes]:
 
 def predictions_text(run: Origin, objects: Sequence[Objects]) -> str:
     """Return the file that keeps what the model of a run finds on the images of its scene."""
-    tree = {"record": _record_of(run), "objects": [_tree(each) for each in objects]}
+    tree = {"record": record_of(run), "objects": [_tree(each) for each in objects]}
     return json_text(tree)
 
 
@@ -205,15 +211,11 @@ def _kept(dataset: str, file: Path) -> Scene:
 
 def _kept_objects(path: Path, run: Origin, images: int) -> list[Objects]:
     tree = read_json(path)
-    if tree["record"] != _record_of(run):
+    if tree["record"] != record_of(run):
         raise TableError("it is of another run")
     if len(tree["objects"]) != images:
         raise TableError(f"it is of {len(tree['objects'])} images, not {images}")
     return [_objects(each) for each in tree["objects"]]
-
-
-def _record_of(run: Origin) -> str | None:
-    return run.record or identity(Path(run.results))
 
 
 def _tree(objects: Objects) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from maskrcnn_repro.evaluation.coco import predictions_file
-from maskrcnn_repro.tables.runs.records import RESULTS
+from maskrcnn_repro.tables.report.model import Origin
+from maskrcnn_repro.tables.runs.records import RESULTS, identity
 
 METRICS_FILE = "metrics.json"
 PICTURES = "pictures"
@@ -18,6 +19,11 @@ PICTURES = "pictures"
 def is_kept(results: Path) -> bool:
     """Tell whether these results are a kept record, not a run's."""
     return results.name != RESULTS
+
+
+def record_of(run: Origin) -> str:
+    """Return the hash of a run's results, as a kept report says it or as the file has it; empty without either."""
+    return run.record or identity(Path(run.results)) or ""
 
 
 def kept_beside(record: Path, kind: str, suffix: str = ".json") -> Path:

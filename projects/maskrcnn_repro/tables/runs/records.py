@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,8 @@ class Record:
     torch: str = ""
     kept: str | None = None
     """In a record that is kept with the code, what identifies the run that it is of."""
+    shared_weights: Mapping[str, str] = field(default_factory=dict)
+    """In such a record, RPN or backbone that it was trained with, ``rpn_r50_c4/seed1``, to the digest of its weights."""
 
     @property
     def identity(self) -> str | None:
@@ -171,6 +173,9 @@ def read_record(path: Path) -> Record:
             weights_sha256=_optional_text(tree.get("weights_sha256")),
             torch=str(tree["code"].get("torch") or ""),
             kept=_optional_text(tree.get("record")),
+            shared_weights={
+                key: _text(digest) for key, digest in tree.get("shared_weights_sha256", {}).items()
+            },
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(f"{path} is no result of this project: {told(error, path)}.") from error

@@ -190,6 +190,23 @@ def remark(stage: Stage, *, mixed: bool) -> str:
     return said if DIFFERS in said else ""
 
 
+def among_kept(stage: Stage, records: Mapping[int, Record]) -> str:
+    """Return that kept records of an experiment started from different weights of a stage; empty if not, or unknown.
+
+    Args:
+        stage: a training that all seeds share.
+        records: the kept ones by seed.
+    """
+    seeds: dict[str, list[int]] = {}
+    for seed, record in records.items():
+        if digest := record.shared_weights.get(stage.key):
+            seeds.setdefault(digest, []).append(seed)
+    if len(seeds) < 2:
+        return ""
+    parts = [f"{digest[:8]} of seed {', '.join(map(str, own))}" for digest, own in seeds.items()]
+    return f"{stage.title} was trained more than once for the kept records, with other weights: {'; '.join(parts)}."
+
+
 def _folders(setting: Setting, experiment: str) -> list[Path]:
     """Return where records of an experiment may be kept, under its name or a former one."""
     folder = _location.RESULTS / setting.label / BACKEND.name

@@ -20,13 +20,13 @@ from maskrcnn_repro.data.loader import image_files, inference_mapper
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.modeling.rle import encoded
 from maskrcnn_repro.tables.report.exchange.masks import Compared
-from maskrcnn_repro.tables.report.exchange.model import ALIGN, METHOD, Exchange, Source, record_of
+from maskrcnn_repro.tables.report.exchange.model import ALIGN, METHOD, Exchange, Source
 from maskrcnn_repro.tables.report.exchange.picture import picture
 from maskrcnn_repro.tables.report.exchange.shifts import bin_shifts, corner_shifts
 from maskrcnn_repro.tables.report.exchange.sizes import by_size
 from maskrcnn_repro.tables.report.exchange.weights import Models
 from maskrcnn_repro.tables.report.model import Origin
-from maskrcnn_repro.tables.report.places import detections_file
+from maskrcnn_repro.tables.report.places import detections_file, record_of
 from maskrcnn_repro.utils.provenance import commit
 from maskrcnn_repro.visualization.draw import Objects
 from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, predicted

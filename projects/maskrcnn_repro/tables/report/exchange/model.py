@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from maskrcnn_repro.tables.report.model import Origin, Report
-from maskrcnn_repro.tables.runs.records import identity
 
 METHOD = 1
 """Raised whenever the same files would give other numbers."""
@@ -189,8 +187,3 @@ def runs_of(report: Report) -> dict[str, Origin]:
     }
     seeds = set.intersection(*(set(runs) for runs in by_seed.values()))
     return {name: runs[min(seeds)] for name, runs in by_seed.items()} if seeds else {}
-
-
-def record_of(run: Origin) -> str:
-    """Return the hash of a run's results, as a kept report says it or as the file has it; empty without either."""
-    return run.record or identity(Path(run.results)) or ""
