@@ -200,9 +200,10 @@ def test_new_seeds_are_added_to_the_kept_ones(saved):
     (expected,) = (cell.ours_interval for cell in mixture.cells if cell.ours_gap)
     assert interval.seeds == expected.seeds == (1, 2, 3)
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-3)
-    assert alone.notes == (
+    (note,) = alone.notes
+    assert note == (
         "rpn seed 1 was trained more than once for the kept records, with other weights: 11111111 of seed 1, 2; "
-        "22222222 of seed 3.",
+        "22222222 of seed 3."
     )
 
 

@@ -100,15 +100,15 @@ def reports(
     evidence = Evidence(gathered, paper.columns, resampler, evaluated)
     # All that is asked for below, at once: this takes long, and tells how long.
     evidence.prepare(pairs)
-    made = []
+    complete = []
     for table in chosen:
         bare = report(table, setting, paper.experiments, evidence)
         judged = verdicts(claims[table.id], evidence, rows, setting.label)
         # Beside no number of its own the spread of other rows' seeds would be out of place.
         is_empty = not bare.origin and all(verdict.outcome == "missing" for verdict in judged)
         spreads = () if is_empty else _spreads(table, claims[table.id], evidence)
-        made.append(replace(bare, claims=judged, spreads=spreads))
-    return made
+        complete.append(replace(bare, claims=judged, spreads=spreads))
+    return complete
 
 
 def _spreads(table: Table, claims: Sequence[Claim], evidence: Evidence) -> tuple[Spread, ...]:

@@ -21,7 +21,7 @@ from maskrcnn_repro.tables.report.html.claims import claim_ends, claim_gap, comp
 from maskrcnn_repro.tables.report.html.curves import Curves, curves
 from maskrcnn_repro.tables.report.html.exchange import shown as operations_shown
 from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
-from maskrcnn_repro.tables.report.html.losses import lost
+from maskrcnn_repro.tables.report.html.lost_parts import lost
 from maskrcnn_repro.tables.report.html.origin import origins
 from maskrcnn_repro.tables.report.html.predictions import Gallery, Sheet
 from maskrcnn_repro.tables.report.html.roi_figure import FILTERS, figure

@@ -3,7 +3,7 @@
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.commands.table_views import View
-from maskrcnn_repro.tables.report.html.losses import lost
+from maskrcnn_repro.tables.report.html.lost_parts import lost
 from maskrcnn_repro.tables.report.model import Origin
 
 from tests.helpers.html_runs import report_of

@@ -33,9 +33,12 @@ def _contents(page: str) -> dict[tuple[str, str], str]:
         (
             section,
             kind,
-        ): f"{kind}\N{LEFT DOUBLE QUOTATION MARK}{' '.join(_TAG.sub('', title).split())}"
-        "\N{RIGHT DOUBLE QUOTATION MARK}"
+        ): f"{kind}\N{LEFT DOUBLE QUOTATION MARK}{_plain(title)}\N{RIGHT DOUBLE QUOTATION MARK}"
         for section, title, body in _SECTION.findall(page)
         for kind, sign in _PARTS.items()
         if sign in body
     }
+
+
+def _plain(title: str) -> str:
+    return " ".join(_TAG.sub("", title).split())
