@@ -2,7 +2,12 @@
 
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.engine.accumulation import AccumulatingModel, build_step, whole_model
-from maskrcnn_repro.engine.precision import Bfloat16, check_precision, give_losses_float32
+from maskrcnn_repro.engine.precision import (
+    Bfloat16,
+    check_precision,
+    give_losses_float32,
+    tell_precision,
+)
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.utils.precision import training_precision
 
@@ -70,6 +75,31 @@ def test_no_loss_is_scaled_in_bfloat16():
     step = build_step(config(), model, torch.optim.SGD(model.parameters(), lr=1.0), print)
     assert type(step) is SimpleTrainer
     assert [training_precision(config(on)) for on in (True, False)] == ["bfloat16", "float32"]
+
+
+@pytest.mark.parametrize(("computes", "chosen"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_takes_bfloat16_only_where_it_is_fast(computes, chosen, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: computes)
+    cfg = config(dtype="auto")
+    assert training_precision(cfg) == chosen
+    assert training_precision(config(enabled=False, dtype="auto")) == "float32"
+    model = Model()
+    assert isinstance(whole_model(cfg, model, print, print), Bfloat16) == computes
+    check_precision(cfg)
+    with caplog.at_level("INFO"):
+        tell_precision(cfg)
+    assert caplog.messages == [f"SOLVER.AMP.DTYPE auto: this training computes in {chosen}."]
+
+
+def test_bfloat16_that_is_emulated_is_told_to_be_slow(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    tell_precision(config())
+    assert caplog.messages[-1].startswith(
+        "This device has no instructions for bfloat16: an iteration"
+    )
+    caplog.clear()
+    tell_precision(config(enabled=False))
+    assert caplog.messages == []
 
 
 def test_float16_needs_a_gpu():

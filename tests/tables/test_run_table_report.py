@@ -223,6 +223,13 @@ def test_a_record_of_another_version_of_the_data_is_left_out_and_named(fake):
     assert "another version of data set mini_coco_val" in refused(report, folder)[0]
 
 
+def test_a_training_in_another_precision_than_most_is_named(fake):
+    for seed, precision in enumerate(("bfloat16", "bfloat16", "float32"), start=1):
+        record(fake, "a", seed, 40.0, 50.0, precision={"training": precision})
+    (note,) = fake_report(fake).notes
+    assert note == "a seed 3 was trained in float32, most others in bfloat16."
+
+
 def test_the_data_on_this_machine_decides_which_version_is_right(fake, monkeypatch):
     right = {"mini_coco_val": "f" * 64, "mini_coco_train": None}
     monkeypatch.setattr(

@@ -6,15 +6,18 @@ scale, which Detectron2's ``AMPTrainer`` has. Weights, gradients, optimiser and 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.utils.precision import training_precision
+from maskrcnn_repro.utils.precision import computes_in_bfloat16, training_precision
 
 import torch
 from detectron2.config import CfgNode
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 _OUTPUTS = ("rpn_head", "box_predictor", "predictor", "score_lowres")
 """Names of the modules whose outputs go into losses."""
@@ -31,6 +34,19 @@ def check_precision(cfg: CfgNode) -> None:
         raise ConfigError(
             f"SOLVER.AMP.ENABLED True in SOLVER.AMP.DTYPE float16 needs a GPU, but MODEL.DEVICE is "
             f"{cfg.MODEL.DEVICE!r}; set SOLVER.AMP.DTYPE bfloat16, or SOLVER.AMP.ENABLED False."
+        )
+
+
+def tell_precision(cfg: CfgNode) -> None:
+    """Log what a mixed-precision training computes in, and that it is slow where the device has no instructions for it."""
+    if not cfg.SOLVER.AMP.ENABLED:
+        return
+    chosen = training_precision(cfg)
+    logger.info("SOLVER.AMP.DTYPE %s: this training computes in %s.", cfg.SOLVER.AMP.DTYPE, chosen)
+    if chosen == "bfloat16" and not computes_in_bfloat16(cfg.MODEL.DEVICE):
+        logger.warning(
+            "This device has no instructions for bfloat16: an iteration may take ten times as long as in float32. "
+            "SOLVER.AMP.DTYPE auto takes bfloat16 only where it is fast."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from maskrcnn_repro.engine.precision import give_losses_float32
+from maskrcnn_repro.engine.precision import give_losses_float32, tell_precision
 from maskrcnn_repro.modeling.fast_training.build import quicken
 from maskrcnn_repro.modeling.fast_training.checkpointing import checkpoint_stages, kept_activations
 from maskrcnn_repro.modeling.freezing import freeze_backbone
@@ -31,5 +31,6 @@ def prepare(model: nn.Module, cfg: CfgNode) -> None:
         logger.info("Stages whose activations are computed twice: %d", checkpoint_stages(model))
         if kept := kept_activations(model):
             logger.info("MODEL.CHECKPOINT_STAGES leaves heads as they are: %s", ", ".join(kept))
+    tell_precision(cfg)
     if training_precision(cfg) == "bfloat16":
         give_losses_float32(model)

@@ -15,8 +15,8 @@ from maskrcnn_repro.errors import CheckpointError, ConfigError, check_choice, di
 from maskrcnn_repro.inference.fast.build import accelerate
 from maskrcnn_repro.modeling.meta_arch import PRECISIONS
 from maskrcnn_repro.modeling.tta import TestTimeAugmentation
+from maskrcnn_repro.utils.precision import computes_in_bfloat16
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from torch import nn
@@ -91,14 +91,9 @@ def _precision(cfg: CfgNode, name: str | None) -> str:
 
 def automatic_precision(cfg: CfgNode) -> str:
     """Return ``bfloat16`` where the device computes in it and no result would be rounded to it, else ``float32``."""
-    # Where the processor has no instructions for it, bfloat16 is many times slower than float32.
-    if cfg.MODEL.DEVICE.startswith("cuda"):
-        computes = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        computes = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     # Detectron2's keypoint head would round coordinates.
     rounds = cfg.MODEL.KEYPOINT_ON and cfg.MODEL.ROI_KEYPOINT_HEAD.NAME.startswith("KRCNN")
-    return "bfloat16" if computes and not rounds else "float32"
+    return "bfloat16" if computes_in_bfloat16(cfg.MODEL.DEVICE) and not rounds else "float32"
 
 
 @dataclass(frozen=True)

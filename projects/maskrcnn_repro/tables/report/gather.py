@@ -77,6 +77,7 @@ def gather(
     _note_other_inputs(gathered, setting, experiments)
     _refuse_other_data(gathered)
     _refuse_other_inputs(gathered)
+    _note_precisions(gathered)
     return gathered
 
 
@@ -122,6 +123,25 @@ def _note_other_inputs(
                 with contextlib.suppress(UserError):  # what it has trained is here all the same
                     texts.append(remark(stage, mixed=bool(kept)))
             gathered.notes.setdefault(name, []).extend(text for text in texts if text)
+
+
+def _note_precisions(gathered: Gathered) -> None:
+    """Note which trainings computed in another precision than most, where a config leaves that to the device."""
+    trained = [
+        (name, record)
+        for name, records in gathered.records.items()
+        for record in records.values()
+        if record.precision
+    ]
+    counts = Counter(record.precision for _, record in trained)
+    if len(counts) < 2:
+        return
+    usual = counts.most_common(1)[0][0]
+    for name, record in trained:
+        if record.precision != usual:
+            gathered.notes.setdefault(name, []).append(
+                f"{name} seed {record.seed} was trained in {record.precision}, most others in {usual}."
+            )
 
 
 def _refuse_other_data(gathered: Gathered) -> None:

@@ -101,6 +101,8 @@ class Record:
     weights_sha256: str | None = None
     """Of the model's ``state_dict``; None in records of earlier versions."""
     torch: str = ""
+    precision: str = ""
+    """What the training's convolutions computed in; empty in records of earlier versions."""
     kept: str | None = None
     """In a record that is kept with the code, what identifies the run that it is of."""
     shared_weights: Mapping[str, str] = field(default_factory=dict)
@@ -172,6 +174,7 @@ def read_record(path: Path) -> Record:
             config_sha256=_text(tree["config_sha256"]),
             weights_sha256=_optional_text(tree.get("weights_sha256")),
             torch=str(tree["code"].get("torch") or ""),
+            precision=_text(tree.get("precision", {}).get("training", "")),
             kept=_optional_text(tree.get("record")),
             shared_weights={
                 key: _text(digest) for key, digest in tree.get("shared_weights_sha256", {}).items()
