@@ -34,7 +34,7 @@ $(PICTURE): | $(VENV)/test.stamp
 	@$(VENV)/bin/python train_net.py --config-file configs/mini/mask_rcnn_fpn.yaml --resume
 
 test: $(VENV)/test.stamp $(if $(DETECTRON2),$(VENV)/detectron2.stamp) ## run the default tests
-	@echo "Running the default tests (one to two minutes on two cores)"
+	@echo "Running the default tests (two to three minutes on two cores)"
 	@$(VENV)/bin/python $(PYTEST)
 
 test-slow: $(VENV)/test.stamp ## run the tests that are marked slow

@@ -82,7 +82,10 @@ def _seeds(word: str) -> int:
 def add_table_options(parser: Parser) -> None:
     """Add the options of ``maskrcnn table``."""
     parser.add_argument(
-        "tables", nargs="*", metavar="TABLE", help="1, 2a … 9, or all; without: list them"
+        "tables",
+        nargs="*",
+        metavar="TABLE",
+        help="1, 2a … 9, class-agnostic, fpn-roialign, a plug-in's, or all; without: list them",
     )
     parser.add_argument(
         "--rows",
@@ -254,10 +257,22 @@ def _add_run_options(parser: Parser) -> None:
         help="lay this YAML over the level's in all stages, such as data of your own; relative paths in "
         "DATASETS.CUSTOM start at the working directory; may be given several times",
     )
-    parser.add_argument("--jobs", type=count, metavar="N", help="trainings side by side")
+    parser.add_argument(
+        "--jobs",
+        type=count,
+        metavar="N",
+        help="trainings side by side (cores, at most 4; with a GPU or at level paper 1)",
+    )
     add_cluster_options(parser)
-    parser.add_argument("--threads", type=count, metavar="N", help="CPU threads of each")
-    parser.add_argument("--num-gpus", type=count, metavar="N", help="processes of each training")
+    parser.add_argument(
+        "--threads", type=count, metavar="N", help="CPU threads of each (cores over jobs)"
+    )
+    parser.add_argument(
+        "--num-gpus",
+        type=count,
+        metavar="N",
+        help="processes of each training (at level paper all GPUs, else 1)",
+    )
     parser.add_argument(
         "--output",
         default="output",

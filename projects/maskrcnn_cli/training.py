@@ -32,8 +32,9 @@ TRAIN_EXAMPLES = """
 """
 
 EVAL_EXAMPLES = """
-  The last checkpoint of the config's OUTPUT_DIR:
+  The last checkpoint of OUTPUT_DIR; with --resume also where the config names weights to start from:
     %(prog)s --config-file mini/mask_rcnn_fpn.yaml
+    %(prog)s --config-file coco/r50_fpn.yaml --resume
 
   Weights from elsewhere:
     %(prog)s --config-file mini/mask_rcnn_fpn.yaml MODEL.WEIGHTS model_final.pth
@@ -41,7 +42,7 @@ EVAL_EXAMPLES = """
 
 PROPOSALS_EXAMPLES = """
   The proposals of a trained RPN for the training and test sets of its config:
-    %(prog)s --config-file rpn/r50_fpn.yaml OUTPUT_DIR output/rpn/r50_fpn
+    %(prog)s --config-file rpn/r50_fpn.yaml MODEL.WEIGHTS output/rpn/r50_fpn/model_final.pth
 
   Of weights from elsewhere, for one data set:
     %(prog)s --config-file rpn/r50_fpn.yaml --datasets coco_2017_val MODEL.WEIGHTS rpn.pkl
