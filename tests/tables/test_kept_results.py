@@ -9,7 +9,7 @@ from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.html.claims import claim_ends
 from maskrcnn_repro.tables.report.kept import KeptReports, json_text, kept_report, read_report
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
-from maskrcnn_repro.tables.report.statistics import EARLIER, POOLED
+from maskrcnn_repro.tables.report.statistics import EARLIER, METHODS, POOLED
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.report.words import real_minus
 from maskrcnn_repro.tables.runs.reading import read_json
@@ -57,13 +57,6 @@ def test_claims_are_those_of_the_tables(folder):
     assert sorted(claims, key=str) == sorted((v for table in tables for v in table.claims), key=str)
 
 
-def methods(tree):
-    """Return the methods of all intervals in a report's JSON."""
-    parts = tree if isinstance(tree, list) else tree.values() if isinstance(tree, dict) else ()
-    own = [tree["method"]] if isinstance(tree, dict) and "method" in tree else []
-    return [*own, *(method for part in parts for method in methods(part))]
-
-
 def intervals(value):
     if isinstance(value, dict):
         if {"low", "high"} <= set(value):
@@ -92,7 +85,11 @@ def first_version(value, key=""):
 
 
 # A file of the first version names no method of its intervals, which is then the earlier one.
-OF_FIRST_METHOD = [file for file in FILES if set(methods(read_json(file))) <= {EARLIER}]
+OF_FIRST_METHOD = [
+    file
+    for file in FILES
+    if {each.get("method") for each in intervals(read_json(file))} <= {EARLIER}
+]
 
 
 @pytest.mark.parametrize("file", OF_FIRST_METHOD, ids=name_of)
