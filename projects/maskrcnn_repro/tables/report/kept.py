@@ -223,7 +223,7 @@ def save_reports(
             continue
         if not adds:  # notes compare runs with the records that are replaced now
             report = replace(report, notes=())
-        saved |= _records(report, setting, paper, adds=adds)
+        _add_records(report, setting, paper, saved, adds=adds)
         origin = [
             replace(
                 run, results=_name(Path(run.results), setting).as_posix(), record=record_of(run)
@@ -273,26 +273,27 @@ def scrubbed(value: Any, root: str) -> Any:
     return _ABSOLUTE.sub(r"\1", value.replace(f"{root}/", ""))
 
 
-def _records(report: Report, setting: Setting, paper: PaperData, *, adds: bool) -> Files:
-    """Return the record of each run of a table, what is kept beside it, and the records of the trainings before it.
+def _add_records(
+    report: Report, setting: Setting, paper: PaperData, saved: Files, *, adds: bool
+) -> None:
+    """Add each run's record, what is kept beside it, and the records of the trainings that it was made from.
 
     Args:
         report: the table; the kept records that it rests on stay as they are.
         setting: that it was made with.
         paper: all experiments.
+        saved: gets the files.
         adds: whether the runs are added to kept records; those of trainings that both were made from stay, too.
     """
-    files: Files = {}
     for path in (Path(run.results) for run in report.origin if not is_kept(Path(run.results))):
         name = _name(path, setting)
-        files[name] = _record_text(path, setting, paper)
-        files |= beside_files(path, name)
+        saved[name] = _record_text(path, setting, paper)
+        saved |= beside_files(path, name)
         for stage in _earlier(name, setting, paper):
-            stays = adds and kept_record(stage)
+            other = _name(stage.results, stage.setting)
+            stays = other in saved or (adds and kept_record(stage))
             if not stays and stage.status().state is State.DONE:
-                other = _name(stage.results, stage.setting)
-                files[other] = _record_text(stage.results, stage.setting, paper)
-    return files
+                saved[other] = _record_text(stage.results, stage.setting, paper)
 
 
 def _earlier(name: Path, setting: Setting, paper: PaperData) -> list[Stage]:
