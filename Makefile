@@ -30,11 +30,11 @@ demo: $(PICTURE) ## train a small Mask R-CNN, evaluate it, name the picture of i
 
 # --resume begins where there is no checkpoint, goes on after an interruption, and evaluates what is trained.
 $(PICTURE): | $(VENV)/test.stamp
-	@echo "Training and evaluating configs/mini/mask_rcnn_fpn.yaml (six to eight minutes on two cores)"
+	@echo "Training and evaluating configs/mini/mask_rcnn_fpn.yaml (four to fifteen minutes on two cores)"
 	@$(VENV)/bin/python train_net.py --config-file configs/mini/mask_rcnn_fpn.yaml --resume
 
 test: $(VENV)/test.stamp $(if $(DETECTRON2),$(VENV)/detectron2.stamp) ## run the default tests
-	@echo "Running the default tests (two to three minutes on two cores)"
+	@echo "Running the default tests (two to six minutes on two cores)"
 	@$(VENV)/bin/python $(PYTEST)
 
 test-slow: $(VENV)/test.stamp ## run the tests that are marked slow

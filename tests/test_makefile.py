@@ -71,7 +71,7 @@ def test_tests_run_in_an_environment_that_is_made_once(checkout):
     assert bare(checkout.make("test")[1]) == [*INSTALLED, TESTED]
     process, calls = checkout.make("test")
     assert bare(calls) == [TESTED]
-    assert process.stdout == "Running the default tests (two to three minutes on two cores)\n"
+    assert process.stdout == "Running the default tests (two to six minutes on two cores)\n"
 
 
 def test_new_requirements_are_installed_into_the_same_environment(checkout):
