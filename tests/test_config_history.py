@@ -8,7 +8,7 @@ from maskrcnn_repro.config import get_config, leaves, load_config
 from maskrcnn_repro.config_history import ADDED, is_earlier, spelled_first, spelled_today
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.old_names import current_experiment
-from maskrcnn_repro.tables.paper.experiments import experiments
+from maskrcnn_repro.tables.paper.experiments import all_experiments
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import State, differences, hashes_of_file, read_config
 from maskrcnn_repro.tables.runs.stage import Setting
@@ -100,7 +100,7 @@ def test_every_experiment_has_the_hash_of_the_first_version():
 
 def stage_of(name, chosen, seed=1):
     """Return the stage of an experiment by its name of today or a former one."""
-    return plan([current_experiment(name)], [seed], chosen, experiments()).stages[-1]
+    return plan([current_experiment(name)], [seed], chosen, all_experiments()).stages[-1]
 
 
 def kept(path):
