@@ -17,6 +17,8 @@ from maskrcnn_repro.utils.provenance import config_hash
 import pytest
 import yaml
 from detectron2.config import get_cfg
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.helpers.config_dump import DUMP, read_dump, resolve_stored_names
 from tests.helpers.fake_runs import write_run
@@ -79,6 +81,32 @@ def test_values_that_two_keys_share_do_not_change_the_hash():
     assert config_hash({"A": shared, "B": shared}) == config_hash(
         {"A": (1.0, 2.0), "B": [1.0, 2.0]}
     )
+
+
+def hash_of_text(tree):
+    """Return the hash of the text that Detectron2 writes, by PyYAML's writer in Python."""
+    return hashlib.sha256(yaml.safe_dump(tree | {"OUTPUT_DIR": ""}).encode()).hexdigest()
+
+
+# PyYAML's writer in C folds long texts elsewhere, and writes an empty key in another way.
+@pytest.mark.parametrize("value", ['a "b\t' * 20, "ä b" * 40, {"": 1}, "1e-5", None])
+def test_the_hash_is_that_of_the_text_that_detectron2_writes(value):
+    assert config_hash({"A": {"B": value}}) == hash_of_text({"A": {"B": value}})
+
+
+TEXTS = st.text(max_size=20) | st.text("ab :#'-é\n" + '"', max_size=300)
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
+TREES = st.recursive(
+    st.dictionaries(st.text(max_size=9), LEAVES | st.lists(LEAVES)),
+    lambda tree: st.dictionaries(st.text("ABC_é", max_size=200), tree | LEAVES | st.lists(tree)),
+)
+
+
+@pytest.mark.slow
+@given(TREES)
+@settings(deadline=None, max_examples=200)
+def test_the_hash_of_any_values_is_that_of_their_text(tree):
+    assert config_hash(tree) == hash_of_text(tree)
 
 
 def test_a_config_without_the_nodes_of_heads_passes():

@@ -16,6 +16,8 @@ from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import hashes_of_file
 from maskrcnn_repro.tables.runs.stage import Setting, StoreStage
 
+import yaml
+
 METRICS = {"AP": Metric("AP", "AP", "segm", "AP"), "bbAP": Metric("bbAP", "AP bb", "bbox", "AP")}
 ITERATIONS = 10
 
@@ -124,6 +126,11 @@ def results_of(stage, config, metrics, **changed):
     return json.dumps({**result, **changed})
 
 
+def dumped(cfg):
+    """Return what ``cfg.dump()`` returns, in a tenth of its time."""
+    return yaml.dump(json.loads(json.dumps(cfg)), Dumper=yaml.CSafeDumper)
+
+
 def write_run(stage, folder=None, *, metrics=None, finished=True, **changed):
     """Write what a run of ``stage`` leaves, into its folder or another one."""
     folder = folder or stage.folder
@@ -138,7 +145,7 @@ def write_run(stage, folder=None, *, metrics=None, finished=True, **changed):
     at = folder / stage.results.relative_to(stage.folder).parent
     at.mkdir(parents=True, exist_ok=True)
     config = at / "config.yaml"
-    config.write_text(stage.config.dump())
+    config.write_text(dumped(stage.config))
     (folder / "last_checkpoint").write_text("model_final.pth" if finished else "model_0000004.pth")
     if finished:
         metrics = metrics or {"segm": {"AP": 30.0}, "bbox": {"AP": 40.0}}

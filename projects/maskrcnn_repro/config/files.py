@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -192,7 +194,13 @@ def _read(path: Path) -> str:
 
 
 def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return the tree of a file and the line of each key."""
+    """Return the tree of a file and the line of each key, for the caller to change."""
+    return copy.deepcopy(_parsed(path, text))
+
+
+# A report loads the configs of all runs, each of ten files that they share.
+@functools.lru_cache(maxsize=500)
+def _parsed(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         _check_nesting(path, text)
         loader = _Loader(text)
