@@ -9,7 +9,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 from unittest import mock
 
-from maskrcnn_repro.modeling.mask_head.head import mask_targets
+from maskrcnn_repro.modeling.mask_head.targets import mask_targets
 
 import numpy as np
 import torch

@@ -8,7 +8,7 @@ from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.evaluation.resampling import match
 from maskrcnn_repro.inference.predictor import Predictor
-from maskrcnn_repro.modeling.mask_head.head import mask_targets
+from maskrcnn_repro.modeling.mask_head.targets import mask_targets
 
 import pytest
 import torch

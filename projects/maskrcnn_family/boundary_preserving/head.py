@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
-from maskrcnn_repro.modeling.mask_head.head import init_predictor, log_accuracy, mask_targets
+from maskrcnn_repro.modeling.mask_head.head import init_predictor, log_accuracy
 from maskrcnn_repro.modeling.mask_head.ignored import refuse_ignored
 from maskrcnn_repro.modeling.mask_head.losses import channel_of_class, sigmoid_loss
+from maskrcnn_repro.modeling.mask_head.targets import mask_targets
 from maskrcnn_repro.roi_ops import build_pooler
 
 import torch

@@ -7,6 +7,7 @@ cells; L channels of the logits, which the loss defines.
 from __future__ import annotations
 
 from maskrcnn_repro.modeling.mask_head.losses import MaskLoss, check_answers
+from maskrcnn_repro.modeling.mask_head.targets import mask_targets
 
 import torch
 from detectron2.structures import Instances
@@ -109,24 +110,6 @@ def init_predictor(layer: nn.Module) -> None:
     # As Detectron2 does: class-agnostic masks can diverge from larger weights.
     nn.init.normal_(layer.get_parameter("weight"), std=0.001)
     nn.init.zeros_(layer.get_parameter("bias"))
-
-
-def mask_targets(proposals: list[Instances], side: int) -> torch.Tensor:
-    """Return the intersection of each RoI with its object's mask (Sec. 3.1), (R, side, side), bool.
-
-    Args:
-        proposals: of each image that has any, with ``proposal_boxes`` and ``gt_masks`` (polygons or
-            bitmaps).
-        side: cells.
-    """
-    if not proposals:
-        return torch.zeros(0, side, side, dtype=torch.bool)
-    return torch.cat(
-        [
-            instances.gt_masks.crop_and_resize(instances.proposal_boxes.tensor, side)
-            for instances in proposals
-        ]
-    )
 
 
 def log_accuracy(predicted: torch.Tensor, truth: torch.Tensor) -> None:
