@@ -338,3 +338,14 @@ def test_an_outline_runs_along_the_edges_of_its_pixels():
     assert np.abs(numbers.max(axis=0) - [109, 206]).max() <= 0.25
     empty = coco_mask.encode(np.zeros((10, 12), np.uint8, order="F"))
     assert outline_path(Outline((10, 12), empty["counts"].decode(), 0.0), (0, 0, 12, 10)) == ""
+
+
+@pytest.mark.slow
+def test_masks_are_as_large_as_the_picture(measured):
+    shown = measured[0].pictured
+    with pytest.raises(ValueError, match="a mask is not as large as the picture"):
+        replace(shown, truth=replace(shown.truth, size=(10**8, 10**6)))
+    wide = {name: replace(mask, size=(4000, 4000)) for name, mask in shown.trained.items()}
+    masks = {"truth": wide["RoIPool"], "exchanged": wide, "trained": wide}
+    with pytest.raises(ValueError, match="a picture of more than 10,000,000 pixels"):
+        replace(shown, crop=(0, 0, 4000, 4000), **masks)

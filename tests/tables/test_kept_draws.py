@@ -1,6 +1,7 @@
 """Draws of images that are kept beside a record: read, left out and named when broken, compared with the record."""
 
 import os
+from dataclasses import replace
 
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.gather import Gathered
@@ -47,7 +48,7 @@ def content(record, **changed):
         "images": 1000,
         "AP": thousandths(30 + WAVE),
         "AP50": thousandths(50 + WAVE),
-        "AP75": thousandths(20 + WAVE),
+        "AP75": np.full(DRAWS, -1, dtype=np.int32),
     }
     return {f"segm {name}": value for name, value in {**whole, **changed}.items()}
 
@@ -86,6 +87,15 @@ def test_a_record_is_left_out_if_its_draws_are_of_another_ap(record, shift, said
     texts, there = refused(record)
     assert texts == [f"{record.path}: its {text}" for text in said]
     assert list(there) == ([] if said else [2])
+
+
+def test_a_record_is_left_out_if_its_draws_are_of_an_ap_that_it_lacks(record):
+    keep(record, content(record, AP=thousandths(30 + WAVE)))
+    dataset = next(iter(record.metrics))
+    nothing = {dataset: {**record.metrics[dataset], "segm": {"AP": None}}}
+    texts, there = refused(replace(record, metrics=nothing))
+    assert texts == [f"{record.path}: its segm AP is not there, though its draws are, 30.00 ± 0.50"]
+    assert not there
 
 
 def test_without_draws_nothing_contradicts(record):

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report import kept_run, pictured
 from maskrcnn_repro.tables.report.curve_files import curve_text, read_curve
 from maskrcnn_repro.tables.report.html import Shown, write_page
@@ -55,6 +56,13 @@ def keep(report):
     save_reports([report], SETTING, PaperData({}, {}, {}, {}), Path("results"))
     shutil.rmtree("output")
     shutil.rmtree("tiny")
+
+
+OF_ANOTHER_SIZE = {
+    "boxes": [[0, 0, 1, 1]],
+    "classes": [0],
+    "masks": [{"size": [9, 9], "counts": "0"}],
+}
 
 
 def drawn(report):
@@ -120,6 +128,14 @@ def test_another_version_of_the_images_is_not_pictured(beside, monkeypatch):
     assert 'class="plots"' in page
 
 
+def test_kept_predictions_have_masks_as_large_as_their_images(tmp_path, monkeypatch):
+    file = tmp_path / "pictured_seed1.json"
+    file.write_text(json.dumps({"record": "r", "objects": [OF_ANOTHER_SIZE]}))
+    monkeypatch.setattr(pictured, "record_of", lambda run: "r")
+    with pytest.raises(TableError, match=r"a mask of 9 x 9 pixels in an image of 4 x 5"):
+        pictured._kept_objects(file, None, [(4, 5)])
+
+
 @pytest.mark.slow
 def test_predictions_of_another_run_are_not_shown(beside):
     beside(generated=True)
@@ -130,6 +146,14 @@ def test_predictions_of_another_run_are_not_shown(beside):
     assert "it is of another run" in problem
 
 
+def scene(*size, mask=None):
+    """Return the file of one image whose only object may have a mask of another size."""
+    masks = {"masks": [{"size": mask, "counts": "0"}]} if mask else {}
+    objects = {"boxes": [[0, 0, 1, 1]], "classes": [0], **masks}
+    image = {"name": "a.png", "id": 1, "size": size, "objects": objects}
+    return json.dumps({"images": [image], "style": {"names": ["a"], "edges": []}, "to_class": []})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -137,6 +161,12 @@ def test_predictions_of_another_run_are_not_shown(beside):
         ("[]", "it holds no results$"),
         ('{"images": [{}]}', "it lacks 'name'$"),
         ('{"images": [], "style": 1}', "a value is of another type$"),
+        (scene(1, 200_000_001), "an image of 1 x 200000001 pixels; it may have 200,000,000$"),
+        (scene(-5, 5), "an image of -5 x 5 pixels"),
+        (
+            scene(5, 5, mask=(10**8, 10**6)),
+            "a mask of 100000000 x 1000000 pixels in an image of 5 x 5$",
+        ),
     ],
 )
 def test_kept_pictures_that_cannot_be_read_are_named(tmp_path, text, said):
@@ -161,7 +191,7 @@ def test_kept_objects_are_what_they_were():
     style = pictured.Style(["a"], [(0, 1, (1, 2, 3))])
     scene = pictured.Scene(("1.png",), (objects,), (image,), style, (7,), {18: 0})
     tree = json.loads(json.dumps(pictured._tree(objects)))
-    same = pictured._objects(tree)
+    same = pictured._objects(tree, (5, 7))
     for name in ("boxes", "classes", "scores", "keypoints"):
         assert np.array_equal(getattr(same, name), getattr(objects, name)), name
     assert np.array_equal(same.masks, masks)

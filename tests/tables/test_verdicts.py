@@ -90,6 +90,14 @@ def test_a_gap_that_is_the_same_everywhere_holds_without_width(fake):
     assert (verdict.interval.level, verdict.interval.images, verdict.note) == (95.0, IMAGES, "")
 
 
+def test_a_seed_without_the_metric_is_left_out_although_its_images_can_be_drawn_again(fake):
+    for seed in (1, 2, 3):
+        nothing = {"segm": {"AP": None}} if seed == 1 else None
+        detect(fake, fake.truth, "a", seed, NEAR, metrics=nothing)
+        detect(fake, fake.truth, "b", seed, FAR)
+    assert judged(fake, claim()).interval.seeds == (2, 3)
+
+
 def test_a_claim_with_its_rows_swapped_fails_with_the_mirrored_interval(fake):
     for seed, offsets in ((1, NEAR), (2, HALF), (3, EXACT)):
         detect(fake, fake.truth, "a", seed, offsets)

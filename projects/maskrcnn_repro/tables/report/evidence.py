@@ -104,7 +104,8 @@ class Evidence:
             return Comparison(values) if values else None
         if not self._paired(rows):
             return Comparison(values, note="images are not the same for all rows")
-        draws = self._by_seed(rows, metrics, self.resampler.of)
+        by_seed = self._by_seed(rows, metrics, self.resampler.of)
+        draws = {seed: cells for seed, cells in by_seed.items() if seed in values}
         if not draws:
             return Comparison(values, note="images cannot be drawn again")
         estimate = interval(

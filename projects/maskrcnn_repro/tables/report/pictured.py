@@ -45,6 +45,8 @@ IMAGES = 4
 """At most, of each data set."""
 THRESHOLD = 0.5
 """Lowest score drawn."""
+MOST_PIXELS = 200_000_000
+"""Of a kept image: one without pixels is drawn as large as its file says."""
 PLAIN = 232
 """Grey of an image that is not kept."""
 
@@ -126,7 +128,7 @@ def read_predictions(run: Origin, scene: Scene) -> list[Objects]:
         raise Unreadable(f"there is no {path}")
     try:
         if kept:
-            return _kept_objects(path, run, len(scene.images))
+            return _kept_objects(path, run, [image.shape[:2] for image in scene.images])
         entries = by_image(path, THRESHOLD)
         return [predicted(entries[number], scene.to_class) for number in scene.ids]
     except Exception as error:  # cut off, or of another program: wrong in any way
@@ -192,9 +194,9 @@ def _kept(dataset: str, file: Path) -> Scene:
         plain = not all(picture.is_file() for picture in pictures)
         return Scene(
             names=tuple(entry["name"] for entry in entries),
-            truth=tuple(_objects(entry["objects"]) for entry in entries),
+            truth=tuple(_objects(entry["objects"], _size(entry["size"])) for entry in entries),
             images=tuple(
-                np.full((*entry["size"], 3), PLAIN, np.uint8) if plain else _pixels(picture)
+                np.full((*_size(entry["size"]), 3), PLAIN, np.uint8) if plain else _pixels(picture)
                 for entry, picture in zip(entries, pictures, strict=True)
             ),
             style=Style(
@@ -209,13 +211,21 @@ def _kept(dataset: str, file: Path) -> Scene:
         raise Unreadable(f"{file} cannot be read: {told(error, file)}") from error
 
 
-def _kept_objects(path: Path, run: Origin, images: int) -> list[Objects]:
+def _kept_objects(path: Path, run: Origin, sizes: Sequence[tuple[int, ...]]) -> list[Objects]:
     tree = read_json(path)
     if tree["record"] != record_of(run):
         raise TableError("it is of another run")
-    if len(tree["objects"]) != images:
-        raise TableError(f"it is of {len(tree['objects'])} images, not {images}")
-    return [_objects(each) for each in tree["objects"]]
+    if len(tree["objects"]) != len(sizes):
+        raise TableError(f"it is of {len(tree['objects'])} images, not {len(sizes)}")
+    return [_objects(each, size) for each, size in zip(tree["objects"], sizes, strict=True)]
+
+
+def _size(given: Sequence[int]) -> tuple[int, ...]:
+    """Return height and width of an image; raise TableError for more pixels than memory may hold."""
+    height, width = given
+    if not 0 < height * width <= MOST_PIXELS:
+        raise TableError(f"an image of {height} x {width} pixels; it may have {MOST_PIXELS:,}")
+    return height, width
 
 
 def _tree(objects: Objects) -> dict[str, Any]:
@@ -231,12 +241,19 @@ def _tree(objects: Objects) -> dict[str, Any]:
     return tree
 
 
-def _objects(tree: Mapping[str, Any]) -> Objects:
+def _objects(tree: Mapping[str, Any], size: tuple[int, ...]) -> Objects:
+    """Return the objects of an image of this height and width; raise TableError for a mask of another one."""
+    masks = tree.get("masks", ())
+    for height, width in (rle["size"] for rle in masks):
+        if (height, width) != size:
+            raise TableError(
+                f"a mask of {height} x {width} pixels in an image of {size[0]} x {size[1]}"
+            )
     scores, keypoints = tree.get("scores"), tree.get("keypoints")
     return Objects(
         boxes=np.array(tree["boxes"], dtype=float).reshape(-1, 4),
         classes=np.array(tree["classes"], dtype=np.int64),
-        masks=[decode(rle, None) for rle in tree.get("masks", ())],
+        masks=[decode(rle, None) for rle in masks],
         scores=None if scores is None else np.array(scores, dtype=float),
         keypoints=None if keypoints is None else np.array(keypoints, dtype=float),
     )

@@ -161,9 +161,14 @@ def contradiction(record: Record) -> str:
     for task in (*PRECISIONS, PANOPTIC):
         draws = stored_draws(record, task) if _measured(record, task) else None
         for name, values in draws.values.items() if draws else ():
-            there = _measured(record, task).get(name)
-            mean, deviation = float(np.nanmean(values)), float(np.nanstd(values))
-            if there is not None and abs(there - mean) > FARTHEST * deviation + AP_TOLERANCE:
+            there = _measured(record, task).get(name, math.nan)
+            drawn = values[np.isfinite(values)]
+            if not len(drawn):
+                continue
+            mean, deviation = float(drawn.mean()), float(drawn.std())
+            if there is None:
+                return f"its {task} {name} is not there, though its draws are, {mean:.2f} ± {deviation:.2f}"
+            if abs(there - mean) > FARTHEST * deviation + AP_TOLERANCE:
                 return f"its {task} {name} of {there:.2f} contradicts its draws, {mean:.2f} ± {deviation:.2f}"
     return ""
 

@@ -79,6 +79,10 @@ class SizeBin:
         _check_names(self.corners, self.bins, self.centroids, self.exchanged, self.trained)
 
 
+MOST_PIXELS = 10_000_000
+"""Of the picture; its masks are drawn four times as fine along each side."""
+
+
 @dataclass(frozen=True)
 class Outline:
     """A mask within the pictured part of the image, as COCO's compressed encoding.
@@ -125,8 +129,14 @@ class Pictured:
     png: str = ""
 
     def __post_init__(self) -> None:
-        """Raise ValueError if a value is missing."""
+        """Raise ValueError if a value is missing, or a mask is not as large as the picture."""
         _check_names(self.rounded, self.exchanged, self.trained)
+        left, top, right, bottom = self.crop
+        outlines = (self.truth, *self.exchanged.values(), *self.trained.values())
+        if {tuple(outline.size) for outline in outlines} != {(bottom - top, right - left)}:
+            raise ValueError("a mask is not as large as the picture")
+        if (bottom - top) * (right - left) > MOST_PIXELS:
+            raise ValueError(f"a picture of more than {MOST_PIXELS:,} pixels")
 
 
 @dataclass(frozen=True)
