@@ -9,11 +9,12 @@ from maskrcnn_repro.tables.report.claims_text import claim_lines, tally
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather
 from maskrcnn_repro.tables.report.model import Interval, to_json
-from maskrcnn_repro.tables.report.resampled import Resampler
+from maskrcnn_repro.tables.report.resampled import Resampled, Resampler
 from maskrcnn_repro.tables.report.statistics import IMAGES as IMAGES_ALONE
 from maskrcnn_repro.tables.report.statistics import OWN, POOLED
 from maskrcnn_repro.tables.report.verdicts import judge, verdicts
 
+import numpy as np
 import pytest
 
 from tests.helpers.fake_detections import (
@@ -90,11 +91,13 @@ def test_a_gap_that_is_the_same_everywhere_holds_without_width(fake):
     assert (verdict.interval.level, verdict.interval.images, verdict.note) == (95.0, IMAGES, "")
 
 
-def test_a_seed_without_the_metric_is_left_out_although_its_images_can_be_drawn_again(fake):
+def test_a_seed_without_the_metric_is_left_out_although_it_has_draws(fake, monkeypatch):
     for seed in (1, 2, 3):
         nothing = {"segm": {"AP": None}} if seed == 1 else None
         detect(fake, fake.truth, "a", seed, NEAR, metrics=nothing)
         detect(fake, fake.truth, "b", seed, FAR)
+    draws = Resampled(IMAGES, {"AP": np.linspace(0.0, 50.0, 100)})
+    monkeypatch.setattr(Resampler, "of", lambda resampler, record, metric: draws)
     assert judged(fake, claim()).interval.seeds == (2, 3)
 
 
