@@ -62,6 +62,13 @@ def test_as_detectron2(side, dyadic):
     assert 0.2 < ours.float().mean() < 0.6
 
 
+def test_mixed_precision_changes_no_cell():
+    bitmaps, boxes = random_rois(20, torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = crop_bitmaps(bitmaps, boxes, 14)
+    assert torch.equal(mixed, crop_bitmaps(bitmaps, boxes, 14))
+
+
 def test_targets_of_all_images_in_order():
     bitmaps, boxes = random_rois(5, torch.Generator().manual_seed(0))
     images = []

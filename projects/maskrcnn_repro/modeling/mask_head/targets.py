@@ -45,6 +45,13 @@ def crop_bitmaps(bitmaps: Tensor, boxes: Tensor, side: int) -> Tensor:
         boxes: (R, 4), x1, y1, x2, y2 in pixels, float32.
         side: m, cells.
     """
+    # Mixed precision would multiply in bfloat16, and decide other cells.
+    with torch.autocast("cpu", enabled=False):
+        return _shares(bitmaps, boxes, side) >= 0.5
+
+
+def _shares(bitmaps: Tensor, boxes: Tensor, side: int) -> Tensor:
+    """Return the share of each cell that is covered, (R, m, m)."""
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     rows, of_rows = _axis_weights(y1, y2, side, bitmaps.shape[1])
     columns, of_columns = _axis_weights(x1, x2, side, bitmaps.shape[2])
@@ -55,7 +62,7 @@ def crop_bitmaps(bitmaps: Tensor, boxes: Tensor, side: int) -> Tensor:
         sums[roi] = rows[roi, :, high] @ inside @ columns[roi, :, wide].T
     # Divided last, as in torchvision: thirds and fifths would not add up to one half.
     counts = (of_rows * of_columns).clamp(min=1.0)
-    return sums / counts[:, None, None] >= 0.5
+    return sums / counts[:, None, None]
 
 
 def _axis_weights(start: Tensor, end: Tensor, side: int, length: int) -> tuple[Tensor, Tensor]:
