@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import maskrcnn_repro
 from maskrcnn_repro import _location
@@ -289,6 +290,20 @@ def test_a_readme_of_another_project_is_left_alone(fake):
     assert fake.readme.read_text() == "Nothing of ours."
 
 
+def test_a_record_is_written_after_what_lies_beside_it_and_before_its_tables(fake, monkeypatch):
+    kinds, move = [], os.replace
+
+    def noted(source, target):
+        if Path(target).is_relative_to(fake.kept):
+            kinds.append(Path(target).stem.partition("_")[0])
+        move(source, target)
+
+    monkeypatch.setattr("maskrcnn_repro.utils.files.os.replace", noted)
+    run(fake, seeds=(1,))
+    assert list(dict.fromkeys(kinds)) == ["draws", "seed1", "2c", "claims"]
+    assert kinds == sorted(kinds, key=["draws", "seed1", "2c", "claims"].index)
+
+
 def test_a_full_disk_is_named_and_the_report_still_printed(fake, capsys, monkeypatch):
     run(fake)
     before = {path: path.read_bytes() for path in fake.kept.rglob("*.*")}
@@ -304,7 +319,7 @@ def test_a_full_disk_is_named_and_the_report_still_printed(fake, capsys, monkeyp
     folder = fake.setting.folder
     assert printed.err.splitlines() == [
         f"Error: {folder / 'tables/2c.json'} cannot be written: No space left on device.",
-        f"Error: {fake.kept / 'a/seed1.json'} cannot be written: No space left on device.",
+        f"Error: {fake.kept / 'a/draws_seed1.npz'} cannot be written: No space left on device.",
     ]
     assert {path: path.read_bytes() for path in fake.kept.rglob("*.*")} == before
 

@@ -237,7 +237,9 @@ def save_reports(
             report, {run.results: _name(Path(run.results), setting) for run in report.origin}
         )
         keep(report, folder)
-    for name, content in saved.items():
+    # A record that is there has its curves and draws, and a table its records, whenever this is stopped.
+    order = sorted(saved, key=lambda name: (name.parts[0] == TABLES, name.stem.startswith("seed")))
+    for name, content in ((name, saved[name]) for name in order):
         with replaced(folder / name) as beside:
             beside.write_bytes(content.encode() if isinstance(content, str) else content)
     if not adds:
