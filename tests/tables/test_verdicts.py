@@ -224,9 +224,6 @@ def test_rows_measured_on_different_images_are_not_paired(fake, monkeypatch):
     assert (verdict.outcome, verdict.note) == ("undecided", "images are not the same for all rows")
 
 
-# --- what is never mixed in
-
-
 def test_a_seed_of_another_recipe_backend_or_data_version_does_not_count(fake):
     for seed in (1, 2, 3, 4):
         detect(fake, fake.truth, "a", seed, NEAR)
@@ -301,9 +298,6 @@ def test_an_experiment_whose_config_is_gone_is_named_and_the_rest_gathered(fake)
     assert gathered.refused["joint"][0].startswith(f"{folder}: ")
 
 
-# --- intervals in a table
-
-
 def test_every_row_of_a_table_has_the_interval_of_its_gap(fake):
     for seed in (1, 2):
         detect(fake, fake.truth, "a", seed, FAR)
@@ -340,9 +334,6 @@ def test_a_table_names_the_runs_whose_images_cannot_be_drawn_again(fake):
     assert text.startswith(f"{folder}: no interval: ")
 
 
-# --- lines
-
-
 def test_lines_of_claims(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
     every = [judged(fake, claim("≈", margin=1.5))]
@@ -365,9 +356,6 @@ def test_lines_of_claims(fake):
         "method": IMAGES_ALONE,
         "of_images": 0.0,
     }
-
-
-# --- the spread between seeds
 
 
 def test_the_spread_of_a_level_decides_what_two_seeds_cannot(fake):

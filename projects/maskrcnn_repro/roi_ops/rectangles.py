@@ -3,7 +3,8 @@
 The average of the samples of a bin is a weighted sum over the cells that they read. Along an axis these are neighbours,
 so that a bin reads a rectangle of the map, each cell once.
 
-R RoIs, P rows or columns of the output (of those that are asked for), T cells that a bin reads along an axis.
+R RoIs, P rows or columns of the output (of those that are asked for), T cells that a bin reads along an axis,
+L of the map.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def rectangles(
         Indices of r of the RoIs, (r,); the cells of each bin as rows of a table with one row per cell of all images,
         (r * P * P, T * T) int32; and their weights, of the same shape.
     """
-    rows = _axis(rois[:, 2], rois[:, 4], bins, 0, height)
-    columns = _axis(rois[:, 1], rois[:, 3], bins, 1, width)
+    rows = Axis.of(rois[:, 2], rois[:, 4], bins, 0, height)
+    columns = Axis.of(rois[:, 1], rois[:, 3], bins, 1, width)
     first = rois[:, 0].int() * (height * width)
     reaches = torch.stack([rows.reach, columns.reach], dim=1)
     for reach in reaches.unique(dim=0).tolist():
@@ -65,7 +66,7 @@ def rectangles(
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """Where RoIs read the map along one axis."""
 
     start: Tensor
@@ -81,6 +82,30 @@ class _Axis:
     length: int
     """Of the map, cells."""
 
+    @classmethod
+    def of(cls, start: Tensor, end: Tensor, bins: Bins, axis: int, length: int) -> Axis:
+        """Return how RoIs from ``start`` to ``end``, (R,) cells each, read a map.
+
+        Args:
+            start: of the RoIs.
+            end: of the RoIs.
+            bins: what to compute.
+            axis: 0 for rows, 1 for columns.
+            length: of the map, cells.
+        """
+        size = end - start if bins.half_pixel else (end - start).clamp(min=1.0)
+        bin_size = size / bins.size[axis]
+        # An RoI without an extent has no sample, and pools to zeros.
+        adaptive = bin_size.ceil().clamp(min=0.0)
+        samples = torch.full_like(bin_size, bins.samples) if bins.samples else adaptive
+        between = bin_size * (samples - 1) / samples.clamp(min=1.0)
+        reach = 1 + between.ceil().clamp(min=0.0)
+        # Few different ones, as each is a call.
+        reach = torch.where(reach > MANY, 2.0 ** reach.log2().ceil(), reach)
+        steps = torch.arange(0, bins.size[axis], bins.step, dtype=start.dtype)
+        start = start - 0.5 if bins.half_pixel else start
+        return cls(start, bin_size, samples.long(), reach.long(), steps, length)
+
     def taps(self, chosen: Tensor, reach: int) -> tuple[Tensor, Tensor]:
         """Return the cells that bins of some RoIs read, (r, P, T) int32, and their weights.
 
@@ -88,34 +113,31 @@ class _Axis:
             chosen: (r,), indices of the RoIs.
             reach: T - 1, at least theirs.
         """
-        start, bin_size = self.start[chosen, None, None], self.bin_size[chosen, None, None]
-        samples = self.samples[chosen, None, None]
-        steps = torch.arange(max(1, int(samples.max())))
-        exists = steps < samples
-        samples = samples.clamp(min=1)
-        # In the order of torchvision's operations, so that both round alike.
-        points = start + self.steps[:, None] * bin_size + (steps + 0.5) * bin_size / samples
-        cells, shares = bilinear_taps(points, self.length)
-        shares = shares * (exists / samples)[..., None]
+        cells, shares, exists = self._read(chosen)
+        shares = shares * (exists / self.samples[chosen, None, None].clamp(min=1))[..., None]
         lowest = cells[:, :, :1, 0]
         places = (cells - lowest[..., None]).where(exists[..., None], 0).clamp(max=reach)
-        weights = shares.new_zeros(*points.shape[:2], reach + 1)
+        weights = shares.new_zeros(*places.shape[:2], reach + 1)
         weights.scatter_add_(2, places.flatten(2).long(), shares.flatten(2))
         # Beyond the border weights are 0.
         cells = lowest + torch.arange(reach + 1, dtype=torch.int32)
         return cells.clamp(max=self.length - 1), weights
 
+    def sums(self) -> Tensor:
+        """Return what the samples of each bin take from every cell of the map, (R, P, L); not divided by their number."""
+        cells, shares, exists = self._read(slice(None))
+        weights = shares.new_zeros(*cells.shape[:2], self.length)
+        return weights.scatter_add_(
+            2, cells.flatten(2).long(), (shares * exists[..., None]).flatten(2)
+        )
 
-def _axis(start: Tensor, end: Tensor, bins: Bins, axis: int, length: int) -> _Axis:
-    size = end - start if bins.half_pixel else (end - start).clamp(min=1.0)
-    bin_size = size / bins.size[axis]
-    # An RoI without an extent has no sample, and pools to zeros.
-    adaptive = bin_size.ceil().clamp(min=0.0)
-    samples = torch.full_like(bin_size, bins.samples) if bins.samples else adaptive
-    between = bin_size * (samples - 1) / samples.clamp(min=1.0)
-    reach = 1 + between.ceil().clamp(min=0.0)
-    # Few different ones, as each is a call.
-    reach = torch.where(reach > MANY, 2.0 ** reach.log2().ceil(), reach)
-    steps = torch.arange(0, bins.size[axis], bins.step, dtype=start.dtype)
-    start = start - 0.5 if bins.half_pixel else start
-    return _Axis(start, bin_size, samples.long(), reach.long(), steps, length)
+    def _read(self, chosen: Tensor | slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the two cells beside each of S samples, (r, P, S, 2), their shares, and which samples exist, (r, 1, S)."""
+        start, bin_size = self.start[chosen, None, None], self.bin_size[chosen, None, None]
+        samples = self.samples[chosen, None, None]
+        steps = torch.arange(max(1, int(samples.max())) if len(samples) else 1)
+        exists = steps < samples
+        samples = samples.clamp(min=1)
+        # In the order of torchvision's operations, so that both round alike.
+        points = start + self.steps[:, None] * bin_size + (steps + 0.5) * bin_size / samples
+        return *bilinear_taps(points, self.length), exists

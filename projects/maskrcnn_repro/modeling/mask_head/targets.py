@@ -5,7 +5,7 @@ Letters: R RoIs of an image, m side of a target in cells, H and W of the image i
 
 from __future__ import annotations
 
-from maskrcnn_repro.roi_ops.grid import bilinear_taps
+from maskrcnn_repro.roi_ops.rectangles import Axis, Bins
 
 import torch
 from detectron2.structures import BitMasks, Instances
@@ -52,38 +52,18 @@ def crop_bitmaps(bitmaps: Tensor, boxes: Tensor, side: int) -> Tensor:
 
 def _shares(bitmaps: Tensor, boxes: Tensor, side: int) -> Tensor:
     """Return the share of each cell that is covered, (R, m, m)."""
-    x1, y1, x2, y2 = boxes.unbind(dim=1)
-    rows, of_rows = _axis_weights(y1, y2, side, bitmaps.shape[1])
-    columns, of_columns = _axis_weights(x1, x2, side, bitmaps.shape[2])
-    sums = boxes.new_zeros(len(boxes), side, side)
+    # As Detectron2's: as many samples as pixels lie in a cell.
+    bins = Bins((side, side), samples=0, half_pixel=True)
+    vertical = Axis.of(boxes[:, 1], boxes[:, 3], bins, 0, bitmaps.shape[1])
+    horizontal = Axis.of(boxes[:, 0], boxes[:, 2], bins, 1, bitmaps.shape[2])
+    rows, columns = vertical.sums(), horizontal.sums()
+    shares = boxes.new_zeros(len(boxes), side, side)
     extents = zip(_extents(rows), _extents(columns), strict=True)
     for roi, (high, wide) in enumerate(extents):
-        inside = bitmaps[roi, high, wide].to(sums.dtype)
-        sums[roi] = rows[roi, :, high] @ inside @ columns[roi, :, wide].T
+        inside = bitmaps[roi, high, wide].to(shares.dtype)
+        shares[roi] = rows[roi, :, high] @ inside @ columns[roi, :, wide].T
     # Divided last, as in torchvision: thirds and fifths would not add up to one half.
-    counts = (of_rows * of_columns).clamp(min=1.0)
-    return sums / counts[:, None, None]
-
-
-def _axis_weights(start: Tensor, end: Tensor, side: int, length: int) -> tuple[Tensor, Tensor]:
-    """Return how often each cell reads each pixel along an axis, (R, m, L), and the samples of a cell, (R,).
-
-    Args:
-        start: (R,), pixels.
-        end: the same.
-        side: m.
-        length: L.
-    """
-    bin_size = (end - start)[:, None, None] / side
-    # One per pixel, rounded up; an RoI without an extent has none.
-    samples = bin_size.ceil().clamp(min=0.0)
-    steps = torch.arange(int(samples.max()) if len(samples) else 0)
-    bins = torch.arange(side)[:, None] * bin_size
-    points = start[:, None, None] - 0.5 + bins + (steps + 0.5) * bin_size / samples.clamp(min=1.0)
-    pixels, shares = bilinear_taps(points, length)
-    shares = shares * (steps < samples)[..., None]
-    weights = points.new_zeros(len(points), side, length)
-    return weights.scatter_add_(2, pixels.flatten(2).long(), shares.flatten(2)), samples.flatten()
+    return shares / (vertical.samples * horizontal.samples).clamp(min=1)[:, None, None]
 
 
 def _extents(weights: Tensor) -> list[slice]:

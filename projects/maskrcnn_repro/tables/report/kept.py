@@ -239,7 +239,8 @@ def save_reports(
         keep(report, folder)
     # A record that is there has its curves and draws, and a table its records, whenever this is stopped.
     order = sorted(saved, key=lambda name: (name.parts[0] == TABLES, name.stem.startswith("seed")))
-    for name, content in ((name, saved[name]) for name in order):
+    for name in order:
+        content = saved[name]
         with replaced(folder / name) as beside:
             beside.write_bytes(content.encode() if isinstance(content, str) else content)
     if not adds:
