@@ -1,6 +1,7 @@
 """The command ``maskrcnn``: what it needs, what its help says, and one sentence for what it refuses."""
 
 import argparse
+import io
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from maskrcnn_cli import former
 from maskrcnn_cli.benchmarks import ROI_PARTS
 from maskrcnn_cli.dispatch import COMMANDS, GROUPS, main, run_command
 from maskrcnn_cli.listing import lines
+from maskrcnn_cli.output import guarded
 from maskrcnn_cli.parsing import UsageError
 from maskrcnn_cli.tables import LEVELS
 from maskrcnn_cli.training import TRAIN
@@ -295,3 +297,19 @@ def test_an_output_that_takes_nothing(words, status, told, unbuffered):
         ["sh", "-c", line], check=False, env=environment, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (status, told)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("ascii", b'-0.5 +- 1 x^2 ... "a" Zurich \\u4e2d \xff.jpg'),
+        ("cp1252", b"-0.5 \xb1 1 x\xb2 \x85 \xaba\xbb Z\xfcrich \\u4e2d \xff.jpg"),
+        ("utf-8", "\N{MINUS SIGN}0.5 ± 1 x² … «a» Zürich 中 ".encode() + b"\xff.jpg"),
+    ],
+)
+def test_an_output_of_another_encoding_takes_every_text(encoding, written, monkeypatch):
+    text = "\N{MINUS SIGN}0.5 ± 1 x² … «a» Zürich 中 " + os.fsdecode(b"\xff.jpg")
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    assert guarded(lambda: print(text, end="") or 0) == 0
+    assert raw.getvalue() == written

@@ -1,14 +1,31 @@
 """Printing to what may not take it: a pipe whose reader closes it early, as ``head`` does, a full disk, a closed stream."""
 
+import codecs
 import errno
+import io
 import os
 import select
 import sys
+import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 
 READER_GONE = 141
 """Status of a command whose output nobody reads any longer, as a shell tells the signal PIPE."""
+SPELLED = {
+    "±": "+-",
+    "²": "^2",
+    "·": "-",
+    "\N{EN DASH}": "-",
+    "\N{MINUS SIGN}": "-",
+    "…": "...",
+    "≈": "~",
+    "≥": ">=",
+    "«": '"',
+    "»": '"',
+}
+"""Signs of our texts to what stands for them where an encoding lacks them."""
+_LESSER = "maskrcnn_cli.spelled"
 
 
 def guarded(start: Callable[[], int]) -> int:
@@ -20,6 +37,7 @@ def guarded(start: Callable[[], int]) -> int:
         start: returns the status.
     """
     _open_closed_streams()
+    _spell_out()
     try:
         try:
             return start()
@@ -99,3 +117,22 @@ def _open_closed_streams() -> None:
                 if stream.fileno() != number:
                     os.dup2(stream.fileno(), number)
                 setattr(sys, name, stream)
+
+
+def _spell_out() -> None:
+    """Let streams of other encodings than UTF-8, as of a Windows console or a file, take every text."""
+    codecs.register_error(_LESSER, _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_LESSER)
+
+
+def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return what is written for a character that an encoding lacks, and where to go on."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is not in UTF-8, as it was
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return SPELLED.get(character) or letters or ascii(character)[1:-1], error.start + 1

@@ -4,8 +4,9 @@ import os
 from dataclasses import replace
 
 from maskrcnn_repro.tables.paper.numbers import Metric
+from maskrcnn_repro.tables.report.contradictions import refuse_contradicting
 from maskrcnn_repro.tables.report.gather import Gathered
-from maskrcnn_repro.tables.report.resampled import Resampler, _key, refuse_contradicting
+from maskrcnn_repro.tables.report.resampled import Resampler, _key
 from maskrcnn_repro.tables.runs.records import Record
 
 import numpy as np
@@ -96,6 +97,20 @@ def test_a_record_is_left_out_if_its_draws_are_of_an_ap_that_it_lacks(record):
     texts, there = refused(replace(record, metrics=nothing))
     assert texts == [f"{record.path}: its segm AP is not there, though its draws are, 30.00 ± 0.50"]
     assert not there
+
+
+def test_a_record_of_another_number_of_images_than_most_is_left_out(record):
+    gathered = Gathered({"r50_c4": {}})
+    for seed, images in ((1, 1000), (2, 1001), (3, 1000)):
+        other = replace(record, seed=seed, path=record.path.with_name(f"seed{seed}.json"))
+        arrays = content(other, images=images, AP=thousandths(30 + WAVE))
+        np.savez(record.path.with_name(f"draws_seed{seed}.npz"), **arrays)
+        gathered.records["r50_c4"][seed] = other
+    refuse_contradicting(gathered)
+    assert gathered.refused["r50_c4"] == [
+        f"{record.path}: its draws are of 1001 images of mini_coco_val, those of most of 1000"
+    ]
+    assert list(gathered.records["r50_c4"]) == [1, 3]
 
 
 def test_without_draws_nothing_contradicts(record):

@@ -224,6 +224,22 @@ def test_kept_files_that_cannot_be_read_are_told(tmp_path, capsys, monkeypatch):
     assert "2c.json cannot be read" in capsys.readouterr().err
 
 
+def test_what_is_lost_beside_a_kept_table_is_told(tmp_path):
+    place = tmp_path / "mini/embedded"
+    shutil.copytree(RESULTS / "mini/embedded", place)
+    assert kept_report("2c", "mini", tmp_path)[0].notes == ()
+    (place / "r50_c4/seed2.json").unlink()
+    shutil.copy(place / "r50_c4/seed3.json", place / "r50_c4/seed1.json")
+    (place / "claims.json").write_text('{"claims": [')
+    other, lost, claims = kept_report("2c", "mini", tmp_path)[0].notes
+    table = place / "tables/2c.json"
+    assert lost == (
+        f"{table} was made from a lost record: {place / 'r50_c4/seed2.json'} cannot be read: No such file or directory."
+    )
+    assert other == f"{table} was made from another run than {place / 'r50_c4/seed1.json'} holds."
+    assert claims.startswith(f"{place / 'claims.json'} cannot be read: ")
+
+
 def test_another_backends_report_stands_in_for_none(tmp_path):
     shutil.copytree(RESULTS / "mini/embedded/tables", tmp_path / "mini/other/tables")
     report, folder = kept_report("2c", "mini", tmp_path)

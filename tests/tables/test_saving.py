@@ -103,6 +103,24 @@ def test_the_readme_of_this_checkout_is_what_its_results_give():
         assert text == block(ROOT / "results"), "run scripts/update_readme.py"
 
 
+def test_damage_of_another_level_is_told_before_anything_is_kept(fake, capsys):
+    assert run(fake) == 0
+    printed = capsys.readouterr().out
+    assert f"Written: the results in {fake.readme}, {fake.findings}\n" in printed
+    other = fake.results / "other" / maskrcnn_repro.BACKEND.name
+    shutil.copytree(fake.kept, other)
+    # Of the level that is saved it is mended.
+    for file in (fake.kept / "claims.json", other / "claims.json"):
+        file.write_text('{"claims"')
+    assert save(fake) == 2
+    told = capsys.readouterr()
+    assert f"Error: {other / 'tables/2c.json'} is of table '2c', level 'paper'" in told.err
+    assert (fake.kept / "claims.json").read_text() == '{"claims"'
+    shutil.rmtree(other)
+    assert save(fake) == 0
+    assert json.loads((fake.kept / "claims.json").read_text())["claims"]
+
+
 def test_no_results_are_said_to_be_none(tmp_path):
     assert results_block(tmp_path / "results") == NOTHING
     assert readme_block(tmp_path / "results") == NOTHING

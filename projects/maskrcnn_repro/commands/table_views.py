@@ -11,10 +11,10 @@ from maskrcnn_repro import _location
 from maskrcnn_repro._location import CHECKOUT
 from maskrcnn_repro.errors import TableError, counted
 from maskrcnn_repro.tables.paper.selection import Selection
+from maskrcnn_repro.tables.report.contradictions import contradiction
 from maskrcnn_repro.tables.report.kept import kept_report
 from maskrcnn_repro.tables.report.model import Report
 from maskrcnn_repro.tables.report.places import is_kept
-from maskrcnn_repro.tables.report.resampled import contradiction
 from maskrcnn_repro.tables.runs.plan import Plan
 from maskrcnn_repro.tables.runs.retrained import fitting_record, kept_record, kept_seeds, with_kept
 from maskrcnn_repro.tables.runs.stage import Setting
@@ -109,7 +109,10 @@ def source_line(view: View, setting: Setting, *, kept: bool) -> str:
     """
     if not view.report.origin:
         nor = ", nor a record in results/ that stands for one" * kept
-        return f"There is no finished run of these rows in {setting.folder}{nor}:"
+        experiments = {row.experiment for row in view.own.rows if row.experiment}
+        last = max((seed for name in experiments for seed in kept_seeds(setting, name)), default=0)
+        hint = f" (records are kept, which --kept --seeds {last} shows)" * (last > 0 and not kept)
+        return f"There is no finished run of these rows in {setting.folder}{nor}{hint}:"
     records = [Path(run.results) for run in view.own.origin if is_kept(Path(run.results))]
     if not view.archived and records:
         folder = records[0].parents[1].relative_to(_location.RESULTS.parent)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from maskrcnn_cli.output import drop_stdout, while_read
 from maskrcnn_repro import _location
+from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._location import CHECKOUT
 from maskrcnn_repro.cluster.choice import cluster_executor
 from maskrcnn_repro.commands.table_views import (
@@ -38,7 +39,7 @@ from maskrcnn_repro.tables.report.claims_text import beside, claim_lines, explai
 from maskrcnn_repro.tables.report.exchange.files import measure_missing, stored
 from maskrcnn_repro.tables.report.kept import save_reports, write_report
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
-from maskrcnn_repro.tables.report.readme import BEGIN, update_readme
+from maskrcnn_repro.tables.report.readme import BEGIN, check_others, update_readme
 from maskrcnn_repro.tables.report.report import PaperData, reports
 from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.report.text import as_text, judged_on
@@ -83,7 +84,7 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     failures: list[Failure] = []
     paper = PaperData(all_tables(), all_metrics(), all_experiments(), all_claims())
     if args.save_records:
-        _check_place(names, Path(args.save_records))
+        _check_place(names, Path(args.save_records), setting)
     if args.save_records and args.kept:
         check_addition(selected, args, setting)
     for selection in selected:
@@ -158,13 +159,15 @@ def _find(name: str) -> Experiment:
         return find_experiment(name)
 
 
-def _check_place(names: Iterable[str], folder: Path) -> None:
-    """Raise TableError if records of a plug-in's table were to lie among the paper's."""
+def _check_place(names: Iterable[str], folder: Path, setting: Setting) -> None:
+    """Raise TableError if records of a plug-in's table were to lie among the paper's, or the README could not be renewed."""
     own = [name for name in names if name not in tables()]
     if own and folder.resolve() == _location.RESULTS.resolve():
         raise TableError(
             f"--save-records: {folder} holds the paper's records; name another folder for table {own[0]}."
         )
+    if _readme_beside(folder):
+        check_others(folder, Path(setting.label, BACKEND.name))
 
 
 def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
@@ -338,10 +341,18 @@ def _page(views: Sequence[View], path: Path, *, loses: bool = True) -> int:
 def _save(measured: Sequence[Report], setting: Setting, paper: PaperData, folder: Path) -> None:
     """Write reports and their records into ``folder``, and update the results in the README beside it."""
     print(f"Kept: {save_reports(measured, setting, paper, folder)}", flush=True)
+    if readme := _readme_beside(folder):
+        files = update_readme(readme, folder)
+        print(f"Written: the results in {', '.join(map(str, files))}", flush=True)
+
+
+def _readme_beside(folder: Path) -> Path | None:
+    """Return the README that shows what is kept in a folder; None if there is none."""
     readme = folder.resolve().parent / "README.md"
-    if readme.is_file() and BEGIN in readme.read_text(encoding="utf-8"):
-        update_readme(readme, folder)
-        print(f"Written: the results in {readme}", flush=True)
+    try:
+        return readme if BEGIN in readme.read_text(encoding="utf-8") else None
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _print_failures(failures: Sequence[Failure]) -> int:

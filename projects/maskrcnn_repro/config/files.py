@@ -224,7 +224,7 @@ def _parsed(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
         text = " ".join(str(error).split())
         raise ConfigError(f"Config file {path} is no YAML: {text}.") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"Config file {path} holds no keys, but a {type(tree).__name__}.")
+        raise ConfigError(f"Config file {path} holds no keys, but {str(tree)!r:.80}.")
     return tree, lines
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,13 +13,12 @@ from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import Record, State, newest_record, read_note
 from maskrcnn_repro.tables.runs.retrained import (
-    among_kept,
     fitting_record,
     kept_file,
     kept_seeds,
-    remark,
+    started_apart,
 )
-from maskrcnn_repro.tables.runs.stage import Setting, Stage
+from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
 from maskrcnn_repro.utils.provenance import data_origin
 
 
@@ -113,16 +111,13 @@ def _read(stage: Stage, gathered: Gathered, *, kept: bool) -> None:
 def _note_other_inputs(
     gathered: Gathered, setting: Setting, experiments: Mapping[str, Experiment]
 ) -> None:
-    """Note which stages that all seeds share have other weights here than those of the kept records, or among these."""
+    """Note which stages that all seeds share gave some of them other weights to start from."""
     for name, records in gathered.records.items():
-        kept = {seed: record for seed, record in records.items() if record.kept}
         stages = plan([name], [min(records, default=1)], setting, experiments).stages[:-1]
-        for stage in (stage for stage in stages if stage.experiment.is_shared):
-            texts = [among_kept(stage, kept)]
-            if len(kept) < len(records):
-                with contextlib.suppress(UserError):  # what it has trained is here all the same
-                    texts.append(remark(stage, mixed=bool(kept)))
-            gathered.notes.setdefault(name, []).extend(text for text in texts if text)
+        shared = [s for s in stages if s.experiment.is_shared and not isinstance(s, StoreStage)]
+        for stage in shared:
+            if text := started_apart(stage, records):
+                gathered.notes.setdefault(name, []).append(text)
 
 
 def _note_precisions(gathered: Gathered) -> None:
@@ -153,26 +148,34 @@ def _refuse_other_data(gathered: Gathered) -> None:
             f"(SHA-256 {short_digest(there)}, not {short_digest(right)})"
         )
 
-    _refuse_others(
+    refuse_others(
         gathered, lambda record: record.data, why, right=lambda name: data_origin(name)["sha256"]
     )
 
 
 def _refuse_other_inputs(gathered: Gathered) -> None:
     """Drop records made from another run than most: without the run itself nothing else tells."""
-    _refuse_others(
+    refuse_others(
         gathered,
         lambda record: {k: v for k, v in gathered.inputs.get(record.path, {}).items() if v},
         lambda name, there, right: f"made from another run of {name} than most",
     )
 
 
-def _refuse_others(
+def refuse_others(
     gathered: Gathered,
     versions_of: Callable[[Record], Mapping[str, str | None]],
     why: Callable[[str, str | None, str | None], str],
     right: Callable[[str], str | None] = lambda name: None,
 ) -> None:
+    """Drop the records that differ from the others in something that all must have in common.
+
+    Args:
+        gathered: the records.
+        versions_of: names of such things to what a record has of them.
+        why: what is said of a record: name, its version and that of the others.
+        right: the version that is expected of a name; None for that of most records.
+    """
     versions: dict[str, Counter[str | None]] = {}
     for records in gathered.records.values():
         for record in records.values():
@@ -185,7 +188,12 @@ def _refuse_others(
                 there = versions_of(record).get(name, expected)
                 if there != expected:
                     del records[seed]
-                    gathered.refuse(experiment, record.path.parent, why(name, there, expected))
+                    gathered.refuse(experiment, _place(record), why(name, there, expected))
+
+
+def _place(record: Record) -> Path:
+    """Return what a refused record is named by: the folder of its run, or the file that keeps it."""
+    return record.path if record.kept else record.path.parent
 
 
 def short_digest(digest: str | None) -> str:

@@ -86,23 +86,64 @@ class KeptReports:
         Raises:
             TableError: one is not there, or another run has taken its place.
         """
-        records = []
+        if lost := self._lost(table):
+            raise TableError(
+                f"{lost[0]}; save it again: maskrcnn table {table} --report --save-records."
+            )
+        return [self.records[origin.results] for origin in self.tables[table].origin]
+
+    def _lost(self, table: str) -> list[str]:
+        """Return which records of a table are gone or another run's, a text each."""
+        texts = []
         for origin in self.tables[table].origin:
-            record = self.records.get(origin.results)
-            if record is None or record.get("record") != origin.record:
-                raise TableError(
-                    f"{self.folder / TABLES / table}.json was made from another run than "
-                    f"{self.folder / origin.results} holds; save it again: maskrcnn table {table} "
-                    "--report --save-records."
+            file = self.folder / origin.results
+            try:
+                if read_json(file).get("record") != origin.record:
+                    texts.append(
+                        f"{self.folder / TABLES / table}.json was made from another run than {file} holds"
+                    )
+            except TableError as error:
+                reason = str(error).rstrip(".")
+                texts.append(
+                    f"{self.folder / TABLES / table}.json was made from a lost record: {reason}"
                 )
-            records.append(record)
-        return records
+        return texts
+
+    @cached_property
+    def verdicts(self) -> Sequence[Verdict]:
+        """The claims in their order.
+
+        Raises:
+            TableError: they cannot be read, or are not those of the tables, as after a kill between the two.
+        """
+        file = self.folder / CLAIMS
+        tree = read_json(file)
+        try:
+            verdicts = [from_json(Verdict, claim) for claim in tree["claims"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise TableError(f"{file} holds no claims.") from error
+        judged = [claim for report in self.tables.values() for claim in report.claims]
+        if sorted(map(str, verdicts)) != sorted(map(str, judged)):
+            raise TableError(
+                f"{file} is not of the tables beside it; save these again: maskrcnn table {' '.join(self.tables)} "
+                "--report --save-records."
+            )
+        return verdicts
+
+    def damage(self, table: str) -> list[str]:
+        """Return what is wrong with the files beside a table, which itself can be read, a sentence each."""
+        sentences = [f"{text}." for text in self._lost(table)]
+        try:
+            _ = self.verdicts
+        except TableError as error:
+            sentences.append(str(error))
+        return sentences
 
 
 def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | None:
     """Return a kept table and its folder: of this backend, else of another one; None if there is none.
 
-    Its records are given by their places in full.
+    Its records are given by their places in full, and its notes say what is wrong with the files beside it.
 
     Args:
         table: id.
@@ -118,7 +159,8 @@ def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | 
         if file.is_file():
             report = _report_of(file)
             runs = [replace(run, results=str(folder / run.results)) for run in report.origin]
-            return replace(report, origin=tuple(runs)), folder
+            notes = (*report.notes, *KeptReports(folder).damage(table))
+            return replace(report, origin=tuple(runs), notes=notes), folder
     return None
 
 

@@ -250,6 +250,9 @@ def _objects(tree: Mapping[str, Any], size: tuple[int, ...]) -> Objects:
                 f"a mask of {height} x {width} pixels in an image of {size[0]} x {size[1]}"
             )
     scores, keypoints = tree.get("scores"), tree.get("keypoints")
+    for name in ("boxes", "scores", "keypoints"):
+        if not np.isfinite(np.array(tree.get(name) or (), dtype=float)).all():
+            raise TableError(f"{name} with what is no finite number")
     return Objects(
         boxes=np.array(tree["boxes"], dtype=float).reshape(-1, 4),
         classes=np.array(tree["classes"], dtype=np.int64),

@@ -22,10 +22,9 @@ from maskrcnn_repro.tables.report.claims_text import (
     tally,
 )
 from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, KeptReports
-from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Spread, Verdict, from_json
+from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Spread, Verdict
 from maskrcnn_repro.tables.report.text import estimate_text, grid
 from maskrcnn_repro.tables.report.words import DASH, TEMPLATES, points, short_commit, signed, under
-from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.utils.command_line import exit_status
 from maskrcnn_repro.utils.files import write_text
 
@@ -60,7 +59,7 @@ def readme_block(results: Path) -> str:
     rows = tuple(
         row for row in report.rows if any(cell.paper is not None for cell in row.cells.values())
     )
-    verdicts = _verdicts(kept.folder)
+    verdicts = kept.verdicts
     level, backend = kept.folder.parts[-2:]
     source = (
         f"Level {level}, {backend} Detectron2: means ± standard deviations over training seeds."
@@ -100,36 +99,30 @@ def results_block(results: Path) -> str:
 
 def _beside(results: Path) -> list[str]:
     """Return the claims of all levels side by side, each on its first backend; nothing with a single level."""
-    levels: dict[str, list[Verdict]] = {}
+    levels: dict[str, Sequence[Verdict]] = {}
     for folder in _folders(results):
-        levels.setdefault(folder.parent.name, _verdicts(folder))
+        levels.setdefault(folder.parent.name, KeptReports(folder).verdicts)
     table = claims_by_level(levels) if len(levels) > 1 else ""
     return [f"### Claims by level\n\n{table}"] if table else []
 
 
-def _verdicts(folder: Path) -> list[Verdict]:
-    """Return the claims of a level on a backend in their order.
+def check_others(results: Path, place: Path) -> None:
+    """Raise TableError if the page of findings could not be written after a level is saved.
 
-    Raises:
-        TableError: they cannot be read, or are not those of the tables, as after a kill between the two.
+    Args:
+        results: the folder, which lies beside the README.
+        place: ``LEVEL/BACKEND`` in it: what is saved, whose files are written anew.
     """
-    file = folder / CLAIMS
-    tree = read_json(file)
-    try:
-        verdicts = [from_json(Verdict, claim) for claim in tree["claims"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise TableError(f"{file} holds no claims.") from error
-    tables = KeptReports(folder).tables
-    if sorted(map(str, verdicts)) != sorted(str(v) for t in tables.values() for v in t.claims):
-        raise TableError(
-            f"{file} is not of the tables beside it; save these again: maskrcnn table {' '.join(tables)} --report "
-            "--save-records."
-        )
-    return verdicts
+    for folder in _folders(results):
+        if folder != results / place:
+            _section(KeptReports(folder), folder)
 
 
-def update_readme(readme: Path, results: Path) -> None:
+def update_readme(readme: Path, results: Path) -> list[Path]:
     """Write the results between the two marks of a README, and of the page of findings if there is one.
+
+    Returns:
+        The files that were written.
 
     Raises:
         TableError: the marks are not there; or see :func:`results_block`.
@@ -141,6 +134,7 @@ def update_readme(readme: Path, results: Path) -> None:
     for file, block in blocks.items():
         head, _, tail = split_readme(file)
         write_text(file, f"{head}{BEGIN}\n{block}\n{END}{tail}")
+    return list(blocks)
 
 
 def main(root: Path) -> int:
@@ -149,7 +143,11 @@ def main(root: Path) -> int:
     Returns:
         0; 2 after a user's error, told in one sentence.
     """
-    return exit_status(lambda: update_readme(root / "README.md", root / "results"))
+
+    def update() -> None:
+        update_readme(root / "README.md", root / "results")
+
+    return exit_status(update)
 
 
 def split_readme(readme: Path) -> tuple[str, str, str]:
@@ -193,7 +191,7 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
         "commits": _listed(short_commit(record["code"]["commit"]) for record in own.values()),
         "torches": _listed(str(record["code"].get("torch")) for record in own.values()),
         "parts": [
-            *_claims(_verdicts(kept.folder)),
+            *_claims(kept.verdicts),
             *spread_lines(_spreads(kept.tables.values())),
             *([_table(kept.tables[SHOWN])] if by_table.get(SHOWN) else []),
         ],

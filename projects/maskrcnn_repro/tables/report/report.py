@@ -16,6 +16,7 @@ from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
 from maskrcnn_repro.tables.report.boundary import TASK, add_boundary_ap
+from maskrcnn_repro.tables.report.contradictions import refuse_contradicting
 from maskrcnn_repro.tables.report.equal_seconds import add_equal_seconds, with_iterations
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather, value_of
@@ -29,7 +30,7 @@ from maskrcnn_repro.tables.report.model import (
     ReportRow,
     Spread,
 )
-from maskrcnn_repro.tables.report.resampled import Resampler, dataset_of, refuse_contradicting
+from maskrcnn_repro.tables.report.resampled import Resampler, dataset_of
 from maskrcnn_repro.tables.report.verdicts import claim_rows, verdicts
 from maskrcnn_repro.tables.runs.plan import not_at_level
 from maskrcnn_repro.tables.runs.records import Record

@@ -25,7 +25,7 @@ from maskrcnn_repro.evaluation.surface_resampling import FILE as SURFACE_MATCHES
 from maskrcnn_repro.evaluation.surface_resampling import read_matches
 from maskrcnn_repro.evaluation.table import PANOPTIC, PRECISIONS, SURFACES
 from maskrcnn_repro.tables.paper.numbers import Metric
-from maskrcnn_repro.tables.report.gather import Gathered, short_digest
+from maskrcnn_repro.tables.report.gather import short_digest
 from maskrcnn_repro.tables.report.places import detections_file, kept_beside
 from maskrcnn_repro.tables.report.statistics import DRAWS, SEED
 from maskrcnn_repro.tables.runs.records import CONFIG, Record, read_config
@@ -43,9 +43,6 @@ UNDEFINED = -1
 """Stands for NaN among thousandths."""
 AP_TOLERANCE = 0.05
 """AP points. A record's AP and that of the detections beside it are sums of the same numbers."""
-FARTHEST = 4.0
-"""Standard deviations that a metric may lie from the mean of its own draws. Images that come twice shift that mean a little:
-by 0.72 at most among 507 metrics of runs here, on 1,000 images; on fewer by more, as the root of their number."""
 
 
 @dataclass(frozen=True)
@@ -147,32 +144,6 @@ def stored_draws(record: Record, task: str, draws: int = DRAWS) -> Resampled | N
         return None
 
 
-def refuse_contradicting(gathered: Gathered) -> None:
-    """Drop kept records whose metrics cannot be those of the draws that are kept beside them."""
-    for experiment, records in gathered.records.items():
-        for seed, record in list(records.items()):
-            if record.kept and (why := contradiction(record)):
-                del records[seed]
-                gathered.refuse(experiment, record.path, why)
-
-
-def contradiction(record: Record) -> str:
-    """Return which metric of a kept record its draws contradict; empty if none does."""
-    for task in (*PRECISIONS, PANOPTIC):
-        draws = stored_draws(record, task) if _measured(record, task) else None
-        for name, values in draws.values.items() if draws else ():
-            there = _measured(record, task).get(name, math.nan)
-            drawn = values[np.isfinite(values)]
-            if not len(drawn):
-                continue
-            mean, deviation = float(drawn.mean()), float(drawn.std())
-            if there is None:
-                return f"its {task} {name} is not there, though its draws are, {mean:.2f} ± {deviation:.2f}"
-            if abs(there - mean) > FARTHEST * deviation + AP_TOLERANCE:
-                return f"its {task} {name} of {there:.2f} contradicts its draws, {mean:.2f} ± {deviation:.2f}"
-    return ""
-
-
 def _title(record: Record) -> str:
     """Return a record for people: the folder of a run; experiment and seed of one that is kept with the code."""
     folder = record.path.parent
@@ -226,7 +197,7 @@ def matches_of(record: Record, task: str) -> Matches | PanopticSums:
     else:
         matches = read_matches(file, task) if task in SURFACES else match_anew(record, task)
     key, once = _main(task), np.ones((1, len(matches.image_ids)), dtype=int)
-    there, own = float(matches.resampled(once)[key][0]), _measured(record, task).get(key)
+    there, own = float(matches.resampled(once)[key][0]), measured(record, task).get(key)
     own = math.nan if own is None else own
     if not abs(there - own) <= AP_TOLERANCE:  # NaN, too
         title = f"{PRECISIONS[task]} AP" if task in PRECISIONS else key
@@ -281,7 +252,7 @@ def _has_draws(record: Record, metric: Metric) -> bool:
     """Tell whether a metric is one of all objects, and was measured."""
     return (
         is_drawn(metric.task, metric.key)
-        and _measured(record, metric.task).get(metric.key) is not None
+        and measured(record, metric.task).get(metric.key) is not None
     )
 
 
@@ -297,7 +268,8 @@ def _main(task: str) -> str:
     return "PQ" if task == PANOPTIC else "AP"
 
 
-def _measured(record: Record, task: str) -> Mapping[str, float | None]:
+def measured(record: Record, task: str) -> Mapping[str, float | None]:
+    """Return the metrics of a task on the data set that a table's numbers come from; empty if there are none."""
     return record.metrics.get(dataset_of(record), {}).get(task, {})
 
 

@@ -55,8 +55,9 @@ def _parse_yaml(text: str) -> Any:
 
 
 def _read_mapping(path: Path, parse: Callable[[str], Any], contents: str) -> dict[str, Any]:
+    text = read_text(path)
     try:
-        tree = parse(read_text(path))
+        tree = parse(text)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
     if not isinstance(tree, dict):

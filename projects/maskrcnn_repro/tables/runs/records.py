@@ -158,19 +158,19 @@ def read_record(path: Path) -> Record:
         times = [tree["train_seconds"], tree["eval_seconds"]]
         return Record(
             path=path,
-            seed=int(tree["seed"]),
+            seed=_whole_number(tree["seed"]),
             metrics={
                 name: {task: _numbers(values) for task, values in tasks.items()}
                 for name, tasks in tree["metrics"].items()
             },
-            iterations=int(tree["iterations"]),
+            iterations=_whole_number(tree["iterations"]),
             seconds=None if None in times else sum(map(_number, times)),
             backend=_text(tree["code"]["backend"]["name"]),
             commit=_optional_text(tree["code"]["commit"]),
             data=data,
             machine=_text(tree["machine"]["gpu"] or tree["machine"]["cpu"]),
             weights=_text(tree["weights"]),
-            written=str(tree["written"]),
+            written=_text(tree["written"]),
             config_sha256=_text(tree["config_sha256"]),
             weights_sha256=_optional_text(tree.get("weights_sha256")),
             torch=str(tree["code"].get("torch") or ""),
@@ -192,6 +192,12 @@ def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise WrongValueError(f"{value!r:.80} is no finite number")
     return float(value)
+
+
+def _whole_number(value: Any) -> int:
+    if type(value) is not int:
+        raise WrongValueError(f"{value!r:.80} is no whole number")
+    return value
 
 
 def _text(value: Any) -> str:

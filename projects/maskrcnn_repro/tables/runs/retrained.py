@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,15 @@ def kept_seeds(setting: Setting, experiment: str) -> list[int]:
 
 
 def kept_file(stage: Stage) -> Path | None:
-    """Return the file that keeps a record of a stage, of whatever recipe; None if there is none."""
+    """Return the file that keeps a record of a stage, of whatever recipe; None if there is none.
+
+    What stands there and is no file, such as a link to nowhere, cannot be read, and is not passed over.
+    """
     if isinstance(stage, StoreStage):
         return None
     folders = _folders(stage.setting, stage.experiment.id)
     files = (folder / f"seed{stage.seed}.json" for folder in folders)
-    return next((file for file in files if file.is_file()), None)
+    return next((file for file in files if os.path.lexists(file)), None)
 
 
 def kept_record(stage: Stage) -> Record | None:
@@ -113,22 +117,36 @@ def fitting_record(stage: Stage) -> tuple[Record | None, str]:
 
 
 def _check_place(tree: Mapping[str, Any], record: Record, stage: Stage) -> None:
-    """Raise TableError for a kept record that is not of the place where it lies, or holds what are no points."""
+    """Raise TableError for a kept record that is not of the place where it lies, or whose metrics cannot be its own."""
+    overrides, overlays = stage.setting.overrides, [f.name for f in stage.setting.overlays]
     facts = {
-        "seed": (record.seed, stage.seed),
-        "backend": (record.backend, BACKEND.name),
-        "level": (tree.get("level", stage.setting.label), stage.setting.label),
-        "experiment": (
+        "its seed is": (record.seed, stage.seed),
+        "its backend is": (record.backend, BACKEND.name),
+        "its level is": (tree.get("level", stage.setting.label), stage.setting.label),
+        "its experiment is": (
             current_experiment(str(tree.get("experiment", stage.experiment.id))),
             stage.experiment.id,
         ),
+        "its overrides are": (tree.get("overrides", list(overrides)), list(overrides)),
+        "its overlays are": (tree.get("overlays", overlays), overlays),
     }
-    for name, (there, expected) in facts.items():
+    for text, (there, expected) in facts.items():
         if there != expected:
             raise TableError(
-                f"{record.path} contradicts its place: its {name} is {there!r:.80}, not {expected!r}."
+                f"{record.path} contradicts its place: {text} {there!r:.80}, not {expected!r}."
             )
-    for tasks in record.metrics.values():
+    _check_metrics(record, list(stage.config.DATASETS.TEST))
+
+
+def _check_metrics(record: Record, datasets: Sequence[str]) -> None:
+    """Raise TableError unless metrics are of these data sets, and points."""
+    if list(record.metrics) != datasets:
+        raise TableError(
+            f"{record.path} contradicts its place: its metrics are of {_listed(record.metrics)}, not of {_listed(datasets)}."
+        )
+    for dataset, tasks in record.metrics.items():
+        if not any(tasks.values()):
+            raise TableError(f"{record.path} holds no metric of data set {dataset}.")
         for task, values in tasks.items():
             for name, value in values.items():
                 if value is not None and not 0 <= value <= 100:
@@ -171,40 +189,51 @@ def compared(stage: Stage, record: Record | None) -> str:
     )
 
 
-def remark(stage: Stage, *, mixed: bool) -> str:
-    """Return what a report says of a stage that others start from, beside its kept record; empty if they are alike.
+def started_apart(stage: Stage, records: Mapping[int, Record]) -> str:
+    """Return that some seeds of an experiment started from other weights of a stage than others, in a sentence.
+
+    It is empty if all started from the same, and says where that cannot be told of runs beside kept records.
 
     Args:
         stage: a training that all seeds share.
-        mixed: whether kept records stand beside runs, so that it matters if nobody knows.
+        records: the experiment's by seed, of runs and kept ones.
     """
-    record = stage.status().record if kept_file(stage) else None
-    if record is None:
-        return ""
-    said = compared(stage, record)
-    if mixed and not said:
-        return (
-            f"{stage.title} cannot be compared with its kept record, as one has no digest of its weights or another "
-            "recipe or data; seeds trained here may be of other proposals or weights than the kept ones."
-        )
-    return said if DIFFERS in said else ""
-
-
-def among_kept(stage: Stage, records: Mapping[int, Record]) -> str:
-    """Return that kept records of an experiment started from different weights of a stage; empty if not, or unknown.
-
-    Args:
-        stage: a training that all seeds share.
-        records: the kept ones by seed.
-    """
+    kept = {seed: record for seed, record in records.items() if record.kept}
+    ran = [seed for seed in records if seed not in kept]
+    own = _trained_here(stage) if ran else None
+    said = compared(stage, own)
+    if DIFFERS in said:
+        return said
+    digests = {seed: record.shared_weights.get(stage.key) for seed, record in kept.items()}
+    digests |= dict.fromkeys(ran, own.weights_sha256 if own else None)
     seeds: dict[str, list[int]] = {}
-    for seed, record in records.items():
-        if digest := record.shared_weights.get(stage.key):
+    for seed, digest in digests.items():
+        if digest:
             seeds.setdefault(digest, []).append(seed)
-    if len(seeds) < 2:
-        return ""
-    parts = [f"{digest[:8]} of seed {', '.join(map(str, own))}" for digest, own in seeds.items()]
-    return f"{stage.title} was trained more than once for the kept records, with other weights: {'; '.join(parts)}."
+    if len(seeds) > 1:
+        parts = [f"{digest[:8]} of seed {_numbers(own)}" for digest, own in seeds.items()]
+        return f"{stage.title} was trained more than once for these seeds, with other weights: {'; '.join(parts)}."
+    if kept and ran and None in digests.values() and not said:
+        return (
+            f"Whether seed {_numbers(ran)} started from the same weights of {stage.title} as the kept seed "
+            f"{_numbers(kept)} cannot be told, as not all have a digest of them."
+        )
+    return ""
+
+
+def _trained_here(stage: Stage) -> Record | None:
+    try:
+        return stage.status().record
+    except UserError:  # of its config or data; what it has trained is here all the same
+        return None
+
+
+def _numbers(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(seeds)))
+
+
+def _listed(datasets: Iterable[str]) -> str:
+    return ", ".join(datasets) or "no data set"
 
 
 def _folders(setting: Setting, experiment: str) -> list[Path]:
