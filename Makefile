@@ -10,6 +10,8 @@ PICTURE = output/mini/mask_rcnn_fpn/predictions.png
 
 # A Detectron2 that the caller's shell happens to offer would change the backend: DETECTRON2 alone names one.
 unexport PYTHONPATH MASKRCNN_REPRO_BACKEND
+# Without files of bytecode every process that a test starts compiles the package, and every run of the tests them.
+unexport PYTHONDONTWRITEBYTECODE
 ifdef DETECTRON2
 ifeq ($(wildcard $(DETECTRON2)/detectron2/__init__.py),)
 $(error DETECTRON2=$(DETECTRON2) holds no package detectron2: name a checkout of Detectron2)

@@ -211,7 +211,7 @@ def started_apart(stage: Stage, records: Mapping[int, Record]) -> str:
         if digest:
             seeds.setdefault(digest, []).append(seed)
     if len(seeds) > 1:
-        parts = [f"{digest[:8]} of seed {_numbers(own)}" for digest, own in seeds.items()]
+        parts = [f"{digest[:8]} of seed {_numbers(theirs)}" for digest, theirs in seeds.items()]
         return f"{stage.title} was trained more than once for these seeds, with other weights: {'; '.join(parts)}."
     if kept and ran and None in digests.values() and not said:
         return (
