@@ -54,7 +54,7 @@ def interval(
     alike: the mean covariance of two seeds over the draws; z is the normal quantile, as there are many images.
     With one seed there is no V, and C is the variance of its draws.
 
-    ``docs/tables.md`` has the measured coverage.
+    ``docs/intervals.md`` has the measured coverage.
 
     Args:
         values: seed to the difference on all images, AP points.
