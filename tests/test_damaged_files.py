@@ -10,7 +10,7 @@ from maskrcnn_repro.data.proposals.store import INDEX, ProposalStore, checksum
 from maskrcnn_repro.engine.optimizer_state import check_state
 from maskrcnn_repro.errors import CheckpointError, DataError, TableError
 from maskrcnn_repro.tables.report.curve_files import read_metrics
-from maskrcnn_repro.tables.report.kept import read_report
+from maskrcnn_repro.tables.report.kept_reading import read_report
 from maskrcnn_repro.tables.runs.records import read_note, read_record
 
 import numpy as np

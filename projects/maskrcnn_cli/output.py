@@ -132,7 +132,10 @@ def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
-    if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is not in UTF-8, as it was
+    one_byte = "a".encode(error.encoding) == b"a"
+    if (
+        "\udc80" <= character <= "\udcff" and one_byte
+    ):  # of a file's name that is not in UTF-8, as it was
         return bytes([ord(character) - 0xDC00]), error.start + 1
     letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return SPELLED.get(character) or letters or ascii(character)[1:-1], error.start + 1

@@ -8,7 +8,8 @@ from maskrcnn_repro.checkpoint.manifest import damage, read_manifest, sha256_of,
 from maskrcnn_repro.checkpoint.weight_file import read_outline
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.tables.report.curve_files import read_metrics
-from maskrcnn_repro.tables.report.kept import json_text, read_report
+from maskrcnn_repro.tables.report.kept import json_text
+from maskrcnn_repro.tables.report.kept_reading import read_report
 from maskrcnn_repro.tables.report.model import Report, from_json, to_json
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.records import hashes_of_file, read_config, read_note, read_record

@@ -13,7 +13,8 @@ from maskrcnn_repro.tables.paper.experiments import experiments
 from maskrcnn_repro.tables.paper.numbers import find_table, metrics
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import Gathered
-from maskrcnn_repro.tables.report.kept import json_text, read_report
+from maskrcnn_repro.tables.report.kept import json_text
+from maskrcnn_repro.tables.report.kept_reading import read_report
 from maskrcnn_repro.tables.report.model import to_json
 from maskrcnn_repro.tables.report.report import report
 from maskrcnn_repro.tables.report.text import as_markdown

@@ -10,7 +10,7 @@ from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.tables.report import pictured
 from maskrcnn_repro.tables.report.html import Shown, write_page
-from maskrcnn_repro.tables.report.kept import kept_report
+from maskrcnn_repro.tables.report.kept_reading import kept_report
 from maskrcnn_repro.tables.report.model import Cell
 from maskrcnn_repro.visualization.draw import Style
 

@@ -125,9 +125,13 @@ def broken(record, name):
     elif name == "cut short":
         keep(record, content(record))
         file.write_bytes(file.read_bytes()[:900])
+    elif name == "link":
+        file.symlink_to("nowhere")
     elif name == "array":
         with file.open("wb") as stream:
             np.save(stream, WAVE)
+    elif name == "unpacked":
+        np.savez_compressed(file, **content(record, AP=np.zeros(13_000_000, np.int64)))
     elif name == "lacking":
         arrays = content(record)
         del arrays["segm AP"]
@@ -156,6 +160,8 @@ CHANGED = {
         ("other task", "of images are not kept for segm"),
         ("other run", "FILE are of another record"),
         ("pipe", "FILE cannot be read: it is no file"),
+        ("link", "FILE cannot be read: it is no file"),
+        ("unpacked", "FILE cannot be read: unpacked it has over 100,000,000 bytes"),
         ("cut short", "FILE cannot be read"),
         ("array", "FILE cannot be read"),
         ("lacking", "FILE cannot be read: it lacks segm AP"),

@@ -1,5 +1,6 @@
 """A page is drawn again from what is kept with the code: without runs, weights, data and detections."""
 
+import io
 import json
 import re
 import shutil
@@ -11,7 +12,8 @@ from maskrcnn_repro.tables.report import kept_run, pictured
 from maskrcnn_repro.tables.report.curve_files import curve_text, read_curve
 from maskrcnn_repro.tables.report.html import Shown, write_page
 from maskrcnn_repro.tables.report.html.predictions import Gallery
-from maskrcnn_repro.tables.report.kept import kept_report, save_reports
+from maskrcnn_repro.tables.report.kept import save_reports
+from maskrcnn_repro.tables.report.kept_reading import kept_report
 from maskrcnn_repro.tables.report.model import Report, from_json, to_json
 from maskrcnn_repro.tables.report.places import curve_file
 from maskrcnn_repro.tables.report.report import PaperData
@@ -19,6 +21,7 @@ from maskrcnn_repro.tables.runs.stage import Setting
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.helpers.html_runs import DATASET, register_tiny, whole_report
 
@@ -133,7 +136,7 @@ def test_kept_predictions_have_masks_as_large_as_their_images(tmp_path, monkeypa
     file.write_text(json.dumps({"record": "r", "objects": [OF_ANOTHER_SIZE]}))
     monkeypatch.setattr(pictured, "record_of", lambda run: "r")
     with pytest.raises(TableError, match=r"a mask of 9 x 9 pixels in an image of 4 x 5"):
-        pictured._kept_objects(file, None, [(4, 5)])
+        pictured._kept_objects(file, None, [(4, 5)], 1)
 
 
 @pytest.mark.slow
@@ -146,12 +149,13 @@ def test_predictions_of_another_run_are_not_shown(beside):
     assert "it is of another run" in problem
 
 
-def scene(*size, mask=None):
-    """Return the file of one image whose only object may have a mask of another size."""
+def scene(*size, mask=None, images=1, **objects):
+    """Return the file of images of one size whose only object may have a mask of another one."""
     masks = {"masks": [{"size": mask, "counts": "0"}]} if mask else {}
-    objects = {"boxes": [[0, 0, 1, 1]], "classes": [0], **masks}
+    objects = {"boxes": [[0, 0, 1, 1]], "classes": [0], **masks, **objects}
     image = {"name": "a.png", "id": 1, "size": size, "objects": objects}
-    return json.dumps({"images": [image], "style": {"names": ["a"], "edges": []}, "to_class": []})
+    style = {"names": ["a"], "edges": []}
+    return json.dumps({"images": [image] * images, "style": style, "to_class": []})
 
 
 @pytest.mark.parametrize(
@@ -159,8 +163,14 @@ def scene(*size, mask=None):
     [
         ("{", "Expecting property name"),
         ("[]", "it holds no results$"),
-        ('{"images": [{}]}', "it lacks 'name'$"),
+        ('{"images": [{}]}', "it lacks 'style'$"),
         ('{"images": [], "style": 1}', "a value is of another type$"),
+        (scene(14_000, 14_000, images=2), "its images have more than 200,000,000 pixels in all$"),
+        (scene(5, 5, classes=[0, 0]), "2 classes for 1 boxes$"),
+        (scene(5, 5, masks=[{"size": [5, 5], "counts": "0"}] * 2), "2 masks for 1 boxes$"),
+        (scene(5, 5, classes=[1]), "a class that is none of 1$"),
+        (scene(5, 5, boxes=[[0, 0, 1, 1e300]]), "boxes with what is no number up to 1,000,000$"),
+        (scene(5, 5, boxes=[[0, 0, 1, float("nan")]]), "boxes with what is no number up to"),
         (scene(1, 200_000_001), "an image of 1 x 200000001 pixels; it may have 200,000,000$"),
         (scene(-5, 5), "an image of -5 x 5 pixels"),
         (
@@ -178,6 +188,35 @@ def test_kept_pictures_that_cannot_be_read_are_named(tmp_path, text, said):
         pictured.read_scene(pictured.Place("other", tmp_path / "other.json"))
 
 
+def png(*size, cut=None):
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)).save(
+        file, "PNG"
+    )
+    return file.getvalue()[:cut]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (png(40, 50)[:200] + b"x" * 40 + png(40, 50)[240:], ""),
+        (png(40, 50, cut=3000), ""),
+        (b"abc", "cannot identify image file"),
+        (png(30, 50), "it is of another size than the file of its objects says$"),
+    ],
+)
+def test_a_kept_image_that_cannot_be_read_is_named(tmp_path, content, said):
+    file = tmp_path / "some.json"
+    file.write_text(scene(40, 50))
+    file.with_name("some_1.png").write_bytes(content)
+    with pytest.raises(
+        pictured.Unreadable, match=rf"some\.json cannot be read: some_1\.png: {said}"
+    ):
+        pictured.read_scene(pictured.Place("some", file))
+    file.with_name("some_1.png").write_bytes(png(40, 50))
+    assert not pictured.read_scene(pictured.Place("some", file)).is_plain
+
+
 def test_kept_objects_are_what_they_were():
     masks = [np.eye(5, 7, dtype=bool), np.zeros((5, 7), bool)]
     objects = pictured.Objects(
@@ -191,7 +230,7 @@ def test_kept_objects_are_what_they_were():
     style = pictured.Style(["a"], [(0, 1, (1, 2, 3))])
     scene = pictured.Scene(("1.png",), (objects,), (image,), style, (7,), {18: 0})
     tree = json.loads(json.dumps(pictured._tree(objects)))
-    same = pictured._objects(tree, (5, 7))
+    same = pictured._objects(tree, (5, 7), 4)
     for name in ("boxes", "classes", "scores", "keypoints"):
         assert np.array_equal(getattr(same, name), getattr(objects, name)), name
     assert np.array_equal(same.masks, masks)
@@ -219,8 +258,14 @@ def test_a_short_curve_is_kept_whole_and_without_what_no_page_shows(tmp_path):
     curve, problem = read_curve(file)
     assert (curve, problem) == ({"total_loss": {19: 1.23457, 39: 2.0}, "segm/AP": {39: 30.0}}, "")
     kept = tmp_path / "curves_seed1.json"
-    kept.write_text(curve_text(curve))
+    kept.write_text(curve_text(curve, "a run"))
     assert read_curve(kept) == (curve, "")
+    # The record beside it says whose it should be.
+    record = tmp_path / "seed1.json"
+    record.write_text('{"record": "a run"}')
+    assert read_curve(kept) == (curve, "")
+    record.write_text('{"record": "another run"}')
+    assert read_curve(kept) == ({}, f"{kept} is of another run than seed1.json")
 
 
 def test_a_long_curve_has_200_points_that_seeds_share_resumed_or_not(tmp_path):
@@ -238,7 +283,21 @@ def test_a_long_curve_has_200_points_that_seeds_share_resumed_or_not(tmp_path):
     assert resumed[4039] == pytest.approx(136.0)
 
 
-@pytest.mark.parametrize("text", ["{", '{"a": 1}', '{"a": [[1], [2, 3]]}', '{"a": [["x"], [2]]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"a": 1}',
+        '{"a": [[1], [2, 3]]}',
+        '{"a": [["x"], [2]]}',
+        '{"a": [[1], [NaN]]}',
+        '{"a": [[1], [1e300]]}',
+        '{"a": [[], []]}',
+        '{"a": [[-1], [2]]}',
+        '{"a": [[1e300], [2]]}',
+        '{"segm/AP": [[1], [100.5]]}',
+    ],
+)
 def test_kept_curves_that_cannot_be_read_are_named(tmp_path, text):
     file = tmp_path / "curves_seed1.json"
     file.write_text(text)

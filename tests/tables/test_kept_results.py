@@ -7,7 +7,8 @@ import shutil
 from maskrcnn_repro import _location
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.html.claims import claim_ends
-from maskrcnn_repro.tables.report.kept import KeptReports, json_text, kept_report, read_report
+from maskrcnn_repro.tables.report.kept import json_text
+from maskrcnn_repro.tables.report.kept_reading import KeptReports, kept_report, read_report
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
 from maskrcnn_repro.tables.report.statistics import EARLIER, METHODS, POOLED
 from maskrcnn_repro.tables.report.text import as_markdown

@@ -11,7 +11,7 @@ from maskrcnn_repro.commands.table_views import View
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.numbers import find_table
 from maskrcnn_repro.tables.paper.selection import select
-from maskrcnn_repro.tables.report.kept import read_report
+from maskrcnn_repro.tables.report.kept_reading import read_report
 from maskrcnn_repro.tables.report.report import PaperData
 from maskrcnn_repro.tables.runs import runner as runner_module
 from maskrcnn_repro.tables.runs.plan import plan

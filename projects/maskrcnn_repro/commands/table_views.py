@@ -12,7 +12,7 @@ from maskrcnn_repro._location import CHECKOUT
 from maskrcnn_repro.errors import TableError, counted
 from maskrcnn_repro.tables.paper.selection import Selection
 from maskrcnn_repro.tables.report.contradictions import contradiction
-from maskrcnn_repro.tables.report.kept import kept_report
+from maskrcnn_repro.tables.report.kept_reading import kept_report
 from maskrcnn_repro.tables.report.model import Report
 from maskrcnn_repro.tables.report.places import is_kept
 from maskrcnn_repro.tables.runs.plan import Plan

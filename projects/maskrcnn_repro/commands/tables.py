@@ -36,10 +36,10 @@ from maskrcnn_repro.tables.paper.experiments import (
 from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables, find_table, tables
 from maskrcnn_repro.tables.paper.selection import Selection, select
 from maskrcnn_repro.tables.report.claims_text import beside, claim_lines, explained, tally
-from maskrcnn_repro.tables.report.exchange.files import measure_missing, stored
+from maskrcnn_repro.tables.report.exchange.files import damage, measure_missing, stored
 from maskrcnn_repro.tables.report.kept import save_reports, write_report
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
-from maskrcnn_repro.tables.report.readme import BEGIN, check_others, update_readme
+from maskrcnn_repro.tables.report.readme import BEGIN, check_renewal, update_readme
 from maskrcnn_repro.tables.report.report import PaperData, reports
 from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.report.text import as_text, judged_on
@@ -121,6 +121,8 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     unwritten += _page(views, page, loses=not args.html)
     if args.save_records and any(view.own.origin for view in views):
         own = [view.own for view in views if not view.archived]
+        if args.kept:
+            _refuse_loss(own)
         _save(own, setting, paper, Path(args.save_records))
     return _print_failures(failures) or int(unwritten > 0)
 
@@ -159,15 +161,15 @@ def _find(name: str) -> Experiment:
         return find_experiment(name)
 
 
-def _check_place(names: Iterable[str], folder: Path, setting: Setting) -> None:
+def _check_place(names: Sequence[str], folder: Path, setting: Setting) -> None:
     """Raise TableError if records of a plug-in's table were to lie among the paper's, or the README could not be renewed."""
     own = [name for name in names if name not in tables()]
     if own and folder.resolve() == _location.RESULTS.resolve():
         raise TableError(
             f"--save-records: {folder} holds the paper's records; name another folder for table {own[0]}."
         )
-    if _readme_beside(folder):
-        check_others(folder, Path(setting.label, BACKEND.name))
+    if readme := _readme_beside(folder):
+        check_renewal(readme, folder, Path(setting.label, BACKEND.name), set(names))
 
 
 def _setting(args: argparse.Namespace, overrides: tuple[str, ...]) -> Setting:
@@ -325,7 +327,8 @@ def _page(views: Sequence[View], path: Path, *, loses: bool = True) -> int:
         kept = CHECKOUT / view.folder if view.archived else None
         operations = stored(view.report, kept) or stored(view.own)
         pictured = view.own if comparable else None
-        shown.append(Shown(view.report, view.folder, pictured, operations))
+        lost = "" if operations else damage(view.report, kept)
+        shown.append(Shown(view.report, view.folder, pictured, operations, lost))
     try:
         kept_with_code = path.resolve().is_relative_to(_location.RESULTS.resolve())
         problems = write_page(path, shown, generated_only=kept_with_code, loses=loses)
@@ -344,6 +347,16 @@ def _save(measured: Sequence[Report], setting: Setting, paper: PaperData, folder
     if readme := _readme_beside(folder):
         files = update_readme(readme, folder)
         print(f"Written: the results in {', '.join(map(str, files))}", flush=True)
+
+
+def _refuse_loss(measured: Sequence[Report]) -> None:
+    """Raise TableError where tables with kept records would be saved without something that was kept."""
+    for report in measured:
+        if report.refused:
+            raise TableError(
+                f"--save-records: table {report.table} was not saved, for it would be without what is left out: "
+                f"{report.refused[0]}. Mend that file, or move it away and run this seed again."
+            )
 
 
 def _readme_beside(folder: Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.places import METRICS_FILE
-from maskrcnn_repro.tables.runs.reading import read_json, told
+from maskrcnn_repro.tables.runs.reading import WrongValueError, read_json, told
 
 MOST_POINTS = 200
 """So many values of a line at most are drawn, and kept."""
@@ -19,6 +20,9 @@ PERIOD = 20
 """Iterations between two values of a loss: Detectron2's."""
 DIGITS = 6
 """Significant ones of a value."""
+MOST_ITERATIONS, MOST_VALUE = 10**9, 1e9
+RECORD = "record"
+"""Key of a kept curve: what identifies its run."""
 _SHOWN = re.compile(r"total_loss|loss_mask|loss_box_reg|loss_keypoint|\w+/(AP|PQ)")
 """What a page may show of a training."""
 
@@ -35,19 +39,34 @@ def read_curve(path: Path) -> tuple[Mapping[str, Points], str]:
     if path.name == METRICS_FILE:
         values, problem = read_metrics(path)
         return {name: _thinned(p) for name, p in values.items() if _SHOWN.fullmatch(name)}, problem
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}, ""
     try:
-        return {name: _points(*pair) for name, pair in read_json(path).items()}, ""
+        tree = read_json(path)
+        _check_run(tree.pop(RECORD, None), path)
+        return {name: _points(name, *pair) for name, pair in tree.items()}, ""
     except TableError as error:
         return {}, str(error).rstrip(".")
     except (ArithmeticError, TypeError, ValueError) as error:
         return {}, f"{path} holds no curves: {told(error, path)}"
 
 
-def curve_text(curve: Mapping[str, Points]) -> str:
-    """Return a curve of :func:`read_curve` as a JSON that it reads again: name to iterations and values."""
-    lines = [
+def _check_run(record: Any, path: Path) -> None:
+    """Raise TableError if a kept curve is of another run than the record beside it; earlier versions did not say whose."""
+    beside = path.with_name(path.name.removeprefix("curves_"))
+    if record is not None and beside.is_file() and read_json(beside).get(RECORD) != record:
+        raise TableError(f"{path} is of another run than {beside.name}.")
+
+
+def curve_text(curve: Mapping[str, Points], record: str) -> str:
+    """Return a curve of :func:`read_curve` as a JSON that it reads again: name to iterations and values.
+
+    Args:
+        curve: the values by name.
+        record: what identifies the run.
+    """
+    lines = [f"{json.dumps(RECORD)}: {json.dumps(record)}"]
+    lines += [
         f"{json.dumps(name)}: {json.dumps([list(points), list(points.values())])}"
         for name, points in sorted(curve.items())
     ]
@@ -86,8 +105,14 @@ def read_metrics(path: Path) -> tuple[Mapping[str, Points], str]:
     return by_name, f"{path}: {broken} lines are no metrics and were skipped" * (broken > 0)
 
 
-def _points(iterations: list[Any], values: list[Any]) -> Points:
-    return {int(k): float(value) for k, value in zip(iterations, values, strict=True)}
+def _points(name: str, iterations: list[Any], values: list[Any]) -> Points:
+    points = {int(k): float(value) for k, value in zip(iterations, values, strict=True)}
+    most = MOST_VALUE if name.rpartition("/")[2] not in ("AP", "PQ") else 100.0
+    if not points or not all(0 <= k <= MOST_ITERATIONS for k in points):
+        raise WrongValueError(f"{name} has no iterations, or such as no training has")
+    if not all(abs(value) <= most for value in points.values()):  # NaN, too
+        raise WrongValueError(f"{name} has values that are none of a training")
+    return points
 
 
 def _thinned(points: Points) -> Points:

@@ -12,211 +12,29 @@ than they give. No file names a folder of the machine that made it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro import _location
 from maskrcnn_repro._backend import BACKEND
-from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment, former_experiments
-from maskrcnn_repro.tables.paper.claims import claims
-from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.exchange.files import keep
+from maskrcnn_repro.tables.report.kept_reading import CLAIMS, TABLES, KeptReports
 from maskrcnn_repro.tables.report.kept_run import Files, beside_files, picture_files, record_tree
-from maskrcnn_repro.tables.report.model import (
-    Report,
-    Verdict,
-    from_json,
-    json_text,
-    to_json,
-    verdicts_in,
-)
+from maskrcnn_repro.tables.report.model import Report, json_text, to_json, verdicts_in
 from maskrcnn_repro.tables.report.places import is_kept, record_of, run_folder
-from maskrcnn_repro.tables.report.report import PaperData, table_columns
+from maskrcnn_repro.tables.report.report import PaperData
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.tables.runs.records import State, identity, read_note
 from maskrcnn_repro.tables.runs.retrained import digest_of_run, kept_record
 from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
 from maskrcnn_repro.utils.files import replaced, write_text
 
-TABLES = "tables"
-CLAIMS = "claims.json"
 # A path from the root of the disk, not part of an address or of a relative path.
 _ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:[\w.@%+~-]+/)*([\w.@%+~-]+)")
-
-
-@dataclass(frozen=True)
-class KeptReports:
-    """What is kept of one level on one backend.
-
-    Attributes:
-        folder: ``results/LEVEL/BACKEND``.
-    """
-
-    folder: Path
-
-    @cached_property
-    def tables(self) -> Mapping[str, Report]:
-        """Tables by id.
-
-        Raises:
-            TableError: a file cannot be read, or is of another table or level.
-        """
-        files = sorted((self.folder / TABLES).glob("*.json"))
-        return {file.stem: _report_of(file) for file in files}
-
-    @cached_property
-    def records(self) -> Mapping[str, Mapping[str, Any]]:
-        """Records by name, such as ``r50_c4/seed1.json``.
-
-        Raises:
-            TableError: a file cannot be read.
-        """
-        files = sorted(self.folder.rglob("seed*.json"))
-        return {file.relative_to(self.folder).as_posix(): read_json(file) for file in files}
-
-    def records_of(self, table: str) -> list[Mapping[str, Any]]:
-        """Return the records that a table was made from.
-
-        Raises:
-            TableError: one is not there, or another run has taken its place.
-        """
-        if lost := self._lost(table):
-            raise TableError(
-                f"{lost[0]}; save it again: maskrcnn table {table} --report --save-records."
-            )
-        return [self.records[origin.results] for origin in self.tables[table].origin]
-
-    def _lost(self, table: str) -> list[str]:
-        """Return which records of a table are gone or another run's, a text each."""
-        texts = []
-        for origin in self.tables[table].origin:
-            file = self.folder / origin.results
-            try:
-                if read_json(file).get("record") != origin.record:
-                    texts.append(
-                        f"{self.folder / TABLES / table}.json was made from another run than {file} holds"
-                    )
-            except TableError as error:
-                reason = str(error).rstrip(".")
-                texts.append(
-                    f"{self.folder / TABLES / table}.json was made from a lost record: {reason}"
-                )
-        return texts
-
-    @cached_property
-    def verdicts(self) -> Sequence[Verdict]:
-        """The claims in their order.
-
-        Raises:
-            TableError: they cannot be read, or are not those of the tables, as after a kill between the two.
-        """
-        file = self.folder / CLAIMS
-        tree = read_json(file)
-        try:
-            verdicts = [from_json(Verdict, claim) for claim in tree["claims"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise TableError(f"{file} holds no claims.") from error
-        judged = [claim for report in self.tables.values() for claim in report.claims]
-        if sorted(map(str, verdicts)) != sorted(map(str, judged)):
-            raise TableError(
-                f"{file} is not of the tables beside it; save these again: maskrcnn table {' '.join(self.tables)} "
-                "--report --save-records."
-            )
-        return verdicts
-
-    def damage(self, table: str) -> list[str]:
-        """Return what is wrong with the files beside a table, which itself can be read, a sentence each."""
-        sentences = [f"{text}." for text in self._lost(table)]
-        try:
-            _ = self.verdicts
-        except TableError as error:
-            sentences.append(str(error))
-        return sentences
-
-
-def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | None:
-    """Return a kept table and its folder: of this backend, else of another one; None if there is none.
-
-    Its records are given by their places in full, and its notes say what is wrong with the files beside it.
-
-    Args:
-        table: id.
-        level: with the names of overlays, such as ``mini-nucleus``.
-        results: the folder ``results``.
-
-    Raises:
-        TableError: a file cannot be read, or is of another table or level.
-    """
-    others = sorted(path for path in (results / level).glob("*") if path.name != BACKEND.name)
-    for folder in (results / level / BACKEND.name, *others):
-        file = folder / TABLES / f"{table}.json"
-        if file.is_file():
-            report = _report_of(file)
-            runs = [replace(run, results=str(folder / run.results)) for run in report.origin]
-            notes = (*report.notes, *KeptReports(folder).damage(table))
-            return replace(report, origin=tuple(runs), notes=notes), folder
-    return None
-
-
-def read_report(file: Path) -> Report:
-    """Return the report in a JSON; one of an earlier version is completed from the paper's tables.
-
-    Raises:
-        TableError: it cannot be read.
-    """
-    tree = read_json(file)
-    try:
-        report = from_json(Report, tree)
-    except (ValueError, TypeError) as error:
-        raise TableError(f"{file} cannot be read: {error}.") from error
-    report = _completed(report)
-    for row in report.rows:
-        if not {column.name for column in report.columns} <= row.cells.keys():
-            raise TableError(f"{file} cannot be read: row {row.id!r} lacks cells of the columns.")
-    return report
-
-
-def _report_of(file: Path) -> Report:
-    """Return the report in ``LEVEL/BACKEND/tables/TABLE.json``; raise TableError if it is of another level or table."""
-    report, (level, *_) = read_report(file), file.parts[-4:]
-    if (report.table, report.level) != (file.stem, level):
-        raise TableError(
-            f"{file} is of table {report.table!r:.80}, level {report.level!r:.80}, not of its place, which is for "
-            f"table {file.stem!r}, level {level!r}."
-        )
-    return report
-
-
-def _completed(report: Report) -> Report:
-    table = tables().get(report.table)
-    if report.columns or table is None:
-        return report
-    rows = [
-        replace(row, gap_of=paper.gap_of, derived=paper.derived, note=paper.note)
-        if (paper := table.rows.get(row.id))
-        else row
-        for row in report.rows
-    ]
-    origin = [replace(run, experiment=Path(run.results).parent.as_posix()) for run in report.origin]
-    return replace(
-        report,
-        rows=tuple(rows),
-        claims=tuple(map(_with_reason, report.claims)),
-        origin=tuple(origin),
-        columns=table_columns(table, metrics()),
-    )
-
-
-def _with_reason(verdict: Verdict) -> Verdict:
-    """Return a verdict with the reason of its margin, which files of the first version lack."""
-    claim = claims().get(verdict.id)
-    return replace(verdict, margin_reason=claim.margin_reason) if claim else verdict
 
 
 def write_report(report: Report, folder: Path) -> str:
@@ -278,7 +96,7 @@ def save_reports(
         saved |= picture_files(
             report, {run.results: _name(Path(run.results), setting) for run in report.origin}
         )
-        keep(report, folder)
+        keep(report, folder, adds=adds)
     # A record that is there has its curves and draws, and a table its records, whenever this is stopped.
     order = sorted(saved, key=lambda name: (name.parts[0] == TABLES, name.stem.startswith("seed")))
     for name in order:

@@ -21,7 +21,7 @@ from maskrcnn_repro.tables.report.pictured import (
 from maskrcnn_repro.tables.report.places import curve_file, kept_beside
 from maskrcnn_repro.tables.report.resampled import dataset_of, draws_to_keep
 from maskrcnn_repro.tables.runs.reading import read_json
-from maskrcnn_repro.tables.runs.records import read_record
+from maskrcnn_repro.tables.runs.records import identity, read_record
 from maskrcnn_repro.tables.runs.retrained import digest_of_run, recipe_of_run
 from maskrcnn_repro.utils.provenance import data_origin
 
@@ -57,7 +57,7 @@ def beside_files(results: Path, name: Path) -> Files:
     """
     files: Files = {}
     if curve := read_curve(curve_file(results))[0]:
-        files[kept_beside(name, "curves")] = curve_text(curve)
+        files[kept_beside(name, "curves")] = curve_text(curve, identity(results) or "")
     if draws := draws_to_keep(read_record(results)):
         files[kept_beside(name, "draws", ".npz")] = draws
     return files

@@ -47,6 +47,8 @@ THRESHOLD = 0.5
 """Lowest score drawn."""
 MOST_PIXELS = 200_000_000
 """Of a kept image: one without pixels is drawn as large as its file says."""
+FARTHEST = 1_000_000
+"""Pixels from an image that a kept box or keypoint may lie."""
 PLAIN = 232
 """Grey of an image that is not kept."""
 
@@ -128,7 +130,8 @@ def read_predictions(run: Origin, scene: Scene) -> list[Objects]:
         raise Unreadable(f"there is no {path}")
     try:
         if kept:
-            return _kept_objects(path, run, [image.shape[:2] for image in scene.images])
+            sizes = [image.shape[:2] for image in scene.images]
+            return _kept_objects(path, run, sizes, len(scene.style.names))
         entries = by_image(path, THRESHOLD)
         return [predicted(entries[number], scene.to_class) for number in scene.ids]
     except Exception as error:  # cut off, or of another program: wrong in any way
@@ -189,35 +192,43 @@ def _kept(dataset: str, file: Path) -> Scene:
         raise Unreadable(f"the images of {dataset} are not kept")
     try:
         tree = read_json(file)
-        entries = tree["images"]
+        entries, names = tree["images"], tree["style"]["names"]
+        sizes = [_size(entry["size"]) for entry in entries]
+        _check_pixels(sizes)
         pictures = [file.with_name(f"{dataset}_{n}.png") for n in range(1, len(entries) + 1)]
         plain = not all(picture.is_file() for picture in pictures)
         return Scene(
             names=tuple(entry["name"] for entry in entries),
-            truth=tuple(_objects(entry["objects"], _size(entry["size"])) for entry in entries),
+            truth=tuple(
+                _objects(entry["objects"], size, len(names))
+                for entry, size in zip(entries, sizes, strict=True)
+            ),
             images=tuple(
-                np.full((*_size(entry["size"]), 3), PLAIN, np.uint8) if plain else _pixels(picture)
-                for entry, picture in zip(entries, pictures, strict=True)
+                np.full((*size, 3), PLAIN, np.uint8) if plain else _pixels(picture, size)
+                for size, picture in zip(sizes, pictures, strict=True)
             ),
             style=Style(
-                tree["style"]["names"],
+                names,
                 [(first, second, tuple(color)) for first, second, color in tree["style"]["edges"]],
             ),
             ids=tuple(entry["id"] for entry in entries),
             to_class=dict(tree["to_class"]) or None,
             is_plain=plain,
         )
-    except (TableError, OSError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except Exception as error:  # cut off, or of another program: wrong in any way
         raise Unreadable(f"{file} cannot be read: {told(error, file)}") from error
 
 
-def _kept_objects(path: Path, run: Origin, sizes: Sequence[tuple[int, ...]]) -> list[Objects]:
+def _kept_objects(
+    path: Path, run: Origin, sizes: Sequence[tuple[int, ...]], classes: int
+) -> list[Objects]:
     tree = read_json(path)
     if tree["record"] != record_of(run):
         raise TableError("it is of another run")
     if len(tree["objects"]) != len(sizes):
         raise TableError(f"it is of {len(tree['objects'])} images, not {len(sizes)}")
-    return [_objects(each, size) for each, size in zip(tree["objects"], sizes, strict=True)]
+    pairs = zip(tree["objects"], sizes, strict=True)
+    return [_objects(each, size, classes) for each, size in pairs]
 
 
 def _size(given: Sequence[int]) -> tuple[int, ...]:
@@ -226,6 +237,12 @@ def _size(given: Sequence[int]) -> tuple[int, ...]:
     if not 0 < height * width <= MOST_PIXELS:
         raise TableError(f"an image of {height} x {width} pixels; it may have {MOST_PIXELS:,}")
     return height, width
+
+
+def _check_pixels(sizes: Sequence[tuple[int, ...]]) -> None:
+    """Raise TableError for images that together have more pixels than memory may hold."""
+    if sum(height * width for height, width in sizes) > MOST_PIXELS:
+        raise TableError(f"its images have more than {MOST_PIXELS:,} pixels in all")
 
 
 def _tree(objects: Objects) -> dict[str, Any]:
@@ -241,8 +258,12 @@ def _tree(objects: Objects) -> dict[str, Any]:
     return tree
 
 
-def _objects(tree: Mapping[str, Any], size: tuple[int, ...]) -> Objects:
-    """Return the objects of an image of this height and width; raise TableError for a mask of another one."""
+def _objects(tree: Mapping[str, Any], size: tuple[int, ...], classes: int) -> Objects:
+    """Return the objects of an image of this height and width.
+
+    Raises:
+        TableError: for a mask of another size, for what is not there once for each box, or for no class.
+    """
     masks = tree.get("masks", ())
     for height, width in (rle["size"] for rle in masks):
         if (height, width) != size:
@@ -251,8 +272,13 @@ def _objects(tree: Mapping[str, Any], size: tuple[int, ...]) -> Objects:
             )
     scores, keypoints = tree.get("scores"), tree.get("keypoints")
     for name in ("boxes", "scores", "keypoints"):
-        if not np.isfinite(np.array(tree.get(name) or (), dtype=float)).all():
-            raise TableError(f"{name} with what is no finite number")
+        if not (np.abs(np.array(tree.get(name) or (), dtype=float)) <= FARTHEST).all():
+            raise TableError(f"{name} with what is no number up to {FARTHEST:,}")
+    for name in ("classes", "masks", "scores", "keypoints"):
+        if tree.get(name) and len(tree[name]) != len(tree["boxes"]):
+            raise TableError(f"{len(tree[name])} {name} for {len(tree['boxes'])} boxes")
+    if not all(0 <= int(number) < classes for number in tree["classes"]):
+        raise TableError(f"a class that is none of {classes}")
     return Objects(
         boxes=np.array(tree["boxes"], dtype=float).reshape(-1, 4),
         classes=np.array(tree["classes"], dtype=np.int64),
@@ -268,6 +294,12 @@ def _png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _pixels(file: Path) -> np.ndarray:
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"))
+def _pixels(file: Path, size: tuple[int, ...]) -> np.ndarray:
+    """Return a kept image, (H, W, 3) RGB uint8; raise TableError if it cannot be read or is of another size."""
+    try:
+        with Image.open(file) as image:
+            if image.size[::-1] != size:
+                raise TableError("it is of another size than the file of its objects says")
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow raises SyntaxError and errors of its own, too
+        raise TableError(f"{file.name}: {str(error) or 'it is no image'}") from error

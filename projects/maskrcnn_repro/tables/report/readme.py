@@ -7,7 +7,7 @@ of the paper hold.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from maskrcnn_repro.tables.report.claims_text import (
     spread_lines,
     tally,
 )
-from maskrcnn_repro.tables.report.kept import CLAIMS, TABLES, KeptReports
+from maskrcnn_repro.tables.report.kept_reading import TABLES, KeptReports
 from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Spread, Verdict
 from maskrcnn_repro.tables.report.text import estimate_text, grid
 from maskrcnn_repro.tables.report.words import DASH, TEMPLATES, points, short_commit, signed, under
@@ -69,7 +69,7 @@ def readme_block(results: Path) -> str:
 
 def _folders(results: Path) -> list[Path]:
     """Return the folders of kept levels and backends in their order."""
-    folders = [claims.parent for claims in results.glob(f"*/*/{CLAIMS}")]
+    folders = {table.parents[1] for table in results.glob(f"*/*/{TABLES}/*.json")}
     # The mini level first, then its trials; the embedded backend before an installed one.
     return sorted(folders, key=lambda folder: (folder.parent.name, folder.name))
 
@@ -106,16 +106,26 @@ def _beside(results: Path) -> list[str]:
     return [f"### Claims by level\n\n{table}"] if table else []
 
 
-def check_others(results: Path, place: Path) -> None:
-    """Raise TableError if the page of findings could not be written after a level is saved.
+def check_renewal(readme: Path, results: Path, place: Path, saved: Collection[str]) -> None:
+    """Raise TableError if README and findings could not be written after tables are saved.
 
     Args:
+        readme: it, with its marks.
         results: the folder, which lies beside the README.
-        place: ``LEVEL/BACKEND`` in it: what is saved, whose files are written anew.
+        place: ``LEVEL/BACKEND`` in it: what is saved.
+        saved: the tables whose files are written anew, as the claims are.
     """
+    for file in _pages(readme):
+        split_readme(file)
     for folder in _folders(results):
         if folder != results / place:
             _section(KeptReports(folder), folder)
+    KeptReports(results / place).check(saved)
+
+
+def _pages(readme: Path) -> list[Path]:
+    """Return the files that results are written into."""
+    return [readme, *(page for page in [readme.parent / FINDINGS] if page.is_file())]
 
 
 def update_readme(readme: Path, results: Path) -> list[Path]:
@@ -128,9 +138,9 @@ def update_readme(readme: Path, results: Path) -> list[Path]:
         TableError: the marks are not there; or see :func:`results_block`.
         OutputError: a file cannot be written.
     """
-    blocks = {readme: readme_block(results)}
-    if (page := readme.parent / FINDINGS).is_file():
-        blocks[page] = results_block(results)
+    blocks = dict(
+        zip(_pages(readme), (readme_block(results), results_block(results)), strict=False)
+    )
     for file, block in blocks.items():
         head, _, tail = split_readme(file)
         write_text(file, f"{head}{BEGIN}\n{block}\n{END}{tail}")
@@ -158,8 +168,9 @@ def split_readme(readme: Path) -> tuple[str, str, str]:
     """
     try:
         text = readme.read_text(encoding="utf-8")
-    except OSError as error:
-        raise TableError(f"{readme} cannot be read: {error.strerror}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TableError(f"{readme} cannot be read: {reason}.") from error
     head, begun, rest = text.partition(BEGIN)
     block, ended, tail = rest.partition(END)
     if not begun or not ended or BEGIN in rest or END in tail:

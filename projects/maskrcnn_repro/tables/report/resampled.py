@@ -9,6 +9,8 @@ import hashlib
 import io
 import json
 import math
+import os
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,8 @@ METHOD = 1
 THOUSAND = 1000.0
 UNDEFINED = -1
 """Stands for NaN among thousandths."""
+LARGEST = 100_000_000
+"""Bytes that a file of draws may have when unpacked."""
 AP_TOLERANCE = 0.05
 """AP points. A record's AP and that of the detections beside it are sums of the same numbers."""
 
@@ -305,17 +309,22 @@ def _read(record: Record, task: str, draws: int) -> Resampled:
 
 def _arrays(file: Path, head: str) -> dict[str, NDArray[Any]]:
     """Return the arrays of a file whose names begin with ``head``, by the rest of their names."""
-    if not file.exists():
+    if not os.path.lexists(file):
         raise TableError("of images are not kept")
     if not file.is_file():  # a pipe would be waited for
         raise TableError(f"{file} cannot be read: it is no file")
     try:
+        with zipfile.ZipFile(file) as packed:
+            if sum(member.file_size for member in packed.infolist()) > LARGEST:
+                raise TableError(f"{file} cannot be read: unpacked it has over {LARGEST:,} bytes")
         with np.load(file, allow_pickle=False) as content:
             return {
                 n.removeprefix(head): np.asarray(content[n])
                 for n in content.files
                 if n.startswith(head)
             }
+    except TableError:
+        raise
     except Exception as error:  # cut off, or of another program: wrong in any way
         raise TableError(f"{file} cannot be read") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 
 # The loader in C, where PyYAML has it, since a plan may read a config for every stage.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -31,11 +33,11 @@ def read_text(path: Path) -> str:
     Raises:
         TableError: it cannot be read.
     """
+    if path.is_fifo():  # it would be waited for
+        raise TableError(f"{path} cannot be read: it is a pipe.")
     try:
-        if path.is_fifo():  # it would be waited for
-            raise TableError(f"{path} cannot be read: it is a pipe.")
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # bytes that are no UTF-8, or a path with a NUL
         raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
 
 
@@ -62,6 +64,11 @@ def _read_mapping(path: Path, parse: Callable[[str], Any], contents: str) -> dic
         raise TableError(f"{path} cannot be read: {_reason(error)}.") from error
     if not isinstance(tree, dict):
         raise TableError(f"{path} cannot be read: it holds no {contents}.")
+    if _SURROGATE.search(text):
+        try:  # bytes of a path that are no UTF-8 are stored so, and can be written again
+            json.dumps(tree, ensure_ascii=False, default=str).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise TableError(f"{path} cannot be read: it holds half a character.") from None
     return tree
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,13 +20,8 @@ from maskrcnn_repro.config_history import spelled_today
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.old_names import current_experiment
-from maskrcnn_repro.tables.runs.reading import (
-    WrongValueError,
-    read_json,
-    read_text,
-    read_yaml,
-    told,
-)
+from maskrcnn_repro.tables.runs import fields
+from maskrcnn_repro.tables.runs.reading import read_json, read_text, read_yaml, told
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.lock import traces
 from maskrcnn_repro.utils.provenance import config_hash
@@ -151,63 +145,38 @@ def read_record(path: Path) -> Record:
     tree = read_json(path)
     try:
         data = {
-            _text(item["name"]): item["sha256"] and _text(item["sha256"])
+            fields.text(item["name"]): item["sha256"] and fields.text(item["sha256"])
             for split in tree["datasets"].values()
             for item in split
         }
         times = [tree["train_seconds"], tree["eval_seconds"]]
         return Record(
             path=path,
-            seed=_whole_number(tree["seed"]),
+            seed=fields.whole_number(tree["seed"]),
             metrics={
-                name: {task: _numbers(values) for task, values in tasks.items()}
+                name: {task: fields.numbers(values) for task, values in tasks.items()}
                 for name, tasks in tree["metrics"].items()
             },
-            iterations=_whole_number(tree["iterations"]),
-            seconds=None if None in times else sum(map(_number, times)),
-            backend=_text(tree["code"]["backend"]["name"]),
-            commit=_optional_text(tree["code"]["commit"]),
+            iterations=fields.whole_number(tree["iterations"]),
+            seconds=None if None in times else sum(map(fields.duration, times)),
+            backend=fields.word(tree["code"]["backend"]["name"]),
+            commit=fields.optional_text(tree["code"]["commit"]),
             data=data,
-            machine=_text(tree["machine"]["gpu"] or tree["machine"]["cpu"]),
-            weights=_text(tree["weights"]),
-            written=_text(tree["written"]),
-            config_sha256=_text(tree["config_sha256"]),
-            weights_sha256=_optional_text(tree.get("weights_sha256")),
+            machine=fields.word(tree["machine"]["gpu"] or tree["machine"]["cpu"]),
+            weights=fields.text(tree["weights"]),
+            written=fields.word(tree["written"]),
+            config_sha256=fields.text(tree["config_sha256"]),
+            weights_sha256=fields.optional_text(tree.get("weights_sha256")),
             torch=str(tree["code"].get("torch") or ""),
-            precision=_text(tree.get("precision", {}).get("training", "")),
-            kept=_optional_text(tree.get("record")),
+            precision=fields.text(tree.get("precision", {}).get("training", "")),
+            kept=fields.optional_text(tree.get("record")),
             shared_weights={
-                key: _text(digest) for key, digest in tree.get("shared_weights_sha256", {}).items()
+                key: fields.text(digest)
+                for key, digest in tree.get("shared_weights_sha256", {}).items()
             },
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(f"{path} is no result of this project: {told(error, path)}.") from error
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
-    return {key: None if value is None else _number(value) for key, value in values.items()}
-
-
-def _number(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise WrongValueError(f"{value!r:.80} is no finite number")
-    return float(value)
-
-
-def _whole_number(value: Any) -> int:
-    if type(value) is not int:
-        raise WrongValueError(f"{value!r:.80} is no whole number")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise WrongValueError(f"{value!r:.80} is no text")
-    return value
-
-
-def _optional_text(value: Any) -> str | None:
-    return None if value is None else _text(value)
 
 
 def training_status(folder: Path, expected: Expected) -> Status:

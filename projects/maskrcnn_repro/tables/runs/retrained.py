@@ -130,6 +130,10 @@ def _check_place(tree: Mapping[str, Any], record: Record, stage: Stage) -> None:
         "its overrides are": (tree.get("overrides", list(overrides)), list(overrides)),
         "its overlays are": (tree.get("overlays", overlays), overlays),
     }
+    if not record.kept:
+        raise TableError(
+            f"{record.path} is no kept record: it lacks 'record', which names its run."
+        )
     for text, (there, expected) in facts.items():
         if there != expected:
             raise TableError(

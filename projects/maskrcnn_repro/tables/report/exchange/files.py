@@ -7,6 +7,7 @@ very runs of a report alone.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.exchange.model import ALIGN, METHOD, TABLE, Exchange, runs_of
-from maskrcnn_repro.tables.report.model import Report, from_json, json_text, to_json
+from maskrcnn_repro.tables.report.model import Origin, Report, from_json, json_text, to_json
 from maskrcnn_repro.tables.report.places import is_kept, record_of, run_folder
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.utils.files import replaced, write_text
@@ -40,18 +41,40 @@ def stored(report: Report, kept: Path | None = None) -> Stored | None:
     runs = runs_of(report) if report.table == TABLE else {}
     if not runs:
         return None
-    results = Path(runs[ALIGN].results)
-    folder = kept or (results.parents[1] if is_kept(results) else run_folder(results))
+    return _read(report, kept or _folder(runs[ALIGN]))[0]
+
+
+def damage(report: Report, kept: Path | None = None) -> str:
+    """Return why a comparison of a report's runs that lies in its place cannot be used; empty if none does.
+
+    Args:
+        report: the report.
+        kept: the folder that it is kept in; by default it is of the runs on this machine.
+    """
+    runs = runs_of(report) if report.table == TABLE else {}
+    return _read(report, kept or _folder(runs[ALIGN]))[1] if runs else ""
+
+
+def _folder(run: Origin) -> Path:
+    results = Path(run.results)
+    return results.parents[1] if is_kept(results) else run_folder(results)
+
+
+def _read(report: Report, folder: Path) -> tuple[Stored | None, str]:
+    """Return the comparison in a folder, or None and, if the files are damaged, how."""
+    file, picture = folder / FILE, folder / PNG
+    if not os.path.lexists(file):
+        return None, ""
     try:
-        exchange = from_json(Exchange, read_json(folder / FILE))
-    except (TableError, ValueError, TypeError):
-        return None
+        exchange = from_json(Exchange, read_json(file))
+    except (TableError, ValueError, TypeError) as error:
+        return None, f"{file}: {str(error).removeprefix(f'{file} ').rstrip('.')}"
     if exchange.method != METHOD or not is_of(exchange, report):
-        return None
-    png = (folder / PNG).read_bytes() if (folder / PNG).is_file() else b""
-    # Of another measurement than the file beside it: one of them was lost.
-    fits = exchange.pictured is None or digest(png) == exchange.pictured.png
-    return Stored(exchange, png) if fits else None
+        return None, ""
+    png = picture.read_bytes() if picture.is_file() else b""
+    if exchange.pictured and digest(png) != exchange.pictured.png:
+        return None, f"{picture} is not the picture of {FILE}"
+    return Stored(exchange, png), ""
 
 
 def is_of(exchange: Exchange, report: Report) -> bool:
@@ -93,10 +116,15 @@ def write(what: Stored, folder: Path) -> None:
     write_text(folder / FILE, json_text(to_json(exchange)))
 
 
-def keep(report: Report, folder: Path) -> None:
+def keep(report: Report, folder: Path, *, adds: bool = False) -> None:
     """Keep the comparison of a report of table 2c with the code, in place of an earlier one.
 
     Photographs stay where they are: pictures of generated images alone are kept, of others the outlines.
+
+    Args:
+        report: the report.
+        folder: ``LEVEL/BACKEND``.
+        adds: whether an earlier one stays where the report has none.
 
     Raises:
         OutputError: a file cannot be written.
@@ -104,6 +132,8 @@ def keep(report: Report, folder: Path) -> None:
     if report.table != TABLE:
         return
     there = stored(report)
+    if adds and not there:
+        return
     for name in (FILE, PNG):
         (folder / name).unlink(missing_ok=True)
     if there:

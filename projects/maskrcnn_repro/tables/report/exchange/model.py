@@ -79,6 +79,8 @@ class SizeBin:
         _check_names(self.corners, self.bins, self.centroids, self.exchanged, self.trained)
 
 
+LEAST_CELL = 0.5
+"""Pixels of the image along a side: the lines between cells are drawn."""
 MOST_PIXELS = 10_000_000
 """Of the picture; its masks are drawn four times as fine along each side."""
 
@@ -137,6 +139,8 @@ class Pictured:
             raise ValueError("a mask is not as large as the picture")
         if (bottom - top) * (right - left) > MOST_PIXELS:
             raise ValueError(f"a picture of more than {MOST_PIXELS:,} pixels")
+        if not all(LEAST_CELL <= side <= MOST_PIXELS for side in self.cell):
+            raise ValueError(f"a cell of {self.cell} pixels")
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,11 @@ class Exchange:
     operations: Mapping[str, str]
     sizes: tuple[SizeBin, ...]
     pictured: Pictured | None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if an object is pictured and none is counted."""
+        if self.pictured and not self.sizes:
+            raise ValueError("an object is pictured, and none is counted")
 
 
 def _check_names(*mappings: Mapping[str, object]) -> None:

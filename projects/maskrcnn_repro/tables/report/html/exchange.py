@@ -29,8 +29,13 @@ def shown(reports: Sequence[Report], stored: Sequence[Stored | None]) -> dict[st
     """
     for report, what in zip(reports, stored, strict=True):
         if report.table == TABLE:
-            missing = {"command": command(report), "experiments": _experiments(report)}
-            return {**missing, "exchange": None} if what is None else _view(report, what)
+            lacking = {"command": command(report), "experiments": _experiments(report)}
+            if what is None:
+                return {**lacking, "exchange": None}
+            try:
+                return _view(report, what)
+            except (ArithmeticError, LookupError, TypeError, ValueError, cv2.error) as error:
+                return {**lacking, "exchange": None, "damage": f"it cannot be drawn: {error!r}"}
     return None
 
 

@@ -57,12 +57,14 @@ class Shown:
         pictured: the report of the runs that curves and pictures are of, where none are kept of the runs behind
             the numbers.
         operations: what was measured of the RoI operations; of table 2c alone.
+        damage: why what was measured of them cannot be used, though it is there.
     """
 
     report: Report
     kept_in: str = ""
     pictured: Report | None = None
     operations: Stored | None = None
+    damage: str = ""
 
 
 def write_page(
@@ -111,6 +113,7 @@ def _unkept(page: Mapping[str, Any]) -> list[str]:
         texts.append(
             f"what the RoI operations make of one object, which {page['exchanged']['command']} measures"
         )
+        texts += [text for text in page["damage"] if text]
     undrawn: dict[str, list[str]] = {}
     for table in page["tables"]:
         if not table["is_drawn"]:
@@ -134,6 +137,7 @@ def _page(folder: Path, shown: Sequence[Shown], generated_only: bool) -> dict[st
     operations = [table.operations for table in shown]
     if generated_only:
         operations = [what and without_photograph(what) for what in operations]
+    exchanged = operations_shown(reports, operations)
     return {
         "reports": reports,
         "first": reports[0] if reports else None,
@@ -154,7 +158,8 @@ def _page(folder: Path, shown: Sequence[Shown], generated_only: bool) -> dict[st
         "claims": _claims(verdicts, reports),
         "panels": svg_panels(),
         "figure": figure(),
-        "exchanged": operations_shown(reports, operations),
+        "exchanged": exchanged,
+        "damage": [*(table.damage for table in shown), (exchanged or {}).get("damage", "")],
         "tables": tables,
         # What the pictures before it explain; the findings follow.
         "leading": [table for table in tables if table["report"].table == TABLE],

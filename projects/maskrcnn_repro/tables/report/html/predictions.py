@@ -108,7 +108,7 @@ class Gallery:
         # Of this gallery alone: the files may be others when the next page is made.
         self._scene = functools.cache(read_scene)
         self._truth = functools.cache(
-            lambda place, close: _pictures(self._scene(place), self._scene(place).truth, close)
+            lambda place, close: self._ground_truth(self._scene(place), close)
         )
         self._drawn: dict[tuple[str, Place, bool], tuple[Picture, ...]] = {}
 
@@ -125,9 +125,8 @@ class Gallery:
         try:
             columns.append(Column("Ground truth", self._truth(place, by_outline)))
             if self._scene(place).is_plain:
-                skipped.append(
-                    f"the photographs of {place.dataset}, of which outlines alone are kept"
-                )
+                what = "images" if is_generated(place.dataset) else "photographs"
+                skipped.append(f"the {what} of {place.dataset}, of which outlines alone are kept")
             elif self._generated_only and not is_generated(place.dataset):
                 left_out = f"images of {place.dataset}: generated ones alone are kept with the code"
                 return Sheet(place.dataset, skipped=(left_out,))
@@ -162,6 +161,14 @@ class Gallery:
             columns.append(Column(row.name, pictures, run.seed))
             return
         skipped.extend(f"{row.name}: {reason}" for reason in reasons[:1])
+
+    @staticmethod
+    def _ground_truth(scene: Scene, close: bool) -> tuple[Picture, ...]:
+        try:
+            return _pictures(scene, scene.truth, close)
+        except Exception as error:  # of another program: wrong in any way
+            names = ", ".join(map(str, scene.names))
+            raise Unreadable(f"the objects of {names} cannot be drawn: {error!r}") from error
 
     def _predictions(self, run: Origin, place: Place, close: bool) -> tuple[Picture, ...]:
         key = (run.results, place, close)
