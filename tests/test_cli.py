@@ -304,6 +304,7 @@ def test_an_output_that_takes_nothing(words, status, told, unbuffered):
     [
         ("ascii", b'-0.5 +- 1 x^2 ... "a" Zurich \\u4e2d \xff.jpg'),
         ("cp1252", b"-0.5 \xb1 1 x\xb2 \x85 \xaba\xbb Z\xfcrich \\u4e2d \xff.jpg"),
+        ("utf-16-le", "\N{MINUS SIGN}0.5 ± 1 x² … «a» Zürich 中 \\udcff.jpg".encode("utf-16-le")),
         ("utf-8", "\N{MINUS SIGN}0.5 ± 1 x² … «a» Zürich 中 ".encode() + b"\xff.jpg"),
     ],
 )

@@ -132,10 +132,8 @@ def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]
-    one_byte = "a".encode(error.encoding) == b"a"
-    if (
-        "\udc80" <= character <= "\udcff" and one_byte
-    ):  # of a file's name that is not in UTF-8, as it was
+    is_byte = "\udc80" <= character <= "\udcff"  # of a file's name that is not in UTF-8
+    if is_byte and "a".encode(error.encoding) == b"a":
         return bytes([ord(character) - 0xDC00]), error.start + 1
     letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return SPELLED.get(character) or letters or ascii(character)[1:-1], error.start + 1

@@ -6,6 +6,7 @@ import shutil
 
 from maskrcnn_repro import _location
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.report.exchange import files as exchange
 from maskrcnn_repro.tables.report.html.claims import claim_ends
 from maskrcnn_repro.tables.report.kept import json_text
 from maskrcnn_repro.tables.report.kept_reading import KeptReports, kept_report, read_report
@@ -239,6 +240,31 @@ def test_what_is_lost_beside_a_kept_table_is_told(tmp_path):
     )
     assert other == f"{table} was made from another run than {place / 'r50_c4/seed1.json'} holds."
     assert claims.startswith(f"{place / 'claims.json'} cannot be read: ")
+
+
+def test_a_damaged_comparison_of_operations_is_named_and_not_replaced_by_nothing(tmp_path):
+    folder = shutil.copytree(RESULTS / "small/embedded", tmp_path / "small/embedded")
+    report = kept_report("2c", "small", tmp_path)[0]
+    assert exchange.stored(report)
+    assert exchange.damage(report) == ""
+    file, picture = folder / exchange.FILE, folder / exchange.PNG
+    tree, pixels = read_json(file), picture.read_bytes()
+    picture.write_bytes(b"abc")
+    assert exchange.damage(report) == f"{picture} is not the picture of exchange.json"
+    picture.write_bytes(pixels)
+    for changed, said in (
+        ({**tree, "sizes": []}, "an object is pictured, and none is counted"),
+        ({**tree, "pictured": {**tree["pictured"], "cell": [0, 0]}}, "a cell of"),
+    ):
+        file.write_text(json.dumps(changed))
+        assert exchange.stored(report) is None
+        assert exchange.damage(report).startswith(f"{file}: {said}")
+    # Where runs are added to kept records it stays for whoever mends it.
+    exchange.keep(report, folder, adds=True)
+    assert file.is_file()
+    exchange.keep(report, folder)
+    assert not file.exists()
+    assert exchange.damage(report) == ""
 
 
 def test_another_backends_report_stands_in_for_none(tmp_path):

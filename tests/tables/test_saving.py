@@ -271,21 +271,44 @@ def test_a_table_of_another_run_than_is_kept_is_refused(fake, capsys):
     assert "save it again: maskrcnn table 2c --report" in capsys.readouterr().err
 
 
-def test_claims_of_another_time_than_the_tables_are_refused(tmp_path):
-    folder = shutil.copytree(ROOT / "results/mini-double_size", tmp_path / "mini-double_size")
-    block = readme_block(tmp_path)
-    file = folder / "embedded/claims.json"
-    text = file.read_text()
-    file.write_text(text.replace('"fails"', '"holds"'))
-    with pytest.raises(
-        TableError, match=r"claims\.json is not of the tables beside it; save these"
-    ):
-        readme_block(tmp_path)
-    file.write_text("{}")
-    with pytest.raises(TableError, match=r"claims\.json holds no claims"):
-        readme_block(tmp_path)
-    file.write_text(text)
-    assert readme_block(tmp_path) == block
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("b/seed2.json", "b/seed2.json: cannot be read"),
+        ("b/draws_seed2.npz", "b seed 2: no interval: its draws"),
+    ],
+)
+def test_what_is_kept_is_not_saved_again_without_a_damaged_part(
+    fake, name, said, monkeypatch, capsys
+):
+    assert run(fake) == 0
+    shutil.rmtree(fake.setting.folder)
+    monkeypatch.setattr(_location, "RESULTS", fake.results)
+    words = ("--kept", "--seeds", "2")
+    assert save(fake, *words) == 0
+    (fake.kept / name).write_bytes(b"{")
+    before = {file: file.read_bytes() for file in fake.results.rglob("*.*") if file.is_file()}
+    capsys.readouterr()
+    assert save(fake, *words) == 2
+    error = capsys.readouterr().err
+    assert "table 2c was not saved, for it would be without what is left out: " in error
+    assert said in error
+    assert {file: file.read_bytes() for file in before} == before
+
+
+def test_marks_that_are_lost_are_told_before_anything_is_kept(fake, capsys):
+    assert run(fake) == 0
+    table, text = fake.kept / "tables/2c.json", fake.findings.read_text()
+    before = table.read_bytes()
+    for broken in (text.replace(END, "").encode(), b"\xff" + text.encode()):
+        fake.findings.write_bytes(broken)
+        table.write_bytes(b"{")
+        assert save(fake) == 2
+        assert f"Error: {fake.findings} " in capsys.readouterr().err
+        assert table.read_bytes() == b"{"
+    fake.findings.write_text(text)
+    assert save(fake) == 0
+    assert table.read_bytes() == before
 
 
 def test_a_kept_file_that_cannot_be_read_is_named(fake):

@@ -1,0 +1,58 @@
+"""The page of findings is not written from damaged results, and no part of them vanishes from it."""
+
+import json
+import re
+import shutil
+
+from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.report.readme import readme_block, results_block
+
+import pytest
+
+from tests.helpers.paths import ROOT
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"record": None}, "is no kept record: it lacks 'record'"),
+        ({"kind": None}, "is no kept record: it lacks 'kind'"),
+        ({"level": 3}, "is no kept record: it lacks 'level'"),
+        ({"metrics": {}}, "is no kept record: it has no metrics"),
+        ({"train_seconds": "long"}, "is no result of this project: 'long' is no finite number"),
+        ({"train_seconds": float("nan")}, "is no result of this project: nan is no finite number"),
+        ({"seed": "1"}, "is no result of this project: '1' is no whole number"),
+        ({"code": None}, "is no result of this project: a value is of another type"),
+    ],
+)
+def test_findings_are_not_written_from_a_damaged_record(tmp_path, changed, said):
+    folder = shutil.copytree(ROOT / "results/mini-greyscale", tmp_path / "mini-greyscale")
+    file = folder / "embedded/rpn_r50_c4/seed1.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+    with pytest.raises(TableError, match=f"^{re.escape(f'{file} {said}')}"):
+        results_block(tmp_path)
+
+
+def test_a_level_does_not_vanish_with_its_claims(tmp_path):
+    folder = shutil.copytree(ROOT / "results/mini-greyscale", tmp_path / "mini-greyscale")
+    (folder / "embedded/claims.json").unlink()
+    (folder / "embedded/seeds.json").write_text("{}")
+    with pytest.raises(TableError, match=r"claims\.json cannot be read: No such file"):
+        results_block(tmp_path)
+
+
+def test_claims_of_another_time_than_the_tables_are_refused(tmp_path):
+    folder = shutil.copytree(ROOT / "results/mini-double_size", tmp_path / "mini-double_size")
+    block = readme_block(tmp_path)
+    file = folder / "embedded/claims.json"
+    text = file.read_text()
+    file.write_text(text.replace('"fails"', '"holds"'))
+    with pytest.raises(
+        TableError, match=r"claims\.json is not of the tables beside it; save these"
+    ):
+        readme_block(tmp_path)
+    file.write_text("{}")
+    with pytest.raises(TableError, match=r"claims\.json holds no claims"):
+        readme_block(tmp_path)
+    file.write_text(text)
+    assert readme_block(tmp_path) == block
