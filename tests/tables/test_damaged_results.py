@@ -56,3 +56,14 @@ def test_claims_of_another_time_than_the_tables_are_refused(tmp_path):
         readme_block(tmp_path)
     file.write_text(text)
     assert readme_block(tmp_path) == block
+
+
+def test_a_table_names_records_of_its_own_level_alone(tmp_path):
+    folder = shutil.copytree(ROOT / "results/mini-greyscale", tmp_path / "mini-greyscale")
+    file = folder / "embedded/tables/class-agnostic.json"
+    tree = json.loads(file.read_text())
+    place = f"../embedded/{tree['origin'][0]['results']}"
+    tree["origin"][0]["results"] = place
+    file.write_text(json.dumps(tree))
+    with pytest.raises(TableError, match=f"^{re.escape(f'{file} names {place!r}, which is no')}"):
+        results_block(tmp_path)

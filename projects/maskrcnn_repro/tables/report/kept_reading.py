@@ -66,7 +66,12 @@ class KeptReports:
             raise TableError(
                 f"{lost[0]}; save it again: maskrcnn table {table} --report --save-records."
             )
-        return [self.records[origin.results] for origin in self.tables[table].origin]
+        try:
+            return [self.records[origin.results] for origin in self.tables[table].origin]
+        except KeyError as error:
+            raise TableError(
+                f"{self.folder / TABLES / table}.json names {error}, which is no record of its level."
+            ) from None
 
     def _lost(self, table: str) -> list[str]:
         """Return which records of a table are gone or another run's, a text each."""

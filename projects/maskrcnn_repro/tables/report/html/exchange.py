@@ -35,7 +35,11 @@ def shown(reports: Sequence[Report], stored: Sequence[Stored | None]) -> dict[st
             try:
                 return _view(report, what)
             except (ArithmeticError, LookupError, TypeError, ValueError, cv2.error) as error:
-                return {**lacking, "exchange": None, "damage": f"it cannot be drawn: {error!r}"}
+                return {
+                    **lacking,
+                    "exchange": None,
+                    "damage": f"the comparison of operations cannot be drawn: {error}",
+                }
     return None
 
 
