@@ -113,7 +113,7 @@ def test_values_are_python_literals():
         ("MODEL: {ROI_HEAD: {NUM_CLASSES: 3}}", "'MODEL.ROI_HEAD"),
         ("SOLVER: {MAX_ITER: many}", "a.yaml:1: SOLVER.MAX_ITER 'many' must be a whole number"),
         ("a: [1", "a.yaml is no YAML"),
-        ("- 1\n- 2", "holds no keys, but a list"),
+        ("- 1\n- 2", r"holds no keys, but '\[1, 2\]'"),
         ("_BASE_: nowhere.yaml", "its _BASE_ 'nowhere.yaml' does not exist, neither .* nor below"),
         ("OUTPUT_DIR: !!python/object/apply:os.getcwd []", "a.yaml is no YAML.*os.getcwd"),
         ("VERSION: 1", "has VERSION 1 of Detectron2's keys, but this is 2"),

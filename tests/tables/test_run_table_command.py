@@ -106,7 +106,10 @@ def test_a_report_alone_runs_nothing_and_writes_all_rows_whatever_it_prints(fake
     assert fake.calls() == []
 
 
-@pytest.mark.parametrize(("kept", "nor"), [(False, ":"), (True, ", nor a record in results/")])
+@pytest.mark.parametrize(
+    ("kept", "nor"),
+    [(False, " (records are kept, which --kept --seeds "), (True, ", nor a record in results/")],
+)
 def test_tables_without_a_record_overwrite_neither_page_nor_table(tmp_path, capsys, kept, nor):
     setting = Setting("mini", root=tmp_path)
     report = replace(read_report(RESULTS / "mini/embedded/tables/2c.json"), origin=(), claims=())

@@ -81,6 +81,8 @@ def save_reports(
     for report in reports:
         if not report.origin and not report.claims:
             continue
+        # How far other runs have come is true of this machine and hour alone.
+        report = replace(report, rows=tuple(replace(row, unfinished=()) for row in report.rows))
         if not adds:  # notes compare runs with the records that are replaced now
             report = replace(report, notes=())
         _add_records(report, setting, paper, saved, adds=adds)
