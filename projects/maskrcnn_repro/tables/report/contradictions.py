@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 from maskrcnn_repro.evaluation.table import PANOPTIC, PRECISIONS
 from maskrcnn_repro.tables.report.gather import Gathered, refuse_others
-from maskrcnn_repro.tables.report.resampled import AP_TOLERANCE, dataset_of, measured, stored_draws
+from maskrcnn_repro.tables.report.resampled import (
+    AP_TOLERANCE,
+    Resampled,
+    dataset_of,
+    measured,
+    stored_draws,
+)
 from maskrcnn_repro.tables.runs.records import Record
 
 import numpy as np
@@ -17,33 +25,44 @@ by 0.72 at most among 507 metrics of runs here, on 1,000 images; on fewer by mor
 
 
 def refuse_contradicting(gathered: Gathered) -> None:
-    """Drop kept records whose metrics cannot be those of the draws that are kept beside them."""
+    """Drop kept records that cannot be those of the draws kept beside them, or whose draws are of other images than most."""
+    images: dict[Path, Mapping[str, str]] = {}
     for experiment, records in gathered.records.items():
-        for seed, record in list(records.items()):
-            if record.kept and (why := contradiction(record)):
+        for seed, record in [(seed, record) for seed, record in records.items() if record.kept]:
+            draws = _draws(record)
+            images[record.path] = _drawn_images(record, draws)
+            if why := _contradicted(record, draws):
                 del records[seed]
                 gathered.refuse(experiment, record.path, why)
     refuse_others(
         gathered,
-        _drawn_images,
+        lambda record: images.get(record.path, {}),
         lambda name, there, right: (
             f"its draws are of {there} images of {name}, those of most of {right}"
         ),
     )
 
 
-def _drawn_images(record: Record) -> dict[str, str | None]:
-    """Return a kept record's data set to the number of its images that were drawn."""
-    drawn = [stored_draws(record, task) for task in PRECISIONS if measured(record, task)]
-    numbers = {str(draws.images) for draws in drawn if draws} if record.kept else set()
+def contradiction(record: Record) -> str:
+    """Return which metric of a kept record its draws contradict; empty if none does."""
+    return _contradicted(record, _draws(record))
+
+
+def _draws(record: Record) -> dict[str, Resampled]:
+    """Return what is kept of a record's draws, by task."""
+    tasks = [task for task in (*PRECISIONS, PANOPTIC) if measured(record, task)]
+    return {task: draws for task in tasks if (draws := stored_draws(record, task))}
+
+
+def _drawn_images(record: Record, draws: Mapping[str, Resampled]) -> dict[str, str]:
+    """Return a record's data set to the number of its images that were drawn."""
+    numbers = {str(drawn.images) for task, drawn in draws.items() if task in PRECISIONS}
     return {dataset_of(record): " and ".join(sorted(numbers))} if numbers else {}
 
 
-def contradiction(record: Record) -> str:
-    """Return which metric of a kept record its draws contradict; empty if none does."""
-    for task in (*PRECISIONS, PANOPTIC):
-        draws = stored_draws(record, task) if measured(record, task) else None
-        for name, values in draws.values.items() if draws else ():
+def _contradicted(record: Record, draws: Mapping[str, Resampled]) -> str:
+    for task, resampled in draws.items():
+        for name, values in resampled.values.items():
             there = measured(record, task).get(name, math.nan)
             drawn = values[np.isfinite(values)]
             if not len(drawn):

@@ -7,7 +7,7 @@ of the paper hold.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,9 +123,12 @@ def check_renewal(readme: Path, results: Path, place: Path, saved: Collection[st
     KeptReports(results / place).check(saved)
 
 
-def _pages(readme: Path) -> list[Path]:
-    """Return the files that results are written into."""
-    return [readme, *(page for page in [readme.parent / FINDINGS] if page.is_file())]
+def _pages(readme: Path) -> dict[Path, Callable[[Path], str]]:
+    """Return the files that results are written into, each with what makes its block of a folder ``results``."""
+    pages: dict[Path, Callable[[Path], str]] = {readme: readme_block}
+    if (findings := readme.parent / FINDINGS).is_file():
+        pages[findings] = results_block
+    return pages
 
 
 def update_readme(readme: Path, results: Path) -> list[Path]:
@@ -138,9 +141,7 @@ def update_readme(readme: Path, results: Path) -> list[Path]:
         TableError: the marks are not there; or see :func:`results_block`.
         OutputError: a file cannot be written.
     """
-    blocks = dict(
-        zip(_pages(readme), (readme_block(results), results_block(results)), strict=False)
-    )
+    blocks = {file: block(results) for file, block in _pages(readme).items()}
     for file, block in blocks.items():
         head, _, tail = split_readme(file)
         write_text(file, f"{head}{BEGIN}\n{block}\n{END}{tail}")
