@@ -38,6 +38,9 @@ EVAL_EXAMPLES = """
 
   Weights from elsewhere:
     %(prog)s --config-file mini/mask_rcnn_fpn.yaml MODEL.WEIGHTS model_final.pth
+
+  How AP rose: each checkpoint that the training left on its way:
+    %(prog)s --config-file mini/mask_rcnn_fpn.yaml --checkpoints
 """
 
 PROPOSALS_EXAMPLES = """
@@ -59,6 +62,8 @@ def add_train_options(parser: Parser) -> None:
     parser.add_argument("--eval-only", action="store_true", help="evaluate without training")
     add_cluster_options(parser)
     _add_accept_change(parser)
+    # An option of `eval`.
+    parser.set_defaults(checkpoints=False)
     _add_process_options(parser)
 
 
@@ -69,6 +74,12 @@ def add_eval_options(parser: Parser) -> None:
         "--resume",
         action="store_true",
         help="evaluate the last checkpoint in OUTPUT_DIR, whatever MODEL.WEIGHTS says",
+    )
+    parser.add_argument(
+        "--checkpoints",
+        action="store_true",
+        help="evaluate each periodic checkpoint in OUTPUT_DIR, in OUTPUT_DIR/inference/checkpoints; pages that "
+        "show the training have them in its curve",
     )
     _add_accept_change(parser)
     # One function runs `train` and `eval`.
@@ -153,6 +164,23 @@ def parse_train(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
         refuse(args, ["dataset"], "--data names what is trained on")
     else:
         refuse(args, ["val", "minutes"], "There is no --data JSON IMAGES")
+    return args
+
+
+def parse_eval(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse as :func:`parse_with_pairs`.
+
+    Raises:
+        UsageError: also what names one file of weights, beside ``--checkpoints``.
+    """
+    args = parse_with_pairs(parser, words)
+    if args.checkpoints:
+        refuse(args, ["resume"], "--checkpoints takes each checkpoint of OUTPUT_DIR")
+        if "MODEL.WEIGHTS" in args.opts[::2]:
+            raise UsageError(
+                "--checkpoints takes each checkpoint of OUTPUT_DIR, so that MODEL.WEIGHTS would be ignored: leave one of "
+                "them out."
+            )
     return args
 
 
@@ -244,7 +272,7 @@ EVAL = Command(
     runs="maskrcnn_repro.commands.train:run",
     add_options=add_eval_options,
     examples=EVAL_EXAMPLES,
-    parse=parse_with_pairs,
+    parse=parse_eval,
 )
 PROPOSALS = Command(
     name="proposals",

@@ -11,7 +11,7 @@ from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import find_model
 from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.data.image_file import ImageError
-from maskrcnn_repro.engine.run import load_trained
+from maskrcnn_repro.engine.trained import load_trained
 from maskrcnn_repro.errors import CheckpointError, ConfigError, DataError
 from maskrcnn_repro.evaluation.coco import evaluate
 from maskrcnn_repro.inference.settings import least_score

@@ -91,6 +91,13 @@ class CheckpointFolder:
             )
         return None
 
+    def on_the_way(self) -> list[Path]:
+        """Return the periodic checkpoints, the first one first, without that of the last model's iteration."""
+        periodic = [file for file in self.files() if _PERIODIC.fullmatch(file.name)]
+        final = self.path / f"{FINAL}.pth"
+        last = self.age(final)[0] if final.is_file() else None
+        return [file for file in reversed(periodic) if self.age(file)[0] != last]
+
     def holds(self, name: str, iteration: int) -> bool:
         """Tell whether a file is there, intact, and not known to be of another iteration."""
         file = self.path / f"{name}.pth"

@@ -54,7 +54,7 @@ def start(args: argparse.Namespace, trainer: type[Trainer] | None = None) -> Non
     # With --data the schedule follows from the data, and is checked then.
     if not (args.eval_only or own):
         check_training(cfg, processes.world_size)
-    launch(run, processes, (cfg, args.resume, args.eval_only, own))
+    launch(run, processes, (cfg, args.resume, args.eval_only, own, args.checkpoints))
 
 
 def own_data_of(args: argparse.Namespace) -> OwnData | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
-from maskrcnn_repro.checkpoint.foreign_head import refuse_other_head
 from maskrcnn_repro.data import notes_of
 from maskrcnn_repro.engine.accumulation import say_division
 from maskrcnn_repro.engine.launch import agreed, of_main
@@ -21,23 +21,35 @@ from maskrcnn_repro.engine.resume import newest_in, refuse_other_classes, settle
 from maskrcnn_repro.engine.setup import enter_folder, start
 from maskrcnn_repro.engine.signals import handling, leave
 from maskrcnn_repro.engine.stall import watching, watching_evaluation
+from maskrcnn_repro.engine.trained import (
+    checkpoint_folder,
+    checkpoints_of,
+    load_trained,
+    takes_last_checkpoint,
+    weights_of,
+)
+from maskrcnn_repro.engine.trainer import Trainer
 from maskrcnn_repro.engine.trainer_name import trainer_of
-from maskrcnn_repro.errors import CheckpointError
 from maskrcnn_repro.utils.files import room_needed
 from maskrcnn_repro.utils.freed_memory import keep_freed_memory
 from maskrcnn_repro.utils.logs import records_held
 from maskrcnn_repro.utils.memory import memory_needed
-from maskrcnn_repro.utils.provenance import Progress
 
 from detectron2.config import CfgNode
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
-from torch import nn
 
 logger = logging.getLogger(__name__)
+SHOWN = re.compile(r"/(AP|PQ|AR@1000)$")
+"""Metrics that the line of a checkpoint has."""
 
 
 def run(
-    cfg: CfgNode, resume: bool = False, eval_only: bool = False, own: OwnData | None = None
+    cfg: CfgNode,
+    resume: bool = False,
+    eval_only: bool = False,
+    own: OwnData | None = None,
+    checkpoints: bool = False,
 ) -> None:
     """Train, or with ``eval_only`` evaluate; called in every process of a run.
 
@@ -49,16 +61,19 @@ def run(
             whose values may differ from the checkpoint's.
         eval_only: evaluate.
         own: data of ``--data``, for which values of ``cfg`` are chosen.
+        checkpoints: with ``eval_only``: evaluate each periodic checkpoint of OUTPUT_DIR, in a folder of its own.
 
     Raises:
         UserError: something that the user can mend.
         Ended: a signal ended it, or :class:`maskrcnn_repro.engine.step_end.StepEnd` with a status that is not 0.
     """
     with handling(leave), room_needed(), memory_needed():
-        _run(cfg, resume=resume, eval_only=eval_only, own=own)
+        _run(cfg, resume=resume, eval_only=eval_only, own=own, checkpoints=checkpoints)
 
 
-def _run(cfg: CfgNode, *, resume: bool, eval_only: bool, own: OwnData | None) -> None:
+def _run(
+    cfg: CfgNode, *, resume: bool, eval_only: bool, own: OwnData | None, checkpoints: bool
+) -> None:
     with ExitStack() as stack:
         stack.enter_context(records_held())
         output = Path(cfg.OUTPUT_DIR)
@@ -83,14 +98,13 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool, own: OwnData | None) ->
         cfg = start(stack, cfg, folder, settle)
         for note in (*lines, *notes_of(cfg, training=not eval_only)):
             logger.info("%s", note)
+        if eval_only and checkpoints:
+            _evaluate_checkpoints(cfg, trainer)
+            return
         if eval_only:
             last = takes_last_checkpoint(resume, own)
             weights = of_main(lambda: weights_of(cfg, resume=last))
-            agreed(lambda: refuse_other_classes(cfg, weights))
-            model, progress = load_trained(cfg, weights)
-            with watching_evaluation(model, folder, cfg.SOLVER.STALL_SECONDS):
-                results = trainer.report(cfg, model, folder, progress)
-            check_expected(cfg, results)
+            check_expected(cfg, _evaluate(cfg, trainer, weights, folder))
         else:
             say_division(cfg, comm.get_world_size())
             for remark in remarks(cfg):
@@ -106,39 +120,29 @@ def _run(cfg: CfgNode, *, resume: bool, eval_only: bool, own: OwnData | None) ->
             say_where(cfg, folder)
 
 
-def takes_last_checkpoint(resume: bool, own: OwnData | None) -> bool:
-    """Tell whether an evaluation takes OUTPUT_DIR's last checkpoint, whatever MODEL.WEIGHTS says.
-
-    With ``--data`` these are the weights that the training begins with, unless the user gave them.
-    """
-    return resume or (own is not None and "MODEL.WEIGHTS" not in own.given)
-
-
-def load_trained(cfg: CfgNode, path: str) -> tuple[nn.Module, Progress]:
-    """Return the model with the weights of a file, see :func:`weights_of`.
-
-    Raises:
-        CheckpointError: the weights do not fill the model, or they are of another C4 head.
-    """
-    refuse_other_head(cfg, path)
-    model = trainer_of(cfg).build_model(cfg)
-    logger.info("Weights: %s", path)
-    checkpointer = Checkpointer(model, cfg.OUTPUT_DIR, complete=True)
-    return model, Progress.of_checkpoint(checkpointer.load(path, checkpointables=[]))
+def _evaluate(cfg: CfgNode, trainer: type[Trainer], weights: str, folder: Path) -> dict[str, Any]:
+    """Evaluate a file's weights and write what a report has into ``folder``; return the metrics of the main process."""
+    agreed(lambda: refuse_other_classes(cfg, weights))
+    model, progress = load_trained(cfg, weights)
+    with watching_evaluation(model, folder, cfg.SOLVER.STALL_SECONDS):
+        return trainer.report(cfg, model, folder, progress)
 
 
-def weights_of(cfg: CfgNode, *, resume: bool) -> str:
-    """Return MODEL.WEIGHTS or, with ``resume`` or where that is empty, OUTPUT_DIR's last checkpoint.
-
-    Raises:
-        CheckpointError: there is neither.
-    """
-    checkpointer = Checkpointer(nn.Module(), cfg.OUTPUT_DIR)
-    last = checkpointer.has_checkpoint() and (resume or not cfg.MODEL.WEIGHTS)
-    path = checkpointer.get_checkpoint_file() if last else cfg.MODEL.WEIGHTS
-    if not path:
-        raise CheckpointError(
-            f"There are no weights: OUTPUT_DIR {cfg.OUTPUT_DIR!r} holds no checkpoint; name a file with "
-            "MODEL.WEIGHTS FILE."
-        )
-    return path
+def _evaluate_checkpoints(cfg: CfgNode, trainer: type[Trainer]) -> None:
+    """Evaluate OUTPUT_DIR's periodic checkpoints, the first one first, and log what each gives in a line."""
+    files = of_main(lambda: checkpoints_of(cfg))
+    lines = []
+    for number, file in enumerate(files, start=1):
+        logger.info("Checkpoint %d of %d: %s", number, len(files), file)
+        folder = checkpoint_folder(cfg, file)
+        folder.mkdir(parents=True, exist_ok=True)
+        own = cfg.clone()
+        own.defrost()
+        own.OUTPUT_DIR = str(folder)
+        results = _evaluate(own, trainer, str(file), folder)
+        values = flatten_results_dict(results)
+        shown = [f"{name} {points:.1f}" for name, points in values.items() if SHOWN.search(name)]
+        lines.append(f"{file.name}: {', '.join(shown)}")
+    logger.info(
+        "Checkpoints of %s, evaluated in %s:\n%s", cfg.OUTPUT_DIR, folder.parent, "\n".join(lines)
+    )

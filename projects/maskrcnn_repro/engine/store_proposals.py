@@ -21,9 +21,9 @@ from maskrcnn_repro.data.proposals.writer import StoreWriter
 from maskrcnn_repro.engine.launch import agreed, of_main
 from maskrcnn_repro.engine.places import check_places
 from maskrcnn_repro.engine.resolve import resolve_config
-from maskrcnn_repro.engine.run import load_trained, weights_of
 from maskrcnn_repro.engine.setup import enter_folder, start
 from maskrcnn_repro.engine.stall import watching_evaluation
+from maskrcnn_repro.engine.trained import load_trained, weights_of
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.evaluation.recall import proposal_recall

@@ -186,6 +186,6 @@ def predictions_file(folder: Path, dataset: str, tasks: Iterable[str] = ()) -> P
     return folder / dataset / file
 
 
-def flat(metrics: Metrics) -> dict[str, Any]:
+def flat(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Drop the level of data sets if there is only one, as Detectron2's own trainer does."""
     return next(iter(metrics.values())) if len(metrics) == 1 else dict(metrics)

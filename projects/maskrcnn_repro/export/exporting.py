@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.model_source import ModelSource
-from maskrcnn_repro.engine.run import load_trained
+from maskrcnn_repro.engine.trained import load_trained
 from maskrcnn_repro.errors import ExportError, OutputError, UserError, check_choice
 from maskrcnn_repro.export.formats import WRITERS, convert_to_openvino, write_onnx
 from maskrcnn_repro.export.graph import ExportGraph

@@ -10,7 +10,7 @@ from maskrcnn_repro.checkpoint.model_source import ModelSource
 from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.data.resize import resizing
 from maskrcnn_repro.engine.resolve import resolve_device
-from maskrcnn_repro.engine.run import load_trained
+from maskrcnn_repro.engine.trained import load_trained
 from maskrcnn_repro.errors import CheckpointError, ConfigError, check_choice, did_you_mean, listing
 from maskrcnn_repro.inference.fast.build import accelerate
 from maskrcnn_repro.modeling.meta_arch import PRECISIONS

@@ -10,9 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.engine.trained import CHECKPOINTS
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.evaluation.coco import flat
 from maskrcnn_repro.tables.report.places import METRICS_FILE
 from maskrcnn_repro.tables.runs.reading import WrongValueError, read_json, told
+from maskrcnn_repro.tables.runs.records import RESULTS, read_record
+
+from detectron2.evaluation.testing import flatten_results_dict
 
 MOST_POINTS = 200
 """So many values of a line at most are drawn, and kept."""
@@ -74,7 +79,10 @@ def curve_text(curve: Mapping[str, Points], record: str) -> str:
 
 
 def read_metrics(path: Path) -> tuple[Mapping[str, Points], str]:
-    """Return the values of a ``metrics.json`` by name, and what is wrong with it; empty ones without a file."""
+    """Return the values of a run's ``metrics.json`` by name, and what is wrong with it; empty ones without a file.
+
+    Metrics of checkpoints that were evaluated later (``maskrcnn eval --checkpoints``) stand among them.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -102,7 +110,24 @@ def read_metrics(path: Path) -> tuple[Mapping[str, Points], str]:
             # After a resumption an iteration may come again: the later one is the run's.
             if math.isfinite(value):
                 by_name.setdefault(name, {})[iteration] = value
-    return by_name, f"{path}: {broken} lines are no metrics and were skipped" * (broken > 0)
+    problems = [f"{path}: {broken} lines are no metrics and were skipped"] * (broken > 0)
+    problems += _add_checkpoints(by_name, path.parent)
+    return by_name, "; ".join(problems)
+
+
+def _add_checkpoints(by_name: dict[str, dict[int, float]], run: Path) -> list[str]:
+    """Add what evaluations of a run's checkpoints gave, where nothing stands yet; return what is wrong with them."""
+    problems = []
+    for file in sorted((run / "inference" / CHECKPOINTS).glob(f"*/{RESULTS}")):
+        try:
+            record = read_record(file)
+        except TableError as error:
+            problems.append(str(error).rstrip("."))
+            continue
+        for name, value in flatten_results_dict(flat(record.metrics)).items():
+            if value is not None:
+                by_name.setdefault(name, {}).setdefault(record.iterations - 1, value)
+    return problems
 
 
 def _points(name: str, iterations: list[Any], values: list[Any]) -> Points:

@@ -10,7 +10,7 @@ from typing import Any
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.engine.resolve import resolve_device
-from maskrcnn_repro.engine.run import load_trained
+from maskrcnn_repro.engine.trained import load_trained
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.modeling.rle import RLE, encoded
 from maskrcnn_repro.pooler_keys import HEADS
