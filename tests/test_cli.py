@@ -146,7 +146,7 @@ def test_the_list_names_all_tables_rows_and_experiments():
 def test_the_list_of_a_table_says_what_each_row_runs():
     printed = [re.split(r"  +", line.strip()) for line in lines(["2d", "8"])]
     assert printed[1] == ["T2d.pool", "RoIPool", "r50_c5_roipool"]
-    assert printed[3] == ["T2d.gap", "printed gap", "difference of two rows"]
+    assert printed[3] == ["T2d.gap", "gap as printed", "difference of two rows"]
     row = next(row for row in printed if row[0] == "T8.3")
     assert row[2].startswith("cannot be run: ResNeXt-101 weights")
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from maskrcnn_repro.tables.report.by_level import claims_by_level
-from maskrcnn_repro.tables.report.claims_text import measured
+from maskrcnn_repro.tables.report.claims_text import measured, tally
 from maskrcnn_repro.tables.report.model import Interval, Verdict
 from maskrcnn_repro.tables.report.statistics import EARLIER, POOLED
 from maskrcnn_repro.tables.report.words import DASH
@@ -41,9 +41,9 @@ def test_each_level_has_a_column_beside_the_papers_gaps():
     assert cells[3] == ["`fcn-over-mlp`", "within ±1.5", "+3.4", "+0.1 undecided", DASH, DASH]
     assert lines[4:] == [
         "",
-        "- mini: Of 2 claims: holds 1, fails 0, undecided 1, missing 0; seeds of an interval: 3, images: 1,000.",
-        "- small: Of 2 claims: holds 0, fails 0, undecided 0, images only 1, missing 1; seeds of an interval: 1, images: 72.",
-        "- other: Of 1 claims: holds 0, fails 1, undecided 0, missing 0.",
+        "- mini: Of 17 claims: holds 1, fails 0, undecided 1, missing 15; seeds of an interval: 3, images: 1,000.",
+        "- small: Of 17 claims: holds 0, fails 0, undecided 0, images only 1, missing 16; seeds of an interval: 1, images: 72.",
+        "- other: Of 17 claims: holds 0, fails 1, undecided 0, missing 16.",
         f"- Intervals (95 %; 90 % of claims within a margin), mini: {EARLIER}; small: {POOLED}. Widths of different methods cannot be compared.",
     ]
 
@@ -67,3 +67,14 @@ def test_an_end_beside_a_limit_shows_the_decimal_that_tells():
 
 def test_without_a_judged_claim_there_is_no_table():
     assert claims_by_level({"mini": [verdict("fcn-over-mlp", "missing")], "small": []}) == ""
+
+
+def test_claims_that_were_not_asked_are_missing_beside_others_of_the_paper_by_hand():
+    alone = verdict("align-ave-over-pool", "holds")
+    assert tally([alone]) == "Of 1 claim: holds 1, fails 0, undecided 0, missing 0"
+    assert tally([alone], ("align-ave-over-pool", "fpn-over-c4")) == (
+        "Of 2 claims: holds 1, fails 0, undecided 0, missing 1"
+    )
+    assert tally([replace(alone, id="of-a-plug-in")], ("fpn-over-c4",)) == (
+        "Of 1 claim: holds 1, fails 0, undecided 0, missing 0"
+    )

@@ -5,8 +5,9 @@ from dataclasses import replace
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.tables.report.html import Shown, write_page
 from maskrcnn_repro.tables.report.html.claims import band, compared
-from maskrcnn_repro.tables.report.html.page import OUTCOMES, _rests, _seeds
+from maskrcnn_repro.tables.report.html.page import OUTCOMES, _rests
 from maskrcnn_repro.tables.report.model import Interval, Spread
+from maskrcnn_repro.tables.report.text import seeds_text
 
 from tests.helpers.html_runs import VERDICTS, Page, report_of
 
@@ -66,7 +67,7 @@ def test_seeds_and_images_are_counted_in_few_words_by_hand():
         "3 to 6 seeds, 1,000 test images"
     )
     assert _rests([replace(interval, seeds=(1,), images=9)]) == "1 seed, 9 test images"
-    assert [_seeds(seeds) for seeds in ((1,), (1, 2), (1, 2, 3), (1, 3, 4))] == [
+    assert [seeds_text(seeds) for seeds in ((1,), (1, 2), (1, 2, 3), (1, 3, 4))] == [
         "seed 1",
         "seeds 1, 2",
         "seeds 1 to 3",
@@ -79,3 +80,12 @@ def test_words_and_outcomes_are_explained(tmp_path):
     for word in ("RoI", "IoU", "AP", "AP bb, AP kp", "stride", "C4, C5", "FPN", "seed"):
         assert word in words
     assert {f"{mark} {outcome}" for outcome, mark in OUTCOMES.items()} <= set(words)
+
+
+def test_an_interval_of_one_seed_says_nothing_of_others(tmp_path):
+    interval = Interval(0.5, 1.5, 95.0, (1,), 9)
+    alone = replace(VERDICTS[0], interval=interval)
+    of_seeds = replace(VERDICTS[0], interval=replace(interval, seeds=(1, 2)))
+    said = "and not other training seeds (1 seed, 9 test images)"
+    assert said in " ".join(page_of(tmp_path, alone).text_of("p")[0:9])
+    assert said not in " ".join(page_of(tmp_path, of_seeds, alone).text_of("p"))

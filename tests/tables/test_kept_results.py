@@ -7,6 +7,7 @@ import shutil
 from maskrcnn_repro import _location
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.exchange import files as exchange
+from maskrcnn_repro.tables.report.explanations import explanation
 from maskrcnn_repro.tables.report.html.claims import claim_ends
 from maskrcnn_repro.tables.report.kept import json_text
 from maskrcnn_repro.tables.report.kept_reading import KeptReports, kept_report, read_report
@@ -293,3 +294,20 @@ def test_no_kept_seed_is_left_out_of_a_table_that_is_saved(tmp_path, capsys):
     assert "seed 3 is kept, and the tables saved with it would be without it" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_a_kept_claim_has_todays_words_and_its_own_numbers(tmp_path):
+    folder = tmp_path / "results/mini/embedded"
+    shutil.copytree(RESULTS / "mini/embedded", folder)
+    file = folder / "claims.json"
+    tree = json.loads(file.read_text())
+    claim = next(claim for claim in tree["claims"] if claim["id"] == "warp-like-pool")
+    claim |= {
+        "margin_reason": "Of old.",
+        "explanation": {"because": "Of old.", "would_tell": "No."},
+    }
+    file.write_text(json.dumps(tree))
+    verdict = next(v for v in KeptReports(folder).verdicts if v.id == "warp-like-pool")
+    assert verdict.margin_reason.startswith("Our choice: 1.5")
+    assert verdict.explanation == explanation("warp-like-pool", "fails", "mini")
+    assert verdict.gap == claim["gap"]

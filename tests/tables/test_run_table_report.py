@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import maskrcnn_repro
 from maskrcnn_repro.tables.report.model import Estimate, Report, from_json, to_json
-from maskrcnn_repro.tables.report.text import as_markdown, as_text
+from maskrcnn_repro.tables.report.text import as_markdown, as_text, averaged
 from maskrcnn_repro.tables.report.words import DASH
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting
@@ -91,10 +91,23 @@ def test_the_seeds_of_a_report_can_be_limited(fake):
     assert cells(report, "a")["AP"].ours == Estimate(40.0, None, (1,))
 
 
+def test_a_report_says_of_which_seeds_its_rows_are_means(fake):
+    assert averaged(fake_report(fake)) == ""
+    record(fake, "a", 1, 40.0, 50.0)
+    record(fake, "b", 1, 43.0, 50.0)
+    assert averaged(fake_report(fake)) == "one training a row, seed 1"
+    record(fake, "a", 2, 40.0, 50.0)
+    assert averaged(fake_report(fake)) == (
+        "mean ± standard deviation over seeds 1, 2 (Model a); seed 1 (Model b), and a gap over the seeds that both rows have"
+    )
+    record(fake, "b", 2, 43.0, 50.0)
+    assert averaged(fake_report(fake)) == "mean ± standard deviation over seeds 1, 2"
+
+
 def test_a_baseline_that_is_not_shown_goes_by_its_id(fake):
     record(fake, "a", 1, 40.0, 50.0)
     report = replace(fake_report(fake), rows=())
-    assert f"gap to «{report.baseline_row}»" in as_text(report)
+    assert f"gap to “{report.baseline_row}”" in as_text(report)
 
 
 def test_text_shows_both_gaps_missing_cells_reasons_and_departures(fake):
@@ -107,7 +120,7 @@ def test_text_shows_both_gaps_missing_cells_reasons_and_departures(fake):
     assert str(maskrcnn_repro.BACKEND) in lines[1]
     assert "Paper: COCO minival; ours: mini_coco_val" in lines[1]
     assert "seeds 1, 2" in lines[2]
-    assert "gap to «Model a»" in lines[3]
+    assert "gap to “Model a”" in lines[3]
     start = next(i for i, line in enumerate(lines) if line.startswith("row"))
     assert [" ".join(line.split()) for line in lines[start : start + 8]] == [
         "row AP AP AP bb AP bb",

@@ -132,7 +132,7 @@ def test_a_report_prints_its_claims_and_keeps_them(fake, capsys):
     assert (
         "claim b-over-a  holds    +60.0 [+60.0, +60.0] 95 %  Holm < 0.0001: holds  paper +3.5, > 0\n"
         "claim c-over-a  missing                             Holm \N{EN DASH}                paper +3.5, > 0 "
-        "(no record of T.c)\n"
+        "(no record of Model c (T.c))\n"
         "Of 2 claims: holds 1, fails 0, undecided 0, missing 1.\n"
     ) in printed
     written = json.loads((fake.setting.folder / "tables/2c.json").read_text())
@@ -196,7 +196,7 @@ def test_the_page_of_findings_says_what_was_measured_where(fake):
     assert block.startswith(f"### mini_coco_val: level paper, {backend}\n\n")
     # 50 s of training and 10 s of evaluation each; the RPN 170 s and 10 s.
     assert (
-        "Trainings: 4 with seeds 1, 2, 1.0 minutes each with their evaluation; for their proposals 1 "
+        "Trainings: 4 (seeds 1, 2), 1.0 minutes each with their evaluation; for their proposals 1 "
         "before them, 3.0 minutes each; tested on mini_coco_val (12 images); machine: Some CPU, "
         "2 threads; commit 0123456789ab; torch 2.15.0."
     ) in block
@@ -257,7 +257,7 @@ def test_seeds_that_a_new_report_lacks_are_no_longer_kept(fake):
     assert save(fake, "--seeds", "1") == 0
     names = [path.name for path in sorted((fake.kept / "a").iterdir())]
     assert names == ["draws_seed1.npz", "seed1.json"]
-    assert "with seeds 1, 1.0 minutes" in results_block(fake.results)
+    assert "(seed 1), 1.0 minutes" in results_block(fake.results)
 
 
 def test_a_table_of_another_run_than_is_kept_is_refused(fake, capsys):

@@ -155,15 +155,18 @@ def test_a_single_seed_is_marked_and_seeds_common_to_all_rows_are_named(fake):
     detect(fake, fake.truth, "b", 1, FAR)
     verdict = judged(fake, claim())
     assert (verdict.outcome, verdict.p) == ("images only", None)
-    assert verdict.note == "one seed: on other images alone, holds"
+    assert verdict.note == "one seed; if the test images alone varied: holds"
     assert verdict.interval.method == IMAGES_ALONE
     detect(fake, fake.truth, "b", 2, FAR)
     verdict = judged(fake, claim())
-    assert verdict.note == "one seed: on other images alone, holds; on seed 1, which all rows have"
+    assert (
+        verdict.note
+        == "one seed; if the test images alone varied: holds; on seed 1, which all rows share"
+    )
     assert verdict.interval.seeds == (1,)
     detect(fake, fake.truth, "a", 2, NEAR)
     detect(fake, fake.truth, "b", 3, FAR)
-    assert judged(fake, claim()).note == "on seeds 1, 2, which all rows have"
+    assert judged(fake, claim()).note == "on seeds 1, 2, which all rows share"
 
 
 @pytest.mark.parametrize("direction", [">", "≥", "≈"])
@@ -189,7 +192,11 @@ def test_a_row_that_learnt_nothing_fails_against_one_that_did(fake):
 def test_rows_without_records_are_named(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
     verdict = judged(fake, claim())
-    assert (verdict.outcome, verdict.gap, verdict.note) == ("missing", None, "no record of T.b")
+    assert (verdict.outcome, verdict.gap, verdict.note) == (
+        "missing",
+        None,
+        "no record of Model b (T.b)",
+    )
     detect(fake, fake.truth, "b", 2, NEAR)
     assert judged(fake, claim()).note == "no seed with AP of all its rows"
 
@@ -256,13 +263,13 @@ def test_a_row_whose_records_were_all_left_out_says_how_many(fake):
     detect(fake, fake.truth, "a", 1, NEAR)
     config = detect(fake, fake.truth, "b", 1, FAR) / "config.yaml"
     config.write_bytes(b"\xff")
-    assert judged(fake, claim()).note == "no record of T.b; left out: 1"
+    assert judged(fake, claim()).note == "no record of Model b (T.b); left out: 1"
 
 
 def test_a_config_that_is_not_the_records_own_does_not_count(fake):
     folder = detect(fake, fake.truth, "a", 1, NEAR, config_sha256="0" * 64)
     detect(fake, fake.truth, "b", 1, FAR)
-    assert judged(fake, claim()).note == "no record of T.a"
+    assert judged(fake, claim()).note == "no record of Model a (T.a)"
     unfinished = gather(["a"], fake.setting, fake.experiments).unfinished["a"]
     assert unfinished == ["seed 1 at model_final.pth; results.json is of another config"]
     assert folder.is_dir()
@@ -340,10 +347,10 @@ def test_lines_of_claims(fake):
     detect(fake, fake.truth, "b", 1, NEAR)
     every.append(replace(judged(fake, claim("≥")), id="longer-name"))
     assert claim_lines(every) == [
-        "claim better       missing                              paper +3.4, within ±1.5 (no record of T.b)",
+        "claim better       missing                              paper +3.4, within ±1.5 (no record of Model b (T.b))",
         (
             "claim longer-name  images only  +0.0 [+0.0, +0.0] 95 %  paper +3.4, ≥ 0 "
-            "(one seed: on other images alone, holds)"
+            "(one seed; if the test images alone varied: holds)"
         ),
     ]
     assert tally(every) == "Of 2 claims: holds 0, fails 0, undecided 0, images only 1, missing 1"

@@ -60,7 +60,7 @@ def _cell(verdict: Verdict | None) -> str:
 
 def _rests(verdicts: Collection[Verdict]) -> str:
     """Return what the outcomes of a level are, and on how many seeds and images they rest."""
-    counted = tally(list(verdicts))
+    counted = tally(list(verdicts), claims())
     intervals = [verdict.interval for verdict in verdicts if verdict.interval]
     if not intervals:
         return f"{counted}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import get_args
 
 from maskrcnn_repro.errors import counted
@@ -33,10 +33,18 @@ def claim_lines(verdicts: Sequence[Verdict]) -> list[str]:
     return lines
 
 
-def tally(verdicts: Sequence[Verdict]) -> str:
-    """Return how many claims there are of each outcome: ``Of 17 claims: holds 14, fails 1, …``."""
-    outcomes = [verdict.outcome for verdict in verdicts]
-    return f"Of {len(verdicts)} claims: {_counted(outcomes, (*_DECISIVE, 'missing'))}"
+def tally(verdicts: Sequence[Verdict], every: Collection[str] = ()) -> str:
+    """Return how many claims there are of each outcome: ``Of 17 claims: holds 14, fails 1, …``.
+
+    Args:
+        verdicts: of the claims that tables at hand judge.
+        every: ids that belong together: where some of them are judged, the others count as missing.
+    """
+    judged = {verdict.id for verdict in verdicts}
+    absent = set(every) - judged if judged & set(every) else ()
+    outcomes: list[Outcome] = [verdict.outcome for verdict in verdicts]
+    outcomes += ["missing"] * len(absent)
+    return f"Of {counted(len(outcomes), 'claim')}: {_counted(outcomes, (*_DECISIVE, 'missing'))}"
 
 
 def claims_markdown(verdicts: Sequence[Verdict]) -> str:

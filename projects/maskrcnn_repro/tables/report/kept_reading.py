@@ -13,6 +13,7 @@ from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
+from maskrcnn_repro.tables.report.explanations import explanation
 from maskrcnn_repro.tables.report.model import Report, Verdict, from_json
 from maskrcnn_repro.tables.report.report import table_columns
 from maskrcnn_repro.tables.runs.reading import read_json
@@ -100,7 +101,8 @@ class KeptReports:
         file = self.folder / CLAIMS
         tree = read_json(file)
         try:
-            verdicts = [from_json(Verdict, claim) for claim in tree["claims"]]
+            level = self.folder.parent.name
+            verdicts = [_with_words(from_json(Verdict, claim), level) for claim in tree["claims"]]
         except (KeyError, TypeError, ValueError) as error:
             raise TableError(f"{file} holds no claims.") from error
         judged = [claim for report in self.tables.values() for claim in report.claims]
@@ -168,7 +170,7 @@ def read_report(file: Path) -> Report:
         report = from_json(Report, tree)
     except (ValueError, TypeError) as error:
         raise TableError(f"{file} cannot be read: {error}.") from error
-    report = _completed(report)
+    report = _in_words_of_today(_completed(report))
     if not report.rows:
         raise TableError(f"{file} cannot be read: it has no rows.")
     for row in report.rows:
@@ -211,15 +213,24 @@ def _completed(report: Report) -> Report:
     ]
     origin = [replace(run, experiment=Path(run.results).parent.as_posix()) for run in report.origin]
     return replace(
-        report,
-        rows=tuple(rows),
-        claims=tuple(map(_with_reason, report.claims)),
-        origin=tuple(origin),
-        columns=table_columns(table, metrics()),
+        report, rows=tuple(rows), origin=tuple(origin), columns=table_columns(table, metrics())
     )
 
 
-def _with_reason(verdict: Verdict) -> Verdict:
-    """Return a verdict with the reason of its margin, which files of the first version lack."""
+def _in_words_of_today(report: Report) -> Report:
+    return replace(report, claims=tuple(_with_words(v, report.level) for v in report.claims))
+
+
+def _with_words(verdict: Verdict, level: str) -> Verdict:
+    """Return a verdict of the paper's claims with what is said of them today: why that margin, and why this outcome.
+
+    A file keeps what was said when it was written; numbers and outcome stay.
+    """
     claim = claims().get(verdict.id)
-    return replace(verdict, margin_reason=claim.margin_reason) if claim else verdict
+    if claim is None or claim.margin != verdict.margin:
+        return verdict
+    return replace(
+        verdict,
+        margin_reason=claim.margin_reason,
+        explanation=explanation(verdict.id, verdict.outcome, level),
+    )

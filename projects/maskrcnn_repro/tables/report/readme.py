@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.experiments import backbones
 from maskrcnn_repro.tables.report.by_level import claims_by_level
 from maskrcnn_repro.tables.report.claims_text import (
@@ -23,7 +24,7 @@ from maskrcnn_repro.tables.report.claims_text import (
 )
 from maskrcnn_repro.tables.report.kept_reading import TABLES, KeptReports
 from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Spread, Verdict
-from maskrcnn_repro.tables.report.text import estimate_text, grid
+from maskrcnn_repro.tables.report.text import estimate_text, grid, seeds_text
 from maskrcnn_repro.tables.report.words import DASH, TEMPLATES, points, short_commit, signed, under
 from maskrcnn_repro.utils.command_line import exit_status
 from maskrcnn_repro.utils.files import write_text
@@ -64,7 +65,7 @@ def readme_block(results: Path) -> str:
     source = (
         f"Level {level}, {backend} Detectron2: means ± standard deviations over training seeds."
     )
-    return f"{_table(replace(report, rows=rows))}\n\n{source} {tally(verdicts)}."
+    return f"{_table(replace(report, rows=rows))}\n\n{source} {tally(verdicts, claims())}."
 
 
 def _folders(results: Path) -> list[Path]:
@@ -196,7 +197,7 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
         "trained": trained,
         "others": others,
         "needed": f"{'backbones and ' * trains_backbones}proposals",
-        "seeds": ", ".join(map(str, sorted({record["seed"] for record in trained}))),
+        "seeds": seeds_text(sorted({record["seed"] for record in trained})),
         "images": f" ({_listed(f'{number:,}' for number in images)} images)" if images else "",
         "under": under(list(dict.fromkeys(overlays))),
         "machines": _listed(map(_machine, own.values())),
@@ -218,7 +219,7 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
 def _claims(verdicts: Sequence[Verdict]) -> list[str]:
     """Return how many claims hold, and those that were judged; nothing if none was."""
     judged = [verdict for verdict in verdicts if verdict.outcome != "missing"]
-    return [f"{tally(verdicts)}.", claims_markdown(judged)] if judged else []
+    return [f"{tally(verdicts, claims())}.", claims_markdown(judged)] if judged else []
 
 
 def _spreads(reports: Iterable[Report]) -> list[Spread]:

@@ -51,6 +51,27 @@ def judged_on(reports: Iterable[Report]) -> list[str]:
     return [f"Claims judged on {', '.join(sets) or 'no record yet'}{counted}{under(overlays)}."]
 
 
+def averaged(report: Report) -> str:
+    """Return what a number of ours is: ``one training, seed 1``, or the mean of which seeds; empty without any."""
+    rows: dict[tuple[int, ...], list[str]] = {}
+    for row in report.rows:
+        if seeds := tuple(sorted({run.seed for run in report.runs(row)})):
+            rows.setdefault(seeds, []).append(row.name)
+    if all(len(seeds) == 1 for seeds in rows):
+        return f"one training a row, {seeds_text(report.seeds)}" if rows else ""
+    if len(rows) == 1:
+        return f"mean ± standard deviation over {seeds_text(report.seeds)}"
+    whose = "; ".join(f"{seeds_text(seeds)} ({', '.join(names)})" for seeds, names in rows.items())
+    return f"mean ± standard deviation over {whose}, and a gap over the seeds that both rows have"
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Return ``seed 1``, ``seeds 1, 2`` or ``seeds 1 to 6``."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
 def estimate_text(estimate: Estimate | None) -> str:
     """Return ``45.1 ± 0.4``; a single seed has no spread."""
     spread = estimate.spread if estimate else None
@@ -117,11 +138,10 @@ def _header(report: Report, column: ReportColumn, kind: str) -> list[str]:
 def _about(report: Report) -> list[str]:
     """Return the lines under the title: what is compared, and where ours comes from."""
     splits = ", ".join(report.our_splits) or "no record yet"
-    seeds = ", ".join(map(str, report.seeds)) or DASH
     lines = [
         f"Level {report.level}, {report.backend}. Paper: {report.paper_split}; ours: {splits}.",
-        f"Ours: mean ± standard deviation over seeds {seeds}; {DASH}: not there.",
-        f"In brackets: gap to «{report.baseline}».",
+        f"Ours: {averaged(report) or DASH}; {DASH}: not there.",
+        f"In brackets: gap to “{report.baseline}”.",
     ]
     if report.overlays:
         lines.append(f"Laid over the level: {', '.join(report.overlays)}.")

@@ -102,7 +102,7 @@ def _outcome(
         return "undecided", "", None
     outcome = judge(claim.direction, claim.margin, interval)
     if len(interval.seeds) == 1:
-        return "images only", f"one seed: on other images alone, {outcome}", None
+        return "images only", f"one seed; if the test images alone varied: {outcome}", None
     p = p_value(claim.direction, claim.margin, comparison.gap, interval)
     return outcome, OWN_SPREAD if interval.method == OWN else "", p
 
@@ -123,7 +123,7 @@ def _why_missing(claim: Claim, compared: list[Row], evidence: Evidence) -> str:
         return f"no seed with {claim.quantity} of all its rows"
     refused = sum(len(evidence.gathered.refused.get(row.experiment or "", ())) for row in absent)
     left_out = f"; left out: {refused}" if refused else ""
-    return f"no record of {', '.join(row.id for row in absent)}{left_out}"
+    return f"no record of {', '.join(f'{row.name} ({row.id})' for row in absent)}{left_out}"
 
 
 def _note(comparison: Comparison, compared: list[Row], evidence: Evidence) -> str:
@@ -132,7 +132,7 @@ def _note(comparison: Comparison, compared: list[Row], evidence: Evidence) -> st
     texts = [comparison.note]
     if {seed for row in compared for seed in evidence.records(row)} - comparison.values.keys():
         numbers = ", ".join(map(str, seeds))
-        texts.append(f"on seed{'s' * (len(seeds) > 1)} {numbers}, which all rows have")
+        texts.append(f"on seed{'s' * (len(seeds) > 1)} {numbers}, which all rows share")
     if left_out:
         texts.append(f"images of seed {', '.join(map(str, left_out))} cannot be drawn again")
     return "; ".join(text for text in texts if text)

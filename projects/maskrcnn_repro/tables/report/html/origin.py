@@ -104,6 +104,7 @@ def _run(run: Origin, uses: Iterable[str], beside: Path) -> Run:
         "Rows": "; ".join(uses),
         "Iterations": f"{tree['iterations']:,}" if "iterations" in tree else "",
         "Training": _duration(times[0]),
+        "Precision of training": str((tree.get("precision") or {}).get("training") or ""),
         "Evaluation": _duration(times[1]),
         "Backend": " ".join(str(backend.get(key) or "") for key in ("name", "version")).strip(),
         "Commit": run.commit or "of no checkout",

@@ -29,7 +29,13 @@ from maskrcnn_repro.tables.report.html.sampling import svg_panels
 from maskrcnn_repro.tables.report.model import Interval, Report, ReportRow, Verdict, verdicts_in
 from maskrcnn_repro.tables.report.pictured import THRESHOLD
 from maskrcnn_repro.tables.report.places import curve_file, is_kept, kept_beside
-from maskrcnn_repro.tables.report.text import estimate_text, judged_on, remarks
+from maskrcnn_repro.tables.report.text import (
+    averaged,
+    estimate_text,
+    judged_on,
+    remarks,
+    seeds_text,
+)
 from maskrcnn_repro.tables.report.words import TEMPLATES, points, real_minus, short_commit
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.visualization.templates import templates_in
@@ -190,6 +196,7 @@ def _claims(verdicts: Sequence[Verdict], reports: Sequence[Report]) -> dict[str,
         "holm": {v.id: holm_text(v, remains) for v in verdicts} if remains else {},
         "beside": [*beside(verdicts), *spread_lines(dict.fromkeys(spreads))],
         "rests": _rests(intervals),
+        "one_seed": bool(intervals) and all(len(interval.seeds) == 1 for interval in intervals),
     }
 
 
@@ -285,13 +292,6 @@ def _claim_label(verdict: Verdict) -> str:
     return f"Gap in AP points: ours {ours}; paper {real_minus(verdict.paper_gap)}."
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    """Return ``seed 1``, ``seeds 1, 2`` or ``seeds 1 to 6``."""
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-
-
 def _minutes(seconds: float | None) -> str:
     if seconds is None:
         return "\N{EN DASH}"
@@ -307,7 +307,7 @@ def environment() -> Environment:
     templates = templates_in(TEMPLATES)
     templates.keep_trailing_newline = True
     templates.filters.update(
-        signed=real_minus, minutes=_minutes, points=points, seeds=_seeds, commit=short_commit,
+        signed=real_minus, minutes=_minutes, points=points, seeds=seeds_text, averaged=averaged, commit=short_commit,
         estimate=estimate_text, ends=ends, **FILTERS,
     )  # fmt: skip
     templates.globals.update(remarks=remarks, absent=absent, claim_ends=claim_ends)

@@ -80,14 +80,14 @@ PANELS = (
         "RoIPool",
         ("RoIPool",),
         False,
-        "The corners move to whole cells, and so do the borders of the bins, which overlap: each takes the "
+        "The corners move to centres of cells, and so do the borders of the bins, which overlap: each takes the "
         "maximum of its cells.",
     ),
     Panel(
         "RoIWarp",
         ("RoIWarpMax", "RoIWarpAve"),
         False,
-        "The corners still move to whole cells; the bins do not, and each takes the maximum or the average "
+        "The corners still move to centres of cells; the bins do not, and each takes the maximum or the average "
         "of four interpolated points.",
     ),
     Panel(
