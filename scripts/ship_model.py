@@ -10,6 +10,7 @@ The weights behind ``mini-fpn`` are those of
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "projects"))
@@ -49,12 +50,17 @@ def main() -> None:
     source.cfg.OUTPUT_DIR = f"output/{args.name}"
     path = SHIPPED / f"{args.name}.safetensors"
     path.parent.mkdir(exist_ok=True)
-    write_model(path, state_of(read_content(source.weights)), source.cfg, source.labels, origin)
-    size = path.stat().st_size
+    state = state_of(read_content(source.weights))
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        beside = Path(folder, path.name)
+        write_model(beside, state, source.cfg, source.labels, origin)
+        size = beside.stat().st_size
+        if size > LARGEST:
+            sys.exit(
+                f"{size / 2**20:.2f} MiB are more than {LARGEST / 2**20:.0f} MiB: nothing was written."
+            )
+        beside.replace(path)
     print(f"{path}: {size / 2**20:.2f} MiB")
-    if size > LARGEST:
-        path.unlink()
-        sys.exit(f"That is more than {LARGEST / 2**20:.0f} MiB: it was removed again.")
 
 
 if __name__ == "__main__":

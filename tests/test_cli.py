@@ -254,6 +254,7 @@ def test_the_error_of_a_parser_is_no_end_of_the_process():
         ("convert-data", ["in", ""], " after 'in'"),
         ("compare", ["a", ""], " after 'a'"),
         ("train", ["--data", "", "images", "SEED", ""], " after '--data'"),
+        ("experiment", ["r50_fpn", "SOLVER.MAX_ITER", "20", "--output", ""], " after '--output'"),
     ],
 )
 def test_an_empty_word_is_no_path(name, words, place):
@@ -264,6 +265,9 @@ def test_an_empty_word_is_no_path(name, words, place):
 def test_a_config_key_may_be_empty():
     words = ["--config-file", "a.yaml", "MODEL.WEIGHTS", ""]
     assert COMMANDS["train"].arguments(words).opts == words[2:]
+    args = COMMANDS["experiment"].arguments(["r50_fpn", *words[2:], "--level", "mini"])
+    assert args.opts == words[2:]
+    assert COMMANDS["table"].arguments(["2c", "--", *words[2:]]).overrides == tuple(words[2:])
 
 
 def test_a_list_that_is_given_twice_is_joined():

@@ -39,8 +39,16 @@ def check_cluster(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name} goes with --on {name}.")
 
 
+def refuse_cluster(args: argparse.Namespace, reason: str) -> None:
+    """Raise UsageError if a cluster was asked for where it would be ignored; ``reason`` begins the sentence."""
+    if args.on != PLACES[0]:
+        raise UsageError(
+            f"{reason}, so that --on {args.on} would be ignored: leave one of them out."
+        )
+
+
 def without_cluster(words: Sequence[str]) -> list[str]:
-    """Return a command line without the options of :func:`add_cluster_options`."""
-    parser = Parser(add_help=False, allow_abbrev=False)
+    """Return a command line without the options of :func:`add_cluster_options`, which may be abbreviated."""
+    parser = Parser(add_help=False)
     add_cluster_options(parser)
     return parser.parse_known_args(words)[1]

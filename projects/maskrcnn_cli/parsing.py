@@ -92,9 +92,13 @@ class Command:
             UsageError: the arguments are wrong, or one is empty, as a shell variable without a value is.
         """
         args = self.parse(self.parser(prog), words)
-        own = ["", *words[: len(words) - len(getattr(args, "opts", ()))]]
-        for before, word in itertools.pairwise(own):
-            # As a path it would be the working directory.
+        # As a path it would be the working directory. A config key may have an empty value.
+        words = words[: words.index("--")] if "--" in words else words
+        opts = list(getattr(args, "opts", ()))
+        keys = [key for key, value in zip(opts[::2], opts[1::2], strict=False) if value == ""]
+        for before, word in itertools.pairwise(["", *words]):
+            if not word and before in keys:
+                continue
             if not word or re.fullmatch(r"--[\w-]+=", word):
                 after = f" after {(word or before)!r}" if word or before else ""
                 raise UsageError(f"The argument{after} is empty; give a value, or leave it out.")

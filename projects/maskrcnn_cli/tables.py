@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskrcnn_cli.clusters import add_cluster_options, check_cluster
+from maskrcnn_cli.clusters import add_cluster_options, check_cluster, refuse_cluster
 from maskrcnn_cli.parsing import Command, Parser, UsageError, count, refuse, split_overrides
 
 LEVELS = ("mini", "small", "paper")
@@ -156,6 +156,7 @@ def parse_table(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
         refuse(args, ("html", "save_records"), "--plan writes nothing")
     if args.report:
         refuse(args, ("jobs", "threads", "num_gpus"), "--report runs nothing")
+        refuse_cluster(args, "--report runs nothing")
     if args.kept:
         refuse(args, ("eval_only",), "--kept takes records that were kept before")
     if args.kept and args.report and not args.seeds:

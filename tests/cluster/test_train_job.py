@@ -72,12 +72,19 @@ def test_a_job_that_left_well_but_early_is_no_success(train, tmp_path, capsys):
 def test_the_options_of_a_cluster_are_taken_out():
     words = ["--on=ray", "--resume", "--ray", "address=head:6379,gpus=2", "SEED", "3"]
     assert without_cluster(words) == ["--resume", "SEED", "3"]
+    # The command itself takes abbreviations, too.
+    assert without_cluster(["--resume", "--sl", "partition=gpu", "--re"]) == ["--resume", "--re"]
 
 
 @pytest.mark.parametrize("command", ["train --config-file a.yaml", "table 2c", "experiment r50_c4"])
 def test_options_of_a_cluster_that_is_not_asked_for_are_refused(command, capsys):
     assert main([*command.split(), "--slurm", "partition=gpu"]) == 2
     assert "--slurm goes with --on slurm." in capsys.readouterr().err
+
+
+def test_a_report_is_no_job(capsys):
+    assert main(["table", "2c", "--report", "--on", "slurm"]) == 2
+    assert "--report runs nothing, so that --on slurm would be ignored" in capsys.readouterr().err
 
 
 def test_a_plan_is_the_same_wherever_it_runs(capsys):

@@ -189,7 +189,14 @@ def test_predictions_of_other_images(tmp_path):
         ('{"image_id": 0}', "is it the file of the truth?"),
         ("[" * 100_000, "maximum recursion depth exceeded"),
         ("[" + "1" * 5000 + "]", "cannot be read as COCO results"),
-        ('[{"image_id": [], "category_id": 1, "score": 1, "bbox": []}]', "unhashable type"),
+        (
+            '[{"image_id": [], "category_id": 1, "score": 1, "bbox": []}]',
+            "the image_id [] of a prediction is no id",
+        ),
+        (
+            '[{"image_id": 1, "category_id": [1], "score": 1, "bbox": []}]',
+            "the category_id [1] of a prediction is no id",
+        ),
         ('[{"image_id": 0, "category_id": 1, "score": 0.5}]', "a prediction lacks bbox."),
         ('[{"bbox": [0, 0, 5, 5]}]', "a prediction lacks category_id, image_id, score."),
     ],

@@ -37,7 +37,7 @@ def test_there_are_seventeen_claims_and_the_paper_supports_each():
             assert (claim.margin, claim.margin_reason) == (0, ""), claim.id
 
 
-def test_margins_are_the_smallest_gain_in_mask_ap_as_their_reason_says():
+def test_margins_are_the_gain_by_roialign_with_fpn_as_their_reason_says():
     gains = {
         c.id: c.paper_gap for c in claims().values() if (c.direction, c.quantity) == (">", "AP")
     }
@@ -77,6 +77,7 @@ def test_two_pairs_are_compared_by_their_gaps():
         ({"rows": [["T2c.pool"]]}, "c: rows has ['T2c.pool'], which is no pair of row ids."),
         ({"rows": []}, "c: rows needs one or two pairs, not 0."),
         ({"quantity": "APP"}, "c: metric 'APP' does not exist. Did you mean 'AP'"),
+        ({"quantity": "AP - AP50 - AP75"}, "'AP - AP50 - AP75' has 3 metrics: write one, or two"),
         ({"quantity": "bbAP"}, "c: the paper has no bbAP for row T2c.alignave."),
         ({"direction": "<"}, "c: direction '<' is none of >, ≥, ≈."),
         ({"direction": "≈"}, "c lacks 'margin'."),

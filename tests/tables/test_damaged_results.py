@@ -5,10 +5,13 @@ import re
 import shutil
 
 from maskrcnn_repro.errors import TableError
+from maskrcnn_repro.tables.report.html import Shown, write_page
+from maskrcnn_repro.tables.report.kept_reading import kept_report
 from maskrcnn_repro.tables.report.readme import readme_block, results_block
 
 import pytest
 
+from tests.helpers.html_runs import Page
 from tests.helpers.paths import ROOT
 
 
@@ -66,4 +69,20 @@ def test_a_table_names_records_of_its_own_level_alone(tmp_path):
     tree["origin"][0]["results"] = place
     file.write_text(json.dumps(tree))
     with pytest.raises(TableError, match=f"^{re.escape(f'{file} names {place!r}, which is no')}"):
+        results_block(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"iterations": "many"}, {"code": ["a"]}, {"machine": "a"}, {"train_seconds": "x"}]
+)
+def test_a_damaged_record_is_named_below_its_table_and_costs_its_facts_alone(tmp_path, changed):
+    folder = shutil.copytree(ROOT / "results/mini-nucleus", tmp_path / "mini-nucleus")
+    file = folder / "embedded/r50_c4/seed1.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changed}))
+    report, _ = kept_report("2c", "mini-nucleus", tmp_path)
+    assert f"2c.json was made from a lost record: {file} is no result" in " ".join(report.notes)
+    write_page(tmp_path / "page.html", [Shown(report)])
+    page = Page((tmp_path / "page.html").read_text())
+    assert "r50_c4" in " ".join(page.text_of("span", class_="run"))
+    with pytest.raises(TableError, match="maskrcnn table 2c --level mini --overlay FOLDER/nucleus"):
         results_block(tmp_path)

@@ -4,9 +4,11 @@ from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.additions import parse_addition
 from maskrcnn_repro.tables.paper.data_file import Node
 from maskrcnn_repro.tables.paper.experiments import Experiment, experiments
-from maskrcnn_repro.tables.paper.numbers import Metric, Row
+from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
 from maskrcnn_repro.tables.report.equal_seconds import TASK, add_equal_seconds, with_iterations
+from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather, value_of
+from maskrcnn_repro.tables.report.report import _origins
 
 import pytest
 
@@ -71,3 +73,9 @@ def test_mistakes_of_a_file_are_told(parts, row, words):
     }
     with pytest.raises(TableError, match=words):
         parse_addition(Node(tree, "own.yaml"), ROOT)
+
+
+def test_the_shorter_training_stands_in_the_origin_of_its_number(gathered):
+    table = Table("t", "T", "split", ("AP",), {"T.a": ROW}, "T.a")
+    names = [(run.experiment, run.seed) for run in _origins(table, Evidence(gathered, {}), {})]
+    assert names == [("a", 1), ("a", 2), ("b", 1)]

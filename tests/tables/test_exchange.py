@@ -16,8 +16,9 @@ from maskrcnn_repro.tables.report.exchange.model import Outline, runs_of
 from maskrcnn_repro.tables.report.exchange.sizes import by_size
 from maskrcnn_repro.tables.report.exchange.weights import load_model
 from maskrcnn_repro.tables.report.html import Shown, write_page
-from maskrcnn_repro.tables.report.html.exchange import command, outline_path
+from maskrcnn_repro.tables.report.html.exchange import outline_path
 from maskrcnn_repro.tables.report.model import ReportRow
+from maskrcnn_repro.tables.report.places import table_command
 from maskrcnn_repro.visualization.draw import Objects
 
 import numpy as np
@@ -257,11 +258,13 @@ def test_without_weights_the_page_says_in_one_sentence_how_to_get_them(tmp_path)
     page, text = page_of(tmp_path, Shown(report), Shown(report_of(table="7")))
     assert sections(page) == ["operations", "sampling", "table-2c", "claims", "table-7", "origin"]
     assert (
-        "Not measured: <code>maskrcnn table 2c --level mini --overlay own.yaml</code> trains"
+        "Not measured: <code>maskrcnn table 2c --level mini --overlay FOLDER/own.yaml</code> trains"
         in text
     )
-    trial = replace(report, overlays=(), overrides=("SOLVER.MAX_ITER", "9"))
-    assert command(trial) == "maskrcnn table 2c --level mini -- SOLVER.MAX_ITER 9"
+    trial = replace(report, overlays=(), overrides=("DATASETS.TEST", "('a b',)"))
+    assert table_command([trial, report_of(table="7")], "--report") == (
+        "maskrcnn table 2c 7 --level mini --report -- DATASETS.TEST '('\"'\"'a b'\"'\"',)'"
+    )
 
 
 def test_a_page_without_table_2c_begins_with_the_findings(tmp_path):

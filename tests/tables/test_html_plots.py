@@ -309,3 +309,13 @@ def test_a_figure_of_another_kind_is_refused(tmp_path, capsys):
         write_figure(tmp_path / "a.pdf")
     assert draw_sampling([str(tmp_path / "a.pdf")]) == 2
     assert "ends in none of .svg, .png and .html" in capsys.readouterr().err
+
+
+def test_seeds_without_a_common_iteration_have_no_line():
+    runs = ({9: 1.0}, {19: 2.0})
+    steps, values = thinned(np.array([]), np.zeros((2, 0)))
+    assert (len(steps), values.shape) == (0, (2, 0))
+    line = Line("a", 0, tuple({"total_loss": run} for run in runs))
+    empty = Line("b", 1, ({"total_loss": {9: 1.0, 19: 2.0}},))
+    svg = plot([line, empty], "Total loss", "total_loss", "p")
+    assert max(numbers_in(svg)) >= 15

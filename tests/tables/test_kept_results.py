@@ -53,8 +53,8 @@ def test_markdown_and_json_follow_from_the_json(file):
 
 @pytest.mark.parametrize("folder", sorted(RESULTS.glob("*/*")), ids=name_of)
 def test_claims_are_those_of_the_tables(folder):
-    if not (folder / "claims.json").is_file():
-        return
+    if not (folder / "tables").is_dir():
+        pytest.skip("no tables are kept of it")
     claims = [from_json(Verdict, tree) for tree in read_json(folder / "claims.json")["claims"]]
     tables = KeptReports(folder).tables.values()
     assert sorted(claims, key=str) == sorted((v for table in tables for v in table.claims), key=str)

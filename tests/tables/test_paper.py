@@ -182,6 +182,8 @@ def test_an_experiment_for_a_row_that_does_not_exist_is_refused():
     [
         ("a: 1\na: 2\n", "'a' stands here twice"),
         ("a: [", "is no YAML"),
+        ("? [a, b]\n: 1", r"\['a', 'b'\] can be no key"),
+        ("[" * 100_000, "is no YAML"),
         ("- a\n", "must be a mapping"),
     ],
 )

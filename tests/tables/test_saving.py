@@ -268,7 +268,10 @@ def test_a_table_of_another_run_than_is_kept_is_refused(fake, capsys):
         results_block(fake.results)
     path.unlink()
     assert main(fake.readme.parent) == 2
-    assert "save it again: maskrcnn table 2c --report" in capsys.readouterr().err
+    assert (
+        "save it again: maskrcnn table 2c --level paper --report --save-records."
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def _detections(
 
 def _scores(entries: Sequence[Mapping[str, Any]], results: Path) -> np.ndarray:
     scores = [entry["score"] for entry in entries]
-    wrong = [s for s in scores if not isinstance(s, int | float) or not math.isfinite(s)]
+    wrong = [s for s in scores if type(s) not in (int, float) or not math.isfinite(s)]
     if wrong:
         raise DataError(f"{results}: the score {wrong[0]!r:.100} of a prediction is no number.")
     return np.array(scores, np.float64)
@@ -254,7 +254,11 @@ def _limit(
 
 
 def _boxes(entries: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    return np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+    """Return boxes of COCO's entries, (N, 4), x, y, width, height in pixels; raise ValueError for what is none."""
+    boxes = np.array([entry["bbox"] for entry in entries], np.float64)
+    if entries and (boxes.shape != (len(entries), 4) or not np.isfinite(boxes).all()):
+        raise ValueError("a box has four finite numbers")
+    return boxes.reshape(-1, 4)
 
 
 def _corners(box: Sequence[float]) -> list[float]:

@@ -26,7 +26,7 @@ from maskrcnn_repro.evaluation.resampling import METRICS, match
 from maskrcnn_repro.evaluation.table import TASKS
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.hashes import sha256_of
-from maskrcnn_repro.utils.provenance import code_origin
+from maskrcnn_repro.utils.provenance import code_origin, facts_of
 from maskrcnn_repro.visualization.templates import templates_in
 
 import numpy as np
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 PAGE = "evaluation.html"
 MATRIX_CLASSES = 30
 """Classes in the confusion matrix; the others are one class."""
-NO_VERSIONS = frozenset({"commit", "backend", "plugins"})
 """What the origin of code holds beside versions."""
 
 
@@ -214,7 +213,7 @@ def _origin(source: Source, evaluated: EvaluationSet) -> dict[str, str]:
     """Return where the numbers come from, by name."""
     record = source.record
     code = record.get("code") or code_origin()
-    machine = record.get("machine") or {}
+    made_by = facts_of(code, record.get("machine"))
     facts = {
         "Run": source.run,
         "Data set": source.name,
@@ -224,18 +223,12 @@ def _origin(source: Source, evaluated: EvaluationSet) -> dict[str, str]:
         "Seed": record.get("seed"),
         "Started from": record.get("weights"),
         "Config, SHA-256": record.get("config_sha256"),
-        "Commit": code.get("commit"),
-        "Backend": _backend(code.get("backend") or {}),
-        "Versions": ", ".join(f"{k} {v}" for k, v in code.items() if k not in NO_VERSIONS and v),
-        "Machine": "; ".join(str(machine[k]) for k in ("gpu", "cpu", "system") if machine.get(k)),
+        "Commit": code.get("commit") if isinstance(code, Mapping) else None,
+        **{name: made_by.get(name) for name in ("Backend", "Versions", "Machine")},
         "Evaluated": record.get("written"),
         "Detections that count": f"{evaluated.limit} of a class in an image",
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
-
-
-def _backend(backend: Mapping[str, Any]) -> str:
-    return " ".join(str(backend[key]) for key in ("name", "version") if backend.get(key))
 
 
 def _points(value: float | None, digits: int = 1) -> str:

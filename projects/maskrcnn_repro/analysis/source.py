@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -118,12 +119,10 @@ def _existing(file: Path, name: str, cure: str) -> Path:
 
 def _record(run: Path) -> Mapping[str, Any]:
     """Return the newest ``results.json`` of a run; an evaluation alone writes its own."""
-    files = [
-        path for path in (run / "results.json", run / "inference/results.json") if path.is_file()
-    ]
-    try:
-        newest = max(files, key=lambda path: path.stat().st_mtime)
-        record = json.loads(newest.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    records = []
+    for path in (run / "results.json", run / "inference/results.json"):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            records.append(json.loads(path.read_text(encoding="utf-8")))
+    records = [record for record in records if isinstance(record, dict)]
+    # Not by the time of the file, which a copy loses.
+    return max(records, key=lambda record: str(record.get("written", "")), default={})

@@ -243,10 +243,13 @@ def read_results(path: Path, field: str | None, image_ids: Collection[int]) -> l
     missing = next((needed - entry.keys() for entry in entries if needed - entry.keys()), None)
     if missing:
         raise DataError(f"{path}: a prediction lacks {', '.join(sorted(missing))}.")
-    try:
-        is_known = {entry["image_id"] for entry in entries} <= set(image_ids)
-    except TypeError as error:  # a list or an object instead of an id
-        raise _unreadable(path, error) from error
+    for name in ("image_id", "category_id"):
+        wrong = next(
+            (entry[name] for entry in entries if type(entry[name]) not in (int, float, str)), None
+        )
+        if wrong is not None:
+            raise DataError(f"{path}: the {name} {wrong!r:.100} of a prediction is no id.")
+    is_known = {entry["image_id"] for entry in entries} <= set(image_ids)
     if not is_known:
         raise DataError(f"{path} holds predictions for images that are not in the data set.")
     return entries

@@ -33,6 +33,8 @@ from detectron2.utils import comm
 
 _SIMPLE = re.compile(r"[!-~]*|[ -~]{1,20}")
 _CWriter = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_NO_VERSIONS = frozenset({"commit", "backend", "plugins"})
+"""What ``code`` of a ``results.json`` holds beside versions."""
 LIBRARIES = ("torch", "torchvision", "numpy", "pycocotools", "fvcore", "opencv-python-headless")
 
 
@@ -161,6 +163,26 @@ def commit(checkout: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def facts_of(code: Any, on: Any) -> dict[str, str]:
+    """Return what made a result, for people, from ``code`` and ``machine`` of its ``results.json``.
+
+    What is not there, or of no form that this project writes, is left out.
+    """
+    code, on = (value if isinstance(value, Mapping) else {} for value in (code, on))
+    backend = code.get("backend")
+    backend = backend if isinstance(backend, Mapping) else {}
+    plugins = code.get("plugins")
+    plugins = plugins if isinstance(plugins, list) else []
+    versions = {k: v for k, v in code.items() if k not in _NO_VERSIONS and isinstance(v, str)}
+    facts = {
+        "Backend": " ".join(str(backend[k]) for k in ("name", "version") if backend.get(k)),
+        "Machine": "; ".join(str(on[k]) for k in ("gpu", "cpu", "system") if on.get(k)),
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "Plug-ins": ", ".join(str(p.get("name")) for p in plugins if isinstance(p, Mapping)),
+    }
+    return {name: text for name, text in facts.items() if text}
 
 
 def machine(device: str) -> dict[str, Any]:

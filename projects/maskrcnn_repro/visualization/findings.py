@@ -61,7 +61,7 @@ def _thumbnails(scan: Scan, finding: Finding, files: ImageFiles) -> list[tuple[s
         index, box = _image_of(scan, finding.row.of, place)
         if index < 0 or len(pictures) == SHOWN:
             continue
-        if url := _thumbnail(files, scan.files[index], int(scan.sizes[index, 0]), box):
+        if url := _thumbnail(files, scan.files[index], box):
             pictures.append((f"{finding.row.of} {place}", url))
     return pictures
 
@@ -77,12 +77,13 @@ def _image_of(scan: Scan, kind: str, place: Any) -> tuple[int, np.ndarray | None
     return int(objects.images[rows[0]]), objects.boxes[rows[0]]
 
 
-def _thumbnail(files: ImageFiles, path: str, width: int, box: np.ndarray | None) -> str:
+def _thumbnail(files: ImageFiles, path: str, box: np.ndarray | None) -> str:
     """Return an image as a data URL, with a box in red; an empty text if the file cannot be read."""
     try:
         image = Image.fromarray(files.read(path, "RGB"))
     except ImageError:
         return ""
+    width = image.width
     image.thumbnail((SIDE, SIDE))
     if box is not None and np.isfinite(box).all() and np.abs(box).max() < 1e6:
         corners = np.array([*box[:2], *(box[:2] + box[2:])]) * image.width / width

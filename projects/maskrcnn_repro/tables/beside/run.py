@@ -77,14 +77,14 @@ def _read(folder: Path, name: str) -> Run:
             f"{folder} {reason}: name the OUTPUT_DIR of a finished training or evaluation."
         )
     points, problem = read_metrics(folder / METRICS_FILE)
-    splits = read_json(folder / RESULTS).get("datasets", {})
+    record = read_record(folder / RESULTS)
+    splits = read_json(folder / RESULTS)["datasets"]
     truth = {
         entry["name"]: entry["json"]
         for split in splits.values()
         for entry in split
-        if entry.get("json")
+        if isinstance(entry.get("json"), str)
     }
-    record = read_record(folder / RESULTS)
     return Run(
         name=name,
         folder=folder,

@@ -149,8 +149,17 @@ def _parse_pair(pair: object, node: Node) -> tuple[str, str]:
 
 
 def terms(quantity: str) -> list[str]:
-    """Return the metrics of a quantity: one, or the first and the one subtracted from it."""
-    return re.split(r"\s+-\s+", quantity.strip())
+    """Return the metrics of a quantity: one, or the first and the one subtracted from it.
+
+    Raises:
+        TableError: there are more.
+    """
+    metrics = re.split(r"\s+-\s+", quantity.strip())
+    if len(metrics) > 2:
+        raise TableError(
+            f"quantity {quantity!r} has {len(metrics)} metrics: write one, or two with a minus."
+        )
+    return metrics
 
 
 def _printed_value(place: str, row: str, metric: str) -> float:

@@ -46,7 +46,9 @@ class Node:
         if key not in self._unread:
             raise TableError(f"{self.place} lacks {key!r}.")
         value = self._unread.pop(key)
-        if not isinstance(value, kind):
+        if kind is float and type(value) is int:
+            value = float(value)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise TableError(
                 f"{self.place}: {key} must be {_describe_type(kind)}, not {value!r} ({type(value).__name__})."
             )
@@ -125,7 +127,9 @@ def read_data(path: Path) -> Node:
         return Node(yaml.load(path.read_text(encoding="utf-8"), _Loader), path.name)
     except OSError as error:
         raise TableError(f"{path} cannot be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} cannot be read as UTF-8: {error.reason}.") from error
+    except (RecursionError, yaml.YAMLError) as error:
         raise TableError(f"{path} is no YAML: {error}") from error
 
 
@@ -158,7 +162,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key, _ in node.value:
-            name = self.construct_object(key, deep=deep)
+            name = self.construct_object(key, deep=True)
+            if not isinstance(name, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name!r} can be no key", key.start_mark
+                )
             if name in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{name!r} stands here twice", key.start_mark
@@ -168,5 +176,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def _describe_type(kind: type) -> str:
-    words = {str: "a string", list: "a list", dict: "a mapping", bool: "true or false"}
+    words = {
+        str: "a string",
+        list: "a list",
+        dict: "a mapping",
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+    }
     return words.get(kind, f"a {kind.__name__}")

@@ -72,9 +72,9 @@ def gather(
                     UserError
                 ) as error:  # of its config or data; the others are read all the same
                     gathered.refuse(name, stage.folder, str(error))
-    _note_other_inputs(gathered, setting, experiments)
     _refuse_other_data(gathered)
     _refuse_other_inputs(gathered)
+    _note_other_inputs(gathered, setting, experiments)
     _note_precisions(gathered)
     return gathered
 

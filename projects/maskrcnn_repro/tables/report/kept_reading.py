@@ -15,6 +15,7 @@ from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.explanations import explanation
 from maskrcnn_repro.tables.report.model import Report, Verdict, from_json
+from maskrcnn_repro.tables.report.places import table_command
 from maskrcnn_repro.tables.report.report import table_columns
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.tables.runs.records import read_record
@@ -64,9 +65,8 @@ class KeptReports:
             TableError: one is not there, or another run has taken its place.
         """
         if lost := self._lost(table):
-            raise TableError(
-                f"{lost[0]}; save it again: maskrcnn table {table} --report --save-records."
-            )
+            command = table_command([self.tables[table]], "--report", "--save-records")
+            raise TableError(f"{lost[0]}; save it again: {command}.")
         try:
             return [self.records[origin.results] for origin in self.tables[table].origin]
         except KeyError as error:
@@ -80,7 +80,7 @@ class KeptReports:
         for origin in self.tables[table].origin:
             file = self.folder / origin.results
             try:
-                if read_json(file).get("record") != origin.record:
+                if read_record(file).kept != origin.record:
                     texts.append(
                         f"{self.folder / TABLES / table}.json was made from another run than {file} holds"
                     )
@@ -107,10 +107,8 @@ class KeptReports:
             raise TableError(f"{file} holds no claims.") from error
         judged = [claim for report in self.tables.values() for claim in report.claims]
         if sorted(map(str, verdicts)) != sorted(map(str, judged)):
-            raise TableError(
-                f"{file} is not of the tables beside it; save these again: maskrcnn table {' '.join(self.tables)} "
-                "--report --save-records."
-            )
+            command = table_command([*self.tables.values()], "--report", "--save-records")
+            raise TableError(f"{file} is not of the tables beside it; save these again: {command}.")
         return verdicts
 
     def check(self, saved: Collection[str]) -> None:

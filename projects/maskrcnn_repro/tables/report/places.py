@@ -5,15 +5,30 @@ A kept record is ``LEVEL/BACKEND/EXPERIMENT/seedK.json``; what is kept of its ru
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from maskrcnn_repro.evaluation.coco import predictions_file
-from maskrcnn_repro.tables.report.model import Origin
+from maskrcnn_repro.tables.report.model import Origin, Report
 from maskrcnn_repro.tables.runs.records import RESULTS, identity
 
 METRICS_FILE = "metrics.json"
 PICTURES = "pictures"
 """Folder in ``LEVEL/BACKEND`` of the pictured images."""
+
+
+def table_command(reports: Sequence[Report], *options: str) -> str:
+    """Return the command line that makes reports of one level, with further options.
+
+    Of overlays a report has the names alone: ``FOLDER`` stands for where the user's files lie.
+    """
+    report = reports[0]
+    words = ["maskrcnn", "table", *(r.table for r in reports)]
+    words += ["--level", report.level.partition("-")[0]]
+    words += [word for name in report.overlays for word in ("--overlay", f"FOLDER/{name}")]
+    words += [*options, *(["--", *report.overrides] if report.overrides else [])]
+    return shlex.join(words)
 
 
 def is_kept(results: Path) -> bool:

@@ -212,7 +212,9 @@ def _cell(table: Table, row: Row, name: str, evidence: Evidence, zoo: Record | N
     return Cell(
         paper=paper,
         # More than the decimal that is printed is rounding of the machine.
-        paper_gap=round(paper - paper_base, 2) if has_paper_gap and paper and paper_base else None,
+        paper_gap=round(paper - paper_base, 2)
+        if has_paper_gap and paper is not None and paper_base is not None
+        else None,
         ours=Estimate.of(ours),
         ours_gap=Estimate.of(gap) if is_compared else None,
         # Of other seeds than the gap beside it, it would not be that gap's.
@@ -226,6 +228,11 @@ def _origins(table: Table, evidence: Evidence, zoo: Mapping[str, Record]) -> tup
     origins: dict[str, Origin] = {}
     for row in table.rows.values():
         records = [(row.experiment or "", record) for record in evidence.records(row).values()]
+        records += [
+            (row.equal_seconds or "", record)
+            for seed, record in evidence.gathered.records.get(row.equal_seconds or "", {}).items()
+            if seed in evidence.records(row)
+        ]
         records += [(f"{DETECTRON2}{row.experiment}", zoo[row.id])] if row.id in zoo else []
         for experiment, record in records:
             origins[str(record.path)] = Origin(

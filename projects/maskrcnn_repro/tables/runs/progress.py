@@ -18,7 +18,7 @@ from maskrcnn_repro.evaluation.table import summary
 from maskrcnn_repro.old_names import former_experiments
 from maskrcnn_repro.tables.runs.plan import Plan
 from maskrcnn_repro.tables.runs.processes import parse_progress
-from maskrcnn_repro.tables.runs.records import RESULTS, State, Status, read_record
+from maskrcnn_repro.tables.runs.records import State, Status, read_record
 from maskrcnn_repro.tables.runs.retrained import compared
 from maskrcnn_repro.tables.runs.runner import Failure
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, Stage, StoreStage, shell_command
@@ -235,6 +235,8 @@ def _groups(stage: Stage) -> tuple[str, str, str]:
     step = "RPN" if experiment.is_rpn else "backbone" if experiment.is_shared else "training"
     if isinstance(stage, StoreStage):
         step = "proposals"
+    elif isinstance(stage, EvaluationStage):
+        step = "evaluation"
     return f"{experiment.id} {step}", f"family {experiment.family} {step}", step
 
 
@@ -244,7 +246,8 @@ def _measured_seconds(stage: Stage, status: Status) -> list[float]:
         return [status.seconds]
     if isinstance(stage, StoreStage):
         return []
-    return _seconds(stage.folder.parent.glob(f"seed*/{RESULTS}"))
+    name = stage.results.relative_to(stage.folder)
+    return _seconds(stage.folder.parent.glob(f"seed*/{name}"))
 
 
 def _archived_records(stage: Stage) -> list[Path]:

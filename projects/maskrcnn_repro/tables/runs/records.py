@@ -340,10 +340,16 @@ def read_note(folder: Path) -> dict[str, Any] | None:
     if not (folder / NOTE).is_file():
         return None
     note = read_json(folder / NOTE)
-    if not isinstance(note.get("experiment", ""), str) or not isinstance(
-        note.get("inputs", {}), dict
-    ):
-        raise TableError(f"{folder / NOTE} names no experiment, or its inputs are no mapping.")
+    try:
+        fields.text(note.get("experiment", ""))
+        for source in note.get("inputs", {}).values():
+            fields.optional_text(source)
+        if note.get("seconds") is not None:
+            fields.duration(note["seconds"])
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        raise TableError(
+            f"{folder / NOTE} is no note of a stage: {told(error, folder / NOTE)}."
+        ) from error
     if "experiment" in note:
         note["experiment"] = current_experiment(note["experiment"])
     if "inputs" in note:

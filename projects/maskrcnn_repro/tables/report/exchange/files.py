@@ -134,10 +134,11 @@ def keep(report: Report, folder: Path, *, adds: bool = False) -> None:
     there = stored(report)
     if adds and not there:
         return
-    for name in (FILE, PNG):
-        (folder / name).unlink(missing_ok=True)
     if there:
         write(without_photograph(there), folder)
+        return
+    for name in (FILE, PNG):
+        (folder / name).unlink(missing_ok=True)
 
 
 def without_photograph(what: Stored) -> Stored:

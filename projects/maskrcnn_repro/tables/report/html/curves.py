@@ -140,6 +140,8 @@ def _draw(axes: Axes, line: Line, runs: Sequence[Points]) -> None:
     if not runs:
         return
     steps = sorted(set.intersection(*(set(run) for run in runs)))
+    if not steps:
+        return
     values = np.array([[run[step] for step in steps] for run in runs])
     x, values = thinned(np.array(steps, dtype=float), values)
     dash = DASHES[line.dash]
@@ -160,9 +162,9 @@ def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
         steps: (T,), iterations.
         values: (S, T), one row for each seed.
     """
-    parts = np.array_split(np.arange(len(steps)), min(len(steps), MOST_POINTS))
     if not len(steps):
         return steps, values
+    parts = np.array_split(np.arange(len(steps)), min(len(steps), MOST_POINTS))
     means = [values[:, part].mean(axis=1) for part in parts]
     return np.array([steps[part].mean() for part in parts]), np.stack(means, axis=1)
 

@@ -9,6 +9,7 @@ from typing import Any
 from maskrcnn_repro.tables.report.exchange.files import Stored, is_of
 from maskrcnn_repro.tables.report.exchange.model import OPERATIONS, ROWS, TABLE, Outline, Pictured
 from maskrcnn_repro.tables.report.model import Report
+from maskrcnn_repro.tables.report.places import table_command
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ def shown(reports: Sequence[Report], stored: Sequence[Stored | None]) -> dict[st
     """
     for report, what in zip(reports, stored, strict=True):
         if report.table == TABLE:
-            lacking = {"command": command(report), "experiments": _experiments(report)}
+            lacking = {"command": table_command([report]), "experiments": _experiments(report)}
             if what is None:
                 return {**lacking, "exchange": None}
             try:
@@ -41,13 +42,6 @@ def shown(reports: Sequence[Report], stored: Sequence[Stored | None]) -> dict[st
                     "damage": f"the comparison of operations cannot be drawn: {error}",
                 }
     return None
-
-
-def command(report: Report) -> str:
-    """Return the command that measures what a page lacks."""
-    words = ["maskrcnn table", report.table, "--level", report.level.partition("-")[0]]
-    words += [word for name in report.overlays for word in ("--overlay", name)]
-    return " ".join([*words, *(["--", *report.overrides] if report.overrides else [])])
 
 
 def _experiments(report: Report) -> list[str]:

@@ -13,9 +13,8 @@ from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.model import DETECTRON2, Origin, Report
 from maskrcnn_repro.tables.report.places import is_kept
 from maskrcnn_repro.tables.runs.reading import read_json
-
-NO_VERSIONS = frozenset({"commit", "backend", "plugins"})
-"""What ``code`` of a results.json holds beside versions."""
+from maskrcnn_repro.tables.runs.records import read_record
+from maskrcnn_repro.utils.provenance import facts_of
 
 
 @dataclass(frozen=True)
@@ -96,9 +95,10 @@ def _run(run: Origin, uses: Iterable[str], beside: Path) -> Run:
     tree: dict[str, Any] = {}
     # A file that is gone since, or no longer a record, leaves its facts out.
     with contextlib.suppress(TableError):
+        read_record(Path(run.results))
         tree = read_json(Path(run.results))
-    code, machine = tree.get("code") or {}, tree.get("machine") or {}
-    backend = code.get("backend") or {}
+    machine = tree.get("machine") or {}
+    made_by = facts_of(tree.get("code"), machine)
     times = [tree.get(key) for key in ("train_seconds", "eval_seconds")]
     facts = {
         "Rows": "; ".join(uses),
@@ -106,18 +106,16 @@ def _run(run: Origin, uses: Iterable[str], beside: Path) -> Run:
         "Training": _duration(times[0]),
         "Precision of training": str((tree.get("precision") or {}).get("training") or ""),
         "Evaluation": _duration(times[1]),
-        "Backend": " ".join(str(backend.get(key) or "") for key in ("name", "version")).strip(),
+        "Backend": made_by.get("Backend", ""),
         "Commit": run.commit or "of no checkout",
         "Config, SHA-256": str(tree.get("config_sha256", "")),
         "Data, SHA-256": "; ".join(f"{key} {value or '-'}" for key, value in run.data.items()),
         "Started from": run.weights or "random weights",
-        "Machine": "; ".join(
-            str(machine[key]) for key in ("gpu", "cpu", "system") if machine.get(key)
-        ),
+        "Machine": made_by.get("Machine", ""),
         "Threads": str(machine.get("threads") or ""),
         "Processes": str(machine.get("processes") or ""),
-        "Versions": ", ".join(f"{k} {v}" for k, v in code.items() if k not in NO_VERSIONS and v),
-        "Plug-ins": ", ".join(str(plugin.get("name")) for plugin in code.get("plugins") or ()),
+        "Versions": made_by.get("Versions", ""),
+        "Plug-ins": made_by.get("Plug-ins", ""),
         "Written": run.written,
         "Record": "kept with the code" if is_kept(Path(run.results)) else "",
         "Weights, SHA-256": str(tree.get("weights_sha256") or ""),
