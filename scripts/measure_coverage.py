@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Print how often the intervals of reports hold the truth, measured in simulated levels, as a table in Markdown.
+"""Print how often the intervals of reports hold the truth, and Holm's correction errs, in simulated levels, as tables in Markdown.
 
-Example: ``python scripts/measure_coverage.py --trials 300``. Each cell: of all gaps; of those with the row whose
-seeds lie furthest apart.
+Example: ``python scripts/measure_coverage.py --trials 300``. Each cell of the first two: of all gaps; of those with the row
+whose seeds lie furthest apart. The third: levels in which any gap is taken for true, though none is.
 """
 
 import argparse
@@ -15,11 +15,11 @@ sys.path[:0] = [str(ROOT / "projects"), str(ROOT)]
 from maskrcnn_cli.parsing import count
 from maskrcnn_repro.tables.report.text import grid
 
-from tests.helpers.coverage import SHARES, SPREADS, coverage
+from tests.helpers.coverage import FEW, SHARES, SPREADS, coverage, family_error
 
 
 def main() -> None:
-    """Simulate all settings and print a line for each number of seeds and what dominates."""
+    """Simulate all settings and print three tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--trials",
@@ -37,9 +37,30 @@ def main() -> None:
             coverage(seeds, SHARES[name], spreads, trials, rule=rule)
             for spreads in SPREADS.values()
         ]
-        words = [f"{every:.1f}; {widest:.1f}" for every, widest in cells]
-        lines.append([rule, str(seeds), name, *words])
+        lines.append([rule, str(seeds), name, *map(_cell, cells)])
     print(grid(["spread by", "seeds", "what dominates", *SPREADS], lines, "pipe", left=3))
+    few = [
+        [str(seeds), *(_cell(coverage(seeds, SHARES["seeds"], FEW[n], trials)) for n in FEW)]
+        for seeds in (2, 3)
+    ]
+    print("\n" + grid(["seeds", *(f"{n} trainings" for n in FEW)], few, "pipe"))
+    wrong = [
+        [
+            rule,
+            str(seeds),
+            *(
+                f"{family_error(seeds, SHARES['seeds'], spreads, trials, rule=rule):.1f}"
+                for spreads in SPREADS.values()
+            ),
+        ]
+        for rule in ("used", "own")
+        for seeds in (2, 3)
+    ]
+    print("\n" + grid(["spread by", "seeds", *SPREADS], wrong, "pipe", left=2))
+
+
+def _cell(shares: tuple[float, float]) -> str:
+    return "; ".join(f"{share:.1f}" for share in shares)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 from maskrcnn_repro.tables.report.distributions import f_quantile, f_tail, student_quantile
+from maskrcnn_repro.tables.report.model import Interval
 from maskrcnn_repro.tables.report.spread import Pooled
 from maskrcnn_repro.tables.report.statistics import (
     IMAGES,
@@ -13,11 +14,12 @@ from maskrcnn_repro.tables.report.statistics import (
     interval,
     shared_variance,
 )
+from maskrcnn_repro.tables.report.verdicts import judge
 
 import numpy as np
 import pytest
 
-from tests.helpers.coverage import SHARES, SPREADS
+from tests.helpers.coverage import SHARES, SPREADS, family_error
 from tests.helpers.coverage import coverage as coverage_of_levels
 
 
@@ -265,3 +267,35 @@ def test_a_single_seed_and_the_whole_pool_do_not_hold_the_truth():
     assert coverage_of_levels(1, SHARES["seeds"], SPREADS["all alike"], 200)[0] < 30
     whole = coverage_of_levels(3, SHARES["seeds"], SPREADS["one 10 times"], 200, rule="whole pool")
     assert whole[1] < 60
+
+
+@pytest.mark.slow
+def test_holms_correction_errs_as_seldom_as_it_says_where_rows_vary_alike():
+    """Where they do not, the pool's many degrees of freedom are too many for the far tail that Holm asks for."""
+    assert family_error(3, SHARES["seeds"], SPREADS["all alike"], 300) < 9
+    assert family_error(3, SHARES["seeds"], SPREADS["1 to 10"], 300, rule="own") < 9
+    assert family_error(3, SHARES["seeds"], SPREADS["1 to 10"], 300) > 8
+
+
+@pytest.mark.parametrize(
+    ("direction", "low", "high", "outcome"),
+    [
+        (">", 0.1, 2.0, "holds"),
+        (">", 0.0, 2.0, "undecided"),
+        (">", -0.1, 2.0, "undecided"),
+        (">", -2.0, 0.0, "undecided"),
+        (">", -2.0, -0.1, "fails"),
+        ("≥", 0.0, 2.0, "holds"),
+        ("≥", -0.1, 2.0, "undecided"),
+        ("≥", -2.0, -0.1, "fails"),
+        ("≈", -1.5, 1.5, "holds"),
+        ("≈", -1.6, 1.0, "undecided"),
+        ("≈", -1.0, 1.6, "undecided"),
+        ("≈", 1.5, 3.0, "undecided"),
+        ("≈", 1.6, 3.0, "fails"),
+        ("≈", -3.0, -1.6, "fails"),
+        ("≈", -9.0, 9.0, "undecided"),
+    ],
+)
+def test_an_interval_lies_wholly_on_one_side_or_decides_nothing(direction, low, high, outcome):
+    assert judge(direction, 1.5, Interval(low, high, 95.0, (1, 2, 3), 1000)) == outcome

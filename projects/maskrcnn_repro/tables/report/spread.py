@@ -38,7 +38,7 @@ def pool(quantity: str, trainings: Mapping[str, Iterable[float]]) -> Spread | No
     has it, one after the other, as long as two remain.
 
     The deviations are those of rows, not of gaps: rows of the same seed share proposals and the order of data, which
-    makes a gap vary less than two rows apart would, never more. In simulations in which half of a
+    as a rule makes a gap vary less than two rows apart would. In simulations in which half of a
     row's variance is its seed's, an interval of 95 % holds the truth in 98 % of cases. Free of that is only what
     each gap's own seeds say, and gaps that share a row would count its deviations again and again.
 

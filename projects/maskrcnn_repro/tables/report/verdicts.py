@@ -17,11 +17,13 @@ LEVELS = {">": 95.0, "≥": 95.0, "≈": 90.0}
 """Direction of a claim to the confidence, per cent, of the interval that decides it. Two models are alike if both
 one-sided tests at 5 % say that neither is better by more than the margin: that is the 90 % interval."""
 LEARNT = 1.0
-"""AP points that at least one compared row must reach in a claimed metric: models that have learnt nothing are
-alike, and none of them is better."""
-TOO_LITTLE = f"no row reaches {LEARNT:g}"
+"""AP points that at least one row of each compared pair must reach in a claimed metric: models that have learnt nothing
+are alike, and none of them is better."""
+LEARNT_MARGINS = 2.0
+"""So many times the margin of a claim that must be, too: rows below the margin cannot but lie within it."""
 
 
+_OF_A_PAIR = {1: "", 2: " of a pair"}
 OWN_SPREAD = "by the spread of its own seeds alone"
 
 
@@ -97,7 +99,11 @@ def _outcome(
     """Return the outcome of a gap, what a reader should know of it, and its p-value if seeds decide."""
     interval = comparison.interval
     if not _has_learnt(claim, compared, evidence):
-        return "too little learnt", TOO_LITTLE, None
+        return (
+            "too little learnt",
+            f"no row{_OF_A_PAIR[len(claim.rows)]} reaches {least(claim):g}",
+            None,
+        )
     if interval is None:
         return "undecided", "", None
     outcome = judge(claim.direction, claim.margin, interval)
@@ -107,14 +113,25 @@ def _outcome(
     return outcome, OWN_SPREAD if interval.method == OWN else "", p
 
 
+def least(claim: Claim) -> float:
+    """Return the AP points that a row must reach for a claim to be judged; see :data:`LEARNT`."""
+    return max(LEARNT, LEARNT_MARGINS * claim.margin * (claim.direction == "≈"))
+
+
 def _has_learnt(claim: Claim, rows: list[Row], evidence: Evidence) -> bool:
-    """Tell whether a row reaches :data:`LEARNT` in one of the claim's metrics, as a mean over its seeds."""
+    """Tell whether in each pair a row reaches :func:`least` in one of the claim's metrics, as a mean over its seeds."""
+    by_id = {row.id: row for row in rows}
 
     def mean(row: Row, metric: str) -> float:
         values = evidence.values([row], [metric], lambda value: value(row.id, metric))
         return statistics.fmean(values.values())
 
-    return any(mean(row, metric) >= LEARNT for row in rows for metric in claim.metrics())
+    return all(
+        any(
+            mean(by_id[name], metric) >= least(claim) for name in pair for metric in claim.metrics()
+        )
+        for pair in claim.rows
+    )
 
 
 def _why_missing(claim: Claim, compared: list[Row], evidence: Evidence) -> str:
