@@ -192,3 +192,24 @@ def test_config_without_weights_or_with_an_unknown_data_set():
         check_registered(cfg)
     with pytest.raises(ConfigError, match=r"whose classes MODEL\.WEIGHTS have, .* is empty; name"):
         mapped_weights(cfg)
+
+
+def test_what_is_class_agnostic_is_said_by_the_config_where_sizes_could_mean_both():
+    """Of one class four rows of boxes are both; of four classes 4 * 14 * 14 cells of masks are."""
+    state = predictors(1)
+    known = map_classes(state, ["cat"], ["dog", "cat"], rng(), ())
+    assert known[f"{BOX}bbox_pred.weight"].shape == (8, 5)
+    assert torch.equal(known[f"{BOX}bbox_pred.weight"][4:], state[f"{BOX}bbox_pred.weight"])
+    assert torch.equal(
+        map_classes(state, ["cat"], ["dog", "cat"], rng(), {"bbox_pred"})[f"{BOX}bbox_pred.weight"],
+        state[f"{BOX}bbox_pred.weight"],
+    )
+    cells = torch.randn(4 * 14 * 14)
+    score = {"cls_score.bias": torch.zeros(5), "predictor.bias": cells}
+    names = ["a", "b", "c", "d"]
+    assert torch.equal(
+        map_classes(score, names, ["a", "b"], rng(), {"predictor"})["predictor.bias"], cells
+    )
+    assert len(map_classes(score, names, ["a", "b"], rng(), ())["predictor.bias"]) == 2 * 14 * 14
+    with pytest.raises(CheckpointError, match="has 4 rows, which does not fit the 2 classes"):
+        map_classes(predictors(2, agnostic=True), ["a", "b"], ["a"], rng(), ())

@@ -162,3 +162,13 @@ def test_a_file_beyond_the_limit_is_not_kept(server, tmp_path, monkeypatch, plac
     with pytest.raises(CheckpointError, match=r"7000 bytes, of which at most 6999|more than 6999"):
         local_file(f"{server}{place}/a.pth")
     assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", ["/../home/new.sh", "/a/../../home/new.sh"])
+def test_nothing_is_written_or_removed_outside_the_cache(server, tmp_path, path):
+    mine = tmp_path / "home/new.sh"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(CheckpointError, match=r"its path holds '\.\.'"):
+        local_file(f"{server}{path}#sha256=00000000")
+    assert mine.read_text() == "mine"

@@ -139,16 +139,23 @@ def test_options_are_read_from_words_and_from_a_file(tmp_path):
         "time": 1441, "setup": ["module load cuda"], "exclusive": True, "mem": "64G",
     }  # fmt: skip
     assert slurm_options("") == {}
-    assert [minutes(word) for word in ("90", "1:30:00", "0:00:30")] == [90, 90, 1]
+    words = ("90", "4:00", "30:10", "1:30:00", "0:00:30", "2-3", "2-03:04", "1-0:0:1")
+    assert [minutes(word) for word in words] == [90, 4, 31, 90, 1, 51 * 60, 51 * 60 + 4, 1441]
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("partiton=gpu", "--slurm: 'partiton' is no option. Did you mean 'partition'? There are "),
-        ("gpus=many", "--slurm: gpus must be a value of type int, not 'many'."),
-        ("time=soon", "--slurm: time must be minutes or H:MM:SS, not 'soon'."),
-        ("time=0", "--slurm: time must be minutes or H:MM:SS, not '0'."),
+        ("gpus=many", "--slurm: gpus must be a whole number from 0 on, not 'many'."),
+        ("gpus=-3", "--slurm: gpus must be a whole number from 0 on, not '-3'."),
+        ("time=0:00", "--slurm: time must be minutes, MM:SS, H:MM:SS or D-H:MM:SS, not '0:00'."),
+        (
+            "time=1:99:00",
+            "--slurm: time must be minutes, MM:SS, H:MM:SS or D-H:MM:SS, not '1:99:00'.",
+        ),
+        ("time=soon", "--slurm: time must be minutes, MM:SS, H:MM:SS or D-H:MM:SS, not 'soon'."),
+        ("time=0", "--slurm: time must be minutes, MM:SS, H:MM:SS or D-H:MM:SS, not '0'."),
         ("gpu", "--slurm gpu: 'gpu' needs a value, KEY=VALUE."),
         ("none.yaml", "--slurm none.yaml cannot be read: No such file or directory."),
     ],

@@ -52,6 +52,15 @@ def test_by_hand():
     assert model.features.weight.grad.dtype == torch.float32
 
 
+def test_each_stage_of_a_cascade_gives_its_losses_float32():
+    heads = nn.Module()
+    heads.box_predictor = nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)])
+    give_losses_float32(heads)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        dtypes = [stage(torch.ones(1, 1)).dtype for stage in heads.box_predictor]
+    assert dtypes == [torch.float32, torch.float32]
+
+
 def test_float32_is_not_touched():
     model = Model()
     assert whole_model(config(enabled=False), model, print, print) is model

@@ -151,6 +151,7 @@ def test_a_store_of_other_images_is_redone(data, rpn, tmp_path):
         ("INPUT.MIN_SIZE_TEST", 80, False),
         ("INPUT.MAX_SIZE_TEST", 90, False),
         ("INPUT.FORMAT", "RGB", False),
+        ("INPUT.RESIZE", "torchvision", False),
         ("MODEL.RPN.NMS_THRESH", 0.6, False),
         ("INPUT.MIN_SIZE_TRAIN", (80,), True),
         ("MODEL.ROI_HEADS.NUM_CLASSES", 3, True),

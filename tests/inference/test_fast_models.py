@@ -32,6 +32,7 @@ MODELS = {
             "MODEL.ROI_BOX_HEAD.CONV_DIM": 4,
         },
     ),
+    "eleven convolutions": ("mask", {"MODEL.ROI_MASK_HEAD.NUM_CONV": 11}),
     "detectron2 c4": (
         "c4",
         {

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.data import class_names
@@ -19,7 +19,7 @@ from maskrcnn_repro.errors import CheckpointError, ConfigError, listing
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from torch import Tensor
+from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def map_classes(
     source_names: Sequence[str],
     target_names: Sequence[str],
     rng: torch.Generator,
+    agnostic: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
     """Return the weights of a model of ``target_names`` from those of a model of ``source_names``.
 
@@ -38,6 +39,7 @@ def map_classes(
         source_names: classes of ``state_dict``, in order.
         target_names: classes of the result, in order.
         rng: draws the rows of new classes from a Gaussian with the layer's mean and standard deviation.
+        agnostic: layers that are class-agnostic, of ``bbox_pred`` and ``predictor``; None: their sizes tell.
 
     Raises:
         CheckpointError: no class in common, no layer ``cls_score``, or a last layer of another size.
@@ -50,8 +52,10 @@ def map_classes(
     mapped = dict(state_dict)
     for name, tensor in state_dict.items():
         layer = name.split(".")[-2] if "." in name else ""
-        if layer in _ROWS:
+        if layer in _ROWS and layer not in (agnostic or ()):
             rows = _ROWS[layer](len(tensor), len(source_names))
+            if agnostic is not None:  # so that this layer is none
+                rows = rows or None
             if rows is None:
                 raise CheckpointError(
                     f"{name} has {len(tensor)} rows, which does not fit the {len(source_names)} classes "
@@ -63,6 +67,23 @@ def map_classes(
     if not any(name.split(".")[-2:-1] == ["cls_score"] for name in mapped):
         raise CheckpointError("The weights have no layer 'cls_score': they are of no detector.")
     return mapped
+
+
+def load_mapped(model: nn.Module, cfg: CfgNode) -> None:
+    """Load :func:`mapped_weights` into the model of a config.
+
+    Raises:
+        ConfigError: see :func:`mapped_weights`.
+        CheckpointError: see :func:`mapped_weights`, or the weights do not fit.
+    """
+    weights = mapped_weights(cfg)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} do not fit the model with its classes: {reason:.500}"
+        ) from error
 
 
 def mapped_weights(cfg: CfgNode) -> dict[str, Tensor]:
@@ -85,7 +106,9 @@ def mapped_weights(cfg: CfgNode) -> dict[str, Tensor]:
     # A temporary model of the old classes, because its checkpointer reads every format.
     model = build_model(source)
     Checkpointer(model, "", complete=True).load(cfg.MODEL.WEIGHTS, checkpointables=[])
-    mapped = map_classes(model.state_dict(), old, new, torch.Generator().manual_seed(cfg.SEED))
+    mapped = map_classes(
+        model.state_dict(), old, new, torch.Generator().manual_seed(cfg.SEED), _agnostic(cfg)
+    )
     random_classes = [name for name in new if name not in old]
     logger.info(
         "%d of %d classes start from %s; drawn at random: %s",
@@ -97,13 +120,20 @@ def mapped_weights(cfg: CfgNode) -> dict[str, Tensor]:
     return mapped
 
 
+def _agnostic(cfg: CfgNode) -> set[str]:
+    """Return the class-agnostic layers of a config's model."""
+    heads = {"bbox_pred": cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG}
+    heads["predictor"] = cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK
+    return {layer for layer, is_agnostic in heads.items() if is_agnostic}
+
+
 def _score_rows(rows: int, classes: int) -> int | None:
     """Return the rows per class, 0 if the layer is class-agnostic, None if its size does not fit."""
     return 1 if rows == classes + 1 else None
 
 
 def _box_rows(rows: int, classes: int) -> int | None:
-    return {4 * classes: 4, 4: 0}.get(rows)
+    return {4: 0, 4 * classes: 4}.get(rows)
 
 
 def _mask_rows(rows: int, classes: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +12,17 @@ from maskrcnn_repro.errors import ConfigError, did_you_mean
 
 import yaml
 
+_FORMS: dict[str | type, str] = {
+    "time": "minutes, MM:SS, H:MM:SS or D-H:MM:SS",
+    int: "a whole number from 0 on",
+    float: "a number from 0 on",
+    bool: "true or false",
+}
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
+_CLOCK = re.compile(
+    r"(?P<days>\d+)-(?P<hours>\d+)(:(?P<minutes>\d+)(:(?P<seconds>\d+))?)?"
+    r"|((?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+)"
+)
 
 
 def parse_options(text: str, option: str, allowed: Mapping[str, type]) -> dict[str, Any]:
@@ -43,15 +53,22 @@ def parse_options(text: str, option: str, allowed: Mapping[str, type]) -> dict[s
 
 
 def minutes(text: str) -> int:
-    """Return a time limit in minutes: a number of them, or SLURM's ``H:MM:SS`` and ``D-HH:MM:SS``, rounded up.
+    """Return a time limit in minutes, rounded up, from what SLURM takes.
+
+    That is a number of minutes, ``MM:SS``, ``H:MM:SS``, ``D-H``, ``D-H:MM`` or ``D-H:MM:SS``.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of these, or less than a second.
     """
     if match := _CLOCK.fullmatch(text):
-        days, hours, mins, seconds = (int(part or 0) for part in match.groups())
-        return (days * 24 + hours) * 60 + mins + (seconds > 0)
-    if (number := int(text)) < 1:
+        part = {name: int(digits or 0) for name, digits in match.groupdict().items()}
+        if max(part["minutes"], part["seconds"], part["s"], part["m"] * bool(match["h"])) > 59:
+            raise ValueError("more than 59 minutes or seconds")
+        hours = part["days"] * 24 + part["hours"] + part["h"]
+        number = hours * 60 + part["minutes"] + part["m"] + bool(part["seconds"] + part["s"])
+    else:
+        number = int(text)
+    if number < 1:
         raise ValueError("less than a minute")
     return number
 
@@ -76,7 +93,12 @@ def _convert(option: str, key: str, value: Any, kind: type) -> Any:
             if isinstance(value, kind):
                 return value
             raise ValueError(value)
-        return _TRUTH[value.lower()] if kind is bool else kind(value)
+        if kind is bool:
+            return _TRUTH[value.lower()]
+        number = kind(value)
+        if kind in (int, float) and not 0 <= number < math.inf:
+            raise ValueError(value)
+        return number
     except (ValueError, TypeError, KeyError, AttributeError):
-        what = "minutes or H:MM:SS" if key == "time" else f"a value of type {kind.__name__}"
+        what = _FORMS.get("time" if key == "time" else kind, f"a value of type {kind.__name__}")
         raise ConfigError(f"{option}: {key} must be {what}, not {value!r}.") from None

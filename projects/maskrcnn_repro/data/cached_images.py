@@ -99,6 +99,8 @@ class CachedImages:
 
 
 def _check_memory(needed: int, count: int) -> None:
+    if not hasattr(os, "sysconf"):  # as on Windows: how much memory there is stays unknown
+        return
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > MEMORY_SHARE * total:
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -63,7 +64,7 @@ def _unpack(entry: Any) -> tuple[str, Path, Path]:
         raise DataError(f"{_FORM}, three strings each, but one is {entry!r}.")
     name, json_file, image_root = entry
     # Its predictions and proposals lie in a folder or file of its name below OUTPUT_DIR.
-    if name in (".", "..") or re.search(r"[/\\\0]", name) or len(name.encode()) > LONGEST_NAME:
+    if name in (".", "..") or re.search(r"[/\\\0]", name) or len(os.fsencode(name)) > LONGEST_NAME:
         raise DataError(
             f"DATASETS.CUSTOM: {name[:LONGEST_NAME]!r} cannot be the name of a folder in OUTPUT_DIR; choose one "
             f"without slashes, of at most {LONGEST_NAME} bytes."

@@ -43,12 +43,14 @@ class WorkerNotes:
         if worker is None or worker.id >= self.workers:
             return
         pid = f"{os.getpid()} ".encode()
-        text = (pid + file_name.encode()[len(pid) - WIDTH :]).ljust(WIDTH, b"\0")
+        text = (pid + os.fsencode(file_name)[len(pid) - WIDTH :]).ljust(WIDTH, b"\0")
         self._lines[worker.id] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
 
     def read(self, pids: Container[int]) -> list[str]:
         """Return the last images of the workers with these process ids."""
-        notes = [bytes(line.tolist()).rstrip(b"\0").decode() for line in self._lines]
+        notes = [
+            bytes(line.tolist()).rstrip(b"\0").decode("utf-8", "replace") for line in self._lines
+        ]
         pairs = [note.partition(" ") for note in notes if note]
         return [file_name for pid, _, file_name in pairs if int(pid) in pids]
 

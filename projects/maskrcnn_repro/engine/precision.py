@@ -54,7 +54,9 @@ def give_losses_float32(model: nn.Module) -> None:
     """Let the layers before the losses return float32, whatever autocast they run in."""
     for name, module in model.named_modules():
         if name.rpartition(".")[2] in _OUTPUTS:
-            module.register_forward_hook(_in_float32)
+            # The stages of a cascade have a list of them, which is never called itself.
+            for part in module if isinstance(module, nn.ModuleList) else (module,):
+                part.register_forward_hook(_in_float32)
 
 
 def _in_float32(_: nn.Module, __: Any, output: Any) -> Any:

@@ -113,6 +113,8 @@ def rpn_hash(cfg: CfgNode) -> str:
     image = {key: cfg.INPUT[key] for key in ("FORMAT", "MIN_SIZE_TEST", "MAX_SIZE_TEST")}
     if cfg.INPUT.PIXEL_RANGE:  # later than the first hashes
         image["PIXEL_RANGE"] = cfg.INPUT.PIXEL_RANGE
+    if cfg.INPUT.RESIZE != "pillow":  # later, too
+        image["RESIZE"] = cfg.INPUT.RESIZE
     return hashlib.sha256(CfgNode({**model, **image}).dump().encode()).hexdigest()
 
 

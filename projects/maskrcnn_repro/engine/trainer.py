@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
-from maskrcnn_repro.checkpoint.class_map import mapped_weights
+from maskrcnn_repro.checkpoint.class_map import load_mapped
 from maskrcnn_repro.checkpoint.folder import FINAL
 from maskrcnn_repro.data.loader import Mapper, build_test_loader, build_train_loader
 from maskrcnn_repro.data.mapper import TrainMapper
@@ -197,7 +197,7 @@ class Trainer(TrainerBase):
         """
         resumes = agreed(lambda: resume and self.checkpointer.has_checkpoint())
         if self.cfg.MODEL.WEIGHTS_DATASET and not resumes:
-            self._bare_model.load_state_dict(mapped_weights(self.cfg))
+            load_mapped(self._bare_model, self.cfg)
         else:
             self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
         if resumes:

@@ -55,6 +55,10 @@ class Exporter:
 
     def __init__(self, trained: ModelSource, target: Target, pictures: Sequence[Path] = ()) -> None:
         cfg = settings(trained, target.threshold, "cpu", "float32", False)
+        if cfg.INPUT.FORMAT == "L":
+            raise ExportError(
+                "INPUT.FORMAT L: exported files take images of three channels; train with BGR or RGB, which grey images have, too."
+            )
         # Panoptic maps are compared as the config fuses them: a low score that is a tie would change them.
         cfg.defrost()
         cfg.MODEL.PANOPTIC_FPN.COMBINE = trained.cfg.MODEL.PANOPTIC_FPN.COMBINE.clone()

@@ -87,8 +87,9 @@ class MaskRCNN(GeneralizedRCNN):
         self.keep_images = keep_images
         if channels_last:
             self.to(memory_format=torch.channels_last)
-        if self.precision != torch.float32 and hasattr(self.roi_heads, "box_predictor"):
-            self.roi_heads.box_predictor.register_forward_hook(_out_in_float32)
+        if self.precision != torch.float32:
+            for predictor in _box_predictors(self.roi_heads):
+                predictor.register_forward_hook(_out_in_float32)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -207,6 +208,14 @@ def in_float32(instances: Instances) -> Instances:
         for name, value in instances.get_fields().items()
     }
     return Instances(instances.image_size, **fields)
+
+
+def _box_predictors(roi_heads: nn.Module) -> list[nn.Module]:
+    """Return the layers of class scores and boxes: one, or one of each stage of a cascade."""
+    predictor = getattr(roi_heads, "box_predictor", None)
+    if isinstance(predictor, nn.ModuleList):
+        return list(predictor)
+    return [predictor] if isinstance(predictor, nn.Module) else []
 
 
 def _out_in_float32(layer: nn.Module, _: Any, output: Any) -> Any:

@@ -82,7 +82,7 @@ def size_of(cfg: CfgNode, height: int = HEIGHT, width: int = WIDTH) -> Size:
         width: in pixels.
     """
     model = build_on_meta(cfg)
-    image = torch.empty(1, 3, height, width, device="meta")
+    image = torch.empty(1, len(cfg.MODEL.PIXEL_MEAN), height, width, device="meta")
     return Size(_count_parameters(model), _count_multiply_adds(model, cfg, image))
 
 

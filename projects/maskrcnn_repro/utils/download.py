@@ -45,7 +45,10 @@ class WholeDownloads(HTTPURLHandler):
     ) -> str:
         self._check_kwargs(kwargs)
         address = path.partition("#")[0]
-        place = Path(get_cache_dir(cache_dir), urlparse(address).path.lstrip("/"))
+        parts = Path(urlparse(address).path.lstrip("/")).parts
+        if ".." in parts:  # it would lie outside the cache
+            raise OSError("its path holds '..'")
+        place = Path(get_cache_dir(cache_dir), *parts)
         place.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(str(place)):
             # Of another server's file of the same path: as if it were not there.

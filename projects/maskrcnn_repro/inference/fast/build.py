@@ -234,9 +234,8 @@ class Accelerator:
 
     def mask_head(self, head: MaskRCNNConvUpsampleHead | FCNMaskHead) -> nn.Module | None:
         """Return a mask head."""
-        convs = [
-            layer for name, layer in sorted(head.named_children()) if name.startswith("mask_fcn")
-        ]
+        # In the order of the head: by name mask_fcn10 would come before mask_fcn2.
+        convs = [layer for name, layer in head.named_children() if name.startswith("mask_fcn")]
         deconv, decode = head.deconv, None
         if deconv.kernel_size != (2, 2) or deconv.stride != (2, 2):
             return None
