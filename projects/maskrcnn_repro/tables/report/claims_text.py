@@ -76,8 +76,8 @@ def beside(verdicts: Sequence[Verdict]) -> list[str]:
         texts.append(
             f"With Holm's correction for {len(remains)} claim{'s' * (len(remains) > 1)} judged at once: "
             f"{_counted((outcome for _, outcome in remains.values()), _DECISIVE)}. "
-            "Among so many claims one or another holds or fails by chance; corrected, the chance that any does is about 5 % where all "
-            "trainings' seeds vary alike, up to three times that where they do not (docs/intervals.md)."
+            "Among so many claims one or another holds or fails by chance; corrected, the chance that any does is at most 5 % where all "
+            "trainings' seeds vary alike, and up to 18 % where they do not."
         )
     reasons: dict[str, list[str]] = {}
     for verdict in verdicts:
