@@ -7,7 +7,7 @@ import threading
 import time
 
 import maskrcnn_repro
-from maskrcnn_repro.tables.runs import progress
+from maskrcnn_repro import _location
 from maskrcnn_repro.tables.runs import runner as runner_module
 from maskrcnn_repro.tables.runs.progress import Console, describe
 
@@ -86,7 +86,7 @@ def test_a_terminal_shows_each_child_with_its_progress(fake, monkeypatch):
 
 def test_a_stage_that_never_ran_here_costs_what_kept_records_say(fake, monkeypatch, tmp_path):
     kept = tmp_path / "results"
-    monkeypatch.setattr(progress, "KEPT", kept)
+    monkeypatch.setattr(_location, "RESULTS", kept)
     table_plan = fake.plan("joint", seeds=(1,))
     (stage,) = table_plan.stages
     assert Console(table_plan, 1, io.StringIO()).costs.of(stage) is None

@@ -28,7 +28,7 @@ GAIN = 0.25
 """Weight of frozen batch norms; it keeps the sum over all residual blocks near unit variance."""
 
 
-def train_briefly(experiment: Experiment, device: str = "cpu") -> list[dict[str, float]]:
+def train_briefly(experiment: Experiment) -> list[dict[str, float]]:
     """Train an experiment for two iterations of two images; return the losses of each, by name.
 
     Data, image size, batch size and the initial weights (random, so that nothing is downloaded) replace those of
@@ -38,7 +38,7 @@ def train_briefly(experiment: Experiment, device: str = "cpu") -> list[dict[str,
         FloatingPointError: a loss is not finite.
     """
     with tempfile.TemporaryDirectory() as folder:
-        cfg = resolve_config(_tiny_config(experiment, Path(folder), device), training=True)
+        cfg = resolve_config(_tiny_config(experiment, Path(folder)), training=True)
         try:
             return _train(cfg)
         finally:
@@ -46,7 +46,7 @@ def train_briefly(experiment: Experiment, device: str = "cpu") -> list[dict[str,
             MetadataCatalog.remove(DATASET)
 
 
-def _tiny_config(experiment: Experiment, folder: Path, device: str) -> CfgNode:
+def _tiny_config(experiment: Experiment, folder: Path) -> CfgNode:
     cfg = experiment_config(experiment)
     cfg.defrost()
     json_file, images, store = write_tiny_data(
@@ -60,7 +60,7 @@ def _tiny_config(experiment: Experiment, folder: Path, device: str) -> CfgNode:
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.SOLVER.IMS_PER_BATCH = 2
     cfg.MODEL.WEIGHTS, cfg.MODEL.WEIGHTS_DATASET = "", ""
-    cfg.MODEL.DEVICE, cfg.SEED = device, 0
+    cfg.MODEL.DEVICE, cfg.SEED = "cpu", 0
     cfg.OUTPUT_DIR = str(folder)
     return cfg
 

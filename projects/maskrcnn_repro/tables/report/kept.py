@@ -24,11 +24,11 @@ from maskrcnn_repro.tables.report.exchange.files import keep
 from maskrcnn_repro.tables.report.kept_reading import CLAIMS, TABLES, KeptReports
 from maskrcnn_repro.tables.report.kept_run import Files, beside_files, picture_files, record_tree
 from maskrcnn_repro.tables.report.model import Report, json_text, to_json, verdicts_in
-from maskrcnn_repro.tables.report.places import is_kept, record_of, run_folder
+from maskrcnn_repro.tables.report.places import is_kept, record_of
 from maskrcnn_repro.tables.report.report import PaperData
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.records import State, identity, read_note
+from maskrcnn_repro.tables.runs.records import State, identity, read_note, run_folder
 from maskrcnn_repro.tables.runs.retrained import digest_of_run, kept_record
 from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
 from maskrcnn_repro.utils.files import replaced, write_text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from maskrcnn_repro.evaluation.coco import predictions_file
 from maskrcnn_repro.tables.report.model import Origin, Report
-from maskrcnn_repro.tables.runs.records import RESULTS, identity
+from maskrcnn_repro.tables.runs.records import RESULTS, identity, run_folder
 
 METRICS_FILE = "metrics.json"
 PICTURES = "pictures"
@@ -53,11 +53,6 @@ def curve_file(results: Path) -> Path:
     path = results.with_name(METRICS_FILE)
     # A later evaluation of a training lies in a folder of the training's.
     return path if path.is_file() else path.parent.parent / path.name
-
-
-def run_folder(results: Path) -> Path:
-    """Return the folder of the run that left these results: its own or its last evaluation's."""
-    return results.parent.parent if results.parent.name == "inference" else results.parent
 
 
 def detections_file(results: Path, dataset: str) -> Path:

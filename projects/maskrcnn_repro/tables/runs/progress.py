@@ -10,16 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from maskrcnn_repro._backend import BACKEND
-from maskrcnn_repro._location import RESULTS as KEPT
 from maskrcnn_repro.cluster.job import Job
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.evaluation.table import summary
-from maskrcnn_repro.old_names import former_experiments
 from maskrcnn_repro.tables.runs.plan import Plan
 from maskrcnn_repro.tables.runs.processes import parse_progress
 from maskrcnn_repro.tables.runs.records import State, Status, read_record
-from maskrcnn_repro.tables.runs.retrained import compared
+from maskrcnn_repro.tables.runs.retrained import compared, kept_folders
 from maskrcnn_repro.tables.runs.runner import Failure
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, Stage, StoreStage, shell_command
 
@@ -252,9 +249,8 @@ def _measured_seconds(stage: Stage, status: Status) -> list[float]:
 
 def _archived_records(stage: Stage) -> list[Path]:
     """Return the records in ``results/`` of a stage's experiment, under its name or a former one."""
-    folder = KEPT / stage.setting.label / BACKEND.name
-    names = (stage.experiment.id, *former_experiments(stage.experiment.id))
-    return [path for name in names for path in (folder / name).glob("seed*.json")]
+    folders = kept_folders(stage.setting, stage.experiment.id)
+    return [path for folder in folders for path in folder.glob("seed*.json")]
 
 
 def _seconds(files: Iterable[Path]) -> list[float]:

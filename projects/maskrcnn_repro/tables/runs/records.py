@@ -326,6 +326,11 @@ def identity(results: Path) -> str | None:
         return None
 
 
+def run_folder(results: Path) -> Path:
+    """Return the folder of the run that left these results: its own or its last evaluation's."""
+    return results.parent.parent if results.parent.name == "inference" else results.parent
+
+
 def write_note(folder: Path, note: Mapping[str, Any]) -> None:
     """Write ``stage.json`` into ``folder``."""
     write_text(folder / NOTE, json.dumps(dict(note), indent=2) + "\n")

@@ -19,7 +19,14 @@ from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.runs.plan import Plan
 from maskrcnn_repro.tables.runs.reading import read_json, read_yaml
-from maskrcnn_repro.tables.runs.records import CONFIG, UNRELATED, Record, State, read_record
+from maskrcnn_repro.tables.runs.records import (
+    CONFIG,
+    UNRELATED,
+    Record,
+    State,
+    read_record,
+    run_folder,
+)
 from maskrcnn_repro.tables.runs.stage import WEIGHTS, Setting, Stage, StoreStage
 from maskrcnn_repro.utils.hashes import weights_digest
 from maskrcnn_repro.utils.provenance import config_hash
@@ -57,8 +64,7 @@ def digest_of_run(results: Path) -> str | None:
     """
     if digest := read_record(results).weights_sha256:
         return digest
-    # A later evaluation of a training lies in a folder of the training's.
-    folder = results.parent.parent if results.parent.name == "inference" else results.parent
+    folder = run_folder(results)
     if not (folder / WEIGHTS).is_file():
         return None
     try:
@@ -69,7 +75,7 @@ def digest_of_run(results: Path) -> str | None:
 
 def kept_seeds(setting: Setting, experiment: str) -> list[int]:
     """Return the seeds of which a record of an experiment is kept, in increasing order."""
-    files = [path for f in _folders(setting, experiment) for path in f.glob("seed*.json")]
+    files = [path for f in kept_folders(setting, experiment) for path in f.glob("seed*.json")]
     names = {path.stem.removeprefix("seed") for path in files}
     return sorted(int(name) for name in names if name.isdecimal())
 
@@ -81,7 +87,7 @@ def kept_file(stage: Stage) -> Path | None:
     """
     if isinstance(stage, StoreStage):
         return None
-    folders = _folders(stage.setting, stage.experiment.id)
+    folders = kept_folders(stage.setting, stage.experiment.id)
     files = (folder / f"seed{stage.seed}.json" for folder in folders)
     return next((file for file in files if os.path.lexists(file)), None)
 
@@ -240,7 +246,7 @@ def _listed(datasets: Iterable[str]) -> str:
     return ", ".join(datasets) or "no data set"
 
 
-def _folders(setting: Setting, experiment: str) -> list[Path]:
+def kept_folders(setting: Setting, experiment: str) -> list[Path]:
     """Return where records of an experiment may be kept, under its name or a former one."""
     folder = _location.RESULTS / setting.label / BACKEND.name
     return [folder / name for name in (experiment, *former_experiments(experiment))]

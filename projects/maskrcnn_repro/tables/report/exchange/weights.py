@@ -17,8 +17,7 @@ from maskrcnn_repro.pooler_keys import HEADS
 from maskrcnn_repro.roi_ops import RoIOperation
 from maskrcnn_repro.tables.report.exchange.model import ALIGN, OPERATIONS
 from maskrcnn_repro.tables.report.model import Origin
-from maskrcnn_repro.tables.report.places import run_folder
-from maskrcnn_repro.tables.runs.records import CONFIG
+from maskrcnn_repro.tables.runs.records import CONFIG, run_folder
 from maskrcnn_repro.tables.runs.stage import WEIGHTS
 
 import numpy as np

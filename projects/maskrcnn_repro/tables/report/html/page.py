@@ -257,7 +257,7 @@ def draws_itself(shown: Shown) -> bool:
     )
 
 
-def absent(report: Report, row: ReportRow) -> str:
+def absent(row: ReportRow) -> str:
     """Return why there is nothing of ours in a row, in a word or two; empty if there is."""
     if row.was_run or row.gap_of or not row.ours:
         return ""
