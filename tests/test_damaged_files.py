@@ -4,11 +4,15 @@ import json
 import os
 
 from maskrcnn_repro.checkpoint.manifest import read_manifest
+from maskrcnn_repro.checkpoint.model_file import read_facts
 from maskrcnn_repro.checkpoint.weight_file import read_shapes
+from maskrcnn_repro.data.panoptic.truth import PanopticTruth
 from maskrcnn_repro.data.proposals.detectron2_format import import_pickle
 from maskrcnn_repro.data.proposals.store import INDEX, ProposalStore, checksum
 from maskrcnn_repro.engine.optimizer_state import check_state
-from maskrcnn_repro.errors import CheckpointError, DataError, TableError
+from maskrcnn_repro.engine.resume import _config_in
+from maskrcnn_repro.errors import CheckpointError, DataError, ExportError, TableError
+from maskrcnn_repro.inference.exported import _described
 from maskrcnn_repro.tables.report.curve_files import read_metrics
 from maskrcnn_repro.tables.report.kept_reading import read_report
 from maskrcnn_repro.tables.runs.records import read_note, read_record
@@ -16,6 +20,7 @@ from maskrcnn_repro.tables.runs.records import read_note, read_record
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from tests.helpers.kept_results import RESULTS
@@ -122,6 +127,26 @@ def test_a_line_that_is_no_metrics_is_skipped(tmp_path, line):
 def test_a_manifest_nested_too_deep_is_none(tmp_path):
     (tmp_path / "model_0000009.json").write_text(DEEP)
     assert read_manifest(tmp_path / "model_0000009.pth") == {}
+
+
+def test_panoptic_labels_nested_too_deep_are_refused(tmp_path):
+    (tmp_path / "labels.json").write_text(DEEP)
+    with pytest.raises(DataError, match=r"labels\.json is not in COCO's panoptic format"):
+        PanopticTruth.read(tmp_path / "labels.json", tmp_path)
+
+
+def test_facts_of_a_model_nested_too_deep_are_refused(tmp_path):
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(1)}, file, metadata={"class_names": DEEP})
+    with pytest.raises(CheckpointError, match=r"model\.safetensors says .* what is no JSON"):
+        read_facts(file)
+    with pytest.raises(ExportError, match=r"The metadata of model\.onnx are damaged"):
+        _described("model.onnx", {"config": "", "export": "{}", "class_names": DEEP})
+
+
+def test_a_config_nested_too_deep_is_none(tmp_path):
+    (tmp_path / "config.yaml").write_text(DEEP[:1000])
+    assert _config_in(tmp_path) == {}
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
-from maskrcnn_repro.checkpoint.torch_file import TensorStand
+from maskrcnn_repro.checkpoint.torch_file import TensorStand, _Storage
 from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.utils.pickle_scan import ExcessError
 
 import pytest
 import torch
@@ -103,6 +105,19 @@ def test_a_file_cut_anywhere_is_refused(tmp_path, suffix, save):
         path.write_bytes(content[:length])
         with pytest.raises(CheckpointError, match="cannot be read"):
             Checkpointer(linear(), "").load(str(path))
+
+
+def test_many_views_of_a_storage_are_added_up_at_once():
+    storage = _Storage(100_000, 4)
+    start = time.process_time()
+    for place in range(100_000):
+        storage.add(place, (1,), (1,))
+    assert time.process_time() - start < 10
+    # A view that is there twice takes no more of the storage; another one does.
+    storage.add(7, (1,), (1,))
+    assert storage.viewed == 100_000
+    with pytest.raises(ExcessError, match="several tensors overlap in one storage"):
+        storage.add(0, (2,), (1,))
 
 
 def test_a_file_cannot_change_what_looks_into_it(tmp_path):

@@ -96,6 +96,18 @@ def test_a_job_that_is_still_queued_is_not_submitted_again(task, tmp_path, monke
     assert (task.folder / "submitted").read_text() == "x\n"
 
 
+@pytest.mark.parametrize(
+    "note", ["[1]", "3", "{}", "[" * 10**5, '{"cluster": "slurm"}', '{"cluster": "slurm", "job": [42]}']
+)  # fmt: skip
+def test_a_damaged_note_of_a_job_is_none(task, tmp_path, monkeypatch, note):
+    tools(
+        tmp_path / "bin", monkeypatch, srun="exit 1", sbatch="echo Submitted batch job 42"
+    )  # fmt: skip
+    (task.folder / "job.json").write_text(note)
+    assert SlurmExecutor(tmp_path / "logs", {}).start(task).place == "job 42"
+    assert json.loads((task.folder / "job.json").read_text()) == {"cluster": "slurm", "job": "42"}
+
+
 @pytest.mark.slow
 def test_a_preempted_job_saves_is_requeued_and_resumes(task, tmp_path):
     executor = SlurmExecutor(tmp_path / "logs", {"time": 5}, cluster="local")

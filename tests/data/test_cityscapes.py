@@ -23,6 +23,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from tests.helpers.commands import convert_cityscapes
+from tests.helpers.huge_png import huge_png
 
 ROAD, CAR, RIDER, CARAVAN = 7, 26, 25, 29
 
@@ -135,7 +136,10 @@ def test_image_without_instances_stays(root):
 def test_broken_file_leaves_no_json(root):
     path = next((root / "gtFine" / "train" / "bonn").iterdir())
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(DataError, match=r"bonn.*_instanceIds\.png cannot be read as an image"):
+    with pytest.raises(DataError, match=r"bonn.*_instanceIds\.png cannot be read: "):
+        convert(root, "train")
+    huge_png(path)
+    with pytest.raises(DataError, match=r"bonn.*_instanceIds\.png cannot be read: .* pixels"):
         convert(root, "train")
     assert not json_path(root, "train").parent.exists()
 

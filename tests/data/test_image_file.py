@@ -9,8 +9,10 @@ from maskrcnn_repro.data.image_file import (
     MODES,
     ImageError,
     ImageFiles,
+    ImageTooLargeError,
     check_pixel_range,
     image_header,
+    stored_values,
     verify_image,
 )
 from maskrcnn_repro.errors import ConfigError
@@ -19,6 +21,8 @@ import numpy as np
 import pytest
 from detectron2.data import detection_utils
 from PIL import Image, TiffImagePlugin
+
+from tests.helpers.huge_png import huge_png
 
 DOCS = Path(__file__).resolve().parents[2] / "docs/own_data.md"
 PLAIN_YCBCR = (b"II", 6, (1,), 1, (8, 8, 8), ())
@@ -203,6 +207,24 @@ def test_pillows_limit_on_pixels_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ImageError, match=r"a\.png cannot be read: .*2500 pixels.*limit of 2000"):
         ImageFiles().read(path, "BGR", (50, 50))
+
+
+def test_stored_values_are_no_colours_and_not_turned(tmp_path):
+    ids = np.array([[0, 70], [24001, 65535], [5, 6]], np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(ids).save(tmp_path / "ids.png", exif=exif)
+    assert stored_values(tmp_path / "ids.png").tolist() == ids.tolist()
+    indices = Image.new("P", (2, 3), 7)
+    indices.putpalette([9] * 768)
+    indices.save(tmp_path / "indices.png")
+    assert stored_values(tmp_path / "indices.png").tolist() == [[7, 7]] * 3
+
+
+def test_a_decompression_bomb_has_no_stored_values(tmp_path):
+    path = huge_png(tmp_path / "bomb.png")
+    with pytest.raises(ImageTooLargeError, match=r"bomb\.png cannot be read: .*1600000000 pixels"):
+        stored_values(path)
 
 
 def test_a_flipped_bit_of_a_png_file_is_noticed_without_decoding(tmp_path):

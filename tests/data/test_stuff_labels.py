@@ -1,5 +1,6 @@
 """Semantic and panoptic labels of the generated data, and how they reach a model."""
 
+import errno
 import json
 
 from maskrcnn_repro.config import get_config
@@ -13,7 +14,7 @@ from maskrcnn_repro.data.synthetic.mini_coco import MINI_COCO
 from maskrcnn_repro.data.synthetic.mini_coco.scenes import STUFF_IDS
 from maskrcnn_repro.data.synthetic.textures import PATTERNS
 from maskrcnn_repro.data.synthetic.writing import digest
-from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.errors import DataError, OutputError
 from maskrcnn_repro.evaluation.panoptic import PanopticEvaluator
 
 import numpy as np
@@ -23,6 +24,8 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 from pycocotools.coco import COCO
+
+from tests.helpers.huge_png import huge_png
 
 COUNT = 20
 
@@ -215,3 +218,20 @@ def test_a_file_that_holds_no_ids_is_told(tmp_path):
         read_ids(tmp_path / "grey.png")
     with pytest.raises(DataError, match=r"gone.png cannot be read"):
         read_ids(tmp_path / "gone.png")
+    with pytest.raises(DataError, match=r"bomb.png cannot be read: .*pixels"):
+        read_ids(huge_png(tmp_path / "bomb.png"))
+
+
+def test_ids_whose_writing_fails_leave_the_file_that_was_there(tmp_path, monkeypatch):
+    write_ids(tmp_path / "new" / "ids.png", np.array([[5]]))
+    before = (tmp_path / "new" / "ids.png").read_bytes()
+
+    def fail(image, path, *_, **__):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OutputError, match=r"ids\.png cannot be written: No space left"):
+        write_ids(tmp_path / "new" / "ids.png", np.array([[6]]))
+    assert [f.name for f in (tmp_path / "new").iterdir()] == ["ids.png"]
+    assert (tmp_path / "new" / "ids.png").read_bytes() == before

@@ -315,6 +315,21 @@ def test_what_is_refused_is_named(content, named):
 
 
 @pytest.mark.embedded_only
+@pytest.mark.parametrize("protocol", range(6))
+def test_bytes_are_read_and_no_number_makes_any(protocol):
+    from detectron2.checkpoint._pickle import load_arrays
+
+    content = [b"", b"ab\xff", bytearray(), bytearray(b"ab\xff"), [1], (2,), {3}, slice(4)]
+    assert load_arrays(io.BytesIO(pickle.dumps(content, protocol=protocol))) == content
+    # As Python 2 writes a bytearray.
+    text = b"c__builtin__\nbytearray\n(Vab\xff\nVlatin-1\ntR."
+    assert load_arrays(io.BytesIO(text)) == b"ab\xff"
+    for call in (_Call(bytes, 9), _Call(bytearray, 9), _Call(bytes, np.int64(9)), range(9)):
+        with pytest.raises(pickle.UnpicklingError, match="refused to"):
+            load_arrays(io.BytesIO(pickle.dumps(call, protocol=protocol)))
+
+
+@pytest.mark.embedded_only
 def test_numpy_constructors_cannot_be_called():
     from detectron2.checkpoint._pickle import load_arrays
 

@@ -9,7 +9,7 @@ from maskrcnn_repro.commands.proposals import split_datasets
 from maskrcnn_repro.config import get_config
 from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.engine.main import main
-from maskrcnn_repro.engine.store_proposals import rpn_hash
+from maskrcnn_repro.engine.store_proposals import _measured_recall, rpn_hash
 
 import cv2
 import numpy as np
@@ -178,6 +178,23 @@ def test_mistakes_are_told_in_one_sentence(data, rpn, tmp_path, capsys):
     assert main(wrong) == 2
     assert "other.proposals' is no store of proposals" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+ORIGIN = {"rpn_config_sha256": "a", "weights": {"sha256": "b"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[1]", "{", "[" * 10**5, '{"origin": 1, "recall": {}}', '{"recall": 3}', "\xff"]
+    + [json.dumps({"origin": ORIGIN, "recall": recall}) for recall in (3, {"a": 3}, [1], None)],
+)
+def test_a_damaged_recall_is_measured_again(tmp_path, text):
+    file = tmp_path / "recall.json"
+    file.write_text(text, encoding="latin1")
+    assert _measured_recall(file, ORIGIN) == {}
+    file.write_text(json.dumps({"origin": ORIGIN, "recall": {"a": {"AR": 5.0}}}))
+    assert _measured_recall(file, ORIGIN) == {"a": {"AR": 5.0}}
+    assert _measured_recall(file, {**ORIGIN, "rpn_config_sha256": "c"}) == {}
 
 
 def test_names_of_data_sets_end_at_the_first_key():

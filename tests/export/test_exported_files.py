@@ -64,6 +64,8 @@ CASES = [
         ({"stuff_names": [1]}, "'stuff_names' is no list of names"),
         ({"export": []}, "'export' is no object"),
         ({"export": {"threshold": "x"}}, "'export' has no number as its 'threshold'"),
+        ({"export": {"threshold": 0, "outputs": 3}}, "'outputs' of 'export' are no list of names"),
+        ({"export": {"threshold": 0, "outputs": [["boxes"]]}}, "are no list of names"),
         (
             {"export": {"threshold": 0, "outputs": ["boxes"]}},
             "lacks the outputs 'classes', 'scores'",

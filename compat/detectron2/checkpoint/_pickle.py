@@ -53,11 +53,29 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_BUILTINS = "bool bytearray bytes complex dict float frozenset int list range set slice str tuple"
+def _of_text(kind: type[bytes] | type[bytearray]) -> Any:
+    def make(content: bytes | bytearray | str = b"", encoding: str = "latin1") -> Any:
+        # Of a number they would make as many zeros. Protocol 2 writes "latin-1".
+        if isinstance(content, str):
+            content = _encode(content, str(encoding).replace("-", ""))
+        if not isinstance(content, bytes | bytearray):
+            raise pickle.UnpicklingError(f"refused to make {kind.__name__} of {type(content)}")
+        return kind(content)
+
+    return make
+
+
+# Not `range`, of which `list` makes as many numbers as it says.
+_BUILTINS = "bool complex dict float frozenset int list set slice str tuple"
 _ALLOWED: dict[tuple[str, str], Any] = {
     (module, name): getattr(builtins, name)
     for module in ("builtins", "__builtin__")  # Python 3 and 2
     for name in _BUILTINS.split()
+}
+_ALLOWED |= {
+    (module, kind.__name__): _of_text(kind)
+    for module in ("builtins", "__builtin__")
+    for kind in (bytes, bytearray)
 }
 _ALLOWED |= {
     ("collections", "OrderedDict"): OrderedDict,

@@ -129,6 +129,8 @@ def read_set(
     sizes = np.asarray(scan.sizes)[order] if len(order) else np.zeros((0, 2), np.int64)
     objects = _truth(annotations, place, category, sizes, task)
     limit = _limit(objects, entries, place, category, task)
+    if task == "segm":
+        _check_sizes(entries, dict(zip(place, sizes.tolist(), strict=True)), results)
     detections = _detections(entries, place, category, task, limit, results)
     posed = bool(entries) and all(entry.get("keypoints") for entry in entries)
     return EvaluationSet(
@@ -211,11 +213,24 @@ def _detections(
         regions: Regions
         regions = _boxes(chosen) if task == "bbox" else [_mask(e["segmentation"]) for e in chosen]
         areas = _areas(regions, task)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{results}: a {FIELDS[task]} of a prediction is not COCO's: {error}."
         ) from error
     return Detections(images[rows], categories[rows], scores[rows], areas, regions)
+
+
+def _check_sizes(
+    entries: Sequence[Mapping[str, Any]], sizes: Mapping[int, Sequence[int]], results: Path
+) -> None:
+    """Raise DataError unless masks are as large as their images (``sizes``: width, height), before they are decoded."""
+    for entry in entries:
+        mask, (width, height) = entry["segmentation"], sizes[entry["image_id"]]
+        if isinstance(mask, dict) and mask.get("size") != [height, width]:
+            raise DataError(
+                f"{results}: the RLE of a prediction for image {entry['image_id']} has the size {mask.get('size')!r:.80}, "
+                f"but the image has {[height, width]} (height, width)."
+            )
 
 
 def _scores(entries: Sequence[Mapping[str, Any]], results: Path) -> np.ndarray:

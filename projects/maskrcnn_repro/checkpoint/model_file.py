@@ -121,6 +121,6 @@ def read_facts(path: Path) -> Mapping[str, Any]:
     keys = {"origin", *(field.name for field in fields(Labels))}
     try:
         values = {name: json.loads(texts[name]) for name in keys & texts.keys()}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} says of its model what is no JSON: {error}.") from error
     return values | ({"config": texts["config"]} if "config" in texts else {})

@@ -68,8 +68,10 @@ PLAIN = frozenset(
 class _Storage:
     numbers: int
     width: int
-    views: dict[tuple[Any, ...], int] = field(default_factory=dict)
-    """Offset, shape and strides of its tensors, and their counts of numbers."""
+    views: set[tuple[Any, ...]] = field(default_factory=set)
+    """Offset, shape and strides of its tensors."""
+    viewed: int = 0
+    """Numbers of these tensors together."""
 
     def add(self, begin: int, shape: tuple[int, ...], steps: tuple[int, ...]) -> None:
         """Check a tensor that lies in the storage."""
@@ -86,8 +88,10 @@ class _Storage:
             raise ExcessError(
                 f"a tensor of shape {shape} reaches beyond its storage of {self.numbers} numbers"
             )
-        self.views[begin, shape, steps] = count
-        if sum(self.views.values()) > self.numbers:
+        if (view := (begin, shape, steps)) not in self.views:
+            self.views.add(view)
+            self.viewed += count
+        if self.viewed > self.numbers:
             raise ExcessError("several tensors overlap in one storage")
 
 

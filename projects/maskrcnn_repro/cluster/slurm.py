@@ -118,11 +118,12 @@ class SlurmExecutor:
     def _earlier(self, task: Task, note: Path) -> SlurmJob | None:
         try:
             content = json.loads(note.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            cluster, job_id = content["cluster"], content["job"]
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
-        if content.get("cluster") != self._cluster or self._cluster != "slurm":
+        if cluster != self._cluster or self._cluster != "slurm" or not isinstance(job_id, str):
             return None
-        job = self._submitit.SlurmJob(self.logs, str(content.get("job")))
+        job = self._submitit.SlurmJob(self.logs, job_id)
         return None if job.done(force_check=True) else SlurmJob(task, job)
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.data.image_file import stored_values
 from maskrcnn_repro.errors import DataError, did_you_mean
 from maskrcnn_repro.utils.files import write_text
 
@@ -21,7 +22,6 @@ import pycocotools.mask as coco_mask
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from numpy.typing import NDArray
-from PIL import Image
 
 CLASSES = {
     24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle",
@@ -178,11 +178,7 @@ def _image_name(path: Path) -> str:
 
 
 def _read(path: Path) -> NDArray[np.integer[Any]]:
-    try:
-        with Image.open(path) as image:
-            ids = np.asarray(image)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}.") from error
+    ids = stored_values(path)
     # Instance ids (1000 * label + n) do not fit in 8 bits: such a file is a map of labels.
     if ids.ndim != 2 or ids.dtype.itemsize < 2:
         raise DataError(

@@ -126,6 +126,16 @@ def image_header(path: str | Path) -> ImageHeader:
         return _header(image)
 
 
+def stored_values(path: str | Path) -> np.ndarray:
+    """Return the numbers of an image file as they are stored, (H, W) or (H, W, C), such as ids: no rule of :data:`MODES`.
+
+    Raises:
+        ImageError: the file cannot be read, or is larger than Pillow's limit on pixels.
+    """
+    with _opened(path) as image:
+        return np.asarray(image)
+
+
 def verify_image(path: str | Path) -> None:
     """Raise ImageError if a file is cut off, or of a PNG file a checksum is wrong; nothing is decoded."""
     with _opened(path) as image:

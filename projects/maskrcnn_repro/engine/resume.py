@@ -231,7 +231,7 @@ def _config_in(folder: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         logger.warning("%s cannot be read: %s", path, str(error).split("\n", 1)[0])
         return {}
     return tree if isinstance(tree, dict) else {}

@@ -224,7 +224,13 @@ def _report_recall(
 
 
 def _measured_recall(file: Path, origin: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """Return the recall that a file holds of the same RPN; empty without one, and if it is damaged."""
     if not file.is_file():
         return {}
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return content["recall"] if _same_rpn(content["origin"], origin) else {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        measured = content["recall"] if _same_rpn(content["origin"], origin) else {}
+        return {str(name): dict(metrics) for name, metrics in measured.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        logger.warning("%s is damaged and written anew: %s", file, type(error).__name__)
+        return {}

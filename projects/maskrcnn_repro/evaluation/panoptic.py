@@ -62,7 +62,6 @@ class PanopticEvaluator(DatasetEvaluator):
             ConfigError: the model makes no panoptic maps.
             DataError: an image is not annotated.
         """
-        (self.folder / FOLDER).mkdir(parents=True, exist_ok=True)
         for item, output in zip(inputs, outputs, strict=True):
             if "panoptic_seg" not in output:
                 raise ConfigError(

@@ -113,7 +113,7 @@ def _described(file: Path, texts: Mapping[str, str]) -> tuple[ModelSource, dict[
         names = {"export", "origin", *(field.name for field in fields(Labels))} & texts.keys()
         facts = {name: json.loads(texts[name]) for name in names}
         labels = Labels.of(facts)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ExportError(f"The metadata of {file} are damaged: {error}.") from error
     damage = _damage(facts)
     if damage:
@@ -133,7 +133,10 @@ def _damage(facts: Mapping[str, Any]) -> str:
         return "'export' is no object"
     if type(export.get("threshold")) not in (int, float):
         return "'export' has no number as its 'threshold'"
-    missing = set(DETECTIONS) - set(export.get("outputs") or ())
+    outputs = export.get("outputs") or []
+    if not (isinstance(outputs, list) and all(isinstance(name, str) for name in outputs)):
+        return "the 'outputs' of 'export' are no list of names"
+    missing = set(DETECTIONS) - set(outputs)
     return f"'export' lacks the outputs {listing(sorted(missing))}" if missing else ""
 
 

@@ -5,16 +5,18 @@ Letters: P points. Places are relative to the person's box: 0 at its left or upp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from maskrcnn_repro.data.check.findings import short
+from maskrcnn_repro.data.check.outlines import Defective, runs_of
+from maskrcnn_repro.data.check.table import defects
 from maskrcnn_repro.data.densepose.surface import Mirror
 from maskrcnn_repro.data.synthetic.annotations import rle_of
 from maskrcnn_repro.errors import DataError
 
 import numpy as np
-import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
 COLUMNS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
@@ -38,8 +40,12 @@ class SurfacePoints:
     """(SIDE, SIDE): number of the part that is seen in each cell of the box, 0 where none is; None if not annotated."""
 
     @classmethod
-    def read(cls, annotation: Mapping[str, Any]) -> SurfacePoints | None:
+    def read(cls, annotation: Mapping[str, Any], *, painted: bool = True) -> SurfacePoints | None:
         """Return the surface of an annotation, None if it has none.
+
+        Args:
+            annotation: of a COCO file.
+            painted: False: masks are checked, and ``parts`` is None.
 
         Raises:
             DataError: a field is missing or has a value that it cannot have.
@@ -50,7 +56,7 @@ class SurfacePoints:
         try:
             columns = [np.asarray(annotation[name], dtype=np.float64) for name in COLUMNS]
             masks = annotation.get(MASKS)
-            parts = None if masks is None else read_parts(masks)
+            runs = [] if masks is None else list(_runs(masks))
         except KeyError as error:
             raise DataError(f"{place} has dp_x, but no {error.args[0]}.") from error
         except (TypeError, ValueError) as error:
@@ -61,6 +67,7 @@ class SurfacePoints:
         for name, column, most in zip(COLUMNS, columns, (SIDE, SIDE, 255, 1, 1), strict=True):
             if wrong := column[~((column >= 0) & (column <= most))].tolist():
                 raise DataError(f"{place}: {name} {wrong[0]} is not in [0, {most}].")
+        parts = None if masks is None or not painted else _painted(runs)
         return cls(np.stack(columns, axis=1), parts)
 
     def fields(self) -> dict[str, Any]:
@@ -84,22 +91,41 @@ def read_parts(masks: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> NDArra
     """Return the part of each cell, (SIDE, SIDE); where masks overlap it is the later one.
 
     Raises:
-        ValueError: a mask has another size, or there are more than 255.
+        ValueError: a mask has another size or counts that are none, or there are more than 255.
     """
-    listed = [masks] if isinstance(masks, Mapping) else masks
-    parts = np.zeros((SIDE, SIDE), np.uint8)
-    for number, rle in enumerate(listed, start=1):
+    return _painted(_runs(masks))
+
+
+def _painted(masks: Iterable[tuple[int, NDArray[np.int64]]]) -> NDArray[np.uint8]:
+    # An RLE goes down the columns.
+    parts = np.zeros(SIDE * SIDE, np.uint8)
+    for number, runs in masks:
+        parts[np.repeat(np.arange(len(runs)) % 2 == 1, runs)] = number
+    return parts.reshape(SIDE, SIDE, order="F")
+
+
+def _runs(
+    masks: Sequence[Mapping[str, Any]] | Mapping[str, Any],
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield the number of each mask that is not empty, and the lengths of its runs, background first."""
+    for number, rle in enumerate([masks] if isinstance(masks, Mapping) else masks, start=1):
         if not rle:
             continue
-        if list(rle["size"]) != [SIDE, SIDE] or number > 255:
-            raise ValueError(f"mask {number} of {MASKS} has the size {rle['size']}")
-        counts = rle["counts"]
-        packed = {
-            "size": [SIDE, SIDE],
-            "counts": counts.encode() if isinstance(counts, str) else counts,
-        }
-        parts[coco_mask.decode(packed) > 0] = number
-    return parts
+        mask = f"mask {number} of {MASKS}"
+        if not isinstance(rle, Mapping) or not {"size", "counts"} <= rle.keys():
+            raise ValueError(f"{mask} is no RLE with size and counts")
+        if rle["size"] not in ([SIDE, SIDE], (SIDE, SIDE)):
+            raise ValueError(f"{mask} has the size {short(rle['size'])}, not {[SIDE, SIDE]}")
+        if number > 255:
+            raise ValueError(f"{mask} is one of more than 255")
+        try:
+            runs = runs_of(rle["counts"])
+        except Defective as error:
+            says = defects()[error.code].says.replace("annotation {id}", mask)
+            raise ValueError(says.format_map(error.values)) from error
+        if (total := int(runs.sum())) != SIDE * SIDE:
+            raise ValueError(f"{mask} has counts of {total} pixels, not {SIDE * SIDE}")
+        yield number, runs
 
 
 def write_parts(parts: NDArray[np.uint8]) -> list[Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.data.densepose.annotation import FIELDS, MASKS, SurfacePoints
+from maskrcnn_repro.data.densepose.annotation import FIELDS, SurfacePoints
 from maskrcnn_repro.data.densepose.smpl import CHARTS as SMPL_CHARTS
 from maskrcnn_repro.data.densepose.smpl import smpl_mirror, smpl_surface
 from maskrcnn_repro.data.densepose.surface import Mirror, Surface
@@ -91,7 +91,7 @@ def read_surfaces(dataset: str) -> dict[str, Any]:
     try:
         tree = json.loads(file.read_text("utf-8"))
         annotated = any("dp_x" in annotation for annotation in tree["annotations"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"Surface coordinates {file} cannot be read: {type(error).__name__}: {error}."
         ) from error
@@ -150,7 +150,7 @@ def check_surfaces(dataset: str, charts: int) -> None:
         charts: number of charts that a model tells apart.
     """
     for annotation in read_surfaces(dataset)["annotations"]:
-        surface = SurfacePoints.read({k: v for k, v in annotation.items() if k != MASKS})
+        surface = SurfacePoints.read(annotation, painted=False)
         if surface is not None and (most := int(surface.points[:, 2].max(initial=0))) > charts:
             raise DataError(
                 f"Annotation {annotation.get('id')} of data set {dataset!r} has dp_I {most}, but there are {charts} charts "

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskrcnn_repro.data.image_file import stored_values
 from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.utils.files import replaced
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +30,16 @@ Segment = dict[str, Any]
 
 
 def write_ids(path: Path, ids: NDArray[np.integer[Any]]) -> None:
-    """Write segment ids (H, W), below 2 ** 24, as an RGB image: red + 256 green + 65536 blue."""
+    """Write segment ids (H, W), below 2 ** 24, as an RGB image: red + 256 green + 65536 blue.
+
+    Raises:
+        OutputError: the file cannot be written; what was there stays whole.
+    """
     channels = [ids >> shift & 255 for shift in (0, 8, 16)]
     # Level 1 is several times faster than the default, and such files are small.
-    Image.fromarray(np.stack(channels, axis=2).astype(np.uint8)).save(path, compress_level=1)
+    image = Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
+    with replaced(path) as beside:
+        image.save(beside, "PNG", compress_level=1)
 
 
 def read_ids(path: Path) -> NDArray[np.int64]:
@@ -40,11 +48,7 @@ def read_ids(path: Path) -> NDArray[np.int64]:
     Raises:
         DataError: it cannot be read, or is no RGB image.
     """
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}.") from error
+    pixels = stored_values(path)
     if pixels.ndim != 3 or pixels.shape[2] < 3:
         raise DataError(
             f"{path} is no image of panoptic segments: they are numbers in red, green and blue, and it has shape "

@@ -76,7 +76,7 @@ class PanopticTruth:
                 truth.check(faults)
         except OSError as error:
             raise DataError(f"Panoptic annotations {file} cannot be read: {error}.") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{file} is not in COCO's panoptic format (annotations with image_id, file_name and segments_info; "
                 f"categories with id, name and isthing): {type(error).__name__}: {error}."

@@ -12,7 +12,7 @@ from typing import Any
 
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.data.panoptic.files import write_ids
-from maskrcnn_repro.errors import ConfigError, DataError, OutputError
+from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.inference.formats.item import Item
 from maskrcnn_repro.utils.files import write_text
 
@@ -62,11 +62,7 @@ class PanopticWriter:
         # The long one for an image whose name differs from another's in its ending alone.
         file = f"{name}.png" if file in self._files else file
         target = self.path.with_suffix("") / file
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_ids(target, ids)
-        except OSError as error:
-            raise OutputError(f"{target} cannot be written: {error}.") from error
+        write_ids(target, ids)
         self._files.add(file)
         number = len(self.images) + 1
         size = {"height": prediction.height, "width": prediction.width}
