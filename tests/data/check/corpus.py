@@ -182,6 +182,8 @@ CORPUS: dict[str, tuple[Callable, str]] = {
     "polygon 1e9": (first_number(1e9), "outline-far"),
     "polygon 1745227": (first_number(1745227), "outline-far"),
     "polygon -500": (first_number(-500), "outline-far"),
+    # 42,000 edges of 270 px.
+    "polygon of 11 million pixels": (put(*OUTLINE, to=[[-90, 10, 180, 11] * 21_000]), "outline-too-long"),
     "polygon odd": (put(*OUTLINE, to=[SQUARE[:-1]]), "outline-odd"),
     "polygon of one number": (put(*OUTLINE, to=[[5]]), "outline-odd"),
     "polygon a box": (put(*OUTLINE, to=[[50, 32, 30, 30]]), "outline-box"),

@@ -2,15 +2,18 @@
 
 import json
 
+from maskrcnn_repro.data.check import fix
 from maskrcnn_repro.data.check.findings import Findings
 from maskrcnn_repro.data.check.fix import fixed
+from maskrcnn_repro.data.check.mends import mend_outline
 from maskrcnn_repro.data.check.scan import scan_coco, scan_tree
 from maskrcnn_repro.errors import DataError
 
+import numpy as np
 import pytest
 
 from tests.data.check.corpus import CORPUS
-from tests.data.check.spoiling import NAMES, SQUARE, put, sound, write
+from tests.data.check.spoiling import NAMES, SQUARE, drop, each, put, sound, write
 
 BEYOND_MENDING = (
     *("file-no-json", "file-no-object", "list-absent", "annotations-absent", "list-type"),
@@ -141,6 +144,52 @@ def test_without_a_mask_head_no_outline_is_needed(tmp_path):
     assert tree["annotations"][0]["bbox"] == [48, 20, 48, 40]
 
 
+def area(polygon):
+    xs, ys = np.reshape(polygon, (-1, 2)).T
+    return abs(np.dot(xs, np.roll(ys, 1)) - np.dot(ys, np.roll(xs, 1))) / 2
+
+
+def test_an_outline_over_the_border_is_cut_there():
+    # The line y = 50 - 75 (x + 80) / 65 from (-80, 50) to (50, -80) is x + y = -30, beside the image. The one from
+    # (50, -80) to (90, 50) crosses y = 0 at x = 50 + 40 * 80 / 130 and leaves 50 * (74.615 + 90) / 2 pixels.
+    annotation = {"bbox": [0, 0, 90, 50], "segmentation": [[-80, 50, 50, -80, 90, 50]]}
+    assert mend_outline(annotation, {"width": 100, "height": 100})
+    (polygon,) = annotation["segmentation"]
+    assert area(polygon) == pytest.approx(50 * (50 + 40 * 80 / 130 + 90) / 2)
+    assert area(polygon) == pytest.approx(4115.4, abs=0.1)
+    assert min(polygon) == 0
+
+
+def test_what_is_no_outline_is_not_cut():
+    sides, far = {"width": 10, "height": 10}, [0, 0, 1e9, 0, 5, 5]
+    annotation = {"bbox": [0, 0, 5, 5], "segmentation": far}
+    assert mend_outline(annotation, sides)
+    assert annotation["segmentation"] == [far]  # for the next check to name
+    beside = {"bbox": [0, 0, 5, 5], "segmentation": [[12, 2, 14, 2, 14, 4]]}
+    assert not mend_outline(beside, sides)
+
+
+@pytest.mark.parametrize("key", ["images", "categories", "annotations"])
+@pytest.mark.parametrize("gone", [None, "null"])
+@pytest.mark.parametrize(
+    "also",
+    [
+        each("images", id="a"),
+        each("images", file_name="im2.png"),
+        put("images", 0, "file_name", to="im9.png"),
+        put("categories", 0, "id", to="a"),
+        put("categories", 1, "name", to="person"),
+    ],
+)
+def test_a_file_without_a_list_is_refused_whatever_else_is_wrong(tmp_path, key, gone, also):
+    def spoil(tree, images):
+        also(tree, images)
+        (put(key, to=None) if gone else drop(key))(tree, images)
+
+    with pytest.raises(DataError, match=f"No copy can mend this.*{key}"):
+        fixed(scan_coco(*write(tmp_path, spoil)))
+
+
 def test_numbers_in_quotes_become_numbers(tmp_path):
     def spoil(tree, images):
         tree["annotations"][0] |= {
@@ -184,3 +233,14 @@ def test_a_copy_without_images_tells_why(tmp_path):
 
     with pytest.raises(DataError, match=r"it would have no images.* 2 of 2 images are missing"):
         fixed(scan_coco(*write(tmp_path, spoil)))
+
+
+def test_sizes_of_many_images_are_not_looked_up_in_a_list(tmp_path):
+    class Places(list):
+        def __contains__(self, item):
+            raise AssertionError("one search of the list for each image")
+
+    write(tmp_path)
+    tree = {"images": [{**image, "height": 1} for image in sound()["images"]]}
+    fix.WHOLE["image size"](tree, tmp_path / "images", Places([2]))
+    assert [image["height"] for image in tree["images"]] == [80, 1]

@@ -1,11 +1,15 @@
 """Polygons and run-length encodings without pycocotools, held against it where they are sound."""
 
 import math
+import subprocess
+import sys
 
+from maskrcnn_repro.data.check import outlines
 from maskrcnn_repro.data.check.outlines import Defective, bounds_of, run_bounds, runs_of
 
 import numpy as np
 import pycocotools.mask as coco_mask
+import pytest
 
 
 def test_bounds_by_hand():
@@ -15,6 +19,46 @@ def test_bounds_by_hand():
     # From the last row of column 0 to the first of column 1.
     assert run_bounds([3, 2, 7], 4) == (0, 0, 2, 4)
     assert run_bounds([12], 4) is None
+
+
+def test_the_length_of_an_outline_by_hand(monkeypatch):
+    # Edges of 4, 5 and 5 px by the larger of width and height, and 3 + 3 + 3 + 3.
+    outline = [[1, 2, 5, 2, 5, 7], [0, 0, 3, 0, 3, 3, 0, 3]]
+    monkeypatch.setattr(outlines, "MAX_LENGTH", 26)
+    assert bounds_of(outline, 10, 10) == (0, 0, 5, 7)
+    monkeypatch.setattr(outlines, "MAX_LENGTH", 25)
+    with pytest.raises(Defective) as caught:
+        bounds_of(outline, 10, 10)
+    assert caught.value.code == "outline-too-long"
+    assert caught.value.values == {"value": "26", "limit": 25}
+
+
+def test_a_zigzag_of_60000_points_is_refused():
+    # 60,000 edges of 8,000 px, for which pycocotools would take 38 GB.
+    zigzag = [value for row in range(30_000) for value in (0, row / 4, 8000, row / 4)]
+    with pytest.raises(Defective, match="outline-too-long") as caught:
+        bounds_of([zigzag], 8000, 8000)
+    assert int(caught.value.values["value"]) == 480_000_000
+
+
+@pytest.mark.slow
+def test_the_longest_outline_is_decoded_within_its_limit_of_memory():
+    code = """
+import resource, sys
+from pathlib import Path
+from maskrcnn_repro.data.check.outlines import MAX_LENGTH, bounds_of
+from maskrcnn_repro.data.thin_parts import outline_mask
+edges = MAX_LENGTH // 2000 // 2 * 2
+zigzag = [v for row in range(edges // 2) for v in (0, row / 3, 2000, row / 3)]
+assert bounds_of([zigzag], 2000, 2000)
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 90 * MAX_LENGTH, -1))
+assert outline_mask([zigzag], 2000, 2000).any()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, check=False
+    )
+    assert done.returncode == 0
 
 
 ODD = (

@@ -245,6 +245,26 @@ def test_sizes_after_the_resize_are_held_against_the_config(tmp_path):
     assert sized(tmp_path, "test", INPUT__MAX_SIZE_TEST=9)["object-tiny"] == [4, 5, 6, 7, 9]
 
 
+def test_what_is_said_of_sizes(tmp_path):
+    # A box of 20 x 10 at a fifth of its size: the root of 4 x 2 is 2.8. The median of three 15 x 15 and two 10 x 5.
+    scan, cfg = scan_coco(*write(tmp_path)), get_config()
+    cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (40,), 16
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[30]]
+    cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[1.0]]
+    findings = Findings(scan.file)
+    check_sizes(scan, cfg, "test", findings)
+    check_sizes(scan, cfg, "train", findings)
+    says = findings.says("object-tiny")
+    assert "annotation 5 has an area whose square root is 2.8 px after the resize to 16" in says
+    assert "the median of all objects is 15 x 15 (width x height)" in findings.says("anchor-few")
+
+
+def test_no_text_but_the_first_case_has_values():
+    for row in defects().values():
+        for text in (row.training, row.evaluation, row.cure):
+            assert not set("{}") & set(text), (row.code, text)
+
+
 def test_more_objects_than_detections(tmp_path):
     assert sized(tmp_path, "test", TEST__DETECTIONS_PER_IMAGE=3) == {"objects-above-kept": [2]}
     assert sized(tmp_path, "test", TEST__DETECTIONS_PER_IMAGE=4) == {}

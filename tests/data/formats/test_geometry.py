@@ -30,6 +30,13 @@ def test_a_circle_is_left_by_at_most_the_tolerance(radius):
     assert len(points) == 12 or gap > TOLERANCE / 2  # no more points than needed
 
 
+def test_an_ellipse_has_no_more_vertices_than_the_largest_image_needs():
+    points = np.array(ellipse(0, 0, 20_000, 20_000))
+    assert 20_000 * (1 - math.cos(math.pi / len(points))) <= TOLERANCE
+    assert len(points) <= 1000
+    assert len(ellipse(0, 0, 1.7e8, 1)) == 1000
+
+
 def test_an_ellipse_is_turned_clockwise_as_an_image_shows_it():
     points = np.array(ellipse(10, 10, 8, 2, 90))
     assert points.min(axis=0) == pytest.approx((8, 2), abs=0.1)
@@ -51,6 +58,7 @@ def test_radii_that_no_circle_has_are_refused_before_points_are_made(radius):
         ([-4, 0, 4, 0, 4, 4, -4, 4], True, 16),
         ([5, -5, 15, 5, 5, 15, -5, 5], True, 100),  # a diamond around the whole image
         ([8, 8, 14, 8, 8, 14], True, 4),
+        ([-8, 5, 5, -8, 9, 5], True, 5 * (5 + 4 * 8 / 13 + 9) / 2),
     ],
 )
 def test_a_polygon_is_cut_at_the_border(polygon, cut, area):
@@ -68,11 +76,20 @@ def test_flat_lists_and_pairs_are_mended(outline):
     assert (record["segmentation"], changes) == ([[2, 2, 4, 2, 4, 4]], {"mended"})
 
 
+def test_a_flat_list_over_the_border_is_cut_there():
+    record, changes = sound([-8, 5, 5, -8, 9, 5], 10, 10)
+    assert changes == {"mended"}
+    assert record["area"] == pytest.approx(5 * (5 + 4 * 8 / 13 + 9) / 2)
+
+
 @pytest.mark.parametrize(
     "outline",
     [
         [[math.nan, 0, 1, 1, 2, 2]],
         [[0, 0, 1e9, 0, 1e9, 1e9]],
+        [0, 0, 1e9, 0, 1e9, 1e9],
+        [[-9, 1, 18, 2] * 210_000],  # 11.3 million pixels long
+        [-9, 1, 18, 2] * 210_000,
         [[0, 0, 1, 1]],
         [[12, 2, 14, 2, 14, 4]],  # beside the image
         {"size": [10**6, 10**6], "counts": [0, 10**12]},

@@ -266,6 +266,12 @@ def test_label_studio_takes_the_newest_annotation_and_predictions_only_when_aske
     result, trees = converted(written(tmp_path, "t.json", [both]), tmp_path / "out")
     assert lost(result) == {"other-annotator": 1}
     assert list(classes(trees["data"])) == ["new"]
+    # Without a date it is the oldest.
+    undated = {"result": first.pop("result")}
+    for dates in ({}, {"updated_at": None, "created_at": None}):
+        tasks = [{**old, "annotations": [undated | dates, second]}]
+        _, trees = converted(written(tmp_path, "t.json", tasks), tmp_path / "out")
+        assert list(classes(trees["data"])) == ["new"]
     predicted = {"data": guess["data"], "annotations": [], "predictions": guess["annotations"]}
     file = written(tmp_path, "t.json", [predicted])
     _, trees = converted(file, tmp_path / "out", options=Options(predictions=True))

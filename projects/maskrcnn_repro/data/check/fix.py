@@ -26,6 +26,9 @@ STAND_INS: dict[tuple[str, str], Any] = {
 }
 """For a field without a value of its type: a value that the mend of the defect which it makes replaces."""
 
+_LISTS = ("list-absent", "annotations-absent", "list-type")
+"""Defects that no mend can do with: each reads the lists of the file."""
+
 
 def fixed(
     scan: Scan, features: frozenset[str] = FEATURES - {"keypoints"}
@@ -42,6 +45,8 @@ def fixed(
     tree = scan.tree
     if tree is None:
         raise DataError(_cannot(scan.findings, scan.findings.codes()[0]))
+    if lacking := [code for code in _LISTS if code in scan.findings]:
+        raise DataError(_cannot(scan.findings, lacking[0]))
     counts: dict[str, int] = {}
     while (code := _next(scan.findings, counts, features)) is not None:
         counts[code] = scan.findings.count(code)
@@ -149,8 +154,9 @@ def _typed(key: str, record: Record, field: str, kinds: tuple[type, ...]) -> boo
 
 
 def _fix_image_sizes(tree: Record, root: Path, places: list[Any]) -> None:
+    wanted = set(places)
     for image in tree["images"]:
-        if image["id"] in places:
+        if image["id"] in wanted:
             with suppress(ImageError):
                 image["width"], image["height"] = header_of(root / image["file_name"]).size
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from maskrcnn_repro.data.check.clipping import clipped
 from maskrcnn_repro.data.check.outlines import NUMBERS, Defective, bounds_of, runs_of
 from maskrcnn_repro.data.check.records import Record
 
@@ -58,7 +59,7 @@ def mend_area(annotation: Record, image: Record) -> bool:
 
 
 def mend_outline(annotation: Record, image: Record) -> bool:
-    """Polygons become flat lists of numbers within the image; those of fewer than three points go.
+    """Polygons become flat lists of numbers, cut at the border of the image; those of fewer than three points go.
 
     An RLE in a list becomes the outline; beside polygons it would be lost, so that the annotation goes.
     """
@@ -75,12 +76,12 @@ def mend_outline(annotation: Record, image: Record) -> bool:
         left, top, width, height = annotation["bbox"]
         right, bottom = left + width, top + height
         polygons = [[left, top, right, top, right, bottom, left, bottom]]
-    sides = (image["width"], image["height"])
-    annotation["segmentation"] = [
-        [min(max(value, 0), sides[index % 2]) for index, value in enumerate(polygon)]
+    parts = [
+        _cut(polygon, image)
         for polygon in polygons
         if len(polygon) >= 6 and len(polygon) % 2 == 0 and set(map(type, polygon)) <= NUMBERS
     ]
+    annotation["segmentation"] = [part for part in parts if len(part) >= 6]
     return bool(annotation["segmentation"])
 
 
@@ -161,6 +162,16 @@ def _flat(polygon: list[Any]) -> list[Any]:
     if set(map(type, polygon)) == {list}:
         return [value for point in polygon for value in point]
     return polygon
+
+
+def _cut(polygon: list[float], image: Record) -> list[float]:
+    """Return a polygon cut at the border of its image; as it is where another defect is left for the next check."""
+    try:
+        bounds_of([polygon], image["width"], image["height"])
+    except Defective as defect:
+        if defect.code != "outline-no-area":
+            return polygon
+    return clipped(polygon, image["width"], image["height"])
 
 
 def _area(polygon: list[float]) -> float:

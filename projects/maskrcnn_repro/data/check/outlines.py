@@ -15,6 +15,12 @@ import numpy as np
 
 MAX_PIXELS = 178_956_970
 """Of an image or a mask; Pillow refuses larger images as decompression bombs."""
+MAX_LENGTH = MAX_PIXELS // 16
+"""Of an outline in pixels, each edge by the larger of its width and height.
+
+pycocotools takes 80 bytes for each of them (5 points of 16 bytes), hence at most 5 bytes for each of MAX_PIXELS, and
+does not look whether it was given the memory.
+"""
 NUMBERS = frozenset({int, float})
 # In image sides: what reaches further out is no slip at the border.
 _FAR = 1.0
@@ -65,6 +71,7 @@ def _polygon_bounds(polygons: list[Any], width: int, height: int) -> Bounds:
         left, right = min(left, min(xs)), max(right, max(xs))
         top, bottom = min(top, min(ys)), max(bottom, max(ys))
     _check_reach((left, top, right, bottom), width, height)
+    _check_length(polygons, max(right - left, bottom - top))
     if left == right or top == bottom or all(map(_is_thin, polygons)):
         raise Defective("outline-no-area")
     return left, top, right, bottom
@@ -111,6 +118,20 @@ def _check_reach(bounds: Bounds, width: int, height: int) -> None:
     if left < -reach or top < -reach or right > width + reach or bottom > height + reach:
         farthest = max(bounds, key=abs)
         raise Defective("outline-far", value=f"{farthest:.6g}", size=f"{width} x {height}")
+
+
+def _check_length(polygons: list[list[float]], extent: float) -> None:
+    """Check that the edges of finite polygons, none longer than ``extent``, add up to no more than MAX_LENGTH."""
+    if sum(map(len, polygons)) / 2 * extent <= MAX_LENGTH:
+        return
+    length = sum(map(_length, polygons))
+    if length > MAX_LENGTH:
+        raise Defective("outline-too-long", value=f"{length:.0f}", limit=MAX_LENGTH)
+
+
+def _length(polygon: list[float]) -> float:
+    points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
 
 
 def _rle_bounds(rle: dict[str, Any], width: int, height: int) -> Bounds | None:

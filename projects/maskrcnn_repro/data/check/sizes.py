@@ -35,7 +35,7 @@ def check_sizes(scan: Scan, cfg: CfgNode, use: str, findings: Findings) -> None:
     sides = objects.boxes[rows, 2:] * resize_factors(sizes, short, longest)[images][:, None]
     extents = np.sqrt(sides.prod(axis=1))
     for row in np.flatnonzero(extents < TINY):
-        value = f"{extents[row]:.1f} x {extents[row]:.1f}"
+        value = f"{extents[row]:.1f}"
         findings.add("object-tiny", int(objects.ids[rows[row]]), value=value, resize=short)
     if use == "train":
         _check_anchors(sides, objects.ids[rows], cfg, findings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from maskrcnn_repro.data.check.clipping import clipped
 from maskrcnn_repro.data.check.mends import MENDS, mend_area, mend_box
 from maskrcnn_repro.data.check.outlines import MAX_PIXELS, Defective, bounds_of
 from maskrcnn_repro.data.check.table import defects
@@ -15,6 +16,8 @@ import numpy as np
 import pycocotools.mask as coco_mask
 
 Points = list[tuple[float, float]]
+_MOST_VERTICES = 1000
+"""Of an ellipse: what :data:`TOLERANCE` takes at a radius of 20,264 px, 1.5 sides of the largest square image."""
 
 
 def flat(points: Points) -> list[list[float]]:
@@ -42,6 +45,8 @@ def turned(points: Points, centre: tuple[float, float], degrees: float) -> Point
 def ellipse(x: float, y: float, x_radius: float, y_radius: float, degrees: float = 0.0) -> Points:
     """Return the vertices of a polygon in an ellipse, which it leaves by at most :data:`TOLERANCE` pixels.
 
+    Beyond a radius of 20,264 pixels, of which few ellipses lie in an image, by 5 millionths of the radius.
+
     Args:
         x: of the centre.
         y: of the centre.
@@ -59,6 +64,7 @@ def ellipse(x: float, y: float, x_radius: float, y_radius: float, degrees: float
         raise Defective("outline-no-area")
     # The middle of an edge lies radius * (1 - cos(pi / count)) within a circle.
     count = max(12, math.ceil(math.pi / math.acos(max(0.0, 1 - TOLERANCE / largest))))
+    count = min(count, _MOST_VERTICES)  # a few bytes of a file are not to take megabytes
     angles = [2 * math.pi * index / count for index in range(count)]
     points = [(x + x_radius * math.cos(a), y + y_radius * math.sin(a)) for a in angles]
     return turned(points, (x, y), degrees)
@@ -137,7 +143,7 @@ def sound(outline: Any, width: int, height: int) -> tuple[dict[str, Any], set[st
         raise Defective("rle-no-pixel")
     if isinstance(record["segmentation"], list):
         if min(bounds) < 0 or bounds[2] > width or bounds[3] > height:
-            parts = [_clipped(polygon, width, height) for polygon in record["segmentation"]]
+            parts = [clipped(polygon, width, height) for polygon in record["segmentation"]]
             record["segmentation"] = [part for part in parts if len(part) >= 6]
             changes.add("cut")
         if not record["segmentation"]:
@@ -145,24 +151,6 @@ def sound(outline: Any, width: int, height: int) -> tuple[dict[str, Any], set[st
     if not (mend_box(record, image) and mend_area(record, image)):
         raise Defective("outline-no-area")
     return record, changes
-
-
-def _clipped(polygon: list[float], width: int, height: int) -> list[float]:
-    """Return a polygon cut at the border of its image, one side after the other (Sutherland and Hodgman, 1974)."""
-    points = list(zip(polygon[0::2], polygon[1::2], strict=True))
-    for axis, limit, sign in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
-        kept: Points = []
-        for before, point in zip(points[-1:] + points[:-1], points, strict=True):
-            inside = [(limit - p[axis]) * sign <= 0 for p in (before, point)]
-            if inside[0] != inside[1]:
-                share = (limit - before[axis]) / (point[axis] - before[axis])
-                crossing = [b + share * (p - b) for b, p in zip(before, point, strict=True)]
-                crossing[axis] = limit
-                kept.append((crossing[0], crossing[1]))
-            if inside[1]:
-                kept.append(point)
-        points = kept
-    return [value for point in points for value in point]
 
 
 def reason_of(defect: Defective, place: str) -> str:

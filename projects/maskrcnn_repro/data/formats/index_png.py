@@ -87,14 +87,13 @@ def read_voc(files: Iterable[Path], trees: Trees, options: Options, losses: Loss
             raise DataError(f"{file} and its map of classes have different sizes.")
         objects[objects == VOID] = 0
         picture = Picture([file.stem], file.name, size=objects.shape[::-1], part=part)
+        values = kinds_of(objects, kinds)
         for number, outline in label_outlines(objects).items():
-            inside = kinds[objects == number]
-            values, counts = np.unique(inside[(inside != VOID) & (inside != 0)], return_counts=True)
             place = f"{file.name}: object {number:06x}"
-            if not len(values):
+            if number not in values:
                 losses.add("no-class", place)
                 continue
-            value = int(values[counts.argmax()])
+            value = values[number]
             if value not in names:
                 raise DataError(
                     f"{place}: no class has the colour {value:06x} (RGB); add labelmap.txt."
@@ -102,6 +101,30 @@ def read_voc(files: Iterable[Path], trees: Trees, options: Options, losses: Loss
             picture.shapes.append(Shape(names[value], outline, place))
         contents.pictures.append(picture)
     return contents
+
+
+def kinds_of(objects: np.ndarray, kinds: np.ndarray) -> dict[int, int]:
+    """Return of each object the value that most of its pixels have in the map of classes, in one pass over both.
+
+    Pixels of 0 and VOID there do not count, and an object of such alone is left out; of values with equally many
+    pixels it is the smallest.
+    """
+    maps = objects.ravel(), kinds.ravel()
+    changes = np.flatnonzero((maps[0][1:] != maps[0][:-1]) | (maps[1][1:] != maps[1][:-1])) + 1
+    starts = np.concatenate(([0], changes))
+    lengths = np.diff(np.append(starts, objects.size))
+    owners, values = (each[starts] for each in maps)
+    counted = np.flatnonzero((owners != 0) & (values != VOID) & (values != 0))
+    order = counted[np.lexsort((values[counted], owners[counted]))]
+    if not len(order):
+        return {}
+    owners, values = owners[order], values[order]
+    differs = (owners[1:] != owners[:-1]) | (values[1:] != values[:-1])
+    first = np.concatenate(([0], np.flatnonzero(differs) + 1))
+    pixels = np.add.reduceat(lengths[order], first)
+    # The last entry of an object in a dictionary stays: the one with most pixels, then the smallest.
+    ranks = np.lexsort((-values[first], pixels))
+    return dict(zip(owners[first][ranks].tolist(), values[first][ranks].tolist(), strict=True))
 
 
 def read_masks(files: Iterable[Path], trees: Trees, options: Options, losses: Losses) -> Contents:

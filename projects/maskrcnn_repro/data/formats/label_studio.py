@@ -45,7 +45,7 @@ def knows(tree: Any) -> bool:
 def read(files: Iterable[Path], trees: Trees, options: Options, losses: Losses) -> Contents:
     """Return the contents of Label Studio's exports.
 
-    Of several annotations of a task the newest that was not cancelled is taken.
+    Of several annotations of a task the newest that was not cancelled is taken; one without a date is the oldest.
 
     Raises:
         DataError: a file is broken, or nothing in it was annotated.
@@ -82,7 +82,8 @@ def _results(task: Any, place: str, options: Options, losses: Losses) -> list[An
     results: list[tuple[str, list[Any]]] = []
     for record in given:
         result = get(record, "result", list, place)
-        results.append((str(record.get("updated_at") or record.get("created_at")), result))
+        date = str(record.get("updated_at") or record.get("created_at") or "")
+        results.append((date, result))
     return max(results, key=lambda dated: dated[0])[1]
 
 
