@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Store what the reports of made-up runs look like, for ``tests/test_golden.py`` to compare with.
+"""Store what the reports of made-up runs look like, for ``tests/tables/test_golden.py`` to compare with.
 
 Usage: ``python scripts/record_golden.py`` after a change of words or layout; it rewrites ``tests/stored/golden``, whose
 diff shows the change. Numbers and outcomes, of these reports and of ``results/``, are stored apart: they stay as they

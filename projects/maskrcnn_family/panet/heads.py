@@ -1,4 +1,6 @@
-"""Heads that see an RoI on all levels of the pyramid, and their first layer decides between these (PANet, Sec. 3.2, 3.3).
+"""Heads that see an RoI on all levels of the pyramid (PANet, Sec. 3.2, 3.3).
+
+The outputs of their first layers on the levels are joined by their maximum.
 
 Letters: R RoIs of the batch, L levels, C channels, P side of a pooled RoI and m = 2 P that of a mask, in cells; K classes.
 """

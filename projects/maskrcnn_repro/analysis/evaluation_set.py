@@ -81,7 +81,7 @@ class EvaluationSet:
         truth: the objects.
         detections: of the model.
         limit: detections of a class in an image that count, those with the highest scores.
-        dropped: how many detections were beyond that limit.
+        dropped: how many detections do not count: beyond that limit, or of categories that the data set lacks.
         keypoint_names: of the objects, where every detection has keypoints, too; else empty.
     """
 

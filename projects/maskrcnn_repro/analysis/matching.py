@@ -64,7 +64,7 @@ def match(
 
     Args:
         evaluated: detections and objects.
-        pairs: those that may match: :func:`same_class_pairs`, or all of them to match whatever the class is.
+        pairs: those that may match: ``pairs.where(pairs.same_class)``, or all of them to match whatever the class is.
         ranks: (D,) int, the place of each detection among those that compete with it.
         thresholds: (T,), of the IoU.
         size: of :data:`SIZES`; objects of others are ignored, and so are unmatched detections of others.

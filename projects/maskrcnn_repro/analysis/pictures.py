@@ -52,7 +52,7 @@ class Pictures:
     Attributes:
         shown: the worst images, worst first.
         unreadable: sentence about each image that cannot be read.
-        left_out: images with errors for which there was no room.
+        left_out: images with errors that are not shown: beyond the most that were asked for, or without room.
     """
 
     shown: list[Picture] = field(default_factory=list)

@@ -27,7 +27,7 @@ def draw_panoptic(
     colors: Mapping[int, int],
     magnification: float = 1.0,
 ) -> np.ndarray:
-    """Return the resized image with the segments drawn on it, (H, W, 3) RGB uint8 times the magnification.
+    """Return the resized image with the segments drawn on it, (sH, sW, 3) RGB uint8, s being the magnification.
 
     Args:
         image: (H, W, 3) RGB uint8.

@@ -200,9 +200,9 @@ def compared(stage: Stage, record: Record | None) -> str:
 
 
 def started_apart(stage: Stage, records: Mapping[int, Record]) -> str:
-    """Return that some seeds of an experiment started from other weights of a stage than others, in a sentence.
+    """Return a sentence if seeds of an experiment started from different weights of a shared stage; empty if not.
 
-    It is empty if all started from the same, and says where that cannot be told of runs beside kept records.
+    It also says where that cannot be told of runs beside kept records.
 
     Args:
         stage: a training that all seeds share.

@@ -192,7 +192,7 @@ class Stage:
 
     @property
     def own_keys(self) -> frozenset[str]:
-        """Keys that it sets after the user's, whose values of these would be lost."""
+        """Config keys that the stage sets last, so that a user's value would be overridden."""
         users = len(self.experiment.overrides) + len(self.setting.overrides)
         return frozenset(self.options[users::2])
 

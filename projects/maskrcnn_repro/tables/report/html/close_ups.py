@@ -61,7 +61,7 @@ def close_up(image: np.ndarray, truth: Objects, objects: Objects, style: Style) 
 
 
 def overlaps(truth: Objects, objects: Objects) -> list[tuple[float | None, int | None]]:
-    """Return, for each object, the highest boundary IoU of those of its class and whose it is; None without any."""
+    """Return, for each object, the highest boundary IoU with a prediction of its class, and that prediction's index, or None."""
     if not len(objects):
         return [(None, None)] * len(truth)
     ious = boundary_iou(*(_encoded(side.masks) for side in (truth, objects)))
