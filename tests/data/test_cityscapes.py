@@ -14,6 +14,7 @@ from maskrcnn_repro.data.cityscapes import (
     json_path,
     register_cityscapes,
 )
+from maskrcnn_repro.data.panoptic.truth import register_published
 from maskrcnn_repro.errors import DataError
 
 import numpy as np
@@ -66,6 +67,7 @@ def registered(root):
     put(root)
     yield root
     put(default_root())
+    register_published(default_root().parent)
 
 
 def test_instances_by_hand():

@@ -184,8 +184,8 @@ def check_cascade(cfg: CfgNode) -> None:
     """Raise ConfigError if keys of a cascade contradict each other.
 
     ``MODEL.ROI_BOX_CASCADE_HEAD`` has as many ``IOUS`` as ``BBOX_REG_WEIGHTS``, the first that of the sampled
-    proposals and none lower than the one before; boxes are class-agnostic; ``MODEL.ROI_BOX_HEAD`` has no ``MIN_SIZE`` or ``UNUSED_CLASSES`` and trains no
-    branch on predicted boxes.
+    proposals and none lower than the one before; boxes are class-agnostic; ``MODEL.ROI_BOX_HEAD`` has no ``MIN_SIZE`` or
+    ``UNUSED_CLASSES`` and trains no branch on predicted boxes.
     """
     keys, box = cfg.MODEL.ROI_BOX_CASCADE_HEAD, cfg.MODEL.ROI_BOX_HEAD
     if len(keys.IOUS) != len(keys.BBOX_REG_WEIGHTS) or not keys.IOUS:
