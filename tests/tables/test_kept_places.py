@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from maskrcnn_repro import _location
 from maskrcnn_repro.errors import TableError
@@ -13,6 +15,7 @@ from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.retrained import (
     NO_RECIPE,
     OTHER_RECIPE,
+    _check_place,
     fitting_record,
     kept_record,
 )
@@ -126,3 +129,15 @@ def test_what_is_no_file_in_the_place_of_a_record_is_told(fake, make, said):
     shutil.rmtree(file) if file.is_dir() else file.unlink()
     assert text.startswith(f"{file}: {said}")
     assert text.count(str(file)) == 1
+
+
+def test_overrides_are_compared_as_a_record_keeps_them_without_folders(fake):
+    (stage,) = plan(["rpn"], [1], fake.setting, fake.experiments).stages
+    record, mine = kept_record(stage), ("MODEL.RPN.HEAD_NAME", "/home/me/heads/Mine")
+    setting = replace(stage.setting, overrides=mine)
+    place = SimpleNamespace(
+        setting=setting, seed=1, experiment=stage.experiment, config=stage.config
+    )
+    _check_place({"overrides": ["MODEL.RPN.HEAD_NAME", "Mine"]}, record, place)
+    with pytest.raises(TableError, match=r"its overrides are \['MODEL.RPN.HEAD_NAME', 'Other'\]"):
+        _check_place({"overrides": ["MODEL.RPN.HEAD_NAME", "Other"]}, record, place)

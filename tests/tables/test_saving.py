@@ -10,7 +10,6 @@ from maskrcnn_repro import _location
 from maskrcnn_repro.commands import tables as cli
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import Claim
-from maskrcnn_repro.tables.report.kept import scrubbed
 from maskrcnn_repro.tables.report.readme import (
     BEGIN,
     END,
@@ -22,6 +21,7 @@ from maskrcnn_repro.tables.report.readme import (
     split_readme,
 )
 from maskrcnn_repro.tables.runs.plan import plan
+from maskrcnn_repro.tables.runs.scrubbing import scrubbed
 from maskrcnn_repro.tables.runs.stage import Setting
 
 import pytest

@@ -11,11 +11,9 @@ than they give. No file names a folder of the machine that made it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from maskrcnn_repro import _location
 from maskrcnn_repro._backend import BACKEND
@@ -30,11 +28,9 @@ from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import State, identity, read_note, run_folder
 from maskrcnn_repro.tables.runs.retrained import digest_of_run, kept_record
+from maskrcnn_repro.tables.runs.scrubbing import scrubbed
 from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
 from maskrcnn_repro.utils.files import replaced, write_text
-
-# A path from the root of the disk, not part of an address or of a relative path.
-_ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:[\w.@%+~-]+/)*([\w.@%+~-]+)")
 
 
 def write_report(report: Report, folder: Path) -> str:
@@ -120,22 +116,6 @@ def _remove_other_seeds(folder: Path, records: Collection[Path]) -> None:
             seed = file.stem.rpartition("_")[2]
             if file.with_name(f"{seed}.json").relative_to(folder) not in records:
                 file.unlink()
-
-
-def scrubbed(value: Any, root: str) -> Any:
-    """Return plain values without folders of this machine.
-
-    Args:
-        value: texts, numbers, lists and dicts of them.
-        root: the folder of all runs; what lies in it keeps its name from there on.
-    """
-    if isinstance(value, dict):
-        return {key: scrubbed(item, root) for key, item in value.items()}
-    if isinstance(value, list):
-        return [scrubbed(item, root) for item in value]
-    if not isinstance(value, str):
-        return value
-    return _ABSOLUTE.sub(r"\1", value.replace(f"{root}/", ""))
 
 
 def _add_records(

@@ -27,6 +27,7 @@ from maskrcnn_repro.tables.runs.records import (
     read_record,
     run_folder,
 )
+from maskrcnn_repro.tables.runs.scrubbing import scrubbed
 from maskrcnn_repro.tables.runs.stage import WEIGHTS, Setting, Stage, StoreStage
 from maskrcnn_repro.utils.hashes import weights_digest
 from maskrcnn_repro.utils.provenance import config_hash
@@ -124,7 +125,9 @@ def fitting_record(stage: Stage) -> tuple[Record | None, str]:
 
 def _check_place(tree: Mapping[str, Any], record: Record, stage: Stage) -> None:
     """Raise TableError for a kept record that is not of the place where it lies, or whose metrics cannot be its own."""
-    overrides, overlays = stage.setting.overrides, [f.name for f in stage.setting.overlays]
+    overlays = [file.name for file in stage.setting.overlays]
+    # As a record keeps them: without folders.
+    overrides = scrubbed(list(stage.setting.overrides), str(stage.setting.folder))
     facts = {
         "its seed is": (record.seed, stage.seed),
         "its backend is": (record.backend, BACKEND.name),
@@ -133,7 +136,7 @@ def _check_place(tree: Mapping[str, Any], record: Record, stage: Stage) -> None:
             current_experiment(str(tree.get("experiment", stage.experiment.id))),
             stage.experiment.id,
         ),
-        "its overrides are": (tree.get("overrides", list(overrides)), list(overrides)),
+        "its overrides are": (tree.get("overrides", overrides), overrides),
         "its overlays are": (tree.get("overlays", overlays), overlays),
     }
     if not record.kept:
