@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from maskrcnn_cli.parsing import Parser, UsageError
+from maskrcnn_cli.parsing import Parser, UsageError, ignored
 
 PLACES = ("local", "slurm", "ray")
 
@@ -42,9 +42,7 @@ def check_cluster(args: argparse.Namespace) -> None:
 def refuse_cluster(args: argparse.Namespace, reason: str) -> None:
     """Raise UsageError if a cluster was asked for where it would be ignored; ``reason`` begins the sentence."""
     if args.on != PLACES[0]:
-        raise UsageError(
-            f"{reason}, so that --on {args.on} would be ignored: leave one of them out."
-        )
+        raise ignored(f"--on {args.on}", reason)
 
 
 def without_cluster(words: Sequence[str]) -> list[str]:

@@ -185,7 +185,12 @@ def refuse(args: argparse.Namespace, names: Iterable[str], reason: str) -> None:
     for name in names:
         if getattr(args, name) not in (None, False, []):
             word = "TABLE" if name == "tables" else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{reason}, so that {word} would be ignored: leave one of them out.")
+            raise ignored(word, reason)
+
+
+def ignored(word: str, reason: str) -> UsageError:
+    """Return the error for a word that would be ignored; ``reason`` begins the sentence."""
+    return UsageError(f"{reason}, so that {word} would be ignored: leave one of them out.")
 
 
 def unknown(what: str, name: str, allowed: Collection[str]) -> UsageError:

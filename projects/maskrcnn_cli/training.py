@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from maskrcnn_cli.clusters import add_cluster_options, check_cluster
-from maskrcnn_cli.parsing import Command, Once, Parser, UsageError, count, refuse
+from maskrcnn_cli.parsing import Command, Once, Parser, UsageError, count, ignored, refuse
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 FILES = (".yaml", ".yml", ".json", ".pth", ".py")
@@ -175,12 +175,10 @@ def parse_eval(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     """
     args = parse_with_pairs(parser, words)
     if args.checkpoints:
-        refuse(args, ["resume"], "--checkpoints takes each checkpoint of OUTPUT_DIR")
+        reason = "--checkpoints takes each checkpoint of OUTPUT_DIR"
+        refuse(args, ["resume"], reason)
         if "MODEL.WEIGHTS" in args.opts[::2]:
-            raise UsageError(
-                "--checkpoints takes each checkpoint of OUTPUT_DIR, so that MODEL.WEIGHTS would be ignored: leave one of "
-                "them out."
-            )
+            raise ignored("MODEL.WEIGHTS", reason)
     return args
 
 

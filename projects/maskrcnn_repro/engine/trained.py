@@ -11,14 +11,13 @@ from maskrcnn_repro.engine.own_data import OwnData
 from maskrcnn_repro.engine.report import evaluation_folder
 from maskrcnn_repro.engine.trainer_name import trainer_of
 from maskrcnn_repro.errors import CheckpointError
+from maskrcnn_repro.evaluation.coco import CHECKPOINTS
 from maskrcnn_repro.utils.provenance import Progress
 
 from detectron2.config import CfgNode
 from torch import nn
 
 logger = logging.getLogger(__name__)
-CHECKPOINTS = "checkpoints"
-"""Folder of evaluations of periodic checkpoints, in that of evaluations."""
 
 
 def takes_last_checkpoint(resume: bool, own: OwnData | None) -> bool:

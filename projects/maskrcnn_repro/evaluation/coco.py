@@ -37,6 +37,8 @@ A region proposal network has the task ``box_proposals`` with ``AR@100``, ``ARs@
 """
 
 
+CHECKPOINTS = "checkpoints"
+"""Folder of evaluations of periodic checkpoints, in that of a run's evaluations."""
 _SHAPE = 'it must return numbers as {"task": {"metric": 12.3}}'
 
 

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.engine.trained import CHECKPOINTS
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.evaluation.coco import flat
+from maskrcnn_repro.evaluation.coco import CHECKPOINTS, flat
 from maskrcnn_repro.tables.report.places import METRICS_FILE
 from maskrcnn_repro.tables.runs.reading import WrongValueError, read_json, told
 from maskrcnn_repro.tables.runs.records import RESULTS, read_record
