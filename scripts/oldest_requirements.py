@@ -27,10 +27,10 @@ def main() -> None:
 
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     requirements = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    print("\n".join(oldest(requirements)))
+    print("\n".join(pin_oldest(requirements)))
 
 
-def oldest(requirements: Iterable[str]) -> list[str]:
+def pin_oldest(requirements: Iterable[str]) -> list[str]:
     """Return ``name==version`` for each requirement with a lower bound ``>=``, in their order."""
     bounds = map(BOUND.match, requirements)
     return [f"{bound['name']}=={bound['version']}" for bound in bounds if bound]

@@ -25,7 +25,7 @@ from maskrcnn_repro.tables.report.claims_text import interval_text
 from maskrcnn_repro.tables.report.model import Report, Verdict, from_json
 from maskrcnn_repro.tables.report.readme import BEGIN, END, split_readme
 from maskrcnn_repro.tables.report.text import grid
-from maskrcnn_repro.tables.report.words import DASH, signed
+from maskrcnn_repro.tables.report.words import DASH, format_signed
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.utils.command_line import exit_status
 from maskrcnn_repro.utils.files import write_text
@@ -103,7 +103,7 @@ def _gap(row: Row, report: Report | None, name: str) -> str:
     if not cell or not cell.ours_gap:
         return DASH
     interval = f" {interval_text(cell.ours_interval)}" if cell.ours_interval else ""
-    return f"{signed(cell.ours_gap.mean)}{interval}"
+    return f"{format_signed(cell.ours_gap.mean)}{interval}"
 
 
 def _claim(claim: Claim) -> str:
@@ -115,7 +115,7 @@ def _outcome(verdict: Verdict | None) -> str:
     if verdict is None or verdict.gap is None:
         return DASH
     interval = f" {interval_text(verdict.interval)}" if verdict.interval else ""
-    return f"{verdict.outcome}: {signed(verdict.gap)}{interval}"
+    return f"{verdict.outcome}: {format_signed(verdict.gap)}{interval}"
 
 
 def write(report: Path | None, costs: Path | None, page: Path = PAGE) -> None:

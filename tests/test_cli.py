@@ -11,7 +11,7 @@ from maskrcnn_cli import former
 from maskrcnn_cli.benchmarks import ROI_PARTS
 from maskrcnn_cli.dispatch import COMMANDS, GROUPS, main, run_command
 from maskrcnn_cli.listing import lines
-from maskrcnn_cli.output import guarded
+from maskrcnn_cli.output import run_guarded
 from maskrcnn_cli.parsing import UsageError
 from maskrcnn_cli.tables import LEVELS
 from maskrcnn_cli.training import TRAIN
@@ -316,5 +316,5 @@ def test_an_output_of_another_encoding_takes_every_text(encoding, written, monke
     text = "\N{MINUS SIGN}0.5 ± 1 x² … «a» Zürich 中 " + os.fsdecode(b"\xff.jpg")
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
-    assert guarded(lambda: print(text, end="") or 0) == 0
+    assert run_guarded(lambda: print(text, end="") or 0) == 0
     assert raw.getvalue() == written

@@ -1,7 +1,7 @@
 """Wrong names of config keys are refused with the right one among the suggestions."""
 
 from maskrcnn_repro.config import get_config, key_table, leaf_keys, load_config
-from maskrcnn_repro.config.names import edits, suggestions
+from maskrcnn_repro.config.names import count_edits, suggestions
 from maskrcnn_repro.errors import ConfigError
 
 import pytest
@@ -27,7 +27,7 @@ FIRST = ("letter", "case", "transposition", "letter of a section")
     ],
 )
 def test_edits_by_hand(first, second, count):
-    assert edits(first, second) == edits(second, first) == count
+    assert count_edits(first, second) == count_edits(second, first) == count
 
 
 def shares(kind, seed, keys, per_key):

@@ -5,7 +5,7 @@ import random
 
 from maskrcnn_repro.config import check_values, get_config, key_table, leaf_keys, load_config
 from maskrcnn_repro.config.table import Interval, Key
-from maskrcnn_repro.config.values import understood
+from maskrcnn_repro.config.values import read_value
 from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.engine.checks import check_model
 from maskrcnn_repro.errors import ConfigError, UserError
@@ -206,9 +206,9 @@ def test_every_key_that_a_run_reads_stands_in_a_table_with_the_type_of_its_defau
 
 def test_a_plugins_keys_are_checked_by_the_type_of_their_default():
     with pytest.raises(ConfigError, match="WAVES 'x' must be a whole number"):
-        understood("WAVES", "x", Key("int"))
-    assert understood("WAVES", "2", Key("float")) == 2.0
-    assert understood("WAVES", ["x", 1], Key("tuple")) == ("x", 1)
+        read_value("WAVES", "x", Key("int"))
+    assert read_value("WAVES", "2", Key("float")) == 2.0
+    assert read_value("WAVES", ["x", 1], Key("tuple")) == ("x", 1)
 
 
 def test_any_text_is_understood_or_refused():
@@ -238,12 +238,12 @@ def test_any_text_is_understood_or_refused():
         name, key = draw.choice(keys)
         text = "".join(draw.choices(words, k=draw.randrange(8)))
         try:
-            key.check(name, understood(name, text, key))
+            key.check(name, read_value(name, text, key))
         except ConfigError:
             continue
     for text in ("[" * 9000, "9" * 5000, "1e999", "-" * 9000 + "1"):
         with pytest.raises(ConfigError):
-            understood("SOLVER.MAX_ITER", text, key_table()["SOLVER.MAX_ITER"])
+            read_value("SOLVER.MAX_ITER", text, key_table()["SOLVER.MAX_ITER"])
 
 
 def test_detectron2s_own_defaults_pass():

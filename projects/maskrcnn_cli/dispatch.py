@@ -21,7 +21,7 @@ from maskrcnn_cli import (
 )
 from maskrcnn_cli.doctor import DOCTOR
 from maskrcnn_cli.location import version
-from maskrcnn_cli.output import guarded, tell
+from maskrcnn_cli.output import run_guarded, tell
 from maskrcnn_cli.parsing import UsageError, unknown
 
 GROUPS = {
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: the subcommand's, or 2 after a user's error, which is one sentence on stderr.
     """
-    return guarded(lambda: _main(argv))
+    return run_guarded(lambda: _main(argv))
 
 
 def _main(argv: Sequence[str] | None) -> int:
@@ -87,7 +87,7 @@ def run_command(name: str, argv: Sequence[str] | None = None, prog: str | None =
     Returns:
         See :func:`main`.
     """
-    return guarded(lambda: _run_command(name, argv, prog))
+    return run_guarded(lambda: _run_command(name, argv, prog))
 
 
 def _run_command(name: str, argv: Sequence[str] | None, prog: str | None) -> int:

@@ -38,10 +38,10 @@ def lines(names: list[str]) -> Iterator[str]:
         UsageError: a table does not exist.
     """
     paper, ours = _read(DATA / "paper.yaml"), _read(DATA / "experiments.yaml")
-    own = {name: _own(Path(name)) for name in names if name.endswith(SUFFIXES)}
+    own = {name: _read_own_tables(Path(name)) for name in names if name.endswith(SUFFIXES)}
     names = [other for name in names for other in own.get(name, (name,))]
     if not names or not {*names} <= {*paper["tables"], *chain.from_iterable(own.values())}:
-        own |= {name: _own(file) for name, file in installed_files().items()}
+        own |= {name: _read_own_tables(file) for name, file in installed_files().items()}
     tables: dict[str, Any] = dict(paper["tables"])
     for added in own.values():
         tables |= added
@@ -60,7 +60,7 @@ def lines(names: list[str]) -> Iterator[str]:
         yield from _without_row(ours)
 
 
-def _own(file: Path) -> dict[str, Any]:
+def _read_own_tables(file: Path) -> dict[str, Any]:
     """Return the tables of a plug-in's file, by id.
 
     Raises:

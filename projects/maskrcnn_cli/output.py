@@ -28,7 +28,7 @@ SPELLED = {
 _LESSER = "maskrcnn_cli.spelled"
 
 
-def guarded(start: Callable[[], int]) -> int:
+def run_guarded(start: Callable[[], int]) -> int:
     """Run a command and return its exit status: 2, after a sentence on stderr, if its output cannot be written.
 
     A stream that is closed from the start, as by ``>&-``, is as if it led to ``/dev/null``.
@@ -121,13 +121,13 @@ def _open_closed_streams() -> None:
 
 def _spell_out() -> None:
     """Let streams of other encodings than UTF-8, as of a Windows console or a file, take every text."""
-    codecs.register_error(_LESSER, _spelled)
+    codecs.register_error(_LESSER, _escape_character)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_LESSER)
 
 
-def _spelled(error: UnicodeError) -> tuple[str | bytes, int]:
+def _escape_character(error: UnicodeError) -> tuple[str | bytes, int]:
     """Return what is written for a character that an encoding lacks, and where to go on."""
     if not isinstance(error, UnicodeEncodeError):
         raise error

@@ -60,7 +60,7 @@ def settle_poolers(cfg: CfgNode, sources: Mapping[str, str]) -> None:
 
 def _check_type(cfg: CfgNode, head: str, sources: Mapping[str, str]) -> None:
     key, value = f"MODEL.{head}.POOLER_TYPE", cfg.MODEL[head].POOLER_TYPE
-    place, op = _decisive(cfg, head)
+    place, op = _find_decisive(cfg, head)
     half_pixel = cfg.MODEL.ROI_OP.HALF_PIXEL
     if key not in sources or not value:
         return
@@ -81,7 +81,7 @@ def _check_type(cfg: CfgNode, head: str, sources: Mapping[str, str]) -> None:
 def _check_samples(cfg: CfgNode, head: str, sources: Mapping[str, str]) -> None:
     key, value = f"MODEL.{head}.POOLER_SAMPLING_RATIO", cfg.MODEL[head].POOLER_SAMPLING_RATIO
     samples = cfg.MODEL.ROI_OP.SAMPLES
-    place, op = _decisive(cfg, head)
+    place, op = _find_decisive(cfg, head)
     silent = all(cfg.MODEL[head][name] == nothing for name, nothing in SILENT.items())
     # RoIPool reads all cells, ours and Detectron2's.
     if key not in sources or silent or op == "RoIPool" or value == samples:
@@ -93,7 +93,7 @@ def _check_samples(cfg: CfgNode, head: str, sources: Mapping[str, str]) -> None:
     )
 
 
-def _decisive(cfg: CfgNode, head: str) -> tuple[str, str]:
+def _find_decisive(cfg: CfgNode, head: str) -> tuple[str, str]:
     """Return the key that decides on a head's operation, and its value."""
     own = cfg.MODEL[head].ROI_OP
     return (f"MODEL.{head}.ROI_OP", own) if own else ("MODEL.ROI_OP.NAME", cfg.MODEL.ROI_OP.NAME)

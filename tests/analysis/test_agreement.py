@@ -8,7 +8,7 @@ import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.analysis.analysis import analyze
 from maskrcnn_repro.analysis.evaluation_set import read_set
 from maskrcnn_repro.analysis.matching import SIZES
-from maskrcnn_repro.analysis.precision import mean
+from maskrcnn_repro.analysis.precision import average_precisions
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.evaluation.resampling import METRICS, match
 
@@ -41,8 +41,8 @@ def test_ap_is_that_of_cocos_code(tmp_path, task, seed):
     truth, results = random_pair(tmp_path, seed=seed)
     result = analyze(read_set(truth, results, None, task))
     stats, by_class = coco_stats(truth, results, task)
-    ours = [mean(result.precisions["all"][:, at]) for at in METRICS.values()]
-    ours += [mean(result.precisions[size]) for size in list(SIZES)[1:]]
+    ours = [average_precisions(result.precisions["all"][:, at]) for at in METRICS.values()]
+    ours += [average_precisions(result.precisions[size]) for size in list(SIZES)[1:]]
     expected = np.where(stats < 0, np.nan, 100 * stats)
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9)
     np.testing.assert_allclose(result.precisions["all"].mean(axis=1), by_class, atol=1e-12)

@@ -3,9 +3,9 @@
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.analysis.analysis import analyze
 from maskrcnn_repro.analysis.calibration import calibration
-from maskrcnn_repro.analysis.confusion import folded
+from maskrcnn_repro.analysis.confusion import fold_classes
 from maskrcnn_repro.analysis.evaluation_set import read_set
-from maskrcnn_repro.analysis.precision import best_score, curve
+from maskrcnn_repro.analysis.precision import curve, find_best_score
 
 import numpy as np
 import pytest
@@ -33,10 +33,10 @@ def test_the_confusion_matrix(tmp_path):
 def test_of_many_classes_those_with_the_most_errors_are_kept():
     matrix = np.diag([9, 9, 9, 9, 0])
     matrix[3, 0], matrix[1, 2], matrix[4, 3] = 2, 1, 5
-    small, names = folded(matrix, list("abcd"), 2)
+    small, names = fold_classes(matrix, list("abcd"), 2)
     assert names == ["a", "d", "2 others"]
     assert small.tolist() == [[9, 0, 0, 0], [2, 9, 0, 0], [0, 0, 19, 0], [0, 5, 0, 0]]
-    assert folded(matrix, list("abcd"), 4)[1] == list("abcd")
+    assert fold_classes(matrix, list("abcd"), 4)[1] == list("abcd")
 
 
 def test_calibration():
@@ -51,8 +51,8 @@ def test_the_best_score_and_the_curve():
     hits = np.array([True, False, True, False])
     scores = np.array([0.9, 0.8, 0.7, 0.7])
     # F1 of the first alone: 2 / (1 + 3); of all four, as 0.7 is kept or left out: 4 / (4 + 3).
-    assert best_score(scores, hits, ~hits, 3) == (4 / 7, 0.7)
-    assert np.isnan(best_score(scores, hits & False, ~hits, 3)).all()
+    assert find_best_score(scores, hits, ~hits, 3) == (4 / 7, 0.7)
+    assert np.isnan(find_best_score(scores, hits & False, ~hits, 3)).all()
     values = curve(hits, ~hits, 2)
     assert values[:51].tolist() == [1] * 51
     assert values[51:].tolist() == pytest.approx([2 / 3] * 50)

@@ -3,7 +3,7 @@
 from maskrcnn_repro.checkpoint import detector
 from maskrcnn_repro.checkpoint.checkpointer import Checkpointer
 from maskrcnn_repro.checkpoint.convert import convert
-from maskrcnn_repro.checkpoint.detector import config_by_names, configured, shapes_in
+from maskrcnn_repro.checkpoint.detector import build_config, config_by_names, shapes_in
 from maskrcnn_repro.checkpoint.detector_config import keys_of, kind_of
 from maskrcnn_repro.checkpoint.torchvision_detector import Classes, to_detectron2, to_torchvision
 from maskrcnn_repro.config import load_config
@@ -94,7 +94,7 @@ def test_every_tensor_of_torchvision_has_a_place_in_our_model(name):
     classes = Classes.of(len(state["roi_heads.box_predictor.cls_score.bias"]), named=False)
     renamed, _ = to_detectron2(state, classes)
     shapes = {key: tuple(tensor.shape) for key, tensor in renamed.items()}
-    cfg = configured(keys_of(shapes, kind_of(list(state)), len(classes.unused)))
+    cfg = build_config(keys_of(shapes, kind_of(list(state)), len(classes.unused)))
     own = shapes_in(cfg)
     assert {k for k in own.items() ^ shapes.items() if "num_batches_tracked" not in k[0]} == set()
 
@@ -191,7 +191,7 @@ def test_the_config_of_a_detector_of_the_zoo_is_told_by_its_tensors(file, opts):
     cfg = load_config(file, opts)
     shapes = shapes_in(cfg)
     kind = kind_of(list(shapes))
-    told = configured(keys_of(shapes, kind))
+    told = build_config(keys_of(shapes, kind))
     assert kind.name == "Detectron2"
     assert shapes_in(told) == shapes
     assert {key: value_of(told, key) for key in SAME} == {key: value_of(cfg, key) for key in SAME}
@@ -205,7 +205,7 @@ def test_every_tensor_of_detectron_has_a_place_in_the_model_of_its_config(pyrami
     assert kind.name == "Detectron"
     assert keys["MODEL.ROI_HEADS.NUM_CLASSES"] == 80
     assert keys["DATASETS.TEST"] == ("coco_2017_val",)
-    cfg = configured(keys)
+    cfg = build_config(keys)
     assert cfg.MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO == (2 if pyramid else 0)
     own = meta(shapes_in(cfg))
     given = align_and_update_state_dicts(own, weights)

@@ -137,10 +137,10 @@ def test_jpeg_files_have_pillows_pixels(tmp_path, mode, options):
 def test_other_files_are_left_to_pillow(tmp_path):
     stream = io.BytesIO()
     picture("CMYK").save(stream, "JPEG")
-    assert jpeg.decoded(Image.open(stream), "BGR") is None
+    assert jpeg.decode(Image.open(stream), "BGR") is None
     stream = io.BytesIO()
     picture().save(stream, "JPEG")
-    assert jpeg.decoded(Image.open(stream), "RGB") is None
+    assert jpeg.decode(Image.open(stream), "RGB") is None
     path = tmp_path / "cut.jpg"
     path.write_bytes(stream.getvalue()[:-300])
     with pytest.raises(ImageError, match=r"cut\.jpg cannot be read: .*truncated"):

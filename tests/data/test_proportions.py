@@ -6,7 +6,7 @@ import warnings
 
 from maskrcnn_cli.dispatch import main
 from maskrcnn_repro.data.check.scan import scan_coco
-from maskrcnn_repro.data.proportions import lines, proportions
+from maskrcnn_repro.data.proportions import lines, measure_proportions
 from maskrcnn_repro.data.synthetic.annotations import rle_of, runs_of
 from maskrcnn_repro.data.thin_parts import outline_mask, thin_share
 
@@ -53,7 +53,7 @@ def file(tmp_path):
 
 def test_four_objects_by_hand(file):
     scan = scan_coco(file, file.parent, headers=False)
-    values = proportions(scan, cell=16)
+    values = measure_proportions(scan, cell=16)
     assert values["images"] == (3,)
     assert values["objects"] == (4,)
     assert values["classes"] == (3,)
@@ -105,7 +105,7 @@ def test_polygons_and_both_kinds_of_rle_are_one_mask():
 
 def test_a_resize_enlarges_objects_up_to_the_longest_side(file):
     scan = scan_coco(file, file.parent, headers=False)
-    plain, larger = proportions(scan), proportions(scan, short=200)
+    plain, larger = measure_proportions(scan), measure_proportions(scan, short=200)
     # Twice as high would be 400 pixels wide, but 333 are allowed.
     np.testing.assert_allclose(
         larger["longer side, cells"], np.array(plain["longer side, cells"]) * 333 / 200
@@ -115,7 +115,7 @@ def test_a_resize_enlarges_objects_up_to_the_longest_side(file):
 
 def test_nothing_has_no_quantiles(tmp_path):
     file = coco_file(tmp_path, [], empty=2)
-    values = proportions(scan_coco(file, tmp_path, headers=False))
+    values = measure_proportions(scan_coco(file, tmp_path, headers=False))
     assert values["images without object, %"] == (100,)
     assert np.isnan(values["longer side, cells"]).all()
     assert ["objects", "0"] in list(lines([values]))

@@ -2,8 +2,8 @@
 
 from maskrcnn_cli.training import PROPOSALS
 from maskrcnn_repro.config import load_config
-from maskrcnn_repro.data.custom import unused
-from maskrcnn_repro.engine.launch import Processes, agreed, under_torchrun
+from maskrcnn_repro.data.custom import find_unused
+from maskrcnn_repro.engine.launch import Processes, run_agreed, under_torchrun
 from maskrcnn_repro.engine.main import config_from, main, parse
 from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.errors import ConfigError, DataError, UserError
@@ -47,9 +47,9 @@ def test_data_of_stored_proposals_alone_is_used():
 
 def test_data_in_a_config_may_stand_by():
     cfg = load_config("mini/mask_rcnn_fpn.yaml")
-    assert unused(["mini_coco_val", "cells", "mini_coco_train"], cfg) == ["cells"]
+    assert find_unused(["mini_coco_val", "cells", "mini_coco_train"], cfg) == ["cells"]
     cfg.MODEL.WEIGHTS_DATASET = "cells"
-    assert unused(["cells"], cfg) == []
+    assert find_unused(["cells"], cfg) == []
 
 
 def test_an_option_behind_the_overrides_is_told():
@@ -95,9 +95,9 @@ def test_a_step_that_fails_in_one_process_fails_in_all():
     def fail():
         raise ConfigError("so")
 
-    assert agreed(lambda: 3) == 3
+    assert run_agreed(lambda: 3) == 3
     with pytest.raises(UserError, match=r"^so$"):
-        agreed(fail)
+        run_agreed(fail)
 
 
 def test_a_users_error_is_one_sentence_and_status_2(capsys):

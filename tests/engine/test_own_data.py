@@ -8,7 +8,7 @@ from maskrcnn_cli.dispatch import main as maskrcnn
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine import budget, run
 from maskrcnn_repro.engine.main import main, own_data_of, parse
-from maskrcnn_repro.engine.own_data import OwnData, choose, fitted, lines_of, write_record
+from maskrcnn_repro.engine.own_data import OwnData, choose, fit_config, lines_of, write_record
 from maskrcnn_repro.errors import ConfigError, DataError, UserError
 
 import pytest
@@ -59,7 +59,7 @@ def begun(place, folder, **fields):
 def test_values_go_into_the_config_and_those_of_the_user_stay(place, tmp_path):
     own = OwnData(place, place, given=frozenset({"SOLVER.MAX_ITER"}))
     cfg = base(tmp_path / "run", "SOLVER.MAX_ITER", "30")
-    resolved, lines = fitted(cfg, own, fresh=True, training=True)
+    resolved, lines = fit_config(cfg, own, fresh=True, training=True)
     assert resolved.SOLVER.MAX_ITER == 30
     assert (
         resolved.TEST.EVAL_PERIOD == 5
@@ -175,21 +175,21 @@ def test_what_cannot_be_read_is_named_by_its_own_name(place, tmp_path):
 
 def test_minutes_decide_the_number_of_iterations(place, tmp_path, monkeypatch):
     # 54 seconds; ten evaluations of four images of a tenth of a second leave 50, at half a second each.
-    monkeypatch.setattr(budget, "_measured", lambda cfg: (0.5, 0.1))
+    monkeypatch.setattr(budget, "_measure_seconds", lambda cfg: (0.5, 0.1))
     own = OwnData(place, place, minutes=1)
     cfg = base(tmp_path / "run")
-    resolved, _ = fitted(cfg, own, fresh=True, training=True)
+    resolved, _ = fit_config(cfg, own, fresh=True, training=True)
     assert resolved.SOLVER.MAX_ITER == 100
     assert resolved.TEST.EVAL_PERIOD == 10
     # Measured once: a run that goes on has the same schedule, whatever the machine does now.
-    monkeypatch.setattr(budget, "_measured", lambda cfg: (50.0, 0.1))
-    assert fitted(cfg, own, fresh=False, training=True)[0].SOLVER.MAX_ITER == 100
+    monkeypatch.setattr(budget, "_measure_seconds", lambda cfg: (50.0, 0.1))
+    assert fit_config(cfg, own, fresh=False, training=True)[0].SOLVER.MAX_ITER == 100
 
 
 def test_evaluations_take_at_most_a_third_of_the_minutes(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(budget, "_measured", lambda cfg: (1.0, 100.0))
+    monkeypatch.setattr(budget, "_measure_seconds", lambda cfg: (1.0, 100.0))
     own = OwnData(place, place, minutes=1)
-    assert fitted(base(tmp_path), own, fresh=True, training=True)[0].SOLVER.MAX_ITER == 36
+    assert fit_config(base(tmp_path), own, fresh=True, training=True)[0].SOLVER.MAX_ITER == 36
 
 
 @pytest.mark.parametrize(
@@ -276,6 +276,6 @@ def test_minutes_are_measured(place, tmp_path, caplog):
     ]
     own = OwnData(place, place, minutes=1, given=frozenset(pairs[::2]))
     cfg = base(tmp_path / "run", *pairs, "MODEL.WEIGHTS", "")
-    resolved, _ = fitted(cfg, own, fresh=True, training=True)
+    resolved, _ = fit_config(cfg, own, fresh=True, training=True)
     assert 10 < resolved.SOLVER.MAX_ITER < 60_000
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["suggested.yaml"]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from maskrcnn_repro.engine.phase_record import SIZE, PhaseRecord, State
 from maskrcnn_repro.engine.phases import Phase, Phases
-from maskrcnn_repro.engine.stall import Idleness, Peer, allowed_seconds, watching
+from maskrcnn_repro.engine.stall import Idleness, Peer, allowed_seconds, watch_stalls
 
 import pytest
 import torch
@@ -95,7 +95,7 @@ def test_a_line_says_what_a_process_did_last():
 def test_a_process_alone_writes_no_phases_to_disk(tmp_path):
     phases = Phases(Model(1, 1))
     phases.trainer = SimpleNamespace(iter=12)
-    with watching(phases, tmp_path, 60):
+    with watch_stalls(phases, tmp_path, 60):
         phases.enter(Phase.UPDATE)
         assert [file.name for file in tmp_path.rglob("*.*")] == ["rank0.stacks.txt"]
     assert list(tmp_path.iterdir()) == []
@@ -103,6 +103,6 @@ def test_a_process_alone_writes_no_phases_to_disk(tmp_path):
 
 def test_nothing_is_watched_without_seconds(tmp_path):
     before = threading.active_count()
-    with watching(Phases(Model(1, 1)), tmp_path, 0):
+    with watch_stalls(Phases(Model(1, 1)), tmp_path, 0):
         assert threading.active_count() == before
     assert list(tmp_path.iterdir()) == []

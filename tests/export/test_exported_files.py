@@ -16,8 +16,13 @@ from maskrcnn_repro.export import exporting
 from maskrcnn_repro.export.exporting import Exporter
 from maskrcnn_repro.export.formats import WRITERS
 from maskrcnn_repro.export.metadata import Target
-from maskrcnn_repro.export.pictures import drawn
-from maskrcnn_repro.inference.exported import ExportedDetector, _damage, imported, open_exported
+from maskrcnn_repro.export.pictures import draw_picture
+from maskrcnn_repro.inference.exported import (
+    ExportedDetector,
+    _damage,
+    import_library,
+    open_exported,
+)
 from maskrcnn_repro.serving.answers import model_card
 from maskrcnn_repro.serving.limits import Limits
 from maskrcnn_repro.utils.provenance import config_hash
@@ -112,7 +117,7 @@ def assert_near(prediction, expected):
 
 def test_the_predictor_runs_an_onnx_file(onnx_file, tmp_path):
     exporter, file = onnx_file
-    Image.fromarray(drawn((90, 70), 5)).save(tmp_path / "a.png")
+    Image.fromarray(draw_picture((90, 70), 5)).save(tmp_path / "a.png")
     checkpoint = Predictor(exporter.source.weights, threshold=0.0, device="cpu")
     predictor = Predictor(file, threshold=0.0)
     assert_near(predictor(tmp_path / "a.png"), checkpoint(tmp_path / "a.png"))
@@ -124,7 +129,7 @@ def test_the_predictor_runs_an_onnx_file(onnx_file, tmp_path):
 @pytest.mark.slow
 def test_an_onnx_file_runs_without_pytorch(onnx_file, tmp_path):
     exporter, file = onnx_file
-    Image.fromarray(drawn((90, 70), 5)).save(tmp_path / "a.png")
+    Image.fromarray(draw_picture((90, 70), 5)).save(tmp_path / "a.png")
     expected = Predictor(exporter.source.weights, threshold=0.0, device="cpu")(tmp_path / "a.png")
     example = ROOT / "examples/onnx_without_torch.py"
     code = f"import sys; sys.modules['torch'] = None; import runpy; sys.argv[1:] = {[str(file), str(tmp_path / 'a.png')]}; "
@@ -143,7 +148,7 @@ def test_pasted_masks_are_those_of_the_predictor(onnx_file, tmp_path):
     detect = runpy.run_path(str(ROOT / "examples/onnx_without_torch.py"))["detect"]
     import onnxruntime
 
-    picture = Image.fromarray(drawn((90, 70), 5))
+    picture = Image.fromarray(draw_picture((90, 70), 5))
     outputs = detect(onnxruntime.InferenceSession(file), picture)
     expected = Predictor(exporter.source.weights, threshold=0.0, device="cpu")(picture)
     assert outputs["pasted"].shape == expected.masks.shape
@@ -281,7 +286,7 @@ def test_another_onnx_file_is_named(tmp_path):
 def test_a_library_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ExportError, match=r"pip install 'maskrcnn-repro\[export\]'"):
-        imported("onnxruntime")
+        import_library("onnxruntime")
 
 
 @pytest.mark.slow
@@ -294,14 +299,14 @@ def test_every_model_in_every_format(form, kind, keys, tmp_path):
     assert comparison.detections >= 9
     assert comparison.matched + comparison.ties >= comparison.detections
     predictor = Predictor(file, threshold=0.0, trust=True)
-    assert len(predictor(drawn((40, 300), 3))) > 0
+    assert len(predictor(draw_picture((40, 300), 3))) > 0
 
 
 @pytest.mark.slow
 def test_a_detector_of_torchvision_goes_all_the_way(tmp_path):
     torch.manual_seed(0)
     theirs = tv.narrow(91).eval()
-    picture = drawn((90, 130), 3)
+    picture = draw_picture((90, 130), 3)
     tv.spread(theirs, torch.from_numpy(picture).permute(2, 0, 1) / 255)
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
     convert(tmp_path / "theirs.pth", tmp_path / "own.pth")
@@ -331,10 +336,10 @@ def test_every_kind_as_a_program_of_torch_export(kind, tmp_path):
     _, file, comparison = exported(tmp_path, Target("pt2", threshold=0.0), kind, **keys)
     assert comparison.holds
     predictor = Predictor(file, threshold=0.0, trust=True)
-    assert len(predictor(drawn((80, 100), 3))) > 0
+    assert len(predictor(draw_picture((80, 100), 3))) > 0
     if kind == "mask":
         with pytest.raises(ImageError, match=r"An input of 160 x 40 px is too small for .* pt2"):
-            predictor(drawn((40, 160), 3))
+            predictor(draw_picture((40, 160), 3))
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def build(*, ours):
     changes = models.SMALL | BOTH | (OURS if ours else THEIRS)
     cfg.merge_from_list([word for pair in changes.items() for word in pair])
     model = build_model(cfg)
-    recipe.fill(model, settings.gains(cfg) | GAINS)
+    recipe.fill(model, settings.choose_gains(cfg) | GAINS)
     return model
 
 

@@ -102,7 +102,7 @@ def build(name, *, ours, seed=0):
     changes = models.SMALL | head.both | (head.ours if ours else head.theirs)
     cfg.merge_from_list([word for pair in changes.items() for word in pair])
     model = build_model(cfg)
-    gains = settings.gains(cfg)
+    gains = settings.choose_gains(cfg)
     if name == "cascade":
         # A stage's number stands within these names.
         for part in GAINS:

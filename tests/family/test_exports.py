@@ -12,7 +12,7 @@ from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.errors import ExportError
 from maskrcnn_repro.export.graph import ExportGraph
-from maskrcnn_repro.export.pictures import drawn
+from maskrcnn_repro.export.pictures import draw_picture
 from maskrcnn_repro.export.verify import Comparison, compare_on
 from maskrcnn_repro.inference.exported import ExportedDetector, file_input
 from maskrcnn_repro.inference.exported_branches import FURTHER
@@ -217,7 +217,7 @@ def test_every_format(name, form, tmp_path):
 
 
 def assert_alike(weights, file):
-    image = drawn((90, 120), 5)
+    image = draw_picture((90, 120), 5)
     expected = Predictor(weights, threshold=0.2, device="cpu", precision="float32")(image)
     given = Predictor(file, threshold=0.2, trust=True)(image)
     assert given.names == expected.names
@@ -256,7 +256,7 @@ def test_the_documented_commands_predict_draw_and_export(name, files, tmp_path, 
     monkeypatch.chdir(tmp_path)
     title = "panoptic" if name == "panoptic_fpn" else "people"
     (tmp_path / f"{title}.safetensors").write_bytes(files[name][1].read_bytes())
-    Image.fromarray(drawn((90, 120), 5)).save("a.png")
+    Image.fromarray(draw_picture((90, 120), 5)).save("a.png")
     (block,) = (b for b in blocks_of(ROOT / "docs/family.md", ROOT) if f"{title}.onnx" in b.code)
     pictures = []
     for command in block.commands:
@@ -267,7 +267,7 @@ def test_the_documented_commands_predict_draw_and_export(name, files, tmp_path, 
         overlay = tmp_path / "predictions/overlays/a.png"
         pictures.append(np.asarray(Image.open(overlay)).astype(int))
     first, last = pictures[0], pictures[-1]
-    plain = np.asarray(Image.fromarray(drawn((90, 120), 5)).resize(first.shape[1::-1]))
+    plain = np.asarray(Image.fromarray(draw_picture((90, 120), 5)).resize(first.shape[1::-1]))
     assert (np.abs(first - plain).max(axis=2) > 30).mean() > 0.1
     assert (np.abs(first - last).max(axis=2) > 3).mean() < 0.01
     if name == "panoptic_fpn":
@@ -278,7 +278,7 @@ def test_the_documented_commands_predict_draw_and_export(name, files, tmp_path, 
 @pytest.mark.slow
 def test_the_example_runs_a_file(files, tmp_path, monkeypatch, capsys):
     _, weights, file = files["panoptic_fpn"]
-    Image.fromarray(drawn((90, 120), 5)).save(tmp_path / "a.png")
+    Image.fromarray(draw_picture((90, 120), 5)).save(tmp_path / "a.png")
     monkeypatch.syspath_prepend(ROOT / "examples")
     monkeypatch.setattr(sys, "argv", ["", str(file), str(tmp_path / "a.png")])
     runpy.run_path(str(ROOT / "examples/panoptic_without_torch.py"), run_name="__main__")

@@ -122,7 +122,7 @@ class Scene:
             "all_claims": lambda: CLAIMS,
         }
         if not with_page:
-            replaced["_page"] = lambda *args, **options: 0
+            replaced["write_report_page"] = lambda *args, **options: 0
         for name, value in replaced.items():
             monkeypatch.setattr(cli, name, value)
         (folder / FINDINGS).parent.mkdir()

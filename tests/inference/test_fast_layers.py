@@ -1,7 +1,7 @@
 """Layers of the fast path: folded batch norm, fused convolutions and their public fall-back, RoIAlign."""
 
-from maskrcnn_repro.inference.fast.backbone import doubled
-from maskrcnn_repro.inference.fast.fold import folded, is_foldable
+from maskrcnn_repro.inference.fast.backbone import double_map
+from maskrcnn_repro.inference.fast.fold import fold_norm, is_foldable
 from maskrcnn_repro.inference.fast.layers import FusedConv, FusedLinear, has_fused_operators
 from maskrcnn_repro.inference.fast.pooling import align
 from maskrcnn_repro.inference.fast.winograd import WinogradConv, is_worthwhile
@@ -29,7 +29,7 @@ def test_a_fold_worked_out_by_hand():
         norm.running_var.copy_(torch.tensor([0.25, 3.25]))  # with eps 1 and 4: deviations 1 and 2
         norm.weight.copy_(torch.tensor([10.0, 4.0]))
         norm.bias.copy_(torch.tensor([0.5, 7.0]))
-    weight, bias = folded(conv, norm)
+    weight, bias = fold_norm(conv, norm)
     # 10 * (3 x + 1 - 2) / 1 + 0.5 and 4 * (5 x + 1) / 2 + 7
     assert weight.flatten().tolist() == [30.0, 10.0]
     assert bias.tolist() == [-9.5, 9.0]
@@ -42,7 +42,7 @@ def test_a_fold_is_the_pair(norm):
     for name in ("weight", "bias", "running_mean", "running_var"):
         getattr(norm, name).data = torch.rand(6) + 0.5
     x = torch.randn(2, 4, 7, 8)
-    torch.testing.assert_close(F.conv2d(x, *folded(conv, norm)), norm(conv(x)))
+    torch.testing.assert_close(F.conv2d(x, *fold_norm(conv, norm)), norm(conv(x)))
 
 
 def test_only_a_norm_that_is_the_same_for_all_images_is_folded():
@@ -99,7 +99,7 @@ def test_a_fused_linear_layer_is_linear_and_relu(fused):
 
 def test_a_doubled_map_has_each_cell_four_times():
     x = torch.arange(6.0).view(1, 1, 2, 3)
-    assert torch.equal(doubled(x), F.interpolate(x, scale_factor=2))
+    assert torch.equal(double_map(x), F.interpolate(x, scale_factor=2))
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2])

@@ -3,7 +3,7 @@
 import copy
 
 from maskrcnn_repro.benchmark import recipe
-from maskrcnn_repro.benchmark.models import gains
+from maskrcnn_repro.benchmark.models import choose_gains
 from maskrcnn_repro.inference.fast import build
 from maskrcnn_repro.inference.fast.build import Accelerator, accelerate
 
@@ -67,7 +67,7 @@ MODELS = {
 def filled(kind, **keys):
     """Return a plain model whose scores differ: with the first weights of a training they are equal."""
     model, cfg = tiny_model(kind, **keys), tiny_config(kind, **keys)
-    recipe.fill(model, gains(cfg) | {"cls_score": 0.002 if kind == "c4" else 1})
+    recipe.fill(model, choose_gains(cfg) | {"cls_score": 0.002 if kind == "c4" else 1})
     return model, cfg
 
 

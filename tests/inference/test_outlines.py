@@ -1,6 +1,6 @@
 """Masks as polygons: exact without tolerance, holes counted, parts by size."""
 
-from maskrcnn_repro.inference.outlines import cropped, outline
+from maskrcnn_repro.inference.outlines import crop_mask, outline
 
 import numpy as np
 import pytest
@@ -60,4 +60,4 @@ def test_a_small_part_is_not_simplified_away():
 def test_an_empty_mask_has_no_outline():
     empty = encoded(np.zeros((3, 4)))
     assert (outline(empty, 1).parts, outline(empty, 1).holes) == ([], 0)
-    assert cropped(empty)[1].shape == (0, 0)
+    assert crop_mask(empty)[1].shape == (0, 0)

@@ -285,17 +285,17 @@ class Silent:
 )
 def test_frames_that_are_missing(tmp_path, capsys, monkeypatch, frames, sentence):
     (tmp_path / "a.mp4").write_text("some")
-    monkeypatch.setattr(video, "_opened", lambda source, reader: Silent(frames))
+    monkeypatch.setattr(video, "_open", lambda source, reader: Silent(frames))
     assert main(["predict", "model", "a.mp4", "--no-overlays"]) == 1
     assert sentence in capsys.readouterr().err
     assert len(names(tmp_path / "predictions/predictions.json")) == frames
 
 
 def test_a_camera_runs_until_it_is_interrupted(tmp_path, capsys, monkeypatch):
-    opened = video._opened
+    opened = video._open
     monkeypatch.setattr(OneObject, "interrupt_after", 9)
     monkeypatch.setattr(
-        video, "_opened", lambda source, *rest: Silent(99) if source == 0 else opened(source, *rest)
+        video, "_open", lambda source, *rest: Silent(99) if source == 0 else opened(source, *rest)
     )
     assert main(["predict", "model", "--camera", "0"]) == 130
     assert capsys.readouterr().err == "Interrupted.\n"

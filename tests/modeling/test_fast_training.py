@@ -3,7 +3,7 @@
 import copy
 
 from maskrcnn_repro.benchmark import recipe, scenes
-from maskrcnn_repro.benchmark.models import gains
+from maskrcnn_repro.benchmark.models import choose_gains
 from maskrcnn_repro.modeling.fast_training.build import quicken
 from maskrcnn_repro.modeling.fast_training.checkpointing import checkpoint_stages
 from maskrcnn_repro.modeling.fast_training.layers import FoldedConv2d
@@ -40,7 +40,7 @@ WIDER = {
 def trainable(kind, keys):
     cfg = tiny_config(kind, **keys, **WIDER)
     model = tiny_model(kind, **keys, **WIDER)
-    recipe.fill(model, gains(cfg))
+    recipe.fill(model, choose_gains(cfg))
     return model.train().to(memory_format=torch.channels_last)
 
 

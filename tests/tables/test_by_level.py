@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from maskrcnn_repro.tables.report.by_level import claims_by_level
-from maskrcnn_repro.tables.report.claims_text import measured, tally
+from maskrcnn_repro.tables.report.claims_text import describe_gap, tally
 from maskrcnn_repro.tables.report.model import Interval, Verdict
 from maskrcnn_repro.tables.report.statistics import EARLIER, POOLED
 from maskrcnn_repro.tables.report.words import DASH
@@ -53,14 +53,14 @@ def test_an_end_beside_a_limit_shows_the_decimal_that_tells():
         verdict("fcn-over-mlp", "undecided", 0.8, (0.04, 1.5004)), direction="≈", margin=1.5
     )
     above = verdict("fcn-over-mlp", "holds", 1.2, (0.04, 2.35))
-    assert measured(above) == "+1.2 [+0.04, +2.35] 95 %"
+    assert describe_gap(above) == "+1.2 [+0.04, +2.35] 95 %"
     # Zero is no limit of the other claim.
-    assert measured(alike) == "+0.8 [+0.040, +1.500] 95 %"
-    assert measured(replace(alike, interval=replace(alike.interval, high=1.46))).endswith(
+    assert describe_gap(alike) == "+0.8 [+0.040, +1.500] 95 %"
+    assert describe_gap(replace(alike, interval=replace(alike.interval, high=1.46))).endswith(
         "+1.46] 95 %"
     )
     # An end that lies on a limit looks so.
-    assert measured(replace(alike, interval=replace(alike.interval, high=1.5))).endswith(
+    assert describe_gap(replace(alike, interval=replace(alike.interval, high=1.5))).endswith(
         "+1.5] 95 %"
     )
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from maskrcnn_repro.tables.report.claims_text import beside, claims_markdown
-from maskrcnn_repro.tables.report.correction import corrected, holm
+from maskrcnn_repro.tables.report.claims_text import annotate_verdicts, claims_markdown
+from maskrcnn_repro.tables.report.correction import correct_verdicts, holm
 from maskrcnn_repro.tables.report.model import Interval
 from maskrcnn_repro.tables.report.statistics import POOLED
 from maskrcnn_repro.tables.report.verdicts import p_value
@@ -30,7 +30,7 @@ def judged():
 
 
 def test_an_outcome_remains_or_becomes_undecided():
-    assert corrected(judged()) == {
+    assert correct_verdicts(judged()) == {
         "first": (pytest.approx(0.03), "holds"),
         "second": (pytest.approx(0.08), "undecided"),
         "third": (pytest.approx(0.2), "undecided"),
@@ -38,7 +38,7 @@ def test_an_outcome_remains_or_becomes_undecided():
 
 
 def test_a_reader_is_told_what_the_correction_leaves():
-    text, *_ = beside(judged())
+    text, *_ = annotate_verdicts(judged())
     assert text.startswith(
         "With Holm's correction for 3 claims judged at once: holds 1, fails 0, undecided 2."
     )
@@ -47,9 +47,11 @@ def test_a_reader_is_told_what_the_correction_leaves():
 
 
 def test_reports_of_an_earlier_method_have_no_such_column():
-    assert corrected(VERDICTS) == {}
+    assert correct_verdicts(VERDICTS) == {}
     assert "Holm" not in claims_markdown(VERDICTS)
-    assert beside(VERDICTS) == ["Intervals: seeds and images drawn together, Student's t (3)."]
+    assert annotate_verdicts(VERDICTS) == [
+        "Intervals: seeds and images drawn together, Student's t (3)."
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import json
 from dataclasses import replace
 
 import maskrcnn_repro  # noqa: F401
-from maskrcnn_repro.commands import tables as cli
+from maskrcnn_repro.commands import table_reports as cli
 from maskrcnn_repro.data.loader import inference_mapper
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.modeling.rle import encoded
+from maskrcnn_repro.modeling.rle import encode_masks
 from maskrcnn_repro.tables.report.exchange import files
-from maskrcnn_repro.tables.report.exchange.files import keep, measure_missing, stored
+from maskrcnn_repro.tables.report.exchange.files import find_stored, keep, measure_missing
 from maskrcnn_repro.tables.report.exchange.masks import Compared, centroid
 from maskrcnn_repro.tables.report.exchange.measure import detection_of, measure
 from maskrcnn_repro.tables.report.exchange.model import Outline, runs_of
@@ -38,7 +38,7 @@ def rle(left, width, rows=4):
     """Return the mask of a rectangle in an image of 4 x 20 pixels."""
     mask = torch.zeros(4, 20, dtype=torch.bool)
     mask[:rows, left : left + width] = True
-    return encoded([mask])[0]
+    return encode_masks([mask])[0]
 
 
 def compared(cells, lefts, width=10):
@@ -178,29 +178,32 @@ def test_it_is_measured_once_for_a_run_and_again_for_another(folder, report, mon
     said = []
     measure_missing(report, said.append)
     assert said == [f"Comparing RoI operations on the same boxes: 4 images of {DATASET}."]
-    assert stored(report).exchange.sizes[0].objects == 8
+    assert find_stored(report).exchange.sizes[0].objects == 8
     measure_missing(report, said.append)
     assert len(said) == 1
     # A picture of another measurement, as a killed run may leave it.
     png = folder / "output/mini/r50_c4/seed1/exchange.png"
     there = png.read_bytes()
     png.write_bytes(b"other")
-    assert stored(report) is None
+    assert find_stored(report) is None
     png.write_bytes(there)
     # Kept, only outlines stay of a picture that was not generated.
     kept = folder / "results"
     kept.mkdir()
     keep(report, kept)
-    assert stored(report, kept).png == b""
-    assert stored(report, kept).exchange.pictured.truth == stored(report).exchange.pictured.truth
+    assert find_stored(report, kept).png == b""
+    assert (
+        find_stored(report, kept).exchange.pictured.truth
+        == find_stored(report).exchange.pictured.truth
+    )
     monkeypatch.setattr(files, "is_generated", lambda name: name == DATASET)
     keep(report, kept)
-    assert stored(report, kept) == stored(report)
+    assert find_stored(report, kept) == find_stored(report)
     # The run was made anew: what is there is of another.
     results = folder / "output/mini/r50_c4/seed1/results.json"
     text = results.read_text()
     results.write_text(text + " ")
-    assert stored(report) is None
+    assert find_stored(report) is None
     keep(report, kept)
     assert list(kept.iterdir()) == []
     results.write_text(text)
@@ -209,7 +212,7 @@ def test_it_is_measured_once_for_a_run_and_again_for_another(folder, report, mon
 @pytest.mark.slow
 def test_a_page_shows_the_object_before_the_table_and_the_findings_after_it(folder, report):
     measure_missing(report, str)
-    page, text = page_of(folder, Shown(report, operations=stored(report)))
+    page, text = page_of(folder, Shown(report, operations=find_stored(report)))
     assert sections(page) == ["operations", "sampling", "table-2c", "claims", "origin"]
     assert text.count('class="exchange-mask"') == 7
     assert text.count('class="exchange-rounded"') == 5
@@ -220,7 +223,7 @@ def test_a_page_shows_the_object_before_the_table_and_the_findings_after_it(fold
     origin = page.text_of("p", class_="about exchange-origin")[0]
     assert "RoIWarp: r50_c4_roiwarp_ave (RoIWarpAve) seed 1, code eeeeeeeeeeee-dirty;" in origin
     # To be kept, it has the same lines over no photograph.
-    shown = Shown(report, operations=stored(report))
+    shown = Shown(report, operations=find_stored(report))
     write_page(folder / "kept.html", [shown], generated_only=True)
     kept = (folder / "kept.html").read_text()
     assert "data:image" not in kept
@@ -232,7 +235,7 @@ def test_a_page_shows_the_object_before_the_table_and_the_findings_after_it(fold
 def test_where_no_object_is_detected_by_all_the_page_says_so(folder, truth, tmp_path):
     report = operation_report(folder, truth, count=0, level="paper")
     measure_missing(report, str)
-    what = stored(report)
+    what = find_stored(report)
     assert (what.exchange.sizes, what.exchange.pictured, what.png) == ((), None, b"")
     _, text = page_of(tmp_path, Shown(report, operations=what))
     assert "No object of 4 test images of html_tiny is detected by all three trained models" in text
@@ -288,7 +291,7 @@ def test_runs_are_those_of_the_lowest_common_seed(tmp_path):
         "RoIAlign": ("d", 2),
     }
     assert runs_of(replace(report, origin=tuple(origin[:5]))) == {}
-    assert stored(report) is None
+    assert find_stored(report) is None
 
 
 def files_row(name, experiment):
@@ -305,7 +308,7 @@ def test_what_keeps_the_operations_from_being_compared_is_told(tmp_path, capsys)
     rows = [("T2c.pool", "a"), ("T2c.warpave", "b"), ("T2c.alignave", "c")]
     origin = [write_record(tmp_path / e, 1, 1.0, 1.0, experiment=e) for _, e in rows]
     report = report_of(*(files_row(*row) for row in rows), table="2c", origin=tuple(origin))
-    cli._compare_operations([report, report_of(table="7")])
+    cli.compare_operations([report, report_of(table="7")])
     told = (
         f"The RoI operations are not compared: There are no weights {tmp_path}/a/model_final.pth.\n"
     )
@@ -320,7 +323,7 @@ def test_a_file_that_is_no_comparison_is_none(tmp_path, text):
         report_of(*(files_row(*row) for row in rows), table="2c"), origin=tuple(origin)
     )
     (tmp_path / "c/exchange.json").write_text(text)
-    assert stored(report) is None
+    assert find_stored(report) is None
 
 
 def test_a_comparison_that_lacks_an_operation_is_refused():

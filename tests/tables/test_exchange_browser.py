@@ -1,7 +1,7 @@
 """One object under three operations, in a real browser: at both widths, on paper and without JavaScript."""
 
 import maskrcnn_repro  # noqa: F401
-from maskrcnn_repro.tables.report.exchange.files import measure_missing, stored
+from maskrcnn_repro.tables.report.exchange.files import find_stored, measure_missing
 from maskrcnn_repro.tables.report.html import Shown, write_page
 
 import pytest
@@ -19,7 +19,7 @@ def file(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     report = operation_report(folder, register_tiny(folder))
     measure_missing(report, str)
-    write_page(folder / "report.html", [Shown(report, operations=stored(report))])
+    write_page(folder / "report.html", [Shown(report, operations=find_stored(report))])
     return (folder / "report.html").resolve().as_uri()
 
 

@@ -6,7 +6,7 @@ from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, read_data
 from maskrcnn_repro.tables.report import explanations as module
-from maskrcnn_repro.tables.report.claims_text import claims_markdown, explained
+from maskrcnn_repro.tables.report.claims_text import claims_markdown, explain_failures
 from maskrcnn_repro.tables.report.explanations import explanation, parse_explanations
 from maskrcnn_repro.tables.report.model import Explanation, Verdict, from_json, to_json
 
@@ -35,11 +35,11 @@ def test_console_and_markdown_tell_it():
     asked = claim.id, claim.statement, claim.rows, claim.quantity, claim.direction, claim.margin
     elsewhere = Verdict(*asked, claim.paper_gap, "fails", 4.0)
     here = replace(elsewhere, explanation=Explanation("Few cells.", "Larger images."))
-    assert explained([here, elsewhere]) == [told]
+    assert explain_failures([here, elsewhere]) == [told]
     assert claims_markdown([here]).endswith(f"\n\n- {told}")
     assert "Hypothesis" not in claims_markdown([elsewhere])
     shrank = replace(here, explanation=replace(here.explanation, told="The gap shrank."))
-    assert explained([shrank]) == [f"{told} Result: The gap shrank."]
+    assert explain_failures([shrank]) == [f"{told} Result: The gap shrank."]
     # What earlier versions saved has no such keys.
     tree = to_json(here)
     del tree["explanation"]["told"]

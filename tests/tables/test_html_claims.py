@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.tables.report.html import Shown, write_page
-from maskrcnn_repro.tables.report.html.claims import band, compared
-from maskrcnn_repro.tables.report.html.page import OUTCOMES, _rests
+from maskrcnn_repro.tables.report.html.claims import band, describe_rows
+from maskrcnn_repro.tables.report.html.page import OUTCOMES, _describe_base
 from maskrcnn_repro.tables.report.model import Interval, Spread
 from maskrcnn_repro.tables.report.text import seeds_text
 
@@ -18,7 +18,7 @@ def test_a_claim_names_its_rows_by_their_tables():
     names = {"T.a": ("A", "1"), "T.b": ("B", "1"), "T.c": ("C", "2")}
     pairs = (("T.a", "T.b"), ("T.c", "T.x"))
     verdict = replace(VERDICTS[0], rows=pairs, quantity="AP - bbAP")
-    said = compared(verdict, names, {"AP": "AP", "bbAP": "AP bb"})
+    said = describe_rows(verdict, names, {"AP": "AP", "bbAP": "AP bb"})
     assert said == (
         f"AP {MINUS} AP bb: A against B (1); this gap against that of C (2) against T.x"
     )
@@ -62,11 +62,11 @@ def test_the_margin_of_alike_stands_with_its_reason(tmp_path):
 
 def test_seeds_and_images_are_counted_in_few_words_by_hand():
     interval = Interval(0.0, 1.0, 95.0, (1, 2, 3), 1000)
-    assert _rests([]) == ""
-    assert _rests([interval, replace(interval, seeds=(1, 2, 3, 4, 5, 6))]) == (
+    assert _describe_base([]) == ""
+    assert _describe_base([interval, replace(interval, seeds=(1, 2, 3, 4, 5, 6))]) == (
         "3 to 6 seeds, 1,000 test images"
     )
-    assert _rests([replace(interval, seeds=(1,), images=9)]) == "1 seed, 9 test images"
+    assert _describe_base([replace(interval, seeds=(1,), images=9)]) == "1 seed, 9 test images"
     assert [seeds_text(seeds) for seeds in ((1,), (1, 2), (1, 2, 3), (1, 3, 4))] == [
         "seed 1",
         "seeds 1, 2",

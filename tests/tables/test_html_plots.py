@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.errors import OutputError
 from maskrcnn_repro.tables.report.curve_files import read_metrics
-from maskrcnn_repro.tables.report.html.curves import MOST_POINTS, Line, curves, plot, thinned
+from maskrcnn_repro.tables.report.html.curves import MOST_POINTS, Line, curves, plot, thin
 from maskrcnn_repro.tables.report.html.gaps import WIDTH, Gap, axis, scale, strip
 from maskrcnn_repro.tables.report.html.sampling import (
     CELLS,
@@ -18,7 +18,7 @@ from maskrcnn_repro.tables.report.html.sampling import (
     svg_panels,
     write_figure,
 )
-from maskrcnn_repro.tables.report.words import TEMPLATES, real_minus
+from maskrcnn_repro.tables.report.words import TEMPLATES, format_with_minus
 from maskrcnn_repro.visualization.plotting import COLORS, inline_svg, new_figure, style, whole_axes
 
 import numpy as np
@@ -114,7 +114,7 @@ def test_a_strip_of_nothing_is_a_strip():
 
 
 def test_gaps_have_a_sign_and_no_minus_zero():
-    assert [real_minus(x) for x in (3.44, -3.44, -0.04, 0.0)] == [
+    assert [format_with_minus(x) for x in (3.44, -3.44, -0.04, 0.0)] == [
         "+3.4",
         f"{MINUS}3.4",
         "+0.0",
@@ -237,11 +237,11 @@ def test_ap_of_several_checkpoints_is_drawn_and_that_of_the_end_alone_is_not():
 
 def test_long_curves_are_averaged_by_hand():
     steps = np.arange(2.0 * MOST_POINTS)
-    x, values = thinned(steps, np.stack([steps, steps + 1]))
+    x, values = thin(steps, np.stack([steps, steps + 1]))
     assert len(x) == MOST_POINTS
     assert (x[0], values[0, 0], values[1, 0]) == (0.5, 0.5, 1.5)
     few = np.arange(3.0)
-    assert thinned(few, few[None])[1].tolist() == [[0.0, 1.0, 2.0]]
+    assert thin(few, few[None])[1].tolist() == [[0.0, 1.0, 2.0]]
 
 
 # --- where the operations read
@@ -313,7 +313,7 @@ def test_a_figure_of_another_kind_is_refused(tmp_path, capsys):
 
 def test_seeds_without_a_common_iteration_have_no_line():
     runs = ({9: 1.0}, {19: 2.0})
-    steps, values = thinned(np.array([]), np.zeros((2, 0)))
+    steps, values = thin(np.array([]), np.zeros((2, 0)))
     assert (len(steps), values.shape) == (0, (2, 0))
     line = Line("a", 0, tuple({"total_loss": run} for run in runs))
     empty = Line("b", 1, ({"total_loss": {9: 1.0, 19: 2.0}},))

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 from maskrcnn_repro import _location
-from maskrcnn_repro.commands import tables as cli
+from maskrcnn_repro.commands import table_reports as cli
 from maskrcnn_repro.commands.table_views import View
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.synthetic.families import is_generated
@@ -282,7 +282,7 @@ def test_a_page_kept_with_the_code_shows_no_photograph(
 ):
     monkeypatch.setattr(_location, "RESULTS", tmp_path / "results")
     own = whole_report(runs, truth)
-    assert cli._page([View(own, {"a"})], tmp_path / "results/.." / place) == 0
+    assert cli.write_report_page([View(own, {"a"})], tmp_path / "results/.." / place) == 0
     text = (tmp_path / place).read_text()
     assert text.count("data:image") == len(Page(text).attributes("img")) == pictures + pictures // 2
     left_out = f"images of {DATASET}: generated ones alone are kept with the code."

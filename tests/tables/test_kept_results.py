@@ -14,7 +14,7 @@ from maskrcnn_repro.tables.report.kept_reading import KeptReports, kept_report, 
 from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
 from maskrcnn_repro.tables.report.statistics import EARLIER, METHODS, POOLED
 from maskrcnn_repro.tables.report.text import as_markdown
-from maskrcnn_repro.tables.report.words import real_minus
+from maskrcnn_repro.tables.report.words import format_with_minus
 from maskrcnn_repro.tables.runs.reading import read_json
 
 import pytest
@@ -182,7 +182,7 @@ def test_the_kept_page_is_small_whole_and_of_the_kept_numbers():
     for claim, said in zip(claims, measured, strict=True):
         low, high = claim_ends(claim)
         level = f"{claim.interval.level:.0f}"
-        assert said == f"ours {real_minus(claim.gap)}{level} %: {low} to {high}", claim.id
+        assert said == f"ours {format_with_minus(claim.gap)}{level} %: {low} to {high}", claim.id
     kept = page.text_of("p", class_="kept")
     assert sum("Curves and pictures: not kept." in text for text in kept) == 13
     (other,) = (text for text in kept if "are of other runs of these rows: seeds 1, 2, 3" in text)
@@ -246,7 +246,7 @@ def test_what_is_lost_beside_a_kept_table_is_told(tmp_path):
 def test_a_damaged_comparison_of_operations_is_named_and_not_replaced_by_nothing(tmp_path):
     folder = shutil.copytree(RESULTS / "small/embedded", tmp_path / "small/embedded")
     report = kept_report("2c", "small", tmp_path)[0]
-    assert exchange.stored(report)
+    assert exchange.find_stored(report)
     assert exchange.damage(report) == ""
     file, picture = folder / exchange.FILE, folder / exchange.PNG
     tree, pixels = read_json(file), picture.read_bytes()
@@ -258,7 +258,7 @@ def test_a_damaged_comparison_of_operations_is_named_and_not_replaced_by_nothing
         ({**tree, "pictured": {**tree["pictured"], "cell": [0, 0]}}, "a cell of"),
     ):
         file.write_text(json.dumps(changed))
-        assert exchange.stored(report) is None
+        assert exchange.find_stored(report) is None
         assert exchange.damage(report).startswith(f"{file}: {said}")
     # Where runs are added to kept records it stays for whoever mends it.
     exchange.keep(report, folder, adds=True)

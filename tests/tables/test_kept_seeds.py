@@ -13,12 +13,12 @@ from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.progress import Console, describe
 from maskrcnn_repro.tables.runs.records import State
 from maskrcnn_repro.tables.runs.retrained import (
-    compared,
+    compare_starts,
+    compare_weights,
     digest_of_run,
     kept_record,
     kept_seeds,
     recipe_of,
-    started_apart,
     with_kept,
 )
 from maskrcnn_repro.utils.hashes import weights_digest
@@ -229,12 +229,12 @@ def test_kept_records_of_the_same_weights_need_no_note(fake):
     stage = train_rpn(fake, weights_sha256=ONE)
     run = stage.status().record
     same = replace(run, kept="a run", shared_weights={"rpn/seed1": ONE})
-    assert started_apart(stage, {1: same, 2: same, 3: run}) == ""
+    assert compare_starts(stage, {1: same, 2: same, 3: run}) == ""
     # Seed 2 has no digest: the RPN's own record, which is that of the run, stands for it.
     unknown = replace(same, shared_weights={})
-    assert started_apart(stage, {1: same, 2: unknown, 3: run}) == ""
-    assert started_apart(stage, {1: same, 2: unknown}) == ""
-    assert started_apart(stage, {}) == ""
+    assert compare_starts(stage, {1: same, 2: unknown, 3: run}) == ""
+    assert compare_starts(stage, {1: same, 2: unknown}) == ""
+    assert compare_starts(stage, {}) == ""
 
 
 def test_seeds_of_other_weights_are_told_without_the_rpns_kept_record(fake):
@@ -242,23 +242,23 @@ def test_seeds_of_other_weights_are_told_without_the_rpns_kept_record(fake):
     run = stage.status().record
     other = replace(run, kept="a run", shared_weights={"rpn/seed1": ONE})
     next(kept().rglob("rpn/seed1.json")).unlink()
-    assert started_apart(stage, {1: other, 3: run}) == (
+    assert compare_starts(stage, {1: other, 3: run}) == (
         "rpn seed 1 was trained more than once for these seeds, with other weights: 11111111 of seed 1; 22222222 of "
         "seed 3."
     )
     unknown = replace(other, shared_weights={})
     said = "Whether seed 3 started from the same weights of rpn seed 1 as the kept seed 1 cannot be told"
-    assert started_apart(stage, {1: unknown, 3: run}).startswith(said)
+    assert compare_starts(stage, {1: unknown, 3: run}).startswith(said)
     shutil.rmtree(stage.folder)
-    assert started_apart(stage, {1: other, 3: run}).startswith(said)
+    assert compare_starts(stage, {1: other, 3: run}).startswith(said)
 
 
 def test_other_recipes_data_and_lengths_are_not_the_same_training(fake):
     stage = train_rpn(fake, weights_sha256=ONE)
     record = stage.status().record
-    assert compared(stage, record)
-    assert compared(stage, replace(record, data={**record.data, "mini_coco_val": TWO})) == ""
-    assert compared(stage, None) == ""
+    assert compare_weights(stage, record)
+    assert compare_weights(stage, replace(record, data={**record.data, "mini_coco_val": TWO})) == ""
+    assert compare_weights(stage, None) == ""
     (file,) = kept().rglob("rpn/seed1.json")
     tree = json.loads(file.read_text())
     assert kept_record(stage).kept == tree["record"]
@@ -267,7 +267,7 @@ def test_other_recipes_data_and_lengths_are_not_the_same_training(fake):
         assert kept_record(stage) is None
     file.unlink()
     assert kept_record(stage) is None
-    assert compared(stage, record) == ""
+    assert compare_weights(stage, record) == ""
 
 
 def test_a_recipe_does_not_depend_on_folders_and_machines(fake):

@@ -2,7 +2,7 @@
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.roi_ops import build_roi_op
-from maskrcnn_repro.tables.report.exchange.shifts import bin_shifts, corner_shifts, rounded
+from maskrcnn_repro.tables.report.exchange.shifts import bin_shifts, corner_shifts, round_boxes
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def operation(name, bins=7, half_pixel=False):
 @pytest.mark.parametrize("name", ["RoIPool", "RoIWarpAve"])
 def test_corners_are_rounded_to_centres_of_cells(name):
     # Cells 2, 2, 7 and 9: moved by 8, -4, 4 and 8 pixels.
-    assert rounded(operation(name), BOX).tolist() == [[32.0, 32.0, 112.0, 144.0]]
+    assert round_boxes(operation(name), BOX).tolist() == [[32.0, 32.0, 112.0, 144.0]]
     assert corner_shifts(operation(name), BOX).tolist() == [6.0]
 
 
@@ -42,7 +42,7 @@ def test_two_bins_of_roi_pool_by_hand():
 @pytest.mark.parametrize("half_pixel", [False, True])
 def test_roi_align_reads_the_roi_itself(half_pixel):
     align = operation("RoIAlignAve", half_pixel=half_pixel)
-    assert rounded(align, BOX).tolist() == BOX.tolist()
+    assert round_boxes(align, BOX).tolist() == BOX.tolist()
     assert corner_shifts(align, BOX).tolist() == [0.0]
     assert bin_shifts(align, BOX).tolist() == pytest.approx([0.0], abs=1e-4)
 
@@ -50,7 +50,7 @@ def test_roi_align_reads_the_roi_itself(half_pixel):
 def test_with_the_half_pixel_shift_roi_pool_rounds_to_the_cells_that_hold_the_corners():
     # Cells are counted from their edges: 1, 1.75, 6.25 and 8 with the shift, 1, 2, 6 and 8 rounded, half a cell further in
     # pixels.
-    assert rounded(operation("RoIPool", half_pixel=True), BOX).tolist() == [
+    assert round_boxes(operation("RoIPool", half_pixel=True), BOX).tolist() == [
         [24.0, 40.0, 104.0, 136.0]
     ]
 

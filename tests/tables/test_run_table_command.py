@@ -6,7 +6,9 @@ import subprocess
 import sys
 from dataclasses import replace
 
+from maskrcnn_repro.commands import table_runs
 from maskrcnn_repro.commands import tables as cli
+from maskrcnn_repro.commands.table_reports import print_reports, write_report_page
 from maskrcnn_repro.commands.table_views import View
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.numbers import find_table
@@ -118,8 +120,8 @@ def test_tables_without_a_record_overwrite_neither_page_nor_table(tmp_path, caps
     for file in files:
         file.write_text("of before")
     view = View(report, {row.id for row in report.rows})
-    assert cli._print_reports([view], setting, PaperData({}, {}, {}, {}), kept=kept) == 0
-    assert cli._page([view], files[0]) == 0
+    assert print_reports([view], setting, PaperData({}, {}, {}, {}), kept=kept) == 0
+    assert write_report_page([view], files[0]) == 0
     printed = capsys.readouterr().out
     assert f"There is no finished run of these rows in {setting.folder}{nor}" in printed
     assert f"Not written: {files[0]} stays as it is" in printed
@@ -184,8 +186,8 @@ def test_a_run_stops_when_nobody_reads_its_progress_any_longer(fake, capsys, mon
         raise BrokenPipeError
 
     dropped = []
-    monkeypatch.setattr(cli, "drop_stdout", lambda: dropped.append(1))
-    monkeypatch.setattr(cli.Console, "started", closed)
+    monkeypatch.setattr(table_runs, "drop_stdout", lambda: dropped.append(1))
+    monkeypatch.setattr(table_runs.Console, "started", closed)
     assert main_table(command(fake, "fake", "--rows", "a")) == 130
     assert dropped
     assert "The same command goes on where this one was." in capsys.readouterr().err

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import maskrcnn_repro
 from maskrcnn_repro.tables.report.model import Estimate, Report, from_json, to_json
-from maskrcnn_repro.tables.report.text import as_markdown, as_text, averaged
+from maskrcnn_repro.tables.report.text import as_markdown, as_text, describe_average
 from maskrcnn_repro.tables.report.words import DASH
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting
@@ -92,16 +92,16 @@ def test_the_seeds_of_a_report_can_be_limited(fake):
 
 
 def test_a_report_says_of_which_seeds_its_rows_are_means(fake):
-    assert averaged(fake_report(fake)) == ""
+    assert describe_average(fake_report(fake)) == ""
     record(fake, "a", 1, 40.0, 50.0)
     record(fake, "b", 1, 43.0, 50.0)
-    assert averaged(fake_report(fake)) == "one training a row, seed 1"
+    assert describe_average(fake_report(fake)) == "one training a row, seed 1"
     record(fake, "a", 2, 40.0, 50.0)
-    assert averaged(fake_report(fake)) == (
+    assert describe_average(fake_report(fake)) == (
         "mean ± standard deviation over seeds 1, 2 (Model a); seed 1 (Model b), and a gap over the seeds that both rows have"
     )
     record(fake, "b", 2, 43.0, 50.0)
-    assert averaged(fake_report(fake)) == "mean ± standard deviation over seeds 1, 2"
+    assert describe_average(fake_report(fake)) == "mean ± standard deviation over seeds 1, 2"
 
 
 def test_a_baseline_that_is_not_shown_goes_by_its_id(fake):

@@ -21,7 +21,7 @@ from maskrcnn_repro.tables.report.readme import (
     split_readme,
 )
 from maskrcnn_repro.tables.runs.plan import plan
-from maskrcnn_repro.tables.runs.scrubbing import scrubbed
+from maskrcnn_repro.tables.runs.scrubbing import scrub
 from maskrcnn_repro.tables.runs.stage import Setting
 
 import pytest
@@ -69,7 +69,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "tables", lambda: {"2c": shown})
     monkeypatch.setattr(cli, "all_tables", lambda: {"2c": shown})
     monkeypatch.setattr(cli, "all_claims", lambda: CLAIMS)
-    monkeypatch.setattr(cli, "_page", lambda *args, **options: 0)
+    monkeypatch.setattr(cli, "write_report_page", lambda *args, **options: 0)
     monkeypatch.setattr(_location, "RESULTS", tmp_path / "nothing kept")
     fake.results = tmp_path / "checkout/results"
     fake.kept = fake.results / "paper" / maskrcnn_repro.BACKEND.name
@@ -379,4 +379,4 @@ def test_a_full_disk_is_named_and_the_report_still_printed(fake, capsys, monkeyp
     ],
 )
 def test_no_folder_of_a_machine_stays_in_a_text(text, clean):
-    assert scrubbed({"a": [text, 1, None]}, "/runs/mini") == {"a": [clean, 1, None]}
+    assert scrub({"a": [text, 1, None]}, "/runs/mini") == {"a": [clean, 1, None]}

@@ -16,14 +16,14 @@ from maskrcnn_repro.visualization.draw import (
     class_color,
     colored_as,
     draw,
-    numbered,
+    number_objects,
 )
 from maskrcnn_repro.visualization.sheet import (
     by_image,
     decode,
     ground_truth,
     pick,
-    predicted,
+    read_objects,
     shorten,
     write_sheet,
 )
@@ -124,10 +124,10 @@ def test_ground_truth_leaves_crowds_out():
 
 def test_predictions_get_the_models_classes_and_pixel_centres():
     entry = {"bbox": [1, 2, 3, 4], "category_id": 90, "score": 0.75, "keypoints": [4, 5, 0.9]}
-    objects = predicted([entry], {90: 3})
+    objects = read_objects([entry], {90: 3})
     assert objects.classes.tolist() == [3]
     assert objects.keypoints.tolist() == [[[4.5, 5.5, 0.9]]]
-    assert len(predicted([], {90: 3})) == 0
+    assert len(read_objects([], {90: 3})) == 0
 
 
 def test_weak_predictions_are_left_out(tmp_path):
@@ -232,7 +232,9 @@ def test_a_crowd_and_a_single_class_have_labels_of_number_and_score():
 def test_each_object_of_several_classes_has_a_colour_of_its_own_where_it_is_numbered():
     boxes = np.array([[5.0, 5.0, 25.0, 35.0], [35.0, 5.0, 55.0, 34.0]])
     both = Objects(boxes, np.array([1, 1]))
-    by_class, by_object = (draw(GREY, each, STYLE, 1.0)[30] for each in (both, numbered(both)))
+    by_class, by_object = (
+        draw(GREY, each, STYLE, 1.0)[30] for each in (both, number_objects(both))
+    )
     assert by_class[5].tolist() == by_class[35].tolist() == list(PALETTE[1])
     assert [by_object[5].tolist(), by_object[35].tolist()] == [list(c) for c in PALETTE[:2]]
 

@@ -48,7 +48,7 @@ class DensePoseHead(nn.Module):
         self.num_conv = num_conv
         for number in range(1, num_conv + 1):
             conv = Conv2d(channels, conv_dim, kernel_size=kernel, padding=kernel // 2)
-            self.add_module(f"body_conv_fcn{number}", _initialised(conv))
+            self.add_module(f"body_conv_fcn{number}", _initialise(conv))
             channels = conv_dim
         self.channels = channels
 
@@ -80,7 +80,7 @@ class ChartPredictor(nn.Module):
             layer = ConvTranspose2d(
                 channels, outputs, kernel_size=kernel, stride=2, padding=kernel // 2 - 1
             )
-            return _initialised(layer)
+            return _initialise(layer)
 
         self.ann_index_lowres, self.index_uv_lowres = deconv(coarse), deconv(charts)
         self.u_lowres, self.v_lowres = deconv(charts), deconv(charts)
@@ -88,14 +88,14 @@ class ChartPredictor(nn.Module):
     def forward(self, x: Tensor) -> SurfaceMaps:
         """Map features (R, channels, P, P) to maps, float32 whatever the features are."""
         layers = (self.ann_index_lowres, self.index_uv_lowres, self.u_lowres, self.v_lowres)
-        return SurfaceMaps(*(self._enlarged(layer(x).float()) for layer in layers))
+        return SurfaceMaps(*(self._enlarge(layer(x).float()) for layer in layers))
 
-    def _enlarged(self, x: Tensor) -> Tensor:
+    def _enlarge(self, x: Tensor) -> Tensor:
         scale = float(self.factor)
         return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)
 
 
-def _initialised(layer: Any) -> Any:
+def _initialise(layer: Any) -> Any:
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     nn.init.zeros_(layer.bias)
     return layer
@@ -274,7 +274,7 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
 
     def _densepose_losses(self, features: Maps, samples: list[Instances]) -> dict[str, Tensor]:
         foreground, _ = select_foreground_proposals(samples, self.num_classes)
-        people = [self._annotated(image) for image in foreground]
+        people = [self._select_annotated(image) for image in foreground]
         boxes = [image.proposal_boxes for image in people]
         maps = self.surface_maps(features, boxes)
         people = [image for image in people if len(image)]
@@ -288,7 +288,7 @@ class FamilyDensePoseROIHeads(PaperStandardROIHeads):
             self.densepose_weights,
         )
 
-    def _annotated(self, image: Instances) -> Instances:
+    def _select_annotated(self, image: Instances) -> Instances:
         """Return the foreground RoIs of an image that are trained on."""
         if not image.has("gt_densepose"):
             # Detectron2 gives no ground truth to the proposals of an image without people.

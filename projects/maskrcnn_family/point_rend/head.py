@@ -261,17 +261,17 @@ class FamilyPointRendMaskHead(nn.Module):
     def _coarse(self, features: Maps, boxes: Sequence[Tensor]) -> Tensor:
         count = sum(image.shape[0] for image in boxes)
         centres = cell_centres(count, self.pooler_side, boxes[0].device)
-        rois = self._sampled(features, self.in_features, boxes, centres)
+        rois = self._sample_features(features, self.in_features, boxes, centres)
         return self.coarse_head(rois.unflatten(2, (self.pooler_side, self.pooler_side)))
 
     def _points(
         self, features: Maps, boxes: Sequence[Tensor], points: Tensor, coarse: Tensor
     ) -> Tensor:
         """Return the logits (R, K, P) of points."""
-        fine = self._sampled(features, self.point_in_features, boxes, points)
+        fine = self._sample_features(features, self.point_in_features, boxes, points)
         return self.point_head(fine, sample(coarse, points))
 
-    def _sampled(
+    def _sample_features(
         self, features: Maps, names: Sequence[str], boxes: Sequence[Tensor], points: Tensor
     ) -> Tensor:
         strides = [self.strides[name] for name in names]

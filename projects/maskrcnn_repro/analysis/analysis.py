@@ -17,9 +17,9 @@ from maskrcnn_repro.analysis.matching import SIZES, Matching, match
 from maskrcnn_repro.analysis.overlaps import overlaps
 from maskrcnn_repro.analysis.precision import (
     RECALLS,
-    best_score,
     class_precisions,
     curve,
+    find_best_score,
     rows_by_class,
 )
 from maskrcnn_repro.analysis.worst import Marks, mark
@@ -130,7 +130,7 @@ def _best_scores(evaluated: EvaluationSet, matching: Matching) -> np.ndarray:
     detections, objects = evaluated.detections, evaluated.objects
     rows_of = rows_by_class(detections.categories, detections.scores, len(objects))
     best = [
-        best_score(
+        find_best_score(
             detections.scores[rows], matching.hits[0, rows], matching.false_alarms[0, rows], total
         )
         for rows, total in zip(rows_of, objects, strict=True)

@@ -40,7 +40,7 @@ def confusion(evaluated: EvaluationSet, pairs: Pairs, iou: float, score: float) 
     return matrix
 
 
-def folded(matrix: np.ndarray, names: list[str], most: int) -> tuple[np.ndarray, list[str]]:
+def fold_classes(matrix: np.ndarray, names: list[str], most: int) -> tuple[np.ndarray, list[str]]:
     """Return the matrix with at most ``most`` classes, those with the most errors, and the others as one class.
 
     Args:

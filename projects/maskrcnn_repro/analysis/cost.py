@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from maskrcnn_repro.analysis.error_kinds import KINDS, Errors
 from maskrcnn_repro.analysis.evaluation_set import EvaluationSet
 from maskrcnn_repro.analysis.matching import Matching
-from maskrcnn_repro.analysis.overlaps import last
-from maskrcnn_repro.analysis.precision import class_precisions, mean
+from maskrcnn_repro.analysis.overlaps import find_last
+from maskrcnn_repro.analysis.precision import average_precisions, class_precisions
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class _Counted:
     objects: np.ndarray
 
     def ap(self) -> float:
-        return mean(
+        return average_precisions(
             class_precisions(
                 self.categories, self.scores, self.hits[None], self.false_alarms[None], self.objects
             )
@@ -59,30 +59,30 @@ def costs(evaluated: EvaluationSet, matching: Matching, errors: Errors) -> dict[
         evaluated.objects,
     )
     base = counted.ap()
-    mended = {kind: _mended(counted, evaluated, matching, errors, kind) for kind in KINDS}
+    mended = {kind: _mend_errors(counted, evaluated, matching, errors, kind) for kind in KINDS}
     mended["all false alarms"] = replace(counted, false_alarms=np.zeros_like(counted.hits))
     missing = matching.counted & ~matching.found()
-    mended["all misses"] = _without_objects(counted, evaluated, missing)
+    mended["all misses"] = _drop_objects(counted, evaluated, missing)
     return {name: version.ap() - base for name, version in mended.items()}
 
 
-def _mended(
+def _mend_errors(
     counted: _Counted, evaluated: EvaluationSet, matching: Matching, errors: Errors, kind: str
 ) -> _Counted:
     if kind == "missed":
-        return _without_objects(counted, evaluated, errors.missed)
+        return _drop_objects(counted, evaluated, errors.missed)
     rows = errors.of(kind)
     gone = replace(counted, false_alarms=counted.false_alarms & ~rows)
     if kind not in ("class", "place"):
         return gone
     hits, categories = counted.hits.copy(), counted.categories.copy()
-    winners = _winners(counted.scores, errors.targets, rows, matching.found())
+    winners = _find_new_hits(counted.scores, errors.targets, rows, matching.found())
     hits[winners] = True
     categories[winners] = evaluated.truth.categories[errors.targets[winners]]
     return replace(gone, hits=hits, categories=categories)
 
 
-def _winners(
+def _find_new_hits(
     scores: np.ndarray, targets: np.ndarray, rows: np.ndarray, found: np.ndarray
 ) -> np.ndarray:
     """Return the errors that become hits: of each object that is not found, the one of the highest score."""
@@ -90,10 +90,10 @@ def _winners(
     candidates = candidates[~found[targets[candidates]]]
     # The highest score last; of equal scores the earlier detection.
     rising = candidates[np.lexsort((-candidates, scores[candidates]))]
-    best = last(targets[rising], rising, len(found))
+    best = find_last(targets[rising], rising, len(found))
     return best[best >= 0]
 
 
-def _without_objects(counted: _Counted, evaluated: EvaluationSet, objects: np.ndarray) -> _Counted:
+def _drop_objects(counted: _Counted, evaluated: EvaluationSet, objects: np.ndarray) -> _Counted:
     gone = np.bincount(evaluated.truth.categories[objects], minlength=len(counted.objects))
     return replace(counted, objects=counted.objects - gone)

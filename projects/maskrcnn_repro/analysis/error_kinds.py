@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from maskrcnn_repro.analysis.matching import Matching
-from maskrcnn_repro.analysis.overlaps import Pairs, last
+from maskrcnn_repro.analysis.overlaps import Pairs, find_last
 
 import numpy as np
 
@@ -60,7 +60,7 @@ def classify(pairs: Pairs, matching: Matching, iou: float) -> Errors:
     false_alarms, found = matching.false_alarms[0], matching.found()
     count = len(false_alarms)
     pairs = pairs.where(matching.counted[pairs.objects])
-    own, other = (_best(pairs, pairs.same_class == same, count) for same in (True, False))
+    own, other = (_find_best(pairs, pairs.same_class == same, count) for same in (True, False))
     own_iou, other_iou = (_iou(pairs, best) for best in (own, other))
     tests = {
         "place": (own_iou > 0) & (own_iou < iou),
@@ -85,10 +85,10 @@ def classify(pairs: Pairs, matching: Matching, iou: float) -> Errors:
     return Errors(kinds, targets, missed)
 
 
-def _best(pairs: Pairs, mask: np.ndarray, count: int) -> np.ndarray:
+def _find_best(pairs: Pairs, mask: np.ndarray, count: int) -> np.ndarray:
     """Return of each detection its pair of the highest IoU among those of ``mask``, -1 without, (D,) int."""
     rows = np.flatnonzero(mask)
-    return last(pairs.detections[rows], rows, count)
+    return find_last(pairs.detections[rows], rows, count)
 
 
 def _iou(pairs: Pairs, best: np.ndarray) -> np.ndarray:

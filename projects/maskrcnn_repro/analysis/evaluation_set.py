@@ -18,7 +18,7 @@ from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.evaluation.mask_scores import scored_for
 from maskrcnn_repro.evaluation.resampling import FIELDS, read_results
 from maskrcnn_repro.evaluation.traps import LIMITS
-from maskrcnn_repro.visualization.sheet import encoded
+from maskrcnn_repro.visualization.sheet import encode_segmentation
 
 import numpy as np
 from pycocotools import mask as rle_codec
@@ -127,7 +127,7 @@ def read_set(
     place = {scan.image_ids[index]: number for number, index in enumerate(order)}
     category = {identity: number for number, identity in enumerate(scan.class_names)}
     sizes = np.asarray(scan.sizes)[order] if len(order) else np.zeros((0, 2), np.int64)
-    objects = _truth(annotations, place, category, sizes, task)
+    objects = _read_truth(annotations, place, category, sizes, task)
     limit = _limit(objects, entries, place, category, task)
     if task == "segm":
         _check_sizes(entries, dict(zip(place, sizes.tolist(), strict=True)), results)
@@ -166,7 +166,7 @@ def _task(
     return asked
 
 
-def _truth(
+def _read_truth(
     annotations: Sequence[Mapping[str, Any]],
     place: Mapping[int, int],
     category: Mapping[int, int],
@@ -180,7 +180,9 @@ def _truth(
         regions = _boxes(annotations)
     else:
         regions = [
-            encoded(a.get("segmentation") or [_corners(a["bbox"])], (int(height), int(width)))
+            encode_segmentation(
+                a.get("segmentation") or [_corners(a["bbox"])], (int(height), int(width))
+            )
             for a, (width, height) in zip(annotations, sizes[images], strict=True)
         ]
     return Truth(
@@ -284,7 +286,7 @@ def _corners(box: Sequence[float]) -> list[float]:
 def _mask(segmentation: Any) -> Region:
     if isinstance(segmentation, list):
         raise TypeError("a polygon, not a run-length encoding")
-    return encoded(segmentation, None)
+    return encode_segmentation(segmentation, None)
 
 
 def _areas(regions: Regions, task: str) -> np.ndarray:

@@ -56,8 +56,8 @@ def overlaps(evaluated: EvaluationSet) -> Pairs:
         begin, end = detection_ends[image : image + 2]
         if len(objects) and begin < end:
             ious = rle_codec.iou(
-                _chosen(detections.regions, np.arange(begin, end)),
-                _chosen(truth.regions, objects),
+                _select(detections.regions, np.arange(begin, end)),
+                _select(truth.regions, objects),
                 truth.crowd[objects].tolist(),
             )
             rows, columns = np.nonzero(ious >= TOUCHING)
@@ -68,11 +68,11 @@ def overlaps(evaluated: EvaluationSet) -> Pairs:
     return Pairs(rows, objects, ious, detections.categories[rows] == truth.categories[objects])
 
 
-def _chosen(regions: Regions, rows: np.ndarray) -> Any:
+def _select(regions: Regions, rows: np.ndarray) -> Any:
     return regions[rows] if isinstance(regions, np.ndarray) else [regions[row] for row in rows]
 
 
-def last(keys: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+def find_last(keys: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
     """Return of each key from 0 to ``count`` the last of its values, -1 without any, (count,) int.
 
     With pairs by rising IoU, it is the one with the highest.

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.analysis.analysis import Analysis, analyze
-from maskrcnn_repro.analysis.confusion import folded
+from maskrcnn_repro.analysis.confusion import fold_classes
 from maskrcnn_repro.analysis.cost import ALL
 from maskrcnn_repro.analysis.error_kinds import KINDS
 from maskrcnn_repro.analysis.evaluation_set import EvaluationSet, read_set
 from maskrcnn_repro.analysis.matching import SIZES
 from maskrcnn_repro.analysis.pictures import MOST_BYTES, SIDE, worst_pictures
 from maskrcnn_repro.analysis.plots import plots
-from maskrcnn_repro.analysis.precision import mean
+from maskrcnn_repro.analysis.precision import average_precisions
 from maskrcnn_repro.analysis.source import Source, run_source
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.keypoints import oks_sigmas
@@ -104,7 +104,7 @@ def check_options(options: Options) -> None:
 def _content(
     source: Source, evaluated: EvaluationSet, analysis: Analysis, options: Options
 ) -> dict[str, Any]:
-    matrix, names = folded(analysis.confusion, list(evaluated.class_names), MATRIX_CLASSES)
+    matrix, names = fold_classes(analysis.confusion, list(evaluated.class_names), MATRIX_CLASSES)
     files = ImageFiles(tuple(source.pixel_range))
     most = options.images if source.images is not None else 0
     counts = analysis.marks.counts.sum(axis=0)
@@ -117,7 +117,7 @@ def _content(
         "evaluated": evaluated,
         "analysis": analysis,
         "task": TASKS[evaluated.task],
-        "overall": _overall(analysis),
+        "overall": _summarise_overall(analysis),
         "sizes": _sizes(analysis),
         "classes": _classes(evaluated, analysis),
         "tasks": _tasks(source, evaluated.keypoint_names),
@@ -134,10 +134,10 @@ def _content(
     }
 
 
-def _overall(analysis: Analysis) -> dict[str, float]:
+def _summarise_overall(analysis: Analysis) -> dict[str, float]:
     """Return the metrics over all sizes, in points."""
     precisions = analysis.precisions["all"]
-    return {name: mean(precisions[:, at]) for name, at in METRICS.items()}
+    return {name: average_precisions(precisions[:, at]) for name, at in METRICS.items()}
 
 
 def _sizes(analysis: Analysis) -> list[tuple[str, str, int, list[float]]]:
@@ -148,7 +148,7 @@ def _sizes(analysis: Analysis) -> list[tuple[str, str, int, list[float]]]:
             size,
             limits[size],
             int(analysis.objects[size].sum()),
-            [mean(analysis.precisions[size][:, at]) for at in METRICS.values()],
+            [average_precisions(analysis.precisions[size][:, at]) for at in METRICS.values()],
         )
         for size in SIZES
     ]
@@ -159,8 +159,12 @@ def _classes(evaluated: EvaluationSet, analysis: Analysis) -> list[dict[str, Any
     detections = np.bincount(evaluated.detections.categories, minlength=len(evaluated.class_names))
     rows = []
     for index, name in enumerate(evaluated.class_names):
-        values = [mean(analysis.precisions["all"][[index], at]) for at in METRICS.values()]
-        values += [mean(analysis.precisions[size][[index]]) for size in list(SIZES)[1:]]
+        values = [
+            average_precisions(analysis.precisions["all"][[index], at]) for at in METRICS.values()
+        ]
+        values += [
+            average_precisions(analysis.precisions[size][[index]]) for size in list(SIZES)[1:]
+        ]
         f1, score = analysis.best[index]
         rows.append(
             {

@@ -47,7 +47,10 @@ def plots(analysis: Analysis, names: Sequence[str]) -> list[Plot]:
         _curves(
             "pr-iou",
             "Mean over classes, by IoU",
-            [(f"IoU {THRESHOLDS[level]:.2f}", _mean(analysis.curves[level])) for level in levels],
+            [
+                (f"IoU {THRESHOLDS[level]:.2f}", _average_curves(analysis.curves[level]))
+                for level in levels
+            ],
         ),
         _curves(
             "pr-class",
@@ -58,7 +61,7 @@ def plots(analysis: Analysis, names: Sequence[str]) -> list[Plot]:
     ]
 
 
-def _mean(curves: np.ndarray) -> np.ndarray:
+def _average_curves(curves: np.ndarray) -> np.ndarray:
     """Return the mean of (C, R) curves over classes with objects; NaN without any."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # no class has objects
@@ -71,7 +74,9 @@ def _curves(name: str, title: str, lines: Sequence[tuple[str, np.ndarray]]) -> P
     with style():
         figure, axes = _unit_square("recall", "precision")
         for index, (_, values) in enumerate(lines):
-            axes.plot(RECALLS, values, color=SERIES[index], linestyle=_dash(index), linewidth=1.6)
+            axes.plot(
+                RECALLS, values, color=SERIES[index], linestyle=_choose_dash(index), linewidth=1.6
+            )
         label = f"Precision over recall. {title}: {', '.join(name for name, _ in lines) or 'none'}."
         svg = inline_svg(figure, name, label)
     legend = [(line, f"s{i + 1}", i % len(DASHES)) for i, (line, _) in enumerate(lines)]
@@ -100,5 +105,5 @@ def _unit_square(x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _dash(index: int) -> Any:
+def _choose_dash(index: int) -> Any:
     return DASHES[index % len(DASHES)]

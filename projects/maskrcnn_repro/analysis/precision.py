@@ -47,7 +47,7 @@ def rows_by_class(categories: np.ndarray, scores: np.ndarray, count: int) -> lis
     return np.split(order, np.searchsorted(categories[order], np.arange(1, count)))
 
 
-def mean(precisions: np.ndarray) -> float:
+def average_precisions(precisions: np.ndarray) -> float:
     """Return the mean in points over classes with objects and thresholds, as COCO's code does; NaN without any."""
     counted = precisions[~np.isnan(precisions)]
     return float(100 * counted.mean()) if len(counted) else float("nan")
@@ -68,7 +68,7 @@ def curve(hits: np.ndarray, false_alarms: np.ndarray, total: int) -> np.ndarray:
     return np.asarray(highest[np.searchsorted(true_positives / total, RECALLS, side="left")])
 
 
-def best_score(
+def find_best_score(
     scores: np.ndarray, hits: np.ndarray, false_alarms: np.ndarray, total: int
 ) -> tuple[float, float]:
     """Return the highest F1 (fraction) of any least score, and that score; NaN without a hit.

@@ -98,7 +98,7 @@ def _data_of(name: str, tree: Mapping[str, Any]) -> tuple[Path, Path]:
     cure = "name the files themselves with --results, --truth and --images"
     for own, json_file, root in value_of(tree, "DATASETS.CUSTOM") or ():
         if own == name:
-            return _existing(Path(json_file).expanduser(), name, cure), Path(root).expanduser()
+            return _require_file(Path(json_file).expanduser(), name, cure), Path(root).expanduser()
     register_generated(name)
     if name not in DatasetCatalog:
         raise DataError(f"Data set {name!r} is not registered here; {cure}.")
@@ -108,10 +108,12 @@ def _data_of(name: str, tree: Mapping[str, Any]) -> tuple[Path, Path]:
         raise DataError(f"Data set {name!r} has no COCO file; {cure}.")
     if not Path(file).is_file():
         DatasetCatalog.get(name)  # writes that of generated data
-    return _existing(Path(file), name, cure), Path(metadata.get("image_root", Path(file).parent))
+    return _require_file(Path(file), name, cure), Path(
+        metadata.get("image_root", Path(file).parent)
+    )
 
 
-def _existing(file: Path, name: str, cure: str) -> Path:
+def _require_file(file: Path, name: str, cure: str) -> Path:
     if not file.is_file():
         raise DataError(f"The COCO file {file} of data set {name!r} does not exist here; {cure}.")
     return file

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from maskrcnn_repro._backend import VARIABLE
-from maskrcnn_repro.benchmark.processes import BenchmarkError, Child, rotated, started
+from maskrcnn_repro.benchmark.processes import BenchmarkError, Child, rotate, start_worker
 from maskrcnn_repro.benchmark.report import grid, save
 from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 from maskrcnn_repro.benchmark.worker import Task
@@ -58,7 +58,7 @@ def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any
             request: {name: [] for name in WORKERS} for request in TIMED
         }
         for turn in tqdm(range(pairs + 1), desc=task.model, unit="round"):
-            for child in rotated(children, turn):
+            for child in rotate(children, turn):
                 for request, times in seconds.items():
                     duration = child.ask(request)
                     if turn:  # the first round warms up
@@ -77,7 +77,7 @@ def measure(task: Task, pythons: Mapping[str, str], pairs: int) -> dict[str, Any
 
 def _worker(name: str, python: str, task: Task) -> AbstractContextManager[Child]:
     variables = {VARIABLE: name.split()[0], "OMP_NUM_THREADS": str(task.threads)}
-    return started(name, python, "maskrcnn_repro.benchmark.worker", **variables)
+    return start_worker(name, python, "maskrcnn_repro.benchmark.worker", **variables)
 
 
 def check_same(built: Mapping[str, Mapping[str, Any]]) -> None:

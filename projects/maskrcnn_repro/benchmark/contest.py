@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from maskrcnn_repro._backend import VARIABLE
-from maskrcnn_repro.benchmark.processes import BenchmarkError, rotated, started
+from maskrcnn_repro.benchmark.processes import BenchmarkError, rotate, start_worker
 from maskrcnn_repro.benchmark.report import grid
 
 import numpy as np
@@ -60,7 +60,7 @@ class Contest:
     def __enter__(self) -> Self:
         """Start the processes and let each describe itself."""
         with ExitStack() as stack:
-            self.children = [stack.enter_context(self._started(each)) for each in self.contestants]
+            self.children = [stack.enter_context(self._start(each)) for each in self.contestants]
             # All start at once, then each is waited for.
             self.facts: dict[str, dict[str, Any]] = {
                 child.name: child.ask({**self.task, "contestant": child.name})
@@ -73,9 +73,9 @@ class Contest:
         """End the processes."""
         self._stack.close()
 
-    def _started(self, each: Contestant) -> Any:
+    def _start(self, each: Contestant) -> Any:
         variables = self.variables | ({VARIABLE: "installed"} if each.installed else {})
-        return started(each.name, each.python, self.module, **variables)
+        return start_worker(each.name, each.python, self.module, **variables)
 
     def ask(self, request: str) -> dict[str, Any]:
         """Return the answer of each contestant."""
@@ -91,7 +91,7 @@ class Contest:
         """
         answers: dict[str, list[Any]] = {child.name: [] for child in self.children}
         for turn in tqdm(range(rounds), desc=label or request, unit="round"):
-            for child in rotated(self.children, turn):
+            for child in rotate(self.children, turn):
                 answers[child.name].append(child.ask(request))
         return answers
 

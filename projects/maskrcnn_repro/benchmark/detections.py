@@ -70,7 +70,7 @@ def detections(objects: Shapes, images: int, count: int, seed: int = 1) -> list[
     chosen = random.integers(0, len(objects.boxes), near)
     moved = objects.boxes[chosen]
     sides = np.tile(moved[:, 2:] - moved[:, :2], 2)
-    moved = _inside(moved + 0.12 * sides * random.standard_normal(moved.shape))
+    moved = _select_inside(moved + 0.12 * sides * random.standard_normal(moved.shape))
     shapes = Shapes(
         np.concatenate([objects.images[chosen], random.integers(1, images + 1, count - near)]),
         np.concatenate(
@@ -93,7 +93,7 @@ def _boxes(random: np.random.Generator, count: int) -> np.ndarray:
     return np.concatenate([corner, corner + sides], axis=1)
 
 
-def _inside(boxes: np.ndarray) -> np.ndarray:
+def _select_inside(boxes: np.ndarray) -> np.ndarray:
     first = boxes[:, :2].clip(0, [WIDTH - 4, HEIGHT - 4])
     last = np.maximum(boxes[:, 2:], first + 3).clip(None, [WIDTH, HEIGHT])
     return np.concatenate([first, last], axis=1)

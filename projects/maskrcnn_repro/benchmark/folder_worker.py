@@ -96,7 +96,7 @@ def source_of(task: Task) -> ModelSource:
     return ModelSource(cfg, weights, Labels(names))
 
 
-def _timed(predictions: Callable[[], Iterable[int]]) -> tuple[float, int]:
+def _time_predictions(predictions: Callable[[], Iterable[int]]) -> tuple[float, int]:
     begin = time.perf_counter()
     objects = sum(predictions())
     return time.perf_counter() - begin, objects
@@ -120,14 +120,16 @@ def _model_alone(bench: Bench, task: Task) -> Predict:
     def predict(paths: Sequence[str]) -> tuple[float, int]:
         samples = [sample(path) for path in paths]
         with torch.inference_mode():
-            return _timed(lambda: (len(detector.model([x])[0]["instances"]) for x in samples))
+            return _time_predictions(
+                lambda: (len(detector.model([x])[0]["instances"]) for x in samples)
+            )
 
     return predict
 
 
 def _predictor(bench: Bench, task: Task) -> Predict:
     predictor = _build_predictor(bench, task)
-    return lambda paths: _timed(lambda: map(len, predictor.stream([*paths])))
+    return lambda paths: _time_predictions(lambda: map(len, predictor.stream([*paths])))
 
 
 def _with_overlays(bench: Bench, task: Task) -> Predict:
@@ -143,7 +145,7 @@ def _with_overlays(bench: Bench, task: Task) -> Predict:
 
     def predict(paths: Sequence[str]) -> tuple[float, int]:
         inputs = [Input(Path(path), Path(path).name, video=False) for path in paths]
-        return _timed(
+        return _time_predictions(
             lambda: in_threads(overlay, predict_images(predictor, files, inputs, 1, _refuse))
         )
 
@@ -172,7 +174,7 @@ def _detectron2(bench: Bench, task: Task) -> Predict:
     def count(path: str) -> int:
         return len(predictor(read_image(path, format="BGR"))["instances"])
 
-    return lambda paths: _timed(lambda: map(count, paths))
+    return lambda paths: _time_predictions(lambda: map(count, paths))
 
 
 def _torchvision(bench: Bench, task: Task) -> Predict:
@@ -188,7 +190,7 @@ def _torchvision(bench: Bench, task: Task) -> Predict:
 
     def predict(paths: Sequence[str]) -> tuple[float, int]:
         with torch.inference_mode():
-            return _timed(lambda: map(count, paths))
+            return _time_predictions(lambda: map(count, paths))
 
     return predict
 

@@ -76,7 +76,7 @@ def checks(device: str, size: Size) -> Iterator[Check]:
     for name, memory_format, dtype in itertools.product(OPERATIONS, formats, DTYPES):
         layout = "channels-last" if memory_format == torch.channels_last else "contiguous"
         label = f"{name}, {layout}, {str(dtype)[6:]}"
-        yield from _pooled(label, name, _scene(device, size, dtype, memory_format), size)
+        yield from _compare_pooling(label, name, _scene(device, size, dtype, memory_format), size)
     yield _pasted(device, size)
 
 
@@ -121,7 +121,7 @@ def _boxes(size: Size, source: torch.Generator) -> torch.Tensor:
     return torch.cat([centre - half, centre + half], dim=1)
 
 
-def _pooled(
+def _compare_pooling(
     label: str, name: str, scene: tuple[list[torch.Tensor], list[Boxes]], size: Size
 ) -> Iterator[Check]:
     """Yield the comparison of forward and backward."""
@@ -148,11 +148,11 @@ def _step(
 ) -> tuple[float, float]:
     """Return the seconds of forward and of backward."""
     device = features[0].device
-    marks = [_now(device)]
+    marks = [_read_clock(device)]
     out = pooler(features, boxes)
-    marks.append(_now(device))
+    marks.append(_read_clock(device))
     torch.autograd.grad(out, features, torch.ones_like(out))
-    marks.append(_now(device))
+    marks.append(_read_clock(device))
     return marks[1] - marks[0], marks[2] - marks[1]
 
 
@@ -184,10 +184,10 @@ def _pasted(device: str, size: Size) -> Check:
     disc = (1.3 - torch.hypot(row[:, None], row)).clamp(0, 1)
     masks = (disc + 0.2 * torch.rand(size.masks, 28, 28, generator=source)).clamp(0, 1)
     boxes = _boxes(Size(*image, 1, size.masks, 1, size.masks), source)
-    expected, on_cpu = _timed(lambda: paste_to_rles(masks, boxes, image), torch.device("cpu"))
+    expected, on_cpu = _time(lambda: paste_to_rles(masks, boxes, image), torch.device("cpu"))
     placed = masks.to(device), boxes.to(device)
     encode_on_device(*placed, image)  # warms up
-    encoded, on_device = _timed(lambda: encode_on_device(*placed, image), placed[0].device)
+    encoded, on_device = _time(lambda: encode_on_device(*placed, image), placed[0].device)
     pairs = zip(encoded, expected, strict=True)
     worst = max(float((ours != theirs).mean()) for ours, theirs in pairs)
     allowed = 0.0 if device == "cpu" else PASTE_TOLERANCE
@@ -196,13 +196,13 @@ def _pasted(device: str, size: Size) -> Check:
     )
 
 
-def _timed(work: Any, device: torch.device) -> tuple[Any, float]:
-    begin = _now(device)
+def _time(work: Any, device: torch.device) -> tuple[Any, float]:
+    begin = _read_clock(device)
     result = work()
-    return result, _now(device) - begin
+    return result, _read_clock(device) - begin
 
 
-def _now(device: torch.device) -> float:
+def _read_clock(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -18,7 +18,7 @@ from typing import Any
 from maskrcnn_repro._backend import VARIABLE
 from maskrcnn_repro._location import SEARCH_PATH
 from maskrcnn_repro.benchmark.gpu_worker import Task
-from maskrcnn_repro.benchmark.processes import BenchmarkError, Child, rotated, started
+from maskrcnn_repro.benchmark.processes import BenchmarkError, Child, rotate, start_worker
 from maskrcnn_repro.benchmark.report import grid
 from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 
@@ -49,11 +49,11 @@ def compare(
     contestants = ["ours", "torchvision", *(["detectron2"] if checkout else [])]
     names = [f"{name} {precision}" for precision in PRECISIONS for name in contestants]
     with ExitStack() as stack:
-        children = [stack.enter_context(_started(name, checkout, python)) for name in names]
-        results = {child.name: _introduced(child, task) for child in children}
+        children = [stack.enter_context(_start_worker(name, checkout, python)) for name in names]
+        results = {child.name: _introduce(child, task) for child in children}
         _check_same_work(results)
         for turn in tqdm(range(rounds + 1), desc="models", unit="round"):
-            for child in rotated(children, turn):
+            for child in rotate(children, turn):
                 for request, measured in results[child.name]["requests"].items():
                     answer = child.ask(request)
                     if turn:  # the first round warms up
@@ -111,14 +111,14 @@ def _cells(
     return [f"{images / median:.2f}", *ratios, f"{memory:.0f} MiB", f"{share:.1%}"]
 
 
-def _started(name: str, checkout: str | None, python: str) -> Any:
+def _start_worker(name: str, checkout: str | None, python: str) -> Any:
     if not name.startswith("detectron2"):
-        return started(name, sys.executable, MODULE, **{VARIABLE: "embedded"})
+        return start_worker(name, sys.executable, MODULE, **{VARIABLE: "embedded"})
     path = os.pathsep.join([str(SEARCH_PATH), str(checkout), os.environ.get("PYTHONPATH", "")])
-    return started(name, python, MODULE, **{VARIABLE: "installed", "PYTHONPATH": path})
+    return start_worker(name, python, MODULE, **{VARIABLE: "installed", "PYTHONPATH": path})
 
 
-def _introduced(child: Child, task: Task) -> dict[str, Any]:
+def _introduce(child: Child, task: Task) -> dict[str, Any]:
     contestant, precision = child.name.split()
     built = child.ask(asdict(replace(task, contestant=contestant, precision=precision)))
     return {**built, "requests": {request: [] for request in built["operations"]}}

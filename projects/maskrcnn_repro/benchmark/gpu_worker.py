@@ -114,7 +114,7 @@ class Contestant:
             torch.cuda.reset_peak_memory_stats(self.device)
         self._wait()
         begin = time.perf_counter()
-        self._do(request)
+        self._handle(request)
         self._wait()
         return {"seconds": time.perf_counter() - begin, "peak_memory": self._peak_memory()}
 
@@ -124,12 +124,12 @@ class Contestant:
         operations = {}
         for request in requests:
             with FlopCounterMode(display=False) as counter:
-                self._do(request)
+                self._handle(request)
             operations[request] = counter.get_total_flops()
         origin = {"torch": torch.__version__, "code": code_origin()}
         return {"detections": self.infer(), "operations": operations, "origin": origin}
 
-    def _do(self, request: str) -> None:
+    def _handle(self, request: str) -> None:
         if request == "train":
             self.train()
         else:
@@ -185,7 +185,7 @@ def _config(task: Task) -> CfgNode:
 
 def _detectron2(task: Task, cfg: CfgNode) -> nn.Module:
     model = build_model(cfg)
-    recipe.fill(model, models.gains(cfg))
+    recipe.fill(model, models.choose_gains(cfg))
     return model
 
 

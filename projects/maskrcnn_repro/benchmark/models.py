@@ -106,7 +106,7 @@ def own_config(name: str, overrides: Mapping[str, Any] | None = None) -> CfgNode
     return cfg
 
 
-def gains(cfg: CfgNode) -> dict[str, float]:
+def choose_gains(cfg: CfgNode) -> dict[str, float]:
     """Return the factors for :func:`recipe.fill` that lead to finite losses and many detections."""
     factors = {
         # Deviations of pixels from their mean are about 60, unless PIXEL_STD divides them.
@@ -130,5 +130,5 @@ def gains(cfg: CfgNode) -> dict[str, float]:
 def build(cfg: CfgNode, seed: int = 0) -> nn.Module:
     """Build the model of ``cfg`` with the recipe's weights."""
     model = build_model(cfg)
-    recipe.fill(model, gains(cfg), seed)
+    recipe.fill(model, choose_gains(cfg), seed)
     return model

@@ -84,7 +84,7 @@ class Child:
 
 
 @contextmanager
-def started(name: str, python: str, module: str, **variables: str) -> Iterator[Child]:
+def start_worker(name: str, python: str, module: str, **variables: str) -> Iterator[Child]:
     """Run a worker within the block.
 
     Args:
@@ -110,7 +110,7 @@ def started(name: str, python: str, module: str, **variables: str) -> Iterator[C
         process.communicate()  # closes the pipes and waits for the end
 
 
-def rotated(children: Sequence[T], turn: int) -> list[T]:
+def rotate(children: Sequence[T], turn: int) -> list[T]:
     """Return the children rotated by ``turn``, so that each is first, middle and last equally often."""
     start = turn % len(children)
     return [*children[start:], *children[:start]]

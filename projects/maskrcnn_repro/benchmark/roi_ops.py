@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from maskrcnn_repro.benchmark import report, roi_memory
-from maskrcnn_repro.benchmark.processes import BenchmarkError, rotated, run_module
+from maskrcnn_repro.benchmark.processes import BenchmarkError, rotate, run_module
 from maskrcnn_repro.benchmark.roi_scenes import (
     C4,
     COUNTS,
@@ -125,7 +125,7 @@ def measure(
     contenders = poolings(scene, operations, ways)
     seconds: Seconds = {name: {kind: [] for kind in KINDS} for name in contenders}
     for turn in tqdm(range(rounds + 1), desc=scene.name, unit="round"):
-        for name, pooling in rotated(list(contenders.items()), turn):
+        for name, pooling in rotate(list(contenders.items()), turn):
             for kind in KINDS:
                 # COMPARED has no training in bfloat16.
                 if name.endswith("bfloat16") and kind == "step":

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.benchmark.processes import BenchmarkError, started
+from maskrcnn_repro.benchmark.processes import BenchmarkError, start_worker
 from maskrcnn_repro.benchmark.report import grid, save
 from maskrcnn_repro.benchmark.scaling_worker import Point
 from maskrcnn_repro.utils.files import replaced
@@ -87,7 +87,7 @@ def measure(point: Point, rounds: int) -> Result:
     with ExitStack() as stack:
         workers = [
             stack.enter_context(
-                started(
+                start_worker(
                     point.contestant,
                     sys.executable,
                     "maskrcnn_repro.benchmark.scaling_worker",

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from maskrcnn_repro._backend import VARIABLE
 from maskrcnn_repro.benchmark.contest import check_rounds, interval, summary
-from maskrcnn_repro.benchmark.processes import BenchmarkError, environment, rotated
+from maskrcnn_repro.benchmark.processes import BenchmarkError, environment, rotate
 from maskrcnn_repro.benchmark.report import grid, save
 
 from tqdm import tqdm
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     commands = commands_of(args.installed)
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for turn in tqdm(range(args.rounds + 1), desc="start", unit="round"):
-        for name in rotated(list(commands), turn):
+        for name in rotate(list(commands), turn):
             duration = _seconds(commands[name])
             if turn:  # the first round reads the files from the disk
                 seconds[name].append(duration)

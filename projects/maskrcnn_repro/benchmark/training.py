@@ -98,14 +98,14 @@ def check_same(facts: Mapping[str, Mapping[str, Any]]) -> None:
                 f"The loss of {name} is {contestant['loss']:.6g}, that of {PEERS[0]} {peer['loss']:.6g}; they may differ by "
                 f"{TOLERANCE[precision]} of it."
             )
-        ours, theirs = (_compared(side["samples"], precision) for side in (contestant, peer))
+        ours, theirs = (_select_compared(side["samples"], precision) for side in (contestant, peer))
         if ours != theirs:
             raise BenchmarkError(
                 f"{name} samples {ours}, {PEERS[0]} {theirs}; all should sample the same."
             )
 
 
-def _compared(samples: Mapping[str, float], precision: str) -> dict[str, float]:
+def _select_compared(samples: Mapping[str, float], precision: str) -> dict[str, float]:
     """Return the numbers that must agree: in bfloat16 other proposals may be foreground, but not more be sampled."""
     if precision == "float32":
         return dict(samples)

@@ -151,13 +151,13 @@ def convert_names(weights: Weights) -> tuple[dict[str, torch.Tensor], str, str]:
         return {}, "", ""
     renamed = {}
     for name, tensor in weights.items():
-        new = _renamed(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        new = _rename(name.removeprefix(prefix)) if name.startswith(prefix) else None
         if new and not new.endswith("num_batches_tracked"):
             renamed[new] = tensor
     return renamed, "torchvision", PIXELS
 
 
-def _renamed(name: str) -> str | None:
+def _rename(name: str) -> str | None:
     for pattern, replacement in _RULES:
         match = re.fullmatch(pattern, name)
         if match:

@@ -184,7 +184,7 @@ class Watch:
         # fvcore drops tensors of another shape before PyTorch counts what is missing; and PyTorch counts as
         # loaded what it fills in for old files.
         handles = (
-            self.model.register_load_state_dict_pre_hook(self._before),
+            self.model.register_load_state_dict_pre_hook(self._note_given),
             self.model.register_load_state_dict_post_hook(self._after),
         )
         for handle in handles:
@@ -198,7 +198,7 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _before(self, _: nn.Module, state: Mapping[str, Any], *__: Any) -> None:
+    def _note_given(self, _: nn.Module, state: Mapping[str, Any], *__: Any) -> None:
         self.given = set(state)
 
     def _after(self, model: nn.Module, incompatible: Any) -> None:

@@ -61,9 +61,9 @@ def convert_detector(
     if names and not keys["MODEL.KEYPOINT_ON"]:
         # Whose classes may have COCO's number, and are others.
         keys |= {"DATASETS.TRAIN": (), "DATASETS.TEST": ()}
-    cfg = configured(keys)
+    cfg = build_config(keys)
     _check_count(cfg, names)
-    state = _filled(cfg, source, state)
+    state = _fill_model(cfg, source, state)
     facts = {
         **MARK["maskrcnn_repro"],
         "config": spelled_today(cfg),
@@ -103,7 +103,7 @@ def convert_back(source: Path, out: Path) -> int:
     return len(back)
 
 
-def configured(keys: Mapping[str, Any]) -> CfgNode:
+def build_config(keys: Mapping[str, Any]) -> CfgNode:
     """Return Detectron2's defaults with ours and ``keys``."""
     return load_config("", [word for key, value in keys.items() for word in (key, repr(value))])
 
@@ -150,7 +150,7 @@ def _data(classes: int, shapes: Mapping[str, Any]) -> dict[str, Any]:
     return {f"DATASETS.{part}": value for part, value in names.items()}
 
 
-def _filled(cfg: CfgNode, source: Path, state: Weights) -> dict[str, torch.Tensor]:
+def _fill_model(cfg: CfgNode, source: Path, state: Weights) -> dict[str, torch.Tensor]:
     """Return the tensors of the config's model, all from the file.
 
     Args:

@@ -156,11 +156,11 @@ class CheckpointFolder:
 def _fault_of_state(content: Mapping[str, Any]) -> str:
     trainer = content.get("trainer")
     if not _is_count(content.get("iteration")):
-        return f"its iteration is {_short(content.get('iteration'))}, no number from 0 on"
+        return f"its iteration is {_shorten(content.get('iteration'))}, no number from 0 on"
     if not isinstance(trainer, Mapping):
         return "it holds no state of a trainer (weights alone start a training by MODEL.WEIGHTS)"
     if not _is_count(trainer.get("iteration")):
-        return f"the iteration of its trainer is {_short(trainer.get('iteration'))}"
+        return f"the iteration of its trainer is {_shorten(trainer.get('iteration'))}"
     optimizer = trainer.get("optimizer")
     if not (isinstance(optimizer, Mapping) and {"state", "param_groups"} <= optimizer.keys()):
         return "it holds no state of an optimiser"
@@ -192,5 +192,5 @@ def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     return repr(value)[:40]

@@ -52,7 +52,7 @@ def join(rpn: Path, detector: Path, out: Path) -> None:
     check_output("OUT", out, ".pth", [rpn, detector])
     files = [local_copy(str(p), f"Weights {str(p)!r}", CheckpointError) for p in (rpn, detector)]
     first, second = _weights(rpn, files[0], RPN), _weights(detector, files[1], HEADS)
-    backbones = _part(first, BACKBONE), _part(second, BACKBONE)
+    backbones = _select_part(first, BACKBONE), _select_part(second, BACKBONE)
     names = backbones[0].keys() | backbones[1].keys()
     different = sorted(
         name
@@ -71,7 +71,7 @@ def join(rpn: Path, detector: Path, out: Path) -> None:
     without_rpn = {name: tensor for name, tensor in second.items() if not name.startswith(RPN)}
     sources = {str(path): file_hash(str(path)) for path in (rpn, detector)}
     content = {
-        "model": {**without_rpn, **_part(first, RPN)},
+        "model": {**without_rpn, **_select_part(first, RPN)},
         "maskrcnn_repro": {**MARK["maskrcnn_repro"], **_facts(*files)},
         "joined_from": sources,
     }
@@ -115,12 +115,12 @@ def _weights(path: Path, file: Path, part: str) -> Weights:
         for name, value in state.items()
         if isinstance(name, str) and isinstance(value, torch.Tensor)
     }
-    if not (_part(weights, part) and _part(weights, BACKBONE)):
+    if not (_select_part(weights, part) and _select_part(weights, BACKBONE)):
         raise CheckpointError(
             f"{str(path)!r} is no checkpoint (.pth) with tensors '{BACKBONE}*' and '{part}*'."
         )
     return weights
 
 
-def _part(weights: Weights, prefix: str) -> Weights:
+def _select_part(weights: Weights, prefix: str) -> Weights:
     return {name: tensor for name, tensor in weights.items() if name.startswith(prefix)}

@@ -261,16 +261,16 @@ def _check_members(members: list[zipfile.ZipInfo]) -> None:
 def _outline_of_stream(content: mmap.mmap) -> Any:
     """Return the outline of a file of PyTorch before 1.6: five pickles, then the storages."""
     try:
-        magic = _part(content, None).load()
+        magic = _open_part(content, None).load()
     except (pickle.UnpicklingError, ValueError, TypeError, AttributeError, KeyError, IndexError):
         magic = None
     if magic != MAGIC:
         raise ValueError("it is no file of torch.save")
     for _ in range(2):  # version of the format, sizes of C's types
-        _part(content, None).load()
-    tensors = _part(content, None)
+        _open_part(content, None).load()
+    tensors = _open_part(content, None)
     result = tensors.load()
-    keys = _part(content, None).load()
+    keys = _open_part(content, None).load()
     storages = tensors.storages
     if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
         raise ValueError("its list of storages is damaged")
@@ -283,7 +283,7 @@ def _outline_of_stream(content: mmap.mmap) -> Any:
     return result
 
 
-def _part(content: mmap.mmap, sizes: Mapping[str, int] | None) -> _TensorUnpickler:
+def _open_part(content: mmap.mmap, sizes: Mapping[str, int] | None) -> _TensorUnpickler:
     """Return an unpickler for the next pickle of a file, of which only that part is read."""
     begin = content.tell()
     check_pickle(content, min(len(content), LIMIT))

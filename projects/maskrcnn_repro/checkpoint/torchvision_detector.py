@@ -73,7 +73,7 @@ def to_detectron2(
     deep = "roi_heads.box_head.5.weight" in weights
     names = dict(_pairs(deep=deep)) | dict(_old_pairs())
     renamed, rest = {}, {}
-    for name, new in _renamed(weights, names).items():
+    for name, new in _rename(weights, names).items():
         tensor = weights[name]
         if new.startswith(_SCORES):
             tensor = tensor[classes.all_labels]
@@ -95,7 +95,7 @@ def to_torchvision(weights: Weights, classes: Classes, rest: Weights) -> dict[st
     deep = "roi_heads.box_head.conv1.weight" in weights
     names = {ours: theirs for theirs, ours in _pairs(deep=deep)}
     back = {}
-    for name, old in _renamed(weights, names).items():
+    for name, old in _rename(weights, names).items():
         tensor = weights[name]
         if name.startswith(_SCORES):
             tensor = _placed(tensor, classes.all_labels)
@@ -117,7 +117,7 @@ def _placed(rows: Tensor, places: Sequence[int]) -> Tensor:
     return placed
 
 
-def _renamed(weights: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
+def _rename(weights: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
     """Return the new name of each tensor, by its old one."""
     renamed, unknown = {}, []
     for name in weights:

@@ -191,13 +191,13 @@ def read_weights(path: Path, *, by_endings: bool = False) -> dict[str, Any]:
         return read_pickle(path)
     content = read_content(path)
     if path.suffix == ".pyth":
-        state = _part(content, "model_state", path)
+        state = _get_part(content, "model_state", path)
         # Detectron2's frozen batch norm has no such counter.
         state = {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")}
         return {"model": state, "__author__": "pycls", "matching_heuristics": True}
     if "model" not in content:
         content = {"model": state_of(content)}
-    content["model"] = _part(content, "model", path)
+    content["model"] = _get_part(content, "model", path)
     return content | ({"matching_heuristics": True} if by_endings else {})
 
 
@@ -216,13 +216,13 @@ def read_pickle(path: Path) -> dict[str, Any]:
         allowance = Allowance(path.stat().st_size)
 
         def native(value: Any) -> np.ndarray:
-            return _native(allowance.spend(as_array(value)))
+            return _to_native(allowance.spend(as_array(value)))
 
         if content.keys() >= {"model", "__author__"}:
-            weights = _each(native, content.pop("model"))
-            return {**_each(plain, content), "model": weights}
+            weights = _convert_each(native, content.pop("model"))
+            return {**_convert_each(plain, content), "model": weights}
         # Detectron's detectors have "blobs", its backbones have the weights alone.
-        weights = _each(native, content.get("blobs", content))
+        weights = _convert_each(native, content.get("blobs", content))
     # Detectron keeps the optimiser's momentum beside each weight.
     arrays = {name: array for name, array in weights.items() if not name.endswith("_momentum")}
     return {"model": arrays, "__author__": "Caffe2", "matching_heuristics": True}
@@ -277,7 +277,7 @@ def _outline_of_safetensors(path: Path) -> dict[str, Shaped]:
     return tensors
 
 
-def _part(content: Mapping[str, Any], key: str, path: Path) -> dict[str, torch.Tensor]:
+def _get_part(content: Mapping[str, Any], key: str, path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors by name under a key."""
     state = content.get(key)
     if not isinstance(state, dict):
@@ -297,14 +297,14 @@ def _kind(value: Any) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
 
 
-def _native(array: np.ndarray) -> np.ndarray:
+def _to_native(array: np.ndarray) -> np.ndarray:
     """Return an array as PyTorch takes it: in the machine's byte order, and its own to write to."""
     if array.dtype.str[1:] not in ARRAYS:
         raise ValueError(f"an array of {array.dtype}, not of real numbers")
     return array.astype(array.dtype.newbyteorder("="))
 
 
-def _each(convert: Callable[[Any], T], content: Any) -> dict[str, T]:
+def _convert_each(convert: Callable[[Any], T], content: Any) -> dict[str, T]:
     if not isinstance(content, dict):
         raise TypeError(f"its weights are {_kind(content)}, no dict of arrays by name")
     converted = {}

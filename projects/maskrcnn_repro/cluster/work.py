@@ -71,7 +71,7 @@ class Work:
         self.task.folder.mkdir(parents=True, exist_ok=True)
         with (self.task.folder / CONSOLE).open("ab") as console:
             return subprocess.Popen(
-                [*_obeying(), *command],
+                [*_obey_parent(), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
@@ -104,7 +104,7 @@ def search_path() -> str:
     return os.pathsep.join(filter(None, [str(SEARCH_PATH), os.environ.get("PYTHONPATH")]))
 
 
-def _obeying() -> list[str]:
+def _obey_parent() -> list[str]:
     """Return a prefix that has a command save when this process is gone, and leave warnings to this process."""
     # SLURM signals all processes of a job; training would die of submitit's USR2.
     prefix = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh"]

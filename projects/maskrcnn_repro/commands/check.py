@@ -12,7 +12,7 @@ from typing import Any
 from maskrcnn_cli.training import OWN_DATA_CONFIG
 from maskrcnn_repro.config import load_config, set_value
 from maskrcnn_repro.data.check.findings import Findings
-from maskrcnn_repro.data.check.fix import fixed
+from maskrcnn_repro.data.check.fix import fix_tree
 from maskrcnn_repro.data.check.judge import by_severity
 from maskrcnn_repro.data.check.pairs import check_pair
 from maskrcnn_repro.data.check.pixels import check_pixels, check_shared_pixels
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     """
     cfg = load_config(args.config_file or OWN_DATA_CONFIG)
     _check_outputs(args)
-    checked = _checked(args, cfg)
+    checked = _check(args, cfg)
     features = features_of(cfg)
     for item in checked:
         print(_listing(item, features), flush=True)
@@ -83,7 +83,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
             others.append(path)
 
 
-def _checked(args: argparse.Namespace, cfg: CfgNode) -> list[Checked]:
+def _check(args: argparse.Namespace, cfg: CfgNode) -> list[Checked]:
     first: tuple[str, ...] = ("train",) if args.val else ("test",) if args.test else USES
     sets = [(args.file, args.images, first)]
     sets += [(*args.val, ("test",))] if args.val else []
@@ -172,7 +172,7 @@ def _report(item: Checked, features: frozenset[str]) -> dict[str, Any]:
 
 
 def _write_fixed(item: Checked, features: frozenset[str], target: Path) -> None:
-    tree, counts = fixed(item.scan, features)
+    tree, counts = fix_tree(item.scan, features)
     write_text(target, json.dumps(tree))
     print(
         f"Written: {target}, {len(tree['images'])} images, {len(tree['annotations'])} annotations"

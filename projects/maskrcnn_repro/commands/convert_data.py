@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.source} is {FORMATS[converted.form].title}.")
     for line in (*_counts(request, converted), *_remarks(converted)):
         print(line)
-    print(f"Next: {_next(request, converted)}", flush=True)
+    print(f"Next: {_suggest_next(request, converted)}", flush=True)
     return 0 if converted.complete else 1
 
 
@@ -69,7 +69,7 @@ def _remarks(converted: Converted) -> list[str]:
     return lines
 
 
-def _next(request: Request, converted: Converted) -> str:
+def _suggest_next(request: Request, converted: Converted) -> str:
     """Return the command that trains on what was written."""
     root = str(converted.root)
 

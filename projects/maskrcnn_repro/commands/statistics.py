@@ -8,7 +8,7 @@ from pathlib import Path
 from maskrcnn_repro.data.check.judge import judge
 from maskrcnn_repro.data.check.scan import Scan, scan_coco
 from maskrcnn_repro.data.check.table import FEATURES
-from maskrcnn_repro.data.proportions import QUANTILES, lines, proportions
+from maskrcnn_repro.data.proportions import QUANTILES, lines, measure_proportions
 from maskrcnn_repro.data.registry import coco_file
 from maskrcnn_repro.errors import ConfigError
 
@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> None:
             f"--cell {args.cell} has to be a stride in pixels, from 1 to {MOST_PIXELS}."
         )
     columns = [
-        proportions(_scan_of(name), short, args.cell) for name, short in map(_with_size, args.sets)
+        measure_proportions(_scan_of(name), short, args.cell)
+        for name, short in map(_with_size, args.sets)
     ]
     print(tabulate(lines(columns), ["", *map(_heading, args.sets)], "pipe", disable_numparse=True))
     quantiles = ", ".join(map(str, QUANTILES))

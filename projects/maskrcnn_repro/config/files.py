@@ -195,19 +195,19 @@ def _read(path: Path) -> str:
 
 def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the tree of a file and the line of each key, for the caller to change."""
-    return copy.deepcopy(_parsed(path, text))
+    return copy.deepcopy(_parse_yaml(path, text))
 
 
 # A report loads the configs of all runs, each of ten files that they share.
 @functools.lru_cache(maxsize=500)
-def _parsed(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
+def _parse_yaml(path: Path, text: str) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         _check_nesting(path, text)
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return {}, {}
-        _unfolded(path, node, {})
+        _count_unfolded(path, node, {})
         lines = dict(_lines(path, node)) if isinstance(node, yaml.MappingNode) else {}
         tree = loader.construct_document(node) or {}
     except ConfigError:
@@ -239,7 +239,7 @@ def _check_nesting(path: Path, text: str) -> None:
             raise ConfigError(f"{path}:{line}: the file nests deeper than {DEEPEST} levels.")
 
 
-def _unfolded(path: Path, node: yaml.Node, sizes: dict[int, int]) -> int:
+def _count_unfolded(path: Path, node: yaml.Node, sizes: dict[int, int]) -> int:
     """Return how many values a node has when its aliases are written out.
 
     Raises:
@@ -253,7 +253,7 @@ def _unfolded(path: Path, node: yaml.Node, sizes: dict[int, int]) -> int:
     sizes[id(node)] = 0
     inside = node.value if isinstance(node, yaml.CollectionNode) else ()
     parts = (part for entry in inside for part in (entry if isinstance(entry, tuple) else (entry,)))
-    size = 1 + sum(_unfolded(path, part, sizes) for part in parts)
+    size = 1 + sum(_count_unfolded(path, part, sizes) for part in parts)
     if size > LARGEST:
         line = node.start_mark.line + 1
         raise ConfigError(f"{path}:{line}: aliases unfold to over {LARGEST} values.")

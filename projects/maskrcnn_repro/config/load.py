@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from maskrcnn_repro.config.files import ConfigFile, config_files
 from maskrcnn_repro.config.names import suggestions
 from maskrcnn_repro.config.table import KEYS, Key, key_table, read_keys
-from maskrcnn_repro.config.values import NAMES, literal, understood
+from maskrcnn_repro.config.values import NAMES, literal, read_value
 from maskrcnn_repro.config_history import value_of
 from maskrcnn_repro.errors import ConfigError, PluginError
 from maskrcnn_repro.plugins import Plugin, load_plugins, loaded_plugins
@@ -138,7 +138,7 @@ def _every_key() -> Mapping[str, Key]:
 def check_values(cfg: CfgNode) -> None:
     """Raise ConfigError for the first value that the tables of keys do not allow; registries are not asked."""
     for name, key in keys_of(cfg).items():
-        key.check(name, understood(name, value_of(cfg, name), key))
+        key.check(name, read_value(name, value_of(cfg, name), key))
 
 
 def keys_in(name: str | os.PathLike[str]) -> list[str]:
@@ -208,7 +208,7 @@ def set_value(cfg: CfgNode, name: str, raw: Any, place: str) -> None:
         node[last] = literal(raw)
     else:
         key = _every_key().get(name) or Key(type(default).__name__)
-        node[last] = copy.deepcopy(_placed(understood, name, raw, key, place=place))
+        node[last] = copy.deepcopy(_placed(read_value, name, raw, key, place=place))
 
 
 def _named_plugins(
@@ -220,7 +220,7 @@ def _named_plugins(
     ]
     values += [(COMMAND_LINE, value) for key, value in pairs if key == "PLUGINS"]
     place, value = values[-1] if values else ("", ())
-    return _placed(understood, "PLUGINS", value, key_table()["PLUGINS"], place=place)
+    return _placed(read_value, "PLUGINS", value, key_table()["PLUGINS"], place=place)
 
 
 def _placed(step: Callable[..., T], *args: Any, place: str) -> T:
@@ -273,7 +273,7 @@ def _refuse_declared(file: Path, cfg: CfgNode) -> None:
     key = key_table(file)
     for name, fields in read_keys(file).items():
         if "default" in fields:
-            key[name].check(name, understood(name, fields["default"], key[name]))
+            key[name].check(name, read_value(name, fields["default"], key[name]))
 
 
 def _check_version(file: ConfigFile, cfg: CfgNode) -> None:

@@ -22,23 +22,23 @@ def suggestions(name: str, keys: Collection[str], unread: Collection[str] = ()) 
     """
     name = name.casefold()
     scored = sorted(
-        (_unlikeness(name, key.casefold()) + 0.2 * (key in unread), key) for key in keys
+        (_measure_unlikeness(name, key.casefold()) + 0.2 * (key in unread), key) for key in keys
     )
     best = scored[0][0] if scored else 0.0
     bound = min(max(2.0, len(name.rpartition(".")[2]) / 3 + 1.5), best + 1.0)
     return [key for score, key in scored[:MOST] if score <= bound]
 
 
-def _unlikeness(name: str, key: str) -> float:
+def _measure_unlikeness(name: str, key: str) -> float:
     (parent, _, last), (right_parent, _, right_last) = name.rpartition("."), key.rpartition(".")
-    whole = float(edits(name, key))
+    whole = float(count_edits(name, key))
     if abs(len(last) - len(right_last)) >= whole:
         return whole
-    elsewhere = 1.5 + edits(last, right_last) + edits(parent, right_parent) / 100
+    elsewhere = 1.5 + count_edits(last, right_last) + count_edits(parent, right_parent) / 100
     return min(whole, elsewhere)
 
 
-def edits(first: str, second: str) -> int:
+def count_edits(first: str, second: str) -> int:
     """Return how many letters to change, add, leave out or swap with their neighbour make one text the other."""
     # What both begin or end with, most of a dotted key, needs no table.
     start = _common(first, second)

@@ -25,7 +25,7 @@ SHOWN = 60
 """Characters of a wrong value in a message."""
 
 
-def understood(name: str, raw: Any, key: Key) -> Any:
+def read_value(name: str, raw: Any, key: Key) -> Any:
     """Return a value, as YAML or the command line has it, in the type of its key.
 
     Args:
@@ -49,7 +49,9 @@ def understood(name: str, raw: Any, key: Key) -> Any:
     elif key.type in ("list", "tuple"):
         value = _entries(name, value, key)
     if type(value).__name__ != key.type:
-        raise ConfigError(f"{name} {_short(raw)} must be {NAMES[key.type]}{_spelling(value, key)}.")
+        raise ConfigError(
+            f"{name} {_shorten(raw)} must be {NAMES[key.type]}{_spelling(value, key)}."
+        )
     return value
 
 
@@ -94,7 +96,7 @@ def _entries(name: str, value: Any, key: Key) -> Any:
 
 
 def _entry(name: str, raw: Any, key: Key) -> Any:
-    value = understood(name, raw, key)
+    value = read_value(name, raw, key)
     # Hashes of kept configs hold whole numbers among floats as they were written.
     return raw if isinstance(raw, int) and key.type == "float" else value
 
@@ -113,6 +115,6 @@ def _spelling(value: Any, key: Key) -> str:
     return ""
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

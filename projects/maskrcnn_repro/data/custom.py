@@ -49,7 +49,7 @@ def register_custom(entries: Sequence[Sequence[str]]) -> None:
             _register(name, json_file, image_root)
 
 
-def unused(names: Iterable[str], cfg: CfgNode) -> list[str]:
+def find_unused(names: Iterable[str], cfg: CfgNode) -> list[str]:
     """Return those names of data sets with which ``cfg`` neither trains nor evaluates nor maps weights."""
     used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, cfg.MODEL.WEIGHTS_DATASET)
     return [name for name in names if name not in used]

@@ -34,10 +34,10 @@ def hold_out(tree: Tree, seed: int, share: float = HELD_OUT) -> tuple[Tree, Tree
     for group, least in ((full, 1), ([number for number in ids if number not in used], 0)):
         count = max(least, round(share * len(group)))
         drawn.update(group[place] for place in random.permutation(len(group))[:count])
-    return _part(tree, set(ids) - drawn), _part(tree, drawn)
+    return _select_images(tree, set(ids) - drawn), _select_images(tree, drawn)
 
 
-def _part(tree: Tree, ids: Collection[int]) -> Tree:
+def _select_images(tree: Tree, ids: Collection[int]) -> Tree:
     return {
         **tree,
         "images": [image for image in tree["images"] if image["id"] in ids],

@@ -122,7 +122,7 @@ def image_header(path: str | Path) -> ImageHeader:
     Raises:
         ImageError: the file is missing, empty, no image, or larger than Pillow's limit on pixels.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         return _header(image)
 
 
@@ -132,13 +132,13 @@ def stored_values(path: str | Path) -> np.ndarray:
     Raises:
         ImageError: the file cannot be read, or is larger than Pillow's limit on pixels.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         return np.asarray(image)
 
 
 def verify_image(path: str | Path) -> None:
     """Raise ImageError if a file is cut off, or of a PNG file a checksum is wrong; nothing is decoded."""
-    with _opened(path) as image:
+    with _open_image(path) as image:
         image.verify()
 
 
@@ -164,7 +164,7 @@ class ImageFiles:
         Raises:
             ImageError: the file is broken, of another size than its record says, or its mode is refused.
         """
-        with _opened(path) as image:
+        with _open_image(path) as image:
             return self._pixels(image, path, image_format, size)
 
     def decode(self, stream: IO[bytes], name: str, image_format: str | None) -> np.ndarray:
@@ -207,12 +207,12 @@ class ImageFiles:
         if not self.takes(header):
             raise UnsupportedImageError(f"Image {path} {header.refusal}.")
         _say_what_is_lost(path, image, header)
-        if header.orientation == 1 and (fast := jpeg.decoded(image, image_format)) is not None:
+        if header.orientation == 1 and (fast := jpeg.decode(image, image_format)) is not None:
             _check_size(path, fast.shape[1::-1], size)
             return fast
         # Before the turn: what is broken has to fail outside of the block that suppresses errors.
         image.load()
-        upright = _upright(image, header.orientation)
+        upright = _turn_upright(image, header.orientation)
         _check_size(path, upright.size, size)
         shown = self._in_8_bits(path, upright) if header.mode in DEEP else upright
         pixels: np.ndarray = detection_utils.convert_PIL_to_numpy(shown, image_format)
@@ -243,7 +243,7 @@ def check_pixel_range(pixel_range: Sequence[float]) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def _open_image(path: str | Path) -> Iterator[Image.Image]:
     """Open an image file; whatever is raised within the block is an ImageError with its path."""
     if kind := other_than_file(path):
         raise ImageError(f"Image {path} cannot be read: it is {kind}.")
@@ -334,7 +334,7 @@ def _is_misread(image: Image.Image) -> bool:
     return plain and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _YCBCR
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
+def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
     """Return a decoded image turned as its EXIF asks; Pillow has turned a TIFF file."""
     turns = orientation in _UPRIGHT and image.format != "TIFF"
     return image.transpose(_UPRIGHT[orientation]) if turns else image

@@ -18,7 +18,7 @@ _MODES = ("RGB", "L")
 _END = b"\xff\xd9"
 
 
-def decoded(image: Image.Image, image_format: str | None) -> np.ndarray | None:
+def decode(image: Image.Image, image_format: str | None) -> np.ndarray | None:
     """Return Pillow's pixels of a JPEG file, (H, W, 3) uint8 BGR and contiguous; not turned by its EXIF.
 
     Args:

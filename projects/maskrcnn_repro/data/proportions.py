@@ -29,7 +29,7 @@ _BORDER = 1.0
 """Pixels of the file between a box and the border that it touches: COCO's boxes are rounded."""
 
 
-def proportions(scan: Scan, short: int = 0, cell: int = 16) -> dict[str, tuple[float, ...]]:
+def measure_proportions(scan: Scan, short: int = 0, cell: int = 16) -> dict[str, tuple[float, ...]]:
     """Return statistics by name: one number, or one for each of :data:`QUANTILES`, NaN where there is nothing to count.
 
     Crowds and boxes without an area are no objects.
@@ -75,10 +75,10 @@ def proportions(scan: Scan, short: int = 0, cell: int = 16) -> dict[str, tuple[f
 def lines(columns: list[dict[str, tuple[float, ...]]]) -> Iterator[list[str]]:
     """Yield the lines of a table: a name, and a cell of each column with its numbers."""
     for name in columns[0]:
-        yield [name, *(_written(column[name]) for column in columns)]
+        yield [name, *(_format_numbers(column[name]) for column in columns)]
 
 
-def _written(numbers: tuple[float, ...]) -> str:
+def _format_numbers(numbers: tuple[float, ...]) -> str:
     if math.isnan(numbers[0]):
         return NOTHING
     return " ".join(f"{x:.0f}" if x >= 100 else f"{x:.3g}" for x in numbers)
@@ -100,7 +100,7 @@ def _masks(scan: Scan, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return of each outlined object's mask its pixels, and the share of them in thin parts, 0 without a pixel.
 
     Args:
-        scan: as in :func:`proportions`.
+        scan: as in :func:`measure_proportions`.
         cells: (M,) a cell in pixels of each image.
     """
     assert scan.objects is not None

@@ -33,14 +33,14 @@ def iterations_within(cfg: CfgNode, minutes: float, images: int) -> int:
         minutes: from the first iteration to the last evaluation.
         images: of one evaluation.
     """
-    step, image = _measured(cfg)
+    step, image = _measure_seconds(cfg)
     evaluations = max(1, cfg.SOLVER.MAX_ITER // cfg.TEST.EVAL_PERIOD) if cfg.DATASETS.TEST else 0
     total = 60 * minutes * MEASURABLE
     spent = min(evaluations * images * image, MOST_FOR_EVALUATIONS * total)
     return max(10, int((total - spent) / step))
 
 
-def _measured(cfg: CfgNode) -> tuple[float, float]:
+def _measure_seconds(cfg: CfgNode) -> tuple[float, float]:
     """Return the seconds of an iteration, and of one image of an evaluation."""
     with tempfile.TemporaryDirectory(prefix="maskrcnn-") as folder:
         short = cfg.clone()

@@ -101,7 +101,7 @@ def launch(function: Callable[..., None], processes: Processes, args: tuple[Any,
     run_in_processes(join, processes.per_machine, function, args)
 
 
-def agreed(step: Callable[..., T], *args: Any) -> T:
+def run_agreed(step: Callable[..., T], *args: Any) -> T:
     """Return ``step(*args)`` where it succeeds in every process; else raise in every process.
 
     Without it one process would stop with a user's error and the others wait for it.
@@ -127,7 +127,7 @@ def of_main(step: Callable[[], T]) -> T:
     Raises:
         AgreedError: in every process, the text of a UserError.
     """
-    result: Any = agreed(lambda: step() if comm.is_main_process() else None)
+    result: Any = run_agreed(lambda: step() if comm.is_main_process() else None)
     return cast(T, comm.all_gather(result)[0])
 
 
@@ -206,7 +206,7 @@ def check_address(url: str, *, listens: bool) -> None:
     """
     if url == "auto":
         return
-    scheme, host, port = _parts(url)
+    scheme, host, port = _split_address(url)
     if scheme not in ("tcp", "file", "env") or (scheme == "tcp" and not (host and port)):
         raise ConfigError(
             f"--dist-url {url!r} is no address; write tcp://HOST:PORT, or auto on one machine."
@@ -226,7 +226,7 @@ def check_address(url: str, *, listens: bool) -> None:
         ) from None
 
 
-def _parts(url: str) -> tuple[str, str | None, int | None]:
+def _split_address(url: str) -> tuple[str, str | None, int | None]:
     """Return scheme, host and port of an address; None for what it lacks."""
     try:
         parts = urlsplit(url)

@@ -10,7 +10,7 @@ from pathlib import Path
 from maskrcnn_cli.parsing import UsageError
 from maskrcnn_cli.training import TRAIN
 from maskrcnn_repro.config import keys_in, load_config, pairs_of
-from maskrcnn_repro.data.custom import unused
+from maskrcnn_repro.data.custom import find_unused
 from maskrcnn_repro.engine.checks import check_training
 from maskrcnn_repro.engine.launch import Processes, launch
 from maskrcnn_repro.engine.own_data import OwnData
@@ -110,7 +110,7 @@ def config_from(args: argparse.Namespace) -> CfgNode:
 
 def _check_used(own: Sequence[str], cfg: CfgNode, others: Sequence[str]) -> None:
     """Raise DataError if a name of ``--dataset`` is neither in the config's data sets nor in ``others``."""
-    for name in unused(own, cfg):
+    for name in find_unused(own, cfg):
         if name not in others:
             now = {key: tuple(cfg.DATASETS[key]) for key in ("TRAIN", "TEST")}
             hint = did_you_mean(name, [*now["TRAIN"], *now["TEST"], *others])

@@ -14,7 +14,7 @@ from maskrcnn_repro.data.custom import SCANS, register_custom
 from maskrcnn_repro.data.held_out import HELD_OUT, hold_out
 from maskrcnn_repro.data.statistics import Statistics
 from maskrcnn_repro.engine.budget import iterations_within
-from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.launch import run_agreed
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.suggest import Suggestion, suggestions
 from maskrcnn_repro.errors import DataError, OutputError, counted
@@ -83,7 +83,9 @@ def name_of(own: OwnData) -> str:
     return Path(own.train[0]).stem or "own_data"
 
 
-def fitted(cfg: CfgNode, own: OwnData, *, fresh: bool, training: bool) -> tuple[CfgNode, list[str]]:
+def fit_config(
+    cfg: CfgNode, own: OwnData, *, fresh: bool, training: bool
+) -> tuple[CfgNode, list[str]]:
     """Return the resolved config of a run on own data, and what was chosen in two lines; called in every process.
 
     Args:
@@ -96,19 +98,21 @@ def fitted(cfg: CfgNode, own: OwnData, *, fresh: bool, training: bool) -> tuple[
         UserError: see :func:`choose` and :func:`maskrcnn_repro.engine.resolve.resolve_config`.
     """
     chosen = choose(cfg, own, fresh=fresh, training=training)
-    resolved = _resolved(cfg, own, chosen, training=training)
+    resolved = _resolve(cfg, own, chosen, training=training)
     record = Path(cfg.OUTPUT_DIR) / RECORD
     if fresh or not record.is_file():
         if own.minutes and "SOLVER.MAX_ITER" not in own.given:
             images = len(SCANS[chosen.names[1]].image_ids)
-            chosen = _rechosen(cfg, own, chosen, iterations_within(resolved, own.minutes, images))
-            resolved = _resolved(cfg, own, chosen, training=training)
-        agreed(lambda: write_record(cfg, own, chosen) if comm.is_main_process() else None)
+            chosen = _choose_again(
+                cfg, own, chosen, iterations_within(resolved, own.minutes, images)
+            )
+            resolved = _resolve(cfg, own, chosen, training=training)
+        run_agreed(lambda: write_record(cfg, own, chosen) if comm.is_main_process() else None)
     return resolved, lines_of(resolved, chosen)
 
 
-def _resolved(cfg: CfgNode, own: OwnData, chosen: Chosen, *, training: bool) -> CfgNode:
-    return agreed(lambda: resolve_config(chosen.apply(cfg, own.given), training=training))
+def _resolve(cfg: CfgNode, own: OwnData, chosen: Chosen, *, training: bool) -> CfgNode:
+    return run_agreed(lambda: resolve_config(chosen.apply(cfg, own.given), training=training))
 
 
 def choose(cfg: CfgNode, own: OwnData, *, fresh: bool, training: bool) -> Chosen:
@@ -126,9 +130,9 @@ def choose(cfg: CfgNode, own: OwnData, *, fresh: bool, training: bool) -> Chosen
     """
     record = Path(cfg.OUTPUT_DIR) / RECORD
     if not fresh and (record.is_file() or not training):
-        return agreed(lambda: _read(record, own))
+        return run_agreed(lambda: _read(record, own))
     names, entries = _entries(cfg, own)
-    agreed(lambda: register_custom(entries))
+    run_agreed(lambda: register_custom(entries))
     train, test = (Statistics.of(SCANS[name]) for name in names)
     if not len(train.sides):
         raise DataError(
@@ -141,7 +145,7 @@ def choose(cfg: CfgNode, own: OwnData, *, fresh: bool, training: bool) -> Chosen
     return Chosen(names, entries, values, _figures(train, test, own, cfg, same=same))
 
 
-def _rechosen(cfg: CfgNode, own: OwnData, chosen: Chosen, iterations: int) -> Chosen:
+def _choose_again(cfg: CfgNode, own: OwnData, chosen: Chosen, iterations: int) -> Chosen:
     """Return the choice with another number of iterations, and what follows from it."""
     train, test = (Statistics.of(SCANS[name]) for name in chosen.names)
     reason = f"what fits into {own.minutes} minutes here"
@@ -216,7 +220,7 @@ def _split(cfg: CfgNode, place: Place) -> tuple[Place, Place]:
         for path, tree in zip(paths, hold_out(scan.tree, max(0, cfg.SEED)), strict=True):
             write_text(path, json.dumps(tree))
 
-    agreed(write)
+    run_agreed(write)
     return (str(paths[0]), place[1]), (str(paths[1]), place[1])
 
 

@@ -41,7 +41,7 @@ class PhaseRecord:
         if path:
             # Written, not only made as long: a hole in a file has no room yet on a full disk.
             path.write_bytes(self._memory)
-            self._memory = _mapped(path)
+            self._memory = _map_file(path)
 
     @classmethod
     def of_peer(cls, path: Path) -> Self:
@@ -52,7 +52,7 @@ class PhaseRecord:
             ValueError: the same.
         """
         record = cls()
-        record._memory = _mapped(path)
+        record._memory = _map_file(path)
         return record
 
     def write(self, state: State) -> None:
@@ -77,6 +77,6 @@ class PhaseRecord:
             return State()
 
 
-def _mapped(path: Path) -> mmap.mmap:
+def _map_file(path: Path) -> mmap.mmap:
     with path.open("r+b") as file:
         return mmap.mmap(file.fileno(), SIZE)

@@ -158,12 +158,14 @@ def _features(cfg: CfgNode) -> Iterator[str]:
         return
     if bottom == "build_narrow_resnet_backbone":
         stages = ["stem", *(f"res{2 + i}" for i in range(len(model.NARROW_RESNET.NUM_BLOCKS)))]
-        yield from _absent("MODEL.RESNETS.OUT_FEATURES", model.RESNETS.OUT_FEATURES, stages)
+        yield from _describe_absent(
+            "MODEL.RESNETS.OUT_FEATURES", model.RESNETS.OUT_FEATURES, stages
+        )
     maps: Sequence[str] = model.RESNETS.OUT_FEATURES
     if name in PYRAMIDS:
         if not model.FPN.IN_FEATURES:
             yield f"MODEL.FPN.IN_FEATURES is empty, but MODEL.BACKBONE.NAME is {name!r}."
-        yield from _absent("MODEL.FPN.IN_FEATURES", model.FPN.IN_FEATURES, maps)
+        yield from _describe_absent("MODEL.FPN.IN_FEATURES", model.FPN.IN_FEATURES, maps)
         levels = [
             int(stage.removeprefix("res")) for stage in model.FPN.IN_FEATURES if stage != "stem"
         ]
@@ -174,12 +176,14 @@ def _features(cfg: CfgNode) -> Iterator[str]:
     if model.META_ARCHITECTURE == BackboneClassifier.__name__:
         return
     if model.PROPOSAL_GENERATOR.NAME == "RPN":
-        yield from _absent("MODEL.RPN.IN_FEATURES", model.RPN.IN_FEATURES, maps)
+        yield from _describe_absent("MODEL.RPN.IN_FEATURES", model.RPN.IN_FEATURES, maps)
     if model.META_ARCHITECTURE != "ProposalNetwork":
-        yield from _absent("MODEL.ROI_HEADS.IN_FEATURES", model.ROI_HEADS.IN_FEATURES, maps)
+        yield from _describe_absent(
+            "MODEL.ROI_HEADS.IN_FEATURES", model.ROI_HEADS.IN_FEATURES, maps
+        )
 
 
-def _absent(key: str, names: Sequence[str], maps: Sequence[str]) -> Iterator[str]:
+def _describe_absent(key: str, names: Sequence[str], maps: Sequence[str]) -> Iterator[str]:
     for name in names:
         if name not in maps:
             yield f"{key} has {name!r}, but the maps there are {', '.join(maps)}."

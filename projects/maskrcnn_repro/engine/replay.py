@@ -60,14 +60,14 @@ def replay(file: Path, device: str = "cpu") -> Replay:
     modules = _watch(model)
     set_generator_states(step["generators"])
     with EventStorage(step["iteration"]):  # heads count their samples into it
-        losses = _whole(cfg, model, step)(step["batch"])
+        losses = _wrap_whole_batch(cfg, model, step)(step["batch"])
     sum(losses.values()).backward()
     gradients = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]
     name, kind = next(iter(modules), ("", ""))
     return Replay(
         what=step["what"],
         losses={name: loss.detach().cpu() for name, loss in losses.items()},
-        equal=_same(losses, step["losses"]),
+        equal=_are_same(losses, step["losses"]),
         module=name,
         module_class=kind,
         gradients=tuple(not_finite(gradients)),
@@ -81,7 +81,7 @@ def _config(text: str) -> CfgNode:
         return load_config(file)
 
 
-def _whole(cfg: CfgNode, model: nn.Module, step: Mapping[str, Any]) -> nn.Module:
+def _wrap_whole_batch(cfg: CfgNode, model: nn.Module, step: Mapping[str, Any]) -> nn.Module:
     """Return the model for a whole batch, which may have parts (SOLVER.ACCUMULATE)."""
     seed = partial(seed_everything, cfg.SEED, Purpose.STEP, step["iteration"])
     return whole_model(
@@ -115,7 +115,7 @@ def _tensors(output: Any) -> Iterator[torch.Tensor]:
         yield from (tensor for value in output for tensor in _tensors(value))
 
 
-def _same(losses: Mapping[str, torch.Tensor], stored: Mapping[str, torch.Tensor]) -> bool:
+def _are_same(losses: Mapping[str, torch.Tensor], stored: Mapping[str, torch.Tensor]) -> bool:
     """Tell whether losses are equal to the last bit; NaN equals NaN."""
     if losses.keys() != stored.keys():
         return False

@@ -49,7 +49,7 @@ class Difference:
     def __str__(self) -> str:
         if self.key == CLASS_NAMES:
             return f"{self.key} {_difference_of_names(self.before, self.now)}"
-        return f"{self.key} was {_short(self.before)} and is {_short(self.now)}"
+        return f"{self.key} was {_shorten(self.before)} and is {_shorten(self.now)}"
 
 
 def facts_of(cfg: CfgNode) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def names_of(datasets: Sequence[str]) -> list[str]:
     return list(labels_of(datasets).class_names)
 
 
-def settled(cfg: CfgNode, folder: Path | None, path: Path | None) -> CfgNode:
+def settle_config(cfg: CfgNode, folder: Path | None, path: Path | None) -> CfgNode:
     """Return the config with which a training goes on, or with which a new one begins.
 
     SEED -1 is the checkpoint's seed. Differences are told in a line each.
@@ -246,6 +246,6 @@ def _difference_of_names(before: Sequence[str], now: Sequence[str]) -> str:
     return f"were {len(before)}, are {len(now)} and {' and '.join(parts)}"
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -11,16 +11,16 @@ from typing import Any
 
 from maskrcnn_repro.data import notes_of
 from maskrcnn_repro.engine.accumulation import say_division
-from maskrcnn_repro.engine.launch import agreed, of_main
-from maskrcnn_repro.engine.own_data import OwnData, fitted
+from maskrcnn_repro.engine.launch import of_main, run_agreed
+from maskrcnn_repro.engine.own_data import OwnData, fit_config
 from maskrcnn_repro.engine.places import check_places
 from maskrcnn_repro.engine.relations import remarks
 from maskrcnn_repro.engine.report import check_expected, evaluation_folder, say_where, write_errors
 from maskrcnn_repro.engine.resolve import resolve_config
-from maskrcnn_repro.engine.resume import newest_in, refuse_other_classes, settled
+from maskrcnn_repro.engine.resume import newest_in, refuse_other_classes, settle_config
 from maskrcnn_repro.engine.setup import enter_folder, start
 from maskrcnn_repro.engine.signals import handling, leave
-from maskrcnn_repro.engine.stall import watching, watching_evaluation
+from maskrcnn_repro.engine.stall import watch_stalls, watching_evaluation
 from maskrcnn_repro.engine.trained import (
     checkpoint_folder,
     checkpoints_of,
@@ -81,20 +81,22 @@ def _run(
         enter = partial(enter_folder, stack, output, fresh=fresh)
         lines: list[str] = []
         if own:
-            agreed(enter)
-            cfg, lines = fitted(cfg, own, fresh=fresh, training=not eval_only)
+            run_agreed(enter)
+            cfg, lines = fit_config(cfg, own, fresh=fresh, training=not eval_only)
         else:
-            cfg = agreed(lambda: resolve_config(cfg, training=not eval_only))
-            agreed(enter)
+            cfg = run_agreed(lambda: resolve_config(cfg, training=not eval_only))
+            run_agreed(enter)
         if cfg.MODEL.DEVICE == "cpu":
             keep_freed_memory(huge=False)
         trainer = trainer_of(cfg)
         folder = evaluation_folder(cfg) if eval_only else output
-        agreed(lambda: check_places(cfg, folder, training=not eval_only))
+        run_agreed(lambda: check_places(cfg, folder, training=not eval_only))
         earlier = output if resume else None
         # Reading and hashing it takes a while: once, in one process.
         checkpoint = of_main(lambda: newest_in(output)) if resume and not eval_only else None
-        settle = None if eval_only else lambda cfg: agreed(settled, cfg, earlier, checkpoint)
+        settle = (
+            None if eval_only else lambda cfg: run_agreed(settle_config, cfg, earlier, checkpoint)
+        )
         cfg = start(stack, cfg, folder, settle)
         for note in (*lines, *notes_of(cfg, training=not eval_only)):
             logger.info("%s", note)
@@ -112,7 +114,7 @@ def _run(
             training = trainer(cfg)
             training.checkpointer.judged = checkpoint
             training.resume_or_load(resume=resume)
-            with watching(training.phases, output, cfg.SOLVER.STALL_SECONDS):
+            with watch_stalls(training.phases, output, cfg.SOLVER.STALL_SECONDS):
                 training.train()
             if own and comm.is_main_process():
                 write_errors(cfg, output)
@@ -122,7 +124,7 @@ def _run(
 
 def _evaluate(cfg: CfgNode, trainer: type[Trainer], weights: str, folder: Path) -> dict[str, Any]:
     """Evaluate a file's weights and write what a report has into ``folder``; return the metrics of the main process."""
-    agreed(lambda: refuse_other_classes(cfg, weights))
+    run_agreed(lambda: refuse_other_classes(cfg, weights))
     model, progress = load_trained(cfg, weights)
     with watching_evaluation(model, folder, cfg.SOLVER.STALL_SECONDS):
         return trainer.report(cfg, model, folder, progress)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro._version import __version__
-from maskrcnn_repro.data.custom import unused
+from maskrcnn_repro.data.custom import find_unused
 from maskrcnn_repro.plugins import loaded_plugins
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.lock import locked, refuse_used
@@ -74,7 +74,7 @@ def start(
         torch.get_num_threads(),
         cfg.SEED,
     )
-    for name in unused((entry[0] for entry in cfg.DATASETS.CUSTOM), cfg):
+    for name in find_unused((entry[0] for entry in cfg.DATASETS.CUSTOM), cfg):
         logger.info("Data set %r of DATASETS.CUSTOM is neither in DATASETS.TRAIN nor in TEST", name)
     logger.debug("Command: %s", sys.argv)
     logger.debug("Environment:\n%s", collect_env_info())

@@ -122,7 +122,7 @@ def allowed_seconds(states: Sequence[State], limit: float, *, stopped: bool) -> 
 
 
 @contextmanager
-def watching(phases: Phases, folder: Path, limit: float) -> Iterator[None]:
+def watch_stalls(phases: Phases, folder: Path, limit: float) -> Iterator[None]:
     """Watch a training or an evaluation within the block; called in every process.
 
     Args:
@@ -164,7 +164,7 @@ def watching(phases: Phases, folder: Path, limit: float) -> Iterator[None]:
 
 @contextmanager
 def watching_evaluation(model: nn.Module, folder: Path, limit: float) -> Iterator[None]:
-    """Watch an evaluation alone within the block, see :func:`watching`; a process alone has no one to wait for.
+    """Watch an evaluation alone within the block, see :func:`watch_stalls`; a process alone has no one to wait for.
 
     Args:
         model: that is evaluated.
@@ -176,7 +176,7 @@ def watching_evaluation(model: nn.Module, folder: Path, limit: float) -> Iterato
         return
     phases = Phases(model)
     phases.enter(Phase.EVALUATION)
-    with watching(phases, folder, limit):
+    with watch_stalls(phases, folder, limit):
         yield
 
 

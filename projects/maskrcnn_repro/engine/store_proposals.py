@@ -18,7 +18,7 @@ from maskrcnn_repro.checkpoint.weight_file import local_file
 from maskrcnn_repro.data.proposals.prepare import PRECOMPUTED
 from maskrcnn_repro.data.proposals.store import SUFFIX, ProposalStore, digest_of
 from maskrcnn_repro.data.proposals.writer import StoreWriter
-from maskrcnn_repro.engine.launch import agreed, of_main
+from maskrcnn_repro.engine.launch import of_main, run_agreed
 from maskrcnn_repro.engine.places import check_places
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.setup import enter_folder, start
@@ -30,7 +30,7 @@ from maskrcnn_repro.evaluation.recall import proposal_recall
 from maskrcnn_repro.evaluation.table import PROPOSALS, metrics_table
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.logs import records_held
-from maskrcnn_repro.utils.provenance import code_origin, file_hash, finite, machine
+from maskrcnn_repro.utils.provenance import code_origin, file_hash, machine, replace_nan
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -64,14 +64,14 @@ def store_all(cfg: CfgNode, datasets: Sequence[str] = ()) -> None:
     """
     with ExitStack() as stack:
         stack.enter_context(records_held())
-        cfg = agreed(lambda: _of_rpn_alone(cfg, datasets))
+        cfg = run_agreed(lambda: _of_rpn_alone(cfg, datasets))
         folder = Path(cfg.OUTPUT_DIR) / "proposals"
-        agreed(lambda: enter_folder(stack, folder, fresh=False))
-        agreed(lambda: check_places(cfg, folder, training=False))
+        run_agreed(lambda: enter_folder(stack, folder, fresh=False))
+        run_agreed(lambda: check_places(cfg, folder, training=False))
         cfg = start(stack, cfg, folder)
         origin = of_main(lambda: origin_of(cfg))
         names = cfg.DATASETS.TEST
-        missing = [name for name in names if not agreed(_is_written, folder, name, origin)]
+        missing = [name for name in names if not run_agreed(_is_written, folder, name, origin)]
         if missing:
             (folder / RECALL).unlink(missing_ok=True)
             model, _ = load_trained(cfg, origin["weights"]["path"])
@@ -215,7 +215,7 @@ def _report_recall(
         )
         logger.info("%s:\n%s", name, text)
     content = {
-        "recall": finite({**measured, **recall}),
+        "recall": replace_nan({**measured, **recall}),
         "origin": {**origin, "machine": machine(device)},
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

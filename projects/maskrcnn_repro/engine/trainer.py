@@ -24,7 +24,7 @@ from maskrcnn_repro.engine.contracts import check_model, check_optimizer, check_
 from maskrcnn_repro.engine.data_parallel import distributed, sync_buffers
 from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
 from maskrcnn_repro.engine.guard.guard import NumbersGuard
-from maskrcnn_repro.engine.launch import agreed
+from maskrcnn_repro.engine.launch import run_agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
 from maskrcnn_repro.engine.optimizer_state import check_state, hyperparameters, renew
 from maskrcnn_repro.engine.phases import Phase, Phases
@@ -195,7 +195,7 @@ class Trainer(TrainerBase):
         Raises:
             CheckpointError: the weights cannot be read or do not fit.
         """
-        resumes = agreed(lambda: resume and self.checkpointer.has_checkpoint())
+        resumes = run_agreed(lambda: resume and self.checkpointer.has_checkpoint())
         if self.cfg.MODEL.WEIGHTS_DATASET and not resumes:
             load_mapped(self._bare_model, self.cfg)
         else:
@@ -248,7 +248,7 @@ class Trainer(TrainerBase):
         self.step_end.decide()
         self.phases.enter(Phase.SAVE)
         last = self.done - 1
-        agreed(lambda: self.checkpointer.save(name or f"model_{last:07d}", iteration=last))
+        run_agreed(lambda: self.checkpointer.save(name or f"model_{last:07d}", iteration=last))
 
     @property
     def done(self) -> int:

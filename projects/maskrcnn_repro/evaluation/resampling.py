@@ -69,7 +69,7 @@ class CategoryMatches:
         weights = counts.T[self.images].astype(float)
         seen = np.cumsum(weights, axis=0)
         precisions = [
-            _mean_precision(weights[hits], seen[hits] - _before(weights, ignored, hits), total)
+            _mean_precision(weights[hits], seen[hits] - _sum_before(weights, ignored, hits), total)
             for hits, ignored in self._indices
         ]
         return np.where(total[:, None] > 0, np.stack(precisions, axis=1), np.nan)
@@ -83,7 +83,7 @@ class CategoryMatches:
         ]
 
 
-def _before(weights: np.ndarray, rows: np.ndarray, hits: np.ndarray) -> np.ndarray:
+def _sum_before(weights: np.ndarray, rows: np.ndarray, hits: np.ndarray) -> np.ndarray:
     """Return, for each hit, the sum of (D, B) ``weights`` over those of ``rows`` before it, (H, B)."""
     sums = np.cumsum(np.pad(weights[rows], ((1, 0), (0, 0))), axis=0)
     return sums[np.searchsorted(rows, hits)]

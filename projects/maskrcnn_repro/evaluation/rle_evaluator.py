@@ -10,7 +10,7 @@ from typing import Any
 
 from maskrcnn_repro.evaluation.fast_coco import FastCOCOeval, FastCOCOEvaluator
 from maskrcnn_repro.evaluation.mask_scores import scored_for
-from maskrcnn_repro.modeling.rle import encoded
+from maskrcnn_repro.modeling.rle import encode_masks
 from maskrcnn_repro.utils.files import write_text
 
 import numpy as np
@@ -59,7 +59,7 @@ class RLEEvaluator(FastCOCOEvaluator):
         for output in outputs:
             fields = dict(output["instances"].get_fields())
             if self.with_masks:
-                parts = {"segmentation": encoded(fields.pop("pred_masks"))}
+                parts = {"segmentation": encode_masks(fields.pop("pred_masks"))}
                 if "mask_scores" in fields:
                     parts["mask_score"] = fields.pop("mask_scores").tolist()
                 columns = zip(*parts.values(), strict=True)

@@ -138,9 +138,9 @@ class Case:
         for t, d in np.ndindex(shape):
             free = ~taken[t] | self.crowd
             least = min(float(thresholds[t]), 1 - 1e-10)
-            person = _best(similarity[d], free & ~ignored, least)
+            person = _find_best(similarity[d], free & ~ignored, least)
             if person is None:
-                person = _best(similarity[d], free & ignored, least)
+                person = _find_best(similarity[d], free & ignored, least)
             if person is not None:
                 matched[t, d] = taken[t, person] = True
                 left_out[t, d] = ignored[person]
@@ -159,7 +159,7 @@ class Case:
         order = np.argsort(ignored, kind="stable")
         for d in np.flatnonzero(~matched[-1]):
             free = ~taken | self.crowd
-            place = _best(self.overlap[d][order], free[order], _SAME_PLACE)
+            place = _find_best(self.overlap[d][order], free[order], _SAME_PLACE)
             if place is not None:
                 person = order[place]
                 left_out[:, d] = ignored[person]
@@ -167,7 +167,7 @@ class Case:
                     matched[-1, d] = taken[person] = True
 
 
-def _best(values: Floats, allowed: NDArray[np.bool_], least: float) -> int | None:
+def _find_best(values: Floats, allowed: NDArray[np.bool_], least: float) -> int | None:
     """Return the place of the largest value that is allowed and at least ``least``, the last of equal ones."""
     places = np.flatnonzero(allowed & (values >= least))
     if not len(places):

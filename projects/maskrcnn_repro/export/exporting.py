@@ -21,7 +21,7 @@ from maskrcnn_repro.export.verify import Comparison, compare_on
 from maskrcnn_repro.inference.exported import ExportedModel, file_input, open_exported
 from maskrcnn_repro.inference.settings import settings
 from maskrcnn_repro.utils.files import check_output, other_than_file, replaced
-from maskrcnn_repro.utils.held_signals import raised
+from maskrcnn_repro.utils.held_signals import raise_signals
 
 PRECISIONS = {
     "onnx": ("fp32", "fp16", "int8"),
@@ -158,7 +158,7 @@ def _stage_beside(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
-            with raised():
+            with raise_signals():
                 yield folder / out.name
                 # The .xml last: it is what a reader looks for.
                 for file in sorted(folder.iterdir()):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from maskrcnn_repro.export.graph import ExportGraph
 from maskrcnn_repro.export.metadata import Target
-from maskrcnn_repro.inference.exported import METADATA_FILE, SECTION, imported
+from maskrcnn_repro.inference.exported import METADATA_FILE, SECTION, import_library
 
 import torch
 
@@ -29,7 +29,7 @@ def example(graph: ExportGraph) -> tuple[torch.Tensor, torch.Tensor]:
 
 def write_onnx(graph: ExportGraph, target: Target, file: Path, metadata: Metadata) -> None:
     """Write an ONNX model."""
-    onnx = imported("onnx")
+    onnx = import_library("onnx")
     with warnings.catch_warnings(), torch.no_grad():
         # The newer exporter takes a minute where this one takes a second, and its files failed on other sizes.
         warnings.simplefilter("ignore")
@@ -60,7 +60,7 @@ def convert_to_openvino(
     onnx_file: Path, file: Path, metadata: Metadata, fp16: bool = False
 ) -> None:
     """Write the ``.xml`` and ``.bin`` of an ONNX file; ``fp16`` keeps weights in 16 bits."""
-    openvino = imported("openvino")
+    openvino = import_library("openvino")
     model = openvino.Core().read_model(str(onnx_file))
     for name, text in metadata(("onnx", "openvino")).items():
         model.set_rt_info(text, [SECTION, name])

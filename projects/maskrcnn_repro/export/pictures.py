@@ -32,7 +32,7 @@ def model_inputs(cfg: CfgNode, paths: Sequence[Path] = ()) -> list[dict[str, Any
     files = ImageFiles(tuple(cfg.INPUT.PIXEL_RANGE))
     pictures = [files.read(str(path), cfg.INPUT.FORMAT) for path in paths]
     inputs = []
-    for picture in pictures or [drawn(size, seed) for seed, size in enumerate(SIZES)]:
+    for picture in pictures or [draw_picture(size, seed) for seed, size in enumerate(SIZES)]:
         seen = T.AugInput(picture)
         augmentations(cfg)(seen)
         image = torch.as_tensor(seen.image.transpose(2, 0, 1).copy())
@@ -41,7 +41,7 @@ def model_inputs(cfg: CfgNode, paths: Sequence[Path] = ()) -> list[dict[str, Any
     return inputs
 
 
-def drawn(size: tuple[int, int], seed: int) -> np.ndarray:
+def draw_picture(size: tuple[int, int], seed: int) -> np.ndarray:
     """Return a picture of discs and bars on a cloudy ground, (H, W, 3) uint8."""
     random = np.random.default_rng(seed)
     height, width = size

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from maskrcnn_repro.inference.exported import Arrays, imported
+from maskrcnn_repro.inference.exported import Arrays, import_library
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def keep_weights_in_16_bits(file: Path) -> None:
 
     Computations stay in float32, as in OpenVINO's own compression: a runtime folds the casts.
     """
-    onnx = imported("onnx")
+    onnx = import_library("onnx")
     model = onnx.load(str(file))
     graph = model.graph
     used = {name for node in graph.node if node.op_type in WEIGHTED for name in node.input}
@@ -58,14 +58,14 @@ def quantize(file: Path, inputs: Sequence[tuple[np.ndarray, np.ndarray]]) -> Non
         file: in float32.
         inputs: ``image`` and ``size`` of pictures; the ranges of activations are taken from them.
     """
-    imported("onnxruntime")
+    import_library("onnxruntime")
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     stage = file.with_suffix(".prepared.onnx")
     with _quiet():
         quant_pre_process(str(file), str(stage), skip_symbolic_shape=True)
-        names = [node.name for node in imported("onnx").load(str(stage)).graph.node]
+        names = [node.name for node in import_library("onnx").load(str(stage)).graph.node]
         quantize_static(
             str(stage),
             str(file),

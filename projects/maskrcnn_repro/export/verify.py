@@ -96,12 +96,12 @@ def compare_on(
     for picture in pictures:
         inputs = file_input(picture, facts["channels"])
         check_sides(inputs[0], facts)
-        expected, eager = _timed(reference, model, picture)
-        outputs, file = _timed(exported.run, *inputs)
+        expected, eager = _time(reference, model, picture)
+        outputs, file = _time(exported.run, *inputs)
         compare(expected, outputs, facts, comparison)
         if of_image:
             # What is timed of the model is all that the file does.
-            (whole,), eager = _timed(model.inference, [picture])
+            (whole,), eager = _time(model.inference, [picture])
             given = detector.result_of(outputs, inputs[1])
             for branch in of_image:
                 comparison.enlarge(branch.differences(whole, given, outputs))
@@ -109,7 +109,7 @@ def compare_on(
     return comparison
 
 
-def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+def _time(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     started = perf_counter()
     result = function(*arguments)
     return result, perf_counter() - started

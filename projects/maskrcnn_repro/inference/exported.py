@@ -251,7 +251,7 @@ def _instances(outputs: Mapping[str, torch.Tensor], size: tuple[int, int]) -> In
     return instances
 
 
-def imported(name: str) -> Any:
+def import_library(name: str) -> Any:
     """Import a library of the extra ``export``.
 
     Raises:
@@ -282,7 +282,7 @@ def _silent_openvino() -> Iterator[None]:
 
 
 def _open_onnx(file: Path, threads: int) -> tuple[Mapping[str, str], Run]:
-    runtime = imported("onnxruntime")
+    runtime = import_library("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -297,7 +297,7 @@ def _open_onnx(file: Path, threads: int) -> tuple[Mapping[str, str], Run]:
 
 
 def _open_openvino(file: Path, threads: int) -> tuple[Mapping[str, str], Run]:
-    openvino = imported("openvino")
+    openvino = import_library("openvino")
     core = openvino.Core()
     model = core.read_model(str(file))
     texts: Mapping[str, str] = {}

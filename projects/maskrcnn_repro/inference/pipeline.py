@@ -12,7 +12,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ahead(
+def compute_ahead(
     pool: ThreadPoolExecutor, function: Callable[[A], B], values: Iterator[A], count: int
 ) -> Iterator[tuple[A, Future[B]]]:
     """Yield each value with the future of its result, while the next ``count`` are computed."""

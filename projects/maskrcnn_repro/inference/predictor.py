@@ -32,7 +32,7 @@ from maskrcnn_repro.inference.inputs import (
     path_of,
     sources_in,
 )
-from maskrcnn_repro.inference.pipeline import ahead, batches
+from maskrcnn_repro.inference.pipeline import batches, compute_ahead
 from maskrcnn_repro.inference.prediction import Prediction
 from maskrcnn_repro.inference.settings import (
     augmentations,
@@ -45,7 +45,7 @@ from maskrcnn_repro.inference.settings import (
 )
 from maskrcnn_repro.inference.tiles import Box, check_tiles, merge_tiles, tiles_of
 from maskrcnn_repro.inference.web_image import UrlLimits
-from maskrcnn_repro.modeling.rle import encoded
+from maskrcnn_repro.modeling.rle import encode_masks
 
 import numpy as np
 import torch
@@ -221,7 +221,7 @@ class Predictor:
             raise ConfigError(f"batch_size {batch_size} must be at least 1.")
         pool = ThreadPoolExecutor(1, thread_name_prefix="decode images")
         try:
-            samples = ahead(pool, self._load, sources_in(inputs), batch_size + 1)
+            samples = compute_ahead(pool, self._load, sources_in(inputs), batch_size + 1)
             for batch in batches(_readable(samples, on_error), batch_size, self._kind):
                 yield from self._predict(batch, batch_size)
         finally:
@@ -296,7 +296,7 @@ class Predictor:
             class_names=self.labels.class_names,
             height=int(height),
             width=int(width),
-            rles=None if masks is None else encoded(masks),
+            rles=None if masks is None else encode_masks(masks),
             mask_scores=None if mask_scores is None else mask_scores.cpu().numpy(),
             keypoints=None if points is None else points.cpu().numpy(),
             keypoint_names=self.labels.keypoint_names,

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.inference.formats import Item
 from maskrcnn_repro.inference.input_files import Input
-from maskrcnn_repro.inference.pipeline import ahead
+from maskrcnn_repro.inference.pipeline import compute_ahead
 from maskrcnn_repro.inference.prediction import Prediction
 from maskrcnn_repro.inference.tracks import Tracks
 
@@ -44,7 +44,7 @@ class Model(Protocol):
 def in_threads(function: Callable[[T], R], items: Iterable[T], threads: int = 2) -> Iterator[R]:
     """Yield ``function`` of each item in their order, computed in threads that are a few items ahead."""
     with ThreadPoolExecutor(threads) as pool:
-        for _, result in ahead(pool, function, iter(items), 2 * threads):
+        for _, result in compute_ahead(pool, function, iter(items), 2 * threads):
             yield result.result()
 
 
@@ -85,7 +85,7 @@ def predict_images(
         skip(ImageError(f"{waiting[place][0].path}: {error}"))
         del waiting[place]
 
-    images = _noted(readable(), waiting, lambda pair: pair[1])
+    images = _note_items(readable(), waiting, lambda pair: pair[1])
     for prediction in model.stream(images, batch_size=batch_size, on_error=leave_out):
         item, image = waiting.popleft()
         yield image, Item(item.name, item.path, replace(prediction, path=str(item.path)))
@@ -105,13 +105,13 @@ def predict_frames(
     """
     tracks = Tracks()
     waiting: deque[np.ndarray] = deque()
-    images = _noted(frames, waiting, lambda frame: frame)
+    images = _note_items(frames, waiting, lambda frame: frame)
     for number, prediction in enumerate(model.stream(images, batch_size=batch_size)):
         item = Item(name, path, prediction, number, tracks.update(prediction))
         yield waiting.popleft(), item
 
 
-def _noted(
+def _note_items(
     items: Iterable[T], waiting: deque[T], image_of: Callable[[T], np.ndarray]
 ) -> Iterator[np.ndarray]:
     """Yield the image of each item, which waits for its prediction: the model takes a few ahead."""

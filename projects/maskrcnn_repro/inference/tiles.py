@@ -137,8 +137,12 @@ def merge_tiles(
         width: W.
         path: of the picture.
     """
-    parts = [part for tile, prediction in tiled for part in _parts(tile, prediction, height, width)]
-    objects = sorted(map(_united, _groups(parts)), key=lambda part: -part.score)
+    parts = [
+        part
+        for tile, prediction in tiled
+        for part in _split_prediction(tile, prediction, height, width)
+    ]
+    objects = sorted(map(_unite, _groups(parts)), key=lambda part: -part.score)
     size, points = (height, width), [o.keypoints for o in objects if o.keypoints is not None]
     scores = [o.mask_score for o in objects if o.mask_score is not None]
     first = tiled[0][1]
@@ -161,7 +165,9 @@ def merge_tiles(
     )
 
 
-def _parts(tile: Box, prediction: Prediction, height: int, width: int) -> Iterator[_Part]:
+def _split_prediction(
+    tile: Box, prediction: Prediction, height: int, width: int
+) -> Iterator[_Part]:
     corner = np.array([tile.x1, tile.y1], np.float32)
     # Edges within the picture cut objects; those of the picture itself are far away.
     edges = np.where(
@@ -200,7 +206,7 @@ def _groups(parts: Sequence[_Part]) -> list[list[_Part]]:
     group_of = [[part] for part in parts]
     agreeing = [
         (agreement, i, j)
-        for i, j in _near(parts)
+        for i, j in _find_neighbours(parts)
         if (agreement := _agreement(parts[i], parts[j])) >= AGREEMENT
     ]
     for _, i, j in sorted(agreeing, key=lambda triple: -triple[0]):
@@ -214,7 +220,7 @@ def _groups(parts: Sequence[_Part]) -> list[list[_Part]]:
     return list({id(group): group for group in group_of}.values())
 
 
-def _near(parts: Sequence[_Part]) -> Iterator[tuple[int, int]]:
+def _find_neighbours(parts: Sequence[_Part]) -> Iterator[tuple[int, int]]:
     """Yield the pairs of parts of one class in two tiles whose rectangles meet."""
     boxes = np.array([(p.area.x1, p.area.y1, p.area.x2, p.area.y2) for p in parts]).reshape(-1, 4)
     labels = np.array([p.label for p in parts])
@@ -242,7 +248,7 @@ def _agreement(first: _Part, second: _Part) -> float:
     return shared / total if total else 0.0
 
 
-def _united(group: Sequence[_Part]) -> _Part:
+def _unite(group: Sequence[_Part]) -> _Part:
     best = max(group, key=lambda part: (part.whole, part.score))
     if best.whole or len(group) == 1:
         return replace(best, score=max(part.score for part in group))

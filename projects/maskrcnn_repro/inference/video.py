@@ -43,12 +43,12 @@ class Video:
         self.source = source
         self.name = f"Camera {source}" if isinstance(source, int) else f"Video {source}"
         if isinstance(source, int):
-            self._capture = _opened(source, cv2.CAP_ANY)
+            self._capture = _open(source, cv2.CAP_ANY)
         else:
             if kind := other_than_file(source):
                 raise DataError(f"{self.name} cannot be read: it is {kind}.")
             # By FFmpeg alone: other readers take a % in a name for a pattern of image files.
-            self._capture = _opened(str(source.absolute()), cv2.CAP_FFMPEG)
+            self._capture = _open(str(source.absolute()), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             reason = "there is none, or another program holds it; /dev/video* lists those of Linux"
             if not isinstance(source, int):
@@ -171,13 +171,13 @@ def _quiet() -> Iterator[None]:
         log.setLogLevel(level)
 
 
-def _opened(source: str | int, reader: int) -> cv2.VideoCapture:
+def _open(source: str | int, reader: int) -> cv2.VideoCapture:
     with _quiet():
         return cv2.VideoCapture(source, reader)
 
 
 def _frames_in(path: Path) -> int:
-    capture = _opened(str(path), cv2.CAP_FFMPEG)
+    capture = _open(str(path), cv2.CAP_FFMPEG)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     capture.release()
     return count

@@ -147,11 +147,13 @@ def _changes(
     """
     # Images of 128 px are pasted pixel by pixel in a quarter of the time.
     find = _runs_of_pixels if len(columns) * len(rows) < FEW else _runs_of_strips
-    blocks = [find(mask, part, rows, height, threshold) for part in _parts(columns, len(rows))]
+    blocks = [
+        find(mask, part, rows, height, threshold) for part in _split_pixels(columns, len(rows))
+    ]
     return np.concatenate([np.zeros(0, np.int64), *blocks])
 
 
-def _parts(columns: _Axis, rows: int) -> Iterator[_Axis]:
+def _split_pixels(columns: _Axis, rows: int) -> Iterator[_Axis]:
     count = max(1, BLOCK // max(1, rows))
     return (columns.part(begin, count) for begin in range(0, len(columns), count))
 

@@ -17,7 +17,7 @@ RLE = dict[str, Any]
 """COCO's compressed encoding, fit for JSON: ``{"size": [H, W], "counts": str}``."""
 
 
-def encoded(masks: Any) -> list[RLE]:
+def encode_masks(masks: Any) -> list[RLE]:
     """Return masks of an image, :class:`RLEMasks` or an (R, H, W) bool tensor, as R encodings."""
     if isinstance(masks, RLEMasks):
         return masks.rles

@@ -138,12 +138,12 @@ def _run_branch(heads: Any, branch: str, number: int, features: Mapping[str, tor
     if branch == "surfaces":
         heads.surface_maps(features, [boxes])
         return
-    pooled = _pooled(heads, branch, features, [boxes])
+    pooled = _trace_pooling(heads, branch, features, [boxes])
     if branch == "boxes":
         # A cascade has lists of them.
         in_a_row = isinstance(heads.box_predictor, nn.ModuleList)
         predictors = heads.box_predictor if in_a_row else [heads.box_predictor]
-        box_heads = heads.box_head if in_a_row else [getattr(heads, "box_head", _mean)]
+        box_heads = heads.box_head if in_a_row else [getattr(heads, "box_head", _average_cells)]
         for head, predictor in zip(box_heads, predictors, strict=True):
             predictor(head(pooled))
     elif branch == "masks":
@@ -154,7 +154,7 @@ def _run_branch(heads: Any, branch: str, number: int, features: Mapping[str, tor
         heads.keypoint_head.layers(pooled)
 
 
-def _pooled(
+def _trace_pooling(
     heads: Any, branch: str, features: Mapping[str, torch.Tensor], boxes: list[Boxes]
 ) -> Any:
     """Return what the first layer of a branch takes; the maps themselves for a mask head that pools itself."""
@@ -166,7 +166,7 @@ def _pooled(
     return maps if pooler is None else pooler([*maps.values()], boxes)
 
 
-def _mean(pooled: torch.Tensor) -> torch.Tensor:
+def _average_cells(pooled: torch.Tensor) -> torch.Tensor:
     return pooled.mean(dim=(2, 3))
 
 

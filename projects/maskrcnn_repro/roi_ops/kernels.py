@@ -212,7 +212,7 @@ class CellMaximum:
         if train:
             return self._with_winners(table)
         # A sparse matrix times the table, with the maximum in place of the sum: no row is copied.
-        numbers = table.to(_wide(table)) if table.dtype == torch.float16 else table
+        numbers = table.to(_widen(table)) if table.dtype == torch.float16 else table
         pooled = [torch.sparse.mm(part, numbers, "amax") for part in self._matrices(numbers.dtype)]
         return (pooled[0] if len(pooled) == 1 else torch.cat(pooled)).to(table.dtype), None
 
@@ -235,7 +235,7 @@ class CellMaximum:
         assert saved is not None
         # Empty rectangles have no winner: their gradient goes to a row after the last, which is dropped.
         # (The gradient of a NaN goes to an arbitrary row.)
-        table = grad.new_zeros(self.cells + 1, grad.shape[1], dtype=_wide(grad))
+        table = grad.new_zeros(self.cells + 1, grad.shape[1], dtype=_widen(grad))
         # Summed in float32 at least: in 16 bits a sum of many gradients stops growing.
         for part in _chunks(len(grad), grad.shape[1]):
             table.scatter_add_(0, saved[part].long(), grad[part].to(table.dtype))
@@ -297,7 +297,7 @@ def _chunks(count: int, numbers: int) -> Iterator[slice]:
         yield slice(start, min(start + step, count))
 
 
-def _wide(numbers: torch.Tensor) -> torch.dtype:
+def _widen(numbers: torch.Tensor) -> torch.dtype:
     return torch.promote_types(numbers.dtype, torch.float32)
 
 

@@ -48,8 +48,8 @@ class SampledOperation(RoIOperation):
         rows = (rows + regions[:, 0].int()[:, None, None, None] * height) * width
         # Average: one bag per bin. Max: one bag per sample. A sample has 4 taps.
         bag = (-1, 4 if self.maximum else 4 * self.samples**2)
-        index = (_across(rows) + _along(columns)).view(bag)
-        weight = (_across(row_shares) * _along(column_shares)).view(bag)
+        index = (_expand_rows(rows) + _along(columns)).view(bag)
+        weight = (_expand_rows(row_shares) * _along(column_shares)).view(bag)
         bags, cells = Bags.from_taps(index, weight), images * height * width
         if self.maximum:
             return SampleMaximum(bags, self.samples**2, cells)
@@ -127,7 +127,7 @@ class RoIAlignAve(SampledOperation):
     """RoIAlign with the average of the samples: what the paper uses outside of Table 2c."""
 
 
-def _across(rows: torch.Tensor) -> torch.Tensor:
+def _expand_rows(rows: torch.Tensor) -> torch.Tensor:
     """Expand the taps of rows, (R, P, S, 2), to (R, P, 1, S * S * 4): one entry per pair with a column's tap."""
     samples = rows.shape[2]
     taps = rows[:, :, :, None, :, None].expand(-1, -1, samples, samples, 2, 2)
@@ -135,7 +135,7 @@ def _across(rows: torch.Tensor) -> torch.Tensor:
 
 
 def _along(columns: torch.Tensor) -> torch.Tensor:
-    """Expand the taps of columns, (R, P, S, 2), to (R, 1, P, S * S * 4), in the order of :func:`_across`."""
+    """Expand the taps of columns, (R, P, S, 2), to (R, 1, P, S * S * 4), in the order of :func:`_expand_rows`."""
     samples = columns.shape[2]
     taps = columns[:, :, None, :, None, :].expand(-1, -1, samples, samples, 2, 2)
     return taps.flatten(2)[:, None]

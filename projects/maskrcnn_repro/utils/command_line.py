@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from maskrcnn_cli.output import guarded, tell
+from maskrcnn_cli.output import run_guarded, tell
 from maskrcnn_repro.errors import AgreedError, Ended, UserError
 
 
@@ -16,7 +16,7 @@ def exit_status(start: Callable[[], int | None]) -> int:
     that :class:`~maskrcnn_repro.errors.Ended` gives its own status, and an
     interruption 130.
     """
-    return guarded(lambda: _status(start))
+    return run_guarded(lambda: _status(start))
 
 
 def _status(start: Callable[[], int | None]) -> int:

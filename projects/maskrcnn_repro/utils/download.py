@@ -52,7 +52,7 @@ class WholeDownloads(HTTPURLHandler):
         place.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(str(place)):
             # Of another server's file of the same path: as if it were not there.
-            others = _recorded(place)[1] not in ("", address)
+            others = _read_record(place)[1] not in ("", address)
             if force or others or not place.is_file():
                 logger.info("Downloading %s to %s", address, place)
                 _fetch(address, place)
@@ -121,7 +121,7 @@ def _record_of(place: Path) -> Path:
     return place.with_name(f"{place.name}.sha256")
 
 
-def _recorded(place: Path) -> tuple[str, str]:
+def _read_record(place: Path) -> tuple[str, str]:
     """Return the SHA-256 and the address of a download; empty where there is no record."""
     try:
         sha256, _, address = _record_of(place).read_text(encoding="utf-8").strip().partition("  ")
@@ -136,7 +136,7 @@ def _check(path: str, address: str, place: Path) -> None:
     Raises:
         OSError: it has another one; the file is removed.
     """
-    actual, record = sha256_of(place), _recorded(place)[0]
+    actual, record = sha256_of(place), _read_record(place)[0]
     expected = _STATED.search(path) or _IN_NAME.search(address)
     if expected and not actual.startswith(expected[1].lower()):
         place.unlink()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from maskrcnn_repro.errors import OutputError, UserError
 from maskrcnn_repro.utils.download import HubDownloads, WholeDownloads
-from maskrcnn_repro.utils.held_signals import raised
+from maskrcnn_repro.utils.held_signals import raise_signals
 
 from detectron2.utils.file_io import PathManager
 
@@ -58,7 +58,7 @@ def replaced(path: Path) -> Iterator[Path]:
     # because image libraries take the format from it.
     beside = path.with_name(f".part-{path.name}")
     try:
-        with raised():
+        with raise_signals():
             path.parent.mkdir(parents=True, exist_ok=True)
             yield beside
             with open(beside, "rb+") as file:
@@ -154,13 +154,13 @@ def local_copy(address: str, label: str, error: type[UserError]) -> Path:
             f"{label} could not be fetched: {told}; check the address and the network, or download the file and "
             "name its path."
         ) from reason
-    problem = _unreadable(local)
+    problem = _why_unreadable(local)
     if problem:
         raise error(f"{label} {problem}.")
     return local
 
 
-def _unreadable(path: Path) -> str:
+def _why_unreadable(path: Path) -> str:
     """Return why a path is no file that can be read to its end; empty if it is one."""
     try:
         mode = path.stat().st_mode

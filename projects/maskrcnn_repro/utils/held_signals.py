@@ -49,7 +49,7 @@ def forget_held_back() -> None:
 
 
 @contextmanager
-def raised() -> Iterator[None]:
+def raise_signals() -> Iterator[None]:
     """Let TERM and HUP, where nothing handles them, raise within the block, so that it cleans up as after Ctrl-C.
 
     It does nothing outside of the main thread.

@@ -77,10 +77,10 @@ def write_results(
     """
     inference = cfg.MODEL.INFERENCE.PRECISION
     results = {
-        "metrics": finite(metrics),
+        "metrics": replace_nan(metrics),
         "iterations": progress.iterations,
-        "train_seconds": _rounded(progress.train_seconds),
-        "eval_seconds": _rounded(eval_seconds),
+        "train_seconds": _round(progress.train_seconds),
+        "eval_seconds": _round(eval_seconds),
         "seed": cfg.SEED,
         "trainer": cfg.TRAINER,
         "weights": cfg.MODEL.WEIGHTS,
@@ -216,12 +216,12 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _rounded(seconds: float | None) -> float | None:
+def _round(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 2)
 
 
-def finite(value: Any) -> Any:
+def replace_nan(value: Any) -> Any:
     """Replace NaN, which JSON lacks, by None; None stays."""
     if isinstance(value, Mapping):
-        return {key: finite(entry) for key, entry in value.items()}
+        return {key: replace_nan(entry) for key, entry in value.items()}
     return value if value is not None and math.isfinite(value) else None

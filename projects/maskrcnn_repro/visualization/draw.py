@@ -97,7 +97,7 @@ def colored_as(objects: Objects, truth: Objects) -> Objects:
     return replace(objects, colors=colors)
 
 
-def numbered(objects: Objects) -> Objects:
+def number_objects(objects: Objects) -> Objects:
     """Return objects of which each has a colour of its own, the largest the first."""
     return replace(objects, colors=objects.color_numbers())
 

@@ -23,7 +23,7 @@ from maskrcnn_repro.visualization.draw import (
     draw,
     font,
     is_crowded,
-    numbered,
+    number_objects,
 )
 from maskrcnn_repro.visualization.proposals import best_fitting, proposals_by_image
 
@@ -90,7 +90,7 @@ def write_sheet(
                 raise
             continue
         scale = side / max(image.shape[:2])
-        truth = numbered(ground_truth(record))
+        truth = number_objects(ground_truth(record))
         instances = colored_as(predictions_of(record["image_id"], truth), truth)
         counts = f"   {len(truth)} objects, {len(instances)} found"
         title = shorten(Path(record["file_name"]).name, counts, 2 * side)
@@ -121,7 +121,7 @@ def _load_predictions(
         ), "of each object its best proposal, IoU"
     entries = by_image(predictions, threshold)
     to_class = metadata.get("thing_dataset_id_to_contiguous_id")
-    return lambda image_id, _: predicted(entries[image_id], to_class), "scores"
+    return lambda image_id, _: read_objects(entries[image_id], to_class), "scores"
 
 
 def shorten(name: str, suffix: str, width: int) -> str:
@@ -169,7 +169,9 @@ def ground_truth(record: Mapping[str, Any]) -> Objects:
     )
 
 
-def predicted(entries: Sequence[Mapping[str, Any]], to_class: Mapping[int, int] | None) -> Objects:
+def read_objects(
+    entries: Sequence[Mapping[str, Any]], to_class: Mapping[int, int] | None
+) -> Objects:
     """Return the objects of an image's entries in a COCO results file.
 
     Args:
@@ -193,10 +195,10 @@ def predicted(entries: Sequence[Mapping[str, Any]], to_class: Mapping[int, int] 
 
 def decode(segmentation: Any, size: tuple[int, int] | None) -> np.ndarray:
     """Return the (H, W) bool mask of COCO polygons, which need the image's ``size``, or of an RLE."""
-    return coco_mask.decode(encoded(segmentation, size)).astype(bool)
+    return coco_mask.decode(encode_segmentation(segmentation, size)).astype(bool)
 
 
-def encoded(segmentation: Any, size: tuple[int, int] | None) -> dict[str, Any]:
+def encode_segmentation(segmentation: Any, size: tuple[int, int] | None) -> dict[str, Any]:
     """Return COCO polygons, which need the image's ``size``, or either kind of RLE as a compressed RLE."""
     if isinstance(segmentation, list):
         assert size is not None

@@ -4,7 +4,7 @@ import json
 
 from maskrcnn_repro.data.check import fix
 from maskrcnn_repro.data.check.findings import Findings
-from maskrcnn_repro.data.check.fix import fixed
+from maskrcnn_repro.data.check.fix import fix_tree
 from maskrcnn_repro.data.check.mends import mend_outline
 from maskrcnn_repro.data.check.scan import scan_coco, scan_tree
 from maskrcnn_repro.errors import DataError
@@ -25,7 +25,7 @@ BEYOND_MENDING = (
 
 def mended(tmp_path, name):
     """The tree of a corpus file after its mend."""
-    return fixed(scan_coco(*write(tmp_path, CORPUS[name][0])))[0]
+    return fix_tree(scan_coco(*write(tmp_path, CORPUS[name][0])))[0]
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_a_mended_file_has_no_error(tmp_path, name):
 
 def test_a_sound_file_stays_as_it_is(tmp_path):
     path, images = write(tmp_path)
-    tree, counts = fixed(scan_coco(path, images))
+    tree, counts = fix_tree(scan_coco(path, images))
     assert (tree, counts) == (sound(), {})
 
 
@@ -75,7 +75,7 @@ def test_a_mend_puts_the_right_value(tmp_path, name, key, value):
 def test_the_original_is_never_written(tmp_path):
     path, images = write(tmp_path, CORPUS["outline flat"][0])
     before = path.read_bytes()
-    fixed(scan_coco(path, images))
+    fix_tree(scan_coco(path, images))
     assert path.read_bytes() == before
 
 
@@ -108,12 +108,12 @@ def test_what_all_records_lack_is_found_out(tmp_path, key, field, values):
         for record in tree[key]:
             del record[field]
 
-    tree, _ = fixed(scan_coco(*write(tmp_path, spoil)))
+    tree, _ = fix_tree(scan_coco(*write(tmp_path, spoil)))
     assert [record[field] for record in tree[key]] == values
 
 
 def test_a_number_becomes_a_name(tmp_path):
-    tree, _ = fixed(scan_coco(*write(tmp_path, put("categories", 1, "name", to=3))))
+    tree, _ = fix_tree(scan_coco(*write(tmp_path, put("categories", 1, "name", to=3))))
     assert [category["name"] for category in tree["categories"]] == ["person", "3"]
     assert len(tree["annotations"]) == len(sound()["annotations"])
 
@@ -124,7 +124,7 @@ def test_a_box_and_an_outline_in_fractions_become_pixels(tmp_path):
         first["bbox"] = [50 / 96, 32 / 80, 30 / 96, 30 / 80]
         first["segmentation"] = [[v / (96, 80)[i % 2] for i, v in enumerate(SQUARE)]]
 
-    first = fixed(scan_coco(*write(tmp_path, spoil)))[0]["annotations"][0]
+    first = fix_tree(scan_coco(*write(tmp_path, spoil)))[0]["annotations"][0]
     assert first["bbox"] == pytest.approx([50, 32, 30, 30])
     assert first["segmentation"] == [pytest.approx(SQUARE)]
 
@@ -140,7 +140,7 @@ def test_without_a_mask_head_no_outline_is_needed(tmp_path):
         tree["annotations"][0] |= {"bbox": [0.5, 0.25, 0.5, 0.5], "segmentation": []}
 
     scan = scan_coco(*write(tmp_path, spoil))
-    tree, _ = fixed(scan, frozenset())
+    tree, _ = fix_tree(scan, frozenset())
     assert tree["annotations"][0]["bbox"] == [48, 20, 48, 40]
 
 
@@ -187,7 +187,7 @@ def test_a_file_without_a_list_is_refused_whatever_else_is_wrong(tmp_path, key, 
         (put(key, to=None) if gone else drop(key))(tree, images)
 
     with pytest.raises(DataError, match=f"No copy can mend this.*{key}"):
-        fixed(scan_coco(*write(tmp_path, spoil)))
+        fix_tree(scan_coco(*write(tmp_path, spoil)))
 
 
 def test_numbers_in_quotes_become_numbers(tmp_path):
@@ -197,7 +197,7 @@ def test_numbers_in_quotes_become_numbers(tmp_path):
             "segmentation": [list(map(str, SQUARE))],
         }
 
-    first = fixed(scan_coco(*write(tmp_path, spoil)))[0]["annotations"][0]
+    first = fix_tree(scan_coco(*write(tmp_path, spoil)))[0]["annotations"][0]
     assert (first["bbox"], first["segmentation"]) == ([50, 32, 30, 30], [SQUARE])
 
 
@@ -207,7 +207,7 @@ def test_an_rle_in_a_list_is_the_outline_unless_polygons_stand_beside_it(tmp_pat
         second["segmentation"] = [second["segmentation"]]
         first["segmentation"].append(second["segmentation"][0])
 
-    first, *_ = fixed(scan_coco(*write(tmp_path, spoil)))[0]["annotations"]
+    first, *_ = fix_tree(scan_coco(*write(tmp_path, spoil)))[0]["annotations"]
     assert (first["id"], first["segmentation"]) == (5, sound()["annotations"][1]["segmentation"])
 
 
@@ -218,7 +218,7 @@ def test_ids_that_are_texts_become_numbers(tmp_path):
         for a in tree["annotations"]:
             a["image_id"] = f"id-{a['image_id']}"
 
-    tree, _ = fixed(scan_coco(*write(tmp_path, spoil)))
+    tree, _ = fix_tree(scan_coco(*write(tmp_path, spoil)))
     assert [(image["id"], image["file_name"]) for image in tree["images"]] == [
         (1, "im2.png"),
         (2, "im3.png"),
@@ -232,7 +232,7 @@ def test_a_copy_without_images_tells_why(tmp_path):
             file.unlink()
 
     with pytest.raises(DataError, match=r"it would have no images.* 2 of 2 images are missing"):
-        fixed(scan_coco(*write(tmp_path, spoil)))
+        fix_tree(scan_coco(*write(tmp_path, spoil)))
 
 
 def test_sizes_of_many_images_are_not_looked_up_in_a_list(tmp_path):

@@ -2,7 +2,7 @@
 
 import json
 
-from maskrcnn_repro.data.check.fix import fixed
+from maskrcnn_repro.data.check.fix import fix_tree
 from maskrcnn_repro.data.check.scan import scan_coco
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.errors import DataError
@@ -41,7 +41,7 @@ def test_a_defect_ends_a_run_before_its_first_iteration_or_not_at_all(
 def test_a_mended_copy_trains(tmp_path, catalog, capsys, name):
     path, images = write(tmp_path, CORPUS[name][0])
     try:
-        tree, _ = fixed(scan_coco(path, images))
+        tree, _ = fix_tree(scan_coco(path, images))
     except DataError:
         return  # which these are, test_fix.py says
     path.write_text(json.dumps(tree))

@@ -9,9 +9,9 @@ from maskrcnn_repro.data.formats.geometry import (
     ellipse,
     label_outlines,
     mask_outline,
+    mend_outline,
     rectangle,
-    sound,
-    turned,
+    rotate_points,
 )
 from maskrcnn_repro.errors import DataError
 
@@ -42,7 +42,7 @@ def test_an_ellipse_is_turned_clockwise_as_an_image_shows_it():
     assert points.min(axis=0) == pytest.approx((8, 2), abs=0.1)
     assert points.max(axis=0) == pytest.approx((12, 18), abs=0.1)
     # To the right becomes down.
-    assert turned([(1, 0)], (0, 0), 90)[0] == pytest.approx((0, 1))
+    assert rotate_points([(1, 0)], (0, 0), 90)[0] == pytest.approx((0, 1))
 
 
 @pytest.mark.parametrize("radius", [0, -1, math.nan, math.inf, 1e300])
@@ -62,7 +62,7 @@ def test_radii_that_no_circle_has_are_refused_before_points_are_made(radius):
     ],
 )
 def test_a_polygon_is_cut_at_the_border(polygon, cut, area):
-    record, changes = sound([polygon], 10, 10)
+    record, changes = mend_outline([polygon], 10, 10)
     assert (changes == {"cut"}) is cut
     assert record["area"] == pytest.approx(area)
     flat = record["segmentation"][0]
@@ -72,12 +72,12 @@ def test_a_polygon_is_cut_at_the_border(polygon, cut, area):
 
 @pytest.mark.parametrize("outline", [[2, 2, 4, 2, 4, 4], [[[2, 2], [4, 2], [4, 4]]]])
 def test_flat_lists_and_pairs_are_mended(outline):
-    record, changes = sound(outline, 10, 10)
+    record, changes = mend_outline(outline, 10, 10)
     assert (record["segmentation"], changes) == ([[2, 2, 4, 2, 4, 4]], {"mended"})
 
 
 def test_a_flat_list_over_the_border_is_cut_there():
-    record, changes = sound([-8, 5, 5, -8, 9, 5], 10, 10)
+    record, changes = mend_outline([-8, 5, 5, -8, 9, 5], 10, 10)
     assert changes == {"mended"}
     assert record["area"] == pytest.approx(5 * (5 + 4 * 8 / 13 + 9) / 2)
 
@@ -101,7 +101,7 @@ def test_a_flat_list_over_the_border_is_cut_there():
 )
 def test_outlines_that_cannot_train_are_refused(outline):
     with pytest.raises(Defective):
-        sound(outline, 10, 10)
+        mend_outline(outline, 10, 10)
 
 
 def test_label_map_against_a_mask_of_each_value():

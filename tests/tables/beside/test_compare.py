@@ -10,7 +10,7 @@ from maskrcnn_repro.evaluation.surface_resampling import write_matches
 from maskrcnn_repro.tables.beside import gaps
 from maskrcnn_repro.tables.beside.gaps import rows
 from maskrcnn_repro.tables.beside.run import differences, read_runs, short_names
-from maskrcnn_repro.tables.beside.text import alone, gap_text, lines
+from maskrcnn_repro.tables.beside.text import gap_text, lines, warn_of_single_runs
 from maskrcnn_repro.utils.hashes import sha256_of
 
 import numpy as np
@@ -139,7 +139,7 @@ def test_runs_of_different_data_are_not_compared_and_that_is_said(tmp_path, trut
     assert f"Note: only a was tested on {DATASET}, so that nothing is compared there." in text
     assert "Note: only b was tested on other, so" in text
     both = read_runs([a, write_run(tmp_path / "c", truth, [NEAR] * IMAGES)])
-    assert not list(alone(both, list(rows(both))))
+    assert not list(warn_of_single_runs(both, list(rows(both))))
 
 
 def test_what_differs_is_named_with_both_values(tmp_path, truth):

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from maskrcnn_repro.data.check.findings import Findings, short
+from maskrcnn_repro.data.check.findings import Findings, shorten
 from maskrcnn_repro.data.check.outlines import NUMBERS, Defective, bounds_of
-from maskrcnn_repro.data.check.records import Record, repeated
+from maskrcnn_repro.data.check.records import Record, find_repeated
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def _crowd(annotation: Record, findings: Findings) -> bool:
         annotation["iscrowd"] = flag = int(bool(flag))
         findings.add("crowd-absent", annotation["id"], value=value, flag=flag)
     elif type(flag) not in NUMBERS or flag not in (0, 1):
-        findings.add("crowd-odd", annotation["id"], value=short(flag))
+        findings.add("crowd-odd", annotation["id"], value=shorten(flag))
     return flag == 1
 
 
@@ -117,7 +117,7 @@ def _read_box(annotation: Record, row: np.ndarray, findings: Findings) -> None:
         row[:] = [_float(value) for value in box]
     if not np.isfinite(row).all():
         row[:] = np.nan
-        findings.add("box-no-numbers", annotation["id"], value=short(box))
+        findings.add("box-no-numbers", annotation["id"], value=shorten(box))
 
 
 def _read_outline(annotation: Record, image: Record, row: np.ndarray, findings: Findings) -> None:
@@ -149,7 +149,7 @@ def _read_outline(annotation: Record, image: Record, row: np.ndarray, findings: 
 
 
 def _check_ids(annotations: list[Record], findings: Findings) -> None:
-    for annotation in repeated(annotations, lambda record: record["id"]):
+    for annotation in find_repeated(annotations, lambda record: record["id"]):
         findings.add("annotation-id-twice", annotation["id"])
     for annotation in annotations:
         if annotation["id"] <= 0:

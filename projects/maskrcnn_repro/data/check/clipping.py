@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def clipped(polygon: list[float], width: int, height: int) -> list[float]:
+def clip_polygon(polygon: list[float], width: int, height: int) -> list[float]:
     """Return a polygon cut at the border of its image, one side after the other (Sutherland and Hodgman, 1974).
 
     Args:

@@ -71,14 +71,14 @@ class Findings:
             return clause
         ids = ", ".join(str(place) for place in places[:SHOWN])
         more = ", ..." if len(places) > SHOWN else ""
-        return f"{clause} ({len(places)} {_plural(row.of)}: {ids}{more})"
+        return f"{clause} ({len(places)} {_pluralise(row.of)}: {ids}{more})"
 
     def sentence(self, code: str) -> str:
         """Return one sentence: file, first case, count, ids, and the cure."""
         return f"{self.file}: {self.says(code)}; {defects()[code].cure}."
 
 
-def short(value: Any, limit: int = 80) -> str:
+def shorten(value: Any, limit: int = 80) -> str:
     """Return the value as Python writes it, cut where it is long."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 4]} ..."
@@ -90,5 +90,5 @@ def hint(name: str, allowed: Iterable[str]) -> str:
     return f" (d{question.removeprefix(' D')})" if question else ""
 
 
-def _plural(noun: str) -> str:
+def _pluralise(noun: str) -> str:
     return noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"

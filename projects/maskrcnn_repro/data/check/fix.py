@@ -11,7 +11,7 @@ from typing import Any
 from maskrcnn_repro.data.check.findings import Findings
 from maskrcnn_repro.data.check.images import header_of
 from maskrcnn_repro.data.check.mends import MENDS
-from maskrcnn_repro.data.check.records import FIELDS, LARGEST, Record, repeated
+from maskrcnn_repro.data.check.records import FIELDS, LARGEST, Record, find_repeated
 from maskrcnn_repro.data.check.scan import Scan, scan_tree
 from maskrcnn_repro.data.check.table import FEATURES, defects
 from maskrcnn_repro.data.image_file import ImageError
@@ -30,7 +30,7 @@ _LISTS = ("list-absent", "annotations-absent", "list-type")
 """Defects that no mend can do with: each reads the lists of the file."""
 
 
-def fixed(
+def fix_tree(
     scan: Scan, features: frozenset[str] = FEATURES - {"keypoints"}
 ) -> tuple[Record, dict[str, int]]:
     """Return a tree without the defects that can be mended, and how often each kind was.
@@ -48,7 +48,7 @@ def fixed(
     if lacking := [code for code in _LISTS if code in scan.findings]:
         raise DataError(_cannot(scan.findings, lacking[0]))
     counts: dict[str, int] = {}
-    while (code := _next(scan.findings, counts, features)) is not None:
+    while (code := _choose_next(scan.findings, counts, features)) is not None:
         counts[code] = scan.findings.count(code)
         full = [key for key in FIELDS if tree.get(key)]
         _fix(tree, scan.root, code, scan.findings.places[code])
@@ -67,7 +67,7 @@ def _cannot(findings: Findings, code: str) -> str:
     return f"No copy can mend this. {findings.sentence(code)}"
 
 
-def _next(findings: Findings, done: dict[str, int], features: frozenset[str]) -> str | None:
+def _choose_next(findings: Findings, done: dict[str, int], features: frozenset[str]) -> str | None:
     """Return the first code that can be mended and was not; nothing is left out for a head that is not there."""
     for code in findings.codes():
         row = defects()[code]
@@ -100,7 +100,7 @@ def _fix(tree: Record, root: Path, code: str, places: list[Any]) -> None:
 def _drop(tree: Record, key: str, places: list[Any], *, twice: bool = False) -> None:
     """Leave records out; those with an id that an earlier one has, or all with these ids."""
     if twice:
-        again = {id(record) for record in repeated(tree[key], lambda record: record["id"])}
+        again = {id(record) for record in find_repeated(tree[key], lambda record: record["id"])}
         tree[key] = [record for record in tree[key] if id(record) not in again]
         return
     wanted = set(places)
@@ -119,7 +119,7 @@ def _fix_fields(tree: Record, root: Path, places: list[str]) -> None:
         assert match is not None
         record = tree[match[1]][int(match[2])]
         if not isinstance(record, dict) or not all(
-            _typed(match[1], record, field, kinds) for field, kinds in FIELDS[match[1]].items()
+            _mend_type(match[1], record, field, kinds) for field, kinds in FIELDS[match[1]].items()
         ):
             wrong.setdefault(match[1], set()).add(int(match[2]))
     for key, indices in wrong.items():
@@ -138,7 +138,7 @@ def _number_texts(tree: Record, key: str, reference: str) -> None:
                 record[field] = numbers.get(record[field], record[field])
 
 
-def _typed(key: str, record: Record, field: str, kinds: tuple[type, ...]) -> bool:
+def _mend_type(key: str, record: Record, field: str, kinds: tuple[type, ...]) -> bool:
     """Whether a field of a record in the list ``key`` has one of these types, after a try to give it one."""
     value = record.get(field)
     if type(value) is int and str in kinds:

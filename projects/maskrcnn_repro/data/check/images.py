@@ -11,7 +11,7 @@ from typing import Any
 
 from maskrcnn_repro.data.check.findings import Findings, hint
 from maskrcnn_repro.data.check.outlines import MAX_PIXELS
-from maskrcnn_repro.data.check.records import Record, is_outside, repeated
+from maskrcnn_repro.data.check.records import Record, find_repeated, is_outside
 from maskrcnn_repro.data.image_file import DEEP, ImageError, ImageHeader, image_header
 
 from PIL import Image
@@ -21,7 +21,7 @@ def check_image_records(images: list[Record], findings: Findings) -> None:
     """Note what is wrong with the records of images, without their files."""
     if not images:
         findings.add("images-empty", findings.file.name)
-    for image in repeated(images, lambda record: record["id"]):
+    for image in find_repeated(images, lambda record: record["id"]):
         findings.add("image-id-twice", image["id"])
     for image in images:
         height, width = image["height"], image["width"]
@@ -38,7 +38,7 @@ def check_image_files(images: list[Record], root: Path, findings: Findings) -> N
     if not root.is_dir():
         findings.add("folder-absent", str(root), folder=f"{root} (for {findings.file})")
         return
-    for image in repeated(images, lambda record: os.path.normpath(record["file_name"])):
+    for image in find_repeated(images, lambda record: os.path.normpath(record["file_name"])):
         findings.add("image-file-twice", image["id"], path=image["file_name"])
     listing = cache(lambda folder: set(os.listdir(folder)) if os.path.isdir(folder) else set())
     missing = []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from maskrcnn_repro.data.check.findings import Findings, short
+from maskrcnn_repro.data.check.findings import Findings, shorten
 from maskrcnn_repro.data.check.outlines import NUMBERS
 from maskrcnn_repro.data.check.records import Record
 from maskrcnn_repro.data.keypoints import flip_pairs
@@ -88,7 +88,7 @@ def _are_numbers(annotation: Record, count: int, findings: Findings) -> bool:
     except OverflowError:
         wrong, sound = "a number beyond all bounds", False
     if not sound:
-        findings.add("keypoints-no-numbers", annotation["id"], count=count, value=short(wrong))
+        findings.add("keypoints-no-numbers", annotation["id"], count=count, value=shorten(wrong))
     return sound
 
 
@@ -102,7 +102,7 @@ def _check_pose(
         findings.add("keypoints-visibility", place, value=f"{pose[odd.argmax(), 2]:g}")
     count = int(visible.sum())
     if (told := annotation.get("num_keypoints", count)) != count:
-        findings.add("keypoints-count", place, value=short(told), count=count)
+        findings.add("keypoints-count", place, value=shorten(told), count=count)
     points = pose[visible, :2]
     if size is not None:
         outside = ((points < -_BORDER) | (points > np.add(size, _BORDER))).any(axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from maskrcnn_repro.data.check.clipping import clipped
+from maskrcnn_repro.data.check.clipping import clip_polygon
 from maskrcnn_repro.data.check.outlines import NUMBERS, Defective, bounds_of, runs_of
 from maskrcnn_repro.data.check.records import Record
 
@@ -171,7 +171,7 @@ def _cut(polygon: list[float], image: Record) -> list[float]:
     except Defective as defect:
         if defect.code != "outline-no-area":
             return polygon
-    return clipped(polygon, image["width"], image["height"])
+    return clip_polygon(polygon, image["width"], image["height"])
 
 
 def _area(polygon: list[float]) -> float:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from maskrcnn_repro.data.check.findings import short
+from maskrcnn_repro.data.check.findings import shorten
 
 import numpy as np
 
@@ -93,15 +93,15 @@ def _check_numbers(polygon: list[Any]) -> None:
         if kinds == {list}:
             raise Defective("outline-pairs")
         wrong = next(value for value in polygon if type(value) not in NUMBERS)
-        raise Defective("outline-no-numbers", value=short(wrong))
+        raise Defective("outline-no-numbers", value=shorten(wrong))
     try:
         finite = math.isfinite(sum(polygon))
     except OverflowError:
         finite = False
     if not finite:
-        raise Defective("outline-not-finite", value=short(max(polygon, key=_strangeness)))
+        raise Defective("outline-not-finite", value=shorten(max(polygon, key=_strangeness)))
     if len(polygon) == 4:
-        raise Defective("outline-box", value=short(polygon))
+        raise Defective("outline-box", value=shorten(polygon))
     if len(polygon) % 2:
         raise Defective("outline-odd", value=len(polygon))
     if len(polygon) < 6:
@@ -149,13 +149,13 @@ def _rle_bounds(rle: dict[str, Any], width: int, height: int) -> Bounds | None:
 def _check_size(size: Any, width: int, height: int) -> None:
     numbers = isinstance(size, list) and len(size) == 2 and set(map(type, size)) == {int}
     if not numbers or min(size) < 1:
-        raise Defective("rle-size-invalid", value=short(size))
+        raise Defective("rle-size-invalid", value=shorten(size))
     if size == [height, width]:
         return
     if size[0] * size[1] > MAX_PIXELS:
-        raise Defective("rle-too-large", value=short(size), limit=MAX_PIXELS)
+        raise Defective("rle-too-large", value=shorten(size), limit=MAX_PIXELS)
     code = "rle-size-swapped" if size == [width, height] else "rle-size-wrong"
-    raise Defective(code, value=short(size), size=f"{width} x {height}")
+    raise Defective(code, value=shorten(size), size=f"{width} x {height}")
 
 
 def runs_of(counts: Any) -> np.ndarray:
@@ -164,24 +164,24 @@ def runs_of(counts: Any) -> np.ndarray:
         raise Defective("rle-counts-type", type=type(counts).__name__)
     if not counts:
         raise Defective("rle-counts-empty")
-    runs = _decoded(counts) if isinstance(counts, str) else _listed(counts)
+    runs = _decode(counts) if isinstance(counts, str) else _list_counts(counts)
     if runs.min() < 0:
         raise Defective("rle-counts-negative", value=int(runs.min()))
     return runs
 
 
-def _listed(counts: list[Any]) -> np.ndarray:
+def _list_counts(counts: list[Any]) -> np.ndarray:
     if set(map(type, counts)) != {int}:
         wrong = next(value for value in counts if type(value) is not int)
-        raise Defective("rle-counts-negative", value=short(wrong))
+        raise Defective("rle-counts-negative", value=shorten(wrong))
     low, high = min(counts), max(counts)
     # Beyond 32 bits the C code wraps around.
     if low < 0 or high >= 2**32:
-        raise Defective("rle-counts-negative", value=short(low if low < 0 else high))
+        raise Defective("rle-counts-negative", value=shorten(low if low < 0 else high))
     return np.array(counts, dtype=np.int64)
 
 
-def _decoded(counts: str) -> np.ndarray:
+def _decode(counts: str) -> np.ndarray:
     """Decode COCO's string of an RLE: numbers in 5-bit pieces, from the third on as differences.
 
     A piece is a character from ``0``; bit 5 says that another piece follows, bit 4 of the last is the sign.

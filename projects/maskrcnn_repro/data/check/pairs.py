@@ -43,12 +43,12 @@ def _check_classes(train: Scan, test: Scan, findings: Findings) -> None:
         )
     elif first != second:
         findings.add("sets-classes-order", findings.file.name, other=test.file)
-    trained = _learnable(train)
-    for name in sorted(_learnable(test) & set(first) - trained):
+    trained = _find_learnable(train)
+    for name in sorted(_find_learnable(test) & set(first) - trained):
         findings.add("sets-class-untrained", name, name=name, other=test.file)
 
 
-def _learnable(scan: Scan) -> set[str]:
+def _find_learnable(scan: Scan) -> set[str]:
     """Return the classes that have objects, crowds apart."""
     if scan.objects is None:
         return set()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.data.check.findings import Findings, hint, short
+from maskrcnn_repro.data.check.findings import Findings, hint, shorten
 from maskrcnn_repro.data.check.json_file import read_json
 from maskrcnn_repro.utils.files import other_than_file
 
@@ -45,12 +45,15 @@ def parse(json_file: Path, findings: Findings) -> Record | None:
         if isinstance(tree, dict):
             return tree
         findings.add(
-            "file-no-object", json_file.name, type=type(tree).__name__, hint=_foreign(tree)
+            "file-no-object",
+            json_file.name,
+            type=type(tree).__name__,
+            hint=_name_foreign_format(tree),
         )
     return None
 
 
-def _foreign(tree: Any) -> str:
+def _name_foreign_format(tree: Any) -> str:
     """Return what a file of another format is, in brackets; empty if that cannot be told."""
     if isinstance(tree, list):
         predicted = bool(tree) and isinstance(tree[0], dict) and "score" in tree[0]
@@ -70,7 +73,7 @@ def lists(tree: Record, findings: Findings) -> dict[str, list[Record]] | None:
         records = tree.get(key, [] if key == "annotations" else None)
         if key not in tree:
             code = "annotations-absent" if key == "annotations" else "list-absent"
-            near = _foreign(tree) or hint(key, tree)
+            near = _name_foreign_format(tree) or hint(key, tree)
             findings.add(code, findings.file.name, list=key, hint=near)
         elif not isinstance(records, list):
             findings.add("list-type", key, list=key, type=type(records).__name__)
@@ -95,7 +98,7 @@ def _check_records(key: str, records: list[Record], findings: Findings) -> None:
                 _note_field(f"{key}[{index}]", record, field, kinds, findings)
             elif type(value) is int and abs(value) > LARGEST:
                 where = f"{key}[{index}]"
-                findings.add("field-range", where, where=where, field=field, value=short(value))
+                findings.add("field-range", where, where=where, field=field, value=shorten(value))
 
 
 def _note_field(
@@ -111,13 +114,13 @@ def _note_field(
         where,
         where=where,
         field=field,
-        value=short(value),
+        value=shorten(value),
         type=type(value).__name__,
         expected="number" if kinds is _NUMBER else kinds[0].__name__,
     )
 
 
-def repeated(records: Iterable[Record], key: Callable[[Record], Any]) -> list[Record]:
+def find_repeated(records: Iterable[Record], key: Callable[[Record], Any]) -> list[Record]:
     """Return the records whose key an earlier one has."""
     seen: set[Any] = set()
     again = []
@@ -136,7 +139,7 @@ def without_unused_doubles(
 
     As one common export writes: the id 0 for the supercategory, under the name of a class.
     """
-    for category in repeated(categories, lambda c: c["id"]):
+    for category in find_repeated(categories, lambda c: c["id"]):
         findings.add("category-id-twice", category["id"])
     kept: dict[str, list[Record]] = {}
     for category in categories:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from maskrcnn_repro.data.check.findings import short
+from maskrcnn_repro.data.check.findings import shorten
 from maskrcnn_repro.data.check.outlines import Defective, runs_of
 from maskrcnn_repro.data.check.table import defects
 from maskrcnn_repro.data.densepose.surface import Mirror
@@ -67,7 +67,7 @@ class SurfacePoints:
         for name, column, most in zip(COLUMNS, columns, (SIDE, SIDE, 255, 1, 1), strict=True):
             if wrong := column[~((column >= 0) & (column <= most))].tolist():
                 raise DataError(f"{place}: {name} {wrong[0]} is not in [0, {most}].")
-        parts = None if masks is None or not painted else _painted(runs)
+        parts = None if masks is None or not painted else _paint(runs)
         return cls(np.stack(columns, axis=1), parts)
 
     def fields(self) -> dict[str, Any]:
@@ -93,10 +93,10 @@ def read_parts(masks: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> NDArra
     Raises:
         ValueError: a mask has another size or counts that are none, or there are more than 255.
     """
-    return _painted(_runs(masks))
+    return _paint(_runs(masks))
 
 
-def _painted(masks: Iterable[tuple[int, NDArray[np.int64]]]) -> NDArray[np.uint8]:
+def _paint(masks: Iterable[tuple[int, NDArray[np.int64]]]) -> NDArray[np.uint8]:
     # An RLE goes down the columns.
     parts = np.zeros(SIDE * SIDE, np.uint8)
     for number, runs in masks:
@@ -115,7 +115,7 @@ def _runs(
         if not isinstance(rle, Mapping) or not {"size", "counts"} <= rle.keys():
             raise ValueError(f"{mask} is no RLE with size and counts")
         if rle["size"] not in ([SIDE, SIDE], (SIDE, SIDE)):
-            raise ValueError(f"{mask} has the size {short(rle['size'])}, not {[SIDE, SIDE]}")
+            raise ValueError(f"{mask} has the size {shorten(rle['size'])}, not {[SIDE, SIDE]}")
         if number > 255:
             raise ValueError(f"{mask} is one of more than 255")
         try:

@@ -98,11 +98,11 @@ class Losses:
         for code, fate in FATES.items():
             if places := self.places.get(code):
                 more = "; ..." if len(places) > SHOWN else ""
-                first = printable(f"{'; '.join(places[:SHOWN])}{more}")
+                first = make_printable(f"{'; '.join(places[:SHOWN])}{more}")
                 lines.append(f"{fate.what}: {len(places)} {fate.becomes} ({first})")
         return lines
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """Return a text of a file's words as any terminal can show it."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

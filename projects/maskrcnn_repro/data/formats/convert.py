@@ -21,7 +21,7 @@ from maskrcnn_repro.data.formats.options import Options
 from maskrcnn_repro.data.formats.placing import Placed, Progress, place
 from maskrcnn_repro.data.formats.reading import Trees
 from maskrcnn_repro.data.formats.registry import FORMATS, recognise
-from maskrcnn_repro.data.formats.splitting import grouping, original, split
+from maskrcnn_repro.data.formats.splitting import build_grouping, original, split
 from maskrcnn_repro.data.formats.tree import categories, coco_tree, unused_classes
 from maskrcnn_repro.errors import ConfigError, DataError, OutputError
 from maskrcnn_repro.utils.files import check_output, write_text
@@ -42,7 +42,7 @@ class Request:
         form: name of the format; None: by the content.
         share: of the images that train; None: the source's own parts, or one file.
         seed: of the split.
-        group_by: see :func:`~maskrcnn_repro.data.formats.splitting.grouping`.
+        group_by: see :func:`~maskrcnn_repro.data.formats.splitting.build_grouping`.
         keep_unused: whether classes without objects are kept in any case.
         merge: see :func:`~maskrcnn_repro.data.formats.merging.merge_classes`.
         options: for the reader.
@@ -105,14 +105,14 @@ def convert(request: Request, progress: Progress = iter) -> Converted:
     form, files = recognise(request.source, request.form, trees)
     folder = ImageFolder(_root(request, form))
     read: list[Path] = []
-    contents = FORMATS[form].read(_noted(files, read), trees, request.options, losses)
+    contents = FORMATS[form].read(_note_each(files, read), trees, request.options, losses)
     merge_classes(contents, request.merge)
     _check_out(request, read)
     images_out = request.out / "images"
     root, placed = place(contents.pictures, folder, losses, images_out, progress)
     _check_any(request.source, contents, placed, losses, folder.root)
     notes: list[str] = []
-    parts = _parts(request, placed, group_of, losses, notes)
+    parts = _split_parts(request, placed, group_of, losses, notes)
     whole = len(parts) > 1
     unused = [] if request.keep_unused else unused_classes(contents, placed, whole=whole)
     classes = categories(contents, placed, unused)
@@ -120,7 +120,7 @@ def convert(request: Request, progress: Progress = iter) -> Converted:
     scans = {}
     for part, images in parts.items():
         path = request.out / f"{NAMES[part]}.json"
-        scans[part] = _checked(coco_tree(images, classes, description), path, root, part)
+        scans[part] = _check(coco_tree(images, classes, description), path, root, part)
     if {"train", "val"} <= scans.keys():
         check_pair(scans["train"], scans["val"], scans["train"].findings)
     for part, scan in scans.items():
@@ -140,7 +140,7 @@ def _check_split(request: Request) -> Callable[[str], str]:
         raise ConfigError(f"--split {request.share} is to be between 0 and 1, such as 0.8.")
     if request.share is None and request.group_by is not None:
         raise ConfigError("--group-by keeps images together in a split: give --split, too.")
-    return grouping(request.group_by)
+    return build_grouping(request.group_by)
 
 
 def _root(request: Request, form: str) -> Path:
@@ -162,7 +162,7 @@ def _root(request: Request, form: str) -> Path:
     return root
 
 
-def _noted(files: Iterable[Path], noted: list[Path]) -> Iterator[Path]:
+def _note_each(files: Iterable[Path], noted: list[Path]) -> Iterator[Path]:
     """Yield files and note each, one by one: it is recognised and read before the next is opened."""
     for file in files:
         noted.append(file)
@@ -195,7 +195,7 @@ def _check_any(
         raise DataError(f"No object with an outline is on the {len(placed)} images.{why}")
 
 
-def _parts(
+def _split_parts(
     request: Request,
     placed: list[Placed],
     group_of: Callable[[str], str],
@@ -226,7 +226,7 @@ def _parts(
     }
 
 
-def _checked(tree: dict, path: Path, root: Path, part: str) -> Scan:
+def _check(tree: dict, path: Path, root: Path, part: str) -> Scan:
     """Return the check of a tree.
 
     Raises:

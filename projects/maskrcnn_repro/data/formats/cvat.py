@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
-from maskrcnn_repro.data.check.findings import short
+from maskrcnn_repro.data.check.findings import shorten
 from maskrcnn_repro.data.check.outlines import Defective
 from maskrcnn_repro.data.formats.contents import Contents, Decoder, Losses, Outline, Picture, Shape
 from maskrcnn_repro.data.formats.geometry import (
@@ -17,10 +17,10 @@ from maskrcnn_repro.data.formats.geometry import (
     mask_outline,
     reason_of,
     rectangle,
-    turned,
+    rotate_points,
 )
 from maskrcnn_repro.data.formats.options import Options
-from maskrcnn_repro.data.formats.parts import joined
+from maskrcnn_repro.data.formats.parts import join_groups
 from maskrcnn_repro.data.formats.reading import Trees, check_file, part_of
 from maskrcnn_repro.errors import DataError
 
@@ -99,7 +99,7 @@ class _Target:
     def end(self, tag: str) -> None:
         self.path.pop()
         if tag == "image" and self.picture is not None and len(self.path) == 1:
-            self.picture.shapes = joined(self.shapes, self.losses)
+            self.picture.shapes = join_groups(self.shapes, self.losses)
             self.contents.pictures.append(self.picture)
             self.picture = None
         elif tag == "name" and self.path[-2:] == ["labels", "label"] and self.text.strip():
@@ -162,7 +162,7 @@ class _Target:
         self.losses.add("box", place)
         left, top, right, bottom = (number(name) for name in ("xtl", "ytl", "xbr", "ybr"))
         centre = ((left + right) / 2, (top + bottom) / 2)
-        return flat(turned(rectangle(left, top, right, bottom), centre, turn))
+        return flat(rotate_points(rectangle(left, top, right, bottom), centre, turn))
 
 
 def _number(attributes: Attributes, name: str, place: str, default: str | None = None) -> float:
@@ -173,7 +173,7 @@ def _number(attributes: Attributes, name: str, place: str, default: str | None =
             return value
     except ValueError:
         pass
-    raise DataError(f"{place}: {name!r} is {short(text)}, not a number of pixels.")
+    raise DataError(f"{place}: {name!r} is {shorten(text)}, not a number of pixels.")
 
 
 def _points(text: str, place: str) -> list[tuple[float, float]]:
@@ -181,7 +181,7 @@ def _points(text: str, place: str) -> list[tuple[float, float]]:
         pairs = [point.split(",") for point in text.split(";") if point.strip()]
         return [(float(x), float(y)) for x, y in pairs]
     except ValueError as error:
-        raise DataError(f"{place}: {short(text)} are no points x,y;x,y;...") from error
+        raise DataError(f"{place}: {shorten(text)} are no points x,y;x,y;...") from error
 
 
 def _mask(attributes: Attributes, place: str, size: tuple[int, int]) -> Outline:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from maskrcnn_repro.data.check.clipping import clipped
+from maskrcnn_repro.data.check.clipping import clip_polygon
 from maskrcnn_repro.data.check.mends import MENDS, mend_area, mend_box
 from maskrcnn_repro.data.check.outlines import MAX_PIXELS, Defective, bounds_of
 from maskrcnn_repro.data.check.table import defects
@@ -30,7 +30,7 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> Points:
     return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
-def turned(points: Points, centre: tuple[float, float], degrees: float) -> Points:
+def rotate_points(points: Points, centre: tuple[float, float], degrees: float) -> Points:
     """Return points turned clockwise, as seen in an image, around a centre."""
     if not degrees:
         return points
@@ -67,7 +67,7 @@ def ellipse(x: float, y: float, x_radius: float, y_radius: float, degrees: float
     count = min(count, _MOST_VERTICES)  # a few bytes of a file are not to take megabytes
     angles = [2 * math.pi * index / count for index in range(count)]
     points = [(x + x_radius * math.cos(a), y + y_radius * math.sin(a)) for a in angles]
-    return turned(points, (x, y), degrees)
+    return rotate_points(points, (x, y), degrees)
 
 
 def check_pixels(width: int, height: int) -> None:
@@ -117,7 +117,7 @@ def label_outlines(ids: np.ndarray) -> dict[int, Outline]:
     return outlines
 
 
-def sound(outline: Any, width: int, height: int) -> tuple[dict[str, Any], set[str]]:
+def mend_outline(outline: Any, width: int, height: int) -> tuple[dict[str, Any], set[str]]:
     """Return ``segmentation``, ``bbox`` and ``area`` of an object, and codes of what was changed.
 
     Args:
@@ -143,7 +143,7 @@ def sound(outline: Any, width: int, height: int) -> tuple[dict[str, Any], set[st
         raise Defective("rle-no-pixel")
     if isinstance(record["segmentation"], list):
         if min(bounds) < 0 or bounds[2] > width or bounds[3] > height:
-            parts = [clipped(polygon, width, height) for polygon in record["segmentation"]]
+            parts = [clip_polygon(polygon, width, height) for polygon in record["segmentation"]]
             record["segmentation"] = [part for part in parts if len(part) >= 6]
             changes.add("cut")
         if not record["segmentation"]:

@@ -81,7 +81,7 @@ def read_voc(files: Iterable[Path], trees: Trees, options: Options, losses: Loss
     names = _colours(source)
     classes = [name for name in names.values() if name != "background"]
     contents = Contents([], {name: {} for name in classes})
-    for part, file in _listed(source):
+    for part, file in _list_maps(source):
         objects, kinds = _pixels(file), _pixels(source / "SegmentationClass" / file.name)
         if objects.shape != kinds.shape:
             raise DataError(f"{file} and its map of classes have different sizes.")
@@ -150,7 +150,7 @@ def _stem(file: Path, folder: Path) -> str:
     return file.relative_to(folder).with_suffix("").as_posix()
 
 
-def _listed(source: Path) -> Iterator[tuple[str, Path]]:
+def _list_maps(source: Path) -> Iterator[tuple[str, Path]]:
     """Yield part and file of every map of objects."""
     folder = source / "SegmentationObject"
     lists = source / "ImageSets" / "Segmentation"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from maskrcnn_repro.data.check.findings import short
+from maskrcnn_repro.data.check.findings import shorten
 from maskrcnn_repro.data.check.outlines import Defective
 from maskrcnn_repro.data.formats.brush import brush_mask
 from maskrcnn_repro.data.formats.contents import Contents, Decoder, Losses, Outline, Picture, Shape
@@ -20,7 +20,7 @@ from maskrcnn_repro.data.formats.geometry import (
     mask_outline,
     reason_of,
     rectangle,
-    turned,
+    rotate_points,
 )
 from maskrcnn_repro.data.formats.image_folder import SUFFIXES
 from maskrcnn_repro.data.formats.options import Options
@@ -118,7 +118,7 @@ def _names(task: Record, place: str) -> Iterator[str]:
     uploaded = get(task, "file_upload", str, place, "")
     words = [*usual, *images, *([uploaded] if uploaded else [])]
     if not words:
-        raise DataError(f"{place}: its data names no image: {short(data)}.")
+        raise DataError(f"{place}: its data names no image: {shorten(data)}.")
     for word in words:
         address = urlsplit(word)
         path = parse_qs(address.query).get("d", [unquote(address.path)])[0]
@@ -182,7 +182,7 @@ def _outline(
         losses.add("box", place)
         left, top = number("x") * across, number("y") * down
         right, bottom = left + number("width") * across, top + number("height") * down
-        return flat(turned(rectangle(left, top, right, bottom), (left, top), turn))
+        return flat(rotate_points(rectangle(left, top, right, bottom), (left, top), turn))
     code = "point" if {"x", "y"} <= value.keys() else "other-kind"
     losses.add(code, place)
     return None

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.data.check.findings import short
+from maskrcnn_repro.data.check.findings import shorten
 from maskrcnn_repro.data.check.outlines import MAX_PIXELS, Defective
 from maskrcnn_repro.data.formats.contents import Contents, Decoder, Losses, Outline, Picture, Shape
 from maskrcnn_repro.data.formats.geometry import (
@@ -23,7 +23,7 @@ from maskrcnn_repro.data.formats.geometry import (
     rectangle,
 )
 from maskrcnn_repro.data.formats.options import Options
-from maskrcnn_repro.data.formats.parts import joined
+from maskrcnn_repro.data.formats.parts import join_groups
 from maskrcnn_repro.data.formats.reading import Number, Trees, get, names_beside, part_of, points_of
 from maskrcnn_repro.errors import DataError
 
@@ -63,7 +63,7 @@ def _picture(file: Path, tree: Any, losses: Losses) -> Picture:
     return Picture(
         names_beside(file, path),
         file.name,
-        joined(shapes, losses),
+        join_groups(shapes, losses),
         size,
         part_of(file.parent.name),
         embedded=file if embedded else None,
@@ -92,7 +92,7 @@ def _outline(record: Any, kind: str, place: str, losses: Losses) -> Outline | De
     if kind in POLYGONS:
         return flat(points)
     if kind not in ("rectangle", "circle", "mask"):
-        losses.add("other-kind", f"{place}: {short(kind)}")
+        losses.add("other-kind", f"{place}: {shorten(kind)}")
         return None
     if len(points) == 4 and kind == "rectangle":  # its four corners, as newer versions write
         losses.add("box", place)
@@ -116,7 +116,7 @@ def _mask(text: str, corner: tuple[float, float], place: str, size: tuple[int, i
         raise Defective("outline-not-finite", value=corner)
     left, top = (round(value) for value in corner)
     try:
-        with Image.open(io.BytesIO(decoded(text, place)), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(decode_base64(text, place)), formats=["PNG"]) as image:
             check_within(left, top, *image.size, size)
             mask = np.asarray(image.convert("L")) > 0
     except (Defective, DataError):
@@ -126,7 +126,7 @@ def _mask(text: str, corner: tuple[float, float], place: str, size: tuple[int, i
     return mask_outline(mask, left, top, size)
 
 
-def decoded(text: str, place: str) -> bytes:
+def decode_base64(text: str, place: str) -> bytes:
     """Return what a text in base64 holds.
 
     Raises:

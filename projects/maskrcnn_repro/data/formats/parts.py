@@ -5,7 +5,7 @@ from __future__ import annotations
 from maskrcnn_repro.data.formats.contents import Losses, Shape
 
 
-def joined(shapes: list[tuple[Shape, str]], losses: Losses) -> list[Shape]:
+def join_groups(shapes: list[tuple[Shape, str]], losses: Losses) -> list[Shape]:
     """Return shapes with those of one class and one group joined, as LabelMe and CVAT mean groups.
 
     Args:

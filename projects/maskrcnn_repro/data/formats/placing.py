@@ -14,9 +14,9 @@ from typing import Any
 from maskrcnn_repro.data.check.images import header_of
 from maskrcnn_repro.data.check.outlines import MAX_PIXELS, NUMBERS, Defective
 from maskrcnn_repro.data.formats.contents import Losses, Picture, Shape
-from maskrcnn_repro.data.formats.geometry import reason_of, sound
+from maskrcnn_repro.data.formats.geometry import mend_outline, reason_of
 from maskrcnn_repro.data.formats.image_folder import SUFFIXES, ImageFolder, parts_of
-from maskrcnn_repro.data.formats.labelme import decoded
+from maskrcnn_repro.data.formats.labelme import decode_base64
 from maskrcnn_repro.data.formats.reading import Trees, get
 from maskrcnn_repro.data.image_file import ImageError
 from maskrcnn_repro.utils.files import replaced
@@ -86,7 +86,7 @@ def place(
 
 def _file_of(picture: Picture, folder: ImageFolder, losses: Losses) -> str:
     """Return the path of a picture's file below the folder; empty if it is not clear, which is noted."""
-    names = [_below(name, folder.root) for name in picture.names]
+    names = [_make_relative(name, folder.root) for name in picture.names]
     paths = folder.find(names)
     if len(paths) > 1:
         losses.add("image-ambiguous", f"{picture.place}: {' or '.join(paths[:3])}")
@@ -97,7 +97,7 @@ def _file_of(picture: Picture, folder: ImageFolder, losses: Losses) -> str:
     return paths[0] if len(paths) == 1 else ""
 
 
-def _below(name: str, root: Path) -> str:
+def _make_relative(name: str, root: Path) -> str:
     """Return an absolute path relative to a folder where it lies in it, as it is elsewhere."""
     if os.path.isabs(name) and "\0" not in name:
         path = Path(os.path.abspath(name))
@@ -120,7 +120,7 @@ def _unpack(picture: Picture, root: Path, losses: Losses) -> str:
     text = get(Trees().read(picture.embedded), "imageData", str, picture.place)
     suffix = Path(picture.names[-1].replace("\\", "/")).suffix.lower()
     name = f"embedded/{picture.embedded.stem}{suffix if suffix in SUFFIXES else '.png'}"
-    content = decoded(text, picture.place)
+    content = decode_base64(text, picture.place)
     try:
         with replaced(root / name) as beside:
             beside.write_bytes(content)
@@ -157,7 +157,7 @@ def _add(shape: Shape, picture: Picture, image: Placed, losses: Losses) -> None:
                 [v * image.size[i % 2] if type(v) in NUMBERS else v for i, v in enumerate(polygon)]
                 for polygon in outline
             ]
-        record, changes = sound(outline, *image.size)
+        record, changes = mend_outline(outline, *image.size)
     except Defective as defect:
         losses.add("outline", reason_of(defect, shape.place))
         return

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.data.check.findings import short
+from maskrcnn_repro.data.check.findings import shorten
 from maskrcnn_repro.data.check.json_file import read_json
 from maskrcnn_repro.data.check.records import LARGEST
 from maskrcnn_repro.errors import DataError
@@ -46,11 +46,11 @@ class Trees:
             DataError: it cannot be read or is no JSON.
         """
         if self._last[0] != path:
-            self._last = (path, _parsed(path))
+            self._last = (path, _parse(path))
         return self._last[1]
 
 
-def _parsed(path: Path) -> Any:
+def _parse(path: Path) -> Any:
     check_file(path)
     try:
         return read_json(path)
@@ -117,7 +117,7 @@ def get(record: Any, name: str, kinds: Any, place: str, default: Any = _NONE) ->
         DataError: the record is no object, or the field is absent or of another type.
     """
     if not isinstance(record, dict):
-        raise DataError(f"{place} is {short(record)}, not an object.")
+        raise DataError(f"{place} is {shorten(record)}, not an object.")
     value = record.get(name)
     if value is None:
         if default is _NONE:
@@ -125,9 +125,9 @@ def get(record: Any, name: str, kinds: Any, place: str, default: Any = _NONE) ->
         return default
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
         names = " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
-        raise DataError(f"{place}: {name!r} is {short(value)}, not of type {names}.")
+        raise DataError(f"{place}: {name!r} is {shorten(value)}, not of type {names}.")
     if isinstance(value, int | float) and not abs(value) <= LARGEST:
-        raise DataError(f"{place}: {name!r} is {short(value)}, not a finite number below 2**53.")
+        raise DataError(f"{place}: {name!r} is {shorten(value)}, not a finite number below 2**53.")
     return value
 
 
@@ -138,13 +138,13 @@ def points_of(value: Any, place: str) -> list[tuple[float, float]]:
         DataError: it is something else.
     """
     if not isinstance(value, list):
-        raise DataError(f"{place}: its points are {short(value)}, not a list.")
+        raise DataError(f"{place}: its points are {shorten(value)}, not a list.")
     for point in value:
         numbers = isinstance(point, list | tuple) and len(point) == 2
         if not numbers or not all(type(v) in Number for v in point):
-            raise DataError(f"{place}: {short(point)} is no point of two numbers.")
+            raise DataError(f"{place}: {shorten(point)} is no point of two numbers.")
         if any(abs(value) > LARGEST for value in point):
-            raise DataError(f"{place}: {short(point)} lies beyond 2**53.")
+            raise DataError(f"{place}: {shorten(point)} lies beyond 2**53.")
     return [(point[0], point[1]) for point in value]
 
 

@@ -13,7 +13,7 @@ FOLDER = "folder"
 _ROBOFLOW = re.compile(r"\.rf\.[0-9A-Za-z]+(?=\.[^.]+$)")
 
 
-def grouping(rule: str | None) -> Callable[[str], str]:
+def build_grouping(rule: str | None) -> Callable[[str], str]:
     """Return a function from a file name to its group; an empty one is a group of its own.
 
     Args:
@@ -56,7 +56,7 @@ def split(
         names: of all images.
         share: of the images in the first part, between 0 and 1.
         seed: another gives another split.
-        group_of: see :func:`grouping`.
+        group_of: see :func:`build_grouping`.
 
     Raises:
         DataError: there are fewer than two groups.

@@ -43,14 +43,14 @@ def categories(contents: Contents, placed: Iterable[Placed], unused: Iterable[st
     classes = {**contents.classes, **{name: {} for name in named}}
     kept = {name: fields for name, fields in classes.items() if name not in set(unused)}
     given = [fields.get("id") for fields in kept.values()]
-    numbers = _usable(given) or list(range(1, len(kept) + 1))
+    numbers = _select_usable(given) or list(range(1, len(kept) + 1))
     return [
         {**{k: v for k, v in fields.items() if k != "id"}, "id": number, "name": name}
         for number, (name, fields) in zip(numbers, kept.items(), strict=True)
     ]
 
 
-def _usable(numbers: list[Any], first: int = 1) -> list[int] | None:
+def _select_usable(numbers: list[Any], first: int = 1) -> list[int] | None:
     usable = all(type(n) is int and first <= n < 2**53 for n in numbers)
     return numbers if usable and len(set(numbers)) == len(numbers) else None
 
@@ -64,7 +64,7 @@ def coco_tree(placed: list[Placed], classes: list[Record], description: str) -> 
         description: for ``info``.
     """
     ids = {record["name"]: record["id"] for record in classes}
-    image_ids = _usable([image.id for image in placed], 0) or list(range(1, len(placed) + 1))
+    image_ids = _select_usable([image.id for image in placed], 0) or list(range(1, len(placed) + 1))
     images, annotations = [], []
     for number, image in zip(image_ids, placed, strict=True):
         width, height = image.size
@@ -74,7 +74,7 @@ def coco_tree(placed: list[Placed], classes: list[Record], description: str) -> 
         for label, record in image.objects:
             annotations.append({**record, "image_id": number, "category_id": ids[label]})
     # COCO's evaluation takes a match with the id 0 for a miss.
-    numbers = _usable([a.get("id") for a in annotations]) or range(1, len(annotations) + 1)
+    numbers = _select_usable([a.get("id") for a in annotations]) or range(1, len(annotations) + 1)
     for number, annotation in zip(numbers, annotations, strict=True):
         annotation["id"] = number
     return {

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.data.check.findings import short
+from maskrcnn_repro.data.check.findings import shorten
 from maskrcnn_repro.data.check.outlines import Defective
 from maskrcnn_repro.data.formats.contents import Contents, Losses, Outline, Picture, Shape
 from maskrcnn_repro.data.formats.geometry import ellipse, flat, reason_of, rectangle
@@ -79,7 +79,7 @@ def _of_json(file: Path, trees: Trees) -> Iterator[tuple[str, list[Region]]]:
     tree = trees.read(file)
     records = get(tree, "_via_img_metadata", dict, str(file), tree)
     for key, record in records.items():
-        place = f"{file.name}: {short(key)}"
+        place = f"{file.name}: {shorten(key)}"
         regions = get(record, "regions", (list, dict), place, [])
         regions = list(regions.values()) if isinstance(regions, dict) else regions
         yield (
@@ -99,7 +99,7 @@ def _of_csv(file: Path) -> Iterator[tuple[str, list[Region]]]:
     regions: dict[str, list[Region]] = {}
     try:
         for row in csv.DictReader(io.StringIO(read_text(file).removeprefix("#"))):
-            place = f"{file.name}: region {row['region_id']} of {short(row['filename'])}"
+            place = f"{file.name}: region {row['region_id']} of {shorten(row['filename'])}"
             shape, attributes = (
                 json.loads(row[f"region_{what}attributes"] or "{}") for what in ("shape_", "")
             )
@@ -179,5 +179,5 @@ def _outline(shape: dict[str, Any], place: str, losses: Losses) -> Outline | Non
     except Defective as defect:
         losses.add("outline", reason_of(defect, place))
         return None
-    losses.add("other-kind", f"{place}: {short(kind)}")
+    losses.add("other-kind", f"{place}: {shorten(kind)}")
     return None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.data.check.findings import short
+from maskrcnn_repro.data.check.findings import shorten
 from maskrcnn_repro.data.formats.contents import Contents, Losses, Picture, Shape
 from maskrcnn_repro.data.formats.geometry import flat, rectangle
 from maskrcnn_repro.data.formats.image_folder import SUFFIXES, parts_of
@@ -77,7 +77,7 @@ def _tree(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DataError(f"{file} is no YAML: {error}.") from error
     if not isinstance(tree, dict):
-        raise DataError(f"{file} holds {short(tree)}, not keys and values.")
+        raise DataError(f"{file} holds {shorten(tree)}, not keys and values.")
     return tree
 
 
@@ -86,11 +86,11 @@ def _names(tree: dict[str, Any], file: Path) -> list[str]:
     if isinstance(names, dict):
         if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
             raise DataError(
-                f"{file}: 'names' numbers its classes {short(list(names))}, not from 0."
+                f"{file}: 'names' numbers its classes {shorten(list(names))}, not from 0."
             )
         names = [names.get(index, names.get(str(index))) for index in range(len(names))]
     if not names or not all(isinstance(name, str | int | float) for name in names):
-        raise DataError(f"{file}: 'names' is {short(names)}, not a list of names.")
+        raise DataError(f"{file}: 'names' is {shorten(names)}, not a list of names.")
     return [str(name).strip() for name in names]
 
 
@@ -99,8 +99,8 @@ def _folders(tree: dict[str, Any], part: str, file: Path) -> Iterator[Path]:
     entries = get(tree, part, (str, list), str(file), tree.get("valid") if part == "val" else [])
     for entry in [entries] if isinstance(entries, str) else entries or []:
         if not isinstance(entry, str):
-            raise DataError(f"{file}: {part!r} is {short(entry)}, not the name of a folder.")
-        path = _existing(file.parent, get(tree, "path", str, str(file), ""), entry)
+            raise DataError(f"{file}: {part!r} is {shorten(entry)}, not the name of a folder.")
+        path = _find_folder(file.parent, get(tree, "path", str, str(file), ""), entry)
         if path is not None:
             yield path
         elif part != "test":
@@ -109,7 +109,7 @@ def _folders(tree: dict[str, Any], part: str, file: Path) -> Iterator[Path]:
             )
 
 
-def _existing(base: Path, root: str, entry: str) -> Path | None:
+def _find_folder(base: Path, root: str, entry: str) -> Path | None:
     """Return where a folder is: as YOLO looks for it, or by the end of its path, as paths of other machines fail."""
     parts = parts_of(entry)
     tries = [
@@ -142,7 +142,7 @@ def _images(place: Path) -> Iterator[Path]:
     for line in read_text(place).splitlines():
         if line.strip():
             # As the list has it: relative to itself, to its data set, or of another machine.
-            found = _existing(place.parent, "", line.strip())
+            found = _find_folder(place.parent, "", line.strip())
             yield found or place.parent / line.strip()
 
 
@@ -163,7 +163,7 @@ def _shapes(file: Path, names: list[str], losses: Losses) -> Iterator[Shape]:
         try:
             number, *values = map(float, words)
         except ValueError as error:
-            raise DataError(f"{place}: {short(line)} is no line of numbers.") from error
+            raise DataError(f"{place}: {shorten(line)} is no line of numbers.") from error
         if not (number.is_integer() and 0 <= number < len(names)):
             raise DataError(f"{place}: its class {words[0]} is none of 0 to {len(names) - 1}.")
         if len(values) == 4:

@@ -84,7 +84,7 @@ def export_pickle(store: ProposalStore, file: Path) -> None:
         pickle.dump(content, stream, protocol=4)
 
 
-def imported(file: Path) -> Path | None:
+def find_imported(file: Path) -> Path | None:
     """Return the store that :func:`keep_imported` wrote for this version of the file, or None."""
     for path in _store_paths(file):
         try:
@@ -101,7 +101,7 @@ def keep_imported(file: Path) -> Path:
 
     The store is written beside the file, or in the user's cache if that folder is not writable.
     """
-    store = imported(file)
+    store = find_imported(file)
     if store:
         return store
     beside, cache = _store_paths(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from maskrcnn_repro.data.proposals.detectron2_format import imported, keep_imported
+from maskrcnn_repro.data.proposals.detectron2_format import find_imported, keep_imported
 from maskrcnn_repro.data.proposals.mapper import placed
 from maskrcnn_repro.data.proposals.store import ProposalStore, digest_of
 from maskrcnn_repro.errors import ConfigError, DataError
@@ -77,8 +77,8 @@ def open_store(file: str) -> ProposalStore:
     """
     if not file.endswith(".pkl"):
         return ProposalStore(file)
-    local = _local(file)
-    path = imported(local)
+    local = _find_local(file)
+    path = find_imported(local)
     if path is None:
         raise DataError(
             f"Proposals {str(local)!r} were not imported yet; `maskrcnn convert-proposals` does so."
@@ -110,10 +110,10 @@ def check_store(store: ProposalStore, dataset: str) -> None:
 
 def _import(file: str) -> None:
     if file.endswith(".pkl"):
-        keep_imported(_local(file))
+        keep_imported(_find_local(file))
 
 
-def _local(file: str) -> Path:
+def _find_local(file: str) -> Path:
     """Return the local copy of a file given by path or URL, such as Detectron2's own."""
     return local_copy(file, f"Proposals {file!r}", DataError)
 

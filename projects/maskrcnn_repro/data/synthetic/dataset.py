@@ -212,7 +212,7 @@ class GeneratedSet:
             # Level 1 is five times faster than the default, and the file a tenth larger.
             Image.fromarray(drawing.image).save(images / record["file_name"], compress_level=1)
             records.append(record)
-            annotations += self._identified(record, drawing.annotations(), len(annotations))
+            annotations += self._assign_ids(record, drawing.annotations(), len(annotations))
         return self._tree(contents, records, annotations, self.categories)
 
     def _draw_surfaces(self, _: Path, contents: dict[str, Any]) -> dict[str, Any]:
@@ -221,12 +221,12 @@ class GeneratedSet:
         annotations: list[dict[str, Any]] = []
         for record, drawing in self._drawings(contents):
             pairs = zip(drawing.annotations(), cast(WithSurfaces, drawing).surfaces(), strict=True)
-            annotations += self._identified(record, [a | b for a, b in pairs], len(annotations))
+            annotations += self._assign_ids(record, [a | b for a, b in pairs], len(annotations))
             records.append(record)
         return self._tree(contents, records, annotations, self.categories)
 
     @staticmethod
-    def _identified(
+    def _assign_ids(
         record: dict[str, Any], annotations: list[dict[str, Any]], before: int
     ) -> list[dict[str, Any]]:
         """Return the annotations of an image with their ids, which go on after those of the images before."""

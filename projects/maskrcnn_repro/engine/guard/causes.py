@@ -134,7 +134,7 @@ def _rate(evidence: Evidence) -> Cause | None:
     solver = evidence.cfg.SOLVER
     adamw = solver.OPTIMIZER == "AdamW"
     usual = ADAMW_RATE if adamw else PAPER_RATE * solver.IMS_PER_BATCH / PAPER_BATCH
-    growing = _grew(evidence.history, list(evidence.losses.values()))
+    growing = _has_grown(evidence.history, list(evidence.losses.values()))
     # A rate may be so high that one step is enough, before any loss has grown.
     if not growing and solver.BASE_LR <= 4 * usual:
         return None
@@ -166,7 +166,7 @@ def _single_loss(evidence: Evidence) -> Cause | None:
         return None
     return Cause(
         "loss",
-        f"{' and '.join(wrong)} alone of {len(evidence.losses)} losses {_plural(wrong)} not finite"
+        f"{' and '.join(wrong)} alone of {len(evidence.losses)} losses {_pluralise(wrong)} not finite"
         f"{_own_parts(evidence)}",
         "look for a logarithm or a division of zero there, such as a mean over no RoIs",
     )
@@ -223,7 +223,7 @@ ASKED: Sequence[Callable[[Evidence], Cause | None]] = (
 )
 
 
-def _grew(history: Sequence[float], last: Sequence[float]) -> bool:
+def _has_grown(history: Sequence[float], last: Sequence[float]) -> bool:
     sums = [*history[-10:], *([sum(last)] if last and math.isfinite(sum(last)) else [])]
     return len(history) > 1 and max(sums, default=0.0) > GROWTH * max(min(history), 1e-3)
 
@@ -237,7 +237,7 @@ def _own_parts(evidence: Evidence) -> str:
     return f"; of your own are {', '.join(own)}" if own else ""
 
 
-def _plural(names: Sequence[str]) -> str:
+def _pluralise(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 

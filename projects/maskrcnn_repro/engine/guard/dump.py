@@ -54,7 +54,7 @@ def read_step(path: Path) -> dict[str, Any]:
             f"{path} is no failed step; a training that stops with status 3 writes one, "
             "OUTPUT_DIR/failure/rank0.pth."
         )
-    return {**step, "batch": [_restored(image) for image in step["batch"]]}
+    return {**step, "batch": [_restore(image) for image in step["batch"]]}
 
 
 def generator_states() -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _plain_value(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) else None
 
 
-def _restored(image: Mapping[str, Any]) -> dict[str, Any]:
+def _restore(image: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _instances(value) if isinstance(value, dict) and "fields" in value else value
         for name, value in image.items()
@@ -111,11 +111,11 @@ def _restored(image: Mapping[str, Any]) -> dict[str, Any]:
 def _instances(value: Mapping[str, Any]) -> Instances:
     instances = Instances(tuple(value["image_size"]))
     for name, field in value["fields"].items():
-        instances.set(name, _structure(field))
+        instances.set(name, _describe_structure(field))
     return instances
 
 
-def _structure(field: Any) -> Any:
+def _describe_structure(field: Any) -> Any:
     if not isinstance(field, dict):
         return field
     ((kind, content),) = field.items()

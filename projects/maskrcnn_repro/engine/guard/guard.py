@@ -103,7 +103,7 @@ class NumbersGuard(HookBase):
             self.trainer.step_end.ask(Request(Action.FAIL, STATUS))
             return
         cause = cause_of(evidence)
-        what = _what(evidence)
+        what = _describe(evidence)
         file = self._write(evidence, what)
         images = listing((Path(image_name(image)).name for image in self._batch), 8)
         reason = (
@@ -169,7 +169,7 @@ class NumbersGuard(HookBase):
         return file
 
 
-def _what(evidence: Evidence) -> str:
+def _describe(evidence: Evidence) -> str:
     if wrong := evidence.wrong_losses:
         return ", ".join(f"{name} is {evidence.losses[name]}" for name in wrong)
     if evidence.gradients or not math.isfinite(evidence.norm):

@@ -107,7 +107,7 @@ class FusedPyramid(Backbone):
         convs = zip(self.lateral_convs, self.output_convs, strict=True)
         for name, (lateral, output) in zip(reversed(self.in_features), convs, strict=True):
             if coarser is not None:
-                coarser = doubled(coarser)
+                coarser = double_map(coarser)
             coarser = lateral(below[name], coarser)
             levels.insert(0, output(coarser))
         pyramid = dict(zip(self._shapes, levels, strict=False))
@@ -117,7 +117,7 @@ class FusedPyramid(Backbone):
         return pyramid
 
 
-def doubled(x: Tensor) -> Tensor:
+def double_map(x: Tensor) -> Tensor:
     """Return a map (N, C, H, W) with each cell four times, (N, C, 2H, 2W), channels-last.
 
     ``interpolate`` takes seven times as long in bfloat16.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from maskrcnn_repro.inference.fast.backbone import FusedBlock, FusedPyramid, FusedStem
-from maskrcnn_repro.inference.fast.fold import folded, is_foldable
+from maskrcnn_repro.inference.fast.fold import fold_norm, is_foldable
 from maskrcnn_repro.inference.fast.heads import CellOrder, FastMaskHead, FastOutputLayers
 from maskrcnn_repro.inference.fast.layers import FusedConv, FusedLinear, has_fused_operators
 from maskrcnn_repro.inference.fast.pooling import FastPooler
@@ -135,9 +135,9 @@ class Accelerator:
         norm = getattr(conv, "norm", None)
         wanted = self.fused and self.dtype is torch.float32 and not self._on_rois
         if wanted and is_worthwhile(conv) and not conv._forward_pre_hooks:
-            return WinogradConv(*folded(conv, norm), relu=relu)
+            return WinogradConv(*fold_norm(conv, norm), relu=relu)
         window = {name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups")}
-        weights = folded(conv, norm)
+        weights = fold_norm(conv, norm)
         fused = FusedConv(*weights, **window, relu=relu, dtype=self.dtype, fused=self.fused)
         # Narrow networks leave out cells before a convolution.
         for hook in conv._forward_pre_hooks.values():
@@ -188,7 +188,7 @@ class Accelerator:
         layers = (head.objectness_logits, head.anchor_deltas)
         weight, bias = (
             torch.cat(parts)
-            for parts in zip(*(folded(layer, None) for layer in layers), strict=True)
+            for parts in zip(*(fold_norm(layer, None) for layer in layers), strict=True)
         )
         outputs = FusedConv(weight, bias, dtype=self.dtype, fused=self.fused)
         return FastRPN(rpn, self.replace(head.conv), outputs)

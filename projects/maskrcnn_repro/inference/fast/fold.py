@@ -19,7 +19,7 @@ def is_foldable(norm: nn.Module | None) -> bool:
     return norm is None or isinstance(norm, FrozenBatchNorm2d)
 
 
-def folded(conv: nn.Module, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
+def fold_norm(conv: nn.Module, norm: nn.Module | None) -> tuple[Tensor, Tensor]:
     """Return weight and bias of the convolution that does what a convolution and its batch norm do.
 
     Computed in float64, so that folding rounds once.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from maskrcnn_repro.inference.fast.fold import folded
+from maskrcnn_repro.inference.fast.fold import fold_norm
 from maskrcnn_repro.inference.fast.layers import FusedLinear
 
 import torch
@@ -115,7 +115,7 @@ class FastMaskHead(nn.Module):
     ) -> None:
         super().__init__()
         self.convs, self.deconv, self.decode = convs, deconv, decode
-        weight, bias = folded(predictor, None)
+        weight, bias = fold_norm(predictor, None)
         self.register_buffer("weight", weight.flatten(1).to(deconv.dtype), False)
         self.register_buffer("bias", bias, False)
 

@@ -90,7 +90,7 @@ class WinogradConv(nn.Module):
         around = (0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1)
         tiles = F.pad(cells, around).unfold(1, 6, 4).unfold(2, 6, 4).permute(4, 5, 0, 1, 2, 3)
         y = tiles.new_empty(count, rows, 4, columns, 4, self.channels)
-        for part in _parts(count, rows, columns):
+        for part in _split_tiles(count, rows, columns):
             self._compute(tiles[:, :, *part], y[part])
         y = y.view(count, 4 * rows, 4 * columns, self.channels)[:, :height, :width]
         y = y.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
@@ -116,7 +116,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-def _parts(count: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
+def _split_tiles(count: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
     """Yield the images and rows of tiles that are computed together."""
     images = max(1, PART // (rows * columns))
     height = rows if images > 1 else max(1, PART // columns)

@@ -14,7 +14,7 @@ from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.inference.formats.item import Item, Shapes
 from maskrcnn_repro.inference.formats.record import write_recorded
-from maskrcnn_repro.inference.outlines import cropped
+from maskrcnn_repro.inference.outlines import crop_mask
 from maskrcnn_repro.inference.prediction import Prediction
 
 import numpy as np
@@ -83,7 +83,7 @@ class CvatWriter:
             fields = [{"points": ";".join(f"{x:.2f},{y:.2f}" for x, y in part)} for part in parts]
             kind = "polygon"
         else:
-            kind, fields = "mask", [_mask_fields(*cropped(prediction.rles[index]))]
+            kind, fields = "mask", [_mask_fields(*crop_mask(prediction.rles[index]))]
         common = {"label": _NO_XML.sub("?", prediction.names[index]), "source": "auto"}
         common |= {"occluded": "0", "z_order": "0"}
         if len(fields) > 1:

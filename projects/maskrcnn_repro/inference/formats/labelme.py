@@ -14,7 +14,7 @@ from typing import Any
 from maskrcnn_repro.errors import counted
 from maskrcnn_repro.inference.formats.item import Item, Shapes
 from maskrcnn_repro.inference.formats.record import write_recorded
-from maskrcnn_repro.inference.outlines import cropped
+from maskrcnn_repro.inference.outlines import crop_mask
 from maskrcnn_repro.inference.prediction import Prediction
 
 import cv2
@@ -70,7 +70,7 @@ class LabelMeWriter:
         elif self.shapes.polygons:
             kind, outlines = "polygon", self.shapes.parts(prediction, index)
         else:
-            (left, top), crop = cropped(prediction.rles[index])
+            (left, top), crop = crop_mask(prediction.rles[index])
             height, width = crop.shape
             # Both corners are pixels of the mask.
             kind, outlines = "mask", [[[left, top], [left + width - 1, top + height - 1]]]

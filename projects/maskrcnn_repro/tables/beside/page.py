@@ -8,7 +8,7 @@ from typing import Any
 
 from maskrcnn_repro.tables.beside.gaps import Row
 from maskrcnn_repro.tables.beside.run import Run, differences
-from maskrcnn_repro.tables.beside.text import FACTS, IMAGES_ONLY, described, notes, short
+from maskrcnn_repro.tables.beside.text import FACTS, IMAGES_ONLY, describe_run, notes, shorten
 from maskrcnn_repro.tables.report.html.curves import Line, plot
 from maskrcnn_repro.tables.report.html.page import environment
 from maskrcnn_repro.utils.files import write_text
@@ -27,8 +27,10 @@ def write_page(path: Path, runs: Sequence[Run], rows: Sequence[Row]) -> None:
     context: Mapping[str, Any] = {
         "runs": runs,
         "facts": FACTS,
-        "described": [described(run)[1:] for run in runs],
-        "differing": [(key, list(map(short, values))) for key, values in differences(runs).items()],
+        "described": [describe_run(run)[1:] for run in runs],
+        "differing": [
+            (key, list(map(shorten, values))) for key, values in differences(runs).items()
+        ],
         "datasets": {
             dataset: [row for row in rows if row.dataset == dataset]
             for dataset in dict.fromkeys(row.dataset for row in rows)

@@ -9,7 +9,7 @@ from typing import Any
 from maskrcnn_repro.tables.beside.gaps import LEVEL, Gap, Row
 from maskrcnn_repro.tables.beside.run import Run, differences
 from maskrcnn_repro.tables.report.claims_text import interval_ends
-from maskrcnn_repro.tables.report.words import DASH, points, short_commit, signed
+from maskrcnn_repro.tables.report.words import DASH, format_signed, points, short_commit
 
 from tabulate import tabulate
 
@@ -23,10 +23,10 @@ IMAGES_ONLY = (
 def lines(runs: Sequence[Run], rows: Sequence[Row]) -> Iterator[str]:
     """Yield the runs, what differs in their configs, and their metrics with gaps to the first."""
     names = [run.name for run in runs]
-    yield tabulate([described(run) for run in runs], ["run", *FACTS], disable_numparse=True)
+    yield tabulate([describe_run(run) for run in runs], ["run", *FACTS], disable_numparse=True)
     yield ""
     differing = differences(runs)
-    shown = [[key, *map(short, values)] for key, values in differing.items()]
+    shown = [[key, *map(shorten, values)] for key, values in differing.items()]
     if shown:
         yield f"Config: {len(shown)} keys differ"
         yield tabulate(shown, ["key", *names], disable_numparse=True)
@@ -46,7 +46,7 @@ def lines(runs: Sequence[Run], rows: Sequence[Row]) -> Iterator[str]:
 FACTS = ("seed", "iterations", "minutes", "backend", "commit", "machine")
 
 
-def described(run: Run) -> list[str]:
+def describe_run(run: Run) -> list[str]:
     """Return a run's name and its :data:`FACTS`."""
     record = run.record
     minutes = DASH if record.seconds is None else f"{record.seconds / 60:.1f}"
@@ -56,7 +56,7 @@ def described(run: Run) -> list[str]:
     ]  # fmt: skip
 
 
-def short(value: Any) -> str:
+def shorten(value: Any) -> str:
     """Return a config value in at most :data:`WIDEST` characters; a dash where a run has none."""
     text = DASH if value is None else str(value)
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
@@ -69,7 +69,7 @@ def gap_text(gap: Gap) -> str:
     ends = ""
     if gap.interval:
         ends = f" [{', '.join(interval_ends(gap.interval))}]"
-    return f"{points(gap.value)} ({signed(gap.gap)}{ends})"
+    return f"{points(gap.value)} ({format_signed(gap.gap)}{ends})"
 
 
 def notes(runs: Sequence[Run], rows: Sequence[Row]) -> list[str]:
@@ -81,10 +81,10 @@ def notes(runs: Sequence[Run], rows: Sequence[Row]) -> list[str]:
         for run, gap in zip(runs, row.gaps, strict=True)
         if gap.reason
     ]
-    return list(dict.fromkeys([*unread, *alone(runs, rows), *reasons]))
+    return list(dict.fromkeys([*unread, *warn_of_single_runs(runs, rows), *reasons]))
 
 
-def alone(runs: Sequence[Run], rows: Sequence[Row]) -> Iterator[str]:
+def warn_of_single_runs(runs: Sequence[Run], rows: Sequence[Row]) -> Iterator[str]:
     """Yield a sentence for each data set on which a single run was tested."""
     tested: dict[str, set[str]] = {}
     for row in rows:
@@ -105,7 +105,7 @@ def as_json(runs: Sequence[Run], rows: Sequence[Row]) -> Mapping[str, Any]:
                 "name": run.name,
                 "folder": str(run.folder),
                 "config_sha256": run.record.config_sha256,
-                **dict(zip(FACTS, described(run)[1:], strict=True)),
+                **dict(zip(FACTS, describe_run(run)[1:], strict=True)),
             }
             for run in runs
         ],

@@ -104,7 +104,7 @@ class Node:
         """Raise TableError if one of ``names`` does not exist; ``what``: noun for one of them."""
         for name in names:
             if name not in existing:
-                raise TableError(f"{self.place}: {missing(existing, name, what)}")
+                raise TableError(f"{self.place}: {describe_missing(existing, name, what)}")
 
     def end(self) -> None:
         """Raise TableError if a key has not been taken."""
@@ -146,12 +146,12 @@ def look_up(entries: Mapping[str, T], name: str, what: str, hint: str = "") -> T
         TableError: there is no such entry; the message lists all names.
     """
     if name not in entries:
-        text = f"{missing(entries, name, what)} There are {', '.join(entries)}. {hint}"
+        text = f"{describe_missing(entries, name, what)} There are {', '.join(entries)}. {hint}"
         raise TableError(text.rstrip())
     return entries[name]
 
 
-def missing(names: Iterable[str], name: str, what: str) -> str:
+def describe_missing(names: Iterable[str], name: str, what: str) -> str:
     """Return the error sentence that ``name`` does not exist, with the nearest of ``names``."""
     return f"{what} {name!r} does not exist.{did_you_mean(name, names)}"
 

@@ -16,7 +16,7 @@ from typing import Any
 from maskrcnn_repro.config import configs_folder, find_config, load_config
 from maskrcnn_repro.errors import TableError, listing
 from maskrcnn_repro.old_names import current_experiment
-from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, look_up, missing, read_data
+from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, describe_missing, look_up, read_data
 from maskrcnn_repro.tables.paper.derivation import (
     BACKBONE,
     FAMILIES,
@@ -263,7 +263,9 @@ def parse_experiments(
         parsed[name] = taken[name] = replace(experiment, cost=cost, levels=levels)
         node.end()
     if costs:
-        raise TableError(f"{top.place}: costs: {missing(parsed, next(iter(costs)), 'experiment')}")
+        raise TableError(
+            f"{top.place}: costs: {describe_missing(parsed, next(iter(costs)), 'experiment')}"
+        )
     return MappingProxyType(parsed)
 
 
@@ -342,7 +344,7 @@ def _parse_shortened(name: str, node: Node, earlier: Mapping[str, Experiment]) -
 def _find_earlier(earlier: Mapping[str, Experiment], name: str, node: Node) -> Experiment:
     if name not in earlier:
         raise TableError(
-            f"{node.place}: {missing(earlier, name, 'experiment')} It must stand above."
+            f"{node.place}: {describe_missing(earlier, name, 'experiment')} It must stand above."
         )
     return earlier[name]
 

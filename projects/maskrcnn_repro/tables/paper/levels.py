@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from maskrcnn_cli.tables import LEVELS
 from maskrcnn_repro.errors import TableError, listing
-from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, missing, read_data
+from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, describe_missing, read_data
 
 __all__ = ["LEVELS", "backbone_in_place_of", "backbone_names", "check_level", "parse_levels"]
 
@@ -16,7 +16,9 @@ __all__ = ["LEVELS", "backbone_in_place_of", "backbone_names", "check_level", "p
 def check_level(level: str) -> None:
     """Raise TableError if there is no such level."""
     if level not in LEVELS:
-        raise TableError(f"{missing(LEVELS, level, 'Level')} There are {', '.join(LEVELS)}.")
+        raise TableError(
+            f"{describe_missing(LEVELS, level, 'Level')} There are {', '.join(LEVELS)}."
+        )
 
 
 def backbone_in_place_of(weights: str, level: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from maskrcnn_cli.own_tables import hint
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, look_up, missing, read_data
+from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, describe_missing, look_up, read_data
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.experiments import experiments as paper_experiments
 
@@ -150,7 +150,7 @@ def find_row(name: str, table: Table | None = None) -> Row:
     rows = {key: row for table in all_tables().values() for key, row in table.rows.items()}
     if name not in rows:
         # Without the list of all names that look_up adds, too long for the rows of all tables.
-        raise TableError(missing(rows, name, "Row"))
+        raise TableError(describe_missing(rows, name, "Row"))
     return rows[name]
 
 
@@ -184,7 +184,7 @@ def parse(
     top.end()
     if unused:
         rows = [row for table in parsed.values() for row in table.rows]
-        raise TableError(f"experiments.yaml: {missing(rows, next(iter(unused)), 'row')}")
+        raise TableError(f"experiments.yaml: {describe_missing(rows, next(iter(unused)), 'row')}")
     return MappingProxyType(columns), MappingProxyType(parsed)
 
 

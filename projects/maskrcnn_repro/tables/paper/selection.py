@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables.paper.claims import all_claims
-from maskrcnn_repro.tables.paper.data_file import missing
+from maskrcnn_repro.tables.paper.data_file import describe_missing
 from maskrcnn_repro.tables.paper.numbers import Row, Table
 
 CLAIMED = "claims"
@@ -43,7 +43,7 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
     last_part = {row.id: row.id.partition(".")[2] for row in candidates}
     selected: set[str] = set()
     for name in rows:
-        names = _claimed() if name == CLAIMED else {name, current_experiment(name)}
+        names = _select_claimed() if name == CLAIMED else {name, current_experiment(name)}
         hits = [row.id for row in candidates if names & {row.id, last_part[row.id], row.experiment}]
         if not hits and name == CLAIMED:
             tables = ", ".join(table.id for table in chosen)
@@ -52,7 +52,7 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
             )
         if not hits:
             raise TableError(
-                f"{missing([*last_part, *last_part.values()], name, 'Row')} Rows of table "
+                f"{describe_missing([*last_part, *last_part.values()], name, 'Row')} Rows of table "
                 f"{', '.join(table.id for table in chosen)}: {', '.join(last_part)}."
             )
         selected.update(hits)
@@ -60,5 +60,5 @@ def select(chosen: Sequence[Table], rows: Sequence[str]) -> list[Selection]:
     return [selection for selection in picked if selection.rows]
 
 
-def _claimed() -> set[str]:
+def _select_claimed() -> set[str]:
     return {row for claim in all_claims().values() for pair in claim.rows for row in pair}

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from maskrcnn_repro.tables.paper.claims import claims
-from maskrcnn_repro.tables.report.claims_text import asked, bounds, interval_ends, tally
+from maskrcnn_repro.tables.report.claims_text import (
+    bounds,
+    describe_condition,
+    interval_ends,
+    tally,
+)
 from maskrcnn_repro.tables.report.model import Verdict
 from maskrcnn_repro.tables.report.statistics import EARLIER
-from maskrcnn_repro.tables.report.words import DASH, signed
+from maskrcnn_repro.tables.report.words import DASH, format_signed
 
 from tabulate import tabulate
 
@@ -36,8 +41,8 @@ def claims_by_level(levels: Mapping[str, Sequence[Verdict]]) -> str:
     lines = [
         [
             f"`{name}`",
-            asked(every[name]),
-            signed(every[name].paper_gap),
+            describe_condition(every[name]),
+            format_signed(every[name].paper_gap),
             *(_cell(verdicts.get(name)) for verdicts in judged.values()),
         ]
         for name in sorted(every, key=lambda name: (*order, name).index(name))
@@ -45,7 +50,7 @@ def claims_by_level(levels: Mapping[str, Sequence[Verdict]]) -> str:
     headers = ["claim", "claimed gap", "paper's gap", *judged]
     align = ("left", "left", "right", *("left" for _ in judged))
     table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
-    below = [f"- {name}: {_rests(levels[name])}" for name in judged]
+    below = [f"- {name}: {_describe_base(levels[name])}" for name in judged]
     return "\n".join([table, "", *below, *_methods(judged)])
 
 
@@ -55,10 +60,10 @@ def _cell(verdict: Verdict | None) -> str:
         return DASH
     interval = verdict.interval
     between = [f"[{', '.join(interval_ends(interval, bounds(verdict)))}]"] if interval else []
-    return " ".join([signed(verdict.gap), *between, verdict.outcome])
+    return " ".join([format_signed(verdict.gap), *between, verdict.outcome])
 
 
-def _rests(verdicts: Collection[Verdict]) -> str:
+def _describe_base(verdicts: Collection[Verdict]) -> str:
     """Return what the outcomes of a level are, and on how many seeds and images they rest."""
     counted = tally(list(verdicts), claims())
     intervals = [verdict.interval for verdict in verdicts if verdict.interval]

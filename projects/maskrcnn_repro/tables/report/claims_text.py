@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import get_args
 
 from maskrcnn_repro.errors import counted
-from maskrcnn_repro.tables.report.correction import corrected
+from maskrcnn_repro.tables.report.correction import correct_verdicts
 from maskrcnn_repro.tables.report.model import Interval, Spread, Verdict
 from maskrcnn_repro.tables.report.statistics import EARLIER
-from maskrcnn_repro.tables.report.words import DASH, Outcome, signed
+from maskrcnn_repro.tables.report.words import DASH, Outcome, format_signed
 
 from tabulate import tabulate
 
@@ -19,9 +19,9 @@ _DECISIVE: tuple[Outcome, ...] = ("holds", "fails", "undecided")
 
 def claim_lines(verdicts: Sequence[Verdict]) -> list[str]:
     """Return one line for each claim: ``claim ID holds +7.3 [+6.1, +8.4] 95 %  Holm 0.002: holds  paper +3.4``."""
-    remains = corrected(verdicts)
+    remains = correct_verdicts(verdicts)
     cells = [
-        (v.id, v.outcome, measured(v), *([f"Holm {holm_text(v, remains)}"] if remains else []))
+        (v.id, v.outcome, describe_gap(v), *([f"Holm {holm_text(v, remains)}"] if remains else []))
         for v in verdicts
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -29,7 +29,9 @@ def claim_lines(verdicts: Sequence[Verdict]) -> list[str]:
     for verdict, words in zip(verdicts, cells, strict=True):
         head = "  ".join(f"{word:<{width}}" for word, width in zip(words, widths, strict=True))
         note = f" ({verdict.note})" if verdict.note else ""
-        lines.append(f"claim {head}  paper {signed(verdict.paper_gap)}, {asked(verdict)}{note}")
+        lines.append(
+            f"claim {head}  paper {format_signed(verdict.paper_gap)}, {describe_condition(verdict)}{note}"
+        )
     return lines
 
 
@@ -44,19 +46,19 @@ def tally(verdicts: Sequence[Verdict], every: Collection[str] = ()) -> str:
     absent = set(every) - judged if judged & set(every) else ()
     outcomes: list[Outcome] = [verdict.outcome for verdict in verdicts]
     outcomes += ["missing"] * len(absent)
-    return f"Of {counted(len(outcomes), 'claim')}: {_counted(outcomes, (*_DECISIVE, 'missing'))}"
+    return f"Of {counted(len(outcomes), 'claim')}: {_count_outcomes(outcomes, (*_DECISIVE, 'missing'))}"
 
 
 def claims_markdown(verdicts: Sequence[Verdict]) -> str:
     """Return claims as a table in Markdown, with hypotheses about those that do not hold."""
-    remains = corrected(verdicts)
+    remains = correct_verdicts(verdicts)
     headers = ["claim", "claimed gap", "gap here", "paper's gap", "outcome"]
     lines = [
         [
             f"{verdict.statement} (`{verdict.id}`)",
-            asked(verdict),
-            measured(verdict),
-            signed(verdict.paper_gap),
+            describe_condition(verdict),
+            describe_gap(verdict),
+            format_signed(verdict.paper_gap),
             f"{verdict.outcome}: {verdict.note}" if verdict.note else verdict.outcome,
             *([holm_text(verdict, remains)] if remains else []),
         ]
@@ -65,17 +67,17 @@ def claims_markdown(verdicts: Sequence[Verdict]) -> str:
     align = ("left", "left", "right", "right", "left", "left")[: len(lines[0])]
     headers += ["by Holm: p, outcome"] if remains else []
     table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
-    below = [f"- {text}" for text in (*beside(verdicts), *explained(verdicts))]
+    below = [f"- {text}" for text in (*annotate_verdicts(verdicts), *explain_failures(verdicts))]
     return "\n".join([table, *([""] if below else []), *below])
 
 
-def beside(verdicts: Sequence[Verdict]) -> list[str]:
+def annotate_verdicts(verdicts: Sequence[Verdict]) -> list[str]:
     """Return what a reader of verdicts should know: Holm's correction, margins, how intervals were computed."""
     texts = []
-    if remains := corrected(verdicts):
+    if remains := correct_verdicts(verdicts):
         texts.append(
             f"With Holm's correction for {len(remains)} claim{'s' * (len(remains) > 1)} judged at once: "
-            f"{_counted((outcome for _, outcome in remains.values()), _DECISIVE)}. "
+            f"{_count_outcomes((outcome for _, outcome in remains.values()), _DECISIVE)}. "
             "Among so many claims one or another holds or fails by chance; corrected, the chance that any does is at most 5 % where all "
             "trainings' seeds vary alike, and up to 18 % where they do not."
         )
@@ -97,19 +99,19 @@ def spread_lines(spreads: Iterable[Spread]) -> list[str]:
     """Return how much seeds of a training differ, by the pool, in a line or none."""
     texts = [
         f"{spread.quantity} {spread.deviation:.2f} ({counted(spread.freedom, 'degree')} of freedom, "
-        f"{counted(spread.trainings, 'training')}{_apart(spread)})"
+        f"{counted(spread.trainings, 'training')}{_describe_spread(spread)})"
         for spread in spreads
     ]
     return [f"Standard deviation between seeds, pooled: {'; '.join(texts)}."] if texts else []
 
 
-def _apart(spread: Spread) -> str:
+def _describe_spread(spread: Spread) -> str:
     return f", without {', '.join(spread.wider)}, whose seeds lie further apart" * bool(
         spread.wider
     )
 
 
-def explained(verdicts: Iterable[Verdict]) -> list[str]:
+def explain_failures(verdicts: Iterable[Verdict]) -> list[str]:
     """Return hypothesis, deciding run and its result for each claim that does not hold and has them."""
     return [
         f"{verdict.id}: {verdict.outcome}. Hypothesis: {why.because} Deciding run: {why.would_tell}"
@@ -119,9 +121,9 @@ def explained(verdicts: Iterable[Verdict]) -> list[str]:
     ]
 
 
-def measured(verdict: Verdict) -> str:
+def describe_gap(verdict: Verdict) -> str:
     """Return gap and interval of a claim, as far as there are any."""
-    gap = [] if verdict.gap is None else [signed(verdict.gap)]
+    gap = [] if verdict.gap is None else [format_signed(verdict.gap)]
     interval = verdict.interval
     return " ".join([*gap, *([interval_text(interval, bounds(verdict))] if interval else [])])
 
@@ -147,7 +149,7 @@ def interval_ends(interval: Interval, limits: Sequence[float] = (0.0,)) -> tuple
         ),
         3,
     )
-    return signed(interval.low, digits), signed(interval.high, digits)
+    return format_signed(interval.low, digits), format_signed(interval.high, digits)
 
 
 def bounds(verdict: Verdict) -> tuple[float, ...]:
@@ -163,13 +165,13 @@ def holm_text(verdict: Verdict, remains: Mapping[str, tuple[float, Outcome]]) ->
     return f"{'< 0.0001' if p < 0.0001 else f'{p:.2g}'}: {outcome}"
 
 
-def asked(verdict: Verdict) -> str:
+def describe_condition(verdict: Verdict) -> str:
     """Return where a claim has its gap: ``> 0``, ``within ±1.5``."""
     is_alike = verdict.direction == "≈"
     return f"within ±{verdict.margin:.1f}" if is_alike else f"{verdict.direction} 0"
 
 
-def _counted(outcomes: Iterable[Outcome], always: Sequence[Outcome]) -> str:
+def _count_outcomes(outcomes: Iterable[Outcome], always: Sequence[Outcome]) -> str:
     """Return how many there are of each outcome: of those in ``always``, and of others that there are."""
     counts = Counter(outcomes)
     names: tuple[Outcome, ...] = get_args(Outcome)

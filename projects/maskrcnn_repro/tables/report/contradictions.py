@@ -12,7 +12,7 @@ from maskrcnn_repro.tables.report.resampled import (
     AP_TOLERANCE,
     Resampled,
     dataset_of,
-    measured,
+    select_metrics,
     stored_draws,
 )
 from maskrcnn_repro.tables.runs.records import Record
@@ -31,7 +31,7 @@ def refuse_contradicting(gathered: Gathered) -> None:
         for seed, record in [(seed, record) for seed, record in records.items() if record.kept]:
             draws = _draws(record)
             images[record.path] = _drawn_images(record, draws)
-            if why := _contradicted(record, draws):
+            if why := _describe_contradiction(record, draws):
                 del records[seed]
                 gathered.refuse(experiment, record.path, why)
     refuse_others(
@@ -45,12 +45,12 @@ def refuse_contradicting(gathered: Gathered) -> None:
 
 def contradiction(record: Record) -> str:
     """Return which metric of a kept record its draws contradict; empty if none does."""
-    return _contradicted(record, _draws(record))
+    return _describe_contradiction(record, _draws(record))
 
 
 def _draws(record: Record) -> dict[str, Resampled]:
     """Return what is kept of a record's draws, by task."""
-    tasks = [task for task in (*PRECISIONS, PANOPTIC) if measured(record, task)]
+    tasks = [task for task in (*PRECISIONS, PANOPTIC) if select_metrics(record, task)]
     return {task: draws for task in tasks if (draws := stored_draws(record, task))}
 
 
@@ -60,10 +60,10 @@ def _drawn_images(record: Record, draws: Mapping[str, Resampled]) -> dict[str, s
     return {dataset_of(record): " and ".join(sorted(numbers))} if numbers else {}
 
 
-def _contradicted(record: Record, draws: Mapping[str, Resampled]) -> str:
+def _describe_contradiction(record: Record, draws: Mapping[str, Resampled]) -> str:
     for task, resampled in draws.items():
         for name, values in resampled.values.items():
-            there = measured(record, task).get(name, math.nan)
+            there = select_metrics(record, task).get(name, math.nan)
             drawn = values[np.isfinite(values)]
             if not len(drawn):
                 continue

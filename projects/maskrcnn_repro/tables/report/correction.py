@@ -24,7 +24,7 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def corrected(verdicts: Sequence[Verdict]) -> Mapping[str, tuple[float, Outcome]]:
+def correct_verdicts(verdicts: Sequence[Verdict]) -> Mapping[str, tuple[float, Outcome]]:
     """Return the adjusted p-value of each claim that has one, and the outcome that it leaves, by id."""
     judged = [(verdict, verdict.p) for verdict in verdicts if verdict.p is not None]
     adjusted = holm([p for _, p in judged])

@@ -13,7 +13,7 @@ from typing import Any
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.evaluation.coco import CHECKPOINTS, flat
 from maskrcnn_repro.tables.report.places import METRICS_FILE
-from maskrcnn_repro.tables.runs.reading import WrongValueError, read_json, told
+from maskrcnn_repro.tables.runs.reading import WrongValueError, describe_error, read_json
 from maskrcnn_repro.tables.runs.records import RESULTS, read_record
 
 from detectron2.evaluation.testing import flatten_results_dict
@@ -42,7 +42,7 @@ def read_curve(path: Path) -> tuple[Mapping[str, Points], str]:
     """
     if path.name == METRICS_FILE:
         values, problem = read_metrics(path)
-        return {name: _thinned(p) for name, p in values.items() if _SHOWN.fullmatch(name)}, problem
+        return {name: _thin(p) for name, p in values.items() if _SHOWN.fullmatch(name)}, problem
     if not os.path.lexists(path):
         return {}, ""
     try:
@@ -52,7 +52,7 @@ def read_curve(path: Path) -> tuple[Mapping[str, Points], str]:
     except TableError as error:
         return {}, str(error).rstrip(".")
     except (ArithmeticError, TypeError, ValueError) as error:
-        return {}, f"{path} holds no curves: {told(error, path)}"
+        return {}, f"{path} holds no curves: {describe_error(error, path)}"
 
 
 def _check_run(record: Any, path: Path) -> None:
@@ -139,7 +139,7 @@ def _points(name: str, iterations: list[Any], values: list[Any]) -> Points:
     return points
 
 
-def _thinned(points: Points) -> Points:
+def _thin(points: Points) -> Points:
     """Return means over equal spans of iterations, each at the last iteration of its span that has a value.
 
     The spans depend on the length of the training alone, so that seeds have the same ones, resumed or not.
@@ -148,8 +148,8 @@ def _thinned(points: Points) -> Points:
     spans: dict[int, list[int]] = {}
     for iteration in sorted(points):
         spans.setdefault(iteration // span, []).append(iteration)
-    return {part[-1]: _mean([points[k] for k in part]) for part in spans.values()}
+    return {part[-1]: _average([points[k] for k in part]) for part in spans.values()}
 
 
-def _mean(values: list[float]) -> float:
+def _average(values: list[float]) -> float:
     return float(f"{math.fsum(values) / len(values):.{DIGITS}g}")

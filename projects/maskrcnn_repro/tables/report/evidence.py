@@ -102,7 +102,7 @@ class Evidence:
         values = self.values(rows, metrics, formula)
         if not values or not self.resampler:
             return Comparison(values) if values else None
-        if not self._paired(rows):
+        if not self._are_paired(rows):
             return Comparison(values, note="images are not the same for all rows")
         by_seed = self._by_seed(rows, metrics, self.resampler.of)
         draws = {seed: cells for seed, cells in by_seed.items() if seed in values}
@@ -113,7 +113,7 @@ class Evidence:
             {seed: formula(_reader(self._arrays(cells))) for seed, cells in draws.items()},
             level=level,
             images=next(iter(draws[min(draws)].values())).images,
-            pooled=self._pooled(rows, metrics, formula),
+            pooled=self._pool(rows, metrics, formula),
         )
         return Comparison(values, estimate, tuple(seed for seed in values if seed not in draws))
 
@@ -135,9 +135,7 @@ class Evidence:
                 ]
         return pool(" - ".join(metrics), trainings)
 
-    def _pooled(
-        self, rows: Sequence[Row], metrics: Sequence[str], formula: Formula
-    ) -> Pooled | None:
+    def _pool(self, rows: Sequence[Row], metrics: Sequence[str], formula: Formula) -> Pooled | None:
         """Return what the pool says of a difference; None if it compares evaluations of one training."""
         spread = self.spread(metrics)
         factors: dict[str, float] = defaultdict(float)
@@ -173,7 +171,7 @@ class Evidence:
                 by_seed[seed] = cells
         return by_seed
 
-    def _paired(self, rows: Sequence[Row]) -> bool:
+    def _are_paired(self, rows: Sequence[Row]) -> bool:
         """Tell whether all records of rows were measured on the same images."""
         records = [record for row in rows for record in self.records(row).values()]
         return len({(dataset_of(r), r.data.get(dataset_of(r))) for r in records}) == 1

@@ -13,10 +13,10 @@ from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import Record, State, newest_record, read_note
 from maskrcnn_repro.tables.runs.retrained import (
+    compare_starts,
     fitting_record,
     kept_file,
     kept_seeds,
-    started_apart,
 )
 from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
 from maskrcnn_repro.utils.provenance import data_origin
@@ -116,7 +116,7 @@ def _note_other_inputs(
         stages = plan([name], [min(records, default=1)], setting, experiments).stages[:-1]
         shared = [s for s in stages if s.experiment.is_shared and not isinstance(s, StoreStage)]
         for stage in shared:
-            if text := started_apart(stage, records):
+            if text := compare_starts(stage, records):
                 gathered.notes.setdefault(name, []).append(text)
 
 

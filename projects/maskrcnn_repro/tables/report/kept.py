@@ -28,7 +28,7 @@ from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.records import State, identity, read_note, run_folder
 from maskrcnn_repro.tables.runs.retrained import digest_of_run, kept_record
-from maskrcnn_repro.tables.runs.scrubbing import scrubbed
+from maskrcnn_repro.tables.runs.scrubbing import scrub
 from maskrcnn_repro.tables.runs.stage import Setting, Stage, StoreStage
 from maskrcnn_repro.utils.files import replaced, write_text
 
@@ -89,8 +89,8 @@ def save_reports(
             for run in report.origin
         ]
         tree = to_json(replace(report, origin=tuple(origin)))
-        saved[Path(TABLES, f"{report.table}.json")] = json_text(scrubbed(tree, root))
-        saved[Path(TABLES, f"{report.table}.md")] = scrubbed(as_markdown(report), root)
+        saved[Path(TABLES, f"{report.table}.json")] = json_text(scrub(tree, root))
+        saved[Path(TABLES, f"{report.table}.md")] = scrub(as_markdown(report), root)
         saved |= picture_files(
             report, {run.results: _name(Path(run.results), setting) for run in report.origin}
         )
@@ -134,14 +134,14 @@ def _add_records(
         name = _name(path, setting)
         saved[name] = _record_text(path, setting, paper)
         saved |= beside_files(path, name)
-        for stage in _earlier(name, setting, paper):
+        for stage in _find_earlier(name, setting, paper):
             other = _name(stage.results, stage.setting)
             stays = other in saved or (adds and kept_record(stage))
             if not stays and stage.status().state is State.DONE:
                 saved[other] = _record_text(stage.results, stage.setting, paper)
 
 
-def _earlier(name: Path, setting: Setting, paper: PaperData) -> list[Stage]:
+def _find_earlier(name: Path, setting: Setting, paper: PaperData) -> list[Stage]:
     """Return the trainings before the one whose record has this name."""
     experiment, seed = name.parent.as_posix(), int(name.stem.removeprefix("seed"))
     if experiment not in paper.experiments:  # weights of Detectron2's
@@ -161,7 +161,7 @@ def _name(results: Path, setting: Setting) -> Path:
 def _record_text(results: Path, setting: Setting, paper: PaperData) -> str:
     name = _name(results, setting)
     experiment = name.parent.as_posix()
-    shared = [stage for stage in _earlier(name, setting, paper) if stage.experiment.is_shared]
+    shared = [stage for stage in _find_earlier(name, setting, paper) if stage.experiment.is_shared]
     started = {
         stage.key: digest_of_run(stage.results) for stage in shared if stage.results.is_file()
     }
@@ -176,4 +176,4 @@ def _record_text(results: Path, setting: Setting, paper: PaperData) -> str:
         "inputs": (read_note(run_folder(results)) or {}).get("inputs", {}),
         "shared_weights_sha256": {key: digest for key, digest in started.items() if digest},
     }
-    return json_text(scrubbed({**head, **record_tree(results)}, str(setting.folder)))
+    return json_text(scrub({**head, **record_tree(results)}, str(setting.folder)))

@@ -168,7 +168,7 @@ def read_report(file: Path) -> Report:
         report = from_json(Report, tree)
     except (ValueError, TypeError) as error:
         raise TableError(f"{file} cannot be read: {error}.") from error
-    report = _in_words_of_today(_completed(report))
+    report = _in_words_of_today(_complete(report))
     if not report.rows:
         raise TableError(f"{file} cannot be read: it has no rows.")
     for row in report.rows:
@@ -199,7 +199,7 @@ def _report_of(file: Path) -> Report:
     return report
 
 
-def _completed(report: Report) -> Report:
+def _complete(report: Report) -> Report:
     table = tables().get(report.table)
     if report.columns or table is None:
         return report

@@ -22,7 +22,7 @@ MOST = 1e12
 T = TypeVar("T")
 
 
-def _added(default: Any) -> Any:
+def _later_field(default: Any) -> Any:
     """Return a field that files of earlier versions lack: it is written unless it is the default."""
     return field(default=default, metadata={"added": True})
 
@@ -73,10 +73,10 @@ class Interval:
     level: float
     seeds: tuple[int, ...]
     images: int
-    method: str = _added("")
-    freedom: float | None = _added(None)
-    of_seeds: float | None = _added(None)
-    of_images: float | None = _added(None)
+    method: str = _later_field("")
+    freedom: float | None = _later_field(None)
+    of_seeds: float | None = _later_field(None)
+    of_images: float | None = _later_field(None)
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ class ReportRow:
     unfinished: tuple[str, ...] = ()
     not_at_level: str | None = None
     cells: Mapping[str, Cell] = field(default_factory=dict)
-    gap_of: tuple[str, str] | None = _added(None)
-    derived: bool = _added(False)
-    note: str | None = _added(None)
+    gap_of: tuple[str, str] | None = _later_field(None)
+    derived: bool = _later_field(False)
+    note: str | None = _later_field(None)
 
     @classmethod
     def of(cls, row: Row, **measured: Any) -> ReportRow:
@@ -192,7 +192,7 @@ class Verdict(Finding):
     interval: Interval | None = None
     note: str = ""
     explanation: Explanation | None = None
-    p: float | None = _added(None)
+    p: float | None = _later_field(None)
 
 
 @dataclass(frozen=True)
@@ -219,9 +219,9 @@ class Origin:
     weights: str
     data: Mapping[str, str | None]
     written: str
-    record: str | None = _added(None)
-    experiment: str = _added("")
-    split: str = _added("")
+    record: str | None = _later_field(None)
+    experiment: str = _later_field("")
+    split: str = _later_field("")
 
 
 @dataclass(frozen=True)
@@ -267,9 +267,9 @@ class Report:
     claims: tuple[Verdict, ...] = ()
     refused: tuple[str, ...] = ()
     origin: tuple[Origin, ...] = ()
-    columns: tuple[ReportColumn, ...] = _added(())
-    spreads: tuple[Spread, ...] = _added(())
-    notes: tuple[str, ...] = _added(())
+    columns: tuple[ReportColumn, ...] = _later_field(())
+    spreads: tuple[Spread, ...] = _later_field(())
+    notes: tuple[str, ...] = _later_field(())
 
     @property
     def baseline(self) -> str:
@@ -342,18 +342,18 @@ def from_json(kind: type[T], tree: Any) -> T:
     values = {}
     for item in fields(kind):  # type: ignore[arg-type]
         if item.name in tree:
-            values[item.name] = _converted(hints[item.name], tree[item.name])
+            values[item.name] = _convert(hints[item.name], tree[item.name])
         elif item.default is MISSING and item.default_factory is MISSING:
             raise ValueError(f"{kind.__name__} lacks {item.name!r}")
     return kind(**values)
 
 
-def _converted(hint: Any, value: Any) -> Any:
+def _convert(hint: Any, value: Any) -> Any:
     """Return a plain value as the type of a field: optional, a tuple, a mapping, a part or a plain one."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         (hint,) = (part for part in inner if part is not types.NoneType)
-        return None if value is None else _converted(hint, value)
+        return None if value is None else _convert(hint, value)
     if hint is not Any and is_dataclass(hint):
         return from_json(hint, value)  # type: ignore[arg-type]
     if (
@@ -361,9 +361,9 @@ def _converted(hint: Any, value: Any) -> Any:
         and isinstance(value, list)
         and (Ellipsis in inner or len(value) == len(inner))
     ):
-        return tuple(_converted(inner[0], item) for item in value)
+        return tuple(_convert(inner[0], item) for item in value)
     if origin is Mapping and isinstance(value, Mapping):
-        return {key: _converted(inner[1], item) for key, item in value.items()}
+        return {key: _convert(inner[1], item) for key, item in value.items()}
     if value in inner if origin is Literal else _is_plain(value, hint):
         return value
     expected = (

@@ -24,7 +24,7 @@ from maskrcnn_repro.tables.report.places import (
     kept_beside,
     record_of,
 )
-from maskrcnn_repro.tables.runs.reading import read_json, told
+from maskrcnn_repro.tables.runs.reading import describe_error, read_json
 from maskrcnn_repro.tables.runs.records import CONFIG, read_config
 from maskrcnn_repro.visualization.draw import Objects, Style
 from maskrcnn_repro.visualization.sheet import (
@@ -32,7 +32,7 @@ from maskrcnn_repro.visualization.sheet import (
     decode,
     ground_truth,
     pick,
-    predicted,
+    read_objects,
     style_of,
 )
 
@@ -114,7 +114,7 @@ def read_scene(place: Place) -> Scene:
     Raises:
         Unreadable: they are not there, or cannot be read.
     """
-    return _registered(place) if place.kept is None else _kept(place.dataset, place.kept)
+    return _registered(place) if place.kept is None else _find_kept(place.dataset, place.kept)
 
 
 def read_predictions(run: Origin, scene: Scene) -> list[Objects]:
@@ -133,9 +133,9 @@ def read_predictions(run: Origin, scene: Scene) -> list[Objects]:
             sizes = [image.shape[:2] for image in scene.images]
             return _kept_objects(path, run, sizes, len(scene.style.names))
         entries = by_image(path, THRESHOLD)
-        return [predicted(entries[number], scene.to_class) for number in scene.ids]
+        return [read_objects(entries[number], scene.to_class) for number in scene.ids]
     except Exception as error:  # cut off, or of another program: wrong in any way
-        raise Unreadable(f"{path} cannot be read: {told(error, path)}") from error
+        raise Unreadable(f"{path} cannot be read: {describe_error(error, path)}") from error
 
 
 def scene_files(dataset: str, scene: Scene) -> dict[Path, str | bytes]:
@@ -187,7 +187,7 @@ def _registered(place: Place) -> Scene:
     )
 
 
-def _kept(dataset: str, file: Path) -> Scene:
+def _find_kept(dataset: str, file: Path) -> Scene:
     if not file.is_file():
         raise Unreadable(f"the images of {dataset} are not kept")
     try:
@@ -216,7 +216,7 @@ def _kept(dataset: str, file: Path) -> Scene:
             is_plain=plain,
         )
     except Exception as error:  # cut off, or of another program: wrong in any way
-        raise Unreadable(f"{file} cannot be read: {told(error, file)}") from error
+        raise Unreadable(f"{file} cannot be read: {describe_error(error, file)}") from error
 
 
 def _kept_objects(

@@ -25,7 +25,14 @@ from maskrcnn_repro.tables.report.claims_text import (
 from maskrcnn_repro.tables.report.kept_reading import TABLES, KeptReports
 from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Spread, Verdict
 from maskrcnn_repro.tables.report.text import estimate_text, grid, seeds_text
-from maskrcnn_repro.tables.report.words import DASH, TEMPLATES, points, short_commit, signed, under
+from maskrcnn_repro.tables.report.words import (
+    DASH,
+    TEMPLATES,
+    format_signed,
+    points,
+    short_commit,
+    under,
+)
 from maskrcnn_repro.utils.command_line import exit_status
 from maskrcnn_repro.utils.files import write_text
 
@@ -95,10 +102,10 @@ def results_block(results: Path) -> str:
         )
         for folder in _folders(results)
     ]
-    return "\n\n".join([*_beside(results), *sections]) or NOTHING
+    return "\n\n".join([*_compare_levels(results), *sections]) or NOTHING
 
 
-def _beside(results: Path) -> list[str]:
+def _compare_levels(results: Path) -> list[str]:
     """Return the claims of all levels side by side, each on its first backend; nothing with a single level."""
     levels: dict[str, Sequence[Verdict]] = {}
     for folder in _folders(results):
@@ -191,18 +198,18 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
     images = {cell.ours_interval.images for cell in cells if cell.ours_interval}
     overlays = [name for table in kept.tables.values() for name in table.overlays]
     return {
-        "sets": _listed(next(iter(record["metrics"])) for record in own.values()),
-        "levels": _listed(record["level"] for record in own.values()),
-        "backends": _listed(map(_backend, own.values())),
+        "sets": _list_texts(next(iter(record["metrics"])) for record in own.values()),
+        "levels": _list_texts(record["level"] for record in own.values()),
+        "backends": _list_texts(map(_backend, own.values())),
         "trained": trained,
         "others": others,
         "needed": f"{'backbones and ' * trains_backbones}proposals",
         "seeds": seeds_text(sorted({record["seed"] for record in trained})),
-        "images": f" ({_listed(f'{number:,}' for number in images)} images)" if images else "",
+        "images": f" ({_list_texts(f'{number:,}' for number in images)} images)" if images else "",
         "under": under(list(dict.fromkeys(overlays))),
-        "machines": _listed(map(_machine, own.values())),
-        "commits": _listed(short_commit(record["code"]["commit"]) for record in own.values()),
-        "torches": _listed(str(record["code"].get("torch")) for record in own.values()),
+        "machines": _list_texts(map(_machine, own.values())),
+        "commits": _list_texts(short_commit(record["code"]["commit"]) for record in own.values()),
+        "torches": _list_texts(str(record["code"].get("torch")) for record in own.values()),
         "parts": [
             *_claims(kept.verdicts),
             *spread_lines(_spreads(kept.tables.values())),
@@ -249,10 +256,10 @@ def _gap(cell: Cell) -> str:
     # The interval of a row that is a gap of others is of its own value.
     gap = cell.ours_gap or (cell.ours if cell.ours_interval else None)
     interval = [interval_text(cell.ours_interval)] if cell.ours_interval else []
-    return " ".join([*([signed(gap.mean)] if gap else []), *interval])
+    return " ".join([*([format_signed(gap.mean)] if gap else []), *interval])
 
 
-def _listed(texts: Iterable[str]) -> str:
+def _list_texts(texts: Iterable[str]) -> str:
     return ", ".join(sorted(set(texts)))
 
 

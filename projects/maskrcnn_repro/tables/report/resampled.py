@@ -201,7 +201,7 @@ def matches_of(record: Record, task: str) -> Matches | PanopticSums:
     else:
         matches = read_matches(file, task) if task in SURFACES else match_anew(record, task)
     key, once = _main(task), np.ones((1, len(matches.image_ids)), dtype=int)
-    there, own = float(matches.resampled(once)[key][0]), measured(record, task).get(key)
+    there, own = float(matches.resampled(once)[key][0]), select_metrics(record, task).get(key)
     own = math.nan if own is None else own
     if not abs(there - own) <= AP_TOLERANCE:  # NaN, too
         title = f"{PRECISIONS[task]} AP" if task in PRECISIONS else key
@@ -256,7 +256,7 @@ def _has_draws(record: Record, metric: Metric) -> bool:
     """Tell whether a metric is one of all objects, and was measured."""
     return (
         is_drawn(metric.task, metric.key)
-        and measured(record, metric.task).get(metric.key) is not None
+        and select_metrics(record, metric.task).get(metric.key) is not None
     )
 
 
@@ -272,7 +272,7 @@ def _main(task: str) -> str:
     return "PQ" if task == PANOPTIC else "AP"
 
 
-def measured(record: Record, task: str) -> Mapping[str, float | None]:
+def select_metrics(record: Record, task: str) -> Mapping[str, float | None]:
     """Return the metrics of a task on the data set that a table's numbers come from; empty if there are none."""
     return record.metrics.get(dataset_of(record), {}).get(task, {})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from maskrcnn_repro.tables.report.claims_text import claims_markdown, spread_lines
 from maskrcnn_repro.tables.report.model import Cell, Estimate, Report, ReportColumn, ReportRow
 from maskrcnn_repro.tables.report.places import is_kept
-from maskrcnn_repro.tables.report.words import DASH, points, short_commit, signed, under
+from maskrcnn_repro.tables.report.words import DASH, format_signed, points, short_commit, under
 
 from tabulate import tabulate
 
@@ -18,18 +18,18 @@ METRICS_PER_BLOCK = 3
 
 def as_text(report: Report) -> str:
     """Return the report for a console of some 110 columns."""
-    head = [f"Table {report.table}: {report.title}", *_about(report), ""]
-    return _joined([*head, *_grids(report, "simple", "\n"), *_foot(report)])
+    head = [f"Table {report.table}: {report.title}", *_describe_origin(report), ""]
+    return _join_lines([*head, *_grids(report, "simple", "\n"), *_write_footnotes(report)])
 
 
 def as_markdown(report: Report) -> str:
     """Return the report in Markdown."""
     parts = [f"## Table {report.table}: {report.title}", ""]
-    parts += [*(f"{line}  " for line in _about(report)), "", *_grids(report, "pipe", " ")]
+    parts += [*(f"{line}  " for line in _describe_origin(report)), "", *_grids(report, "pipe", " ")]
     if report.claims:
-        parts += [line for text in judged_on([report]) for line in (text, "")]
+        parts += [line for text in describe_overlays([report]) for line in (text, "")]
         parts += [claims_markdown(report.claims), ""]
-    return _joined([*parts, *(f"- {line}" for line in _foot(report))])
+    return _join_lines([*parts, *(f"- {line}" for line in _write_footnotes(report))])
 
 
 def grid(headers: Sequence[str], lines: Sequence[Sequence[str]], style: str, left: int = 1) -> str:
@@ -38,7 +38,7 @@ def grid(headers: Sequence[str], lines: Sequence[Sequence[str]], style: str, lef
     return tabulate(lines, headers, style, colalign=align, disable_numparse=True)
 
 
-def judged_on(reports: Iterable[Report]) -> list[str]:
+def describe_overlays(reports: Iterable[Report]) -> list[str]:
     """Return what a reader of claims should know where overlays lie over the level, in a line or none."""
     every = list(reports)
     overlays = list(dict.fromkeys(name for report in every for name in report.overlays))
@@ -51,7 +51,7 @@ def judged_on(reports: Iterable[Report]) -> list[str]:
     return [f"Claims judged on {', '.join(sets) or 'no record yet'}{counted}{under(overlays)}."]
 
 
-def averaged(report: Report) -> str:
+def describe_average(report: Report) -> str:
     """Return what a number of ours is: ``one training, seed 1``, or the mean of which seeds; empty without any."""
     rows: dict[tuple[int, ...], list[str]] = {}
     for row in report.rows:
@@ -93,7 +93,7 @@ def remarks(row: ReportRow, level: str) -> list[str]:
 
 
 def _with_gap(number: str, gap: float | None) -> str:
-    return number if gap is None else f"{number} ({signed(gap)})"
+    return number if gap is None else f"{number} ({format_signed(gap)})"
 
 
 def _ours(cell: Cell) -> str:
@@ -111,7 +111,7 @@ _KINDS: dict[str, Callable[[Cell], str]] = {
 def _grids(report: Report, style: str, line_break: str) -> list[str]:
     """Return blocks of metrics, each with an empty line below."""
     kinds = list(_KINDS)[: 3 if report.has_detectron2_weights else 2]
-    marks = {row.id: f" [{mark}]" for mark, row in _marked(report)}
+    marks = {row.id: f" [{mark}]" for mark, row in _mark_rows(report)}
     parts = []
     for start in range(0, len(report.columns), METRICS_PER_BLOCK):
         block = report.columns[start : start + METRICS_PER_BLOCK]
@@ -135,12 +135,12 @@ def _header(report: Report, column: ReportColumn, kind: str) -> list[str]:
     return words
 
 
-def _about(report: Report) -> list[str]:
+def _describe_origin(report: Report) -> list[str]:
     """Return the lines under the title: what is compared, and where ours comes from."""
     splits = ", ".join(report.our_splits) or "no record yet"
     lines = [
         f"Level {report.level}, {report.backend}. Paper: {report.paper_split}; ours: {splits}.",
-        f"Ours: {averaged(report) or DASH}; {DASH}: not there.",
+        f"Ours: {describe_average(report) or DASH}; {DASH}: not there.",
         f"In brackets: gap to “{report.baseline}”.",
     ]
     if report.overlays:
@@ -152,14 +152,14 @@ def _about(report: Report) -> list[str]:
     return lines
 
 
-def _marked(report: Report) -> list[tuple[str, ReportRow]]:
+def _mark_rows(report: Report) -> list[tuple[str, ReportRow]]:
     """Return a mark for each row that has a footnote."""
     rows = [row for row in report.rows if remarks(row, report.level)]
     return [(chr(ord("a") + n) if n < 26 else str(n), row) for n, row in enumerate(rows)]
 
 
-def _foot(report: Report) -> list[str]:
-    lines = [f"[{mark}] {' '.join(remarks(row, report.level))}" for mark, row in _marked(report)]
+def _write_footnotes(report: Report) -> list[str]:
+    lines = [f"[{mark}] {' '.join(remarks(row, report.level))}" for mark, row in _mark_rows(report)]
     missing = [
         row.id
         for row in report.rows
@@ -182,5 +182,5 @@ def _foot(report: Report) -> list[str]:
     return lines
 
 
-def _joined(lines: Iterable[str]) -> str:
+def _join_lines(lines: Iterable[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"

@@ -101,7 +101,7 @@ def _outcome(
     if not _has_learnt(claim, compared, evidence):
         return (
             "too little learnt",
-            f"no row{_OF_A_PAIR[len(claim.rows)]} reaches {least(claim):g}",
+            f"no row{_OF_A_PAIR[len(claim.rows)]} reaches {get_least_ap(claim):g}",
             None,
         )
     if interval is None:
@@ -113,13 +113,13 @@ def _outcome(
     return outcome, OWN_SPREAD if interval.method == OWN else "", p
 
 
-def least(claim: Claim) -> float:
+def get_least_ap(claim: Claim) -> float:
     """Return the AP points that a row must reach for a claim to be judged; see :data:`LEARNT`."""
     return max(LEARNT, LEARNT_MARGINS * claim.margin * (claim.direction == "≈"))
 
 
 def _has_learnt(claim: Claim, rows: list[Row], evidence: Evidence) -> bool:
-    """Tell whether in each pair a row reaches :func:`least` in one of the claim's metrics, as a mean over its seeds."""
+    """Tell whether in each pair a row reaches :func:`get_least_ap` in one of the claim's metrics, as a mean over its seeds."""
     by_id = {row.id: row for row in rows}
 
     def mean(row: Row, metric: str) -> float:
@@ -128,7 +128,9 @@ def _has_learnt(claim: Claim, rows: list[Row], evidence: Evidence) -> bool:
 
     return all(
         any(
-            mean(by_id[name], metric) >= least(claim) for name in pair for metric in claim.metrics()
+            mean(by_id[name], metric) >= get_least_ap(claim)
+            for name in pair
+            for metric in claim.metrics()
         )
         for pair in claim.rows
     )

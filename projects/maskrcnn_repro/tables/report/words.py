@@ -15,19 +15,19 @@ def points(value: float | None) -> str:
     return DASH if value is None else f"{value:.1f}"
 
 
-def signed(value: float | None, digits: int = 1) -> str:
+def format_signed(value: float | None, digits: int = 1) -> str:
     """Return AP points with their sign, -0.04 as no -0.0; a dash for None."""
     if value is None:
         return DASH
     return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
-def real_minus(value: float | None, digits: int = 1) -> str:
-    """Return :func:`signed` with a typographic minus, for the page."""
-    return typographic(signed(value, digits))
+def format_with_minus(value: float | None, digits: int = 1) -> str:
+    """Return :func:`format_signed` with a typographic minus, for the page."""
+    return set_minus(format_signed(value, digits))
 
 
-def typographic(text: str) -> str:
+def set_minus(text: str) -> str:
     """Return a number's text with a typographic minus."""
     return text.replace("-", "\N{MINUS SIGN}")
 

@@ -16,7 +16,7 @@ from maskrcnn_repro.evaluation.table import summary
 from maskrcnn_repro.tables.runs.plan import Plan
 from maskrcnn_repro.tables.runs.processes import parse_progress
 from maskrcnn_repro.tables.runs.records import State, Status, read_record
-from maskrcnn_repro.tables.runs.retrained import compared, kept_folders
+from maskrcnn_repro.tables.runs.retrained import compare_weights, kept_folders
 from maskrcnn_repro.tables.runs.runner import Failure
 from maskrcnn_repro.tables.runs.stage import EvaluationStage, Stage, StoreStage, shell_command
 
@@ -100,7 +100,7 @@ class Console:
         metrics = status.record.metrics if status.record else {}
         figures = [text for tasks in metrics.values() if (text := summary(tasks))]
         self._say(" · ".join([f"{self._head(stage)} {how}", *figures]))
-        if said := compared(stage, status.record):
+        if said := compare_weights(stage, status.record):
             self._say(said)
 
     def failed(self, failure: Failure) -> None:

@@ -76,7 +76,7 @@ class WrongValueError(ValueError):
     """A value of a file's field that it cannot have; the text says so."""
 
 
-def told(error: Exception, path: Path) -> str:
+def describe_error(error: Exception, path: Path) -> str:
     """Return what is wrong with a file by what its reader raised: a part of a sentence, without Python's words.
 
     Args:

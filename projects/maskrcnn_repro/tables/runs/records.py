@@ -21,7 +21,7 @@ from maskrcnn_repro.data.proposals.store import ProposalStore
 from maskrcnn_repro.errors import TableError, UserError
 from maskrcnn_repro.old_names import current_experiment
 from maskrcnn_repro.tables.runs import fields
-from maskrcnn_repro.tables.runs.reading import read_json, read_text, read_yaml, told
+from maskrcnn_repro.tables.runs.reading import describe_error, read_json, read_text, read_yaml
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.utils.lock import traces
 from maskrcnn_repro.utils.provenance import config_hash
@@ -176,7 +176,9 @@ def read_record(path: Path) -> Record:
             },
         )
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise TableError(f"{path} is no result of this project: {told(error, path)}.") from error
+        raise TableError(
+            f"{path} is no result of this project: {describe_error(error, path)}."
+        ) from error
 
 
 def training_status(folder: Path, expected: Expected) -> Status:
@@ -353,7 +355,7 @@ def read_note(folder: Path) -> dict[str, Any] | None:
             fields.duration(note["seconds"])
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise TableError(
-            f"{folder / NOTE} is no note of a stage: {told(error, folder / NOTE)}."
+            f"{folder / NOTE} is no note of a stage: {describe_error(error, folder / NOTE)}."
         ) from error
     if "experiment" in note:
         note["experiment"] = current_experiment(note["experiment"])

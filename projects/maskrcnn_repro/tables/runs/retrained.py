@@ -27,7 +27,7 @@ from maskrcnn_repro.tables.runs.records import (
     read_record,
     run_folder,
 )
-from maskrcnn_repro.tables.runs.scrubbing import scrubbed
+from maskrcnn_repro.tables.runs.scrubbing import scrub
 from maskrcnn_repro.tables.runs.stage import WEIGHTS, Setting, Stage, StoreStage
 from maskrcnn_repro.utils.hashes import weights_digest
 from maskrcnn_repro.utils.provenance import config_hash
@@ -127,7 +127,7 @@ def _check_place(tree: Mapping[str, Any], record: Record, stage: Stage) -> None:
     """Raise TableError for a kept record that is not of the place where it lies, or whose metrics cannot be its own."""
     overlays = [file.name for file in stage.setting.overlays]
     # As a record keeps them: without folders.
-    overrides = scrubbed(list(stage.setting.overrides), str(stage.setting.folder))
+    overrides = scrub(list(stage.setting.overrides), str(stage.setting.folder))
     facts = {
         "its seed is": (record.seed, stage.seed),
         "its backend is": (record.backend, BACKEND.name),
@@ -155,7 +155,7 @@ def _check_metrics(record: Record, datasets: Sequence[str]) -> None:
     """Raise TableError unless metrics are of these data sets, and points."""
     if list(record.metrics) != datasets:
         raise TableError(
-            f"{record.path} contradicts its place: its metrics are of {_listed(record.metrics)}, not of {_listed(datasets)}."
+            f"{record.path} contradicts its place: its metrics are of {_list_datasets(record.metrics)}, not of {_list_datasets(datasets)}."
         )
     for dataset, tasks in record.metrics.items():
         if not any(tasks.values()):
@@ -179,7 +179,7 @@ def with_kept(plan: Plan) -> Plan:
     return replace(plan, kept=frozenset(stage.key for stage in undone if kept_record(stage)))
 
 
-def compared(stage: Stage, record: Record | None) -> str:
+def compare_weights(stage: Stage, record: Record | None) -> str:
     """Return whether a training ended with the weights of its kept record, in a sentence.
 
     It is empty if there is no kept record of its recipe and data, or one of the two has no digest.
@@ -195,14 +195,14 @@ def compared(stage: Stage, record: Record | None) -> str:
     if record is None or kept is None or not kept.weights_sha256 or kept.data != record.data:
         return ""
     if kept.weights_sha256 == record.weights_sha256:
-        return f"{stage.title} has the weights of its kept record (SHA-256 {_short(kept)})."
+        return f"{stage.title} has the weights of its kept record (SHA-256 {_abbreviate(kept)})."
     return (
-        f"{stage.title} {DIFFERS}: weights {_short(record)} by {_maker(record)}, kept "
-        f"{_short(kept)} by {_maker(kept)}; what is trained with it is of other proposals or weights."
+        f"{stage.title} {DIFFERS}: weights {_abbreviate(record)} by {_maker(record)}, kept "
+        f"{_abbreviate(kept)} by {_maker(kept)}; what is trained with it is of other proposals or weights."
     )
 
 
-def started_apart(stage: Stage, records: Mapping[int, Record]) -> str:
+def compare_starts(stage: Stage, records: Mapping[int, Record]) -> str:
     """Return a sentence if seeds of an experiment started from different weights of a shared stage; empty if not.
 
     It also says where that cannot be told of runs beside kept records.
@@ -214,7 +214,7 @@ def started_apart(stage: Stage, records: Mapping[int, Record]) -> str:
     kept = {seed: record for seed, record in records.items() if record.kept}
     ran = [seed for seed in records if seed not in kept]
     own = _trained_here(stage) if ran else None
-    said = compared(stage, own)
+    said = compare_weights(stage, own)
     if DIFFERS in said:
         return said
     digests = {seed: record.shared_weights.get(stage.key) for seed, record in kept.items()}
@@ -245,7 +245,7 @@ def _numbers(seeds: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(seeds)))
 
 
-def _listed(datasets: Iterable[str]) -> str:
+def _list_datasets(datasets: Iterable[str]) -> str:
     return ", ".join(datasets) or "no data set"
 
 
@@ -255,7 +255,7 @@ def kept_folders(setting: Setting, experiment: str) -> list[Path]:
     return [folder / name for name in (experiment, *former_experiments(experiment))]
 
 
-def _short(record: Record) -> str:
+def _abbreviate(record: Record) -> str:
     return str(record.weights_sha256)[:8]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 _ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:[\w.@%+~-]+/)*([\w.@%+~-]+)")
 
 
-def scrubbed(value: Any, root: str) -> Any:
+def scrub(value: Any, root: str) -> Any:
     """Return plain values without folders of this machine.
 
     Args:
@@ -17,9 +17,9 @@ def scrubbed(value: Any, root: str) -> Any:
         root: the folder of all runs; what lies in it keeps its name from there on.
     """
     if isinstance(value, dict):
-        return {key: scrubbed(item, root) for key, item in value.items()}
+        return {key: scrub(item, root) for key, item in value.items()}
     if isinstance(value, list):
-        return [scrubbed(item, root) for item in value]
+        return [scrub(item, root) for item in value]
     if not isinstance(value, str):
         return value
     return _ABSOLUTE.sub(r"\1", value.replace(f"{root}/", ""))

@@ -156,7 +156,7 @@ class Stage:
             if not isinstance(need, StoreStage):
                 pairs += ["MODEL.WEIGHTS", str(need.weights)]
         if self.stored:
-            datasets = self._configured(pairs).DATASETS
+            datasets = self._build_config(pairs).DATASETS
             for split in ("TRAIN", "TEST"):
                 names = datasets[split]
                 files = tuple(str(self.stored.store(name)) for name in names)
@@ -170,7 +170,7 @@ class Stage:
         Raises:
             UserError: the config or its data have a mistake.
         """
-        cfg = self._configured(self.options)
+        cfg = self._build_config(self.options)
         prepare_data(cfg)
         cfg.freeze()
         return cfg
@@ -232,7 +232,7 @@ class Stage:
         iterations = self.config.SOLVER.MAX_ITER
         return Expected(self.config, self.note(), frozenset(keys), iterations)
 
-    def _configured(self, options: Sequence[str]) -> CfgNode:
+    def _build_config(self, options: Sequence[str]) -> CfgNode:
         return load_config(self.experiment.config, options, overlays=self._overlays)
 
     @property

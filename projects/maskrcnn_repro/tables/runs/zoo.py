@@ -13,7 +13,7 @@ from pathlib import Path
 
 from maskrcnn_repro.errors import CheckpointError, TableError
 from maskrcnn_repro.old_names import current_experiment
-from maskrcnn_repro.tables.paper.data_file import missing
+from maskrcnn_repro.tables.paper.data_file import describe_missing
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Row
 from maskrcnn_repro.tables.runs.records import Expected, Record, State
@@ -99,7 +99,7 @@ def _parse(argument: str, rows: Sequence[Row], setting: Setting, since: str) -> 
     if experiment not in CONFIGS:
         ids = [row.id for row in rows if row.experiment in CONFIGS]
         raise TableError(
-            f"--weights {argument}: {missing([*ids, *CONFIGS], name, 'Row')} Rows of Table {TABLE}: "
+            f"--weights {argument}: {describe_missing([*ids, *CONFIGS], name, 'Row')} Rows of Table {TABLE}: "
             f"{', '.join(ids)}."
         )
     if weights and "://" not in weights and not Path(weights).is_file():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 def paint_ground(draws: Draws, height: int, width: int) -> NDArray[np.int16]:
     """Return a background of one to three textured areas, (H, W, 3), with values in [0, 255]."""
-    image = _textured(draws, height, width)
+    image = _draw_texture(draws, height, width)
     for _ in range(draws.choice((0, 1, 1, 2))):
         # On one side of a line that runs through the middle half of the image.
         degrees = draws.choice((0, 90, 90, draws.below(180)))
@@ -24,11 +24,11 @@ def paint_ground(draws: Draws, height: int, width: int) -> NDArray[np.int16]:
         columns = (np.arange(width, dtype=np.int32) - x) * cosine(degrees)
         rows = (np.arange(height, dtype=np.int32) - y) * sine(degrees)
         beyond = columns + rows[:, None] > 0
-        image[beyond] = _textured(draws, height, width)[beyond]
+        image[beyond] = _draw_texture(draws, height, width)[beyond]
     return image
 
 
-def _textured(draws: Draws, height: int, width: int) -> NDArray[np.int16]:
+def _draw_texture(draws: Draws, height: int, width: int) -> NDArray[np.int16]:
     across, along = turned_grid(draws.below(180), height, width)
     pitch = 4 * draws.between(6, 40)
     weights = SURFACES[draws.choice(tuple(SURFACES))](draws, across, along, pitch)
@@ -51,14 +51,14 @@ def expose(draws: Draws, image: NDArray[np.int16]) -> NDArray[np.uint8]:
     light = (280 - shadows).astype(np.int32)
     cast = np.array([draws.between(216, 256) for _ in range(3)], np.int32)
     lit = (image * light[..., None] >> 8) * cast >> 8
-    soft = _blurred(_blurred(lit.astype(np.int16), 0), 1)
+    soft = _blur(_blur(lit.astype(np.int16), 0), 1)
     grain = draws.octets(height, width).astype(np.int16)
     noise = (grain - 128) * draws.between(4, 14) >> 8
     # Even values: a PNG file is a quarter smaller.
     return np.clip(soft + noise[..., None], 0, 255).astype(np.uint8) & np.uint8(254)
 
 
-def _blurred(image: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
+def _blur(image: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
     """Return the mean of each pixel (half of it) and of its two neighbours (a quarter each) on an axis."""
     wide = np.pad(image, [(int(a == axis),) * 2 for a in range(image.ndim)], mode="edge")
     count = image.shape[axis]

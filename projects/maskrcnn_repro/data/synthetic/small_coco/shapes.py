@@ -75,9 +75,9 @@ def limb(
 
 def _beetle(draws: Draws, body: Body) -> None:
     wide, high = draws.between(520, 660), draws.between(640, 720)
-    body.parts.append(_moved(arc(wide, high, 0, 360, 10), (0, 130)))
+    body.parts.append(_shift(arc(wide, high, 0, 360, 10), (0, 130)))
     head = draws.between(240, 330)
-    body.parts.append(_moved(arc(head, head, 0, 360, 20), (0, -high + 60)))
+    body.parts.append(_shift(arc(head, head, 0, 360, 20), (0, -high + 60)))
     for side in (0, 180):
         sign = 1 - side // 90
         for tilt, y in ((-35, -220), (0, 150), (40, 480)):
@@ -113,7 +113,7 @@ def _chair(draws: Draws, body: Body) -> None:
 
 def _fish(draws: Draws, body: Body) -> None:
     high = draws.between(430, 580)
-    body.parts.append(_moved(arc(720, high, 0, 360, 10), (200, 0)))
+    body.parts.append(_shift(arc(720, high, 0, 360, 10), (200, 0)))
     notch = draws.between(-850, -700)
     tail = draws.between(330, 520)
     body.parts.append([(-330, -90), (-UNIT, -tail), (notch, 0), (-UNIT, tail), (-330, 90)])
@@ -154,8 +154,8 @@ def _gear(draws: Draws, body: Body) -> None:
 
 def _key(draws: Draws, body: Body) -> None:
     bow, hole = draws.between(500, 620), draws.between(150, 240)
-    body.parts.append(_moved(arc(bow, bow, 0, 360, 12), (0, bow - UNIT)))
-    body.holes.append(_moved(arc(hole, hole, 0, 360, 15), (0, bow - UNIT - draws.between(0, 90))))
+    body.parts.append(_shift(arc(bow, bow, 0, 360, 12), (0, bow - UNIT)))
+    body.holes.append(_shift(arc(hole, hole, 0, 360, 15), (0, bow - UNIT - draws.between(0, 90))))
     half = draws.between(170, 250)
     body.parts.append([(-half, 0), (half, 0), (half, UNIT), (0, UNIT - 80), (-half, UNIT)])
     y = 240 + draws.between(0, 100)
@@ -179,7 +179,7 @@ def _leaf(draws: Draws, body: Body) -> None:
     for _ in range(draws.between(1, 4)):
         radius = body.units(draws.between(4, 8))
         spot = draws.between(-wide // 2, wide // 2), draws.between(-600, 300)
-        body.holes.append(_moved(arc(radius, radius, 0, 360, 30), spot))
+        body.holes.append(_shift(arc(radius, radius, 0, 360, 30), spot))
 
 
 def _snake(draws: Draws, body: Body) -> None:
@@ -195,7 +195,7 @@ def _snake(draws: Draws, body: Body) -> None:
         bottom.append((x, y + thick))
     body.parts.append(top + bottom[::-1])
     head = 750, swing * sine(phase + turns) // ONE
-    body.parts.append(_moved(arc(250, 340, 0, 360, 20), head))
+    body.parts.append(_shift(arc(250, 340, 0, 360, 20), head))
     for heading in (-25, 25):
         body.add_limb(draws, (950, head[1]), heading, 230)
 
@@ -223,7 +223,7 @@ def _stone(draws: Draws, body: Body) -> None:
     body.parts.append([polar(r, r, 30 * i) for i, r in enumerate(knots)])
 
 
-def _moved(ring: Ring, by: Point) -> Ring:
+def _shift(ring: Ring, by: Point) -> Ring:
     return [(x + by[0], y + by[1]) for x, y in ring]
 
 

@@ -32,7 +32,7 @@ class Stored:
     png: bytes = b""
 
 
-def stored(report: Report, kept: Path | None = None) -> Stored | None:
+def find_stored(report: Report, kept: Path | None = None) -> Stored | None:
     """Return the comparison that belongs to a report of table 2c; None if there is none.
 
     Args:
@@ -91,7 +91,7 @@ def measure_missing(report: Report, say: Callable[[str], None]) -> None:
         UserError: weights, images or detections are missing or cannot be read, or the files cannot be written.
     """
     runs = runs_of(report) if report.table == TABLE else {}
-    if stored(report) or not runs or any(is_kept(Path(run.results)) for run in runs.values()):
+    if find_stored(report) or not runs or any(is_kept(Path(run.results)) for run in runs.values()):
         return
     # Models need not be imported to read a report.
     from maskrcnn_repro.tables.report.exchange.measure import measure
@@ -132,7 +132,7 @@ def keep(report: Report, folder: Path, *, adds: bool = False) -> None:
     """
     if report.table != TABLE:
         return
-    there = stored(report)
+    there = find_stored(report)
     if adds and not there:
         return
     if there:

@@ -18,7 +18,7 @@ from maskrcnn_repro._location import CHECKOUT
 from maskrcnn_repro.data.image_source import WithSource
 from maskrcnn_repro.data.loader import image_files, inference_mapper
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.modeling.rle import encoded
+from maskrcnn_repro.modeling.rle import encode_masks
 from maskrcnn_repro.tables.report.exchange.masks import Compared
 from maskrcnn_repro.tables.report.exchange.model import ALIGN, METHOD, Exchange, Source
 from maskrcnn_repro.tables.report.exchange.picture import picture
@@ -29,7 +29,7 @@ from maskrcnn_repro.tables.report.model import Origin
 from maskrcnn_repro.tables.report.places import detections_file, record_of
 from maskrcnn_repro.utils.provenance import commit
 from maskrcnn_repro.visualization.draw import Objects
-from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, predicted
+from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, read_objects
 
 import numpy as np
 import torch
@@ -68,7 +68,7 @@ def measure(
     compared: list[Compared] = []
     # A bar on a terminal alone.
     for record in tqdm(records, unit="image", disable=None):
-        compared += _compared(record, read, detections, models)
+        compared += _compare_objects(record, read, detections, models)
     # The first of equals.
     shown = max(compared, key=lambda each: each.difference, default=None)
     operations = {name: model.operation for name, model in models.exchanged.items()}
@@ -121,7 +121,7 @@ class _Detections:
     def boxes(self, image_id: Any, truth: Objects) -> tuple[np.ndarray, np.ndarray]:
         """Return the objects that all models detect, (R,) int, and RoIAlign's boxes of them, (R, 4)."""
         detected = {
-            name: predicted(entries.get(image_id, ()), self.to_class)
+            name: read_objects(entries.get(image_id, ()), self.to_class)
             for name, entries in self.entries.items()
         }
         places = {name: detection_of(truth, objects) for name, objects in detected.items()}
@@ -143,7 +143,7 @@ def detection_of(truth: Objects, detections: Objects) -> np.ndarray:
     return np.where(fits, best, -1)
 
 
-def _compared(
+def _compare_objects(
     record: dict[str, Any], read: Callable[..., Any], detections: _Detections, models: Models
 ) -> Iterator[Compared]:
     """Yield the objects of an image that all trained models detect."""
@@ -164,7 +164,7 @@ def _compared(
         for shift in (corner_shifts, bin_shifts)
     )
     stride = 1 / models.trained[ALIGN].operation.spatial_scale
-    masks = encoded([torch.as_tensor(truth.masks[index]) for index in chosen])
+    masks = encode_masks([torch.as_tensor(truth.masks[index]) for index in chosen])
     for row, index in enumerate(chosen):
         sides = (truth.boxes[index, 2:] - truth.boxes[index, :2]) * scale / stride
         yield Compared(

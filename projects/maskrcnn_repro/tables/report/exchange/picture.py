@@ -12,7 +12,7 @@ from maskrcnn_repro.modeling.rle import RLE
 from maskrcnn_repro.roi_ops import RoIOperation
 from maskrcnn_repro.tables.report.exchange.masks import Compared, Masks
 from maskrcnn_repro.tables.report.exchange.model import ALIGN, ByOperation, Outline, Pictured
-from maskrcnn_repro.tables.report.exchange.shifts import rounded
+from maskrcnn_repro.tables.report.exchange.shifts import round_boxes
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def picture(
     cell = 1 / operations[ALIGN].spatial_scale / scale
     roi = shown.roi / np.tile(scale, 2)
     boxes = {
-        name: rounded(operation, torch.as_tensor(shown.roi)[None])[0].cpu().numpy()
+        name: round_boxes(operation, torch.as_tensor(shown.roi)[None])[0].cpu().numpy()
         / np.tile(scale, 2)
         for name, operation in operations.items()
     }
@@ -57,10 +57,10 @@ def picture(
         image=Path(record["file_name"]).name,
         name=names[shown.category],
         crop=crop,
-        cell=_rounded(cell),
-        origin=_rounded(origin),
-        roi=_rounded(roi),
-        rounded={name: _rounded(box) for name, box in boxes.items()},
+        cell=_round(cell),
+        origin=_round(origin),
+        roi=_round(roi),
+        rounded={name: _round(box) for name, box in boxes.items()},
         truth=_outline(shown.truth, crop, 1.0),
         exchanged=_outlines(shown.exchanged, crop, shown.exchanged_iou),
         trained=_outlines(shown.trained, crop, shown.trained_iou),
@@ -79,7 +79,7 @@ def _crop(
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def _rounded(values: np.ndarray) -> Any:
+def _round(values: np.ndarray) -> Any:
     """Return numbers as a tuple as long as they are, for a file."""
     return tuple(round(float(value), 3) for value in values)
 

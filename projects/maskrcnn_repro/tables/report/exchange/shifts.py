@@ -12,7 +12,7 @@ from maskrcnn_repro.roi_ops.roi_pool import RoIPool
 import torch
 
 
-def rounded(operation: RoIOperation, boxes: torch.Tensor) -> torch.Tensor:
+def round_boxes(operation: RoIOperation, boxes: torch.Tensor) -> torch.Tensor:
     """Return boxes as an operation rounds them, (R, 4); RoIAlign leaves them as they are.
 
     Args:
@@ -36,7 +36,7 @@ def bin_centres(operation: RoIOperation, boxes: torch.Tensor) -> torch.Tensor:
 
 def corner_shifts(operation: RoIOperation, boxes: torch.Tensor) -> torch.Tensor:
     """Return by how much rounding moves x1, y1, x2 and y2 of each box on average, (R,)."""
-    return (rounded(operation, boxes) - boxes).abs().mean(dim=1)
+    return (round_boxes(operation, boxes) - boxes).abs().mean(dim=1)
 
 
 def bin_shifts(operation: RoIOperation, boxes: torch.Tensor) -> torch.Tensor:

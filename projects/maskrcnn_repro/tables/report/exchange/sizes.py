@@ -21,23 +21,23 @@ def by_size(objects: Sequence[Compared]) -> list[SizeBin]:
         (low, high, [each for each in objects if low <= each.cells < (high or np.inf)])
         for low, high in bins
     ]
-    return [_means(low, high, some) for low, high, some in chosen if some]
+    return [_average_bin(low, high, some) for low, high, some in chosen if some]
 
 
-def _means(low: float, high: float | None, objects: Sequence[Compared]) -> SizeBin:
+def _average_bin(low: float, high: float | None, objects: Sequence[Compared]) -> SizeBin:
     return SizeBin(
         low,
         high,
         len(objects),
-        corners=_mean(each.corners for each in objects),
-        bins=_mean(each.bins for each in objects),
-        centroids=_mean(each.centroids for each in objects),
-        exchanged=_mean(each.exchanged_iou for each in objects),
-        trained=_mean(each.trained_iou for each in objects),
+        corners=_average(each.corners for each in objects),
+        bins=_average(each.bins for each in objects),
+        centroids=_average(each.centroids for each in objects),
+        exchanged=_average(each.exchanged_iou for each in objects),
+        trained=_average(each.trained_iou for each in objects),
     )
 
 
-def _mean(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def _average(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     rows = list(rows)
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     # An empty mask has no centroid.

@@ -12,7 +12,7 @@ from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.trained import load_trained
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.modeling.rle import RLE, encoded
+from maskrcnn_repro.modeling.rle import RLE, encode_masks
 from maskrcnn_repro.pooler_keys import HEADS
 from maskrcnn_repro.roi_ops import RoIOperation
 from maskrcnn_repro.tables.report.exchange.model import ALIGN, OPERATIONS
@@ -63,7 +63,7 @@ class Model:
         inference: Any = self.module.inference
         with torch.inference_mode():
             (output,) = inference([image], [given])
-        return encoded(output["instances"].pred_masks)
+        return encode_masks(output["instances"].pred_masks)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from maskrcnn_repro.tables.paper.claims import terms
 from maskrcnn_repro.tables.report.claims_text import bounds, interval_ends
 from maskrcnn_repro.tables.report.html.gaps import Ends, Gap
 from maskrcnn_repro.tables.report.model import Interval, Verdict
-from maskrcnn_repro.tables.report.words import typographic
+from maskrcnn_repro.tables.report.words import set_minus
 
 
 def claim_gap(verdict: Verdict) -> Gap:
@@ -26,15 +26,15 @@ def band(verdict: Verdict) -> Ends:
 
 def claim_ends(verdict: Verdict) -> tuple[str, ...]:
     """Return the ends of a claim's interval as the page shows them; none without an interval."""
-    return ends(verdict.interval, bounds(verdict)) if verdict.interval else ()
+    return format_ends(verdict.interval, bounds(verdict)) if verdict.interval else ()
 
 
-def ends(interval: Interval, limits: Sequence[float] = (0.0,)) -> tuple[str, ...]:
+def format_ends(interval: Interval, limits: Sequence[float] = (0.0,)) -> tuple[str, ...]:
     """Return :func:`interval_ends` with typographic signs."""
-    return tuple(typographic(end) for end in interval_ends(interval, limits))
+    return tuple(set_minus(end) for end in interval_ends(interval, limits))
 
 
-def compared(
+def describe_rows(
     verdict: Verdict, names: Mapping[str, tuple[str, str]], titles: Mapping[str, str]
 ) -> str:
     """Return which rows a claim compares, in which metric.

@@ -64,7 +64,7 @@ def overlaps(truth: Objects, objects: Objects) -> list[tuple[float | None, int |
     """Return, for each object, the highest boundary IoU with a prediction of its class, and that prediction's index, or None."""
     if not len(objects):
         return [(None, None)] * len(truth)
-    ious = boundary_iou(*(_encoded(side.masks) for side in (truth, objects)))
+    ious = boundary_iou(*(_encode(side.masks) for side in (truth, objects)))
     ious = np.where(truth.classes[:, None] == objects.classes, ious, 0.0)
     best = ious.argmax(axis=1)
     return [
@@ -73,7 +73,7 @@ def overlaps(truth: Objects, objects: Objects) -> list[tuple[float | None, int |
     ]
 
 
-def _encoded(masks: Sequence[np.ndarray]) -> list[dict[str, object]]:
+def _encode(masks: Sequence[np.ndarray]) -> list[dict[str, object]]:
     return [pycocotools.mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
 
 

@@ -143,7 +143,7 @@ def _draw(axes: Axes, line: Line, runs: Sequence[Points]) -> None:
     if not steps:
         return
     values = np.array([[run[step] for step in steps] for run in runs])
-    x, values = thinned(np.array(steps, dtype=float), values)
+    x, values = thin(np.array(steps, dtype=float), values)
     dash = DASHES[line.dash]
     # A run that was stopped at once has one value, which is no line.
     marker = "." if len(x) == 1 else ""
@@ -155,7 +155,7 @@ def _draw(axes: Axes, line: Line, runs: Sequence[Points]) -> None:
         axes.fill_between(x, low, high, color=line.color, alpha=0.14, linewidth=0)
 
 
-def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Average neighbours until at most :data:`MOST_POINTS` are left.
 
     Args:

@@ -21,7 +21,9 @@ TOLERANCE = 0.25
 """Pixels by which an outline may be off: fewer corners."""
 
 
-def shown(reports: Sequence[Report], stored: Sequence[Stored | None]) -> dict[str, Any] | None:
+def prepare_exchange(
+    reports: Sequence[Report], stored: Sequence[Stored | None]
+) -> dict[str, Any] | None:
     """Return what the template shows; None on a page without table 2c.
 
     Args:

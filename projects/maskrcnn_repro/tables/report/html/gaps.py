@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from maskrcnn_repro.tables.report.words import real_minus
+from maskrcnn_repro.tables.report.words import format_with_minus
 from maskrcnn_repro.visualization.plotting import COLORS, inline_svg, new_figure, style, whole_axes
 
 import numpy as np
@@ -114,7 +114,7 @@ def _points_out(axes: Axes, value: float, height: float, color: str) -> bool:
     axes.text(
         place,
         text_height,
-        f"  {real_minus(value)}  ",
+        f"  {format_with_minus(value)}  ",
         ha=side,
         va="center",
         color=color,
@@ -131,7 +131,7 @@ def axis(ends: Ends, name: str) -> Markup:
             # A number at the very end would be cut off.
             inside = min(max((tick - ends[0]) / (ends[1] - ends[0]), 0.05), 0.95)
             place = ends[0] + inside * (ends[1] - ends[0])
-            text = real_minus(tick, 0 if tick == round(tick) else 1) if tick else "0"
+            text = format_with_minus(tick, 0 if tick == round(tick) else 1) if tick else "0"
             axes.text(place, 0.5, text, ha="center", va="center", color=COLORS["soft"])
         return inline_svg(figure, name, "Scale in AP points")
 

@@ -16,7 +16,7 @@ _PARTS: Mapping[str, str] = {
 """Words before a section's title -> what it has then; the section itself first."""
 
 
-def lost(page: str, instead: str) -> list[str]:
+def find_lost_parts(page: str, instead: str) -> list[str]:
     """Return which sections, curves, pictures and measurements of a page another one lacks, in words.
 
     Args:
@@ -33,12 +33,12 @@ def _contents(page: str) -> dict[tuple[str, str], str]:
         (
             section,
             kind,
-        ): f"{kind}\N{LEFT DOUBLE QUOTATION MARK}{_plain(title)}\N{RIGHT DOUBLE QUOTATION MARK}"
+        ): f"{kind}\N{LEFT DOUBLE QUOTATION MARK}{_strip_markup(title)}\N{RIGHT DOUBLE QUOTATION MARK}"
         for section, title, body in _SECTION.findall(page)
         for kind, sign in _PARTS.items()
         if sign in body
     }
 
 
-def _plain(title: str) -> str:
+def _strip_markup(title: str) -> str:
     return " ".join(_TAG.sub("", title).split())

@@ -12,16 +12,21 @@ from typing import Any
 from maskrcnn_repro.errors import OutputError
 from maskrcnn_repro.tables.paper.claims import all_claims
 from maskrcnn_repro.tables.paper.numbers import all_metrics, all_tables
-from maskrcnn_repro.tables.report.claims_text import beside, holm_text, spread_lines
-from maskrcnn_repro.tables.report.correction import corrected
+from maskrcnn_repro.tables.report.claims_text import annotate_verdicts, holm_text, spread_lines
+from maskrcnn_repro.tables.report.correction import correct_verdicts
 from maskrcnn_repro.tables.report.curve_files import read_curve
 from maskrcnn_repro.tables.report.exchange.files import Stored, without_photograph
 from maskrcnn_repro.tables.report.exchange.model import TABLE
-from maskrcnn_repro.tables.report.html.claims import claim_ends, claim_gap, compared, ends
+from maskrcnn_repro.tables.report.html.claims import (
+    claim_ends,
+    claim_gap,
+    describe_rows,
+    format_ends,
+)
 from maskrcnn_repro.tables.report.html.curves import Curves, curves
-from maskrcnn_repro.tables.report.html.exchange import shown as operations_shown
+from maskrcnn_repro.tables.report.html.exchange import prepare_exchange as operations_shown
 from maskrcnn_repro.tables.report.html.gaps import Gap, axis, scale, strip
-from maskrcnn_repro.tables.report.html.lost_parts import lost
+from maskrcnn_repro.tables.report.html.lost_parts import find_lost_parts
 from maskrcnn_repro.tables.report.html.origin import origins
 from maskrcnn_repro.tables.report.html.predictions import Gallery, Sheet
 from maskrcnn_repro.tables.report.html.roi_figure import FILTERS, figure
@@ -30,13 +35,13 @@ from maskrcnn_repro.tables.report.model import Interval, Report, ReportRow, Verd
 from maskrcnn_repro.tables.report.pictured import THRESHOLD
 from maskrcnn_repro.tables.report.places import curve_file, is_kept, kept_beside
 from maskrcnn_repro.tables.report.text import (
-    averaged,
+    describe_average,
+    describe_overlays,
     estimate_text,
-    judged_on,
     remarks,
     seeds_text,
 )
-from maskrcnn_repro.tables.report.words import TEMPLATES, points, real_minus, short_commit
+from maskrcnn_repro.tables.report.words import TEMPLATES, format_with_minus, points, short_commit
 from maskrcnn_repro.utils.files import write_text
 from maskrcnn_repro.visualization.templates import templates_in
 
@@ -96,7 +101,7 @@ def write_page(
         _refuse_loss(path, text)
     write_text(path, text)
     skipped = [text for table in page["tables"] for text in table["skipped"]]
-    return tuple(dict.fromkeys([*_unkept(page), *skipped]))
+    return tuple(dict.fromkeys([*_find_unkept(page), *skipped]))
 
 
 def _refuse_loss(path: Path, text: str) -> None:
@@ -105,14 +110,14 @@ def _refuse_loss(path: Path, text: str) -> None:
         there = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if less := lost(there, text):
+    if less := find_lost_parts(there, text):
         raise OutputError(
             f"{path} is left as it is, for the new page would lack {', '.join(less)}; name another file, or remove "
             "this one first."
         )
 
 
-def _unkept(page: Mapping[str, Any]) -> list[str]:
+def _find_unkept(page: Mapping[str, Any]) -> list[str]:
     """Return what of a page's sections is neither here nor kept."""
     texts = []
     if page["exchanged"] and not page["exchanged"]["exchange"]:
@@ -151,7 +156,7 @@ def _page(folder: Path, shown: Sequence[Shown], generated_only: bool) -> dict[st
         "is_papers": not reports
         or any(cell.paper is not None for report in reports for cell in report.cells),
         "backends": sorted({report.backend for report in reports}),
-        "judged_on": judged_on(reports),
+        "judged_on": describe_overlays(reports),
         "machines": sorted({run.machine for run in records}),
         "commits": sorted({short_commit(run.commit) for run in records}),
         # A time in UTC to the minute, as ISO 8601 without its signs.
@@ -181,26 +186,26 @@ def _claims(verdicts: Sequence[Verdict], reports: Sequence[Report]) -> dict[str,
     gaps = {verdict.id: claim_gap(verdict) for verdict in verdicts}
     ends = scale(gaps.values())
     intervals = [verdict.interval for verdict in verdicts if verdict.interval]
-    remains = corrected(verdicts)
+    remains = correct_verdicts(verdicts)
     spreads = [spread for report in reports for spread in report.spreads]
     return {
         "shown": [
             (
                 verdict,
-                compared(verdict, names, titles),
+                describe_rows(verdict, names, titles),
                 strip(gaps[verdict.id], ends, f"strip-{verdict.id}", _claim_label(verdict)),
             )
             for verdict in verdicts
         ],
         "scale": axis(ends, "claims-scale"),
         "holm": {v.id: holm_text(v, remains) for v in verdicts} if remains else {},
-        "beside": [*beside(verdicts), *spread_lines(dict.fromkeys(spreads))],
-        "rests": _rests(intervals),
+        "beside": [*annotate_verdicts(verdicts), *spread_lines(dict.fromkeys(spreads))],
+        "rests": _describe_base(intervals),
         "one_seed": bool(intervals) and all(len(interval.seeds) == 1 for interval in intervals),
     }
 
 
-def _rests(intervals: Sequence[Interval]) -> str:
+def _describe_base(intervals: Sequence[Interval]) -> str:
     """Return how many seeds and images intervals rest on; empty without any."""
     if not intervals:
         return ""
@@ -257,7 +262,7 @@ def draws_itself(shown: Shown) -> bool:
     )
 
 
-def absent(row: ReportRow) -> str:
+def describe_absence(row: ReportRow) -> str:
     """Return why there is nothing of ours in a row, in a word or two; empty if there is."""
     if row.was_run or row.gap_of or not row.ours:
         return ""
@@ -281,15 +286,15 @@ def _row_gap(row: ReportRow, column: str) -> Gap:
 
 def _row_label(row: ReportRow, gap: Gap) -> str:
     sides = (("ours", gap.ours), ("paper", gap.theirs))
-    words = [f"{side} {real_minus(value)}" for side, value in sides if value is not None]
+    words = [f"{side} {format_with_minus(value)}" for side, value in sides if value is not None]
     return f"Gap of {row.name} in AP points: {', '.join(words)}."
 
 
 def _claim_label(verdict: Verdict) -> str:
-    ours = "not measured" if verdict.gap is None else real_minus(verdict.gap)
+    ours = "not measured" if verdict.gap is None else format_with_minus(verdict.gap)
     if verdict.interval:
         ours += f", {verdict.interval.level:.0f} %: {' to '.join(claim_ends(verdict))}"
-    return f"Gap in AP points: ours {ours}; paper {real_minus(verdict.paper_gap)}."
+    return f"Gap in AP points: ours {ours}; paper {format_with_minus(verdict.paper_gap)}."
 
 
 def _minutes(seconds: float | None) -> str:
@@ -307,8 +312,8 @@ def environment() -> Environment:
     templates = templates_in(TEMPLATES)
     templates.keep_trailing_newline = True
     templates.filters.update(
-        signed=real_minus, minutes=_minutes, points=points, seeds=seeds_text, averaged=averaged, commit=short_commit,
-        estimate=estimate_text, ends=ends, **FILTERS,
+        signed=format_with_minus, minutes=_minutes, points=points, seeds=seeds_text, averaged=describe_average, commit=short_commit,
+        estimate=estimate_text, ends=format_ends, **FILTERS,
     )  # fmt: skip
-    templates.globals.update(remarks=remarks, absent=absent, claim_ends=claim_ends)
+    templates.globals.update(remarks=remarks, absent=describe_absence, claim_ends=claim_ends)
     return templates

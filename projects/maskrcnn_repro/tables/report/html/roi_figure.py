@@ -16,7 +16,7 @@ from typing import Any
 
 from maskrcnn_repro.roi_ops.grid import nearest_cells
 from maskrcnn_repro.tables.report.html.sampling import PANELS, STRIDE, Panel, bins_of, operation
-from maskrcnn_repro.tables.report.words import TEMPLATES, real_minus
+from maskrcnn_repro.tables.report.words import TEMPLATES, format_with_minus
 from maskrcnn_repro.visualization.templates import templates_in
 
 import numpy as np
@@ -77,8 +77,8 @@ def read(panel: Panel, roi: Sequence[float], cells: np.ndarray, marked: int = MA
     return Reading(
         corners=(nearest_cells(corners) if panel.title == "RoIPool" else corners).numpy(),
         bins=bins_of(points).reshape(-1, 4),
-        points=_present(points.reshape(-1, 2)),
-        marked_points=_present(points.reshape(BINS * BINS, -1, 2)[marked]),
+        points=_format_points(points.reshape(-1, 2)),
+        marked_points=_format_points(points.reshape(BINS * BINS, -1, 2)[marked]),
         output=output.detach().numpy(),
         weights=[
             (y, x, float(weights[0, 0, y, x]), float(cells[y, x]))
@@ -87,7 +87,7 @@ def read(panel: Panel, roi: Sequence[float], cells: np.ndarray, marked: int = MA
     )
 
 
-def _present(points: np.ndarray) -> np.ndarray:
+def _format_points(points: np.ndarray) -> np.ndarray:
     return points[~np.isnan(points).any(axis=1)]
 
 
@@ -177,7 +177,7 @@ def _numbers(reading: Reading, aligned: Reading) -> dict[str, str]:
     terms = [f"{weight:.2f}·{value:.0f}" for *_, weight, value in reading.weights]
     return {
         "sum": f"{' + '.join(terms)} = {reading.output[MARKED]:.1f}",
-        "moved": ", ".join(real_minus(value) if value else "0" for value in moved),
+        "moved": ", ".join(format_with_minus(value) if value else "0" for value in moved),
         "shift": f"{np.abs(moved).mean():.1f}",
         "apart": f"{np.mean(distances):.1f}",
         "difference": f"{np.abs(reading.output - aligned.output).mean():.1f}",
