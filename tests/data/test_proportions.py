@@ -7,8 +7,9 @@ import warnings
 from maskrcnn_cli.dispatch import main
 from maskrcnn_repro.data.check.scan import scan_coco
 from maskrcnn_repro.data.proportions import lines, measure_proportions
-from maskrcnn_repro.data.synthetic.annotations import rle_of, runs_of
+from maskrcnn_repro.data.synthetic.annotations import runs_of
 from maskrcnn_repro.data.thin_parts import outline_mask, thin_share
+from maskrcnn_repro.utils.rle import encode_mask
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_polygons_and_both_kinds_of_rle_are_one_mask():
     expected = np.zeros((5, 6), dtype=bool)
     expected[1:3, 1:4] = True
     np.testing.assert_array_equal(mask, expected)
-    for rle in (runs_of(expected), rle_of(expected)):
+    for rle in (runs_of(expected), encode_mask(expected)):
         np.testing.assert_array_equal(outline_mask(rle, 5, 6), expected)
 
 

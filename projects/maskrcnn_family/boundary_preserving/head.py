@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.conv import conv_norm_relu
 from maskrcnn_repro.modeling.mask_head.head import init_predictor, log_accuracy
 from maskrcnn_repro.modeling.mask_head.ignored import refuse_ignored
 from maskrcnn_repro.modeling.mask_head.losses import channel_of_class, sigmoid_loss
@@ -18,7 +19,7 @@ from maskrcnn_repro.roi_ops import build_pooler
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, get_norm
+from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec
 from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_inference
 from detectron2.structures import Boxes, Instances
@@ -73,16 +74,7 @@ class FamilyBoundaryPreservingMaskHead(nn.Module):
         self.boundary_in_features = list(boundary_in_features)
 
         def conv(inputs: int, kernel: int = 3, stride: int = 1) -> Conv2d:
-            layer = Conv2d(
-                inputs,
-                conv_dim,
-                kernel_size=kernel,
-                stride=stride,
-                padding=kernel // 2,
-                bias=not norm,
-                norm=get_norm(norm, conv_dim),
-                activation=nn.ReLU(),
-            )
+            layer = conv_norm_relu(inputs, conv_dim, kernel=kernel, stride=stride, norm=norm)
             weight_init.c2_msra_fill(layer)
             return layer
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError, DataError
+from maskrcnn_repro.modeling.conv import conv_norm_relu
 from maskrcnn_repro.modeling.norms import check_groups
 
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from fvcore.nn import weight_init
 from torch import Tensor, nn
@@ -163,14 +164,6 @@ def check_levels(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> tuple[in
 
 
 def _convolution(inputs: int, outputs: int, side: int, norm: str) -> Conv2d:
-    conv = Conv2d(
-        inputs,
-        outputs,
-        kernel_size=side,
-        padding=side // 2,
-        bias=not norm,
-        norm=get_norm(norm, outputs),
-        activation=nn.ReLU(),
-    )
+    conv = conv_norm_relu(inputs, outputs, kernel=side, norm=norm)
     weight_init.c2_msra_fill(conv)
     return conv

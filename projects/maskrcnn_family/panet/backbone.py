@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError, check_choice
+from maskrcnn_repro.modeling.conv import conv_norm_relu
 from maskrcnn_repro.modeling.norms import check_groups
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from fvcore.nn import weight_init
@@ -47,16 +48,7 @@ class FamilyPANet(FPN):
         self.finest, self.augmented, self.extra = names[0], names[1:own], names[own:]
         for name in self.augmented:
             for layer, stride in (("downsample", 2), ("augment", 1)):
-                conv = Conv2d(
-                    out_channels,
-                    out_channels,
-                    kernel_size=3,
-                    stride=stride,
-                    padding=1,
-                    bias=not norm,
-                    norm=get_norm(norm, out_channels),
-                    activation=nn.ReLU(),
-                )
+                conv = conv_norm_relu(out_channels, out_channels, stride=stride, norm=norm)
                 weight_init.c2_xavier_fill(conv)
                 self.add_module(f"{layer}_{name}", conv)
 

@@ -12,13 +12,14 @@ import functools
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.conv import conv_norm_relu
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
 from maskrcnn_repro.modeling.mask_head.ignored import refuse_ignored
 from maskrcnn_repro.modeling.norms import check_groups
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_BOX_HEAD_REGISTRY, ROI_HEADS_REGISTRY, ROI_MASK_HEAD_REGISTRY
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead
 from fvcore.nn import weight_init
@@ -128,15 +129,7 @@ class FamilyPANetMaskHead(FCNMaskHead):
         first, second, *_ = self._convs()
         self.mask_fcn1 = nn.ModuleList(copy.deepcopy(first) for _ in range(levels))
         self.fc_fcn1 = copy.deepcopy(second)
-        self.fc_fcn2 = Conv2d(
-            width,
-            width // 2,
-            kernel_size=3,
-            padding=1,
-            bias=not norm,
-            norm=get_norm(norm, width // 2),
-            activation=nn.ReLU(),
-        )
+        self.fc_fcn2 = conv_norm_relu(width, width // 2, norm=norm)
         for layer in (*self.mask_fcn1, self.fc_fcn1, self.fc_fcn2):
             weight_init.c2_msra_fill(layer)
         self.fc = nn.Linear(width // 2 * side**2, (2 * side) ** 2)

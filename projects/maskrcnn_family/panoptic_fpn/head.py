@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.conv import conv_norm_relu
 from maskrcnn_repro.modeling.norms import check_groups
 
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from fvcore.nn import weight_init
 from torch import Tensor, nn
@@ -115,15 +116,7 @@ def _to_common_stride(channels: int, width: int, doublings: int, norm: str) -> n
     """Return a convolution for each doubling, at least one; the numbers of layers are Detectron2's."""
     layers = nn.Sequential()
     for _ in range(max(1, doublings)):
-        conv = Conv2d(
-            channels,
-            width,
-            kernel_size=3,
-            padding=1,
-            bias=not norm,
-            norm=get_norm(norm, width),
-            activation=F.relu,
-        )
+        conv = conv_norm_relu(channels, width, norm=norm)
         weight_init.c2_msra_fill(conv)
         layers.append(conv)
         if doublings:

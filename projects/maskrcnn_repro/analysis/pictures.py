@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +10,9 @@ from maskrcnn_repro.analysis.analysis import Analysis
 from maskrcnn_repro.analysis.evaluation_set import EvaluationSet
 from maskrcnn_repro.analysis.overlay import Mark, overlay
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
+from maskrcnn_repro.visualization.encoding import data_uri, encode_picture
 
 import numpy as np
-from PIL import Image
 
 SIDE = 800
 """Longest side of a picture in pixels."""
@@ -88,8 +86,4 @@ def worst_pictures(
 
 
 def _data_uri(pixels: np.ndarray) -> str:
-    image = Image.fromarray(pixels)
-    image.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    image.save(file, "WEBP", quality=QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(encode_picture(pixels, "WEBP", longest=SIDE, quality=QUALITY), "WEBP")

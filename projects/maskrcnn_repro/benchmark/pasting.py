@@ -20,8 +20,8 @@ from maskrcnn_repro.benchmark.processes import BenchmarkError, run_module
 from maskrcnn_repro.benchmark.report import grid, save
 from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
 from maskrcnn_repro.modeling.paste import paste_to_rles
-from maskrcnn_repro.modeling.rle import RLE
 from maskrcnn_repro.utils.provenance import code_origin
+from maskrcnn_repro.utils.rle import RLE
 
 import numpy as np
 import torch

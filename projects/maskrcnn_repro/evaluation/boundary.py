@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maskrcnn_repro.modeling.rle import RLE
+from maskrcnn_repro.utils.rle import RLE
 
 import cv2
 import numpy as np

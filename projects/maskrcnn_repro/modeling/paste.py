@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from maskrcnn_repro.modeling.paste_on_device import encode_on_device
-from maskrcnn_repro.modeling.rle import RLE, RLEMasks
+from maskrcnn_repro.modeling.rle import RLEMasks
+from maskrcnn_repro.utils.rle import RLE
 
 import numpy as np
 import torch

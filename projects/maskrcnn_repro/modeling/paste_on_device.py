@@ -15,7 +15,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from maskrcnn_repro.modeling.rle import RLE, RLEMasks
+from maskrcnn_repro.modeling.rle import RLEMasks
+from maskrcnn_repro.utils.rle import RLE
 
 import torch
 import torch.nn.functional as F

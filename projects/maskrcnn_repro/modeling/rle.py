@@ -9,22 +9,18 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from maskrcnn_repro.utils.rle import RLE, encode_mask
+
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
-
-RLE = dict[str, Any]
-"""COCO's compressed encoding, fit for JSON: ``{"size": [H, W], "counts": str}``."""
 
 
 def encode_masks(masks: Any) -> list[RLE]:
     """Return masks of an image, :class:`RLEMasks` or an (R, H, W) bool tensor, as R encodings."""
     if isinstance(masks, RLEMasks):
         return masks.rles
-    rles = [
-        coco_mask.encode(np.asfortranarray(mask.cpu().numpy().view(np.uint8))) for mask in masks
-    ]
-    return [{"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")} for rle in rles]
+    return [encode_mask(mask.cpu().numpy().view(np.uint8)) for mask in masks]
 
 
 class RLEMasks:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from maskrcnn_repro.data.check.scan import Scan
 from maskrcnn_repro.data.check.table import Defect
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.utils.files import write_text
+from maskrcnn_repro.visualization.encoding import data_uri, encode_picture
 from maskrcnn_repro.visualization.templates import templates_in
 
 import numpy as np
@@ -89,6 +88,4 @@ def _thumbnail(files: ImageFiles, path: str, box: np.ndarray | None) -> str:
         corners = np.array([*box[:2], *(box[:2] + box[2:])]) * image.width / width
         low, high = np.minimum(corners[:2], corners[2:]), np.maximum(corners[:2], corners[2:])
         ImageDraw.Draw(image).rectangle((*low, *high), outline=(230, 30, 30), width=2)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(encode_picture(image, "JPEG", quality=80), "JPEG")

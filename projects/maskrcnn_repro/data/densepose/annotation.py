@@ -13,8 +13,8 @@ from maskrcnn_repro.data.check.findings import shorten
 from maskrcnn_repro.data.check.outlines import Defective, runs_of
 from maskrcnn_repro.data.check.table import defects
 from maskrcnn_repro.data.densepose.surface import Mirror
-from maskrcnn_repro.data.synthetic.annotations import rle_of
 from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.utils.rle import encode_mask
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,4 +130,4 @@ def _runs(
 
 def write_parts(parts: NDArray[np.uint8]) -> list[Any]:
     """Return :data:`PARTS` masks of a map of parts (SIDE, SIDE), an empty list for a part that is not seen."""
-    return [rle_of(parts == n) if (parts == n).any() else [] for n in range(1, PARTS + 1)]
+    return [encode_mask(parts == n) if (parts == n).any() else [] for n in range(1, PARTS + 1)]

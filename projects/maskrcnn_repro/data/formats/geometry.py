@@ -11,6 +11,7 @@ from maskrcnn_repro.data.check.outlines import MAX_PIXELS, Defective, bounds_of
 from maskrcnn_repro.data.check.table import defects
 from maskrcnn_repro.data.formats.contents import Outline
 from maskrcnn_repro.data.formats.fates import TOLERANCE
+from maskrcnn_repro.utils.rle import encode_mask
 
 import numpy as np
 import pycocotools.mask as coco_mask
@@ -93,8 +94,7 @@ def mask_outline(mask: np.ndarray, left: int, top: int, size: tuple[int, int]) -
     across, down = size
     whole = np.zeros((down, across), np.uint8, order="F")
     whole[top : top + height, left : left + width] = mask
-    rle = coco_mask.encode(whole)
-    return {"size": [down, across], "counts": rle["counts"].decode("ascii")}
+    return encode_mask(whole)
 
 
 def label_outlines(ids: np.ndarray) -> dict[int, Outline]:

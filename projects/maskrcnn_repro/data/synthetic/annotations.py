@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as coco_mask
 from numpy.typing import NDArray
 
 
@@ -17,12 +16,6 @@ def box_of(mask: NDArray[np.bool_]) -> list[int]:
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     left, top = int(columns[0]), int(rows[0])
     return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
-
-
-def rle_of(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return an (H, W) mask as compressed RLE."""
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": list(mask.shape), "counts": rle["counts"].decode("ascii")}
 
 
 def runs_of(mask: NDArray[np.bool_]) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from maskrcnn_repro.data.synthetic.annotations import box_of, rle_of
+from maskrcnn_repro.data.synthetic.annotations import box_of
 from maskrcnn_repro.data.synthetic.dataset import GeneratedSet
 from maskrcnn_repro.data.synthetic.draws import Draws
 from maskrcnn_repro.data.synthetic.small_coco.grounds import expose, paint_ground
 from maskrcnn_repro.data.synthetic.small_coco.kinds import FURTHER_KINDS, KINDS
 from maskrcnn_repro.data.synthetic.small_coco.things import draw_outline, paint_stone, paint_thing
+from maskrcnn_repro.utils.rle import encode_mask
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class Crop:
                 "iscrowd": 0,
                 "area": int(self.mask.sum()),
                 "bbox": box_of(self.mask),
-                "segmentation": rle_of(self.mask),
+                "segmentation": encode_mask(self.mask),
             }
         ]
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from maskrcnn_repro.modeling.conv import conv_norm_relu
 from maskrcnn_repro.modeling.mask_head.head import MaskHead, init_predictor
 from maskrcnn_repro.modeling.mask_head.losses import MaskLoss, build_mask_loss
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, get_norm
+from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec
 from detectron2.modeling import ROI_MASK_HEAD_REGISTRY
 from fvcore.nn import weight_init
 from torch import nn
@@ -51,17 +52,7 @@ class FCNMaskHead(MaskHead):
         self.num_conv = num_conv
         channels = input_shape.channels
         for number in range(1, num_conv + 1):
-            conv = Conv2d(
-                channels,
-                conv_dim,
-                kernel_size=3,
-                padding=1,
-                # A norm has a bias of its own.
-                bias=not norm,
-                norm=get_norm(norm, conv_dim),
-                activation=nn.ReLU(),
-            )
-            self.add_module(f"mask_fcn{number}", conv)
+            self.add_module(f"mask_fcn{number}", conv_norm_relu(channels, conv_dim, norm=norm))
             channels = conv_dim
         self.deconv = ConvTranspose2d(channels, conv_dim, kernel_size=2, stride=2)
         self.predictor = Conv2d(conv_dim, loss.channels, kernel_size=1)

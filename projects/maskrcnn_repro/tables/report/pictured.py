@@ -7,7 +7,6 @@ pixel is kept.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,9 @@ from maskrcnn_repro.tables.report.places import (
 )
 from maskrcnn_repro.tables.runs.reading import describe_error, read_json
 from maskrcnn_repro.tables.runs.records import CONFIG, read_config
+from maskrcnn_repro.utils.rle import encode_mask
 from maskrcnn_repro.visualization.draw import Objects, Style
+from maskrcnn_repro.visualization.encoding import encode_picture
 from maskrcnn_repro.visualization.sheet import (
     by_image,
     decode,
@@ -39,7 +40,6 @@ from maskrcnn_repro.visualization.sheet import (
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 IMAGES = 4
 """At most, of each data set."""
@@ -154,7 +154,9 @@ def scene_files(dataset: str, scene: Scene) -> dict[Path, str | bytes]:
     }
     if is_generated(dataset) and not scene.is_plain:
         for number, image in enumerate(scene.images, start=1):
-            files[Path(PICTURES, f"{dataset}_{number}.png")] = _png(image)
+            files[Path(PICTURES, f"{dataset}_{number}.png")] = encode_picture(
+                image, "PNG", optimize=True
+            )
     return files
 
 
@@ -249,8 +251,7 @@ def _tree(objects: Objects) -> dict[str, Any]:
     """Return objects as plain values; masks as COCO's compressed RLE."""
     tree: dict[str, Any] = {"boxes": objects.boxes.tolist(), "classes": objects.classes.tolist()}
     if len(objects.masks):
-        rles = [coco_mask.encode(np.asfortranarray(m, dtype=np.uint8)) for m in objects.masks]
-        tree["masks"] = [{**rle, "counts": rle["counts"].decode()} for rle in rles]
+        tree["masks"] = [encode_mask(mask) for mask in objects.masks]
     for name in ("scores", "keypoints"):
         values = getattr(objects, name)
         if values is not None:
@@ -286,12 +287,6 @@ def _objects(tree: Mapping[str, Any], size: tuple[int, ...], classes: int) -> Ob
         scores=None if scores is None else np.array(scores, dtype=float),
         keypoints=None if keypoints is None else np.array(keypoints, dtype=float),
     )
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return file.getvalue()
 
 
 def _pixels(file: Path, size: tuple[int, ...]) -> np.ndarray:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from maskrcnn_repro.data.synthetic.annotations import box_of, rle_of, runs_of
+from maskrcnn_repro.data.synthetic.annotations import box_of, runs_of
 from maskrcnn_repro.data.synthetic.draws import Draws
 from maskrcnn_repro.data.synthetic.mini_coco.shapes import SHAPES
 from maskrcnn_repro.data.synthetic.outlines import FIFTHS, Point, Ring, area, fill, place
 from maskrcnn_repro.data.synthetic.textures import PATTERNS, Colour, muted_colour, paint
+from maskrcnn_repro.utils.rle import encode_mask
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,4 +191,4 @@ def _segmentation(mask: NDArray[np.bool_], outline: list[Ring] | None) -> Any:
     inside = all(0 <= x <= width * FIFTHS and 0 <= y <= height * FIFTHS for x, y in outline[0])
     if len(outline) == 1 and inside and np.array_equal(mask, fill(outline, height, width)):
         return [[coordinate / FIFTHS for point in outline[0] for coordinate in point]]
-    return rle_of(mask)
+    return encode_mask(mask)

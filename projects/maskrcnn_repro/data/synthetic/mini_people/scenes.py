@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from maskrcnn_repro.data.keypoints import COCO_KEYPOINTS
-from maskrcnn_repro.data.synthetic.annotations import box_of, rle_of, runs_of
+from maskrcnn_repro.data.synthetic.annotations import box_of, runs_of
 from maskrcnn_repro.data.synthetic.draws import Draws
 from maskrcnn_repro.data.synthetic.mini_people.coordinates import annotate
 from maskrcnn_repro.data.synthetic.mini_people.figures import (
@@ -24,6 +24,7 @@ from maskrcnn_repro.data.synthetic.mini_people.figures import (
 )
 from maskrcnn_repro.data.synthetic.mini_people.rasters import Raster, render
 from maskrcnn_repro.data.synthetic.textures import Colour, muted_colour, paint
+from maskrcnn_repro.utils.rle import encode_mask
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,7 +119,7 @@ class Scene:
             "iscrowd": int(person.figure is None),
             "area": int(mask.sum()),
             "bbox": box_of(mask),
-            "segmentation": rle_of(mask) if person.figure else runs_of(mask),
+            "segmentation": encode_mask(mask) if person.figure else runs_of(mask),
             "keypoints": keypoints,
             "num_keypoints": sum(visibility > 0 for visibility in keypoints[2::3]),
         }

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from maskrcnn_repro.data.synthetic.annotations import box_of, rle_of, runs_of
+from maskrcnn_repro.data.synthetic.annotations import box_of, runs_of
 from maskrcnn_repro.data.synthetic.draws import Draws, lengths
 from maskrcnn_repro.data.synthetic.outlines import Point
 from maskrcnn_repro.data.synthetic.small_coco.grounds import expose, paint_ground
@@ -21,6 +21,7 @@ from maskrcnn_repro.data.synthetic.small_coco.things import (
     paint_stone,
     paint_thing,
 )
+from maskrcnn_repro.utils.rle import encode_mask
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ class Scene:
             "iscrowd": int(instance.is_crowd),
             "area": int(mask.sum()),
             "bbox": box_of(mask),
-            "segmentation": runs_of(mask) if instance.is_crowd else rle_of(mask),
+            "segmentation": runs_of(mask) if instance.is_crowd else encode_mask(mask),
         }
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from maskrcnn_repro.modeling.rle import RLE
 from maskrcnn_repro.tables.report.exchange.model import ALIGN, ByOperation
+from maskrcnn_repro.utils.rle import RLE
 
 import numpy as np
 from pycocotools import mask as coco_mask

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.data.image_file import ImageFiles
-from maskrcnn_repro.modeling.rle import RLE
 from maskrcnn_repro.roi_ops import RoIOperation
 from maskrcnn_repro.tables.report.exchange.masks import Compared, Masks
 from maskrcnn_repro.tables.report.exchange.model import ALIGN, ByOperation, Outline, Pictured
 from maskrcnn_repro.tables.report.exchange.shifts import round_boxes
+from maskrcnn_repro.utils.rle import RLE, encode_mask
+from maskrcnn_repro.visualization.encoding import encode_picture
 
 import numpy as np
 import torch
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 MARGIN = 1.5
@@ -66,7 +65,9 @@ def picture(
         trained=_outlines(shown.trained, crop, shown.trained_iou),
     )
     left, top, right, bottom = crop
-    return pictured, _png(image[top:bottom, left:right])
+    return pictured, encode_picture(
+        image[top:bottom, left:right], "PNG", longest=LONGEST, optimize=True
+    )
 
 
 def _crop(
@@ -90,12 +91,5 @@ def _outlines(masks: Masks, crop: Sequence[int], ious: ByOperation) -> dict[str,
 
 def _outline(mask: RLE, crop: Sequence[int], iou: float) -> Outline:
     left, top, right, bottom = crop
-    part = coco_mask.encode(np.asfortranarray(coco_mask.decode(mask)[top:bottom, left:right]))
-    return Outline(tuple(part["size"]), part["counts"].decode("ascii"), round(iou, 4))
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    image, file = Image.fromarray(pixels), io.BytesIO()
-    image.thumbnail((LONGEST, LONGEST))
-    image.save(file, "PNG", optimize=True)
-    return file.getvalue()
+    part = encode_mask(coco_mask.decode(mask)[top:bottom, left:right])
+    return Outline(tuple(part["size"]), part["counts"], round(iou, 4))

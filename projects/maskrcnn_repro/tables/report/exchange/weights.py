@@ -12,13 +12,14 @@ from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.trained import load_trained
 from maskrcnn_repro.errors import TableError
-from maskrcnn_repro.modeling.rle import RLE, encode_masks
+from maskrcnn_repro.modeling.rle import encode_masks
 from maskrcnn_repro.pooler_keys import HEADS
 from maskrcnn_repro.roi_ops import RoIOperation
 from maskrcnn_repro.tables.report.exchange.model import ALIGN, OPERATIONS
 from maskrcnn_repro.tables.report.model import Origin
 from maskrcnn_repro.tables.runs.records import CONFIG, run_folder
 from maskrcnn_repro.tables.runs.stage import WEIGHTS
+from maskrcnn_repro.utils.rle import RLE
 
 import numpy as np
 import torch

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maskrcnn_repro.evaluation.boundary import boundary_iou
+from maskrcnn_repro.utils.rle import encode_mask
 from maskrcnn_repro.visualization.draw import WHITE, Objects, Style, draw
 
 import cv2
 import numpy as np
-import pycocotools.mask
 
 SIDE = 240
 """Longest side of a picture in pixels."""
@@ -74,7 +74,7 @@ def overlaps(truth: Objects, objects: Objects) -> list[tuple[float | None, int |
 
 
 def _encode(masks: Sequence[np.ndarray]) -> list[dict[str, object]]:
-    return [pycocotools.mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+    return [encode_mask(mask) for mask in masks]
 
 
 def _cut(image: np.ndarray, own: np.ndarray, predicted: np.ndarray | None) -> np.ndarray:

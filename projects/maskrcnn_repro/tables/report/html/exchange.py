@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from maskrcnn_repro.tables.report.exchange.files import Stored, is_of
 from maskrcnn_repro.tables.report.exchange.model import OPERATIONS, ROWS, TABLE, Outline, Pictured
 from maskrcnn_repro.tables.report.model import Report
 from maskrcnn_repro.tables.report.places import table_command
+from maskrcnn_repro.visualization.encoding import data_uri
 
 import cv2
 import numpy as np
@@ -74,7 +74,7 @@ def _picture(pictured: Pictured, png: bytes) -> dict[str, Any]:
     left, top, right, bottom = pictured.crop
     return {
         "shown": pictured,
-        "source": f"data:image/png;base64,{base64.b64encode(png).decode()}" if png else "",
+        "source": data_uri(png, "PNG") if png else "",
         "view": (left, top, right - left, bottom - top),
         "grid": grid_path(pictured),
         "centres": centres_path(pictured),

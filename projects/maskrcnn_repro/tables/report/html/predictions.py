@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,9 +17,9 @@ from maskrcnn_repro.tables.report.pictured import (
     read_scene,
 )
 from maskrcnn_repro.visualization.draw import Objects, colored_as, draw, is_crowded
+from maskrcnn_repro.visualization.encoding import data_uri, encode_picture
 
 import numpy as np
-from PIL import Image
 
 SIDE = 300
 """Longest side of a picture in pixels."""
@@ -211,7 +209,5 @@ def _close(shown: CloseUp | None) -> ClosePicture | None:
 
 
 def _data_uri(pixels: np.ndarray) -> str:
-    file = io.BytesIO()
     # Method 6 is the slowest and gives the smallest file.
-    Image.fromarray(pixels).save(file, "WEBP", quality=QUALITY, method=6)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(encode_picture(pixels, "WEBP", quality=QUALITY, method=6), "WEBP")
