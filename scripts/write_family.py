@@ -22,7 +22,8 @@ from maskrcnn_repro.tables.paper.additions import register_table
 from maskrcnn_repro.tables.paper.claims import Claim, all_claims
 from maskrcnn_repro.tables.paper.numbers import Row, Table, all_metrics, find_row, find_table
 from maskrcnn_repro.tables.report.claims_text import interval_text
-from maskrcnn_repro.tables.report.model import Report, Verdict, from_json
+from maskrcnn_repro.tables.report.model import Report, Verdict
+from maskrcnn_repro.tables.report.plain import from_json
 from maskrcnn_repro.tables.report.readme import BEGIN, END, split_readme
 from maskrcnn_repro.tables.report.text import grid
 from maskrcnn_repro.tables.report.words import DASH, format_signed

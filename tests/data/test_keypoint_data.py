@@ -21,7 +21,7 @@ from maskrcnn_repro.data.keypoints import (
 )
 from maskrcnn_repro.data.loader import build_test_loader, build_train_loader
 from maskrcnn_repro.errors import ConfigError, DataError
-from maskrcnn_repro.visualization.sheet import style_of
+from maskrcnn_repro.visualization.coco_objects import style_of
 
 import numpy as np
 import pytest

@@ -12,7 +12,7 @@ from maskrcnn_repro.data.synthetic.mini_people import DIGESTS, MINI_PEOPLE
 from maskrcnn_repro.data.synthetic.mini_people.scenes import LEAST_VISIBLE, draw_scene
 from maskrcnn_repro.data.synthetic.writing import digest
 from maskrcnn_repro.engine.main import main
-from maskrcnn_repro.visualization.sheet import style_of
+from maskrcnn_repro.visualization.coco_objects import style_of
 
 import numpy as np
 import pycocotools.mask as coco_mask

@@ -7,7 +7,8 @@ from dataclasses import replace
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.additions import register_table
 from maskrcnn_repro.tables.paper.numbers import find_table
-from maskrcnn_repro.tables.report.model import Cell, Estimate, Interval, ReportRow, Verdict, to_json
+from maskrcnn_repro.tables.report.model import Cell, Estimate, Interval, ReportRow, Verdict
+from maskrcnn_repro.tables.report.plain import to_json
 from maskrcnn_repro.tables.report.words import DASH
 
 import pytest

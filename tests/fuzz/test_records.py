@@ -10,7 +10,8 @@ from maskrcnn_repro.config import load_config
 from maskrcnn_repro.tables.report.curve_files import read_metrics
 from maskrcnn_repro.tables.report.kept import json_text
 from maskrcnn_repro.tables.report.kept_reading import read_report
-from maskrcnn_repro.tables.report.model import Report, from_json, to_json
+from maskrcnn_repro.tables.report.model import Report
+from maskrcnn_repro.tables.report.plain import from_json, to_json
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.records import hashes_of_file, read_config, read_note, read_record
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from maskrcnn_repro.evaluation.resampling import match
-from maskrcnn_repro.tables.report import gather, resampled
+from maskrcnn_repro.tables.report import gather, matching
 from maskrcnn_repro.tables.runs.plan import plan
 
 from tests.helpers.fake_runs import write_run
@@ -37,7 +37,7 @@ def write_truth(folder):
 def use_truth(monkeypatch, file, digest=DIGEST):
     """Let every data set have these annotations."""
     origin = {"json": None if file is None else str(file), "sha256": digest}
-    for module in (gather, resampled):
+    for module in (gather, matching):
         monkeypatch.setattr(module, "data_origin", lambda name: origin)
 
 

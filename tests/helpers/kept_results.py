@@ -15,7 +15,7 @@ from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import Gathered
 from maskrcnn_repro.tables.report.kept import json_text
 from maskrcnn_repro.tables.report.kept_reading import read_report
-from maskrcnn_repro.tables.report.model import to_json
+from maskrcnn_repro.tables.report.plain import to_json
 from maskrcnn_repro.tables.report.report import report
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.reading import read_json

@@ -8,7 +8,8 @@ from maskrcnn_repro.tables.paper.data_file import FOLDER, Node, read_data
 from maskrcnn_repro.tables.report import explanations as module
 from maskrcnn_repro.tables.report.claims_text import claims_markdown, explain_failures
 from maskrcnn_repro.tables.report.explanations import explanation, parse_explanations
-from maskrcnn_repro.tables.report.model import Explanation, Verdict, from_json, to_json
+from maskrcnn_repro.tables.report.model import Explanation, Verdict
+from maskrcnn_repro.tables.report.plain import from_json, to_json
 
 import pytest
 

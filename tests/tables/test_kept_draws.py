@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.contradictions import refuse_contradicting
+from maskrcnn_repro.tables.report.draw_files import _key
 from maskrcnn_repro.tables.report.gather import Gathered
-from maskrcnn_repro.tables.report.resampled import Resampler, _key
+from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.runs.records import Record
 
 import numpy as np

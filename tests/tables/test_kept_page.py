@@ -14,8 +14,9 @@ from maskrcnn_repro.tables.report.html import Shown, write_page
 from maskrcnn_repro.tables.report.html.predictions import Gallery
 from maskrcnn_repro.tables.report.kept import save_reports
 from maskrcnn_repro.tables.report.kept_reading import kept_report
-from maskrcnn_repro.tables.report.model import Report, from_json, to_json
+from maskrcnn_repro.tables.report.model import Report
 from maskrcnn_repro.tables.report.places import curve_file
+from maskrcnn_repro.tables.report.plain import from_json, to_json
 from maskrcnn_repro.tables.report.report import PaperData
 from maskrcnn_repro.tables.runs.stage import Setting
 

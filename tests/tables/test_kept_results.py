@@ -11,7 +11,8 @@ from maskrcnn_repro.tables.report.explanations import explanation
 from maskrcnn_repro.tables.report.html.claims import claim_ends
 from maskrcnn_repro.tables.report.kept import json_text
 from maskrcnn_repro.tables.report.kept_reading import KeptReports, kept_report, read_report
-from maskrcnn_repro.tables.report.model import Interval, Report, Verdict, from_json, to_json
+from maskrcnn_repro.tables.report.model import Interval, Report, Verdict
+from maskrcnn_repro.tables.report.plain import from_json, to_json
 from maskrcnn_repro.tables.report.statistics import EARLIER, METHODS, POOLED
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.report.words import format_with_minus

@@ -9,7 +9,7 @@ from maskrcnn_repro.data.panoptic.truth import PanopticTruth
 from maskrcnn_repro.evaluation.resampling import CategoryMatches, Matches, draw_images
 from maskrcnn_repro.evaluation.surface_resampling import write_matches
 from maskrcnn_repro.tables.paper.numbers import Metric
-from maskrcnn_repro.tables.report import resampled as resampled_module
+from maskrcnn_repro.tables.report import matching as matching_module
 from maskrcnn_repro.tables.report.gather import gather
 from maskrcnn_repro.tables.report.resampled import Resampler
 
@@ -98,7 +98,7 @@ def write_panoptic(folder, ids_of):
 
 def test_pq_of_images_half_of_which_are_empty_by_hand(fake, tmp_path, monkeypatch):
     truth = write_panoptic(tmp_path / "truth", lambda image: [[1, 1]])
-    monkeypatch.setattr(resampled_module, "open_truth", lambda name: truth)
+    monkeypatch.setattr(matching_module, "open_truth", lambda name: truth)
     # Six matches of IoU 1 and six misses: 6 / (6 + 6 / 2).
     folder = detect(fake, fake.truth, "a", 1, EXACT, metrics={"panoptic": {"PQ": 200 / 3}})
     write_panoptic(folder / "inference/mini_coco_val", lambda image: [[1 - image % 2] * 2])
@@ -274,7 +274,7 @@ def test_keypoints_are_matched_with_the_sigmas_of_the_run(fake, monkeypatch):
     config.write_text(text)
     seen = []
     monkeypatch.setattr(
-        resampled_module,
+        matching_module,
         "match",
         lambda truth, file, task, sigmas: seen.append((task, list(sigmas))) or 1 / 0,
     )

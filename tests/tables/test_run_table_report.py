@@ -5,7 +5,8 @@ import math
 from dataclasses import replace
 
 import maskrcnn_repro
-from maskrcnn_repro.tables.report.model import Estimate, Report, from_json, to_json
+from maskrcnn_repro.tables.report.model import Estimate, Report
+from maskrcnn_repro.tables.report.plain import from_json, to_json
 from maskrcnn_repro.tables.report.text import as_markdown, as_text, describe_average
 from maskrcnn_repro.tables.report.words import DASH
 from maskrcnn_repro.tables.runs.plan import plan

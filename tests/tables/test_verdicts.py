@@ -6,10 +6,11 @@ from dataclasses import replace
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.claims_text import claim_lines, tally
+from maskrcnn_repro.tables.report.draw_files import Resampled
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather
-from maskrcnn_repro.tables.report.model import to_json
-from maskrcnn_repro.tables.report.resampled import Resampled, Resampler
+from maskrcnn_repro.tables.report.plain import to_json
+from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.report.statistics import IMAGES as IMAGES_ALONE
 from maskrcnn_repro.tables.report.statistics import OWN, POOLED
 from maskrcnn_repro.tables.report.verdicts import verdicts

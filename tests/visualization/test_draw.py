@@ -7,6 +7,7 @@ from maskrcnn_repro.evaluation.table import metrics_table, summary
 from maskrcnn_repro.tables.report.html import predictions as page
 from maskrcnn_repro.tables.report.pictured import Scene
 from maskrcnn_repro.visualization import sheet
+from maskrcnn_repro.visualization.coco_objects import by_image, decode, ground_truth, read_objects
 from maskrcnn_repro.visualization.draw import (
     PALETTE,
     TINT,
@@ -18,15 +19,7 @@ from maskrcnn_repro.visualization.draw import (
     draw,
     number_objects,
 )
-from maskrcnn_repro.visualization.sheet import (
-    by_image,
-    decode,
-    ground_truth,
-    pick,
-    read_objects,
-    shorten,
-    write_sheet,
-)
+from maskrcnn_repro.visualization.sheet import pick, shorten, write_sheet
 
 import cv2
 import numpy as np

@@ -18,7 +18,7 @@ from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.evaluation.mask_scores import scored_for
 from maskrcnn_repro.evaluation.resampling import FIELDS, read_results
 from maskrcnn_repro.evaluation.traps import LIMITS
-from maskrcnn_repro.visualization.sheet import encode_segmentation
+from maskrcnn_repro.visualization.coco_objects import encode_segmentation
 
 import numpy as np
 from pycocotools import mask as rle_codec

@@ -17,8 +17,8 @@ from maskrcnn_repro.evaluation.surface_resampling import FILE as SURFACE_MATCHES
 from maskrcnn_repro.evaluation.surface_resampling import read_matches
 from maskrcnn_repro.evaluation.table import PANOPTIC, PRECISIONS, SURFACES
 from maskrcnn_repro.tables.beside.run import Run
+from maskrcnn_repro.tables.report.matching import AP_TOLERANCE, is_drawn, matches_of
 from maskrcnn_repro.tables.report.model import Interval
-from maskrcnn_repro.tables.report.resampled import AP_TOLERANCE, is_drawn, matches_of
 from maskrcnn_repro.tables.report.statistics import DRAWS, SEED, interval
 from maskrcnn_repro.utils.hashes import sha256_of
 

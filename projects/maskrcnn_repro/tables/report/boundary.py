@@ -12,7 +12,7 @@ from pathlib import Path
 
 from maskrcnn_repro.errors import OutputError, TableError, UserError
 from maskrcnn_repro.tables.report.gather import Gathered
-from maskrcnn_repro.tables.report.resampled import dataset_of, match_anew, matches_of
+from maskrcnn_repro.tables.report.matching import dataset_of, match_anew, matches_of
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.tables.runs.records import Record
 from maskrcnn_repro.utils.files import write_text

@@ -7,14 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maskrcnn_repro.evaluation.table import PANOPTIC, PRECISIONS
+from maskrcnn_repro.tables.report.draw_files import Resampled, stored_draws
 from maskrcnn_repro.tables.report.gather import Gathered, refuse_others
-from maskrcnn_repro.tables.report.resampled import (
-    AP_TOLERANCE,
-    Resampled,
-    dataset_of,
-    select_metrics,
-    stored_draws,
-)
+from maskrcnn_repro.tables.report.matching import AP_TOLERANCE, dataset_of, select_metrics
 from maskrcnn_repro.tables.runs.records import Record
 
 import numpy as np

@@ -8,7 +8,7 @@ from dataclasses import replace
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Row
 from maskrcnn_repro.tables.report.gather import Gathered
-from maskrcnn_repro.tables.report.resampled import dataset_of
+from maskrcnn_repro.tables.report.matching import dataset_of
 
 TASK = "equal_seconds"
 """Task of the columns, whose keys are those of ``segm``."""

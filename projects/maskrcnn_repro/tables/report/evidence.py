@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from maskrcnn_repro.tables.paper.numbers import Metric, Row
+from maskrcnn_repro.tables.report.draw_files import Resampled
 from maskrcnn_repro.tables.report.gather import Gathered, value_of
+from maskrcnn_repro.tables.report.matching import dataset_of
 from maskrcnn_repro.tables.report.model import Interval, Spread
-from maskrcnn_repro.tables.report.resampled import Resampled, Resampler, dataset_of
+from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.report.spread import Pooled, pool
 from maskrcnn_repro.tables.report.statistics import interval
 from maskrcnn_repro.tables.runs.records import Record

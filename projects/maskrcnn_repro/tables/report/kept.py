@@ -21,8 +21,9 @@ from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.report.exchange.files import keep
 from maskrcnn_repro.tables.report.kept_reading import CLAIMS, TABLES, KeptReports
 from maskrcnn_repro.tables.report.kept_run import Files, beside_files, picture_files, record_tree
-from maskrcnn_repro.tables.report.model import Report, json_text, to_json, verdicts_in
+from maskrcnn_repro.tables.report.model import Report, verdicts_in
 from maskrcnn_repro.tables.report.places import is_kept, record_of
+from maskrcnn_repro.tables.report.plain import json_text, to_json
 from maskrcnn_repro.tables.report.report import PaperData
 from maskrcnn_repro.tables.report.text import as_markdown
 from maskrcnn_repro.tables.runs.plan import plan

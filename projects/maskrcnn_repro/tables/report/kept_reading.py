@@ -14,8 +14,9 @@ from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.explanations import explanation
-from maskrcnn_repro.tables.report.model import Report, Verdict, from_json
+from maskrcnn_repro.tables.report.model import Report, Verdict
 from maskrcnn_repro.tables.report.places import table_command
+from maskrcnn_repro.tables.report.plain import from_json
 from maskrcnn_repro.tables.report.report import table_columns
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.tables.runs.records import read_record

@@ -8,6 +8,8 @@ from typing import Any
 
 from maskrcnn_repro.tables.report.boundary import TASK, measured_before
 from maskrcnn_repro.tables.report.curve_files import curve_text, read_curve
+from maskrcnn_repro.tables.report.draw_files import draws_to_keep
+from maskrcnn_repro.tables.report.matching import dataset_of
 from maskrcnn_repro.tables.report.model import Report
 from maskrcnn_repro.tables.report.pictured import (
     Place,
@@ -19,7 +21,6 @@ from maskrcnn_repro.tables.report.pictured import (
     scene_files,
 )
 from maskrcnn_repro.tables.report.places import curve_file, kept_beside
-from maskrcnn_repro.tables.report.resampled import dataset_of, draws_to_keep
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.tables.runs.records import identity, read_record
 from maskrcnn_repro.tables.runs.retrained import digest_of_run, recipe_of_run

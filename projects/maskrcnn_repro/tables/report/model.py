@@ -1,30 +1,19 @@
 """A report: what a table says of ours beside the paper's. Its JSON is the source of every text and page.
 
-Metrics and gaps are in AP points, 0 to 100. ``to_json`` and ``from_json`` are each other's inverse; what a file
-of an earlier version lacks has its default, and stays out of the file when it is written again.
+Metrics and gaps are in AP points, 0 to 100.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
-import types
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from maskrcnn_repro.tables.paper.claims import Finding
 from maskrcnn_repro.tables.paper.numbers import Metric, Row
+from maskrcnn_repro.tables.report.plain import later_field
 from maskrcnn_repro.tables.report.words import Outcome
-
-MOST = 1e12
-"""Numbers of a report are smaller."""
-T = TypeVar("T")
-
-
-def _later_field(default: Any) -> Any:
-    """Return a field that files of earlier versions lack: it is written unless it is the default."""
-    return field(default=default, metadata={"added": True})
 
 
 @dataclass(frozen=True)
@@ -73,10 +62,10 @@ class Interval:
     level: float
     seeds: tuple[int, ...]
     images: int
-    method: str = _later_field("")
-    freedom: float | None = _later_field(None)
-    of_seeds: float | None = _later_field(None)
-    of_images: float | None = _later_field(None)
+    method: str = later_field("")
+    freedom: float | None = later_field(None)
+    of_seeds: float | None = later_field(None)
+    of_images: float | None = later_field(None)
 
 
 @dataclass(frozen=True)
@@ -140,9 +129,9 @@ class ReportRow:
     unfinished: tuple[str, ...] = ()
     not_at_level: str | None = None
     cells: Mapping[str, Cell] = field(default_factory=dict)
-    gap_of: tuple[str, str] | None = _later_field(None)
-    derived: bool = _later_field(False)
-    note: str | None = _later_field(None)
+    gap_of: tuple[str, str] | None = later_field(None)
+    derived: bool = later_field(False)
+    note: str | None = later_field(None)
 
     @classmethod
     def of(cls, row: Row, **measured: Any) -> ReportRow:
@@ -192,7 +181,7 @@ class Verdict(Finding):
     interval: Interval | None = None
     note: str = ""
     explanation: Explanation | None = None
-    p: float | None = _later_field(None)
+    p: float | None = later_field(None)
 
 
 @dataclass(frozen=True)
@@ -219,9 +208,9 @@ class Origin:
     weights: str
     data: Mapping[str, str | None]
     written: str
-    record: str | None = _later_field(None)
-    experiment: str = _later_field("")
-    split: str = _later_field("")
+    record: str | None = later_field(None)
+    experiment: str = later_field("")
+    split: str = later_field("")
 
 
 @dataclass(frozen=True)
@@ -267,9 +256,9 @@ class Report:
     claims: tuple[Verdict, ...] = ()
     refused: tuple[str, ...] = ()
     origin: tuple[Origin, ...] = ()
-    columns: tuple[ReportColumn, ...] = _later_field(())
-    spreads: tuple[Spread, ...] = _later_field(())
-    notes: tuple[str, ...] = _later_field(())
+    columns: tuple[ReportColumn, ...] = later_field(())
+    spreads: tuple[Spread, ...] = later_field(())
+    notes: tuple[str, ...] = later_field(())
 
     @property
     def baseline(self) -> str:
@@ -309,87 +298,6 @@ class Report:
 
 DETECTRON2 = "detectron2/"
 """Before the experiment of a record of Detectron2's own weights."""
-
-
-def to_json(value: Any) -> Any:
-    """Return a report, or a part of one, as plain values."""
-    if is_dataclass(value):
-        return {
-            item.name: to_json(getattr(value, item.name))
-            for item in fields(value)
-            if not (item.metadata.get("added") and getattr(value, item.name) == item.default)
-        }
-    if isinstance(value, Mapping):
-        return {key: to_json(item) for key, item in value.items()}
-    return [to_json(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def json_text(tree: Any) -> str:
-    """Return plain values as JSON for a file that people may read."""
-    return json.dumps(tree, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def from_json(kind: type[T], tree: Any) -> T:
-    """Return a report, or a part of one, from what :func:`to_json` returned.
-
-    Raises:
-        ValueError: something is missing.
-        TypeError: something is of another type.
-    """
-    if not isinstance(tree, Mapping):
-        raise TypeError(f"{kind.__name__} must be a mapping, not {tree!r}")
-    hints = get_type_hints(kind)
-    values = {}
-    for item in fields(kind):  # type: ignore[arg-type]
-        if item.name in tree:
-            values[item.name] = _convert(hints[item.name], tree[item.name])
-        elif item.default is MISSING and item.default_factory is MISSING:
-            raise ValueError(f"{kind.__name__} lacks {item.name!r}")
-    return kind(**values)
-
-
-def _convert(hint: Any, value: Any) -> Any:
-    """Return a plain value as the type of a field: optional, a tuple, a mapping, a part or a plain one."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        (hint,) = (part for part in inner if part is not types.NoneType)
-        return None if value is None else _convert(hint, value)
-    if hint is not Any and is_dataclass(hint):
-        return from_json(hint, value)  # type: ignore[arg-type]
-    if (
-        origin is tuple
-        and isinstance(value, list)
-        and (Ellipsis in inner or len(value) == len(inner))
-    ):
-        return tuple(_convert(inner[0], item) for item in value)
-    if origin is Mapping and isinstance(value, Mapping):
-        return {key: _convert(inner[1], item) for key, item in value.items()}
-    if value in inner if origin is Literal else _is_plain(value, hint):
-        return value
-    expected = (
-        f"none of {', '.join(map(repr, inner))}"
-        if origin is Literal
-        else _NO.get(origin or hint, "no such part")
-    )
-    raise TypeError(f"{value!r:.80} is {expected}")
-
-
-_NO = {
-    str: "no text",
-    bool: "neither true nor false",
-    int: f"no whole number below {MOST:g}",
-    float: f"no number below {MOST:g}",
-    tuple: "no list of as many values as it should be",
-    Mapping: "no mapping",
-}
-"""Type of a field to what a value of another one is."""
-
-
-def _is_plain(value: Any, kind: Any) -> bool:
-    """Tell whether a value is a text, a truth value or a finite number as a field has it."""
-    if type(value) in (int, float) and kind in (int, float):
-        return (kind is float or type(value) is int) and abs(value) < MOST
-    return kind in (str, bool) and type(value) is kind
 
 
 def verdicts_in(reports: Iterable[Report], order: Iterable[str]) -> list[Verdict]:

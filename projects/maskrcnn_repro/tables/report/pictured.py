@@ -15,7 +15,7 @@ from typing import Any
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.errors import TableError, UserError
-from maskrcnn_repro.tables.report.model import Origin, json_text
+from maskrcnn_repro.tables.report.model import Origin
 from maskrcnn_repro.tables.report.places import (
     PICTURES,
     detections_file,
@@ -23,19 +23,20 @@ from maskrcnn_repro.tables.report.places import (
     kept_beside,
     record_of,
 )
+from maskrcnn_repro.tables.report.plain import json_text
 from maskrcnn_repro.tables.runs.reading import describe_error, read_json
 from maskrcnn_repro.tables.runs.records import CONFIG, read_config
 from maskrcnn_repro.utils.rle import encode_mask
-from maskrcnn_repro.visualization.draw import Objects, Style
-from maskrcnn_repro.visualization.encoding import encode_picture
-from maskrcnn_repro.visualization.sheet import (
+from maskrcnn_repro.visualization.coco_objects import (
     by_image,
     decode,
     ground_truth,
-    pick,
     read_objects,
     style_of,
 )
+from maskrcnn_repro.visualization.draw import Objects, Style
+from maskrcnn_repro.visualization.encoding import encode_picture
+from maskrcnn_repro.visualization.sheet import pick
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog

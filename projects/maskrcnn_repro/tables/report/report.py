@@ -20,6 +20,7 @@ from maskrcnn_repro.tables.report.contradictions import refuse_contradicting
 from maskrcnn_repro.tables.report.equal_seconds import add_equal_seconds, with_iterations
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather, value_of
+from maskrcnn_repro.tables.report.matching import dataset_of
 from maskrcnn_repro.tables.report.model import (
     DETECTRON2,
     Cell,
@@ -30,7 +31,7 @@ from maskrcnn_repro.tables.report.model import (
     ReportRow,
     Spread,
 )
-from maskrcnn_repro.tables.report.resampled import Resampler, dataset_of
+from maskrcnn_repro.tables.report.resampled import Resampler
 from maskrcnn_repro.tables.report.verdicts import claim_rows, verdicts
 from maskrcnn_repro.tables.runs.plan import not_at_level
 from maskrcnn_repro.tables.runs.records import Record

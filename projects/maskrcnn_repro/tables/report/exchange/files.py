@@ -15,8 +15,9 @@ from pathlib import Path
 from maskrcnn_repro.data.synthetic.families import is_generated
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.report.exchange.model import ALIGN, METHOD, TABLE, Exchange, runs_of
-from maskrcnn_repro.tables.report.model import Origin, Report, from_json, json_text, to_json
+from maskrcnn_repro.tables.report.model import Origin, Report
 from maskrcnn_repro.tables.report.places import is_kept, record_of
+from maskrcnn_repro.tables.report.plain import from_json, json_text, to_json
 from maskrcnn_repro.tables.runs.reading import read_json
 from maskrcnn_repro.tables.runs.records import run_folder
 from maskrcnn_repro.utils.files import replaced, write_text

@@ -28,8 +28,9 @@ from maskrcnn_repro.tables.report.exchange.weights import Models
 from maskrcnn_repro.tables.report.model import Origin
 from maskrcnn_repro.tables.report.places import detections_file, record_of
 from maskrcnn_repro.utils.provenance import commit
+from maskrcnn_repro.visualization.coco_objects import by_image, ground_truth, read_objects
 from maskrcnn_repro.visualization.draw import Objects
-from maskrcnn_repro.visualization.sheet import by_image, ground_truth, pick, read_objects
+from maskrcnn_repro.visualization.sheet import pick
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""What was measured of the three operations, as it is stored: :func:`~maskrcnn_repro.tables.report.model.to_json`.
+"""What was measured of the three operations, as it is stored: :func:`~maskrcnn_repro.tables.report.plain.to_json`.
 
 Lengths are in pixels of the network's input, where nothing else is said; IoUs are fractions.
 """
