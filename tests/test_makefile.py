@@ -142,4 +142,4 @@ def test_help_names_all_targets_and_hosted_ci_calls_no_others(checkout):
 def test_oldest_requirements():
     script = runpy.run_path(str(ROOT / "scripts" / "oldest_requirements.py"))
     requirements = ["torch>=2.6", "torchvision", "a-b[c] >= 1.2.post3", "d>=2,<3", "e==4.*"]
-    assert script["oldest"](requirements) == ["torch==2.6", "a-b==1.2.post3", "d==2"]
+    assert script["pin_oldest"](requirements) == ["torch==2.6", "a-b==1.2.post3", "d==2"]

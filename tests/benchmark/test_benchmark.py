@@ -78,7 +78,7 @@ def test_ratio_of_paired_rounds():
 
 
 def test_every_worker_is_first_as_often():
-    orders = [backend.rotated(NAMES, turn) for turn in range(3)]
+    orders = [backend.rotate(NAMES, turn) for turn in range(3)]
     assert sorted(order[0] for order in orders) == sorted(NAMES)
     assert all(sorted(order) == sorted(NAMES) for order in orders)
 

@@ -21,6 +21,8 @@ def test_every_key_has_a_rule_and_every_rule_a_key():
         ("MODEL.DEVICE", "told"),
         ("MODEL.ROI_HEADS.NAME", "refused"),
         ("TEST.SHEET_IMAGES", "free"),
+        ("DATALOADER.SKIP_BROKEN", "told"),
+        ("DATALOADER.SAMPLER_TRAIN", "refused"),
         ("MY_PLUGIN.KEY", "refused"),
     ],
 )

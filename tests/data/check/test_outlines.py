@@ -25,12 +25,22 @@ def test_the_length_of_an_outline_by_hand(monkeypatch):
     # Edges of 4, 5 and 5 px by the larger of width and height, and 3 + 3 + 3 + 3.
     outline = [[1, 2, 5, 2, 5, 7], [0, 0, 3, 0, 3, 3, 0, 3]]
     monkeypatch.setattr(outlines, "MAX_LENGTH", 26)
-    assert bounds_of(outline, 10, 10) == (0, 0, 5, 7)
+    assert bounds_of(outline, 1333, 10) == (0, 0, 5, 7)
     monkeypatch.setattr(outlines, "MAX_LENGTH", 25)
     with pytest.raises(Defective) as caught:
-        bounds_of(outline, 10, 10)
+        bounds_of(outline, 1333, 10)
     assert caught.value.code == "outline-too-long"
     assert caught.value.values == {"value": "26", "limit": 25}
+
+
+@pytest.mark.parametrize("side", [13, 1333, 4000])
+def test_an_outline_of_a_small_image_stays_within_the_limit_when_training_enlarges_it(side):
+    # Edges of `side` px, as many as the limit has when the image is 1,333 px wide: the outline grows with it.
+    edges = outlines.MAX_LENGTH // max(1333, side) // 2 * 2
+    zigzag = [v for row in range(edges // 2) for v in (0, row / edges, side, row / edges)]
+    assert bounds_of([zigzag], side, side)[2] == side
+    with pytest.raises(Defective, match="outline-too-long"):
+        bounds_of([zigzag, zigzag[:40]], side, side)
 
 
 def test_a_zigzag_of_60000_points_is_refused():

@@ -21,6 +21,8 @@ MAX_LENGTH = MAX_PIXELS // 16
 pycocotools takes 80 bytes for each of them (5 points of 16 bytes), hence at most 5 bytes for each of MAX_PIXELS, and
 does not look whether it was given the memory.
 """
+ENLARGED_SIDE = 1333
+"""Pixels of the longer side to which training enlarges a smaller image (Detectron2's default): an outline grows with it."""
 NUMBERS = frozenset({int, float})
 # In image sides: what reaches further out is no slip at the border.
 _FAR = 1.0
@@ -71,7 +73,8 @@ def _polygon_bounds(polygons: list[Any], width: int, height: int) -> Bounds:
         left, right = min(left, min(xs)), max(right, max(xs))
         top, bottom = min(top, min(ys)), max(bottom, max(ys))
     _check_reach((left, top, right, bottom), width, height)
-    _check_length(polygons, max(right - left, bottom - top))
+    limit = int(MAX_LENGTH * min(1.0, max(width, height) / ENLARGED_SIDE))
+    _check_length(polygons, max(right - left, bottom - top), limit)
     if left == right or top == bottom or all(map(_is_thin, polygons)):
         raise Defective("outline-no-area")
     return left, top, right, bottom
@@ -120,13 +123,13 @@ def _check_reach(bounds: Bounds, width: int, height: int) -> None:
         raise Defective("outline-far", value=f"{farthest:.6g}", size=f"{width} x {height}")
 
 
-def _check_length(polygons: list[list[float]], extent: float) -> None:
-    """Check that the edges of finite polygons, none longer than ``extent``, add up to no more than MAX_LENGTH."""
-    if sum(map(len, polygons)) / 2 * extent <= MAX_LENGTH:
+def _check_length(polygons: list[list[float]], extent: float, limit: int) -> None:
+    """Check that the edges of finite polygons, none longer than ``extent``, add up to no more than ``limit`` pixels."""
+    if sum(map(len, polygons)) / 2 * extent <= limit:
         return
     length = sum(map(_length, polygons))
-    if length > MAX_LENGTH:
-        raise Defective("outline-too-long", value=f"{length:.0f}", limit=MAX_LENGTH)
+    if length > limit:
+        raise Defective("outline-too-long", value=f"{length:.0f}", limit=limit)
 
 
 def _length(polygon: list[float]) -> float:
