@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +16,7 @@ from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.paper.numbers import metrics, tables
 from maskrcnn_repro.tables.report.explanations import explanation
+from maskrcnn_repro.tables.report.kept_numbers import Values, changed_numbers, values_of
 from maskrcnn_repro.tables.report.model import Report, Verdict
 from maskrcnn_repro.tables.report.places import table_command
 from maskrcnn_repro.tables.report.plain import from_json
@@ -34,6 +37,16 @@ class KeptReports:
     """
 
     folder: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> KeptReports:
+        """Return what is kept in a folder; what was read of it before, if no file has changed since."""
+        stamp = tuple(
+            (file, stat.st_mtime_ns, stat.st_size)
+            for file in sorted(folder.glob("**/*.json"))
+            if (stat := file.lstat())
+        )
+        return _unchanged(folder, stamp)
 
     @cached_property
     def tables(self) -> Mapping[str, Report]:
@@ -59,15 +72,24 @@ class KeptReports:
             if file.stem.removeprefix("seed").isdecimal()
         }
 
+    @cached_property
+    def _values(self) -> Values:
+        """The numbers of the records that can be read."""
+        records = {}
+        for name in {run.results for report in self.tables.values() for run in report.origin}:
+            with contextlib.suppress(TableError):
+                records[name] = read_record(self.folder / name)
+        return values_of(self.tables.values(), records)
+
     def records_of(self, table: str) -> list[Mapping[str, Any]]:
         """Return the records that a table was made from.
 
         Raises:
-            TableError: one is not there, or another run has taken its place.
+            TableError: one is not there, or another run has taken its place, or the table says other numbers.
         """
-        if lost := self._lost(table):
+        if wrong := [*self._lost(table), *self._changed(table)]:
             command = table_command([self.tables[table]], "--report", "--save-records")
-            raise TableError(f"{lost[0]}; save it again: {command}.")
+            raise TableError(f"{wrong[0]}; save it again: {command}.")
         try:
             return [self.records[origin.results] for origin in self.tables[table].origin]
         except KeyError as error:
@@ -91,6 +113,11 @@ class KeptReports:
                     f"{self.folder / TABLES / table}.json was made from a lost record: {reason}"
                 )
         return texts
+
+    def _changed(self, table: str) -> list[str]:
+        """Return which numbers of a table its records do not give, a text each."""
+        file = self.folder / TABLES / f"{table}.json"
+        return [f"{file} {text}" for text in changed_numbers(self.tables[table], self._values)]
 
     @cached_property
     def verdicts(self) -> Sequence[Verdict]:
@@ -126,12 +153,17 @@ class KeptReports:
 
     def damage(self, table: str) -> list[str]:
         """Return what is wrong with the files beside a table, which itself can be read, a sentence each."""
-        sentences = [f"{text}." for text in self._lost(table)]
+        sentences = [f"{text}." for text in (*self._lost(table), *self._changed(table))]
         try:
             _ = self.verdicts
         except TableError as error:
             sentences.append(str(error))
         return sentences
+
+
+@functools.lru_cache(maxsize=4)
+def _unchanged(folder: Path, stamp: Hashable) -> KeptReports:
+    return KeptReports(folder)
 
 
 def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | None:
@@ -151,9 +183,10 @@ def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | 
     for folder in (results / level / BACKEND.name, *others):
         file = folder / TABLES / f"{table}.json"
         if os.path.lexists(file):
-            report = _report_of(file)
+            kept = KeptReports.of(folder)
+            report = kept.tables.get(table) or _report_of(file)
             runs = [replace(run, results=str(folder / run.results)) for run in report.origin]
-            notes = (*report.notes, *KeptReports(folder).damage(table))
+            notes = (*report.notes, *kept.damage(table))
             return replace(report, origin=tuple(runs), notes=notes), folder
     return None
 
