@@ -17,7 +17,7 @@ from maskrcnn_repro.evaluation.surface_resampling import FILE as SURFACE_MATCHES
 from maskrcnn_repro.evaluation.surface_resampling import read_matches
 from maskrcnn_repro.evaluation.table import PANOPTIC, PRECISIONS, SURFACES
 from maskrcnn_repro.tables.beside.run import Run
-from maskrcnn_repro.tables.report.matching import AP_TOLERANCE, is_drawn, matches_of
+from maskrcnn_repro.tables.report.matching import check_evaluation, is_drawn, matches_of
 from maskrcnn_repro.tables.report.model import Interval
 from maskrcnn_repro.tables.report.statistics import DRAWS, SEED, interval
 from maskrcnn_repro.utils.hashes import sha256_of
@@ -167,9 +167,7 @@ def _matches(run: Run, dataset: str, task: str) -> Matches | PanopticSums:
     else:
         sigmas = run.config.get("TEST.KEYPOINT_OKS_SIGMAS", ()) if task == "keypoints" else ()
         matches = match(truth, file, task, sigmas)
-    own = _value(run, dataset, task, "AP")
-    if own is None or abs(matches.average_precision()["AP"] - own) > AP_TOLERANCE:
-        raise TableError(f"{file} is of another evaluation than the results of {run.name}")
+    check_evaluation(matches, task, run.record.metrics[dataset][task], (file, run.record.path))
     return matches
 
 

@@ -39,15 +39,32 @@ def matches_of(record: Record, task: str) -> Matches | PanopticSums:
         matches: Matches | PanopticSums = _panoptic_sums(record, file)
     else:
         matches = read_matches(file, task) if task in SURFACES else match_anew(record, task)
+    check_evaluation(matches, task, select_metrics(record, task), (file, record.path))
+    return matches
+
+
+def check_evaluation(
+    matches: Matches | PanopticSums,
+    task: str,
+    measured: Mapping[str, float | None],
+    files: tuple[Path, Path],
+) -> None:
+    """Raise TableError if the matches of a task are not of the evaluation that a record tells of.
+
+    Args:
+        matches: of the results beside the record.
+        task: the task.
+        measured: the record's metrics of it.
+        files: of the results and of the record, for the message.
+    """
     key, once = main_metric(task), np.ones((1, len(matches.image_ids)), dtype=int)
-    there, own = float(matches.resampled(once)[key][0]), select_metrics(record, task).get(key)
+    there, own = float(matches.resampled(once)[key][0]), measured.get(key)
     own = math.nan if own is None else own
     if not abs(there - own) <= AP_TOLERANCE:  # NaN, too
         title = f"{PRECISIONS[task]} AP" if task in PRECISIONS else key
         raise TableError(
-            f"{file} is of another evaluation than {record.path.name}: its {title} is {there:.2f}, the record's {own:.2f}"
+            f"{files[0]} is of another evaluation than {files[1].name}: its {title} is {there:.2f}, the record's {own:.2f}"
         )
-    return matches
 
 
 def _panoptic_sums(record: Record, file: Path) -> PanopticSums:
