@@ -8,8 +8,8 @@ further line is one of :data:`REQUESTS` as a JSON string, answered by a number, 
 from __future__ import annotations
 
 import json
+import math
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -101,7 +101,11 @@ class Bench:
 
 
 def peak_memory() -> float:
-    """Return the highest resident memory of this process so far, in bytes."""
+    """Return the highest resident memory of this process so far, in bytes; NaN on Windows, which does not tell it."""
+    try:
+        import resource
+    except ImportError:
+        return math.nan
     # In KiB on Linux, in bytes on macOS.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

@@ -148,7 +148,7 @@ def passing_on(have_begun: Callable[[], bool] = lambda: True) -> Iterator[list[i
         received.append(number)
         for child in multiprocessing.active_children():
             with suppress(ProcessLookupError):
-                os.kill(child.pid or 0, signal.SIGKILL if again else number)
+                child.kill() if again else os.kill(child.pid or 0, number)
         if again:
             _say(f"Interrupted twice: leaving at once (status {STATUSES[number]})")
             os._exit(STATUSES[number])
