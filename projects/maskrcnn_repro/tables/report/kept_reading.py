@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -22,7 +21,7 @@ from maskrcnn_repro.tables.report.places import table_command
 from maskrcnn_repro.tables.report.plain import from_json
 from maskrcnn_repro.tables.report.report import table_columns
 from maskrcnn_repro.tables.runs.reading import read_json
-from maskrcnn_repro.tables.runs.records import read_record
+from maskrcnn_repro.tables.runs.records import Record, read_record
 
 TABLES = "tables"
 CLAIMS = "claims.json"
@@ -73,12 +72,20 @@ class KeptReports:
         }
 
     @cached_property
+    def _sources(self) -> Mapping[str, Record | TableError]:
+        """The records that tables were made from, by name, or why one cannot be read."""
+        sources: dict[str, Record | TableError] = {}
+        for name in {run.results for report in self.tables.values() for run in report.origin}:
+            try:
+                sources[name] = read_record(self.folder / name)
+            except TableError as error:
+                sources[name] = error
+        return sources
+
+    @cached_property
     def _values(self) -> Values:
         """The numbers of the records that can be read."""
-        records = {}
-        for name in {run.results for report in self.tables.values() for run in report.origin}:
-            with contextlib.suppress(TableError):
-                records[name] = read_record(self.folder / name)
+        records = {name: r for name, r in self._sources.items() if isinstance(r, Record)}
         return values_of(self.tables.values(), records)
 
     def records_of(self, table: str) -> list[Mapping[str, Any]]:
@@ -101,18 +108,12 @@ class KeptReports:
         """Return which records of a table are gone or another run's, a text each."""
         texts = []
         for origin in self.tables[table].origin:
-            file = self.folder / origin.results
-            try:
-                if read_record(file).kept != origin.record:
-                    texts.append(
-                        f"{self.folder / TABLES / table}.json was made from another run than {file} holds"
-                    )
-            except TableError as error:
-                reason = str(error).rstrip(".")
-                texts.append(
-                    f"{self.folder / TABLES / table}.json was made from a lost record: {reason}"
-                )
-        return texts
+            source = self._sources[origin.results]
+            if isinstance(source, TableError):
+                texts.append(f"a lost record: {str(source).rstrip('.')}")
+            elif source.kept != origin.record:
+                texts.append(f"another run than {source.path} holds")
+        return [f"{self.folder / TABLES / table}.json was made from {text}" for text in texts]
 
     def _changed(self, table: str) -> list[str]:
         """Return which numbers of a table its records do not give, a text each."""
@@ -161,7 +162,8 @@ class KeptReports:
         return sentences
 
 
-@functools.lru_cache(maxsize=4)
+# More than the levels that are kept, which the findings go through twice.
+@functools.lru_cache(maxsize=16)
 def _unchanged(folder: Path, stamp: Hashable) -> KeptReports:
     return KeptReports(folder)
 
@@ -184,7 +186,7 @@ def kept_report(table: str, level: str, results: Path) -> tuple[Report, Path] | 
         file = folder / TABLES / f"{table}.json"
         if os.path.lexists(file):
             kept = KeptReports.of(folder)
-            report = kept.tables.get(table) or _report_of(file)
+            report = kept.tables[table]
             runs = [replace(run, results=str(folder / run.results)) for run in report.origin]
             notes = (*report.notes, *kept.damage(table))
             return replace(report, origin=tuple(runs), notes=notes), folder

@@ -98,7 +98,7 @@ def results_block(results: Path) -> str:
     template = environment.get_template("readme.md.j2")
     sections = [
         template.render(
-            _section(KeptReports(folder), Path("..", folder.relative_to(results.parent)))
+            _section(KeptReports.of(folder), Path("..", folder.relative_to(results.parent)))
         )
         for folder in _folders(results)
     ]
@@ -109,7 +109,7 @@ def _compare_levels(results: Path) -> list[str]:
     """Return the claims of all levels side by side, each on its first backend; nothing with a single level."""
     levels: dict[str, Sequence[Verdict]] = {}
     for folder in _folders(results):
-        levels.setdefault(folder.parent.name, KeptReports(folder).verdicts)
+        levels.setdefault(folder.parent.name, KeptReports.of(folder).verdicts)
     table = claims_by_level(levels) if len(levels) > 1 else ""
     return [f"### Claims by level\n\n{table}"] if table else []
 
@@ -127,7 +127,7 @@ def check_renewal(readme: Path, results: Path, place: Path, saved: Collection[st
         split_readme(file)
     for folder in _folders(results):
         if folder != results / place:
-            _section(KeptReports(folder), folder)
+            _section(KeptReports.of(folder), folder)
     KeptReports(results / place).check(saved)
 
 
