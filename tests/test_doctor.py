@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import tomllib
 
 from maskrcnn_cli import doctor
 from maskrcnn_cli.dispatch import main
@@ -11,6 +13,8 @@ from maskrcnn_cli.doctor.finding import Finding
 from maskrcnn_cli.doctor.probe import LateError, ProbeError, ask
 
 import pytest
+
+from tests.helpers.paths import ROOT
 
 GIB = 2**30
 
@@ -107,6 +111,22 @@ def test_a_backend_that_cannot_be_used_is_an_error(monkeypatch):
         libraries, "ask", broken("maskrcnn_repro.errors.BackendError: no Detectron2 here")
     )
     assert libraries.backend_finding().says == "no Detectron2 here"
+
+
+def test_the_extras_are_those_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    brought = {
+        name: {re.match(r"[\w.-]+", line)[0] for line in extras[name]} for name in libraries.EXTRAS
+    }
+    assert brought == {name: set(packages) for name, packages in libraries.EXTRAS.items()}
+    assert extras.keys() - brought.keys() == {"test", "dev", "docs"}
+
+
+def test_an_extra_of_which_a_part_is_missing_is_not_installed(monkeypatch):
+    there = {"mlflow-skinny": "3.1"}
+    monkeypatch.setattr(libraries, "version_of", there.get)
+    assert libraries.extras_finding().says.startswith("none; not installed: ")
 
 
 def test_a_busy_machine_is_no_reason_to_install_anew(monkeypatch):

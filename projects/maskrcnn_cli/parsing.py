@@ -94,8 +94,7 @@ class Command:
         args = self.parse(self.parser(prog), words)
         # As a path it would be the working directory. A config key may have an empty value.
         words = words[: words.index("--")] if "--" in words else words
-        opts = list(getattr(args, "opts", ()))
-        keys = [key for key, value in zip(opts[::2], opts[1::2], strict=False) if value == ""]
+        keys = [key for key, value in split_pairs(getattr(args, "opts", ())) if value == ""]
         for before, word in itertools.pairwise(["", *words]):
             if not word and before in keys:
                 continue
@@ -166,6 +165,15 @@ def distance(word: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{word!r} is no number from 0 upwards")
     return value
+
+
+def split_pairs(words: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Return the config keys and values of words, ``KEY VALUE`` or ``KEY=VALUE`` each; None for a last key without one."""
+    rest, pairs = iter(words), []
+    for word in rest:
+        key, equals, value = word.partition("=")
+        pairs.append((key, value if equals else next(rest, None)))
+    return pairs
 
 
 def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -7,7 +7,16 @@ import re
 from collections.abc import Sequence
 
 from maskrcnn_cli.clusters import add_cluster_options, check_cluster
-from maskrcnn_cli.parsing import Command, Once, Parser, UsageError, count, ignored, refuse
+from maskrcnn_cli.parsing import (
+    Command,
+    Once,
+    Parser,
+    UsageError,
+    count,
+    ignored,
+    refuse,
+    split_pairs,
+)
 
 KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 FILES = (".yaml", ".yml", ".json", ".pth", ".py")
@@ -34,7 +43,7 @@ TRAIN_EXAMPLES = """
 EVAL_EXAMPLES = """
   The last checkpoint of OUTPUT_DIR; with --resume also where the config names weights to start from:
     %(prog)s --config-file mini/mask_rcnn_fpn.yaml
-    %(prog)s --config-file coco/r50_fpn.yaml --resume
+    %(prog)s --config-file rpn/r50_fpn.yaml --resume
 
   Weights from elsewhere:
     %(prog)s --config-file mini/mask_rcnn_fpn.yaml MODEL.WEIGHTS model_final.pth
@@ -112,15 +121,15 @@ def parse_with_pairs(parser: Parser, words: Sequence[str]) -> argparse.Namespace
     late = next((word for word in args.opts if word.startswith("--")), None)
     if late:
         raise UsageError(f"{late} must stand before the first KEY VALUE pair ({args.opts[0]} …).")
-    accepted = getattr(args, "accept_change", [])
-    if accepted and len(args.opts) % 2:
+    accepted, values = getattr(args, "accept_change", []), dict(split_pairs(args.opts))
+    if accepted and None in values.values():
         raise UsageError(
             f"--accept-change takes a key of its own, so that {accepted[-1]} is not one of the KEY VALUE pairs and "
             f"{args.opts[0]} … are none: write --accept-change {accepted[-1]} {accepted[-1]} VALUE."
         )
     if getattr(args, "data", None):
         args.config_file = args.config_file or OWN_DATA_CONFIG
-    if not (args.config_file or args.overlay or DATA_KEYS & set(args.opts)):
+    if not (args.config_file or args.overlay or DATA_KEYS & values.keys()):
         raise UsageError(
             f"--config-file is missing; a small one is {parser.prog} --config-file mini/mask_rcnn_fpn.yaml."
         )
@@ -177,7 +186,7 @@ def parse_eval(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     if args.checkpoints:
         reason = "--checkpoints takes each checkpoint of OUTPUT_DIR"
         refuse(args, ["resume"], reason)
-        if "MODEL.WEIGHTS" in args.opts[::2]:
+        if "MODEL.WEIGHTS" in dict(split_pairs(args.opts)):
             raise ignored("MODEL.WEIGHTS", reason)
     return args
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from maskrcnn_cli.parsing import closest
 
@@ -81,11 +81,17 @@ def counted(number: int, singular: str, plural: str = "") -> str:
     return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
 
 
-def listing(names: Iterable[str], limit: int = 10) -> str:
-    """Return the first names in quotes, and how many more there are."""
-    shown = [repr(name) for name in names]
+def listing(names: Iterable[str], limit: int = 10, describe: Callable[[str], str] = repr) -> str:
+    """Return the first names, by default in quotes, and how many more there are."""
+    shown = [describe(name) for name in names]
     rest = f" and {len(shown) - limit} more" if len(shown) > limit else ""
     return (", ".join(shown[:limit]) or "none") + rest
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """Return the value as Python writes it, cut where it has more than ``limit`` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 4]} ..."
 
 
 def check_choice(key: str, value: object, allowed: Collection[object]) -> None:

@@ -98,6 +98,20 @@ def test_groups_and_widths_are_told_by_shapes(groups, width, options):
     assert groups_options(renamed) == options
 
 
+@pytest.mark.parametrize(
+    ("groups", "width", "options"),
+    [
+        (1, 64, ""),
+        (32, 8, "MODEL.RESNETS.STRIDE_IN_1X1 False MODEL.RESNETS.NUM_GROUPS 32 MODEL.RESNETS.WIDTH_PER_GROUP 8"),
+        (1, 128, "MODEL.RESNETS.NUM_GROUPS 1 MODEL.RESNETS.WIDTH_PER_GROUP 128"),
+    ],
+)  # fmt: skip
+def test_groups_of_caffe2_names_are_told_with_their_stride(groups, width, options):
+    renamed, author, others = convert_names(meta(caffe2(101, groups=groups, width=width)))
+    assert author == "Caffe2"
+    assert f"{others} {groups_options(renamed)}".strip() == options
+
+
 @pytest.mark.slow
 def test_caffe2_names_in_another_container_fill_the_model(tmp_path):
     shapes = {name: shape for name, shape in caffe2(50).items() if not name.startswith("fc")}

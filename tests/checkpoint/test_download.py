@@ -156,6 +156,17 @@ def test_a_part_or_another_file_is_not_kept(server, tmp_path, name, words):
     assert kept(tmp_path) == []
 
 
+def test_a_name_with_a_date_is_told_how_to_state_the_hash(server):
+    words = rf"not 20240131; it was not kept \(if 20240131 in its name .*#sha256={SHA256[:8]}"
+    with pytest.raises(CheckpointError, match=words):
+        local_file(f"{server}/weights-20240131.pth")
+    file = local_file(f"{server}/weights-20240131.pth#sha256={SHA256[:8]}")
+    assert file.read_bytes() == CONTENT
+    with pytest.raises(CheckpointError) as caught:
+        local_file(f"{server}/weights-20240131.pth#sha256={'0' * 8}")
+    assert "in its name" not in str(caught.value)
+
+
 @pytest.mark.parametrize("place", ["", "/silent"])
 def test_a_file_beyond_the_limit_is_not_kept(server, tmp_path, monkeypatch, place):
     monkeypatch.setattr(download, "LIMIT", 6999)

@@ -5,10 +5,13 @@ import json
 from maskrcnn_repro.checkpoint.backbone import BACKBONE_FILE
 from maskrcnn_repro.checkpoint.weight_file import read_pickle
 from maskrcnn_repro.engine.main import main
+from maskrcnn_repro.engine.step_end import Action, Request
+from maskrcnn_repro.engine.trainer import Trainer
 
 import numpy as np
 import pytest
 import torch
+from detectron2.engine import HookBase
 
 from tests.helpers.tiny_coco import write_tiny_coco
 
@@ -25,12 +28,12 @@ KEYS = {
 }
 
 
-def train(data, output, *options, **keys):
+def train(data, output, *options, trainer=None, **keys):
     json_file, pictures = data
     words = ["--config-file", "configs/backbone/r50.yaml"]
     words += ["--dataset", "tiny", str(json_file), str(pictures), *options]
     pairs = KEYS | {"OUTPUT_DIR": str(output)} | keys
-    return main([*words, *(word for pair in pairs.items() for word in pair)])
+    return main([*words, *(word for pair in pairs.items() for word in pair)], trainer)
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +81,22 @@ def test_an_unfinished_training_leaves_no_backbone(trained, tmp_path, capsys):
         train(data, tmp_path / "run", **{"SOLVER.BASE_LR": "1e30", "SOLVER.WARMUP_ITERS": "0"}) != 0
     )
     assert not (tmp_path / "run" / BACKBONE_FILE).exists()
+
+
+class Finishing(Trainer):
+    """Ends after its first iteration as if it were the last."""
+
+    def build_hooks(self):
+        return [Ask()]
+
+
+class Ask(HookBase):
+    def after_step(self):
+        self.trainer.step_end.ask(Request(Action.STOP, 0, "it is enough"))
+
+
+@pytest.mark.slow
+def test_a_training_that_finishes_early_leaves_the_backbone(trained, tmp_path):
+    data, _ = trained
+    assert train(data, tmp_path / "run", trainer=Finishing) == 0
+    assert read_pickle(tmp_path / "run" / BACKBONE_FILE)["origin"]["iterations"] == 1

@@ -1,6 +1,7 @@
 """Command line, devices and processes: what is accepted, and one sentence for what is not."""
 
-from maskrcnn_cli.training import PROPOSALS
+from maskrcnn_cli.parsing import UsageError
+from maskrcnn_cli.training import EVAL, PROPOSALS, TRAIN
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data.custom import find_unused
 from maskrcnn_repro.engine.launch import Processes, run_agreed, under_torchrun
@@ -55,6 +56,36 @@ def test_data_in_a_config_may_stand_by():
 def test_an_option_behind_the_overrides_is_told():
     with pytest.raises(ConfigError, match="--resume must stand before the first KEY VALUE pair"):
         parse(["SOLVER.MAX_ITER", "3", "--resume"])
+
+
+CONFIG = ["--config-file", "mini/mask_rcnn_fpn.yaml"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*CONFIG, "--accept-change", "SOLVER.BASE_LR", "SOLVER.BASE_LR=0.01"],
+        ["DATASETS.TRAIN=('a',)"],
+        [*CONFIG, "SEED=3", "MODEL.WEIGHTS", ""],
+        [*CONFIG, "SEED=3", "MODEL.WEIGHTS="],
+    ],
+)
+def test_a_key_and_its_value_may_be_one_word(words):
+    assert TRAIN.arguments(words).opts
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "told"),
+    [
+        (TRAIN, ["--accept-change", "SEED", "SEED=3", "TRACKERS"], "SEED is not one of the KEY"),
+        (TRAIN, ["DATASETS.TRAINS=('a',)"], "--config-file is missing"),
+        (EVAL, [*CONFIG, "--checkpoints", "MODEL.WEIGHTS=a.pth"], "so that MODEL.WEIGHTS would be"),
+        (TRAIN, [*CONFIG, "SEED=3", "", "MODEL.WEIGHTS"], "The argument after 'SEED=3' is empty"),
+    ],
+)
+def test_pairs_in_one_word_and_in_two_are_checked_alike(command, words, told):
+    with pytest.raises(UsageError, match=told):
+        command.arguments(words)
 
 
 def test_the_device_is_resolved(monkeypatch):

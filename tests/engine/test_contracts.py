@@ -101,6 +101,7 @@ def leaves(cls, cfg):
         ("build_optimizer", lambda cls, cfg, model: 5, "build_optimizer returns 5; "),
         ("build_train_loader", lambda cls, cfg, first: None, "build_train_loader returns None; "),
         ("build_train_loader", lambda cls, cfg, first: iter([[]]), "The data loader yields []; "),
+        ("build_train_loader", lambda cls, cfg, first: iter([None]), "The data loader yields None; "),
         ("build_train_loader", lambda cls, cfg, first: [], "The training loader ends after 0 batches"),
         ("build_train_mapper", mapped(lambda sample: None), "The mapper returns None; it must"),
         ("build_train_mapper", with_image(lambda image: image.numpy()), "as 'image'; it must be a tensor (3, "),

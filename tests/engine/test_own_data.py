@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_cli.dispatch import main as maskrcnn
@@ -184,6 +185,45 @@ def test_minutes_decide_the_number_of_iterations(place, tmp_path, monkeypatch):
     # Measured once: a run that goes on has the same schedule, whatever the machine does now.
     monkeypatch.setattr(budget, "_measure_seconds", lambda cfg: (50.0, 0.1))
     assert fit_config(cfg, own, fresh=False, training=True)[0].SOLVER.MAX_ITER == 100
+
+
+@pytest.mark.parametrize("image", [0.125, 0.25, 0.5, 1.0])
+def test_the_evaluations_of_the_chosen_training_are_those_that_fit(
+    place, tmp_path, monkeypatch, image
+):
+    """A longer training is evaluated more often: those evaluations count, the one at the end among them."""
+    monkeypatch.setattr(budget, "_measure_seconds", lambda cfg: (0.5, image))
+    own = OwnData(place, place, minutes=1, given=frozenset({"TEST.EVAL_PERIOD"}))
+    cfg = base(tmp_path / "run", "TEST.EVAL_PERIOD", "7")
+    resolved, _ = fit_config(cfg, own, fresh=True, training=True)
+    iterations = resolved.SOLVER.MAX_ITER
+
+    def seconds(iterations):
+        return iterations * 0.5 + min(-(-iterations // 7) * 4 * image, 18)
+
+    assert seconds(iterations) <= 54 < seconds(iterations + 1)
+
+
+def test_a_training_evaluated_at_its_end_alone_is_fitted_into_minutes(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(budget, "_measure_seconds", lambda cfg: (0.5, 0.5))
+    own = OwnData(place, place, minutes=1, given=frozenset({"TEST.EVAL_PERIOD"}))
+    cfg = base(tmp_path / "run", "TEST.EVAL_PERIOD", "0", "TEST.PATIENCE", "0")
+    own = replace(own, given=own.given | {"TEST.PATIENCE"})
+    resolved, _ = fit_config(cfg, own, fresh=True, training=True)
+    assert resolved.SOLVER.MAX_ITER == 104  # 52 seconds, and 2 for an evaluation
+
+
+def test_no_tracker_gets_the_measured_iterations(place, tmp_path, monkeypatch):
+    built = []
+
+    def build(cfg):
+        built.append(cfg)
+        raise KeyError("nothing is trained here")
+
+    monkeypatch.setattr(budget, "trainer_of", lambda cfg: build)
+    with pytest.raises(KeyError):
+        budget.iterations_within(base(tmp_path, "TRACKERS", "('mlflow',)"), 1, 4, lambda _: 1)
+    assert [cfg.TRACKERS for cfg in built] == [()]
 
 
 def test_evaluations_take_at_most_a_third_of_the_minutes(place, tmp_path, monkeypatch):

@@ -266,6 +266,16 @@ def test_an_accepted_optimiser_begins_anew(resume, folder):
     assert resume("--accept-change", "SOLVER.OPTIMIZER", opts=opts)[0] == 0
     state = torch.load(folder / "model_final.pth")["trainer"]["optimizer"]["state"]
     assert {name for entry in state.values() for name in entry} == {"momentum_buffer"}
+    # Accepted once, it goes on with its state from then on.
+    for suffix in ("pth", "json"):
+        (folder / f"model_final.{suffix}").unlink()
+    assert resume(opts=opts)[0] == 0
+    kept = torch.load(folder / "model_final.pth")["trainer"]["optimizer"]["state"]
+    assert kept.keys() == state.keys()
+    assert all(
+        torch.equal(entry["momentum_buffer"], kept[place]["momentum_buffer"])
+        for place, entry in state.items()
+    )
 
 
 @pytest.mark.slow

@@ -104,13 +104,24 @@ def test_such_a_metric_is_told_after_the_last_evaluation(train):
 
 def test_a_training_without_progress_ends(train):
     """Best after 2 iterations, then two evaluations in vain: 4 iterations."""
-    folder, said = train([1, 3, 2, 3, 9, 9], opts=["TEST.PATIENCE", "2"])
+    folder, said = train([1, 3, 2, 2.5, 9, 9], opts=["TEST.PATIENCE", "2"])
     assert (
         "Stopped after 4 iterations: 2 evaluations in a row with no better task/score" in said.out
     )
     assert read_manifest(folder / "model_final.pth")["iteration"] == 3
     assert best(folder) == 1
     assert json.loads((folder / "results.json").read_text())["iterations"] == 4
+    # Its last evaluation is logged as the earlier ones are, and is not done twice.
+    lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    assert [line["task/score"] for line in lines if "task/score" in line] == [2.5]
+    assert said.out.count("tiny after 4 iterations") == 1
+
+
+def test_the_last_evaluation_of_an_early_end_is_compared_with_what_is_expected(train):
+    expected = ["TEST.EXPECTED_RESULTS", "[['task', 'score', 9.0, 0.1]]"]
+    folder, said = train([1, 3, 2, 2.5], opts=["TEST.PATIENCE", "2", *expected], status=2)
+    assert "task/score is 2.5, but TEST.EXPECTED_RESULTS has 9" in said.err
+    assert (folder / "metrics.json").read_text()
 
 
 @pytest.mark.slow

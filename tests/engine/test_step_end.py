@@ -1,5 +1,7 @@
 """What is asked for during a step is agreed on and done at its end, in one place."""
 
+import json
+
 from maskrcnn_repro.engine.launch import Processes, launch
 from maskrcnn_repro.engine.main import main
 from maskrcnn_repro.engine.step_end import Action, Request, StepEnd
@@ -8,6 +10,7 @@ from maskrcnn_repro.errors import ConfigError, Ended
 
 import pytest
 from detectron2.engine import HookBase, TrainerBase
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from tests.helpers.tiny_coco import command_line, write_tiny_coco
@@ -126,3 +129,41 @@ def test_a_training_leaves_with_the_status_and_the_files(data, tmp_path, trainer
     opts = ("DATASETS.TEST", "()")
     assert main(command_line(data, tmp_path / "run", opts=opts), trainer) == status
     assert sorted(path.name for path in (tmp_path / "run").glob("*.pth")) == files
+
+
+class Scores(DatasetEvaluator):
+    def evaluate(self):
+        return {"task": {"score": 7.0}}
+
+
+class FinishingScored(Finishing):
+    @classmethod
+    def build_evaluator(cls, cfg, name, folder):
+        return Scores()
+
+
+class FailingScored(Failing):
+    @classmethod
+    def build_evaluator(cls, cfg, name, folder):
+        return Scores()
+
+
+def logged(folder):
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+def test_a_training_that_finishes_early_leaves_what_a_complete_one_does(data, tmp_path):
+    line = command_line(data, tmp_path / "run", opts=("TEST.SHEET_IMAGES", "0"))
+    assert main(line, FinishingScored) == 0
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert (results["iterations"], results["metrics"]) == (1, {"tiny": {"task": {"score": 7.0}}})
+    last = logged(tmp_path / "run")[-1]
+    assert (last["iteration"], last["task/score"]) == (1, 7.0)
+    assert any("total_loss" in line for line in logged(tmp_path / "run"))
+
+
+def test_a_training_that_fails_in_its_last_iteration_is_logged_and_not_evaluated(data, tmp_path):
+    line = command_line(data, tmp_path / "run", opts=("SOLVER.MAX_ITER", "1"))
+    assert main(line, FailingScored) == 3
+    assert not (tmp_path / "run/results.json").exists()
+    assert [entry["iteration"] for entry in logged(tmp_path / "run")] == [0]

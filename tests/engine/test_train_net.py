@@ -227,7 +227,7 @@ def test_a_mistake_in_several_processes_is_still_one_sentence(data, tmp_path):
     assert process.returncode == 2
     assert errors.splitlines()[-1].startswith("Error: SOLVER.IMS_PER_BATCH 3")
     assert "Traceback" not in errors
-    # In the main process alone, at the end, while the other one waits.
+    # In the main process alone, at the end.
     opts = ["TEST.EXPECTED_RESULTS", "[['bbox', 'AP', 99.0, 0.1]]"]
     command = command_line(data, tmp_path / "b", *options, opts=opts)
     process, _, errors = run(*TRAIN_NET, *command, PYTHONWARNINGS="ignore")

@@ -138,7 +138,7 @@ def test_the_engines_hooks_stand_around_those_of_a_subclass(data, tmp_path, trai
             "NumbersGuard",
             "StepEnd",
             "PeriodicCheckpointer",
-            "EvalHook",
+            "Evaluations",
             "PeriodicWriter",
         ),
     ]

@@ -53,6 +53,20 @@ def test_ties_are_no_misses(expected, given):
     assert result.holds
 
 
+@pytest.mark.parametrize("name", ["masks", "mask_scores", "keypoints"])
+def test_no_number_does_not_agree(name):
+    values = {"masks": [[[0.7]]], "mask_scores": [0.8], "keypoints": [[[5.0, 5.0, 3.0]]]}
+    expected, given = detections((0, 0.9, 0)), detections((0, 0.9, 0))
+    expected[name] = np.array(values[name], np.float32)
+    given[name] = np.full_like(expected[name], np.nan)
+    comparison = Comparison()
+    compare(expected, given, FACTS, comparison)
+    assert comparison.largest[name] == np.inf
+    assert not comparison.holds
+    compare(expected, expected, FACTS, comparison)
+    assert not comparison.holds
+
+
 def test_equally_high_keypoints_are_a_tie():
     expected, given = detections((0, 0.9, 0)), detections((0, 0.9, 0))
     expected["keypoints"] = np.array([[[1.0, 1.0, 0.3], [5.0, 5.0, 0.3]]], np.float32)

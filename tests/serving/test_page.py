@@ -95,6 +95,15 @@ def test_drop_look_filter_and_download(page, address, model, tmp_path):
     assert page.complaints == []
 
 
+def test_each_class_has_its_number_of_objects_in_any_browser(page, model, picture):
+    page.evaluate("delete Map.groupBy")
+    drop(page, picture)
+    page.locator("#threshold").fill("0")
+    names = Predictor(model, 0.0, device="cpu", precision="auto")(picture).names
+    shown = page.locator("#classes label .score").all_inner_texts()
+    assert sum(map(int, shown)) == len(names)
+
+
 def test_names_are_shown_as_text(page, picture):
     drop(page, picture)
     page.locator("#threshold").fill("0")

@@ -20,7 +20,7 @@ EXTRAS = {
     "supervision": ("supervision",),
     "slurm": ("submitit",),
     "ray": ("ray",),
-    "mlflow": ("mlflow-skinny",),
+    "mlflow": ("mlflow-skinny", "sqlalchemy", "alembic"),
     "wandb": ("wandb",),
     "notebook": ("nbformat", "nbclient", "ipykernel"),
 }

@@ -53,6 +53,7 @@ class Checkpointer(DetectionCheckpointer):
 
     Attributes:
         judged: the checkpoint to go on from, if the folder was judged before; None: it is judged on resuming.
+        loaded: what the file that was loaded last tells of its run; empty before, and of another program's file.
         run: id of the run, which its files bear; after :meth:`resume_or_load` that of the earlier run.
     """
 
@@ -73,6 +74,7 @@ class Checkpointer(DetectionCheckpointer):
         self.facts = dict(facts or {})
         self.folder = CheckpointFolder(Path(save_dir), read_outline)
         self.judged: Path | None = None
+        self.loaded: Mapping[str, Any] = {}
         self.run = uuid.uuid4().hex
         self._continues = False
 
@@ -193,7 +195,9 @@ class Checkpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         # fvcore's place for a format of one's own: Detectron2 would run what a pickle names.
-        return read_weights(Path(filename), by_endings=self._by_endings)
+        content = read_weights(Path(filename), by_endings=self._by_endings)
+        self.loaded = facts_in(content)
+        return content
 
 
 def facts_in(content: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -37,9 +37,15 @@ _RULES = (
     (r"layer(\d)\.(\d+)\.downsample\.1\.(\w+)", r"res{stage}.\2.shortcut.norm.\3"),
 )
 """Names of a ResNet in torchvision and in Detectron2."""
+_BOTTLENECKS = (
+    ("res2.0.conv2.weight", "res2.0.conv3.weight"),
+    ("res2_0_branch2b_w", "res2_0_branch2c_w"),
+)
+"""Second and third convolution of the first block, in Detectron2 and in Caffe2; a ResNet of 18 or 34 layers has no third."""
+STRIDE = "MODEL.RESNETS.STRIDE_IN_1X1 False"
 PIXELS = (
     "INPUT.FORMAT RGB MODEL.PIXEL_MEAN [123.675,116.28,103.53] MODEL.PIXEL_STD [58.395,57.12,57.375] "
-    "MODEL.RESNETS.STRIDE_IN_1X1 False"
+    f"{STRIDE}"
 )
 """What torchvision's weights were trained with."""
 
@@ -129,23 +135,28 @@ def _convert_backbone(source: str, weights: Weights, out: Path) -> None:
 
 
 def groups_options(renamed: Weights) -> str:
-    """Return the config options of a ResNeXt or a wide ResNet; of a plain one none."""
-    middle = renamed.get("res2.0.conv2.weight")
-    if middle is None or middle.dim() != 4 or "res2.0.conv3.weight" not in renamed:
+    """Return the options for the groups of a ResNeXt or the width of a wide ResNet; of a plain one none."""
+    groups, width = _groups_and_width(renamed)
+    if (groups, width) == (1, 64):
         return ""
-    groups, width = len(middle) // middle.shape[1], middle.shape[1]
-    return (
-        ""
-        if (groups, width) == (1, 64)
-        else f"MODEL.RESNETS.NUM_GROUPS {groups} MODEL.RESNETS.WIDTH_PER_GROUP {width}"
-    )
+    return f"MODEL.RESNETS.NUM_GROUPS {groups} MODEL.RESNETS.WIDTH_PER_GROUP {width}"
+
+
+def _groups_and_width(renamed: Weights) -> tuple[int, int]:
+    """Return the groups of a block's 3x3 convolution in res2 and the channels of each: 1 and 64 of a plain ResNet."""
+    for second, third in _BOTTLENECKS:
+        middle = renamed.get(second)
+        if middle is not None and middle.dim() == 4 and third in renamed:
+            return len(middle) // middle.shape[1], middle.shape[1]
+    return 1, 64
 
 
 def convert_names(weights: Weights) -> tuple[dict[str, torch.Tensor], str, str]:
     """Return a ResNet's tensors for Detectron2's checkpointer, their author and the config options they need."""
     if any("_branch2" in name for name in weights):
         kept = {name: tensor for name, tensor in weights.items() if _CAFFE2.match(name)}
-        return kept, "Caffe2", ""
+        # Its ResNets stride in the 1x1, its ResNeXts in the 3x3.
+        return kept, "Caffe2", STRIDE if _groups_and_width(kept)[0] > 1 else ""
     prefix = next((m["prefix"] for m in map(_FIRST.fullmatch, weights) if m), None)
     if prefix is None:
         return {}, "", ""

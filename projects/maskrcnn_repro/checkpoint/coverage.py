@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from maskrcnn_repro.checkpoint.origin import likely_origin
 from maskrcnn_repro.checkpoint.weight_file import Shapes, read_shapes
-from maskrcnn_repro.errors import CheckpointError, ConfigError
+from maskrcnn_repro.errors import CheckpointError, ConfigError, listing
 
 from torch import nn
 
@@ -255,6 +255,4 @@ def _after(text: str) -> str:
 
 
 def _few(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = len(listed) - SHOWN
-    return (", ".join(listed[:SHOWN]) or "none") + (f" and {more} more" if more > 0 else "")
+    return listing(names, SHOWN, str)

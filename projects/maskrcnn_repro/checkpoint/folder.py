@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 
 from maskrcnn_repro.checkpoint.manifest import damage, read_manifest, remove
 from maskrcnn_repro.checkpoint.weight_file import read_weights
-from maskrcnn_repro.errors import CheckpointError, listing
+from maskrcnn_repro.errors import CheckpointError, listing, shorten
 from maskrcnn_repro.utils.files import other_than_file
 from maskrcnn_repro.utils.finite import not_finite
 
@@ -156,11 +156,11 @@ class CheckpointFolder:
 def _fault_of_state(content: Mapping[str, Any]) -> str:
     trainer = content.get("trainer")
     if not _is_count(content.get("iteration")):
-        return f"its iteration is {_shorten(content.get('iteration'))}, no number from 0 on"
+        return f"its iteration is {shorten(content.get('iteration'))}, no number from 0 on"
     if not isinstance(trainer, Mapping):
         return "it holds no state of a trainer (weights alone start a training by MODEL.WEIGHTS)"
     if not _is_count(trainer.get("iteration")):
-        return f"the iteration of its trainer is {_shorten(trainer.get('iteration'))}"
+        return f"the iteration of its trainer is {shorten(trainer.get('iteration'))}"
     optimizer = trainer.get("optimizer")
     if not (isinstance(optimizer, Mapping) and {"state", "param_groups"} <= optimizer.keys()):
         return "it holds no state of an optimiser"
@@ -190,7 +190,3 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _shorten(value: Any) -> str:
-    return repr(value)[:40]

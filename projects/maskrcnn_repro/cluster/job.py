@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,3 +72,8 @@ class Job:
         except OSError:
             return []
         return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+
+
+def plain_name(name: str) -> str:
+    """Return a job's name for files and schedulers: letters, digits, ``_``, ``.`` and ``-``."""
+    return re.sub(r"[^\w.-]+", "-", name)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.cluster.job import Job, Task
+from maskrcnn_repro.cluster.job import Job, Task, plain_name
 from maskrcnn_repro.cluster.options import parse_options
 from maskrcnn_repro.cluster.work import Work, search_path
 from maskrcnn_repro.errors import ConfigError
@@ -72,9 +72,8 @@ class RayExecutor:
     def start(self, task: Task) -> RayJob:
         """Start a task as soon as a machine has room for it."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[^\w.-]+", "-", task.name)
         whole = replace(task, environment={**self._environment, **task.environment})
-        work = Work(whole, self.logs / f"{name}-{uuid.uuid4().hex[:8]}.started")
+        work = Work(whole, self.logs / f"{plain_name(task.name)}-{uuid.uuid4().hex[:8]}.started")
         remote = self._ray.remote(
             num_cpus=self._options["cpus"],
             num_gpus=self._options["gpus"],

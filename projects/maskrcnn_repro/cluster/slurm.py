@@ -6,7 +6,6 @@ They outlive the process that submitted them: the next one finds their ids besid
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import uuid
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.cluster.job import Job, Task
+from maskrcnn_repro.cluster.job import Job, Task, plain_name
 from maskrcnn_repro.cluster.options import parse_options
 from maskrcnn_repro.cluster.work import Work, search_path
 from maskrcnn_repro.errors import ConfigError
@@ -71,7 +70,7 @@ class SlurmExecutor:
         if earlier := self._earlier(task, note):
             return earlier
         executor = self.executor(task)
-        marker = self.logs / f"{_plain(task.name)}-{uuid.uuid4().hex[:8]}.started"
+        marker = self.logs / f"{plain_name(task.name)}-{uuid.uuid4().hex[:8]}.started"
         patience = max(10.0, self._options["signal_delay"] - 20.0)
         whole = replace(task, environment={**self._environment, **task.environment})
         job = executor.submit(Work(whole, marker, patience))
@@ -109,7 +108,7 @@ class SlurmExecutor:
         }
         values["setup"] = [*setup, *values.get("setup", ())]
         return {
-            "slurm_job_name": _plain(task.name if task else "maskrcnn"),
+            "slurm_job_name": plain_name(task.name if task else "maskrcnn"),
             # The output of the training is in console.txt; this is of the job around it.
             "stderr_to_stdout": True,
             **{f"slurm_{key}": value for key, value in values.items()},
@@ -158,10 +157,6 @@ def slurm_options(text: str) -> dict[str, Any]:
         ConfigError: see :func:`parse_options`.
     """
     return parse_options(text, "--slurm", OPTIONS)
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name)
 
 
 def _import() -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from maskrcnn_cli.parsing import split_pairs
 from maskrcnn_repro.config.files import ConfigFile, config_files
 from maskrcnn_repro.config.names import suggestions
 from maskrcnn_repro.config.table import KEYS, Key, key_table, read_keys
@@ -170,15 +171,12 @@ def pairs_of(opts: Sequence[str]) -> list[tuple[str, Any]]:
     Raises:
         ConfigError: the last key has no value.
     """
-    words, pairs = iter(opts), []
-    for word in words:
-        key, equals, value = word.partition("=")
-        pair = (key, value) if equals else (key, next(words, None))
-        if pair[1] is None:
+    pairs = split_pairs(opts)
+    for key, value in pairs:
+        if value is None:
             raise ConfigError(
                 f"{key!r} has no value: overrides come as KEY VALUE pairs, and it is the last word."
             )
-        pairs.append(pair)
     return pairs
 
 

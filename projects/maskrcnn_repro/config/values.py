@@ -8,7 +8,7 @@ import warnings
 from typing import Any
 
 from maskrcnn_repro.config.table import Key
-from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.errors import ConfigError, shorten
 
 NAMES = {
     "bool": "True or False",
@@ -21,8 +21,6 @@ NAMES = {
 """Type -> what a sentence calls a value of it."""
 LONGEST = 10_000
 """Characters of a value as text; Python's parser needs memory and stack for each."""
-SHOWN = 60
-"""Characters of a wrong value in a message."""
 
 
 def read_value(name: str, raw: Any, key: Key) -> Any:
@@ -50,7 +48,7 @@ def read_value(name: str, raw: Any, key: Key) -> Any:
         value = _entries(name, value, key)
     if type(value).__name__ != key.type:
         raise ConfigError(
-            f"{name} {_shorten(raw)} must be {NAMES[key.type]}{_spelling(value, key)}."
+            f"{name} {shorten(raw)} must be {NAMES[key.type]}{_spelling(value, key)}."
         )
     return value
 
@@ -113,8 +111,3 @@ def _spelling(value: Any, key: Key) -> str:
         shown = [value] if key.type == "list" else (value,)
         return f", also of one entry: {shown!r}"
     return ""
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 
 from maskrcnn_repro.checkpoint.backbone import BACKBONE_FILE, write_backbone
@@ -29,9 +28,9 @@ class BackboneWriter(HookBase):
         self.backbone, self.cfg = backbone, cfg
 
     def after_train(self) -> None:
-        """Write in the main process, unless the training ended early or failed."""
+        """Write in the main process, unless the training was stopped or failed."""
         trainer = self.trainer
-        if sys.exception() or trainer.done < trainer.max_iter or not comm.is_main_process():
+        if not (trainer.is_complete and comm.is_main_process()):
             return
         path = Path(self.cfg.OUTPUT_DIR) / BACKBONE_FILE
         origin = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 
 from maskrcnn_repro.engine.trainer import Trainer
 from maskrcnn_repro.engine.trainer_name import trainer_of
@@ -18,26 +20,44 @@ WARM_UP, MEASURED = 2, 8
 """Iterations; the first ones reserve memory and read images."""
 EVALUATED = 4
 """Images."""
+FEWEST = 10
+"""Iterations, however few minutes there are."""
 MOST_FOR_EVALUATIONS = 1 / 3
 MEASURABLE = 0.9
 """Share of the time; the rest goes into checkpoints, COCO's code and the picture."""
 
 
-def iterations_within(cfg: CfgNode, minutes: float, images: int) -> int:
+def iterations_within(
+    cfg: CfgNode, minutes: float, images: int, evaluations: Callable[[int], int]
+) -> int:
     """Return the number of iterations of a training whose evaluations fit into ``minutes``, too; at least 10.
 
-    Called in every process. The slowest one counts.
+    Called in every process. The slowest one counts. Of evaluations that would take more than a third of the time,
+    a third is counted.
 
     Args:
-        cfg: resolved, with the number of evaluations.
+        cfg: resolved.
         minutes: from the first iteration to the last evaluation.
         images: of one evaluation.
+        evaluations: returns how many a training of so many iterations has; see :func:`evaluations_of`.
     """
     step, image = _measure_seconds(cfg)
-    evaluations = max(1, cfg.SOLVER.MAX_ITER // cfg.TEST.EVAL_PERIOD) if cfg.DATASETS.TEST else 0
     total = 60 * minutes * MEASURABLE
-    spent = min(evaluations * images * image, MOST_FOR_EVALUATIONS * total)
-    return max(10, int((total - spent) / step))
+
+    def exceeds(iterations: int) -> bool:
+        spent = min(evaluations(iterations) * images * image, MOST_FOR_EVALUATIONS * total)
+        return iterations * step + spent > total
+
+    longer = range(FEWEST + 1, int(total / step) + 1)
+    return FEWEST + bisect.bisect_left(longer, True, key=exceeds)
+
+
+def evaluations_of(cfg: CfgNode) -> int:
+    """Return how often a training evaluates: every ``TEST.EVAL_PERIOD`` iterations, and at its end in any case."""
+    if not cfg.DATASETS.TEST:
+        return 0
+    last = cfg.SOLVER.MAX_ITER
+    return int(-(-last // (cfg.TEST.EVAL_PERIOD or last)))
 
 
 def _measure_seconds(cfg: CfgNode) -> tuple[float, float]:
@@ -48,6 +68,7 @@ def _measure_seconds(cfg: CfgNode) -> tuple[float, float]:
         short.OUTPUT_DIR, short.SEED = folder, max(0, cfg.SEED)
         short.SOLVER.MAX_ITER = WARM_UP + MEASURED
         short.DATASETS.TEST, short.TEST.BEST_METRIC, short.TEST.PATIENCE = (), "", 0
+        short.TRACKERS = ()  # no run of theirs is of this trial
         short.freeze()
         trainer = trainer_of(cfg)(short)
         trainer.resume_or_load(resume=False)

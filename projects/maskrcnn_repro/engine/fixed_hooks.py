@@ -1,12 +1,14 @@
-"""Hooks that every training has: the clock and the seeds of its steps."""
+"""Hooks that every training has: the clock, the seeds of its steps, and its evaluations."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 from maskrcnn_repro.utils.randomness import Purpose, seed_everything
 
-from detectron2.engine import HookBase
+from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 
 WRITE_PERIOD = 20
@@ -54,3 +56,27 @@ class StepSeed(HookBase):
         """Seed a part of this iteration's batch (SOLVER.ACCUMULATE), as the process that it stands for."""
         rank = comm.get_rank() + part * comm.get_world_size()
         seed_everything(self.seed, Purpose.STEP, self.trainer.iter, rank)
+
+
+class Evaluations(hooks.EvalHook):
+    """Evaluates every so many iterations and once at the end of a complete training, also of one that ends early.
+
+    After a last iteration that failed Detectron2's hook evaluates, too, and waits for processes that do not come.
+
+    Args:
+        period: iterations between two evaluations; 0 evaluates at the end alone.
+        evaluate: returns the metrics by task; called in every process.
+    """
+
+    def __init__(self, period: int, evaluate: Callable[[], dict[str, Any]]) -> None:
+        def evaluate_once() -> dict[str, Any]:
+            self._evaluated = self.trainer.done
+            return evaluate()
+
+        super().__init__(period, evaluate_once)
+        self._evaluated = -1
+
+    def after_train(self) -> None:
+        """Evaluate the last weights, unless that was just done: patience ends a training behind an evaluation."""
+        if self.trainer.is_complete and self._evaluated != self.trainer.done:
+            super().after_train()

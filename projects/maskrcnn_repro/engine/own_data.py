@@ -13,7 +13,7 @@ from maskrcnn_repro.data.check.scan import scan_coco
 from maskrcnn_repro.data.custom import SCANS, register_custom
 from maskrcnn_repro.data.held_out import HELD_OUT, hold_out
 from maskrcnn_repro.data.statistics import Statistics
-from maskrcnn_repro.engine.budget import iterations_within
+from maskrcnn_repro.engine.budget import evaluations_of, iterations_within
 from maskrcnn_repro.engine.launch import run_agreed
 from maskrcnn_repro.engine.resolve import resolve_config
 from maskrcnn_repro.engine.suggest import Suggestion, suggestions
@@ -102,10 +102,7 @@ def fit_config(
     record = Path(cfg.OUTPUT_DIR) / RECORD
     if fresh or not record.is_file():
         if own.minutes and "SOLVER.MAX_ITER" not in own.given:
-            images = len(SCANS[chosen.names[1]].image_ids)
-            chosen = _choose_again(
-                cfg, own, chosen, iterations_within(resolved, own.minutes, images)
-            )
+            chosen = _choose_within(cfg, own, chosen, resolved, own.minutes)
             resolved = _resolve(cfg, own, chosen, training=training)
         run_agreed(lambda: write_record(cfg, own, chosen) if comm.is_main_process() else None)
     return resolved, lines_of(resolved, chosen)
@@ -145,14 +142,24 @@ def choose(cfg: CfgNode, own: OwnData, *, fresh: bool, training: bool) -> Chosen
     return Chosen(names, entries, values, _figures(train, test, own, cfg, same=same))
 
 
-def _choose_again(cfg: CfgNode, own: OwnData, chosen: Chosen, iterations: int) -> Chosen:
-    """Return the choice with another number of iterations, and what follows from it."""
+def _choose_within(
+    cfg: CfgNode, own: OwnData, chosen: Chosen, resolved: CfgNode, minutes: int
+) -> Chosen:
+    """Return the choice with as many iterations as fit into the time, and what follows from their number."""
     train, test = (Statistics.of(SCANS[name]) for name in chosen.names)
-    reason = f"what fits into {own.minutes} minutes here"
-    limit = Suggestion("SOLVER.MAX_ITER", iterations, reason)
-    based = replace(chosen, suggestions=(limit,)).apply(cfg, own.given)
-    rest = suggestions(based, train, test, own.given | {limit.key})
-    return replace(chosen, suggestions=(limit, *rest))
+
+    def choose_again(iterations: int) -> Chosen:
+        reason = f"what fits into {minutes} minutes here"
+        limit = Suggestion("SOLVER.MAX_ITER", iterations, reason)
+        based = replace(chosen, suggestions=(limit,)).apply(cfg, own.given)
+        rest = suggestions(based, train, test, own.given | {limit.key})
+        return replace(chosen, suggestions=(limit, *rest))
+
+    def evaluations(iterations: int) -> int:
+        return evaluations_of(choose_again(iterations).apply(cfg, own.given))
+
+    images = len(SCANS[chosen.names[1]].image_ids)
+    return choose_again(iterations_within(resolved, minutes, images, evaluations))
 
 
 def write_record(cfg: CfgNode, own: OwnData, chosen: Chosen) -> None:

@@ -12,8 +12,11 @@ from typing import Any
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.engine.accumulation import whole_model
 from maskrcnn_repro.engine.guard.dump import read_step, set_generator_states
+from maskrcnn_repro.engine.precision import scales_losses
 from maskrcnn_repro.engine.preparation import prepare
+from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.trainer_name import trainer_of
+from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.utils.finite import not_finite
 from maskrcnn_repro.utils.randomness import Purpose, seed_everything
 
@@ -48,18 +51,25 @@ def replay(file: Path, device: str = "cpu") -> Replay:
 
     Raises:
         CheckpointError: the file cannot be read, or is no failed step.
-        ConfigError: its config does not fit this version.
+        ConfigError: its config does not fit this version; or there is no such device, or it does not compute in the
+            training's precision.
     """
     step = read_step(file)
     cfg = _config(step["config"])
-    cfg.MODEL.DEVICE = device
+    cfg.MODEL.DEVICE = resolve_device(device)
+    if scales_losses(cfg) and not cfg.MODEL.DEVICE.startswith("cuda"):
+        raise ConfigError(
+            f"{file} is a step in float16, which needs a GPU: replay it with --device cuda in place of {device}."
+        )
     model = trainer_of(cfg).build_model(cfg)
     prepare(model, cfg)
     model.load_state_dict(step["model"])
     model.train()
     modules = _watch(model)
     set_generator_states(step["generators"])
-    with EventStorage(step["iteration"]):  # heads count their samples into it
+    # As Detectron2's trainer of float16 does, around the forward pass alone.
+    float16 = torch.autocast("cuda", torch.float16, enabled=scales_losses(cfg))
+    with float16, EventStorage(step["iteration"]):  # heads count their samples into it
         losses = _wrap_whole_batch(cfg, model, step)(step["batch"])
     sum(losses.values()).backward()
     gradients = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None]

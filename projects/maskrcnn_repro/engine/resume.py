@@ -21,7 +21,7 @@ from maskrcnn_repro.checkpoint.model_file import labels_of
 from maskrcnn_repro.checkpoint.weight_file import local_file, read_outline
 from maskrcnn_repro.config import get_config, leaves
 from maskrcnn_repro.config_history import spelled_today
-from maskrcnn_repro.errors import CheckpointError, ConfigError, did_you_mean, listing
+from maskrcnn_repro.errors import CheckpointError, ConfigError, did_you_mean, listing, shorten
 from maskrcnn_repro.utils.provenance import config_hash, data_origin
 
 import yaml
@@ -49,7 +49,7 @@ class Difference:
     def __str__(self) -> str:
         if self.key == CLASS_NAMES:
             return f"{self.key} {_difference_of_names(self.before, self.now)}"
-        return f"{self.key} was {_shorten(self.before)} and is {_shorten(self.now)}"
+        return f"{self.key} was {shorten(self.before)} and is {shorten(self.now)}"
 
 
 def facts_of(cfg: CfgNode) -> dict[str, Any]:
@@ -102,6 +102,20 @@ def settle_config(cfg: CfgNode, folder: Path | None, path: Path | None) -> CfgNo
     settled.ACCEPTED_CHANGES = tuple(sorted(accepted))
     settled.freeze()
     return settled
+
+
+def accepted_since(facts: Mapping[str, Any], cfg: CfgNode) -> set[str]:
+    """Return the accepted keys whose values are not a checkpoint's; those that it was trained with itself are none.
+
+    Args:
+        facts: of the checkpoint; all accepted keys count if they do not tell its config.
+        cfg: of :func:`settle_config`, whose ``ACCEPTED_CHANGES`` name also what was accepted before the checkpoint.
+    """
+    accepted = set(cfg.ACCEPTED_CHANGES)
+    if not (accepted and facts.get("config")):
+        return accepted
+    before = _values_before(facts["config"], facts, cfg)
+    return accepted & {change.key for change in differences(before, values_of(cfg), 0)}
 
 
 def newest_in(folder: Path) -> Path | None:
@@ -244,8 +258,3 @@ def _difference_of_names(before: Sequence[str], now: Sequence[str]) -> str:
         return f"were {listing(before)} and are, in another order, {listing(now)}"
     parts = [f"lack {listing(gone)}"] * bool(gone) + [f"have {listing(new)} more"] * bool(new)
     return f"were {len(before)}, are {len(now)} and {' and '.join(parts)}"
-
-
-def _shorten(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

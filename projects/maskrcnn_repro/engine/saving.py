@@ -98,7 +98,7 @@ class BestModel(HookBase):
 
     def after_train(self) -> None:
         """Look at the last evaluation, if the training was completed."""
-        if self.trainer.done >= self.trainer.max_iter and (problem := self._look()):
+        if self.trainer.is_complete and (problem := self._look()):
             logger.error("%s", problem)
 
     def _look(self) -> str:

@@ -1,4 +1,4 @@
-"""Signals that end a training: TERM, INT and USR1 save first; a second INT leaves at once.
+"""Signals that end a training: TERM, INT, USR1 and HUP save first; a second INT leaves at once.
 
 The exit statuses are those that a shell gives for the signal, and 75 ("temporary failure") for USR1, with which
 cluster schedulers announce that a job is to be started again.

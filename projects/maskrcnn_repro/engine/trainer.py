@@ -6,7 +6,6 @@ docs/trainer.md shows a subclass with a hook, a mapper and an evaluator of its o
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import weakref
 from collections.abc import Iterable
@@ -22,7 +21,7 @@ from maskrcnn_repro.engine.accumulation import build_step
 from maskrcnn_repro.engine.backbone_file import backbone_writer
 from maskrcnn_repro.engine.contracts import check_model, check_optimizer, check_returns
 from maskrcnn_repro.engine.data_parallel import distributed, sync_buffers
-from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, StepSeed
+from maskrcnn_repro.engine.fixed_hooks import WRITE_PERIOD, Clock, Evaluations, StepSeed
 from maskrcnn_repro.engine.guard.guard import NumbersGuard
 from maskrcnn_repro.engine.launch import run_agreed
 from maskrcnn_repro.engine.optimizer import build_optimizer
@@ -31,7 +30,7 @@ from maskrcnn_repro.engine.phases import Phase, Phases
 from maskrcnn_repro.engine.precision import scales_losses
 from maskrcnn_repro.engine.preparation import prepare
 from maskrcnn_repro.engine.report import check_expected, evaluation_folder, write_report
-from maskrcnn_repro.engine.resume import facts_of
+from maskrcnn_repro.engine.resume import accepted_since, facts_of
 from maskrcnn_repro.engine.run_log import cut_back
 from maskrcnn_repro.engine.saving import PeriodicCheckpointer, best_model
 from maskrcnn_repro.engine.signals import SignalRequests
@@ -80,6 +79,8 @@ class Trainer(TrainerBase):
         ConfigError: ``SEED`` is negative; a run draws one before it builds its trainer.
     """
 
+    iter: int
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         check_returns(cls)
@@ -108,8 +109,8 @@ class Trainer(TrainerBase):
             trainer=weakref.proxy(self),
         )
         self.clock = Clock()
+        check_model(self._bare_model)  # before the phases, which read the images of a batch
         self.phases = Phases(self._bare_model)
-        check_model(self._bare_model)
         self.step_end = StepEnd(cfg.MODEL.DEVICE)
         self.guard = NumbersGuard(
             self._step.model,
@@ -120,6 +121,7 @@ class Trainer(TrainerBase):
         )
         self.best = best_model(cfg)
         self.evaluates = False
+        self._results: dict[str, Any] = {}
         self.register_hooks(self._all_hooks())
 
     # --- parts to replace
@@ -211,6 +213,7 @@ class Trainer(TrainerBase):
 
         Raises:
             Ended: it ended early with a status that is not 0.
+            UserError: in the main process, the last evaluation does not give ``TEST.EXPECTED_RESULTS``.
         """
         first = self.start_iter
         if self.best:
@@ -236,6 +239,8 @@ class Trainer(TrainerBase):
             # Its workers end now: at the exit of the process they would be terminated, which a forked worker does
             # not heed, and which PyTorch takes for a failure of a spawned one.
             self._step.reset_data_loader(lambda: ())
+        if self.cfg.DATASETS.TEST:
+            check_expected(self.cfg, self._results)
 
     def save(self, name: str = "") -> None:
         """Write a checkpoint, by default that of the current iteration; called in every process.
@@ -256,6 +261,11 @@ class Trainer(TrainerBase):
         # Detectron2 counts on after the last iteration, also if there was none.
         return min(self.iter + 1, max(self.max_iter, self.start_iter))
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the training is done, be it early; ``after_train`` of hooks also follows on a stop and on a failure."""
+        return self.iter >= self.max_iter
+
     def run_step(self) -> None:
         """Do one iteration: a batch, losses, gradients, an update."""
         self._step.iter = self.iter
@@ -270,6 +280,7 @@ class Trainer(TrainerBase):
         """Make the current iteration the last one: what runs after a completed training runs after it."""
         self.max_iter = self.iter + 1
         self.save(FINAL)
+        self.iter = self.max_iter  # as behind the end of Detectron2's loop
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, folder: Path | None = None) -> Metrics:
@@ -322,7 +333,7 @@ class Trainer(TrainerBase):
         """
         # A loss scale, where mixed precision is on, may be new: SOLVER.AMP.ENABLED can be accepted.
         state = {"grad_scaler": self._step.state_dict().get("grad_scaler"), **state_dict}
-        accepted = self.cfg.ACCEPTED_CHANGES
+        accepted = accepted_since(self.checkpointer.loaded, self.cfg)
         if "SOLVER.OPTIMIZER" in accepted:
             state["optimizer"] = self.optimizer.state_dict()
         check_state(self.optimizer, state["optimizer"])
@@ -368,7 +379,7 @@ class Trainer(TrainerBase):
             backbone_writer(self._bare_model, self.cfg),
         ]
         if self.cfg.DATASETS.TEST:
-            after += [hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate), self.best]
+            after += [Evaluations(self.cfg.TEST.EVAL_PERIOD, self._evaluate), self.best]
         if comm.is_main_process():
             writers = default_writers(self.cfg.OUTPUT_DIR, self.max_iter)
             writers += build_trackers(self.cfg)
@@ -376,17 +387,13 @@ class Trainer(TrainerBase):
         return [*before, *self.build_hooks(), *after]
 
     def _evaluate(self) -> dict[str, Any]:
-        # Detectron2's hook also comes after a last iteration that failed, and waits for other processes.
-        if error := sys.exception():
-            raise error
         self.phases.enter(Phase.EVALUATION)
         sync_buffers(self._bare_model)
         progress = Progress(self.done, self.clock.seconds)
         self.evaluates = True
         try:
-            results = self.report(self.cfg, self._bare_model, Path(self.cfg.OUTPUT_DIR), progress)
+            folder = Path(self.cfg.OUTPUT_DIR)
+            self._results = self.report(self.cfg, self._bare_model, folder, progress)
         finally:
             self.evaluates = False
-        if self.done >= self.max_iter:
-            check_expected(self.cfg, results)
-        return results
+        return self._results

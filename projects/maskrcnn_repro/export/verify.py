@@ -6,6 +6,7 @@ digits, it decides which detection stays: such a tie is no error of a file, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -62,8 +63,9 @@ class Comparison:
         )
 
     def enlarge(self, differences: Mapping[str, float]) -> None:
-        """Keep those that are larger than before."""
+        """Keep those that are larger than before; NaN, which no comparison tells from others, is infinite."""
         for name, value in differences.items():
+            value = math.inf if math.isnan(value) else value
             self.largest[name] = max(self.largest.get(name, 0.0), value)
 
     def __str__(self) -> str:

@@ -166,7 +166,7 @@ def _single_loss(evidence: Evidence) -> Cause | None:
         return None
     return Cause(
         "loss",
-        f"{' and '.join(wrong)} alone of {len(evidence.losses)} losses {_pluralise(wrong)} not finite"
+        f"{' and '.join(wrong)} alone of {len(evidence.losses)} losses {_is_or_are(wrong)} not finite"
         f"{_own_parts(evidence)}",
         "look for a logarithm or a division of zero there, such as a mean over no RoIs",
     )
@@ -237,7 +237,7 @@ def _own_parts(evidence: Evidence) -> str:
     return f"; of your own are {', '.join(own)}" if own else ""
 
 
-def _pluralise(names: Sequence[str]) -> str:
+def _is_or_are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
 
 

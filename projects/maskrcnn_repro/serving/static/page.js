@@ -146,9 +146,10 @@ function refresh() {
   if (!state.answer) return;
   const detections = chosen();
   if (!detections.includes(state.marked)) state.marked = null;
-  const ofClass = Map.groupBy ? Map.groupBy(surest(), ({ class_id: id }) => id) : new Map();
+  const ofClass = new Map();
+  for (const { class_id: id } of surest()) ofClass.set(id, (ofClass.get(id) ?? 0) + 1);
   for (const box of byId("classes").querySelectorAll("input")) {
-    box.parentElement.lastChild.textContent = (ofClass.get(Number(box.dataset.id)) ?? []).length;
+    box.parentElement.lastChild.textContent = ofClass.get(Number(box.dataset.id)) ?? 0;
   }
   byId("count").textContent = `${detections.length} of ${count(state.answer.detections.length, "object")} shown`;
   byId("list").replaceChildren(...detections.map(rowOf));
