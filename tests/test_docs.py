@@ -11,6 +11,8 @@ import subprocess
 import sys
 
 from maskrcnn_cli.dispatch import COMMANDS
+from maskrcnn_repro.config import load_config
+from maskrcnn_repro.data.proposals.prepare import check_proposal_keys
 
 import pytest
 
@@ -32,6 +34,7 @@ for script in sys.argv[1:]:
         os._exit(0)  # tearing the interpreter down would copy the memory that is shared
 """
 """Runs scripts in processes of their own that share one import of the package, which takes seconds."""
+NAMED = re.compile(r"# (\S+\.py)\n")
 DOORWAYS = {"python train_net.py": "train", "python scripts/run_table.py": "table"}
 
 
@@ -97,6 +100,28 @@ def test_arguments_are_understood(block):
             assert block.kind != "parsed", f"{block.place}: {command} is no subcommand"
 
 
+@named("parsed", "run", "slow")
+def test_trainings_name_the_proposals_that_they_need(block):
+    for command in block.commands:
+        for doorway, name in DOORWAYS.items():
+            command = command.replace(doorway, f"maskrcnn {name}")
+        program, *words = shlex.split(command)
+        if program == "maskrcnn" and words[0] in ("train", "eval"):
+            args = COMMANDS[words[0]].arguments(words[1:])
+            file = ROOT / (args.config_file or "")
+            if file.is_file() or (file := ROOT / "configs" / (args.config_file or "")).is_file():
+                cfg = load_config(file)
+                cfg.merge_from_list(proposal_pairs(args.opts))
+                check_proposal_keys(cfg, training=words[0] == "train")
+
+
+def proposal_pairs(words):
+    """The keys and values of a command line that decide where proposals come from."""
+    pairs = zip(words[::2], words[1::2], strict=True)
+    wanted = ("MODEL.LOAD_PROPOSALS", "MODEL.PROPOSAL_GENERATOR.NAME", "DATASETS.")
+    return [word for pair in pairs if pair[0].startswith(wanted) for word in pair]
+
+
 @named("run")
 def test_commands_run(block, shell):
     done = shell(block.code)
@@ -112,21 +137,24 @@ def test_slow_commands_run(block, shell, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def python_of(page):
-    """The Python blocks of a page that are run."""
-    return [
+def scripts_of(page):
+    """The Python of a page that is run, by name: blocks that are a file of their own, and the others together."""
+    blocks = [
         block.code
         for block in blocks_of(page, ROOT)
         if block.language == "python" and block.kind in ("", "run")
     ]
+    named = {match[1]: code for code in blocks if (match := NAMED.match(code))}
+    others = [code for code in blocks if not NAMED.match(code)]
+    return {f".{page.stem}.py": "\n".join(others), **named}
 
 
 def test_python_runs(shell, tmp_path):
-    scripts = {f".{page.stem}.py": python_of(page) for page in PAGES}
-    for name, blocks in scripts.items():
-        (tmp_path / name).write_text("\n".join(blocks))
+    scripts = {name: code for page in PAGES for name, code in scripts_of(page).items()}
+    for name, code in scripts.items():
+        (tmp_path / name).write_text(code)
     done = shell(f"python -c {shlex.quote(EACH_ALONE)} {shlex.join(scripts)}")
-    statuses = dict(line.split() for line in done.stdout.splitlines() if line.startswith("."))
+    statuses = dict(line.rsplit(" ", 1) for line in done.stdout.splitlines() if ".py " in line)
     assert statuses == dict.fromkeys(scripts, "0"), done.stderr
 
 

@@ -1,9 +1,9 @@
-"""The rooms of the package stand on floors: a module imports only from its own room and from floors below.
+"""The sub-packages form floors: a module imports only from its own sub-package and from floors below.
 
 An import inside a function counts, and so does a module that a string names. ``__init__`` of the package is
-the roof: it chooses the backend and registers everything, and nothing below imports it.
+the top: it chooses the backend and registers everything, and nothing below imports it.
 
-``maskrcnn_cli``, the parsers of the command line, is ground: importing it takes the standard library alone, and
+``maskrcnn_cli``, the parsers of the command line, is the ground: importing it takes the standard library alone, and
 strings name what a subcommand runs.
 """
 
@@ -43,9 +43,9 @@ FLOORS = (
     ("benchmark", "export", "serving", "tables"),
     ("commands",),
 )
-"""From the ground up; rooms of one floor do not see each other."""
+"""From the ground up; sub-packages of one floor do not import each other."""
 TABLE_FLOORS = (("paper",), ("models", "runs"), ("report",), ("beside",))
-"""Within the room of the tables."""
+"""Within ``tables``."""
 
 
 def modules(root):

@@ -31,7 +31,7 @@ TABLE_EXAMPLES = """
   One seed more than is kept in results/: where that is of today's recipe, the new seed and shared stages alone are trained:
     %(prog)s 2c --kept --seeds 4
 
-  The paper's sizes, on eight GPUs (see DATASETS in configs/base for the data); the same as jobs of a cluster:
+  The paper's sizes, on eight GPUs (where COCO belongs: docs/tables.md, "Levels and overlays"); the same as jobs of a cluster:
     %(prog)s 2a --level paper --num-gpus 8
     %(prog)s 2a --level paper --num-gpus 8 --on slurm --slurm partition=gpu,time=4:00:00
 

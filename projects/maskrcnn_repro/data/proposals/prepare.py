@@ -35,7 +35,8 @@ def check_proposal_keys(cfg: CfgNode, *, training: bool) -> None:
         if len(names) != len(files):
             raise ConfigError(
                 f"DATASETS.{key} names {len(files)} stores, but DATASETS.{split} has {len(names)} data "
-                f"sets ({', '.join(names)}): give one for each, in the same order."
+                f"sets ({', '.join(names)}): give one for each, in the same order. 'maskrcnn experiment ID' makes "
+                "them first; MODEL.LOAD_PROPOSALS False MODEL.PROPOSAL_GENERATOR.NAME RPN trains an RPN along."
             )
 
 
