@@ -7,7 +7,7 @@ from pathlib import Path
 from maskrcnn_repro.config import load_config
 from maskrcnn_repro.data import prepare_data
 from maskrcnn_repro.data.densepose import smpl, truth
-from maskrcnn_repro.data.densepose.annotation import SIDE, SurfacePoints, read_parts
+from maskrcnn_repro.data.densepose.annotation import SIDE, SurfacePoints
 from maskrcnn_repro.data.densepose.targets import SurfaceTargets
 from maskrcnn_repro.data.loader import training_records
 from maskrcnn_repro.data.mapper import TrainMapper
@@ -71,12 +71,6 @@ def test_fields_are_read_and_written_as_they_are():
     np.testing.assert_array_equal(read.parts, parts)
 
 
-def test_of_masks_that_overlap_the_later_one_is_seen_and_one_alone_is_the_body():
-    whole = SurfacePoints(np.zeros((0, 5)), np.ones((SIDE, SIDE), np.uint8)).fields()["dp_masks"][0]
-    assert (read_parts([whole, [], whole]) == 3).all()
-    assert (read_parts(whole) == 1).all()
-
-
 def test_an_annotation_without_points_has_no_surface_and_masks_may_be_missing():
     assert SurfacePoints.read({"bbox": [0, 0, 1, 1]}) is None
     assert SurfacePoints.read(person()).parts is None
@@ -89,6 +83,8 @@ def test_an_annotation_without_points_has_no_surface_and_masks_may_be_missing():
         ({"dp_V": [0, 1.5]}, r"dp_V 1.5 is not in \[0, 1\]"),
         ({"dp_x": [float("nan"), 1]}, r"dp_x nan is not in \[0, 256\]"),
         ({"dp_I": ["arm", 1]}, "cannot be read"),
+        ({"dp_I": [1.7, 2]}, "dp_I 1.7 is no number of a chart"),
+        ({"dp_x": [0, 10**400]}, "cannot be read: int too large"),
         (
             {"dp_masks": [{"size": [9, 9], "counts": "0"}]},
             r"mask 1 of dp_masks has the size \[9, 9\]",
@@ -274,6 +270,14 @@ def test_training_images_bring_them_mirrored_with_the_image(data_set):
     assert torch.allclose(flipped.points[..., 0][present], 256 - plain.points[..., 0][present])
     assert torch.allclose(flipped.points[..., 4][present], 1 - plain.points[..., 4][present])
     assert torch.equal(flipped.parts.flip(2) > 0, plain.parts > 0)
+
+
+def test_a_training_without_mirrored_images_needs_no_mirror(data_set, monkeypatch):
+    cfg = config(data_set, **{"INPUT.RANDOM_FLIP": "none"})
+    prepare_data(cfg)
+    monkeypatch.setattr("maskrcnn_repro.data.mapper.mirror_of", lambda name: pytest.fail("read"))
+    instances = TrainMapper(cfg, True)(training_records(cfg)[0])["instances"]
+    assert len(instances.gt_densepose) == len(instances) > 0
 
 
 def test_images_without_people_bring_none(data_set):

@@ -4,7 +4,7 @@ import json
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_repro.data.densepose import truth
-from maskrcnn_repro.data.densepose.annotation import SIDE, SurfacePoints, read_parts
+from maskrcnn_repro.data.densepose.annotation import SIDE, SurfacePoints
 from maskrcnn_repro.errors import DataError
 
 import numpy as np
@@ -18,8 +18,19 @@ def mask(counts, size=(SIDE, SIDE)):
     return {"size": list(size), "counts": counts}
 
 
+def parts_of(masks):
+    """The part of each cell of a person with these masks."""
+    return SurfacePoints.read(POINT | {"dp_masks": masks}).parts
+
+
+def test_of_masks_that_overlap_the_later_one_is_seen_and_one_alone_is_the_body():
+    whole = mask([0, CELLS])
+    assert (parts_of([whole, [], whole]) == 3).all()
+    assert (parts_of(whole) == 1).all()
+
+
 def test_runs_go_down_the_columns_background_first():
-    parts = read_parts([[], mask([SIDE + 2, 3, CELLS - SIDE - 5])])
+    parts = parts_of([[], mask([SIDE + 2, 3, CELLS - SIDE - 5])])
     assert [tuple(place) for place in np.argwhere(parts).tolist()] == [(2, 1), (3, 1), (4, 1)]
     assert parts.max() == 2
 
@@ -27,8 +38,8 @@ def test_runs_go_down_the_columns_background_first():
 def test_a_string_says_what_the_list_of_its_runs_says():
     """From the third run on a string has differences with the last but one, 5 bits a character, the lowest first."""
     # 32 | 16 has no sign: 0 and "1"; 65535 is 31, 31, 31, 1 from the lowest 5 bits on: 'o' 'o' 'o' '1'.
-    assert (read_parts(mask("1ooo1")) == read_parts(mask([1, CELLS - 1]))).all()
-    assert read_parts(mask("1ooo1")).sum() == CELLS - 1
+    assert (parts_of(mask("1ooo1")) == parts_of(mask([1, CELLS - 1]))).all()
+    assert parts_of(mask("1ooo1")).sum() == CELLS - 1
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from maskrcnn_repro.data.image_file import (
     ImageError,
     ImageFiles,
     ImageTooLargeError,
+    UnsupportedImageError,
     check_pixel_range,
     image_header,
     stored_values,
@@ -17,6 +18,7 @@ from maskrcnn_repro.data.image_file import (
 )
 from maskrcnn_repro.errors import ConfigError
 
+import cv2
 import numpy as np
 import pytest
 from detectron2.data import detection_utils
@@ -219,6 +221,15 @@ def test_stored_values_are_no_colours_and_not_turned(tmp_path):
     indices.putpalette([9] * 768)
     indices.save(tmp_path / "indices.png")
     assert stored_values(tmp_path / "indices.png").tolist() == [[7, 7]] * 3
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_channels_of_16_bits_have_no_stored_values_as_pillow_keeps_8(tmp_path, suffix, channels):
+    path = tmp_path / f"ids{suffix}"
+    cv2.imwrite(str(path), np.full((2, 3, channels), 300, np.uint16))
+    with pytest.raises(UnsupportedImageError, match=r"ids\.\w+ has channels of 16 bits, of which"):
+        stored_values(path)
 
 
 def test_a_decompression_bomb_has_no_stored_values(tmp_path):

@@ -6,12 +6,14 @@ import signal
 import time
 from dataclasses import replace
 
+from maskrcnn_repro.data.synthetic import writing
 from maskrcnn_repro.data.synthetic.dataset import SPLITS, GeneratedSet
 from maskrcnn_repro.data.synthetic.mini_coco import MINI_COCO
 from maskrcnn_repro.data.synthetic.mini_coco.shapes import SHAPES
 from maskrcnn_repro.data.synthetic.writing import cache_root, digest
 from maskrcnn_repro.errors import DataError
 
+import portalocker
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -105,6 +107,19 @@ def test_many_processes_at_once_write_once(tmp_path, monkeypatch):
     data = MINI_COCO.generate(tmp_path, "val", 0, 4)
     assert len(list((data / "images").iterdir())) == 4
     assert not list(data.parent.glob("*.tmp-*"))
+
+
+def test_a_set_that_another_process_keeps_writing_is_no_broken_folder(tmp_path, monkeypatch):
+    target = MINI_COCO.folder(tmp_path, "val", 0, 2)
+    target.parent.mkdir(parents=True)
+    monkeypatch.setattr(writing, "PATIENCE", 0.1)
+    with (
+        portalocker.Lock(target.with_name(f"{target.name}.lock")),
+        pytest.raises(DataError, match=r"still written by another process") as caught,
+    ):
+        MINI_COCO.generate(tmp_path, "val", 0, 2)
+    assert "MASKRCNN_REPRO_CACHE" not in str(caught.value)
+    assert MINI_COCO.generate(tmp_path, "val", 0, 2) == target
 
 
 @needs_fork

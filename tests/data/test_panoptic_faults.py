@@ -169,6 +169,23 @@ def test_a_data_set_is_named_once(own):
         prepare_data(own.config(**{"DATASETS.PANOPTIC": (entry, entry)}))
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [
+        ([],),
+        ((NAME, "a.json"),),
+        ((NAME, "a.json", "b", "c"),),
+        ((NAME, 1, 2),),
+        ((NAME, "a.json", ""),),
+        (NAME, "a.json", "b"),
+    ],
+)
+def test_an_entry_of_another_form_is_told_in_one_sentence(own, entries):
+    cfg = own.config(**{"DATASETS.PANOPTIC": entries})
+    with pytest.raises(DataError, match=r"^DATASETS.PANOPTIC is a list of \[name, panoptic JSON, "):
+        prepare_data(cfg)
+
+
 def test_an_evaluation_needs_no_labels_of_training_data(own):
     cfg = own.config((NAME,), **{"DATASETS.PANOPTIC": ()})
     prepare_data(cfg, training=False)

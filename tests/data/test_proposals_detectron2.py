@@ -9,7 +9,7 @@ from maskrcnn_repro.data.proposals.detectron2_format import (
     import_pickle,
     keep_imported,
 )
-from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.errors import DataError, OutputError
 
 import numpy as np
 import pytest
@@ -135,8 +135,17 @@ def test_a_file_takes_no_more_than_its_size(tmp_path, instructions, words):
         ({"boxes": 3}, r"'boxes' is no list"),
         ({"ids": [1.5]}, r"entry 0 holds an image id that is neither integer nor text, 1.5"),
         ({"boxes": [np.zeros((3, 4))]}, r"entry 0 holds boxes \(3, 4\) and logits \(1,\)"),
+        # Numbers of two dimensions would be 20 GB of boxes, of none no list.
+        (
+            {"boxes": [np.zeros((1100, 1100, 4), "f4")], "objectness_logits": [np.zeros((1100, 1100), "f4")]},
+            r"entry 0 holds boxes \(1100, 1100, 4\) and logits \(1100, 1100\), not \(P, 4\) and \(P,\)",
+        ),
+        (
+            {"boxes": [np.zeros(4, "f4")], "objectness_logits": [np.zeros((), "f4")]},
+            r"entry 0 holds boxes \(4,\) and logits \(\)",
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_malformed_file_is_told_in_one_sentence(tmp_path, extra, words):
     with pytest.raises(DataError, match=words):
         imported(tmp_path, **extra)
@@ -145,6 +154,17 @@ def test_a_malformed_file_is_told_in_one_sentence(tmp_path, extra, words):
 def test_an_image_with_two_entries_is_refused(tmp_path):
     file = write_pickle(tmp_path / "a.pkl", ONE * 2, ids=[7, 7])
     with pytest.raises(DataError, match="entry 1 holds image 7, which an earlier entry has"):
+        import_pickle(file, tmp_path / "a.proposals")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pkl"]
+
+
+def test_a_disk_that_fills_up_keeps_no_half_of_a_store(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    file = write_pickle(tmp_path / "a.pkl", ONE, ids=[7])
+    monkeypatch.setattr("maskrcnn_repro.data.proposals.writer._GrowingArray.append", full)
+    with pytest.raises(OutputError, match=r"a\.proposals cannot be written: No space left"):
         import_pickle(file, tmp_path / "a.proposals")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pkl"]
 
@@ -178,3 +198,5 @@ def test_the_command_converts_both_ways_and_overwrites_nothing(tmp_path, capsys)
     assert "a.proposals' is there already" in capsys.readouterr().err
     assert convert_proposals([there, str(tmp_path / "c.proposals")]) == 2
     assert "is converted to a name with '.pkl' at its end" in capsys.readouterr().err
+    assert convert_proposals([str(file), f"{file}/x.proposals"]) == 2
+    assert "x.proposals cannot be written: Not a directory" in capsys.readouterr().err

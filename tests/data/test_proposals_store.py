@@ -8,7 +8,7 @@ import pickle
 from maskrcnn_repro.data.proposals import store as store_module
 from maskrcnn_repro.data.proposals.store import ProposalStore, digest_of
 from maskrcnn_repro.data.proposals.writer import StoreWriter, part_folder
-from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.errors import DataError, OutputError
 
 import numpy as np
 import pytest
@@ -98,6 +98,36 @@ def test_a_killed_writer_leaves_no_store_and_does_not_stop_the_next(tmp_path):
         ProposalStore(part_folder(path, 0))
     assert len(write(path)) == 3
     assert os.listdir(tmp_path) == ["a.proposals"]
+
+
+def test_a_store_whose_name_ends_like_anothers_leaves_that_one_alone(tmp_path):
+    other = StoreWriter(tmp_path / "my-train.proposals", part=1)
+    other.add(1, BOXES, LOGITS)
+    write(tmp_path / "train.proposals")
+    other.finish(dataset=None, images_sha256=None, origin={})
+    assert sorted(os.listdir(tmp_path)) == ["my-train.proposals", "train.proposals"]
+
+
+def test_names_with_marks_of_patterns_are_names(tmp_path):
+    path = tmp_path / "a[b]+.proposals"
+    StoreWriter(path, 7).add(1, BOXES, LOGITS)
+    write(path)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"Proposals .*a\.proposals cannot be written: Not a dir"):
+        StoreWriter(tmp_path / "file" / "a.proposals")
+    writer = StoreWriter(tmp_path / "a.proposals")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("maskrcnn_repro.data.proposals.writer._GrowingArray.append", full)
+    for step in (lambda: writer.add(1, BOXES, LOGITS), writer.close):
+        with pytest.raises(OutputError, match=r"a\.proposals cannot be written: No space left"):
+            step()
 
 
 def test_a_store_is_replaced_as_a_whole(store):

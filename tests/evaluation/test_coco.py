@@ -6,6 +6,7 @@ from maskrcnn_repro.evaluation.coco import evaluate
 
 import pytest
 import torch
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
@@ -63,6 +64,21 @@ def test_an_outline_beside_the_object_s_costs_boundary_ap(
     assert metrics["segm"]["AP"] == pytest.approx(mask)
     assert metrics["boundary"]["AP"] == pytest.approx(boundary)
     assert metrics["boundary"]["AP-zebra"] == pytest.approx(boundary)
+
+
+def test_without_predictions_there_is_no_boundary_ap_and_the_other_metrics_stay(
+    tmp_path, catalog, caplog
+):
+    class Silent(DatasetEvaluator):
+        def evaluate(self):
+            return {"segm": {"AP": 12.5}}
+
+    cfg = config([], ["silent"], [write_entry(tmp_path, VALID, "silent")])
+    cfg.MODEL.MASK_ON, cfg.DATALOADER.NUM_WORKERS, cfg.TEST.BOUNDARY_AP = True, 0, True
+    prepare_data(cfg)
+    metrics = evaluate(cfg, MaskOff(0), tmp_path / "out", evaluator_of=lambda *_: Silent())
+    assert metrics == {"silent": {"segm": {"AP": 12.5}}}
+    assert "there is no boundary AP, which TEST.BOUNDARY_AP asks for" in caplog.text
 
 
 @pytest.mark.parametrize(("sigma", "ap"), [(0.1, 70.0), (0.05, 0.0)])

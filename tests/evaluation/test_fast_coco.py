@@ -4,7 +4,7 @@ import gc
 
 from maskrcnn_repro.benchmark import evaluation
 from maskrcnn_repro.benchmark.evaluation_worker import Bench, Task
-from maskrcnn_repro.evaluation.fast_coco import collected_later
+from maskrcnn_repro.utils.collection import collected_later
 
 import pytest
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.evaluation.resampling import CategoryMatches, Matches, draw_images, match
+from maskrcnn_repro.utils.rle import encode_mask
 
 import numpy as np
 import pytest
@@ -208,6 +209,69 @@ def test_results_that_cannot_be_read_are_named(tmp_path, content, message):
         match(truth, predictions, "bbox")
     assert str(predictions) in str(caught.value)
     assert message in str(caught.value)
+
+
+BOX = {"image_id": 0, "category_id": 1, "score": 0.5, "bbox": [1, 1, 5, 5]}
+EMPTY = {"size": [100, 100], "counts": [10_000]}
+
+
+@pytest.mark.parametrize(
+    ("task", "fields", "message"),
+    [
+        ("bbox", {"score": "0.9"}, "the score '0.9' of a prediction is no number"),
+        ("bbox", {"score": None}, "the score None of a prediction is no number"),
+        ("bbox", {"score": float("nan")}, "the score nan"),
+        ("bbox", {"score": 10**400}, "of a prediction is no number"),
+        ("segm", {"segmentation": EMPTY, "mask_score": True}, "the mask_score True"),
+        (
+            "bbox",
+            {"bbox": [1, 2, 3]},
+            "the bbox of a prediction for image 0 is [1, 2, 3], not a list of 4",
+        ),
+        ("bbox", {"bbox": [1, 2, 3, "4"]}, "not a list of 4 finite numbers"),
+        ("bbox", {"bbox": [1, 2, 3, 10**400]}, "not a list of 4 finite numbers"),
+        ("bbox", {"bbox": {}}, "image 0 is {}, not"),
+        ("segm", {"segmentation": EMPTY, "bbox": [1, 2, 3]}, "image 0 is [1, 2, 3]"),
+        ("segm", {"segmentation": 5}, "'segmentation' of a prediction for image 0 is of type int"),
+        ("segm", {"segmentation": []}, "the segmentation of a prediction for image 0 is empty"),
+        ("segm", {"segmentation": {"size": [100, 100]}}, "image 0 has no 'counts'"),
+        ("segm", {"segmentation": {**EMPTY, "counts": 5}}, "are of type int"),
+        ("segm", {"segmentation": {**EMPTY, "size": ["a", 9]}}, "is not two positive integers"),
+        ("segm", {"segmentation": {**EMPTY, "size": [10**5] * 2}}, "pixels (height, width), more"),
+        ("segm", {"segmentation": {**EMPTY, "size": [50, 200]}}, "is not height and width of its"),
+        ("boundary", {"segmentation": {**EMPTY, "counts": "oooooo5oooooo5"}}, "pixels, its size"),
+        ("boundary", {"segmentation": {**EMPTY, "counts": "5"}}, "are 5 pixels, its size says"),
+        ("keypoints", {"keypoints": [1, 2, 2]}, "not a list of 6 finite numbers"),
+        ("keypoints", {"keypoints": [1, 2, 2, 3, None, 2]}, "not a list of 6 finite numbers"),
+    ],
+)
+def test_a_prediction_that_a_task_cannot_use_is_named(tmp_path, task, fields, message):
+    truth = {**BOX, "id": 1, "area": 25, "iscrowd": 0, "segmentation": [[1, 1, 6, 1, 6, 6, 1, 6]]}
+    truth |= {"keypoints": [1, 1, 2, 5, 5, 2], "num_keypoints": 2}
+    files = write(tmp_path, [truth], [BOX | truth, BOX | truth | fields], [0])
+    with pytest.raises(DataError) as caught:
+        match(*files, task)
+    assert str(caught.value).startswith(f"{files[1]}: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [EMPTY, [[1, 1, 6, 1, 6, 6, 1, 6]], [[1, 1, 1, 1, 1, 1]], encode_mask(np.zeros((100, 100)))],
+)
+def test_masks_of_every_form_can_be_matched(tmp_path, segmentation):
+    truth = {**BOX, "id": 1, "area": 25, "iscrowd": 0, "segmentation": EMPTY}
+    files = write(tmp_path, [truth], [{**BOX, "segmentation": segmentation}], [0])
+    assert match(*files, "segm").categories[0].images.tolist() == [0]
+
+
+@pytest.mark.parametrize("first", [{}, {"bbox": [1, 1, 5, 5]}, {"bbox": []}, {"caption": "a"}])
+def test_a_box_or_another_field_of_one_mask_alone_does_not_matter(tmp_path, first):
+    mask = {**BOX, "segmentation": encode_mask(np.ones((100, 100)))}
+    del mask["bbox"]
+    truth = {**BOX, "id": 1, "area": 25, "iscrowd": 0, "segmentation": EMPTY}
+    files = write(tmp_path, [truth], [mask | first, mask], [0])
+    assert match(*files, "segm").categories[0].images.tolist() == [0, 0]
 
 
 def test_a_device_is_not_read_as_results(tmp_path):

@@ -77,6 +77,14 @@ def test_a_model_that_keeps_100_has_one_number_and_the_images_are_named(tmp_path
     assert expected in caplog.text
 
 
+def test_a_model_that_keeps_all_is_corrected_and_no_image_is_too_full(tmp_path, caplog):
+    truth = boxes(150)
+    ap = both(tmp_path, truth, perfect(truth), kept=-1)
+    assert ap == pytest.approx((6700 / 101, 100.0))
+    assert "it takes 100 detections each" in caplog.text
+    assert "that are kept" not in caplog.text
+
+
 def test_objects_marked_ignore_are_left_out(tmp_path):
     # One of two objects is found: 51 of 101 recalls. The other is marked, so that all are.
     truth = boxes(2)

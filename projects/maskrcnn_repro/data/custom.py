@@ -28,7 +28,11 @@ SCANS: dict[str, Scan] = {}
 
 LONGEST_NAME = 200
 """Bytes of a data set's name; file systems take 255, with what programs add to it."""
-_FORM = "DATASETS.CUSTOM is a list of [name, COCO JSON, image folder] entries"
+_FORMS = {
+    "DATASETS.CUSTOM": "[name, COCO JSON, image folder]",
+    "DATASETS.PANOPTIC": "[name, panoptic JSON, folder of its PNG files]",
+}
+"""Key of the config -> form of its entries."""
 
 
 def register_custom(entries: Sequence[Sequence[str]]) -> None:
@@ -41,12 +45,29 @@ def register_custom(entries: Sequence[Sequence[str]]) -> None:
     Raises:
         DataError: an entry is malformed, its files are missing, or the JSON is wrong.
     """
-    if isinstance(entries, str) or any(isinstance(entry, str) for entry in entries):
-        raise DataError(f"{_FORM}, also for one data set: [['name', 'a.json', 'folder']].")
-    for entry in entries:
+    for entry in read_entries("DATASETS.CUSTOM", entries):
         name, json_file, image_root = _unpack(entry)
         if not _is_registered(name, json_file, image_root):
             _register(name, json_file, image_root)
+
+
+def read_entries(key: str, entries: Any) -> list[tuple[str, str, str]]:
+    """Return the entries of ``DATASETS.CUSTOM`` or ``DATASETS.PANOPTIC``: name, JSON and folder each.
+
+    Raises:
+        DataError: one is something else than three strings, none of them empty.
+    """
+    form = f"{key} is a list of {_FORMS[key]} entries"
+    if isinstance(entries, str) or any(isinstance(entry, str) for entry in entries):
+        raise DataError(f"{form}, also for one data set: [['name', 'a.json', 'folder']].")
+    for entry in entries:
+        if (
+            not isinstance(entry, list | tuple)
+            or len(entry) != 3
+            or not all(isinstance(part, str) and part for part in entry)
+        ):
+            raise DataError(f"{form}, three strings each, but one is {entry!r}.")
+    return [(name, file, folder) for name, file, folder in entries]
 
 
 def find_unused(names: Iterable[str], cfg: CfgNode) -> list[str]:
@@ -55,13 +76,7 @@ def find_unused(names: Iterable[str], cfg: CfgNode) -> list[str]:
     return [name for name in names if name not in used]
 
 
-def _unpack(entry: Any) -> tuple[str, Path, Path]:
-    if (
-        not isinstance(entry, list | tuple)
-        or len(entry) != 3
-        or not all(isinstance(part, str) and part for part in entry)
-    ):
-        raise DataError(f"{_FORM}, three strings each, but one is {entry!r}.")
+def _unpack(entry: tuple[str, str, str]) -> tuple[str, Path, Path]:
     name, json_file, image_root = entry
     # Its predictions and proposals lie in a folder or file of its name below OUTPUT_DIR.
     if name in (".", "..") or re.search(r"[/\\\0]", name) or len(os.fsencode(name)) > LONGEST_NAME:

@@ -8,21 +8,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from maskrcnn_repro.data import jpeg
+from maskrcnn_repro.data.orientation import SIDEWAYS, orientation_of, turn_upright
 from maskrcnn_repro.errors import ConfigError, DataError
 from maskrcnn_repro.utils.files import other_than_file
 
 import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
-from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 logger = logging.getLogger(__name__)
 
@@ -47,25 +46,13 @@ MODES = {
 DEEP = tuple(mode for mode, rule in MODES.items() if rule is _DEEP)
 """Grey of more than 8 bits, which has no agreed white."""
 _CURE = "convert the file to 8-bit grey or RGB"
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 """Orientation of EXIF -> what turns an image upright."""
 DRAWINGS = ("EPS", "WMF")
 """Pillow's names of formats that it lets other programs or the system draw; refused."""
-_SIDEWAYS = (5, 6, 7, 8)
 _MISREAD = "YCbCr as RGBX"
 """Stands for the mode of an uncompressed YCbCr TIFF file of which older Pillows (12.0 among them) take four bytes for a pixel."""
 _YCBCR = 6
 """Photometric interpretation of TIFF."""
-_TAIL = 1 << 17
-"""Bytes at the end of a PNG file in which EXIF is looked for; it has at most half of that in other formats."""
 
 
 class ImageError(DataError):
@@ -96,7 +83,7 @@ class ImageHeader:
     @property
     def sideways(self) -> bool:
         """Whether the orientation exchanges width and height."""
-        return self.orientation in _SIDEWAYS
+        return self.orientation in SIDEWAYS
 
     @property
     def refusal(self) -> str:
@@ -130,9 +117,16 @@ def stored_values(path: str | Path) -> np.ndarray:
     """Return the numbers of an image file as they are stored, (H, W) or (H, W, C), such as ids: no rule of :data:`MODES`.
 
     Raises:
-        ImageError: the file cannot be read, or is larger than Pillow's limit on pixels.
+        ImageError: the file cannot be read, is larger than Pillow's limit on pixels, or has several channels of 16 bits,
+            of which Pillow reads 8.
     """
     with _open_image(path) as image:
+        tiles = getattr(image, "tile", ())  # none where a format is read as a whole
+        if image.mode not in DEEP and any(";16" in str(tile[3]) for tile in tiles):
+            raise UnsupportedImageError(
+                f"Image {path} has channels of 16 bits, of which the lower 8 would be lost; write its numbers in channels "
+                "of 8 bits, or in one of 16."
+            )
         return np.asarray(image)
 
 
@@ -212,7 +206,7 @@ class ImageFiles:
             return fast
         # Before the turn: what is broken has to fail outside of the block that suppresses errors.
         image.load()
-        upright = _turn_upright(image, header.orientation)
+        upright = turn_upright(image, header.orientation)
         _check_size(path, upright.size, size)
         shown = self._in_8_bits(path, upright) if header.mode in DEEP else upright
         pixels: np.ndarray = detection_utils.convert_PIL_to_numpy(shown, image_format)
@@ -303,13 +297,9 @@ def _kind_of(head: bytes) -> str:
 
 
 def _header(image: Image.Image) -> ImageHeader:
-    orientation = 1
-    with contextlib.suppress(Exception):
-        orientation = int(_exif(image).get(ExifTags.Base.Orientation, 1))
-    if orientation not in range(1, 9):
-        orientation = 1
+    orientation = orientation_of(image)
     width, height = _stored_size(image)
-    if orientation in _SIDEWAYS:
+    if orientation in SIDEWAYS:
         width, height = height, width
     # An MPO is a photograph with a second view or a preview behind it, and no animation.
     frames = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
@@ -332,35 +322,6 @@ def _is_misread(image: Image.Image) -> bool:
         return False
     plain = any(tile[0] == "raw" and "RGBX" in (tile[3] or ()) for tile in image.tile)
     return plain and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == _YCBCR
-
-
-def _turn_upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Return a decoded image turned as its EXIF asks; Pillow has turned a TIFF file."""
-    turns = orientation in _UPRIGHT and image.format != "TIFF"
-    return image.transpose(_UPRIGHT[orientation]) if turns else image
-
-
-def _exif(image: Image.Image) -> Image.Exif:
-    """Return the EXIF of an image that is not decoded."""
-    if isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info and image.fp:
-        exif = Image.Exif()
-        if content := _exif_behind_pixels(image.fp):
-            exif.load(content)
-            return exif
-    # Not image.getexif: that of a PNG file without EXIF before its pixels decodes them.
-    return Image.Image.getexif(image)
-
-
-def _exif_behind_pixels(stream: IO[bytes]) -> bytes:
-    """Return the last EXIF chunk in the tail of a PNG file, empty without; Pillow sees it once it has decoded."""
-    place = stream.tell()
-    stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL))
-    tail = stream.read()
-    stream.seek(place)
-    start = tail.rfind(b"eXIf")
-    end = start + 4 + int.from_bytes(tail[max(0, start - 4) : max(0, start)], "big")
-    whole = start >= 0 and zlib.crc32(tail[start:end]) == int.from_bytes(tail[end : end + 4], "big")
-    return tail[start + 4 : end] if whole else b""
 
 
 def _check_size(

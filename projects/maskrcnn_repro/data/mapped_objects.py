@@ -74,7 +74,7 @@ def instances_with_surfaces(
     transforms: T.TransformList,
     image_size: tuple[int, int],
     *,
-    mirror: Mirror,
+    mirror: Mirror | None,
     mask_format: str,
     keypoint_flip: Sequence[int] | None,
 ) -> Instances:
@@ -84,7 +84,7 @@ def instances_with_surfaces(
         objects: annotations, no crowds; they are not changed.
         transforms: what was done to the image: resized, or mirrored left to right.
         image_size: (H, W) of the result, in pixels.
-        mirror: of the surface.
+        mirror: of the surface; None where no step mirrors the image.
         mask_format: ``"polygon"`` or ``"bitmask"``.
         keypoint_flip: places of the keypoints in a mirrored image.
     """
@@ -97,6 +97,7 @@ def instances_with_surfaces(
     instances = utils.annotations_to_instances(moved, image_size, mask_format)
     surfaces = [SurfacePoints.read(each) for each in objects]
     if sum(isinstance(step, T.HFlipTransform) for step in transforms.transforms) % 2:
+        assert mirror is not None
         surfaces = [surface and surface.mirrored(mirror) for surface in surfaces]
     # Relative to the box, they stay where they are when the image is resized.
     instances.gt_densepose = SurfaceTargets.of(surfaces)

@@ -24,15 +24,22 @@ class TrainMapper(DatasetMapper):
 
     Args:
         is_train: whether annotations are wanted.
-        surface_mirror: what a mirror makes of surface coordinates, which are then ``gt_densepose``; None for none.
+        with_surfaces: whether objects get their surface coordinates as ``gt_densepose``.
+        surface_mirror: what a mirror makes of these; None where no image is mirrored.
         **parts: those of ``DatasetMapper``.
     """
 
     @configurable
     def __init__(
-        self, is_train: bool, *, surface_mirror: Mirror | None = None, **parts: Any
+        self,
+        is_train: bool,
+        *,
+        with_surfaces: bool = False,
+        surface_mirror: Mirror | None = None,
+        **parts: Any,
     ) -> None:
         super().__init__(is_train, **parts)
+        self.with_surfaces = with_surfaces
         self.surface_mirror = surface_mirror
 
     @classmethod
@@ -42,7 +49,9 @@ class TrainMapper(DatasetMapper):
         steps = with_resizing(cfg, parts["augmentations"], is_train=is_train)
         parts |= {"augmentations": steps}
         if is_train and cfg.MODEL.DENSEPOSE_ON:
-            parts["surface_mirror"] = mirror_of(cfg.DATASETS.TRAIN[0])
+            parts["with_surfaces"] = True
+            if cfg.INPUT.RANDOM_FLIP == "horizontal":
+                parts["surface_mirror"] = mirror_of(cfg.DATASETS.TRAIN[0])
         return parts
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +77,7 @@ class TrainMapper(DatasetMapper):
         # Detectron2 leaves crowds out before it looks at the masks: with nothing else there are no objects.
         objects = [each for each in dataset_dict["annotations"] if not each.get("iscrowd", 0)]
         instances = None
-        if self.surface_mirror is not None:
+        if self.with_surfaces:
             kept = {"segmentation": self.use_instance_mask, "keypoints": self.use_keypoint}
             instances = instances_with_surfaces(
                 [{k: v for k, v in each.items() if kept.get(k, True)} for each in objects],

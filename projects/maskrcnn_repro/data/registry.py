@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from maskrcnn_repro.data.custom import register_custom
+from maskrcnn_repro.data.custom import read_entries, register_custom
 from maskrcnn_repro.data.densepose.truth import check_densepose
 from maskrcnn_repro.data.keypoints import check_flip_pairs, flip_map, oks_sigmas
 from maskrcnn_repro.data.panoptic.labels import (
@@ -60,12 +60,13 @@ def prepare_data(cfg: CfgNode, *, training: bool = True) -> None:
 
 
 def _prepare_panoptic(cfg: CfgNode, *, training: bool) -> None:
-    names = [name for name, *_ in cfg.DATASETS.PANOPTIC]
+    entries = read_entries("DATASETS.PANOPTIC", cfg.DATASETS.PANOPTIC)
+    names = [name for name, *_ in entries]
     if twice := [name for name in names if names.count(name) > 1]:
         raise DataError(
             f"DATASETS.PANOPTIC names {twice[0]!r} twice; give each data set one JSON with its folder."
         )
-    for name, *files in cfg.DATASETS.PANOPTIC:
+    for name, *files in entries:
         register_panoptic(name, *files)
     if cfg.TEST.PANOPTIC_QUALITY:
         for name in cfg.DATASETS.TEST:
@@ -75,7 +76,7 @@ def _prepare_panoptic(cfg: CfgNode, *, training: bool) -> None:
 
 
 def check_registered(cfg: CfgNode) -> None:
-    """Raise DataError if the config names a data set that nobody registered.
+    """Raise DataError if the config names a data set that nobody registered, or ``DATASETS.PANOPTIC`` has another form.
 
     Names such as ``mini_coco_seed7_val`` are registered on the way.
     """
@@ -84,7 +85,9 @@ def check_registered(cfg: CfgNode) -> None:
         "DATASETS.TRAIN": cfg.DATASETS.TRAIN,
         "DATASETS.TEST": cfg.DATASETS.TEST,
         "MODEL.WEIGHTS_DATASET": [weights] if weights else [],
-        "DATASETS.PANOPTIC": [name for name, *_ in cfg.DATASETS.PANOPTIC],
+        "DATASETS.PANOPTIC": [
+            name for name, *_ in read_entries("DATASETS.PANOPTIC", cfg.DATASETS.PANOPTIC)
+        ],
     }
     for key, names in named.items():
         for name in names:

@@ -74,7 +74,7 @@ def evaluate(
             metrics[name] = _numbers(results, f"{type(evaluator).__name__}.evaluate")
             _correct(cfg, metrics[name], name, folder)
             if cfg.TEST.BOUNDARY_AP and "segm" in metrics[name]:
-                metrics[name]["boundary"] = _boundary_metrics(metrics[name], name, folder)
+                metrics[name] |= _boundary_metrics(metrics[name], name, folder)
         logger.debug("%s", printed.getvalue())
     return {name: dict(tasks) for name, tasks in metrics.items()}
 
@@ -118,11 +118,17 @@ def _correct(cfg: CfgNode, metrics: dict[str, Any], name: str, folder: Path) -> 
         )
 
 
-def _boundary_metrics(metrics: dict[str, Any], name: str, folder: Path) -> dict[str, float]:
-    results = json.loads(predictions_file(folder, name, metrics).read_text("utf-8"))
+def _boundary_metrics(metrics: dict[str, Any], name: str, folder: Path) -> dict[str, Any]:
+    """Return the task ``boundary``; without predictions, which an evaluator of the user's own need not write, none."""
+    file = predictions_file(folder, name, metrics)
+    if not file.is_file():
+        # No error: it would lose the metrics of a whole evaluation.
+        logger.warning("Without %s there is no boundary AP, which TEST.BOUNDARY_AP asks for.", file)
+        return {}
     metadata = MetadataCatalog.get(name)
     names = metadata.get("thing_classes") or ()
-    return mask_metrics(metadata.json_file, results, names, kind=BoundaryEvaluation)
+    results = json.loads(file.read_text("utf-8"))
+    return {"boundary": mask_metrics(metadata.json_file, results, names, kind=BoundaryEvaluation)}
 
 
 def build_evaluator(cfg: CfgNode, name: str, folder: Path) -> DatasetEvaluator:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from maskrcnn_repro.utils.collection import collected_later
 
 from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from faster_coco_eval import COCOeval_faster
@@ -32,21 +33,6 @@ class FastCOCOeval(COCOeval_faster):
         """Match detections with objects; see ``COCOeval``."""
         with collected_later():
             super().evaluate()
-
-
-@contextlib.contextmanager
-def collected_later() -> Iterator[None]:
-    """Leave the collection of cyclic garbage to the end of the block.
-
-    With a million new objects, each collection would look through all detections and annotations anew.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 class FastCOCOEvaluator(COCOEvaluator):

@@ -21,7 +21,9 @@ from typing import Any
 
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.evaluation.boundary import BoundaryEvaluation
+from maskrcnn_repro.evaluation.mask_scores import FIELD as MASK_SCORE
 from maskrcnn_repro.evaluation.mask_scores import scored_for
+from maskrcnn_repro.evaluation.prediction_fields import check_field, is_number
 from maskrcnn_repro.utils.files import other_than_file
 
 import numpy as np
@@ -178,7 +180,8 @@ def match(
         limit: detections of a class in an image that count; by default COCO's own 100, 20 with keypoints.
 
     Raises:
-        DataError: the results cannot be read, or name images that the data set lacks.
+        DataError: the results cannot be read, name images that the data set lacks, or hold something else than the task
+            needs.
     """
     with contextlib.redirect_stdout(io.StringIO()):
         # Within the redirection, because pycocotools prints its progress.
@@ -207,7 +210,16 @@ def match(
 
 
 def _load_results(coco: COCO, path: Path, task: str) -> COCO:
-    entries = scored_for(task, read_results(path, FIELDS[task], set(coco.getImgIds())))
+    field = FIELDS[task]
+    entries = scored_for(task, read_results(path, field, set(coco.getImgIds())))
+    # COCO's code takes the area of the box, of all predictions if the first has one.
+    boxed = all(entry.get("bbox") for entry in entries)
+    fields = dict.fromkeys((field, "bbox") if boxed else (field,))
+    for name in fields:
+        check_field(path, entries, name, coco)
+    # By the first one's fields it chooses, too, what the predictions are.
+    kept = ("image_id", "category_id", "score", *fields)
+    entries = [{name: entry[name] for name in kept} for entry in entries]
     if not entries:  # pycocotools cannot load an empty list
         # With the images of the data set, so that each counts as looked at.
         empty = COCO()
@@ -229,7 +241,8 @@ def read_results(path: Path, field: str | None, image_ids: Collection[int]) -> l
         image_ids: of the data set.
 
     Raises:
-        DataError: the file cannot be read, an entry lacks a field, or is for another image.
+        DataError: the file cannot be read, an entry lacks a field, has a score that is no finite number, or is for
+            another image.
     """
     if kind := other_than_file(path):
         raise _unreadable(path, f"it is {kind}")
@@ -249,6 +262,10 @@ def read_results(path: Path, field: str | None, image_ids: Collection[int]) -> l
         )
         if wrong is not None:
             raise DataError(f"{path}: the {name} {wrong!r:.100} of a prediction is no id.")
+    for name in ("score", MASK_SCORE):
+        scores = (entry[name] for entry in entries if name in entry)
+        if wrongs := [value for value in scores if not is_number(value)]:
+            raise DataError(f"{path}: the {name} {wrongs[0]!r:.100} of a prediction is no number.")
     is_known = {entry["image_id"] for entry in entries} <= set(image_ids)
     if not is_known:
         raise DataError(f"{path} holds predictions for images that are not in the data set.")

@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -41,9 +42,10 @@ def correct(
         metrics: task to metrics in points; ``AP (corrected)`` and so on are added.
         truth: the data set's JSON.
         predictions: the results JSON.
-        kept: most detections of an image that the model keeps.
+        kept: most detections of an image that the model keeps; below 0: all.
         oks_sigmas: one per keypoint; empty for COCO's own.
     """
+    kept = kept if kept >= 0 else sys.maxsize
     tree = json.loads(truth.read_text(encoding="utf-8"))
     annotations = tree.get("annotations", [])
     _warn_of_full_images(annotations, truth, kept)

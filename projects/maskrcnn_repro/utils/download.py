@@ -37,7 +37,7 @@ class WholeDownloads(HTTPURLHandler):
     """Handler of web addresses that keeps a file in iopath's cache once it is complete and right.
 
     The hash is stated by ``#sha256=HEX`` at the end of the address, or by a name such as
-    ``resnet50-19c8e357.pth``; its first eight or more digits are compared.
+    ``resnet50-19c8e357.pth``; its first eight or more digits are compared. What is stated overrides the name.
     """
 
     def _get_local_path(
@@ -137,13 +137,14 @@ def _check(path: str, address: str, place: Path) -> None:
         OSError: it has another one; the file is removed.
     """
     actual, record = sha256_of(place), _read_record(place)[0]
-    expected = _STATED.search(path) or _IN_NAME.search(address)
-    if expected and not actual.startswith(expected[1].lower()):
+    stated, in_name = _STATED.search(path), _IN_NAME.search(address)
+    if (expected := stated or in_name) and not actual.startswith(shown := expected[1].lower()):
         place.unlink()
-        shown = expected[1].lower()
-        raise OSError(
-            f"its SHA-256 begins with {actual[: len(shown)]}, not {shown}; it was not kept"
-        )
+        begins = actual[: len(shown)]
+        # Eight digits may be a date.
+        cure = f" (if {shown} in its name is no hash, add #sha256={begins} to its address)"
+        hint = "" if stated else cure
+        raise OSError(f"its SHA-256 begins with {begins}, not {shown}; it was not kept{hint}")
     zoo = _ZOO.fullmatch(address)
     if zoo and not (md5 := md5_of(place)).startswith(zoo[1]):
         place.unlink()

@@ -85,6 +85,16 @@ def test_objects_of_one_file_are_joined(tmp_path):
     assert {a["image_id"] for a in tree["annotations"]} == {2}
 
 
+@pytest.mark.parametrize("name", ["./im2.png", "sub/../im2.png", "sub//..//im2.png"])
+def test_objects_of_one_file_by_two_names_are_joined(tmp_path, name):
+    (tmp_path / "images" / "sub").mkdir(parents=True)
+    spoil = put("images", 1, "file_name", to=name)
+    tree, counts = fix_tree(scan_coco(*write(tmp_path, spoil)))
+    assert counts["image-file-twice"] == 1
+    assert [image["id"] for image in tree["images"]] == [2]
+    assert {a["image_id"] for a in tree["annotations"]} == {2}
+
+
 def test_the_unused_twin_of_a_class_goes(tmp_path):
     tree = mended(tmp_path, "category name twice, one unused")
     assert [(c["id"], c["name"]) for c in tree["categories"]] == [(1, "person"), (2, "cell")]
@@ -127,6 +137,18 @@ def test_a_box_and_an_outline_in_fractions_become_pixels(tmp_path):
     first = fix_tree(scan_coco(*write(tmp_path, spoil)))[0]["annotations"][0]
     assert first["bbox"] == pytest.approx([50, 32, 30, 30])
     assert first["segmentation"] == [pytest.approx(SQUARE)]
+
+
+@pytest.mark.parametrize(
+    "box", [[10**400, 0.5, 1, 1], [10**400, -(10**400), 1, 1], [1e300, -1e300, 1, 1]]
+)
+def test_an_object_with_a_box_beyond_all_bounds_alone_goes(tmp_path, box):
+    def spoil(tree, images):
+        tree["annotations"][0] |= {"bbox": box, "segmentation": []}
+
+    tree, counts = fix_tree(scan_coco(*write(tmp_path, spoil)), frozenset())
+    assert [a["id"] for a in tree["annotations"]] == [5, 6, 7, 8, 9]
+    assert next(iter(counts)) in ("box-no-numbers", "box-huge")
 
 
 def test_an_outline_in_fractions_leaves_its_box_in_pixels(tmp_path):

@@ -15,6 +15,7 @@ from tests.helpers.paths import ROOT
 
 HUNGRY = (
     *("polygon NaN", "polygon infinite", "polygon 1e9", "polygon 1745227", "polygon of 400 digits"),
+    *("polygon of 400 digits that cancel", "polygon NaN and 400 digits"),
     *("RLE of 60000 x 60000", "RLE text of 60000 x 60000", "RLE counts wrap around"),
     *("image of 60000 x 60000", "177 million pixels", "RLE text of long numbers", "box 1e30"),
 )

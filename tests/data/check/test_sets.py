@@ -216,6 +216,10 @@ def test_anchors_have_their_area_and_ratio():
     cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.25, 1.0]]
     # A ratio of 0.25 is four times as wide as high.
     assert anchor_shapes(cfg) == {(64, 16), (32, 32), (128, 32), (64, 64)}
+    # One list of sizes is that of all levels, too.
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[32]]
+    cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS = [[0.25], [1.0], [4.0]]
+    assert anchor_shapes(cfg) == {(64, 16), (32, 32), (16, 64)}
 
 
 def sized(tmp_path, use="train", spoil=None, **changes):
@@ -269,12 +273,17 @@ def test_more_objects_than_detections(tmp_path):
     assert sized(tmp_path, "test", TEST__DETECTIONS_PER_IMAGE=3) == {"objects-above-kept": [2]}
     assert sized(tmp_path, "test", TEST__DETECTIONS_PER_IMAGE=4) == {}
 
-    def crowded(tree, images):
-        for place in range(100, 200):
-            again("annotations", id=place)(tree, images)
+    def crowded(classes):
+        def spoil(tree, images):
+            for place in range(100, 200):
+                again("annotations", id=place, category_id=1 + place % classes)(tree, images)
 
-    found = sized(tmp_path, "test", crowded, TEST__DETECTIONS_PER_IMAGE=200)
-    assert found == {"objects-above-coco": [2]}
+        return spoil
+
+    # COCO's limit is one of a class: two of 52 objects each are within it, one of 102 is not.
+    changes = {"TEST__DETECTIONS_PER_IMAGE": 200}
+    assert sized(tmp_path, "test", crowded(2), **changes) == {}
+    assert sized(tmp_path, "test", crowded(1), **changes) == {"objects-above-coco": [2]}
 
 
 def test_flip_pairs_that_part_left_from_right(tmp_path, warned):
@@ -298,6 +307,9 @@ def test_val_equal_to_train(tmp_path):
     findings = pair(tmp_path, None)
     assert findings.codes() == ["sets-same-file"]
     assert "2 of 2 images are those of" in findings.says("sets-same-file")
+    (tmp_path / "images" / "sub").mkdir()
+    renamed = put("images", 0, "file_name", to="sub/../im2.png")
+    assert pair(tmp_path, renamed).places["sets-same-file"] == [2, 3]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from copy import copy
@@ -166,7 +167,8 @@ def _join_images(tree: Record, root: Path, places: list[Any]) -> None:
     first: dict[str, int] = {}
     to: dict[int, int] = {}
     for image in tree["images"]:
-        to[image["id"]] = first.setdefault(str(Path(image["file_name"])), image["id"])
+        # As the check compares them.
+        to[image["id"]] = first.setdefault(os.path.normpath(image["file_name"]), image["id"])
     tree["images"] = [image for image in tree["images"] if to[image["id"]] == image["id"]]
     for annotation in tree["annotations"]:
         annotation["image_id"] = to[annotation["image_id"]]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from maskrcnn_repro.data.check.findings import Findings, shorten
-from maskrcnn_repro.data.check.outlines import NUMBERS
+from maskrcnn_repro.data.check.outlines import NUMBERS, are_finite
 from maskrcnn_repro.data.check.records import Record
 from maskrcnn_repro.data.keypoints import flip_pairs
 
@@ -110,7 +110,7 @@ def _check_pose(
             value = "{:.6g}, {:.6g}".format(*points[outside.argmax()])
             findings.add("keypoints-outside", place, value=value, size="{} x {}".format(*size))
     box = annotation["bbox"]
-    if len(points) and len(box) == 4 and set(map(type, box)) <= NUMBERS:
+    if len(points) and len(box) == 4 and set(map(type, box)) <= NUMBERS and are_finite(box):
         left_top, right_bottom = np.array(box[:2]), np.array(box[:2]) + box[2:]
         off = ((points < left_top - _BORDER) | (points > right_bottom + _BORDER)).any(axis=1)
         if off.mean() > 0.5:

@@ -29,7 +29,11 @@ def mend_box(annotation: Record, image: Record) -> bool:
     bounds = _bounds(annotation, image)
     if bounds is None:
         box = _numbers(annotation["bbox"])
-        if len(box) != 4 or not set(map(type, box)) <= NUMBERS or not abs(sum(box)) < 1e9:
+        if (
+            len(box) != 4
+            or not set(map(type, box)) <= NUMBERS
+            or not all(abs(v) < 1e9 for v in box)
+        ):
             return False
         bounds = (box[0], box[1], box[0] + box[2], box[1] + box[3])
     left, right = (min(max(x, 0), image["width"]) for x in bounds[0::2])

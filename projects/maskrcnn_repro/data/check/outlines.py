@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from maskrcnn_repro.data.check.findings import shorten
+from maskrcnn_repro.data.check.records import LARGEST
+from maskrcnn_repro.data.check.table import defects
 
 import numpy as np
 
@@ -40,6 +42,18 @@ class Defective(Exception):
         super().__init__(code)
         self.code = code
         self.values = values
+
+    def says(self, name: str) -> str:
+        """Return the sentence of the table, without a full stop, of an outline that is called ``name``."""
+        says = defects()[self.code].says.replace("annotation {id}", "{id}")
+        return says.format_map({"id": name, **self.values})
+
+
+def are_finite(numbers: Sequence[float]) -> bool:
+    """Whether no number is NaN or lies beyond :data:`LARGEST`, where sums and arrays of large integers fail."""
+    # A comparison with NaN is false: `min` and `max` return it if it is the first, else they leave it out.
+    within = not numbers or (-LARGEST <= min(numbers) and max(numbers) <= LARGEST)
+    return within and math.isfinite(sum(numbers))
 
 
 def bounds_of(outline: Any, width: int, height: int) -> Bounds | None:
@@ -97,11 +111,7 @@ def _check_numbers(polygon: list[Any]) -> None:
             raise Defective("outline-pairs")
         wrong = next(value for value in polygon if type(value) not in NUMBERS)
         raise Defective("outline-no-numbers", value=shorten(wrong))
-    try:
-        finite = math.isfinite(sum(polygon))
-    except OverflowError:
-        finite = False
-    if not finite:
+    if not are_finite(polygon):
         raise Defective("outline-not-finite", value=shorten(max(polygon, key=_strangeness)))
     if len(polygon) == 4:
         raise Defective("outline-box", value=shorten(polygon))

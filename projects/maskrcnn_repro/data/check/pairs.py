@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from maskrcnn_repro.data.check.findings import Findings
 from maskrcnn_repro.data.check.scan import Scan
 from maskrcnn_repro.errors import listing
@@ -23,9 +25,9 @@ def check_pair(train: Scan, test: Scan, findings: Findings) -> None:
 
 
 def _check_files(train: Scan, test: Scan, findings: Findings) -> None:
-    paths = set(train.files)
+    paths = set(map(os.path.normpath, train.files))
     ids = zip(test.image_ids, test.files, strict=True)
-    shared = [(place, path) for place, path in ids if path in paths]
+    shared = [(place, path) for place, path in ids if os.path.normpath(path) in paths]
     for place, path in shared:
         values = {"count": len(shared), "total": len(test.files), "other": test.file}
         findings.add("sets-same-file", place, path=path, **values)

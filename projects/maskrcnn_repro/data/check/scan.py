@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from maskrcnn_repro.data.check.records import (
     parse,
     without_unused_doubles,
 )
+from maskrcnn_repro.utils.collection import collected_later
 
 import numpy as np
 
@@ -77,7 +75,7 @@ def scan_coco(json_file: Path, root: Path, *, headers: bool = True) -> Scan:
         headers: whether to look for the images and to read the sizes in their headers.
     """
     findings = Findings(json_file)
-    with _no_collection():
+    with collected_later():
         tree = parse(json_file, findings)
         return scan_tree(tree, root, findings, headers=headers)
 
@@ -89,18 +87,6 @@ def scan_tree(tree: Record | None, root: Path, findings: Findings, *, headers: b
     if tree is not None and content is not None:
         _scan_lists(scan, tree, content, headers=headers)
     return scan
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    # Millions of new lists make the cyclic collector run again and again, for a third of the time.
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _scan_lists(scan: Scan, tree: Record, content: dict[str, Any], *, headers: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from maskrcnn_repro.data.check.findings import Findings
 from maskrcnn_repro.data.check.scan import Scan
 
@@ -11,6 +13,7 @@ from detectron2.config import CfgNode
 TINY = 4.0
 """Square root of the area in pixels after the resize, below which an object is hardly learnt."""
 COCO_LIMIT = 100
+"""Detections of a class in an image that COCO's evaluation takes."""
 _FEW = 0.5
 
 
@@ -29,7 +32,7 @@ def check_sizes(scan: Scan, cfg: CfgNode, use: str, findings: Findings) -> None:
     rows = np.flatnonzero(objects.single)
     images = objects.images[rows]
     if use == "test":
-        _check_number(images, scan.image_ids, cfg, findings)
+        _check_number(images, objects.categories[rows], scan, cfg, findings)
     short = cfg.INPUT.MIN_SIZE_TEST if use == "test" else min(cfg.INPUT.MIN_SIZE_TRAIN, default=0)
     longest = cfg.INPUT.MAX_SIZE_TEST if use == "test" else cfg.INPUT.MAX_SIZE_TRAIN
     sides = objects.boxes[rows, 2:] * resize_factors(sizes, short, longest)[images][:, None]
@@ -49,13 +52,21 @@ def resize_factors(sizes: np.ndarray, short: int, longest: int) -> np.ndarray:
     return np.minimum(scales, longest / sizes.max(axis=1).clip(min=1))
 
 
-def _check_number(images: np.ndarray, ids: list[int], cfg: CfgNode, findings: Findings) -> None:
-    kept = int(cfg.TEST.DETECTIONS_PER_IMAGE)
+def _check_number(
+    images: np.ndarray, categories: np.ndarray, scan: Scan, cfg: CfgNode, findings: Findings
+) -> None:
+    """Note images with more objects than are kept, and with more of a class than COCO's evaluation takes."""
+    kept, ids = int(cfg.TEST.DETECTIONS_PER_IMAGE), scan.image_ids
     for index, count in enumerate(np.bincount(images, minlength=len(ids)).tolist()):
         if count > kept >= 0:
             findings.add("objects-above-kept", ids[index], count=count, limit=kept)
+    of_class = Counter(zip(images.tolist(), categories.tolist(), strict=True))
+    # Of an image the last entry stays, which is that of its largest class.
+    largest = dict(sorted((index, (count, place)) for (index, place), count in of_class.items()))
+    for index, (count, place) in largest.items():
         if count > COCO_LIMIT:
-            findings.add("objects-above-coco", ids[index], count=count)
+            name = scan.class_names.get(place, place)
+            findings.add("objects-above-coco", ids[index], count=count, name=name)
 
 
 def _check_anchors(sides: np.ndarray, ids: np.ndarray, cfg: CfgNode, findings: Findings) -> None:
@@ -85,12 +96,13 @@ def anchor_shapes(cfg: CfgNode) -> set[tuple[float, float]]:
     A ratio is height over width; an anchor's area is the square of its size.
     """
     generator = cfg.MODEL.ANCHOR_GENERATOR
-    levels = len(generator.SIZES)
-    ratios = list(generator.ASPECT_RATIOS)
-    ratios = ratios * levels if len(ratios) == 1 else ratios
+    # A list alone is that of all levels.
+    lists = [list(generator.SIZES), list(generator.ASPECT_RATIOS)]
+    levels = max(map(len, lists))
+    by_level = zip(*(each * levels if len(each) == 1 else each for each in lists), strict=False)
     return {
         (size / ratio**0.5, size * ratio**0.5)
-        for sizes, shapes in zip(generator.SIZES, ratios, strict=False)
+        for sizes, ratios in by_level
         for size in sizes
-        for ratio in shapes
+        for ratio in ratios
     }

@@ -11,7 +11,6 @@ from typing import Any
 
 from maskrcnn_repro.data.check.findings import shorten
 from maskrcnn_repro.data.check.outlines import Defective, runs_of
-from maskrcnn_repro.data.check.table import defects
 from maskrcnn_repro.data.densepose.surface import Mirror
 from maskrcnn_repro.errors import DataError
 from maskrcnn_repro.utils.rle import encode_mask
@@ -59,7 +58,7 @@ class SurfacePoints:
             runs = [] if masks is None else list(_runs(masks))
         except KeyError as error:
             raise DataError(f"{place} has dp_x, but no {error.args[0]}.") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{place}: DensePose fields cannot be read: {error}.") from error
         if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1:
             lengths = ", ".join(f"{n} {c.size}" for n, c in zip(COLUMNS, columns, strict=True))
@@ -67,6 +66,9 @@ class SurfacePoints:
         for name, column, most in zip(COLUMNS, columns, (SIDE, SIDE, 255, 1, 1), strict=True):
             if wrong := column[~((column >= 0) & (column <= most))].tolist():
                 raise DataError(f"{place}: {name} {wrong[0]} is not in [0, {most}].")
+        charts = columns[COLUMNS.index("dp_I")]
+        if fractions := charts[charts % 1 != 0].tolist():
+            raise DataError(f"{place}: dp_I {fractions[0]} is no number of a chart.")
         parts = None if masks is None or not painted else _paint(runs)
         return cls(np.stack(columns, axis=1), parts)
 
@@ -87,16 +89,8 @@ class SurfacePoints:
         return SurfacePoints(moved, parts)
 
 
-def read_parts(masks: Sequence[Mapping[str, Any]] | Mapping[str, Any]) -> NDArray[np.uint8]:
-    """Return the part of each cell, (SIDE, SIDE); where masks overlap it is the later one.
-
-    Raises:
-        ValueError: a mask has another size or counts that are none, or there are more than 255.
-    """
-    return _paint(_runs(masks))
-
-
 def _paint(masks: Iterable[tuple[int, NDArray[np.int64]]]) -> NDArray[np.uint8]:
+    """Return the part of each cell, (SIDE, SIDE); where masks overlap it is the later one."""
     # An RLE goes down the columns.
     parts = np.zeros(SIDE * SIDE, np.uint8)
     for number, runs in masks:
@@ -121,8 +115,7 @@ def _runs(
         try:
             runs = runs_of(rle["counts"])
         except Defective as error:
-            says = defects()[error.code].says.replace("annotation {id}", mask)
-            raise ValueError(says.format_map(error.values)) from error
+            raise ValueError(error.says(mask)) from error
         if (total := int(runs.sum())) != SIDE * SIDE:
             raise ValueError(f"{mask} has counts of {total} pixels, not {SIDE * SIDE}")
         yield number, runs

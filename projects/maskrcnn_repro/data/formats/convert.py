@@ -109,13 +109,13 @@ def convert(request: Request, progress: Progress = iter) -> Converted:
     merge_classes(contents, request.merge)
     _check_out(request, read)
     images_out = request.out / "images"
-    root, placed = place(contents.pictures, folder, losses, images_out, progress)
+    root, placed = place(contents.pictures, folder, losses, images_out, request.source, progress)
     _check_any(request.source, contents, placed, losses, folder.root)
     notes: list[str] = []
     parts = _split_parts(request, placed, group_of, losses, notes)
     whole = len(parts) > 1
     unused = [] if request.keep_unused else unused_classes(contents, placed, whole=whole)
-    classes = categories(contents, placed, unused)
+    classes = categories(contents, unused)
     description = f"{FORMATS[form].title}, converted by maskrcnn-repro {__version__}"
     scans = {}
     for part, images in parts.items():

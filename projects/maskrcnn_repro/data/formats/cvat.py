@@ -21,7 +21,7 @@ from maskrcnn_repro.data.formats.geometry import (
 )
 from maskrcnn_repro.data.formats.options import Options
 from maskrcnn_repro.data.formats.parts import join_groups
-from maskrcnn_repro.data.formats.reading import Trees, check_file, part_of
+from maskrcnn_repro.data.formats.reading import Trees, check_file, first_text, part_of
 from maskrcnn_repro.errors import DataError
 
 import numpy as np
@@ -36,8 +36,7 @@ Attributes = dict[str, str]
 
 def knows_xml(file: Path) -> bool:
     """Whether an XML file is of this format, by its first element."""
-    with open(file, encoding="utf-8-sig", errors="replace") as stream:
-        return "<annotations" in stream.read(4096)
+    return "<annotations" in first_text(file, 4096)
 
 
 def read(files: Iterable[Path], trees: Trees, options: Options, losses: Losses) -> Contents:

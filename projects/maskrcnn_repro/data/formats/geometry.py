@@ -155,5 +155,4 @@ def mend_outline(outline: Any, width: int, height: int) -> tuple[dict[str, Any],
 
 def reason_of(defect: Defective, place: str) -> str:
     """Return where an outline is defective, and why."""
-    says = defects()[defect.code].says.replace("annotation {id}", "it")
-    return f"{place}: {says.format_map(defect.values)}"
+    return f"{place}: {defect.says('it')}"

@@ -14,10 +14,10 @@ from maskrcnn_repro.data.formats.contents import Contents, Losses, Picture, Shap
 from maskrcnn_repro.data.formats.geometry import label_outlines
 from maskrcnn_repro.data.formats.options import Options
 from maskrcnn_repro.data.formats.reading import Trees, files_below, read_text
+from maskrcnn_repro.data.image_file import DEEP, ImageFiles, stored_values
 from maskrcnn_repro.errors import DataError
 
 import numpy as np
-from PIL import Image
 
 VOC = [
     "background",
@@ -184,22 +184,34 @@ def _colours(source: Path) -> dict[int, str]:
 
 
 def _pixels(file: Path, *, numbers: bool = False) -> np.ndarray:
-    """Return a map as (H, W) int32 of colours 0xRRGGBB; with ``numbers`` of the values where it has one channel."""
+    """Return a map as (H, W) int32 of colours 0xRRGGBB; with ``numbers`` of the values where it has one channel.
+
+    Raises:
+        DataError: it cannot be read, is larger than any image may be, or has values that are no whole numbers.
+    """
     header = header_of(file)
     if header.size[0] * header.size[1] > MAX_PIXELS:
         raise DataError(
             f"{file} has {header.size[0]} x {header.size[1]} pixels, more than {MAX_PIXELS}."
         )
-    try:
-        with Image.open(file) as image:
-            one_channel = image.mode in ("1", "L", "P") or image.mode.startswith("I")
-            if one_channel and (numbers or image.mode.startswith("I")):
-                return np.array(image, dtype=np.int32)
-            if image.mode in ("1", "L"):  # numbers without a palette
-                palette = np.array([colour(number) for number in range(256)], dtype=np.int32)
-                return palette[np.array(image.convert("L"))]
-            # Not RGBA's alpha: colours alone tell objects apart.
-            red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.int32), -1, 0)
-            return red << 16 | green << 8 | blue
-    except Exception as error:  # whatever Pillow raises on broken bytes
-        raise DataError(f"{file} cannot be read: {error}.") from error
+    if header.mode in DEEP or (numbers and header.mode in ("1", "L", "P")):
+        return _whole_numbers(file, stored_values(file))
+    if header.mode in ("1", "L"):  # numbers without a palette
+        palette = np.array([colour(number) for number in range(256)], dtype=np.int32)
+        return palette[stored_values(file).astype(np.uint8)]
+    # Colours alone tell objects apart, not RGBA's alpha.
+    plain = header.mode in ("RGB", "RGBA")
+    colours = stored_values(file)[..., :3] if plain else ImageFiles().read(file, "RGB")
+    red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def _whole_numbers(file: Path, values: np.ndarray) -> np.ndarray:
+    """Return values (H, W) as int32."""
+    with np.errstate(invalid="ignore"):  # NaN, and what int32 cannot hold
+        whole = values.astype(np.int32)
+    if (differs := whole != values).any():
+        raise DataError(
+            f"{file} has the value {values[differs][0]}, which is no whole number of 31 bits."
+        )
+    return whole

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -50,6 +51,7 @@ def place(
     folder: ImageFolder,
     losses: Losses,
     images_out: Path,
+    source: Path,
     progress: Progress = iter,
 ) -> tuple[Path, list[Placed]]:
     """Return the folder of images and what lies in it, in the order of the file names.
@@ -58,7 +60,8 @@ def place(
         pictures: of the source.
         folder: in which to look for their images.
         losses: gets notes of what is changed or left out.
-        images_out: the folder to write images to that only a LabelMe file holds; then all images are copied there.
+        images_out: the folder to write images to that a LabelMe file holds itself; then all images are copied there.
+        source: the file or folder that was read.
         progress: wraps the pictures, as ``tqdm`` does.
     """
     files = {id(picture): _file_of(picture, folder, losses) for picture in pictures}
@@ -69,7 +72,9 @@ def place(
         for path in sorted(filter(None, files.values())):
             with replaced(root / path) as beside:
                 shutil.copyfile(folder.root / path, beside)
-        files |= {id(picture): _unpack(picture, root, losses) for picture in alone}
+        taken = {path.lower() for path in files.values()}
+        for picture in alone:
+            files[id(picture)] = _unpack(picture, source, root, taken, losses)
     placed: dict[str, Placed] = {}
     for picture in progress(pictures):
         path = files[id(picture)]
@@ -85,16 +90,21 @@ def place(
 
 
 def _file_of(picture: Picture, folder: ImageFolder, losses: Losses) -> str:
-    """Return the path of a picture's file below the folder; empty if it is not clear, which is noted."""
+    """Return the path of a picture's file below the folder; empty if it is not clear.
+
+    That is noted, unless the source holds the image itself.
+    """
     names = [_make_relative(name, folder.root) for name in picture.names]
     paths = folder.find(names)
-    if len(paths) > 1:
+    if len(paths) == 1:
+        if not any(_ends_alike(paths[0], name) for name in names):
+            losses.add("elsewhere", f"{picture.place}: {paths[0]}")
+        return paths[0]
+    if picture.embedded is None and paths:
         losses.add("image-ambiguous", f"{picture.place}: {' or '.join(paths[:3])}")
-    elif not paths and picture.embedded is None:
+    elif picture.embedded is None:
         losses.add("image-absent", f"{picture.place}: {picture.names[-1]}")
-    elif paths and not any(_ends_alike(paths[0], name) for name in names):
-        losses.add("elsewhere", f"{picture.place}: {paths[0]}")
-    return paths[0] if len(paths) == 1 else ""
+    return ""
 
 
 def _make_relative(name: str, root: Path) -> str:
@@ -114,12 +124,14 @@ def _ends_alike(path: str, name: str) -> bool:
     return first[:-1] == second[:-1]
 
 
-def _unpack(picture: Picture, root: Path, losses: Losses) -> str:
-    """Write the image that a LabelMe file holds, and return its path; empty if it is none."""
+def _unpack(picture: Picture, source: Path, root: Path, taken: set[str], losses: Losses) -> str:
+    """Write the image that a LabelMe file holds, and return its path below ``root``; empty if it is none."""
     assert picture.embedded is not None
     text = get(Trees().read(picture.embedded), "imageData", str, picture.place)
     suffix = Path(picture.names[-1].replace("\\", "/")).suffix.lower()
-    name = f"embedded/{picture.embedded.stem}{suffix if suffix in SUFFIXES else '.png'}"
+    below = picture.embedded.relative_to(source if source.is_dir() else source.parent)
+    stem = f"embedded/{below.with_suffix('').as_posix()}"
+    name = _choose_free(stem, suffix if suffix in SUFFIXES else ".png", taken)
     content = decode_base64(text, picture.place)
     try:
         with replaced(root / name) as beside:
@@ -129,6 +141,15 @@ def _unpack(picture: Picture, root: Path, losses: Losses) -> str:
         losses.add("image-broken", f"{picture.place}: {error}")
         return ""
     losses.add("embedded", picture.place)
+    return name
+
+
+def _choose_free(stem: str, suffix: str, taken: set[str]) -> str:
+    """Return a path that is not among ``taken``, in lower case, and add it; where it is, a number follows the stem."""
+    # In lower case, as some file systems do not tell A.png from a.png.
+    numbered = (f"{stem}{'' if n == 1 else f'-{n}'}{suffix}" for n in itertools.count(1))
+    name = next(name for name in numbered if name.lower() not in taken)
+    taken.add(name.lower())
     return name
 
 

@@ -86,6 +86,20 @@ def check_file(path: Path) -> None:
         raise DataError(f"{path} does not exist.")
 
 
+def first_text(path: Path, characters: int) -> str:
+    """Return the beginning of a text file, whatever its encoding is.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    check_file(path)
+    try:
+        with open(path, encoding="utf-8-sig", errors="replace") as stream:
+            return stream.read(characters)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+
 def read_text(path: Path) -> str:
     """Return a text file in UTF-8, with or without a byte order mark.
 
@@ -109,7 +123,7 @@ def get(record: Any, name: str, kinds: Any, place: str, default: Any = _NONE) ->
     Args:
         record: from a file, which should be an object.
         name: of the field.
-        kinds: a type or a tuple of them; True and False are no numbers.
+        kinds: a type or a tuple of them; True and False are of the type bool alone, and no numbers.
         place: of the record, which begins the error message.
         default: where the field is absent or null; without one that is an error.
 
@@ -123,8 +137,9 @@ def get(record: Any, name: str, kinds: Any, place: str, default: Any = _NONE) ->
         if default is _NONE:
             raise DataError(f"{place} has no {name!r}; export the file again.")
         return default
-    if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-        names = " or ".join(k.__name__ for k in (kinds if isinstance(kinds, tuple) else (kinds,)))
+    types = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        names = " or ".join(each.__name__ for each in types)
         raise DataError(f"{place}: {name!r} is {shorten(value)}, not of type {names}.")
     if isinstance(value, int | float) and not abs(value) <= LARGEST:
         raise DataError(f"{place}: {name!r} is {shorten(value)}, not a finite number below 2**53.")

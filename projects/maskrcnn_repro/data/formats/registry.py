@@ -31,7 +31,7 @@ class Format:
         title: what users call it.
         read: returns its contents, of files or of one folder.
         knows_tree: whether the tree of a JSON is of it.
-        knows_file: suffix -> whether a file that is no JSON is of it.
+        knows_file: suffixes, and whether a file with one of them, which is no JSON, is of it.
         knows_folder: whether a folder as a whole is of it.
         images: the folder below a source folder that has its images; empty: anywhere below.
     """
@@ -39,16 +39,16 @@ class Format:
     title: str
     read: Reader
     knows_tree: Callable[[Any], bool] = _nothing
-    knows_file: tuple[str, Callable[[Path], bool]] = ("", _nothing)
+    knows_file: tuple[tuple[str, ...], Callable[[Path], bool]] = ((), _nothing)
     knows_folder: Callable[[Path], bool] = _nothing
     images: str = ""
 
     def knows(self, file: Path, trees: Trees) -> bool:
         """Whether a file is of this format."""
-        suffix, knows_file = self.knows_file
+        suffixes, knows_file = self.knows_file
         if file.suffix.lower() == ".json":
             return self.knows_tree is not _nothing and self.knows_tree(trees.read(file))
-        return bool(suffix) and file.suffix.lower() == suffix and knows_file(file)
+        return file.suffix.lower() in suffixes and knows_file(file)
 
 
 def _knows_yolo(folder: Path) -> bool:
@@ -58,11 +58,11 @@ def _knows_yolo(folder: Path) -> bool:
 FORMATS = {
     "coco": Format("COCO JSON", coco.read, coco.knows),
     "labelme": Format("LabelMe", labelme.read, labelme.knows),
-    "via": Format("VGG Image Annotator", via.read, via.knows, (".csv", via.knows_csv)),
+    "via": Format("VGG Image Annotator", via.read, via.knows, ((".csv",), via.knows_csv)),
     "labelstudio": Format("Label Studio", label_studio.read, label_studio.knows),
-    "cvat": Format("CVAT for images", cvat.read, knows_file=(".xml", cvat.knows_xml)),
+    "cvat": Format("CVAT for images", cvat.read, knows_file=((".xml",), cvat.knows_xml)),
     "yolo": Format(
-        "YOLO", yolo.read, knows_file=(".yaml", lambda file: True), knows_folder=_knows_yolo
+        "YOLO", yolo.read, knows_file=(yolo.ENDINGS, lambda file: True), knows_folder=_knows_yolo
     ),
     "voc": Format(
         "Pascal VOC", index_png.read_voc, knows_folder=index_png.knows_voc, images="JPEGImages"

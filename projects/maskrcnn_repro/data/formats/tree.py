@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from maskrcnn_repro.data.formats.contents import Contents
@@ -32,16 +32,12 @@ def unused_classes(contents: Contents, placed: Iterable[Placed], *, whole: bool)
     return unused
 
 
-def categories(contents: Contents, placed: Iterable[Placed], unused: Iterable[str]) -> list[Record]:
-    """Return the categories, in the source's order with classes that only objects name behind, in theirs.
+def categories(contents: Contents, unused: Collection[str]) -> list[Record]:
+    """Return the categories but for the unused ones, in the order of the contents, which have all classes.
 
     Ids are the source's where all are numbers from 1 upwards and differ; else they count from 1.
     """
-    named = sorted(
-        {label for image in placed for label, _ in image.objects} - set(contents.classes)
-    )
-    classes = {**contents.classes, **{name: {} for name in named}}
-    kept = {name: fields for name, fields in classes.items() if name not in set(unused)}
+    kept = {name: fields for name, fields in contents.classes.items() if name not in unused}
     given = [fields.get("id") for fields in kept.values()]
     numbers = _select_usable(given) or list(range(1, len(kept) + 1))
     return [

@@ -18,6 +18,7 @@ from maskrcnn_repro.data.formats.options import Options
 from maskrcnn_repro.data.formats.reading import (
     Number,
     Trees,
+    first_text,
     get,
     names_beside,
     part_of,
@@ -44,8 +45,7 @@ def knows(tree: Any) -> bool:
 
 def knows_csv(file: Path) -> bool:
     """Whether a CSV file is of this format, by its first line."""
-    with open(file, encoding="utf-8-sig", errors="replace") as stream:
-        return "region_shape_attributes" in stream.readline(10_000)
+    return "region_shape_attributes" in first_text(file, 10_000).partition("\n")[0]
 
 
 def read(files: Iterable[Path], trees: Trees, options: Options, losses: Losses) -> Contents:
@@ -100,6 +100,8 @@ def _of_csv(file: Path) -> Iterator[tuple[str, list[Region]]]:
     try:
         for row in csv.DictReader(io.StringIO(read_text(file).removeprefix("#"))):
             place = f"{file.name}: region {row['region_id']} of {shorten(row['filename'])}"
+            if None in row.values():
+                raise DataError(f"{place}: its row is cut off; export the file again.")
             shape, attributes = (
                 json.loads(row[f"region_{what}attributes"] or "{}") for what in ("shape_", "")
             )

@@ -13,7 +13,7 @@ def convert(source: Path, target: Path) -> None:
     """Convert Detectron2's ``.pkl`` to a store ``*.proposals``, or a store to a ``.pkl``.
 
     Raises:
-        OutputError: the target has the wrong suffix or exists already.
+        OutputError: the target has the wrong suffix, exists already or cannot be written.
         DataError: the source is not in the format that its name says.
     """
     suffix = SUFFIX if source.suffix == ".pkl" else ".pkl"

@@ -17,7 +17,7 @@ from typing import Any
 
 from maskrcnn_repro.data.proposals.store import SUFFIX, ProposalStore
 from maskrcnn_repro.data.proposals.writer import StoreWriter
-from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.errors import DataError, OutputError
 from maskrcnn_repro.utils.files import replaced
 from maskrcnn_repro.utils.pickles import Allowance, Stand, as_array, entries, plain
 from maskrcnn_repro.utils.provenance import code_origin
@@ -36,6 +36,7 @@ def import_pickle(file: Path, path: Path) -> ProposalStore:
 
     Raises:
         DataError: the file is missing, truncated, or not in this format.
+        OutputError: the store cannot be written.
     """
     content = _read(file)
     ids, boxes, logits = (
@@ -60,6 +61,9 @@ def import_pickle(file: Path, path: Path) -> ProposalStore:
             raise DataError(
                 f"{str(file)!r}: entry {number} holds {str(error).rstrip('.')}."
             ) from error
+        except OutputError:  # a full disk
+            shutil.rmtree(writer.folder)
+            raise
     writer.finish(
         dataset=None,
         images_sha256=None,
@@ -159,7 +163,8 @@ def _image(
         allowance.spend(array)
     if not isinstance(image_id, int | str):
         raise ValueError(f"an image id that is neither integer nor text, {image_id!r}")  # noqa: TRY004
-    if boxes.shape != (*logits.shape, 4):
+    # With logits of two dimensions each box would be taken once for every row of them.
+    if logits.ndim != 1 or boxes.shape != (*logits.shape, 4):
         raise ValueError(f"boxes {boxes.shape} and logits {logits.shape}, not (P, 4) and (P,)")
     # Detectron2's expression: it also decides the order of equal logits.
     best_first = logits.argsort()[::-1]

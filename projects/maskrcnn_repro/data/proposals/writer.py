@@ -9,9 +9,11 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from maskrcnn_repro.data.proposals.store import (
     VERSION,
     checksum,
 )
-from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.errors import DataError, OutputError, UserError
 from maskrcnn_repro.utils.files import write_text
 
 import numpy as np
@@ -39,15 +41,19 @@ class StoreWriter:
         path: of the store.
         part: number of the process in a distributed run: each process writes a folder of its own, and
             the first one appends the others' (:meth:`absorb`).
+
+    Raises:
+        OutputError: here and in all methods: a file cannot be written.
     """
 
     def __init__(self, path: Path, part: int = 0) -> None:
         self.path = path
         self.folder = part_folder(path, part)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        self._boxes = _GrowingArray(self.folder / "boxes.npy", (4,))
-        self._logits = _GrowingArray(self.folder / "logits.npy", ())
+        with _naming(path):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir(parents=True)
+            self._boxes = _GrowingArray(self.folder / "boxes.npy", (4,))
+            self._logits = _GrowingArray(self.folder / "logits.npy", ())
         self._ids: list[int | str] = []
         self._offsets = [0]
 
@@ -76,16 +82,18 @@ class StoreWriter:
         if (logits[1:] > logits[:-1]).any():
             order = np.argsort(-logits, kind="stable")
             boxes, logits = boxes[order], logits[order]
-        self._boxes.append(boxes)
-        self._logits.append(logits)
+        with _naming(self.path):
+            self._boxes.append(boxes)
+            self._logits.append(logits)
         self._ids.append(image_id)
         self._offsets.append(self._offsets[-1] + len(logits))
 
     def absorb(self, part: int) -> None:
         """Append the proposals that another process has written and closed, and remove its folder."""
         folder = part_folder(self.path, part)
-        self._boxes.append_file(folder / "boxes.npy")
-        self._logits.append_file(folder / "logits.npy")
+        with _naming(self.path):
+            self._boxes.append_file(folder / "boxes.npy")
+            self._logits.append_file(folder / "logits.npy")
         self._ids += json.loads((folder / IDS).read_text(encoding="utf-8"))
         offsets = np.load(folder / "offsets.npy")
         self._offsets += (offsets[1:] + self._offsets[-1]).tolist()
@@ -93,11 +101,12 @@ class StoreWriter:
 
     def close(self) -> None:
         """Finish the files of this process, so that the first process can absorb them."""
-        self._boxes.close()
-        self._logits.close()
-        offsets = _GrowingArray(self.folder / "offsets.npy", ())
-        offsets.append(np.asarray(self._offsets, ARRAYS["offsets.npy"]))
-        offsets.close()
+        with _naming(self.path):
+            self._boxes.close()
+            self._logits.close()
+            offsets = _GrowingArray(self.folder / "offsets.npy", ())
+            offsets.append(np.asarray(self._offsets, ARRAYS["offsets.npy"]))
+            offsets.close()
         write_text(self.folder / IDS, json.dumps(self._ids))
 
     def finish(
@@ -125,13 +134,14 @@ class StoreWriter:
         write_text(self.folder / INDEX, json.dumps(index, indent=2, allow_nan=False) + "\n")
         # A folder cannot be replaced in one step: the earlier one is moved out of the way first.
         old = self.path.with_name(f".old-{self.path.name}")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.path.exists():
-            os.replace(self.path, old)
-        os.replace(self.folder, self.path)
-        # Killed runs with more processes may have left further parts.
-        for folder in (old, *self.path.parent.glob(f".part*-{self.path.name}")):
-            shutil.rmtree(folder, ignore_errors=True)
+        with _naming(self.path):
+            shutil.rmtree(old, ignore_errors=True)
+            if self.path.exists():
+                os.replace(self.path, old)
+            os.replace(self.folder, self.path)
+            # Killed runs with more processes may have left further parts.
+            for folder in (old, *_part_folders(self.path)):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _facts(self, name: str) -> dict[str, int]:
         file = self.folder / name
@@ -144,6 +154,25 @@ class StoreWriter:
 def part_folder(path: Path, part: int) -> Path:
     """Return the temporary folder of process ``part`` for the store at ``path``."""
     return path.with_name(f".part{part}-{path.name}")
+
+
+def _part_folders(path: Path) -> list[Path]:
+    """Return the temporary folders of all processes; not those of a store whose name merely ends like this one's."""
+    name = re.compile(rf"\.part\d+-{re.escape(path.name)}")
+    return [folder for folder in path.parent.iterdir() if name.fullmatch(folder.name)]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn what the system refuses within the block into an OutputError that names the store."""
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise OutputError(
+            f"Proposals {path} cannot be written: {error.strerror or error}."
+        ) from error
 
 
 class _GrowingArray:

@@ -63,6 +63,26 @@ def area(rings: list[Ring]) -> int:
     return (twice[0] - sum(twice[1:])) // (2 * FIFTHS * FIFTHS)
 
 
+def crop(
+    shape: tuple[int, ...], corner: Point, height: int, width: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return the part of a window that lies inside an image of H x W, as slices of the image and of the window.
+
+    Args:
+        shape: height and width of the window in pixels.
+        corner: column and row of the image at which it begins; it may extend beyond the image.
+        height: of the image in pixels.
+        width: of the image in pixels.
+    """
+    rows, columns = shape
+    left, top = (max(place, 0) for place in corner)
+    bottom = max(min(corner[1] + rows, height), top)
+    right = max(min(corner[0] + columns, width), left)
+    inside = slice(top, bottom), slice(left, right)
+    cut = slice(top - corner[1], bottom - corner[1]), slice(left - corner[0], right - corner[0])
+    return inside, cut
+
+
 def fill(rings: list[Ring], height: int, width: int) -> NDArray[np.bool_]:
     """Rasterise rings by pycocotools' rule: return the pixels inside an odd number of them, (height, width).
 

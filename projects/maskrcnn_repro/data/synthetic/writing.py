@@ -26,6 +26,8 @@ Contents = dict[str, Any]
 Names = tuple[str, str]
 """Of a folder of images and of a JSON; the folder may be the data set's own, ``.``."""
 
+PATIENCE = 600
+"""Seconds for which a process waits for another one that writes the same data set."""
 _MARKER = "complete.json"
 
 
@@ -55,8 +57,9 @@ def write_once(
 ) -> None:
     """Write a data set unless it exists already.
 
-    Any number of processes may call this at once: one writes, the others wait for it. The folder gets its
-    final name when it is complete, so that a killed writer leaves nothing that could be taken for data.
+    Any number of processes may call this at once: one writes, the others wait for it, for at most :data:`PATIENCE`.
+    The folder gets its final name when it is complete, so that a killed writer leaves nothing that could be taken for
+    data.
 
     Args:
         target: the folder.
@@ -65,16 +68,21 @@ def write_once(
         names: of that folder and of the JSON, below ``target``.
 
     Raises:
-        DataError: the folder cannot be written.
+        DataError: the folder cannot be written, or another process still writes it.
     """
     if _is_complete(target, contents):
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # A lock of the operating system, which ends with the process, even if it is killed.
-        with portalocker.Lock(target.with_name(f"{target.name}.lock"), timeout=600):
+        with portalocker.Lock(target.with_name(f"{target.name}.lock"), timeout=PATIENCE):
             if not _is_complete(target, contents):
                 _write_beside(target, contents, draw_all, names)
+    except portalocker.AlreadyLocked as error:
+        raise DataError(
+            f"Generated data in {target} are still written by another process after {PATIENCE} seconds; start again when "
+            "it has ended."
+        ) from error
     except (OSError, portalocker.LockException) as error:
         raise DataError(
             f"Generated data cannot be written to {target}: {error}; set MASKRCNN_REPRO_CACHE to a "

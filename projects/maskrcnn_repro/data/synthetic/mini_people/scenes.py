@@ -23,6 +23,7 @@ from maskrcnn_repro.data.synthetic.mini_people.figures import (
     draw_figure,
 )
 from maskrcnn_repro.data.synthetic.mini_people.rasters import Raster, render
+from maskrcnn_repro.data.synthetic.outlines import crop
 from maskrcnn_repro.data.synthetic.textures import Colour, muted_colour, paint
 from maskrcnn_repro.utils.rle import encode_mask
 
@@ -188,7 +189,7 @@ def _add_person(
         foot = draws.below(width * EIGHTHS), draws.between(highest, lowest) * EIGHTHS
         figure = draw_figure(draws, size, foot, ground)
         raster = render(draws, figure)
-        inside, cut = _crop(raster, height, width)
+        inside, cut = crop(raster.part.shape, (raster.left, raster.top), height, width)
         area = int((raster.part[cut] > 0).sum())
         if 100 * area < LEAST_INSIDE * int((raster.part > 0).sum()):
             continue
@@ -217,19 +218,8 @@ def _add_crowd(scene: Scene, draws: Draws, ground: Colour, proportions: Proporti
 def _lay(scene: Scene, person: _Person, raster: Raster) -> None:
     if person not in scene.people:
         scene.people.append(person)
-    inside, cut = _crop(raster, *scene.owner.shape)
+    inside, cut = crop(raster.part.shape, (raster.left, raster.top), *scene.owner.shape)
     mask = raster.part[cut] > 0
     scene.owner[inside][mask] = len(scene.people)
     scene.part[inside][mask] = raster.part[cut][mask]
     scene.image[inside][mask] = raster.image[cut][mask]
-
-
-def _crop(raster: Raster, height: int, width: int) -> tuple[Any, Any]:
-    """Return the part of the raster inside the image, as a window of the image and of the raster."""
-    rows, columns = raster.part.shape
-    top, left = max(raster.top, 0), max(raster.left, 0)
-    bottom = max(min(raster.top + rows, height), top)
-    right = max(min(raster.left + columns, width), left)
-    inside = np.s_[top:bottom, left:right]
-    cut = np.s_[top - raster.top : bottom - raster.top, left - raster.left : right - raster.left]
-    return inside, cut

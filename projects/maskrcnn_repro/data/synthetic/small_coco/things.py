@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskrcnn_repro.data.synthetic.draws import Draws
-from maskrcnn_repro.data.synthetic.outlines import FIFTHS, Point, Ring, fill, place
+from maskrcnn_repro.data.synthetic.outlines import FIFTHS, Point, Ring, crop, fill, place
 from maskrcnn_repro.data.synthetic.small_coco.shapes import draw_body
 from maskrcnn_repro.data.synthetic.small_coco.surfaces import SURFACES, paint_surface
 from maskrcnn_repro.data.synthetic.textures import Colour
@@ -61,14 +61,8 @@ class Outline:
     turn: int
 
     def crop(self, height: int, width: int) -> tuple[Any, Any]:
-        """Return the window's part inside an image of H x W, as a window of the image and as one of the mask."""
-        rows, columns = self.mask.shape
-        top, left = max(self.top, 0), max(self.left, 0)
-        bottom = max(min(self.top + rows, height), top)
-        right = max(min(self.left + columns, width), left)
-        inside = np.s_[top:bottom, left:right]
-        cut = np.s_[top - self.top : bottom - self.top, left - self.left : right - self.left]
-        return inside, cut
+        """Return the window's part inside an image of H x W, as slices of the image and of the mask."""
+        return crop(self.mask.shape, (self.left, self.top), height, width)
 
 
 def draw_outline(draws: Draws, shape: str, length: int, centre: Point) -> Outline:
