@@ -6,6 +6,7 @@ from maskrcnn_repro.benchmark import recipe
 from maskrcnn_repro.benchmark.models import choose_gains
 from maskrcnn_repro.inference.fast import build
 from maskrcnn_repro.inference.fast.build import Accelerator, accelerate
+from maskrcnn_repro.inference.fast.heads import FastOutputLayers
 
 import pytest
 import torch
@@ -129,6 +130,74 @@ def test_no_proposal_is_no_detection():
     accelerate(fast, tiny_config("mask", **keys))
     [output] = fast([picture()])
     assert len(output["instances"]) == 0
+
+
+HOOKED = {
+    "fpn": [
+        "backbone",
+        "backbone.fpn_lateral4",
+        "backbone.bottom_up.stem",
+        "backbone.bottom_up.res3.1",
+        "backbone.bottom_up.res3.1.conv2.norm",
+        "proposal_generator",
+        "proposal_generator.rpn_head",
+        "proposal_generator.rpn_head.conv.activation",
+        "proposal_generator.rpn_head.anchor_deltas",
+        "roi_heads.box_pooler",
+        "roi_heads.box_pooler.level_poolers.1",
+        "roi_heads.box_head",
+        "roi_heads.box_head.fc1",
+        "roi_heads.box_predictor",
+        "roi_heads.box_predictor.bbox_pred",
+        "roi_heads.mask_head",
+        "roi_heads.mask_head.deconv",
+    ],
+    "detectron2 c4": ["roi_heads.pooler", "roi_heads.res5.0", "roi_heads.res5.0.conv1.norm"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [(kind, part) for kind, parts in HOOKED.items() for part in parts]
+)
+@torch.no_grad()
+def test_hooks_are_called_as_before(kind, part):
+    name, keys = MODELS[kind]
+    plain, cfg = filled(name, **keys)
+    calls = []
+    fast = copy.deepcopy(plain)
+    for model in (plain, fast):
+        module = model.get_submodule(part)
+        module.register_forward_pre_hook(lambda *_: calls.append("before"))
+        module.register_forward_hook(lambda *_: calls.append("behind"))
+    accelerate(fast, cfg)
+    [expected] = plain.inference([picture()], do_postprocess=False)
+    called = [*calls]
+    [found] = fast.inference([picture()], do_postprocess=False)
+    assert calls == called + called != []
+    assert_close(found, expected)
+
+
+@torch.no_grad()
+def test_boxes_and_scores_in_bfloat16_are_those_of_the_layers_that_autocast_computes():
+    fast, cfg = filled("mask", **{"MODEL.INFERENCE.PRECISION": "bfloat16"})
+    plain = copy.deepcopy(fast)
+    accelerate(fast, cfg)
+    layers, replaced = plain.roi_heads.box_predictor, fast.roi_heads.box_predictor
+    assert type(replaced) is FastOutputLayers
+    rois = torch.randn(50, layers.cls_score.in_features).bfloat16()
+    with plain.autocast():
+        for ours, theirs in zip(replaced(rois), layers(rois), strict=True):
+            assert ours.dtype == theirs.dtype == torch.float32
+            torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.03)
+
+
+def test_fast_layers_have_the_limits_that_a_cascade_reads():
+    keys = {"MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.25, "MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.75}
+    fast, cfg = filled("box", **keys)
+    accelerate(fast, cfg)
+    layers = fast.roi_heads.box_predictor
+    limits = (layers.test_score_thresh, layers.test_nms_thresh, layers.test_topk_per_image)
+    assert limits == (0.25, 0.75, 5)
 
 
 def test_what_is_replaced_is_counted_and_the_rest_stays():

@@ -4,13 +4,16 @@ import json
 import sys
 
 from maskrcnn_repro.data.image_file import ImageError
-from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.errors import ConfigError, UserError
 from maskrcnn_repro.inference.prediction import Prediction
 from maskrcnn_repro.modeling.paste import rle_of_crop
+from maskrcnn_repro.visualization import draw
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.helpers.traced_memory import peak_of
 
 NAMES = ("nose", "left_eye", "right_eye")
 
@@ -23,8 +26,8 @@ def prediction(**more):
     ]
     points = np.float32([[[1, 2, 0.5]] * 3, [[3, 4, 0.25]] * 3])
     parts = {"rles": rles, "keypoints": points, "keypoint_names": NAMES, "skeleton": (NAMES[:2],)}
-    scores, labels = np.float32([0.75, 0.5]), np.array([1, 0])
-    return Prediction(boxes, scores, labels, ("disc", "bar"), 8, 10, **parts | more)
+    parts |= {"class_ids": np.array([1, 0]), "class_names": ("disc", "bar")}
+    return Prediction(boxes, np.float32([0.75, 0.5]), height=8, width=10, **parts | more)
 
 
 def test_entries_of_a_results_file():
@@ -81,6 +84,27 @@ def test_a_picture_is_drawn_on_its_file_or_on_an_array(tmp_path):
     assert (drawn != grey).any()
     assert (grey == 90).all()
     assert prediction().draw(grey, magnification=2).shape == (16, 20, 3)
+
+
+def test_colours_leave_the_names_as_they_are(monkeypatch):
+    chips = []
+    monkeypatch.setattr(draw, "draw_chip", lambda pen, corner, *chip: chips.append(chip))
+    grey = np.full((8, 10, 3), 90, np.uint8)
+    prediction().draw(grey, colors=[3, 3])
+    assert chips == [("bar 0.75", draw.class_color(3)), ("disc 0.50", draw.class_color(3))]
+    chips.clear()
+    prediction(class_ids=np.zeros(2, int), class_names=("disc",)).draw(grey, colors=[1, 0])
+    assert chips == [("0.75", draw.class_color(1)), ("0.50", draw.class_color(0))]
+    with pytest.raises(ConfigError, match="colors has 1 numbers, for 2 detections"):
+        prediction().draw(grey, colors=[3])
+
+
+def test_masks_are_decoded_one_after_the_other():
+    mask = rle_of_crop(np.ones((5, 5), bool), (1, 2), (1000, 1000))
+    boxes, scores = np.tile(np.float32([1, 2, 6, 7]), (40, 1)), np.full(40, 0.5, np.float32)
+    many = Prediction(boxes, scores, np.zeros(40, int), ("disc", "bar"), 1000, 1000, [mask] * 40)
+    image = np.zeros((1000, 1000, 3), np.uint8)
+    assert peak_of(lambda: many.draw(image, 0.1)) < 15e6
 
 
 def test_what_cannot_be_drawn_on_is_named():

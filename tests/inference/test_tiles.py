@@ -1,6 +1,7 @@
 """Tiles of large pictures, and one object from its parts in several tiles."""
 
 from maskrcnn_repro import Predictor
+from maskrcnn_repro.inference import tiles
 from maskrcnn_repro.inference.prediction import Prediction
 from maskrcnn_repro.inference.tiles import Box, merge_tiles, tiles_of
 from maskrcnn_repro.modeling.paste import rle_of_crop
@@ -132,6 +133,24 @@ def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiled")
     file = write_tiny_model(folder)
     return Predictor(file, 0.0, device="cpu"), Predictor(file, 0.0, device="cpu", tiles=64)
+
+
+def test_a_picture_whose_tiles_are_too_small_is_left_out(pair, monkeypatch):
+    tiled, errors = pair[1], []
+    monkeypatch.setattr(tiled, "facts", {"least_side": 50, "format": "torchscript"})
+    # Resized so that the longer side is 128, a tile of 20 x 64 has a side of 40.
+    pictures = [np.zeros(size, np.uint8) for size in ((64, 64), (20, 300), (64, 50))]
+    stream = tiled.stream(pictures, on_error=lambda source, error: errors.append((source, error)))
+    assert [prediction.width for prediction in stream] == [64, 50]
+    [(source, error)] = errors
+    assert source is pictures[1]
+    assert "An input of 128 x 40 px is too small" in str(error)
+
+
+def test_models_without_masks_have_none_in_the_whole_picture(monkeypatch):
+    monkeypatch.setattr(tiles, "rle_of_crop", None)
+    tiled = [seen_in(tile, (10, 5, 90, 15, 0.8, 1), masks=False) for tile in (LEFT, RIGHT)]
+    assert merge_tiles(tiled, 40, 100).rles is None
 
 
 def test_a_picture_no_larger_than_a_tile_is_predicted_whole(pair, tmp_path):

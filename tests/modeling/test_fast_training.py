@@ -116,10 +116,31 @@ def test_an_image_without_objects():
     assert_same_step(fast, plain, images)
 
 
-def test_parts_with_hooks_stay():
-    model = trainable(*MODELS["fpn"])
-    model.proposal_generator.rpn_head.conv.register_forward_hook(lambda *_: None)
-    assert quicken(model)["SampledRPN"] == 0
+@pytest.mark.parametrize(
+    "name",
+    [
+        "proposal_generator.rpn_head.conv",
+        "proposal_generator.rpn_head",
+        "roi_heads.box_pooler",
+        "roi_heads.mask_pooler.level_poolers.0",
+        "backbone.bottom_up.res4.0.conv1",
+        "backbone.bottom_up.res4.0.conv1.norm",
+    ],
+)
+def test_hooks_are_called_as_before(name):
+    plain, calls = trainable(*MODELS["detectron2"]), []
+    for moment in ("forward", "forward_pre"):
+        register = getattr(plain.get_submodule(name), f"register_{moment}_hook")
+        register(lambda *_, moment=moment: calls.append(moment))
+    fast = copy.deepcopy(plain)
+    quicken(fast)
+    noted = []
+    for model in (plain, fast):
+        calls.clear()
+        step(model, batch())
+        noted.append([*calls])
+    assert noted[0] == noted[1]
+    assert {"forward", "forward_pre"} <= set(noted[0])
 
 
 @pytest.mark.parametrize("name", ["batch norm", "detectron2 c4"])
@@ -131,6 +152,29 @@ def test_checkpointed_stages_have_the_same_bits(name):
     assert_same_step(checkpointed, plain, batch(), exact=True)
     for own, other in zip(checkpointed.buffers(), plain.buffers(), strict=True):
         assert torch.equal(own, other)  # batch norm has counted each map once
+
+
+def test_a_checkpointed_head_that_draws_has_the_same_gradients():
+    class Head(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = Conv2d(2, 1, 1)
+
+        def layers(self, x):
+            return self.last(torch.nn.functional.dropout(x))
+
+    plain = torch.nn.ModuleDict({"roi_heads": torch.nn.ModuleDict({"mask_head": Head()})})
+    checkpointed = copy.deepcopy(plain)
+    for model in (plain, checkpointed):
+        model.roi_heads = model["roi_heads"]
+        model.roi_heads.mask_head = model.roi_heads["mask_head"]
+    assert checkpoint_stages(checkpointed) == 1
+    rois = torch.randn(4, 2, 3, 3)
+    for model in (plain, checkpointed):
+        torch.manual_seed(5)
+        model.roi_heads.mask_head.layers(rois).sum().backward()
+    gradients = [[p.grad for p in model.parameters()] for model in (plain, checkpointed)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("count", [0, 1, 70])

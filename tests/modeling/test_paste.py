@@ -199,6 +199,7 @@ def test_it_is_indexed_as_a_tensor_is(bitmaps):
         torch.tensor([True, False, False, True]),
         torch.tensor([2, 0, 2]),
         [3, 1],
+        [],
         np.array([False] * 4),
     ):
         assert torch.equal(masks[item].to_bitmaps(), bitmaps[item])

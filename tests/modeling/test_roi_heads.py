@@ -2,12 +2,14 @@
 
 from maskrcnn_repro.config import get_config, load_config
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.modeling.box_predictor import BoxPredictor
 from maskrcnn_repro.roi_ops import RoIOpPooler, RoIPool
 
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_roi_heads
+from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch.testing import assert_close
@@ -269,6 +271,27 @@ def test_empty_batches(storage, shapes, name, mask_head):
     assert all(p.grad is not None for p in heads.parameters() if p.requires_grad)
     results = heads.eval()(None, features, proposals(0, 0))[0]
     assert [instances.pred_masks.shape[:2] for instances in results] == [(0, 1), (0, 1)]
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_small_detections_are_left_out_and_an_image_may_have_no_proposals(agnostic):
+    regression = Box2BoxTransform((10.0, 10.0, 5.0, 5.0))
+    layers = BoxPredictor(
+        ShapeSpec(channels=2),
+        box2box_transform=regression,
+        num_classes=3,
+        cls_agnostic_bbox_reg=agnostic,
+        min_size=6.0,
+    )
+    large, small = torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([[0.0, 0, 9, 5]])
+    images = [
+        Instances((SIZE, SIZE), proposal_boxes=Boxes(rois))
+        for rois in (torch.zeros(0, 4), large, small, torch.cat([small, large]))
+    ]
+    with torch.no_grad():
+        found, rows = layers.inference(layers(torch.zeros(4, 2)), images)
+    assert [sorted(set(kept.tolist())) for kept in rows] == [[], [0], [], [1]]
+    assert [len(instances) for instances in found] == [0, 3, 0, 3]
 
 
 @pytest.mark.parametrize(

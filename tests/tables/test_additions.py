@@ -5,7 +5,12 @@ import json
 from maskrcnn_cli import main
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper import claims, experiments, numbers
-from maskrcnn_repro.tables.paper.additions import named_tables, register_table
+from maskrcnn_repro.tables.paper.additions import (
+    claims_beside,
+    experiments_apart,
+    named_tables,
+    register_table,
+)
 from maskrcnn_repro.tables.report.explanations import explanation
 from maskrcnn_repro.tables.runs.plan import plan
 from maskrcnn_repro.tables.runs.stage import Setting
@@ -73,6 +78,8 @@ def test_published_gaps_follow_where_there_are_numbers(write):
     assert dict(row.metrics) == {"AP": 35.75, "AP50": None}
     assert claims.all_claims()["mine-better"].paper_gap == 2.2  # 35.75 - 33.5, one decimal
     register_table(write(TABLE))  # again: nothing
+    assert claims_beside("mine-better") == ("mine-better",)
+    assert len(claims_beside("fcn-over-mlp")) == 17
     assert "mine" not in numbers.tables()
     assert "mine-better" not in claims.claims()
 
@@ -122,6 +129,8 @@ def test_an_own_overlay_lies_over_the_level_s(write, tmp_path):
     assert experiments.experiment_config(own, "mini").SOLVER.MAX_ITER == 7
     assert experiments.experiment_config(own, "paper").SOLVER.MAX_ITER > 1000
     assert experiments.find_experiment(str(tmp_path / "own.yaml")) is own
+    assert experiments_apart("2c") == {"own"}
+    assert experiments_apart("mine") == set()
 
 
 def test_an_installed_table_is_found_by_its_name(installed, capsys, monkeypatch):
@@ -175,6 +184,15 @@ def test_a_mistake_is_named_and_nothing_is_registered(write, change, sentence):
     assert sentence in str(caught.value)
     assert "rows.yaml" in str(caught.value)
     assert {} == numbers.ADDED_TABLES == experiments.ADDED == claims.ADDED
+
+
+def test_a_row_of_two_tables_of_a_file_is_named_with_both(write):
+    second = "  other:" + TABLE.partition("  mine:")[2].partition("claims:")[0]
+    with pytest.raises(TableError) as caught:
+        register_table(write(TABLE.replace("claims:", f"{second}claims:")))
+    said = "rows.yaml: row 'mine.plain' stands in the tables 'mine' and 'other'"
+    assert said in str(caught.value)
+    assert {} == numbers.ADDED_TABLES
 
 
 def test_own_records_do_not_get_among_the_paper_s(capsys, tmp_path):

@@ -80,6 +80,19 @@ def test_two_pairs_are_compared_by_their_gaps():
         ({"quantity": "AP - AP50 - AP75"}, "'AP - AP50 - AP75' has 3 metrics: write one, or two"),
         ({"quantity": "bbAP"}, "c: the paper has no bbAP for row T2c.alignave."),
         ({"direction": "<"}, "c: direction '<' is none of >, ≥, ≈."),
+        ({"rows": [["T2c.pool", "T2c.pool"]]}, "c: rows compares 'T2c.pool' with itself"),
+        (
+            {"rows": [["T2c.alignave", "T2c.pool"]] * 2},
+            "c: rows subtracts ('T2c.alignave', 'T2c.pool') from itself",
+        ),
+        ({"quantity": "AP - AP"}, "c: quantity subtracts 'AP' from itself"),
+        *(
+            (
+                {"direction": "≈", "margin": margin, "margin_reason": "r"},
+                f"c: margin must be a finite number of AP points above 0, not {margin}.",
+            )
+            for margin in (-1.5, 0.0, float("nan"), float("inf"))
+        ),
         ({"direction": "≈"}, "c lacks 'margin'."),
         ({"direction": "≈", "margin": 1.5}, "c lacks 'margin_reason'."),
         ({"margin": 1.5}, "c has an unknown key 'margin'."),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from maskrcnn_repro.tables.paper.claims import claims
 from maskrcnn_repro.tables.report.claims_text import annotate_verdicts, claims_markdown
 from maskrcnn_repro.tables.report.correction import correct_verdicts, holm
 from maskrcnn_repro.tables.report.model import Interval
@@ -35,6 +36,19 @@ def test_an_outcome_remains_or_becomes_undecided():
         "second": (pytest.approx(0.08), "undecided"),
         "third": (pytest.approx(0.2), "undecided"),
     }
+
+
+def test_a_part_of_the_claims_is_not_corrected_for_too_few():
+    every = [replace(VERDICTS[0], id=name, p=0.004) for name in claims()]
+    assert correct_verdicts(every[1:]) == {}
+    assert "Holm" not in claims_markdown(every[1:])
+    # All are kept that were judged: 16 times 0.004 is more than 0.05.
+    corrected = correct_verdicts(every[1:], are_all=True)
+    assert list(corrected.values()) == [(pytest.approx(0.064), "undecided")] * 16
+    missing = replace(every[0], outcome="missing", p=None)
+    assert correct_verdicts([missing, *every[1:]]) == corrected
+    # One that stands alone is corrected by itself.
+    assert correct_verdicts([*every[1:], *judged()]) == correct_verdicts(judged())
 
 
 def test_a_reader_is_told_what_the_correction_leaves():

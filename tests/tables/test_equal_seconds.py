@@ -8,6 +8,9 @@ from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
 from maskrcnn_repro.tables.report.equal_seconds import TASK, add_equal_seconds, with_iterations
 from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.gather import gather, value_of
+from maskrcnn_repro.tables.report.html.origin import origins
+from maskrcnn_repro.tables.report.model import Report, ReportRow
+from maskrcnn_repro.tables.report.plain import from_json, to_json
 from maskrcnn_repro.tables.report.report import _origins
 
 import pytest
@@ -79,3 +82,22 @@ def test_the_shorter_training_stands_in_the_origin_of_its_number(gathered):
     table = Table("t", "T", "split", ("AP",), {"T.a": ROW}, "T.a")
     names = [(run.experiment, run.seed) for run in _origins(table, Evidence(gathered, {}), {})]
     assert names == [("a", 1), ("a", 2), ("b", 1)]
+
+
+def test_the_shorter_training_is_shown_with_its_row(gathered, tmp_path):
+    table = Table("t", "T", "split", ("AP",), {"T.a": ROW}, "T.a")
+    rows = (ReportRow.of(ROW, cells={}, unfinished=(), not_at_level=None), ReportRow("T.o", "O"))
+    runs = _origins(table, Evidence(gathered, {}), {})
+    report = Report(
+        "t", "T", "mini", (), (), "embedded", "split", ("mini_coco_val",), "T.a", rows, origin=runs
+    )
+    groups = origins([report], tmp_path)
+    assert [(group.name, len(group.runs)) for group in groups] == [("a", 2), ("b", 1)]
+    assert groups[1].shared["Rows"] == "A (t)"
+    assert report.only({"T.a"}).origin == runs
+    assert report.only({"T.o"}).origin == ()
+    # Rows of earlier files lack it.
+    tree = to_json(rows[0])
+    assert from_json(ReportRow, tree) == rows[0]
+    del tree["equal_seconds"]
+    assert from_json(ReportRow, tree).sources == ("a", "detectron2/a")

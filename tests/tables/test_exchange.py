@@ -12,13 +12,14 @@ from maskrcnn_repro.tables.report.exchange import files
 from maskrcnn_repro.tables.report.exchange.files import find_stored, keep, measure_missing
 from maskrcnn_repro.tables.report.exchange.masks import Compared, centroid
 from maskrcnn_repro.tables.report.exchange.measure import detection_of, measure
-from maskrcnn_repro.tables.report.exchange.model import Outline, runs_of
+from maskrcnn_repro.tables.report.exchange.model import Exchange, Outline, runs_of
 from maskrcnn_repro.tables.report.exchange.sizes import by_size
 from maskrcnn_repro.tables.report.exchange.weights import load_model
 from maskrcnn_repro.tables.report.html import Shown, write_page
 from maskrcnn_repro.tables.report.html.exchange import outline_path
 from maskrcnn_repro.tables.report.model import ReportRow
 from maskrcnn_repro.tables.report.places import table_command
+from maskrcnn_repro.tables.report.plain import from_json, to_json
 from maskrcnn_repro.visualization.draw import Objects
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_an_empty_mask_has_no_centroid_and_does_not_count_in_the_mean_of_shifts(
     lost = compared(5.0, (0, 0, 0), width=0)
     assert np.isnan(lost.centroids["RoIPool"])
     assert by_size([lost, compared(5.0, (5, 0, 0))])[0].centroids["RoIPool"] == 10.0
-    assert by_size([lost])[0].centroids["RoIPool"] == 0.0
+    assert by_size([lost])[0].centroids["RoIPool"] is None
 
 
 def objects(*rows):
@@ -324,6 +325,17 @@ def test_a_file_that_is_no_comparison_is_none(tmp_path, text):
     )
     (tmp_path / "c/exchange.json").write_text(text)
     assert find_stored(report) is None
+
+
+def test_where_every_mask_is_empty_the_page_shows_no_shift(tmp_path):
+    report = report_of(table="2c")
+    sizes = tuple(by_size([compared(5.0, (0, 0, 0), width=0)]))
+    exchange = Exchange(
+        1, DATASET, 4, 8, 0.5, 0.5, 16, "embedded", "c" * 40, "2026-01-01", {}, {}, sizes, None
+    )
+    assert from_json(Exchange, to_json(exchange)) == exchange
+    page, _ = page_of(tmp_path, Shown(report, operations=files.Stored(exchange)))
+    assert page.text_of("td").count("\N{EN DASH} no mask") == 3
 
 
 def test_a_comparison_that_lacks_an_operation_is_refused():

@@ -137,6 +137,37 @@ def test_an_evaluation_is_named_after_its_model_with_a_suffix():
         parse(r50_c4={}, few={"evaluates": "r50_c4", "overrides": {}})
 
 
+@pytest.mark.parametrize(
+    ("name", "tree", "message"),
+    [
+        (
+            "r50_c4_few_more",
+            {"evaluates": "r50_c4_few", "overrides": {}},
+            "evaluates r50_c4_few, which is no whole training; name r50_c4.",
+        ),
+        (
+            "short_few",
+            {"evaluates": "short", "overrides": {}},
+            "evaluates short, which is no whole training; name r50_c4.",
+        ),
+        (
+            "shorter",
+            {"shortens": "short", "iterations": 3},
+            "shortens short, which is no whole training; name r50_c4.",
+        ),
+        ("r101_c4", {"init": "r50_c4_few"}, "init 'r50_c4_few' only evaluates 'r50_c4'"),
+        ("r101_c4", {"proposals": "r50_c4_few"}, "proposals 'r50_c4_few' only evaluates"),
+    ],
+)
+def test_what_has_no_weights_of_a_whole_training_is_no_model_to_build_on(name, tree, message):
+    few = {"evaluates": "r50_c4", "overrides": {"TEST.DETECTIONS_PER_IMAGE": 3}}
+    short = {"shortens": "r50_c4", "iterations": 9}
+    with pytest.raises(TableError) as error:
+        parse(r50_c4={}, r50_c4_few=few, short=short, **{name: tree})
+    assert f"e: experiments: {name}" in str(error.value)
+    assert message in str(error.value)
+
+
 def test_an_evaluation_may_not_override_what_matters_in_training():
     with pytest.raises(
         TableError, match=r"y: overrides change SOLVER\.MAX_ITER, which matters in tr"

@@ -179,6 +179,6 @@ def test_draws_that_are_none_leave_the_interval_out_and_are_named(record, name, 
     source = Resampler()
     assert source.of(record, MASK_AP) is None
     said = said.replace("FILE", str(record.path.with_name("draws_seed2.npz")))
-    assert source.problems_of([record]) == [f"r50_c4 seed 2: no interval: its draws {said}"]
+    assert source.problems_of([record]) == [f"r50_c4 seed 2: no interval (mask): its draws {said}"]
     # Nothing can be compared: the record counts in the mean.
     assert refused(record) == ([], {2: record})

@@ -55,7 +55,37 @@ def test_what_is_kept_here_agrees_with_its_records(folder):
         ),
         (
             lambda t: claim_of(t, "warp-like-pool").update(outcome="holds"),
-            "says 'holds' of claim warp-like-pool, its interval 'fails'",
+            "says 'holds' of claim warp-like-pool, its numbers 'fails'",
+        ),
+        (
+            lambda t: claim_of(t, "warp-like-pool").update(outcome="too little learnt"),
+            "says 'too little learnt' of claim warp-like-pool, its numbers 'fails'",
+        ),
+        (
+            lambda t: claim_of(t, "warp-like-pool").update(outcome="images only"),
+            "says 'images only' of claim warp-like-pool, its numbers 'fails'",
+        ),
+        (
+            lambda t: claim_of(t, "warp-like-pool").update(gap=None, interval=None),
+            "says 'fails' of claim warp-like-pool, which has no gap",
+        ),
+        (
+            lambda t: claim_of(t, "warp-like-pool").update(gap=99, interval=None),
+            "says 99.00 for the gap of claim warp-like-pool, its records ",
+        ),
+        (
+            lambda t: row_of(t, "T2c.pool")["cells"]["AP"]["ours"].update(spread=9.9),
+            "says a spread of 9.90 for the AP of row T2c.pool, its records ",
+        ),
+        (
+            lambda t: row_of(t, "X2c.shift")["cells"]["AP"]["ours"].update(mean=9.9),
+            "says 9.90 for the AP of row X2c.shift, its records ",
+        ),
+        (
+            lambda t: row_of(t, "T2c.alignave")["cells"]["AP"]["ours_interval"].update(
+                low=40, high=50
+            ),
+            "has an interval of the gap in AP of row T2c.alignave without that gap",
         ),
         (
             lambda t: more(claim_of(t, "warp-like-pool")["interval"], "low", 3),

@@ -3,8 +3,11 @@
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.data_file import Node, read_data
 from maskrcnn_repro.tables.paper.numbers import (
+    Row,
+    Table,
     find_row,
     find_table,
+    index_rows,
     metrics,
     parse,
     parse_uses,
@@ -120,6 +123,16 @@ def paper(**changes):
 def test_a_correct_file_parses():
     _, table_by_id = parse(paper(), {}, {})
     assert table_by_id["1"].rows["a"].metrics == {"AP": 1.0}
+
+
+def test_a_row_stands_once():
+    extra = Row("a", "again", {}, extra=True)
+    with pytest.raises(TableError, match="1: row 'a' stands among the extra rows, too"):
+        parse(paper(), {}, {"1": [extra]})
+    rows = parse(paper(), {}, {})[1]["1"].rows
+    other = Table("2", "t", "s", ("AP",), rows, "a")
+    with pytest.raises(TableError, match=r"f: row 'a' stands in the tables '1' and '2'; give"):
+        index_rows([Table("1", "t", "s", ("AP",), rows, "a"), other], "f")
 
 
 ROW = "paper.yaml: tables: 1: rows: a"

@@ -115,7 +115,7 @@ def test_gps_of_images_half_of_which_are_missed_by_hand(fake):
     folder = detect(fake, fake.truth, "a", 1, EXACT, metrics={"densepose_gps": {"AP": 5100 / 101}})
     file = folder / "inference/mini_coco_val/densepose_matches.npz"
     cure = "(No such file or directory); an evaluation writes it: run it again with --eval-only"
-    text = f"{folder}: no interval: {file} cannot be read {cure}"
+    text = f"{folder}: no interval (GPS): {file} cannot be read {cure}"
     assert problem(fake, "densepose_gps", "AP") == text
     hits = np.ones((10, IMAGES // 2), bool)
     people = CategoryMatches(np.arange(0, IMAGES, 2), hits, ~hits, np.ones(IMAGES, int))
@@ -191,7 +191,7 @@ def test_draws_without_objects_are_nan_and_too_many_of_them_give_no_interval(fak
     few = Resampler(5)
     assert few.of(record(fake), MASK_AP) is None
     (text,) = few.problems_of([record(fake)])
-    assert text.endswith("no interval: most draws of 12 images hold no object")
+    assert text.endswith("no interval (mask): most draws of 12 images hold no object")
     # An image is in no draw of twelve with a probability of (11 / 12) ** 12 = 0.35.
     values = Resampler(1000).of(record(fake), MASK_AP).values["AP"]
     assert np.isnan(values).mean() == pytest.approx(0.35, abs=0.05)
@@ -222,7 +222,7 @@ def problem(fake, task="segm", key="AP"):
 def test_detections_of_another_evaluation_are_refused(fake):
     folder = detect(fake, fake.truth, "a", 1, FAR, metrics={"segm": {"AP": 10.2}})
     assert problem(fake) == (
-        f"{folder}: no interval: {folder / 'inference/mini_coco_val/coco_instances_results.json'} is of "
+        f"{folder}: no interval (mask): {folder / 'inference/mini_coco_val/coco_instances_results.json'} is of "
         "another evaluation than results.json: its mask AP is 10.00, the record's 10.20"
     )
     assert not (folder / "resampled_segm.npz").exists()
@@ -233,7 +233,7 @@ def test_detections_that_cannot_be_read_are_named(fake, content):
     folder = detect(fake, fake.truth, "a", 1, FAR)
     file = folder / "inference/mini_coco_val/coco_instances_results.json"
     file.unlink() if content is None else file.write_text(content)
-    assert problem(fake).startswith(f"{folder}: no interval: {file}")
+    assert problem(fake).startswith(f"{folder}: no interval (mask): {file}")
 
 
 def test_annotations_that_are_gone_are_named(fake, monkeypatch):
@@ -248,7 +248,7 @@ def test_annotations_of_another_version_are_refused(fake, monkeypatch):
     use_truth(monkeypatch, fake.truth, digest="f" * 64)
     again = resampler()
     assert again.of(kept_record, MASK_AP) is None
-    assert "(SHA-256 ffffffff, not 00000000)" in again.problems[kept_record.path]
+    assert "(SHA-256 ffffffff, not 00000000)" in again.problems[kept_record.path, "segm"]
 
 
 def test_a_later_evaluation_has_its_own_detections_and_draws(fake):

@@ -278,7 +278,7 @@ def test_a_table_of_another_run_than_is_kept_is_refused(fake, capsys):
     ("name", "said"),
     [
         ("b/seed2.json", "b/seed2.json: cannot be read"),
-        ("b/draws_seed2.npz", "b seed 2: no interval: its draws"),
+        ("b/draws_seed2.npz", "b seed 2: no interval (mask): its draws"),
     ],
 )
 def test_what_is_kept_is_not_saved_again_without_a_damaged_part(

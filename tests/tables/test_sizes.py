@@ -55,6 +55,13 @@ def test_a_detector_without_its_rpn_lacks_its_parameters_alone():
     assert joint - alone == 256 * 256 * 9 + 256 + 3 * 257 + 12 * 257
 
 
+def test_a_backbone_in_training_is_its_convolutions_and_a_classifier():
+    own = size_of(load_config("backbone/r50.yaml"))
+    assert own.parameters.keys() == {"backbone", "classifier"}
+    assert own.multiply_adds.keys() == {"backbone"}
+    assert own.multiply_adds["backbone"] > 0
+
+
 def test_branches_see_the_test_numbers_of_rois():
     assert roi_counts(experiment_config(find_experiment("r50_c4"))) == {
         "boxes": (300, 7),

@@ -1,5 +1,8 @@
 """The spread between seeds of a level: pooled by hand, without trainings that vary more."""
 
+from types import SimpleNamespace
+
+from maskrcnn_repro.tables.report.evidence import Evidence
 from maskrcnn_repro.tables.report.spread import pool
 
 import numpy as np
@@ -44,3 +47,16 @@ def test_trainings_that_vary_alike_seldom_leave_the_pool():
         len(pool("AP", dict(enumerate(random.normal(size=(12, 3))))).wider) > 0 for _ in range(200)
     ]
     assert np.mean(left) == pytest.approx(0.05, abs=0.045)
+
+
+def test_unpooled_trainings_and_evaluations_add_nothing(monkeypatch):
+    monkeypatch.setattr(
+        "maskrcnn_repro.tables.report.evidence.value_of", lambda record, column: record
+    )
+    records = {"a": {1: 10.0, 2: 12.0}, "again": {1: 0.0, 2: 9.0}, "short": {1: 0.0, 2: 9.0}}
+    evidence = Evidence(
+        SimpleNamespace(records=records), {"AP": "AP"}, None, {"again": "a"}, unpooled={"short"}
+    )
+    spread = evidence.spread(["AP"])
+    # The variance of 10 and 12 is 2, of one degree of freedom.
+    assert (spread.deviation, spread.freedom) == (pytest.approx(2**0.5), 1)

@@ -201,13 +201,13 @@ def test_a_seed_whose_images_cannot_be_drawn_again_is_left_out_and_named(fake):
     assert verdict.note == "images of seed 3 cannot be drawn again"
 
 
-def test_a_gap_without_any_detections_is_undecided(fake):
+def test_a_gap_of_one_seed_without_any_detections_is_of_images_only(fake):
     for name in ("a", "b"):
         folder = detect(fake, fake.truth, name, 1, NEAR)
         (folder / "inference/mini_coco_val/coco_instances_results.json").unlink()
     verdict = judged(fake, claim())
-    assert (verdict.outcome, verdict.gap, verdict.interval) == ("undecided", 0.0, None)
-    assert verdict.note == "images cannot be drawn again"
+    assert (verdict.outcome, verdict.gap, verdict.interval) == ("images only", 0.0, None)
+    assert verdict.note == "one seed; images cannot be drawn again"
 
 
 def test_rows_measured_on_different_images_are_not_paired(fake, monkeypatch):
@@ -218,7 +218,8 @@ def test_rows_measured_on_different_images_are_not_paired(fake, monkeypatch):
     detect(fake, fake.truth, "a", 1, NEAR)
     detect(fake, fake.truth, "b", 1, FAR, datasets=data)
     verdict = judged(fake, claim())
-    assert (verdict.outcome, verdict.note) == ("undecided", "images are not the same for all rows")
+    note = "one seed; images are not the same for all rows"
+    assert (verdict.outcome, verdict.note) == ("images only", note)
 
 
 def test_a_seed_of_another_recipe_backend_or_data_version_does_not_count(fake):
@@ -328,7 +329,7 @@ def test_a_table_names_the_runs_whose_images_cannot_be_drawn_again(fake):
     # The gap is of two seeds; an interval of one of them would not be its own.
     assert (b.ours_gap.seeds, b.ours_interval) == ((1, 2), None)
     (text,) = report.refused
-    assert text.startswith(f"{folder}: no interval: ")
+    assert text.startswith(f"{folder}: no interval (mask, box): ")
 
 
 def test_lines_of_claims(fake):

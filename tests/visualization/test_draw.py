@@ -19,6 +19,7 @@ from maskrcnn_repro.visualization.draw import (
     draw,
     number_objects,
 )
+from maskrcnn_repro.visualization.panoptic import draw_panoptic
 from maskrcnn_repro.visualization.sheet import pick, shorten, write_sheet
 
 import cv2
@@ -27,6 +28,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from pycocotools import mask as coco_mask
+
+from tests.helpers.traced_memory import peak_of
 
 STYLE = Style(names=["disc", "bar"], edges=[(0, 1, (1, 2, 3))])
 GREY = np.full((40, 60, 3), 100, np.uint8)
@@ -199,8 +202,9 @@ def test_a_prediction_has_the_colour_of_the_object_that_it_fits():
     """The small object is found too large, so that by size the two change places."""
     truth = Objects(np.array([[0.0, 0, 20, 20], [30.0, 0, 50, 19]]), np.array([0, 0]))
     boxes = np.array([[30.0, 0, 51, 21], [100.0, 0, 110, 10], [1.0, 0, 20, 20], [0.0, 50, 9, 60]])
-    colors = colored_as(Objects(boxes, np.zeros(4, int)), truth).colors
-    assert colors.tolist() == [1, 2, 0, 3]
+    matched = colored_as(Objects(boxes, np.zeros(4, int)), truth)
+    assert matched.colors.tolist() == [1, 2, 0, 3]
+    assert _label(matched, Style(["cell"]), 3) == "4"
     nothing = Objects(np.zeros((0, 4)), np.zeros(0, int))
     assert colored_as(nothing, truth).colors.tolist() == []
     assert colored_as(truth, nothing).colors.tolist() == [0, 1]
@@ -214,10 +218,12 @@ def test_a_crowd_and_a_single_class_have_labels_of_number_and_score():
         (["cell"], np.arange(13), None),
         (["cell"], None, np.full(13, 0.5)),
     ):
-        objects = Objects(boxes, np.zeros(13, int), (), scores, colors=colors)
+        objects = Objects(boxes, np.zeros(13, int), (), scores, colors=colors, numbered=True)
         assert (draw(GREY, objects, Style(names=names), 1.0).min(axis=2) > 200).sum() > 10
     assert _label(Objects(boxes, np.zeros(13, int)), Style(["cell"]), 3) == ""
-    matched = Objects(boxes, np.zeros(13, int), (), np.full(13, 0.5), colors=np.arange(13))
+    colored = Objects(boxes, np.zeros(13, int), (), np.full(13, 0.5), colors=np.arange(13))
+    assert _label(colored, Style(["cell"]), 3) == "0.50"
+    matched = number_objects(colored)
     assert _label(matched, Style(["cell"]), 3) == "4: 0.50"
     assert _label(matched, STYLE, 3) == "disc 0.50"
 
@@ -270,6 +276,22 @@ def test_all_columns_of_a_page_are_drawn_as_the_ground_truth_is(monkeypatch, obj
         shown = Objects(np.tile([1.0, 2, 9, 9], (count, 1)), np.zeros(count, int))
         page._pictures(scene, [shown], has_close_ups=False)
     assert columns == [objects > 12] * 3
+
+
+def test_segments_are_tinted_and_those_without_a_name_or_a_pixel_are_not():
+    ids = np.zeros((40, 60), np.int32)
+    ids[2:30, 3:20], ids[5:30, 40:58] = 7, 300
+    drawn = draw_panoptic(GREY, ids, {300: "sky", 8: "sea"}, {300: 1, 8: 2})
+    tint = np.array([(1 - TINT) * 100 + TINT * c for c in class_color(1)]).astype(np.uint8)
+    assert drawn[27, 50].tolist() == tint.tolist()
+    assert (drawn[:, :38] == 100).all()
+    assert (draw_panoptic(GREY, ids, {}, {}) == 100).all()
+
+
+def test_masks_of_segments_are_made_one_after_the_other():
+    ids = np.arange(1000 * 1000, dtype=np.int32).reshape(1000, 1000) // 25_000
+    image, names = np.zeros((1000, 1000, 3), np.uint8), dict.fromkeys(range(40), "field")
+    assert peak_of(lambda: draw_panoptic(image, ids, names, dict.fromkeys(names, 0), 0.1)) < 15e6
 
 
 def test_long_names_are_shortened_in_the_middle():

@@ -40,8 +40,9 @@ T = TypeVar("T")
 def run(args: argparse.Namespace) -> int:
     """Predict on the inputs of ``maskrcnn predict``; return 1 if one could not be read."""
     overlays = None if args.no_overlays else args.out / "overlays"
-    check_output_folder(args.out, [args.out / "overlays", args.out / "labelme"], args.inputs)
     inputs = find_inputs(args.inputs) if args.inputs else []
+    written = [args.out / "overlays", args.out / "labelme"]
+    check_output_folder(args.out, written, args.inputs, inputs)
     _check_options(args, inputs)
     if not args.overwrite:
         check_corrections(args.format, args.out, [item.name for item in inputs])

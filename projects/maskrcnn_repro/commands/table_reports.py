@@ -20,7 +20,7 @@ from maskrcnn_repro.tables.report.claims_text import (
     tally,
 )
 from maskrcnn_repro.tables.report.exchange.files import damage, find_stored, measure_missing
-from maskrcnn_repro.tables.report.kept import save_reports, write_report
+from maskrcnn_repro.tables.report.kept import kept_place, save_reports, stays_kept, write_report
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
 from maskrcnn_repro.tables.report.readme import BEGIN, check_renewal, update_readme
 from maskrcnn_repro.tables.report.report import PaperData
@@ -104,9 +104,26 @@ def write_report_page(views: Sequence[View], path: Path, *, loses: bool = True) 
     return 0
 
 
-def save(measured: Sequence[Report], setting: Setting, paper: PaperData, folder: Path) -> None:
-    """Write reports and their records into ``folder``, and update the results in the README beside it."""
-    print(f"Kept: {save_reports(measured, setting, paper, folder)}", flush=True)
+def save(
+    measured: Sequence[Report], setting: Setting, paper: PaperData, folder: Path, *, adds: bool
+) -> None:
+    """Write reports and their records into ``folder``, and update the results in the README beside it.
+
+    Args:
+        measured: the reports, whole.
+        setting: that they were made with.
+        paper: all experiments and claims.
+        folder: the folder ``results``.
+        adds: whether their runs are added to what is kept.
+    """
+    place = kept_place(setting, folder)
+    left = [report.table for report in measured if stays_kept(report, place)]
+    print(f"Kept: {save_reports(measured, setting, paper, folder, adds=adds)}", flush=True)
+    for table in left:
+        print(
+            f"Not kept: table {table} has no run in {setting.folder}; what is kept of it stays.",
+            flush=True,
+        )
     if readme := _readme_beside(folder):
         files = update_readme(readme, folder)
         print(f"Written: the results in {', '.join(map(str, files))}", flush=True)

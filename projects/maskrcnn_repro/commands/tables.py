@@ -104,11 +104,16 @@ def _table(args: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     unwritten = print_reports(views, setting, paper, kept=fills_in(args))
     page = Path(args.html) if args.html else setting.folder / "report.html"
     unwritten += write_report_page(views, page, loses=not args.html)
-    if args.save_records and any(view.own.origin for view in views):
+    if args.save_records and failures:
+        # Seeds that are kept would go for those that failed.
+        print(
+            "Not kept, as stages failed: --report --save-records keeps what there is.", flush=True
+        )
+    elif args.save_records:
         own = [view.own for view in views if not view.archived]
         if args.kept:
             refuse_loss(own)
-        save(own, setting, paper, Path(args.save_records))
+        save(own, setting, paper, Path(args.save_records), adds=args.kept)
     return print_failures(failures) or int(unwritten > 0)
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import glob
 import io
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.inference.picture_files import files_below, is_hidden, is_picture
 from maskrcnn_repro.inference.web_image import UrlLimits, is_address, read_address
 
 import numpy as np
@@ -36,13 +36,15 @@ def sources_in(x: Any) -> Iterator[Source]:
     """Yield the images that ``x`` stands for, in order: those of a folder and its sub-folders by their paths.
 
     Raises:
-        DataError: it stands for none, or is nothing that holds images.
+        DataError: it stands for none, or is nothing that holds images; a generator alone may end at once.
     """
     if is_single(x):
         yield x
     elif isinstance(x, str | Path):
         yield from _files_in(x)
     elif isinstance(x, Iterable) and not isinstance(x, Mapping) and not _is_tensor(x):
+        if isinstance(x, Sized) and not len(x):
+            raise DataError(f"There is no image in an empty {type(x).__name__}.")
         for part in x:
             yield from sources_in(part)
     else:
@@ -61,16 +63,17 @@ def _is_pattern(x: str | Path) -> bool:
 
 
 def _files_in(x: str | Path) -> Iterator[Path]:
+    files: Iterator[Path]
     if _is_pattern(x):
-        files = [Path(name) for name in glob.glob(str(x), recursive=True)]
+        matches = map(Path, glob.iglob(str(x), recursive=True))
+        files = (file for file in matches if not file.is_dir() and not is_hidden(file.name))
     else:
-        files = [Path(folder, name) for folder, _, names in os.walk(x) for name in names]
-    endings = Image.registered_extensions()
-    images = [f for f in files if f.suffix.lower() in endings and not f.name.startswith(".")]
+        files = files_below(x)
+    images = [file for file in files if is_picture(file.name)]
     if not images:
         what = "fits no image file" if _is_pattern(x) else "holds no image file"
         raise DataError(
-            f"{str(x)!r} {what}; looked for the endings that Pillow knows, such as .jpg and .png."
+            f"{str(x)!r} {what}; looked for the endings that Pillow reads, such as .jpg and .png."
         )
     yield from sorted(images)
 

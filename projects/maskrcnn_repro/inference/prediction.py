@@ -12,7 +12,8 @@ from typing import Any
 
 from maskrcnn_repro.data.image_file import ImageError, ImageFiles
 from maskrcnn_repro.data.keypoints import limbs
-from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.errors import ConfigError, UserError
+from maskrcnn_repro.modeling.rle import RLEMasks
 from maskrcnn_repro.visualization.densepose import draw_surfaces
 from maskrcnn_repro.visualization.draw import Objects, Style, draw
 from maskrcnn_repro.visualization.panoptic import draw_panoptic
@@ -167,8 +168,11 @@ class Prediction:
             colors: R numbers of colours; by default those of the classes, or, of a single class, by size.
 
         Raises:
+            ConfigError: there are not R ``colors``.
             ImageError: ``path`` cannot be read, or there is none and no image is given; the image has another size.
         """
+        if colors is not None and len(colors) != len(self):
+            raise ConfigError(f"colors has {len(colors)} numbers, for {len(self)} detections.")
         if image is None:
             if self.path is None or "://" in self.path:
                 raise ImageError(
@@ -184,15 +188,7 @@ class Prediction:
             return self._draw_segments(image, magnification)
         if self.surfaces is not None:
             image = draw_surfaces(image, self.surfaces, self.boxes)
-        objects, style = self._objects(), self._style()
-        if colors is not None:
-            # As if each colour were a class.
-            objects = replace(objects, classes=np.array(colors, dtype=np.int64))
-            names = [""] * (int(objects.classes.max(initial=0)) + 2)
-            for number, name in zip(colors, self.names, strict=True):
-                names[number] = name
-            style = replace(style, names=names)
-        return draw(image, objects, style, magnification)
+        return draw(image, self._objects(colors), self._style(), magnification)
 
     def _draw_segments(self, image: np.ndarray, magnification: float) -> np.ndarray:
         assert self.panoptic_seg is not None
@@ -204,14 +200,14 @@ class Prediction:
             colors[info["id"]] = first + info["category_id"]
         return draw_panoptic(image, self.panoptic_seg, labels, colors, magnification)
 
-    def _objects(self) -> Objects:
-        masks = self.masks
+    def _objects(self, colors: Sequence[int] | None) -> Objects:
+        masks: Sequence[np.ndarray] = ()
+        if self.rles is not None:
+            # At full size one after the other.
+            masks = RLEMasks([dict(rle) for rle in self.rles], (self.height, self.width))
+        numbers = None if colors is None else np.array(colors, np.int64)
         return Objects(
-            self.boxes,
-            self.class_ids,
-            () if masks is None else list(masks),
-            self.scores,
-            self.keypoints,
+            self.boxes, self.class_ids, masks, self.scores, self.keypoints, colors=numbers
         )
 
     def _style(self) -> Style:

@@ -193,11 +193,12 @@ class Predictor:
         Args:
             x: a path, an ``http(s)`` address, the bytes of a file, an array (RGB), or a Pillow image: one image; a
                 folder (with its sub-folders), a pattern such as ``"photos/*.jpg"``, a list or a generator: several.
+                Hidden files and folders are left out.
             batch_size: images of one size that a GPU computes at once; on the CPU it changes nothing.
 
         Raises:
             ImageError: an image cannot be read; :meth:`stream` can go on after one.
-            DataError: there is no image in ``x``.
+            DataError: there is no image in ``x``; of a generator that ends at once the list is empty.
         """
         predictions = list(self.stream(x, batch_size=batch_size))
         return predictions[0] if is_single(x) else predictions
@@ -214,7 +215,7 @@ class Predictor:
 
         Raises:
             ImageError: an image cannot be read, and ``on_error`` is None.
-            DataError: there is no image in ``inputs``.
+            DataError: there is no image in ``inputs``, and they are no generator.
         """
         check_types(batch_size=batch_size, on_error=on_error)
         if batch_size < 1:
@@ -231,6 +232,8 @@ class Predictor:
         image = self._reader.read(source)
         if not self._tiles or max(image.shape[:2]) <= self._tiles:
             return self._sample(source, image)
+        # All tiles have one size: what the model cannot take is told here, where it concerns this image alone.
+        self._sample(source, image[: self._tiles, : self._tiles])
         return Sample(source, {}, image)
 
     def _sample(self, source: Source, image: np.ndarray) -> Sample:
@@ -238,7 +241,6 @@ class Predictor:
         check_shape(self.cfg, name_of(source), height, width)
         seen = T.AugInput(image)
         self._resize(seen)
-        # Here, where it concerns this image alone.
         check_sides(seen.image, self.facts)
         pixels = torch.as_tensor(seen.image.transpose(2, 0, 1).copy())
         return Sample(source, {"image": pixels, "height": height, "width": width})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from maskrcnn_repro.checkpoint.model_file import Labels
 from maskrcnn_repro.checkpoint.model_source import ModelSource
 from maskrcnn_repro.data.image_file import ImageError
+from maskrcnn_repro.data.keypoints import flip_pairs
 from maskrcnn_repro.data.resize import resizing
 from maskrcnn_repro.engine.resolve import resolve_device
 from maskrcnn_repro.engine.trained import load_trained
@@ -154,8 +155,13 @@ def _with_views(cfg: CfgNode, model: nn.Module, labels: Labels) -> TestTimeAugme
 
 
 def _flip_indices(labels: Labels) -> list[int] | None:
-    """Return the index of each keypoint's mirror image; None if the model does not name its keypoints."""
+    """Return the index of each keypoint's mirror image; None if the model does not say.
+
+    It does not name its keypoints, or names left and right ones without pairs.
+    """
     names = list(labels.keypoint_names)
+    if not labels.flip_pairs and flip_pairs(names):
+        return None
     other = {a: b for pair in labels.flip_pairs for a, b in (pair, pair[::-1])}
     return [names.index(other.get(name, name)) for name in names] or None
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from maskrcnn_repro.errors import ConfigError
+from maskrcnn_repro.inference.outlines import crop_mask
 from maskrcnn_repro.inference.prediction import Prediction
 from maskrcnn_repro.modeling.paste import rle_of_crop
 
 import numpy as np
-from pycocotools import mask as rle_codec
 
 AGREEMENT = 0.5
 """IoU within the overlap of two tiles from which on two parts are of one object."""
@@ -146,7 +146,9 @@ def merge_tiles(
     size, points = (height, width), [o.keypoints for o in objects if o.keypoints is not None]
     scores = [o.mask_score for o in objects if o.mask_score is not None]
     first = tiled[0][1]
-    masks = [rle_of_crop(o.mask, (o.area.x1, o.area.y1), size) for o in objects]
+    rles = None
+    if first.rles is not None:
+        rles = [rle_of_crop(o.mask, (o.area.x1, o.area.y1), size) for o in objects]
     return replace(
         first,
         boxes=np.array([o.box for o in objects], np.float32).reshape(-1, 4),
@@ -154,7 +156,7 @@ def merge_tiles(
         class_ids=np.array([o.label for o in objects], np.int64),
         height=height,
         width=width,
-        rles=None if first.rles is None else masks,
+        rles=rles,
         mask_scores=None if first.mask_scores is None else np.array(scores, np.float32),
         keypoints=np.stack(points) if points else first.keypoints,
         path=path,
@@ -195,10 +197,9 @@ def _mask_of(prediction: Prediction, row: int, tile: Box) -> tuple[Box, np.ndarr
         box = prediction.boxes[row]
         (x1, y1), (x2, y2) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
         return Box(x1, y1, x2, y2).moved(tile.x1, tile.y1), np.ones((y2 - y1, x2 - x1), bool)
-    rle = prediction.rles[row]
-    x, y, w, h = map(int, rle_codec.toBbox(rle))
-    mask = rle_codec.decode(rle)[y : y + h, x : x + w].astype(bool)
-    return Box(x, y, x + w, y + h).moved(tile.x1, tile.y1), mask
+    (x, y), mask = crop_mask(prediction.rles[row])
+    height, width = mask.shape
+    return Box(x, y, x + width, y + height).moved(tile.x1, tile.y1), mask.astype(bool)
 
 
 def _groups(parts: Sequence[_Part]) -> list[list[_Part]]:

@@ -25,6 +25,8 @@ SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".
 """Of files that are read as videos."""
 FPS = 25.0
 """Where a file or a camera tells none."""
+TICKS = 65_535
+"""The most units of time that a second of MPEG-4 video may have; a frame takes a whole number of them."""
 MISSING = 0.1
 """Share of the frames that a header announces which may be missing; some containers estimate their number."""
 
@@ -93,7 +95,8 @@ class Video:
 class VideoFile:
     """An mp4 file that takes frames and has its name once it is whole; without frames there is no file.
 
-    OpenCV leaves out the last column or row of an odd width or height.
+    OpenCV leaves out the last column or row of an odd width or height. The rate is written with as many decimals, up to
+    three, as an mp4 file can hold.
 
     Args:
         path: of the file.
@@ -103,6 +106,7 @@ class VideoFile:
     def __init__(self, path: Path, fps: float) -> None:
         self.path, self.fps = path, fps
         self.count = 0
+        self._beside = path
         self._stack = ExitStack()
         self._writer: cv2.VideoWriter | None = None
 
@@ -116,14 +120,16 @@ class VideoFile:
             OutputError: the file cannot be begun.
         """
         if self._writer is None:
-            beside = self._stack.enter_context(replaced(self.path))
+            self._beside = self._stack.enter_context(replaced(self.path))
             height, width = frame.shape[:2]
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(beside), code, self.fps, (width, height))
+            code, rate = cv2.VideoWriter.fourcc(*"mp4v"), _writable_rate(self.fps)
+            with _quiet():
+                self._writer = cv2.VideoWriter(str(self._beside), code, rate, (width, height))
             if not self._writer.isOpened():
                 raise OutputError(
-                    f"{self.path} cannot be written: OpenCV writes no mp4 of {width} x {height} pixels there; "
-                    "look at the room on the disk, or leave overlays out with --no-overlays."
+                    f"{self.path} cannot be written: OpenCV writes no mp4 of {width} x {height} pixels and "
+                    f"{self.fps:g} frames per second there; look at the room on the disk, or leave overlays out with "
+                    "--no-overlays."
                 )
         with _quiet():
             self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
@@ -145,8 +151,7 @@ class VideoFile:
             return
         with _quiet():
             self._writer.release()
-        beside = self.path.with_name(f".part-{self.path.name}")
-        if error is None and _frames_in(beside) != self.count:
+        if error is None and _frames_in(self._beside) != self.count:
             error = OutputError(
                 f"{self.path} cannot be written: not all of its {self.count} frames arrived in the file; look at "
                 "the room on the disk."
@@ -169,6 +174,12 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         log.setLogLevel(level)
+
+
+def _writable_rate(fps: float) -> float:
+    """Return the rate with the decimals that MPEG-4 can hold: 119.957 would need 119,957 units in a second."""
+    decimals = next((d for d in (3, 2, 1) if fps * 10**d <= TICKS), 0)
+    return round(fps, decimals)
 
 
 def _open(source: str | int, reader: int) -> cv2.VideoCapture:

@@ -76,5 +76,5 @@ class BoxPredictor(FastRCNNOutputLayers):
         clipped = Boxes(boxes.reshape(-1, 4).clone())
         clipped.clip(size)
         sides = clipped.tensor[:, 2:] - clipped.tensor[:, :2]
-        large = (sides >= self.min_size).all(dim=1).view(len(boxes), -1)
+        large = (sides >= self.min_size).all(dim=1).view(len(boxes), boxes.shape[1] // 4)
         return torch.cat((scores[:, :-1] * large, scores[:, -1:]), dim=1)

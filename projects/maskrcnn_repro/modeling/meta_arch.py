@@ -89,7 +89,7 @@ class MaskRCNN(GeneralizedRCNN):
             self.to(memory_format=torch.channels_last)
         if self.precision != torch.float32:
             for predictor in _box_predictors(self.roi_heads):
-                predictor.register_forward_hook(_out_in_float32)
+                predictor.register_forward_hook(out_in_float32)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -218,7 +218,7 @@ def _box_predictors(roi_heads: nn.Module) -> list[nn.Module]:
     return [predictor] if isinstance(predictor, nn.Module) else []
 
 
-def _out_in_float32(layer: nn.Module, _: Any, output: Any) -> Any:
+def out_in_float32(layer: nn.Module, _: Any, output: Any) -> Any:
     """Return class logits and box deltas in float32: a softmax in bfloat16 would tie the best scores."""
     return output if layer.training else tuple(tensor.float() for tensor in output)
 

@@ -23,7 +23,7 @@ def encode_masks(masks: Any) -> list[RLE]:
     return [encode_mask(mask.cpu().numpy().view(np.uint8)) for mask in masks]
 
 
-class RLEMasks:
+class RLEMasks(Sequence[np.ndarray]):
     """R binary masks of one image, stored as run-length encodings and decoded when they are read.
 
     Replaces Detectron2's (R, H, W) tensor ``pred_masks``: it has a length, indexing, and an iterator over
@@ -63,8 +63,8 @@ class RLEMasks:
             return coco_mask.decode(self.rles[item]).view(bool)
         if isinstance(item, slice):
             return RLEMasks(self.rles[item], self.image_size)
-        indices = np.arange(len(self))[np.asarray(torch.as_tensor(item).cpu())]
-        return RLEMasks([self.rles[i] for i in indices], self.image_size)
+        rows = item.cpu().numpy() if isinstance(item, torch.Tensor) else item
+        return RLEMasks([self.rles[i] for i in np.arange(len(self))[rows]], self.image_size)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Decode one mask after the other, (H, W) bool."""

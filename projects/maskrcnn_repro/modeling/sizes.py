@@ -105,7 +105,7 @@ def _count_multiply_adds(model: Any, cfg: CfgNode, image: torch.Tensor) -> dict[
         return outputs
 
     features = run("backbone", model.backbone, image)
-    rpn, heads = model.proposal_generator, getattr(model, "roi_heads", None)
+    rpn, heads = getattr(model, "proposal_generator", None), getattr(model, "roi_heads", None)
     # Of the model itself, or of heads that take its features.
     semantic = getattr(model, "sem_seg_head", None) or getattr(heads, "semantic_head", None)
     if semantic is not None:

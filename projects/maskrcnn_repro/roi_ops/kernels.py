@@ -102,16 +102,25 @@ class Bags:
         return Bags(bag.take(order), self.weight.take(order), offsets)
 
 
-class WeightedSum:
+class _OfBags:
+    """A kernel of weighted sums of the rows of a table with M cells."""
+
+    def __init__(self, bags: Bags, cells: int) -> None:
+        self.bags, self.cells = bags, cells
+
+    @functools.cached_property
+    def transposed(self) -> Bags:
+        """The transposed bags, for the backward pass of all blocks of channels."""
+        return self.bags.transposed(self.cells)
+
+
+class WeightedSum(_OfBags):
     """Kernel of averages: each output cell is a weighted sum of rows.
 
     Args:
         bags: B of them.
         cells: M.
     """
-
-    def __init__(self, bags: Bags, cells: int) -> None:
-        self.bags, self.cells = bags, cells
 
     def forward(self, table: torch.Tensor, train: bool) -> tuple[torch.Tensor, None]:
         """See :class:`Kernel`."""
@@ -121,13 +130,8 @@ class WeightedSum:
         """See :class:`Kernel`."""
         return self.transposed.sums(grad)
 
-    @functools.cached_property
-    def transposed(self) -> Bags:
-        """The transposed bags, for the backward pass of all blocks of channels."""
-        return self.bags.transposed(self.cells)
 
-
-class SampleMaximum:
+class SampleMaximum(_OfBags):
     """Kernel of maxima of samples: each output cell is the maximum of K weighted sums of rows.
 
     Args:
@@ -137,7 +141,8 @@ class SampleMaximum:
     """
 
     def __init__(self, bags: Bags, candidates: int, cells: int) -> None:
-        self.bags, self.candidates, self.cells = bags, candidates, cells
+        super().__init__(bags, cells)
+        self.candidates = candidates
 
     def forward(self, table: torch.Tensor, train: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See :class:`Kernel`."""
@@ -176,11 +181,6 @@ class SampleMaximum:
             # A comparison that writes floats is several times faster than a mask of bool.
             torch.eq(winners[part, None], rank, out=samples[part])
             samples[part] *= grad[part, None]
-
-    @functools.cached_property
-    def transposed(self) -> Bags:
-        """The transposed bags, for the backward pass of all blocks of channels."""
-        return self.bags.transposed(self.cells)
 
 
 class CellMaximum:

@@ -47,7 +47,7 @@ class Objects:
     classes: np.ndarray
     """(N,) int, contiguous."""
     masks: Sequence[np.ndarray] = ()
-    """N of (H, W) bool, or none."""
+    """N of (H, W) bool, or none; drawn one after the other, so that they may be decoded as they are read."""
     scores: np.ndarray | None = None
     """(N,) fractions; None for ground truth."""
     keypoints: np.ndarray | None = None
@@ -55,6 +55,8 @@ class Objects:
 
     colors: np.ndarray | None = None
     """(N,) int, numbers of colours; None: those of the classes, or of a single class by size, the largest first."""
+    numbered: bool = False
+    """Whether the number of the colour, from 1, is written where there is a single class, whose name says nothing."""
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -86,7 +88,7 @@ def class_color(index: int) -> Color:
 
 
 def colored_as(objects: Objects, truth: Objects) -> Objects:
-    """Return predictions with the colours of the objects that they fit, and other colours where they fit none."""
+    """Return predictions with the colours of the objects that they fit, and other colours where they fit none, numbered."""
     taken = truth.color_numbers()
     iou = pairwise_iou(*(Boxes(torch.as_tensor(each.boxes.copy())) for each in (objects, truth)))
     best, index = iou.max(dim=1) if len(truth) else (iou.new_zeros(len(objects)), None)
@@ -94,12 +96,12 @@ def colored_as(objects: Objects, truth: Objects) -> Objects:
     colors = len(truth) + np.cumsum(~fits) - 1
     if index is not None:
         colors = np.where(fits, taken[index.numpy()], colors)
-    return replace(objects, colors=colors)
+    return replace(objects, colors=colors, numbered=True)
 
 
 def number_objects(objects: Objects) -> Objects:
-    """Return objects of which each has a colour of its own, the largest the first."""
-    return replace(objects, colors=objects.color_numbers())
+    """Return objects of which each has a colour of its own, the largest the first, and its number."""
+    return replace(objects, colors=objects.color_numbers(), numbered=True)
 
 
 def is_crowded(*sides: Objects) -> bool:
@@ -209,9 +211,9 @@ def _draw_labels(
 
 
 def _label(objects: Objects, style: Style, index: int) -> str:
-    """Return class and score; of a single class, whose name says nothing, the object's number if it has one."""
+    """Return class and score; of a single class, whose name says nothing, the object's number if it is written."""
     name = style.names[int(objects.classes[index])] if len(style.names) != 1 else ""
-    if not name and objects.colors is not None:
+    if not name and objects.numbered and objects.colors is not None:
         name = f"{int(objects.colors[index]) + 1}{':' if objects.scores is not None else ''}"
     score = "" if objects.scores is None else f"{objects.scores[index]:.2f}"
     return f"{name} {score}".strip()

@@ -11,13 +11,16 @@ from pathlib import Path
 from maskrcnn_repro.data.image_file import ImageFiles
 from maskrcnn_repro.data.panoptic.files import Segment, read_ids
 from maskrcnn_repro.data.panoptic.truth import PanopticTruth, image_key, open_truth
+from maskrcnn_repro.modeling.rle import RLEMasks
 from maskrcnn_repro.utils.files import replaced
+from maskrcnn_repro.utils.rle import encode_mask
 from maskrcnn_repro.visualization.draw import Objects, Style, draw
 from maskrcnn_repro.visualization.sheet import CELL, compose, pick, shorten
 
 import numpy as np
 from detectron2.data import DatasetCatalog
 from PIL import Image
+from pycocotools import mask as rle_codec
 
 
 def draw_panoptic(
@@ -36,25 +39,20 @@ def draw_panoptic(
         colors: of each segment, the number of its colour.
         magnification: of the picture; lines and letters keep their size.
     """
-    masks = {number: ids == number for number in labels}
-    masks = {number: mask for number, mask in masks.items() if mask.any()}
-    boxes = np.array([_box(mask) for mask in masks.values()], dtype=np.float64).reshape(-1, 4)
+    rles = {number: encode_mask(ids == number) for number in labels}
+    rles = {number: rle for number, rle in rles.items() if rle_codec.area(rle)}
+    boxes = np.array([rle_codec.toBbox(rle) for rle in rles.values()]).reshape(-1, 4)
     objects = Objects(
-        boxes,
-        np.arange(len(masks)),
-        list(masks.values()),
-        colors=np.array([colors[number] for number in masks], dtype=np.int64),
+        np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]),
+        np.arange(len(rles)),
+        # At full size one after the other.
+        RLEMasks(list(rles.values()), ids.shape),
+        colors=np.array([colors[number] for number in rles], dtype=np.int64),
     )
     # Two names at least: the only class of a data set is not written.
-    names = [*(labels[number] for number in masks), ""]
-    style = Style(names if len(names) > 1 else ["", ""])
+    style = Style([*(labels[number] for number in rles), "", ""])
     # Without boxes, which would say nothing of stuff.
     return draw(image, objects, style, magnification, crowded=True)
-
-
-def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def write_panoptic_sheet(

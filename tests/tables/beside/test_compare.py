@@ -75,7 +75,7 @@ def test_a_gap_that_rests_on_some_images_is_as_wide_as_their_draws(tmp_path, tru
     assert gap.gap == pytest.approx(100 - 100 * 51 / 101)
     # A binomial share of 12 images: 1.96 * sqrt(0.25 / 12) = 28 points.
     assert gap.interval.high - gap.gap == pytest.approx(28.3, abs=2.0)
-    assert gap_text(gap).startswith("100.0 (+49.5 [")
+    assert gap_text(gap).startswith("100.0 (+49.5 [+")
 
 
 def test_gps_has_an_interval_from_the_matches_that_its_evaluation_kept(tmp_path, truth):

@@ -1,11 +1,13 @@
 """A trained model whose parts are replaced by faster ones that answer alike.
 
 What is replaced: residual networks and feature pyramids of Detectron2 and of ours, the region proposal network, poolers
-with RoIAlign, and the heads of boxes, masks and keypoints. Any other part, and everything of a plug-in, stays as it is.
+with RoIAlign, and the heads of boxes, masks and keypoints. Any other part, everything of a plug-in, and a part with a hook
+that would not be called, or be called with other numbers, stays as it is.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -18,9 +20,10 @@ from maskrcnn_repro.inference.fast.layers import FusedConv, FusedLinear, has_fus
 from maskrcnn_repro.inference.fast.pooling import FastPooler
 from maskrcnn_repro.inference.fast.proposals import FastRPN
 from maskrcnn_repro.inference.fast.winograd import WinogradConv, is_worthwhile
+from maskrcnn_repro.modeling.hooks import is_hooked
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
 from maskrcnn_repro.modeling.mask_head.losses import sigmoid_masks
-from maskrcnn_repro.modeling.meta_arch import PRECISIONS, MaskRCNN
+from maskrcnn_repro.modeling.meta_arch import PRECISIONS, MaskRCNN, out_in_float32
 from maskrcnn_repro.modeling.narrow_resnet import ConvStem
 from maskrcnn_repro.roi_ops import RoIOpPooler
 from maskrcnn_repro.roi_ops.adaptive import bins_of
@@ -110,15 +113,14 @@ class Accelerator:
         if type(module).__module__.partition(".")[0] not in OURS:
             return module
         maker = self._makers.get(type(module))
-        # A hook would not be called, or be called with other numbers.
-        fast = None if maker is None or module._forward_hooks else maker(module)
+        fast = None if maker is None else maker(module)
         if fast is not None:
             self.replaced[type(module).__name__] += 1
             return fast.eval()
         self._on_rois |= isinstance(module, ROIHeads)
         if isinstance(module, Res5ROIHeads):
             _pool_what_is_read(module)
-        if isinstance(module, StandardROIHeads) and type(module.box_head) is FastRCNNConvFCHead:
+        if isinstance(module, StandardROIHeads) and _has_plain_box_head(module):
             module.box_head = self.box_head(
                 module.box_head, math.prod(module.box_pooler.output_size)
             )
@@ -157,7 +159,7 @@ class Accelerator:
 
     def block(self, block: nn.Module) -> nn.Module | None:
         """Return a residual block."""
-        if not all(_can_fuse(conv) for conv in block.children()):
+        if is_hooked(block) or not all(_can_fuse(conv) for conv in block.children()):
             return None
         return FusedBlock(block, self.fuse, owns_input=False)
 
@@ -165,14 +167,14 @@ class Accelerator:
         """Return what comes before the first stage."""
         pools = isinstance(stem, BasicStem)
         convs = [stem.conv1] if isinstance(stem, BasicStem) else [*stem.convs]
-        if not all(map(_can_fuse, convs)):
+        if is_hooked(stem) or not all(map(_can_fuse, convs)):
             return None
         return FusedStem(convs, self.fuse, pools=pools)
 
     def pyramid(self, pyramid: FPN) -> nn.Module | None:
         """Return a feature pyramid."""
         convs = [*pyramid.lateral_convs, *pyramid.output_convs]
-        if not self.sums_levels or not all(map(_can_fuse, convs)):
+        if is_hooked(pyramid) or not self.sums_levels or not all(map(_can_fuse, convs)):
             return None
         fast = FusedPyramid(pyramid, self.fuse)
         fast.bottom_up = self.replace(fast.bottom_up)
@@ -186,6 +188,8 @@ class Accelerator:
         if type(head) is not StandardRPNHead or rpn.anchor_generator.box_dim != 4:
             return None
         layers = (head.objectness_logits, head.anchor_deltas)
+        if is_hooked(rpn, rpn.anchor_generator, head, *layers):
+            return None
         weight, bias = (
             torch.cat(parts)
             for parts in zip(*(fold_norm(layer, None) for layer in layers), strict=True)
@@ -196,7 +200,7 @@ class Accelerator:
     def pooler(self, pooler: ROIPooler | RoIOpPooler) -> nn.Module | None:
         """Return a pooler."""
         bins, levels = bins_of(pooler), [*pooler.level_poolers]
-        if bins is None:
+        if bins is None or is_hooked(*pooler.modules()):
             return None
         last = pooler.min_level + len(levels) - 1
         scales = [level.spatial_scale for level in levels]
@@ -228,6 +232,9 @@ class Accelerator:
     def output_layers(self, layers: FastRCNNOutputLayers) -> nn.Module | None:
         """Return the layers of class scores and boxes."""
         parts = (layers.cls_score, layers.bbox_pred)
+        # The fast layers return float32 themselves.
+        if is_hooked(layers, *parts, besides=[out_in_float32]):
+            return None
         weight = torch.cat([part.weight for part in parts])
         bias = torch.cat([part.bias for part in parts])
         return FastOutputLayers(layers, self.linear(weight, bias))
@@ -236,8 +243,9 @@ class Accelerator:
         """Return a mask head."""
         # In the order of the head: by name mask_fcn10 would come before mask_fcn2.
         convs = [layer for name, layer in head.named_children() if name.startswith("mask_fcn")]
+        others = [layer for layer in head.children() if layer not in convs]
         deconv, decode = head.deconv, None
-        if deconv.kernel_size != (2, 2) or deconv.stride != (2, 2):
+        if deconv.kernel_size != (2, 2) or deconv.stride != (2, 2) or is_hooked(head, *others):
             return None
         if isinstance(head, FCNMaskHead) and head.loss.masks is not sigmoid_masks:
             decode = head.loss.masks
@@ -250,9 +258,19 @@ class Accelerator:
         )
 
 
+def _has_plain_box_head(heads: StandardROIHeads) -> bool:
+    """Tell whether there is one box head, Detectron2's, whose linear layers nobody looks at."""
+    head = heads.box_head
+    if type(head) is not FastRCNNConvFCHead:
+        return False
+    return not is_hooked(head, *(part for part in head.children() if not isinstance(part, Conv2d)))
+
+
 def _can_fuse(conv: nn.Module) -> bool:
-    """Tell whether a layer is a convolution with at most batch norm and ReLU."""
-    if type(conv) not in (Conv2d, nn.Conv2d) or conv._forward_hooks:
+    """Tell whether a layer is a convolution with at most batch norm and ReLU, and no hook behind it."""
+    if type(conv) not in (Conv2d, nn.Conv2d):
+        return False
+    if is_hooked(conv, *conv.children(), besides=conv._forward_pre_hooks.values()):
         return False
     activation = getattr(conv, "activation", None)
     plain = activation in (None, F.relu, F.relu_) or isinstance(activation, nn.ReLU)
@@ -266,6 +284,8 @@ def _pool_what_is_read(heads: Res5ROIHeads) -> None:
     if type(block) is not BottleneckBlock or bins_of(heads.pooler) is None:
         return
     convs = [block.conv1, block.shortcut]
+    if is_hooked(*heads.pooler.modules(), block, *filter(None, convs)):
+        return
     if all(conv and conv.kernel_size == (1, 1) and conv.stride == (2, 2) for conv in convs):
         heads.pooler.step = 2
         for conv in convs:
@@ -273,7 +293,7 @@ def _pool_what_is_read(heads: Res5ROIHeads) -> None:
 
 
 def _overwrite_inputs(stage: nn.Sequential) -> None:
-    """Let all blocks of a stage but the first overwrite their input, which only they read."""
-    for block in [*stage.children()][1:]:
-        if isinstance(block, FusedBlock):
+    """Let blocks of a stage overwrite their input, the output of a fused block before, which only they read."""
+    for before, block in itertools.pairwise(stage.children()):
+        if isinstance(before, FusedBlock) and isinstance(block, FusedBlock):
             block.owns_input = True

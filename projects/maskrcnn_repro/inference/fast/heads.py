@@ -29,7 +29,7 @@ class CellOrder(nn.Module):
 
 
 class FastOutputLayers(nn.Module):
-    """Scores and boxes like those of the ``FastRCNNOutputLayers`` it is made of.
+    """Scores and boxes like those of the ``FastRCNNOutputLayers`` it is made of, with its limits of detections.
 
     Only boxes of classes above the threshold are decoded.
 
@@ -41,6 +41,10 @@ class FastOutputLayers(nn.Module):
     def __init__(self, layers: FastRCNNOutputLayers, outputs: FusedLinear) -> None:
         super().__init__()
         self.layers, self.outputs = layers, outputs
+        # Detectron2's CascadeROIHeads reads them.
+        self.test_score_thresh = layers.test_score_thresh
+        self.test_nms_thresh = layers.test_nms_thresh
+        self.test_topk_per_image = layers.test_topk_per_image
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map RoI features (R, ...) to logits (R, K + 1) and deltas (R, K * 4 or 4), float32."""
@@ -71,19 +75,18 @@ class FastOutputLayers(nn.Module):
         self, scores: Tensor, deltas: Tensor, proposals: Instances
     ) -> tuple[Instances, Tensor]:
         """Return the detections of an image, best first, and the RoI of each."""
-        limits = self.layers
         finite = scores.isfinite().all(dim=1) & deltas.isfinite().all(dim=1)
-        above = (scores[:, :-1] > limits.test_score_thresh) & finite[:, None]
+        above = (scores[:, :-1] > self.test_score_thresh) & finite[:, None]
         rows, classes = above.nonzero(as_tuple=True)
         of_class = deltas.unflatten(1, (-1, 4))
         column = classes.clamp(max=of_class.shape[1] - 1)
         sources = proposals.proposal_boxes.tensor[rows]
-        corners = limits.box2box_transform.apply_deltas(of_class[rows, column], sources)
+        corners = self.layers.box2box_transform.apply_deltas(of_class[rows, column], sources)
         boxes, scores = Boxes(corners), scores[rows, classes]
         boxes.clip(proposals.image_size)
-        best = batched_nms(boxes.tensor, scores, classes, limits.test_nms_thresh)
-        if limits.test_topk_per_image >= 0:
-            best = best[: limits.test_topk_per_image]
+        best = batched_nms(boxes.tensor, scores, classes, self.test_nms_thresh)
+        if self.test_topk_per_image >= 0:
+            best = best[: self.test_topk_per_image]
         detections = Instances(proposals.image_size)
         detections.pred_boxes, detections.scores = boxes[best], scores[best]
         detections.pred_classes = classes[best]

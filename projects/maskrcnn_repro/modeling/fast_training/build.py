@@ -6,6 +6,7 @@ from collections import Counter
 
 from maskrcnn_repro.modeling.fast_training.layers import FoldedConv2d, is_foldable
 from maskrcnn_repro.modeling.fast_training.rpn import SampledRPN, samples_pay
+from maskrcnn_repro.modeling.hooks import is_hooked
 from maskrcnn_repro.roi_ops import RoIOpPooler
 from maskrcnn_repro.roi_ops.adaptive import AdaptiveRoIAlign, bins_of
 
@@ -18,7 +19,7 @@ def quicken(model: nn.Module) -> Counter[str]:
     """Replace, in place, what trains faster with the same gradients up to rounding.
 
     Frozen batch norm is folded into convolutions, Detectron2's RoIAlign becomes weighted sums, and the RPN learns at the
-    cells of its sampled anchors alone. What is not known, and parts with hooks, stay as they are.
+    cells of its sampled anchors alone. What is not known, and parts with hooks that would not be called, stay as they are.
 
     Args:
         model: not in DistributedDataParallel.
@@ -61,11 +62,11 @@ class TrainedPooler(nn.Module):
 
 
 def _pooler(plain: ROIPooler) -> TrainedPooler | None:
-    """Return what pools as Detectron2's pooler with RoIAlign on levels that are a pyramid, else None."""
-    bins, levels = bins_of(plain), [*plain.level_poolers]
-    if bins is None or any(level._forward_hooks for level in levels):
+    """Return what pools as Detectron2's pooler, without hooks, with RoIAlign on levels that are a pyramid, else None."""
+    bins = bins_of(plain)
+    if bins is None or is_hooked(*plain.modules()):
         return None
-    scales = [level.spatial_scale for level in levels]
+    scales = [level.spatial_scale for level in plain.level_poolers]
     fast = RoIOpPooler(
         "RoIAlignAve",
         bins.size,

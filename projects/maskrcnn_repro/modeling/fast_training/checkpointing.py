@@ -57,7 +57,6 @@ def _checkpointed(module: nn.Module, function: Any, *inputs: torch.Tensor) -> An
         function,
         *inputs,
         use_reentrant=False,
-        preserve_rng_state=False,
         context_fn=lambda: (nullcontext(), _without_statistics(module)),
     )
 

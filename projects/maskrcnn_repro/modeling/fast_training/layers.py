@@ -6,6 +6,8 @@ of what multiplying the map takes, which autograd would also keep for the backwa
 
 from __future__ import annotations
 
+from maskrcnn_repro.modeling.hooks import is_hooked
+
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
@@ -34,8 +36,10 @@ class FoldedConv2d(Conv2d):
 
 
 def is_foldable(layer: nn.Module) -> bool:
-    """Tell whether a layer is a convolution of Detectron2 with frozen batch norm, without hooks of anybody's."""
+    """Tell whether a layer is a convolution of Detectron2 with frozen batch norm, which has no hooks.
+
+    A folded norm is not called; hooks of the convolution itself are, as before.
+    """
     if type(layer) is not Conv2d or not isinstance(layer.norm, FrozenBatchNorm2d):
         return False
-    hooked = layer.norm._forward_hooks or layer.norm._forward_pre_hooks
-    return layer.padding_mode == "zeros" and not hooked
+    return layer.padding_mode == "zeros" and not is_hooked(layer.norm)

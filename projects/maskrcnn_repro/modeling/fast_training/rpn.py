@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from maskrcnn_repro.modeling.hooks import is_hooked
+
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d
@@ -91,15 +93,14 @@ class SampledRPN(RPN):
 
 
 def samples_pay(rpn: nn.Module) -> bool:
-    """Tell whether a network is Detectron2's, with one 3x3 convolution and ReLU before its outputs, without hooks."""
+    """Tell whether a network is Detectron2's, with one 3x3 convolution and ReLU before its outputs, and a head without hooks."""
     if type(rpn) is not RPN or type(rpn.rpn_head) is not StandardRPNHead:
         return False
     head: Any = rpn.rpn_head
     conv, generator = head.conv, cast(Any, rpn.anchor_generator)
     plain = type(conv) is Conv2d and conv.norm is None and conv.kernel_size == (3, 3)
     plain = plain and isinstance(conv.activation, nn.ReLU) and conv.bias is not None
-    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in head.modules())
-    return bool(plain) and generator.box_dim == 4 and not hooked
+    return bool(plain) and generator.box_dim == 4 and not is_hooked(*head.modules())
 
 
 def _by_level(maps: Sequence[Tensor], cell: Tensor) -> list[Tensor]:

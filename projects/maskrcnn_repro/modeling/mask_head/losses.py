@@ -166,7 +166,7 @@ def build_mask_loss(cfg: CfgNode) -> MaskLoss:
 
 
 def channel_of_class(maps: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Return (R, m, m): of (R, C, m, m) the channel of each RoI's class, or the only one."""
+    """Return (R, ...): of (R, C, ...) the channel of each RoI's class, or the only one."""
     if maps.size(1) == 1:
         return maps[:, 0]
     return maps[torch.arange(maps.shape[0], device=maps.device), classes]
