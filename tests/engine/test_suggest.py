@@ -119,14 +119,15 @@ def test_a_large_validation_set_is_evaluated_less_often():
     assert "TEST.PATIENCE" not in values
 
 
-def test_steps_of_a_stepped_schedule_are_the_papers():
+@pytest.mark.parametrize(("last", "steps"), [(9000, (6000, 8000)), (2, (1,)), (1, ())])
+def test_steps_of_a_stepped_schedule_are_the_papers(last, steps):
     values = chosen(
         statistics(images=100),
         config="coco/r50_fpn.yaml",
         given={"SOLVER.MAX_ITER"},
-        opts=["SOLVER.MAX_ITER", "9000"],
+        opts=["SOLVER.MAX_ITER", str(last)],
     )
-    assert values["SOLVER.STEPS"] == (6000, 8000)
+    assert values["SOLVER.STEPS"] == steps
 
 
 def test_detections_follow_from_the_fullest_image():

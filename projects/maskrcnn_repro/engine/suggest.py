@@ -179,7 +179,8 @@ def _schedule(cfg: CfgNode, train: Statistics, test: Statistics) -> Iterator[Sug
     yield Suggestion("SOLVER.WARMUP_ITERS", warmup, f"a twentieth of {last} iterations")
     if cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         reason = "after two thirds and eight ninths, as in the paper's schedule"
-        yield Suggestion("SOLVER.STEPS", tuple(sorted({last * 2 // 3, last * 8 // 9})), reason)
+        steps = tuple(sorted({last * 2 // 3, last * 8 // 9} - {0}))
+        yield Suggestion("SOLVER.STEPS", steps, reason)
 
 
 def _evaluations(cfg: CfgNode, train: Statistics, test: Statistics) -> Iterator[Suggestion]:

@@ -63,7 +63,7 @@ def shorten(value: Any) -> str:
 
 
 def gap_text(gap: Gap) -> str:
-    """Return ``36.7``, ``36.7 (+1.2)`` or ``36.7 (+1.2 [0.6, 1.8])``."""
+    """Return ``36.7``, ``36.7 (+1.2)`` or ``36.7 (+1.2 [+0.6, +1.8])``."""
     if gap.gap is None:
         return points(gap.value)
     ends = ""

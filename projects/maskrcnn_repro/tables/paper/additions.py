@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +100,18 @@ def tables_beside(name: str) -> tuple[str, ...]:
     return next((tuple(added.tables) for added in _files.values() if name in added.tables), ())
 
 
+def experiments_apart(name: str) -> set[str]:
+    """Return the ids of the experiments that other files than a table's own added."""
+    others = [added for added in _files.values() if name not in added.tables]
+    return {experiment for added in others for experiment in added.experiments}
+
+
+def claims_beside(name: str) -> tuple[str, ...]:
+    """Return the ids of all claims that belong together with a claim: the paper's, or those of the file that added it."""
+    files = [claims.claims(), *(added.claims for added in _files.values())]
+    return next((tuple(judged) for judged in files if name in judged), ())
+
+
 def added_explanations() -> list[Node]:
     """Return what the registered files explain, each node to be read once."""
     nodes = [added.explanations for added in _files.values()]
@@ -129,26 +141,25 @@ def parse_addition(top: Node, folder: Path) -> Addition:
     for name, node in top.node("tables").nodes():
         split = node.maybe("split", str) or UNPUBLISHED
         tables[name] = numbers.parse_table(name, node, everything, parse_row, split=split)
-    rows = _rows([*numbers.all_tables().values(), *tables.values()])
+    own = numbers.index_rows(tables.values(), top.place)
+    there = {key: row for table in numbers.all_tables().values() for key, row in table.rows.items()}
     judged = {}
     for name, node in top.node("claims").nodes() if "claims" in top else ():
-        judged[name] = claims.parse_own_claim(name, node, everything, rows)
+        judged[name] = claims.parse_own_claim(name, node, everything, {**there, **own})
     explained = top.node("explanations") if "explanations" in top else None
     top.end()
     added = Addition(tables, columns, trained, judged, explained)
-    _refuse_taken(added, top.place)
+    _refuse_taken(added, own, there, top.place)
     return added
 
 
-def _rows(tables: Sequence[numbers.Table]) -> dict[str, numbers.Row]:
-    return {key: row for table in tables for key, row in table.rows.items()}
-
-
-def _refuse_taken(added: Addition, place: str) -> None:
+def _refuse_taken(
+    added: Addition, own: Iterable[str], there: Mapping[str, numbers.Row], place: str
+) -> None:
     """Raise TableError if a table, a row, a column or a claim has the name of another."""
     pairs: tuple[tuple[str, Iterable[str], Mapping[str, object]], ...] = (
         ("table", added.tables, {"all": None, **numbers.all_tables()}),
-        ("row", _rows([*added.tables.values()]), _rows([*numbers.all_tables().values()])),
+        ("row", own, there),
         ("metric", added.metrics, numbers.all_metrics()),
         ("claim", added.claims, claims.all_claims()),
     )

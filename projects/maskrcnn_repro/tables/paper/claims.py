@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
@@ -93,7 +94,8 @@ def parse_claim(name: str, node: Node) -> Claim:
     """Return one claim of a file like ``claims.yaml``.
 
     Raises:
-        TableError: a row, metric or direction that does not exist, or one without a printed number.
+        TableError: a row, metric or direction that does not exist, or one without a printed number; or a claim that
+            no number could decide.
     """
     claim = _parse_claim(name, node, metrics())
     printed = claim.gap(functools.partial(_printed_value, node.place))
@@ -113,7 +115,7 @@ def parse_own_claim(
         rows: all rows by id, the paper's too.
 
     Raises:
-        TableError: a row, metric or direction that does not exist.
+        TableError: a row, metric or direction that does not exist, or a claim that no number could decide.
     """
     claim = _parse_claim(name, node, columns)
     node.check_names([row for pair in claim.rows for row in pair], rows, "row")
@@ -129,6 +131,7 @@ def _parse_claim(name: str, node: Node, columns: Mapping[str, Metric]) -> Claim:
     if len(rows) not in (1, 2):
         raise TableError(f"{node.place}: rows needs one or two pairs, not {len(rows)}.")
     node.check_names(terms(quantity), columns, "metric")
+    _refuse_constant_gap(rows, quantity, node)
     direction = node.choice("direction", DIRECTIONS)
     return node.build(
         Claim,
@@ -136,7 +139,7 @@ def _parse_claim(name: str, node: Node, columns: Mapping[str, Metric]) -> Claim:
         rows=rows,
         quantity=quantity,
         direction=direction,
-        margin=node.take("margin", float) if direction == "≈" else 0.0,
+        margin=_parse_margin(node) if direction == "≈" else 0.0,
         margin_reason=node.take("margin_reason", str) if direction == "≈" else "",
         paper_gap=None,
     )
@@ -146,6 +149,29 @@ def _parse_pair(pair: object, node: Node) -> tuple[str, str]:
     if not isinstance(pair, list) or len(pair) != 2:
         raise TableError(f"{node.place}: rows has {pair!r}, which is no pair of row ids.")
     return str(pair[0]), str(pair[1])
+
+
+def _refuse_constant_gap(rows: Sequence[tuple[str, str]], quantity: str, node: Node) -> None:
+    """Raise TableError for a gap that is 0 whatever is measured."""
+    for first, second in rows:
+        if first == second:
+            raise TableError(
+                f"{node.place}: rows compares {first!r} with itself; name two different rows."
+            )
+    for what, values in (("rows", rows), ("quantity", terms(quantity))):
+        if len(values) == 2 and values[0] == values[1]:
+            raise TableError(
+                f"{node.place}: {what} subtracts {values[0]!r} from itself; name two that differ."
+            )
+
+
+def _parse_margin(node: Node) -> float:
+    margin = float(node.take("margin", float))
+    if not 0 < margin < math.inf:  # NaN, too
+        raise TableError(
+            f"{node.place}: margin must be a finite number of AP points above 0, not {margin}."
+        )
+    return margin
 
 
 def terms(quantity: str) -> list[str]:

@@ -242,8 +242,8 @@ def parse_experiments(
             follows from its name.
 
     Raises:
-        TableError: a key or type is wrong, an experiment refers to one that does not stand above it, or an
-            evaluation overrides a key that matters in training.
+        TableError: a key or type is wrong, an experiment refers to one that does not stand above it or that has no
+            weights of its own, or an evaluation overrides a key that matters in training.
     """
     taken = dict(earlier or {})
     parsed: dict[str, Experiment] = {}
@@ -291,8 +291,12 @@ def _parse_training(
     references: dict[str, Any] = {
         key: node.maybe(key, str) for key in ("baseline", "proposals", "init")
     }
-    for reference in filter(None, references.values()):
-        _find_earlier(earlier, reference, node)
+    for key, reference in references.items():
+        if reference and _find_earlier(earlier, reference, node).evaluates and key != "baseline":
+            raise TableError(
+                f"{node.place}: {key} {reference!r} only evaluates {earlier[reference].evaluates!r} and has no weights; "
+                "name a training."
+            )
     trained = {
         other.config: other.id
         for other in earlier.values()
@@ -306,7 +310,7 @@ def _parse_training(
 
 
 def _parse_evaluation(name: str, node: Node, earlier: Mapping[str, Experiment]) -> Experiment:
-    trained = _find_earlier(earlier, node.take("evaluates", str), node)
+    trained = _find_whole_training("evaluates", node, earlier)
     if not name.startswith(f"{trained.id}_"):
         raise TableError(
             f"{node.place} evaluates {trained.id}; its name must be that with a suffix, {trained.id}_SUFFIX."
@@ -324,9 +328,7 @@ def _parse_evaluation(name: str, node: Node, earlier: Mapping[str, Experiment]) 
 
 
 def _parse_shortened(name: str, node: Node, earlier: Mapping[str, Experiment]) -> Experiment:
-    whole = _find_earlier(earlier, node.take("shortens", str), node)
-    if whole.evaluates or whole.shortens:
-        raise TableError(f"{node.place} shortens {whole.id}, which is no whole training.")
+    whole = _find_whole_training("shortens", node, earlier)
     iterations = node.take("iterations", int)
     if iterations < 1:
         raise TableError(f"{node.place}: iterations must be at least 1, not {iterations}.")
@@ -339,6 +341,16 @@ def _parse_shortened(name: str, node: Node, earlier: Mapping[str, Experiment]) -
         overrides=overrides,
         shortens=whole.id,
     )
+
+
+def _find_whole_training(key: str, node: Node, earlier: Mapping[str, Experiment]) -> Experiment:
+    """Return the experiment that a key names, which neither evaluates nor shortens another one."""
+    whole = _find_earlier(earlier, node.take(key, str), node)
+    if other := whole.evaluates or whole.shortens:
+        raise TableError(
+            f"{node.place} {key} {whole.id}, which is no whole training; name {other}."
+        )
+    return whole
 
 
 def _find_earlier(earlier: Mapping[str, Experiment], name: str, node: Node) -> Experiment:

@@ -7,7 +7,7 @@ measurements are in neither. APs are in points, 0 to 100.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -182,10 +182,33 @@ def parse(
         parse_row = functools.partial(_parse_row, uses=unused)
         parsed[name] = parse_table(name, node, columns, parse_row, extras.get(name, []))
     top.end()
+    rows = index_rows(parsed.values(), top.place)
     if unused:
-        rows = [row for table in parsed.values() for row in table.rows]
         raise TableError(f"experiments.yaml: {describe_missing(rows, next(iter(unused)), 'row')}")
     return MappingProxyType(columns), MappingProxyType(parsed)
+
+
+def index_rows(tables: Iterable[Table], place: str) -> dict[str, Row]:
+    """Return the rows of the tables of a file by id.
+
+    Args:
+        tables: the tables.
+        place: the file, for the message.
+
+    Raises:
+        TableError: two tables have a row of one id.
+    """
+    rows: dict[str, Row] = {}
+    holders: dict[str, str] = {}
+    for table in tables:
+        for key, row in table.rows.items():
+            if key in rows:
+                raise TableError(
+                    f"{place}: row {key!r} stands in the tables {holders[key]!r} and {table.id!r}; give one of them "
+                    "another name."
+                )
+            rows[key], holders[key] = row, table.id
+    return rows
 
 
 def parse_table(
@@ -213,7 +236,10 @@ def parse_table(
     node.check_names(columns, metrics, "columns: metric")
     held_out = node.names("held_out")
     rows = {key: parse_row(key, row, columns) for key, row in node.node("rows").nodes()}
-    rows.update((row.id, row) for row in extras)
+    for extra in extras:
+        if extra.id in rows:
+            raise TableError(f"{node.place}: row {extra.id!r} stands among the extra rows, too.")
+        rows[extra.id] = extra
     table = node.build(
         Table,
         id=name,

@@ -49,9 +49,9 @@ def tally(verdicts: Sequence[Verdict], every: Collection[str] = ()) -> str:
     return f"Of {counted(len(outcomes), 'claim')}: {_count_outcomes(outcomes, (*_DECISIVE, 'missing'))}"
 
 
-def claims_markdown(verdicts: Sequence[Verdict]) -> str:
-    """Return claims as a table in Markdown, with hypotheses about those that do not hold."""
-    remains = correct_verdicts(verdicts)
+def claims_markdown(verdicts: Sequence[Verdict], *, are_all: bool = False) -> str:
+    """Return claims as a table in Markdown, with hypotheses about those that do not hold; see :func:`correct_verdicts`."""
+    remains = correct_verdicts(verdicts, are_all=are_all)
     headers = ["claim", "claimed gap", "gap here", "paper's gap", "outcome"]
     lines = [
         [
@@ -67,14 +67,15 @@ def claims_markdown(verdicts: Sequence[Verdict]) -> str:
     align = ("left", "left", "right", "right", "left", "left")[: len(lines[0])]
     headers += ["by Holm: p, outcome"] if remains else []
     table = tabulate(lines, headers, "pipe", colalign=align, disable_numparse=True)
-    below = [f"- {text}" for text in (*annotate_verdicts(verdicts), *explain_failures(verdicts))]
+    notes = annotate_verdicts(verdicts, are_all=are_all)
+    below = [f"- {text}" for text in (*notes, *explain_failures(verdicts))]
     return "\n".join([table, *([""] if below else []), *below])
 
 
-def annotate_verdicts(verdicts: Sequence[Verdict]) -> list[str]:
+def annotate_verdicts(verdicts: Sequence[Verdict], *, are_all: bool = False) -> list[str]:
     """Return what a reader of verdicts should know: Holm's correction, margins, how intervals were computed."""
     texts = []
-    if remains := correct_verdicts(verdicts):
+    if remains := correct_verdicts(verdicts, are_all=are_all):
         texts.append(
             f"With Holm's correction for {len(remains)} claim{'s' * (len(remains) > 1)} judged at once: "
             f"{_count_outcomes((outcome for _, outcome in remains.values()), _DECISIVE)}. "

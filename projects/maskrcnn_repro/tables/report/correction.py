@@ -1,9 +1,15 @@
-"""Holm's correction: what remains of verdicts if none of all claims that were judged is to be wrong by chance."""
+"""Holm's correction: what remains of verdicts if none of all claims that were judged is to be wrong by chance.
+
+It counts claims, so that a part of them would be corrected for too few: those of the paper belong together, and
+those of a plug-in's file.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 
+from maskrcnn_repro.tables.paper.additions import claims_beside
 from maskrcnn_repro.tables.report.model import Verdict
 from maskrcnn_repro.tables.report.words import Outcome
 
@@ -24,11 +30,23 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def correct_verdicts(verdicts: Sequence[Verdict]) -> Mapping[str, tuple[float, Outcome]]:
-    """Return the adjusted p-value of each claim that has one, and the outcome that it leaves, by id."""
-    judged = [(verdict, verdict.p) for verdict in verdicts if verdict.p is not None]
-    adjusted = holm([p for _, p in judged])
+def correct_verdicts(
+    verdicts: Sequence[Verdict], *, are_all: bool = False
+) -> Mapping[str, tuple[float, Outcome]]:
+    """Return the adjusted p-value of each claim that has one, and the outcome that it leaves, by id.
+
+    Args:
+        verdicts: a claim whose companions are not all among them, be it as missing, is left out.
+        are_all: they are all that was judged, whatever is not among them.
+    """
+    names = {verdict.id for verdict in verdicts}
+    groups: dict[Collection[str], list[tuple[Verdict, float]]] = defaultdict(list)
+    for verdict in verdicts:
+        companions = claims_beside(verdict.id)
+        if verdict.p is not None and (are_all or names.issuperset(companions)):
+            groups[companions].append((verdict, verdict.p))
     return {
         verdict.id: (p, verdict.outcome if p <= ALPHA else "undecided")
-        for (verdict, _), p in zip(judged, adjusted, strict=True)
+        for judged in groups.values()
+        for (verdict, _), p in zip(judged, holm([p for _, p in judged]), strict=True)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -60,12 +60,14 @@ class Evidence:
         columns: all metrics by name.
         resampler: draws images again; without it there are no intervals.
         evaluated: id of an experiment that only evaluates to that of the training.
+        unpooled: ids of experiments whose seeds say nothing of how much those of the others differ.
     """
 
     gathered: Gathered
     columns: Mapping[str, Metric]
     resampler: Resampler | None = None
     evaluated: Mapping[str, str] = field(default_factory=dict)
+    unpooled: Collection[str] = ()
 
     def prepare(self, pairs: Iterable[tuple[Row, str]]) -> None:
         """Draw again the images of all records of some rows, each with the name of a metric."""
@@ -122,13 +124,13 @@ class Evidence:
     def spread(self, metrics: Sequence[str]) -> Spread | None:
         """Return the pooled spread between seeds of a metric, or of the first of two against the second.
 
-        All trainings of the level count, whichever rows are compared; what evaluates one of them again does not,
-        because its seeds are those of the training.
+        All trainings of the level but the unpooled count, whichever rows are compared; what evaluates one of them
+        again does not, because its seeds are those of the training.
         """
         columns = [self.columns[name] for name in metrics]
         trainings = {}
         for experiment, records in self.gathered.records.items():
-            if experiment not in self.evaluated:
+            if experiment not in self.evaluated and experiment not in self.unpooled:
                 numbers = [[value_of(record, c) for c in columns] for record in records.values()]
                 measured = [cells for cells in numbers if None not in cells]
                 trainings[experiment] = [

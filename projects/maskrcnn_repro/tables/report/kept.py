@@ -11,18 +11,21 @@ than they give. No file names a folder of the machine that made it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from maskrcnn_repro import _location
 from maskrcnn_repro._backend import BACKEND
+from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.old_names import current_experiment, former_experiments
 from maskrcnn_repro.tables.report.exchange.files import keep
-from maskrcnn_repro.tables.report.kept_reading import CLAIMS, TABLES, KeptReports
+from maskrcnn_repro.tables.report.kept_reading import CLAIMS, TABLES, KeptReports, read_report
 from maskrcnn_repro.tables.report.kept_run import Files, beside_files, picture_files, record_tree
 from maskrcnn_repro.tables.report.model import Report, verdicts_in
-from maskrcnn_repro.tables.report.places import is_kept, record_of
+from maskrcnn_repro.tables.report.places import is_kept, record_of, table_command
 from maskrcnn_repro.tables.report.plain import json_text, to_json
 from maskrcnn_repro.tables.report.report import PaperData
 from maskrcnn_repro.tables.report.text import as_markdown
@@ -52,71 +55,184 @@ def write_report(report: Report, folder: Path) -> str:
 
 
 def save_reports(
-    reports: Sequence[Report], setting: Setting, paper: PaperData, place: Path
+    reports: Sequence[Report],
+    setting: Setting,
+    paper: PaperData,
+    place: Path,
+    *,
+    adds: bool = False,
 ) -> Path:
     """Save the records of reports, the tables and their claims; a table with neither is left out.
 
-    What an earlier report saved of the same experiments is replaced: other seeds of them go. Where kept records stand
-    beside runs in the reports, the runs are added to what is kept, and nothing of it goes.
+    What an earlier report saved of the same experiments is replaced: other seeds of them go. Where runs are added to what
+    is kept, nothing of it goes that could stand for a run. A table for which :func:`stays_kept` is left as it is.
 
     Args:
         reports: the reports, whole.
         setting: that they were made with.
         paper: all experiments and claims.
         place: the folder ``results``.
+        adds: whether the runs are added to what is kept; they are in any case where kept records stand beside runs in
+            the reports.
 
     Returns:
         Where they are.
 
     Raises:
+        TableError: another kept table would lose a record that it was made from, or with ``adds`` a run would take the
+            place of a kept record; nothing was written.
         OutputError: a file cannot be written.
     """
-    folder = place / setting.label / BACKEND.name
+    folder = kept_place(setting, place)
+    adds = adds or any(is_kept(Path(run.results)) for report in reports for run in report.origin)
+    saving = [report for report in reports if report.origin or report.claims]
+    saving = [report for report in saving if not stays_kept(report, folder)]
     saved: Files = {}
-    root = str(setting.folder)
-    adds = any(is_kept(Path(run.results)) for report in reports for run in report.origin)
-    for report in reports:
-        if not report.origin and not report.claims:
-            continue
-        # How far other runs have come is true of this machine and hour alone.
-        report = replace(report, rows=tuple(replace(row, unfinished=()) for row in report.rows))
-        if not adds:  # notes compare runs with the records that are replaced now
-            report = replace(report, notes=())
-        _add_records(report, setting, paper, saved, adds=adds)
-        origin = [
-            replace(
-                run, results=_name(Path(run.results), setting).as_posix(), record=record_of(run)
-            )
-            for run in report.origin
-        ]
-        tree = to_json(replace(report, origin=tuple(origin)))
-        saved[Path(TABLES, f"{report.table}.json")] = json_text(scrub(tree, root))
-        saved[Path(TABLES, f"{report.table}.md")] = scrub(as_markdown(report), root)
-        saved |= picture_files(
-            report, {run.results: _name(Path(run.results), setting) for run in report.origin}
-        )
+    for report in saving:
+        _add_report(report, setting, paper, saved, adds=adds)
+    records = {
+        name: str(json.loads(content)["record"])
+        for name, content in saved.items()
+        if name.stem.startswith("seed")
+    }
+    outdated = _list_outdated(folder, records, adds=adds)
+    if adds:
+        _refuse_replacement(records, setting, paper)
+    _refuse_lost_records(saving, folder, records, outdated, adds=adds)
+    for report in saving:
         keep(report, folder, adds=adds)
+    _write_files(saved, folder)
+    for file in outdated:
+        file.unlink()
+    verdicts = verdicts_in(KeptReports(folder).tables.values(), paper.claims)
+    write_text(folder / CLAIMS, json_text({"claims": to_json(verdicts)}))
+    return folder
+
+
+def kept_place(setting: Setting, place: Path) -> Path:
+    """Return the folder that keeps the reports of a setting in ``place``, the folder ``results``."""
+    return place / setting.label / BACKEND.name
+
+
+def stays_kept(report: Report, folder: Path) -> bool:
+    """Tell whether a report without any record leaves its kept table as it is: that one has records.
+
+    Args:
+        report: the report.
+        folder: ``results/LEVEL/BACKEND``.
+
+    Raises:
+        TableError: the kept table cannot be read.
+    """
+    file = folder / TABLES / f"{report.table}.json"
+    return not report.origin and os.path.lexists(file) and bool(read_report(file).origin)
+
+
+def _add_report(
+    report: Report, setting: Setting, paper: PaperData, saved: Files, *, adds: bool
+) -> None:
+    """Add the files of a table, of its records and of its pictures to ``saved``."""
+    # How far other runs have come is true of this machine and hour alone.
+    report = replace(report, rows=tuple(replace(row, unfinished=()) for row in report.rows))
+    if not adds:  # notes compare runs with the records that are replaced now
+        report = replace(report, notes=())
+    _add_records(report, setting, paper, saved, adds=adds)
+    names = {run.results: _name(Path(run.results), setting) for run in report.origin}
+    origin = [
+        replace(run, results=names[run.results].as_posix(), record=record_of(run))
+        for run in report.origin
+    ]
+    tree, root = to_json(replace(report, origin=tuple(origin))), str(setting.folder)
+    saved[Path(TABLES, f"{report.table}.json")] = json_text(scrub(tree, root))
+    saved[Path(TABLES, f"{report.table}.md")] = scrub(as_markdown(report), root)
+    saved |= picture_files(report, names)
+
+
+def _list_outdated(folder: Path, records: Collection[Path], *, adds: bool) -> list[Path]:
+    """Return the files that are kept of the same experiments and are not saved now.
+
+    They are those of other seeds, which stay where runs are added, and those under a former name.
+    """
+    files = []
+    for experiment in {name.parent.as_posix() for name in records}:
+        for kept in (experiment, *former_experiments(experiment)):
+            for file in (folder / kept).glob("*seed*.*"):
+                seed = f"{file.stem.rpartition('_')[2]}.json"
+                replaces = not adds or Path(experiment, seed) in records
+                if replaces and Path(kept, seed) not in records:
+                    files.append(file)
+    return files
+
+
+def _refuse_replacement(records: Mapping[Path, str], setting: Setting, paper: PaperData) -> None:
+    """Raise TableError where a run that is added would take the place of another one's kept record.
+
+    Args:
+        records: the names of the records that are saved, to what tells their runs from any other.
+        setting: that they were made with.
+        paper: all experiments.
+    """
+    for name, run in records.items():
+        experiment, seed = _split_name(name)
+        if (
+            experiment not in paper.experiments
+        ):  # a kept record of Detectron2's weights stands for no run
+            continue
+        stage = plan([experiment], [seed], setting, paper.experiments).stages[-1]
+        kept = kept_record(stage)
+        if kept and kept.kept != run:
+            raise TableError(
+                f"--save-records: {kept.path} keeps another run of {stage.title} than {stage.folder} holds, and with --kept "
+                "what is kept stays; nothing was saved. Move that folder away, and the kept record stands for it; without "
+                "--kept, runs take the place of what is kept."
+            )
+
+
+def _refuse_lost_records(
+    saving: Sequence[Report],
+    folder: Path,
+    records: Mapping[Path, str],
+    outdated: Iterable[Path],
+    *,
+    adds: bool,
+) -> None:
+    """Raise TableError where a kept table that is not saved now would lose a record that it was made from.
+
+    Args:
+        saving: the reports that are saved.
+        folder: ``LEVEL/BACKEND``.
+        records: the names of the records that are saved, to what tells their runs from any other.
+        outdated: the files that go.
+        adds: whether runs are added to what is kept.
+    """
+    removed = {file.relative_to(folder) for file in outdated}
+    lost: dict[str, str] = {}
+    others = KeptReports(folder).others({report.table for report in saving})
+    for table, report in others.items():
+        for run in report.origin:
+            name = Path(run.results)
+            if name in removed or records.get(name, run.record) != run.record:
+                fate = "would go" if name in removed else "would become another run's"
+                lost.setdefault(table, f"{run.results}, which {fate}")
+    if lost:
+        table, text = next(iter(lost.items()))
+        last = max(run.seed for report in saving for run in report.origin)
+        options = ("--kept", "--seeds", str(last)) if adds else ()
+        every = [*saving, *(others[name] for name in lost)]
+        command = table_command(every, *options, "--report", "--save-records")
+        raise TableError(
+            f"--save-records: table {table}, which is kept, was made from {text}; nothing was saved. "
+            f"Save these tables together: {command}."
+        )
+
+
+def _write_files(saved: Files, folder: Path) -> None:
     # A record that is there has its curves and draws, and a table its records, whenever this is stopped.
     order = sorted(saved, key=lambda name: (name.parts[0] == TABLES, name.stem.startswith("seed")))
     for name in order:
         content = saved[name]
         with replaced(folder / name) as beside:
             beside.write_bytes(content.encode() if isinstance(content, str) else content)
-    if not adds:
-        _remove_other_seeds(folder, {name for name in saved if name.stem.startswith("seed")})
-    verdicts = verdicts_in(KeptReports(folder).tables.values(), paper.claims)
-    write_text(folder / CLAIMS, json_text({"claims": to_json(verdicts)}))
-    return folder
-
-
-def _remove_other_seeds(folder: Path, records: Collection[Path]) -> None:
-    """Remove what is kept of seeds of the same experiments that were not saved now."""
-    current = {name.parent.as_posix() for name in records}
-    for experiment in {*current, *(old for name in current for old in former_experiments(name))}:
-        for file in (folder / experiment).glob("*seed*.*"):
-            seed = file.stem.rpartition("_")[2]
-            if file.with_name(f"{seed}.json").relative_to(folder) not in records:
-                file.unlink()
 
 
 def _add_records(
@@ -144,11 +260,16 @@ def _add_records(
 
 def _find_earlier(name: Path, setting: Setting, paper: PaperData) -> list[Stage]:
     """Return the trainings before the one whose record has this name."""
-    experiment, seed = name.parent.as_posix(), int(name.stem.removeprefix("seed"))
+    experiment, seed = _split_name(name)
     if experiment not in paper.experiments:  # weights of Detectron2's
         return []
     stages = plan([experiment], [seed], setting, paper.experiments).stages[:-1]
     return [stage for stage in stages if not isinstance(stage, StoreStage)]
+
+
+def _split_name(name: Path) -> tuple[str, int]:
+    """Return experiment and seed of the name of a kept record."""
+    return name.parent.as_posix(), int(name.stem.removeprefix("seed"))
 
 
 def _name(results: Path, setting: Setting) -> Path:

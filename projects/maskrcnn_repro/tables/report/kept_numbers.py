@@ -7,15 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from maskrcnn_repro.tables.paper.claims import Claim, all_claims
 from maskrcnn_repro.tables.report.gather import value_of
-from maskrcnn_repro.tables.report.model import DETECTRON2, Report, Verdict
-from maskrcnn_repro.tables.report.verdicts import judge
+from maskrcnn_repro.tables.report.model import (
+    DETECTRON2,
+    Estimate,
+    Report,
+    ReportColumn,
+    ReportRow,
+    Verdict,
+)
+from maskrcnn_repro.tables.report.verdicts import get_least_ap, judge
+from maskrcnn_repro.tables.report.words import Outcome
 from maskrcnn_repro.tables.runs.records import Record
 
 TOLERANCE = 0.005
 """AP points between means of the same numbers: half of the last digit that a report shows."""
-
-DECIDED = ("holds", "fails", "undecided")
-"""Outcomes that :func:`judge` gives of an interval."""
 
 Values = Mapping[tuple[str, str], Mapping[int, float]]
 """Row and metric to the record's number of each seed."""
@@ -42,9 +47,10 @@ def values_of(reports: Iterable[Report], records: Mapping[str, Record]) -> Value
 
 
 def changed_numbers(report: Report, values: Values) -> Iterator[str]:
-    """Yield a clause for each number of a table that its records do not give: means, gaps to the baseline, claims.
+    """Yield a clause for each number of a table that its records do not give.
 
-    What records lack is not compared. Of intervals only that they hold their gap and give the outcome is.
+    Compared are means, their spreads, gaps to the baseline, and gaps and outcomes of claims. What records lack is
+    not compared. Of intervals only that they hold their gap and give the outcome is.
 
     Args:
         report: the table.
@@ -52,42 +58,85 @@ def changed_numbers(report: Report, values: Values) -> Iterator[str]:
     """
     for row in report.rows:
         for column in report.columns:
-            cell, place = row.cells[column.name], f"{column.title} of row {row.id}"
-            own = values.get((row.id, column.name), {})
-            base = values.get((report.baseline_row, column.name), {})
-            gaps = {seed: own[seed] - base[seed] for seed in own.keys() & base.keys()}
-            if cell.ours and not row.gap_of:
-                yield from _differing(place, cell.ours.mean, own, cell.ours.seeds)
-            if cell.ours_gap:
-                gap = cell.ours_gap
-                yield from _differing(f"gap in {place}", gap.mean, gaps, gap.seeds)
+            yield from _changed_cell(report, row, column, values)
     for verdict in report.claims:
-        yield from _changed_claim(verdict, values)
+        claim = all_claims().get(verdict.id)
+        if claim:
+            yield from _changed_claim(verdict, claim, values)
 
 
-def _changed_claim(verdict: Verdict, values: Values) -> Iterator[str]:
-    claim, interval = all_claims().get(verdict.id), verdict.interval
-    if claim is None or verdict.gap is None or interval is None:
+def _changed_cell(
+    report: Report, row: ReportRow, column: ReportColumn, values: Values
+) -> Iterator[str]:
+    name, place = column.name, f"{column.title} of row {row.id}"
+    cell = row.cells[name]
+    own = values.get((row.id, name), {})
+    gaps = _differences(row.gap_of or (row.id, report.baseline_row), name, values)
+    if cell.ours:
+        yield from _differing(place, cell.ours, gaps if row.gap_of else own)
+    if cell.ours_gap:
+        yield from _differing(f"gap in {place}", cell.ours_gap, gaps)
+    gap, interval = cell.ours if row.gap_of else cell.ours_gap, cell.ours_interval
+    if gap and interval and not interval.low <= gap.mean <= interval.high:
+        yield f"has an interval of the gap in {place} without that gap"
+
+
+def _differences(rows: Sequence[str], name: str, values: Values) -> dict[int, float]:
+    """Return the first row's numbers minus the second's, by the seeds that both have."""
+    first, second = (values.get((row, name), {}) for row in rows)
+    return {seed: first[seed] - second[seed] for seed in first.keys() & second.keys()}
+
+
+def _changed_claim(verdict: Verdict, claim: Claim, values: Values) -> Iterator[str]:
+    gap, interval = verdict.gap, verdict.interval
+    if gap is None:
+        if verdict.outcome != "missing":
+            yield f"says {verdict.outcome!r} of claim {verdict.id}, which has no gap"
         return
-    shared = set(interval.seeds).intersection(*(values.get(pair, {}) for pair in claim.values()))
+    numbers = [values.get(pair, {}) for pair in claim.values()]
+    shared = set.intersection(*map(set, numbers))
     gaps = {seed: _gap(claim, values, seed) for seed in shared}
-    yield from _differing(f"gap of claim {verdict.id}", verdict.gap, gaps, interval.seeds)
-    if not interval.low <= verdict.gap <= interval.high:
+    seeds = interval.seeds if interval else tuple(shared)
+    yield from _differing(f"gap of claim {verdict.id}", Estimate(gap, None, seeds), gaps)
+    if interval and not interval.low <= gap <= interval.high:
         yield f"has an interval of claim {verdict.id} without its gap"
-    outcome = judge(verdict.direction, verdict.margin, interval)
-    if verdict.outcome in DECIDED and verdict.outcome != outcome:
-        yield f"says {verdict.outcome!r} of claim {verdict.id}, its interval {outcome!r}"
+    outcome = _outcome(verdict, claim, values, len(seeds))
+    if all(numbers) and verdict.outcome != outcome:
+        yield f"says {verdict.outcome!r} of claim {verdict.id}, its numbers {outcome!r}"
+
+
+def _outcome(verdict: Verdict, claim: Claim, values: Values, seeds: int) -> Outcome:
+    """Return the outcome of a claim with a gap, as :mod:`verdicts` gives it."""
+    if not all(
+        any(
+            _mean(values, row, name) >= get_least_ap(claim)
+            for row in pair
+            for name in claim.metrics()
+        )
+        for pair in claim.rows
+    ):
+        return "too little learnt"
+    if seeds == 1:
+        return "images only"
+    interval = verdict.interval
+    return judge(verdict.direction, verdict.margin, interval) if interval else "undecided"
+
+
+def _mean(values: Values, row: str, name: str) -> float:
+    numbers = values.get((row, name))
+    return statistics.fmean(numbers.values()) if numbers else 0.0
 
 
 def _gap(claim: Claim, values: Values, seed: int) -> float:
     return float(claim.gap(lambda row, name: values[row, name][seed]))
 
 
-def _differing(
-    place: str, shown: float, values: Mapping[int, float], seeds: Sequence[int]
-) -> Iterator[str]:
-    if not seeds or not set(seeds) <= values.keys():
+def _differing(place: str, shown: Estimate, values: Mapping[int, float]) -> Iterator[str]:
+    """Yield what an estimate says otherwise than the values of its seeds, where all of them are there."""
+    if not shown.seeds or not set(shown.seeds) <= values.keys():
         return
-    mean = statistics.fmean(values[seed] for seed in seeds)
-    if abs(mean - shown) > TOLERANCE:
-        yield f"says {shown:.2f} for the {place}, its records {mean:.2f}"
+    own = Estimate.of({seed: values[seed] for seed in shown.seeds})
+    if own and abs(own.mean - shown.mean) > TOLERANCE:
+        yield f"says {shown.mean:.2f} for the {place}, its records {own.mean:.2f}"
+    if own and own.spread and shown.spread and abs(own.spread - shown.spread) > TOLERANCE:
+        yield f"says a spread of {shown.spread:.2f} for the {place}, its records {own.spread:.2f}"

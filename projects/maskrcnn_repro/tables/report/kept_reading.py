@@ -54,8 +54,19 @@ class KeptReports:
         Raises:
             TableError: a file cannot be read, or is of another table or level.
         """
+        return self.others(())
+
+    def others(self, saved: Collection[str]) -> dict[str, Report]:
+        """Return the tables that saving some leaves as they are, by id.
+
+        Args:
+            saved: ids of the tables that are written anew; their files are not read.
+
+        Raises:
+            TableError: as :attr:`tables`.
+        """
         files = sorted((self.folder / TABLES).glob("*.json"))
-        return {file.stem: _report_of(file) for file in files}
+        return {file.stem: _report_of(file) for file in files if file.stem not in saved}
 
     @cached_property
     def records(self) -> Mapping[str, Mapping[str, Any]]:
@@ -146,9 +157,7 @@ class KeptReports:
         Args:
             saved: ids of the tables that are written anew.
         """
-        for file in (self.folder / TABLES).glob("*.json"):
-            if file.stem not in saved:
-                _report_of(file)
+        self.others(saved)
         if (self.folder / CLAIMS).is_dir():
             raise TableError(f"{self.folder / CLAIMS} is a folder.")
 

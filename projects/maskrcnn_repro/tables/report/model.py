@@ -132,12 +132,19 @@ class ReportRow:
     gap_of: tuple[str, str] | None = later_field(None)
     derived: bool = later_field(False)
     note: str | None = later_field(None)
+    equal_seconds: str | None = later_field(None)
 
     @classmethod
     def of(cls, row: Row, **measured: Any) -> ReportRow:
         """Return a row of the paper with what was measured: the fields that :class:`Row` lacks."""
         names = {item.name for item in fields(cls)} - measured.keys()
         return cls(**{name: getattr(row, name) for name in names}, **measured)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The experiments of the records that its numbers come from, as :class:`Origin` names them."""
+        own = (self.experiment, f"{DETECTRON2}{self.experiment}") if self.experiment else ()
+        return (*own, self.equal_seconds) if self.equal_seconds else own
 
     @property
     def was_run(self) -> bool:
@@ -290,7 +297,7 @@ class Report:
         chosen = tuple(row for row in self.rows if row.id in rows)
         if len(chosen) == len(self.rows):
             return self
-        names = {f"{head}{row.experiment}" for row in chosen for head in ("", DETECTRON2)}
+        names = {name for row in chosen for name in row.sources}
         origin = tuple(run for run in self.origin if run.experiment in names)
         splits = tuple(sorted({run.split for run in origin if run.split})) or self.our_splits
         return replace(self, rows=chosen, origin=origin, our_splits=splits if origin else ())

@@ -23,7 +23,8 @@ from maskrcnn_repro.tables.report.claims_text import (
     tally,
 )
 from maskrcnn_repro.tables.report.kept_reading import TABLES, KeptReports
-from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Spread, Verdict
+from maskrcnn_repro.tables.report.model import Cell, Report, ReportRow, Verdict
+from maskrcnn_repro.tables.report.spread import newest_spreads
 from maskrcnn_repro.tables.report.text import estimate_text, grid, seeds_text
 from maskrcnn_repro.tables.report.words import (
     DASH,
@@ -212,7 +213,7 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
         "torches": _list_texts(str(record["code"].get("torch")) for record in own.values()),
         "parts": [
             *_claims(kept.verdicts),
-            *spread_lines(_spreads(kept.tables.values())),
+            *spread_lines(newest_spreads(kept.tables.values())),
             *([_table(kept.tables[SHOWN])] if by_table.get(SHOWN) else []),
         ],
         "links": [
@@ -226,12 +227,9 @@ def _section(kept: KeptReports, link: Path) -> dict[str, Any]:
 def _claims(verdicts: Sequence[Verdict]) -> list[str]:
     """Return how many claims hold, and those that were judged; nothing if none was."""
     judged = [verdict for verdict in verdicts if verdict.outcome != "missing"]
-    return [f"{tally(verdicts, claims())}.", claims_markdown(judged)] if judged else []
-
-
-def _spreads(reports: Iterable[Report]) -> list[Spread]:
-    """Return the spreads of some tables of a level, one of each quantity: the last that was saved."""
-    return list({spread.quantity: spread for r in reports for spread in r.spreads}.values())
+    return (
+        [f"{tally(verdicts, claims())}.", claims_markdown(judged, are_all=True)] if judged else []
+    )
 
 
 def _table(report: Report) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from maskrcnn_repro._backend import BACKEND
 from maskrcnn_repro.errors import UserError
+from maskrcnn_repro.tables.paper.additions import experiments_apart
 from maskrcnn_repro.tables.paper.claims import Claim
 from maskrcnn_repro.tables.paper.experiments import Experiment
 from maskrcnn_repro.tables.paper.numbers import Metric, Row, Table
@@ -104,13 +105,23 @@ def reports(
     evidence.prepare(pairs)
     complete = []
     for table in chosen:
-        bare = report(table, setting, paper.experiments, evidence)
-        judged = verdicts(claims[table.id], evidence, rows, setting.label)
+        own = replace(evidence, unpooled=_unpooled(table, paper.experiments))
+        bare = report(table, setting, paper.experiments, own)
+        judged = verdicts(claims[table.id], own, rows, setting.label)
         # Beside no number of its own the spread of other rows' seeds would be out of place.
         is_empty = not bare.origin and all(verdict.outcome == "missing" for verdict in judged)
-        spreads = () if is_empty else _spreads(table, claims[table.id], evidence)
+        spreads = () if is_empty else _spreads(table, claims[table.id], own)
         complete.append(replace(bare, claims=judged, spreads=spreads))
     return complete
+
+
+def _unpooled(table: Table, experiments: Mapping[str, Experiment]) -> set[str]:
+    """Return the experiments that a table's pool leaves out: other plug-ins', and trainings of another length.
+
+    Otherwise an interval would depend on which files of plug-ins a command names.
+    """
+    shortened = {name for name, experiment in experiments.items() if experiment.shortens}
+    return shortened | experiments_apart(table.id)
 
 
 def _spreads(table: Table, claims: Sequence[Claim], evidence: Evidence) -> tuple[Spread, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from maskrcnn_repro.errors import OutputError, UserError
 from maskrcnn_repro.evaluation.resampling import draw_images
+from maskrcnn_repro.evaluation.table import PRECISIONS
 from maskrcnn_repro.tables.paper.numbers import Metric
 from maskrcnn_repro.tables.report.draw_files import (
     Resampled,
@@ -33,11 +34,11 @@ class Resampler:
         say: is told what takes long, one line each.
 
     Attributes:
-        problems: record to the reason why its images cannot be drawn again.
+        problems: record and task to the reason why its images cannot be drawn again.
     """
 
     def __init__(self, draws: int = DRAWS, say: Callable[[str], None] = lambda line: None) -> None:
-        self.problems: dict[Path, str] = {}
+        self.problems: dict[tuple[Path, str], str] = {}
         self._draws = draws
         self._say = say
         self._resampled: dict[tuple[Path, str], Resampled | None] = {}
@@ -55,7 +56,7 @@ class Resampler:
                     self._resampled[place] = there
                 if there is None and record.kept:
                     why = why_lost(record, metric.task, self._draws)
-                    self.problems[record.path] = f"no interval: {why}"
+                    self.problems[place] = why
         if not missing:
             return
         self._say(f"Drawing test images again, for intervals: {len(missing)} evaluations.")
@@ -73,27 +74,27 @@ class Resampler:
         )
 
     def problems_of(self, records: Iterable[Record]) -> list[str]:
-        """Return what :attr:`problems` says of some records, each once."""
-        return list(
-            dict.fromkeys(
-                f"{_title(record)}: {self.problems[record.path]}"
-                for record in records
-                if record.path in self.problems
-            )
-        )
+        """Return what :attr:`problems` says of some records, each once, with its tasks."""
+        tasks: dict[tuple[str, str], dict[str, None]] = {}
+        for record in records:
+            for (path, task), why in self.problems.items():
+                if path == record.path:
+                    tasks.setdefault((_title(record), why), {})[PRECISIONS.get(task, task)] = None
+        return [
+            f"{title}: no interval ({', '.join(names)}): {why}"
+            for (title, why), names in tasks.items()
+        ]
 
     def _resample(self, record: Record, task: str) -> Resampled | None:
         try:
             matches = matches_of(record, task)
         except UserError as error:
-            self.problems[record.path] = f"no interval: {str(error).rstrip('.')}"
+            self.problems[record.path, task] = str(error).rstrip(".")
             return None
         images = len(matches.image_ids)
         draws = Resampled(images, matches.resampled(draw_images(images, self._draws, SEED)))
         if are_mostly_empty(draws, task):
-            self.problems[record.path] = (
-                f"no interval: most draws of {images} images hold no object"
-            )
+            self.problems[record.path, task] = f"most draws of {images} images hold no object"
             return None
         try:
             write_draws(record, task, self._draws, draws)

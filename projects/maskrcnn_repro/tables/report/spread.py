@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from maskrcnn_repro.tables.report.distributions import f_tail
-from maskrcnn_repro.tables.report.model import Spread
+from maskrcnn_repro.tables.report.model import Report, Spread
 
 import numpy as np
 
@@ -27,6 +27,12 @@ class Pooled:
     variance: float
     freedom: float
     has_wider: bool = False
+
+
+def newest_spreads(reports: Iterable[Report]) -> list[Spread]:
+    """Return the spreads of some reports of a level, one of each quantity: of the report with the newest record."""
+    by_age = sorted(reports, key=lambda r: max((run.written for run in r.origin), default=""))
+    return list({spread.quantity: spread for r in by_age for spread in r.spreads}.values())
 
 
 def pool(quantity: str, trainings: Mapping[str, Iterable[float]]) -> Spread | None:

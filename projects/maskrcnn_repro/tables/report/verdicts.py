@@ -105,7 +105,11 @@ def _outcome(
             None,
         )
     if interval is None:
-        return "undecided", "", None
+        return (
+            ("images only", "one seed", None)
+            if len(comparison.seeds) == 1
+            else ("undecided", "", None)
+        )
     outcome = judge(claim.direction, claim.margin, interval)
     if len(interval.seeds) == 1:
         return "images only", f"one seed; if the test images alone varied: {outcome}", None

@@ -60,7 +60,8 @@ class SizeBin:
         objects: how many there are.
         corners: by how much rounding moves a coordinate of the RoI.
         bins: how far the centres of the bins lie from those of the RoI divided evenly.
-        centroids: how far the predicted mask's centroid lies from RoIAlign's, with the same weights.
+        centroids: how far the predicted mask's centroid lies from RoIAlign's, with the same weights; None where no
+            object has both masks.
         exchanged: mask IoU with the same weights.
         trained: mask IoU of the models trained with the operation.
     """
@@ -70,7 +71,7 @@ class SizeBin:
     objects: int
     corners: ByOperation
     bins: ByOperation
-    centroids: ByOperation
+    centroids: Mapping[str, float | None]
     exchanged: ByOperation
     trained: ByOperation
 

@@ -31,7 +31,7 @@ def _average_bin(low: float, high: float | None, objects: Sequence[Compared]) ->
         len(objects),
         corners=_average(each.corners for each in objects),
         bins=_average(each.bins for each in objects),
-        centroids=_average(each.centroids for each in objects),
+        centroids=_average_shifts(each.centroids for each in objects),
         exchanged=_average(each.exchanged_iou for each in objects),
         trained=_average(each.trained_iou for each in objects),
     )
@@ -39,10 +39,15 @@ def _average_bin(low: float, high: float | None, objects: Sequence[Compared]) ->
 
 def _average(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
     rows = list(rows)
+    return {name: round(float(np.mean([row[name] for row in rows])), 4) for name in rows[0]}
+
+
+def _average_shifts(rows: Iterable[Mapping[str, float]]) -> dict[str, float | None]:
+    """Return means without the NaN of empty masks, which have no centroid; None where there is no other."""
+    rows = list(rows)
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    # An empty mask has no centroid.
     there = {name: values[~np.isnan(values)] for name, values in columns.items()}
     return {
-        name: round(float(values.mean()), 4) if len(values) else 0.0
+        name: round(float(values.mean()), 4) if len(values) else None
         for name, values in there.items()
     }

@@ -76,8 +76,7 @@ def origins(reports: Iterable[Report], beside: Path) -> list[Group]:
     runs: dict[str, Origin] = {}
     for report in reports:
         for row in report.rows:
-            names = (row.experiment, f"{DETECTRON2}{row.experiment}")
-            for run in (run for run in report.origin if run.experiment in names):
+            for run in (run for run in report.origin if run.experiment in row.sources):
                 runs[run.results] = run
                 uses.setdefault(run.results, []).append(f"{row.name} ({report.table})")
     groups: dict[str, list[Run]] = {}

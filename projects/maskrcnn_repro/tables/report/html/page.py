@@ -34,6 +34,7 @@ from maskrcnn_repro.tables.report.html.sampling import svg_panels
 from maskrcnn_repro.tables.report.model import Interval, Report, ReportRow, Verdict, verdicts_in
 from maskrcnn_repro.tables.report.pictured import THRESHOLD
 from maskrcnn_repro.tables.report.places import curve_file, is_kept, kept_beside
+from maskrcnn_repro.tables.report.spread import newest_spreads
 from maskrcnn_repro.tables.report.text import (
     describe_average,
     describe_overlays,
@@ -187,7 +188,6 @@ def _claims(verdicts: Sequence[Verdict], reports: Sequence[Report]) -> dict[str,
     ends = scale(gaps.values())
     intervals = [verdict.interval for verdict in verdicts if verdict.interval]
     remains = correct_verdicts(verdicts)
-    spreads = [spread for report in reports for spread in report.spreads]
     return {
         "shown": [
             (
@@ -199,7 +199,7 @@ def _claims(verdicts: Sequence[Verdict], reports: Sequence[Report]) -> dict[str,
         ],
         "scale": axis(ends, "claims-scale"),
         "holm": {v.id: holm_text(v, remains) for v in verdicts} if remains else {},
-        "beside": [*annotate_verdicts(verdicts), *spread_lines(dict.fromkeys(spreads))],
+        "beside": [*annotate_verdicts(verdicts), *spread_lines(newest_spreads(reports))],
         "rests": _describe_base(intervals),
         "one_seed": bool(intervals) and all(len(interval.seeds) == 1 for interval in intervals),
     }
