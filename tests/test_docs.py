@@ -88,31 +88,35 @@ def test_every_block_says_how_it_is_tested(block):
     assert (block.kind == "not run") == bool(block.reason), f"{block.place}: a reason is needed"
 
 
-@named("parsed", "run", "slow")
-def test_arguments_are_understood(block):
+def subcommands(block):
+    """Yield name and arguments of each command of ours in a block; of another program the name is empty."""
     for command in block.commands:
         for doorway, name in DOORWAYS.items():
             command = command.replace(doorway, f"maskrcnn {name}")
         program, *words = shlex.split(command)
-        if program == "maskrcnn" and words[0] in COMMANDS:
-            COMMANDS[words[0]].arguments(words[1:])
+        is_ours = program == "maskrcnn" and words[0] in COMMANDS
+        yield (words[0], words[1:]) if is_ours else ("", [command])
+
+
+@named("parsed", "run", "slow")
+def test_arguments_are_understood(block):
+    for name, words in subcommands(block):
+        if name:
+            COMMANDS[name].arguments(words)
         else:
-            assert block.kind != "parsed", f"{block.place}: {command} is no subcommand"
+            assert block.kind != "parsed", f"{block.place}: {words[0]} is no subcommand"
 
 
 @named("parsed", "run", "slow")
 def test_trainings_name_the_proposals_that_they_need(block):
-    for command in block.commands:
-        for doorway, name in DOORWAYS.items():
-            command = command.replace(doorway, f"maskrcnn {name}")
-        program, *words = shlex.split(command)
-        if program == "maskrcnn" and words[0] in ("train", "eval"):
-            args = COMMANDS[words[0]].arguments(words[1:])
+    for name, words in subcommands(block):
+        if name in ("train", "eval"):
+            args = COMMANDS[name].arguments(words)
             file = ROOT / (args.config_file or "")
             if file.is_file() or (file := ROOT / "configs" / (args.config_file or "")).is_file():
                 cfg = load_config(file)
                 cfg.merge_from_list(proposal_pairs(args.opts))
-                check_proposal_keys(cfg, training=words[0] == "train")
+                check_proposal_keys(cfg, training=name == "train")
 
 
 def proposal_pairs(words):

@@ -24,7 +24,7 @@ from maskrcnn_repro.data.loader import image_files
 from maskrcnn_repro.data.sets import features_of
 from maskrcnn_repro.data.statistics import Statistics
 from maskrcnn_repro.engine.suggest import suggestions
-from maskrcnn_repro.errors import DataError
+from maskrcnn_repro.errors import DataError, counted
 from maskrcnn_repro.utils.files import check_output, write_text
 from maskrcnn_repro.visualization.findings import Finding, write_page
 
@@ -132,7 +132,8 @@ def _listing(item: Checked, features: frozenset[str]) -> str:
         len(records) if isinstance(records := (scan.tree or {}).get(key), list) else 0
         for key in ("images", "annotations", "categories")
     )
-    counts = f"{images} images, {annotations} annotations, {classes} classes"
+    numbers = (counted(images, "image"), counted(annotations, "annotation"))
+    counts = f"{', '.join(numbers)}, {counted(classes, 'class', 'classes')}"
     head = f"{scan.file}, to {' and '.join(item.uses)}: {counts}"
     lines = [head]
     for finding in item.rows(features):
