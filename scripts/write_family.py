@@ -17,6 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "projects"))
 
+from maskrcnn_repro.benchmark.statistics import MIN_ROUNDS
 from maskrcnn_repro.errors import TableError
 from maskrcnn_repro.tables.paper.additions import register_table
 from maskrcnn_repro.tables.paper.claims import Claim, all_claims
@@ -36,7 +37,10 @@ TABLES = ROOT / "projects" / "maskrcnn_family" / "tables.yaml"
 SHORTENED = "family_seconds"
 """Table of trainings with fewer iterations, whose mask AP is a column of the others."""
 MOST_SPREAD = 0.25
-"""Distance of a ratio's quartiles, as a share of it, above which other work on the machine hides the ratio."""
+"""Distance of a ratio's quartiles, as a share of it, above which other work on the machine hides the ratio.
+
+Fewer rounds than ``MIN_ROUNDS`` hide it, too: the quartiles of two lie half as far apart as they do.
+"""
 GAPS = ("AP", "AP-seconds")
 """Columns of gaps to the baseline: after as many iterations, and after as many seconds."""
 HEADERS = (
@@ -94,7 +98,8 @@ def _line(row: Row, table: Table, report: Report | None, cost: Mapping[str, Any]
 
 def _time(measured: Mapping[str, Any]) -> str:
     ratio, memory = measured["ratio"], f"{measured['peak_memory'] / 2**30:.1f} GiB"
-    steady = ratio["high"] - ratio["low"] <= MOST_SPREAD * ratio["value"]
+    enough = len(measured["seconds"]) >= MIN_ROUNDS
+    steady = enough and ratio["high"] - ratio["low"] <= MOST_SPREAD * ratio["value"]
     return f"{ratio['value']:.2f} times, {memory}" if steady else memory
 
 

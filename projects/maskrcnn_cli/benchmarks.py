@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskrcnn_cli.parsing import Command, Parser
+from maskrcnn_cli.parsing import Command, Parser, count
 
 ROI_PARTS = ("c4", "fpn", "contiguous")
 
@@ -54,8 +54,8 @@ def _add_backend_options(parser: Parser) -> None:
         )
     parser.add_argument("--models", nargs="+", default=["R50-FPN", "R50-C4"], metavar="MODEL")
     _add_size(parser)
-    parser.add_argument("--pairs", type=int, default=10, help="rounds of measurement")
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--pairs", type=count, default=10, help="rounds of measurement")
+    parser.add_argument("--threads", type=count, default=1, help="of each process")
 
 
 def _add_inference_options(parser: Parser) -> None:
@@ -96,7 +96,7 @@ def _add_peer_options(parser: Parser, otherwise: str) -> None:
     )
     parser.add_argument("--models", nargs="+", default=["R50-FPN"], metavar="MODEL")
     _add_rounds(parser, 10)
-    parser.add_argument("--threads", type=int, default=2, help="of each process")
+    parser.add_argument("--threads", type=count, default=2, help="of each process")
 
 
 def _add_folder_options(parser: Parser) -> None:
@@ -111,9 +111,9 @@ def _add_folder_options(parser: Parser) -> None:
     parser.add_argument(
         "--installed", metavar="PYTHON", help="Python with Detectron2; without it, the embedded one"
     )
-    parser.add_argument("--count", type=int, default=20, help="images of a round")
+    parser.add_argument("--count", type=count, default=20, help="images of a round")
     _add_rounds(parser, 10)
-    parser.add_argument("--threads", type=int, default=2, help="of each process")
+    parser.add_argument("--threads", type=count, default=2, help="of each process")
 
 
 def _add_roi_options(parser: Parser) -> None:
@@ -122,19 +122,19 @@ def _add_roi_options(parser: Parser) -> None:
         "--only", choices=ROI_PARTS, help="C4 maps, pyramids, or contiguous maps of many sizes"
     )
     _add_rounds(parser, 5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=count, default=2)
 
 
 def _add_paste_options(parser: Parser) -> None:
-    parser.add_argument("--masks", type=int, default=100, help="of each image")
-    _add_rounds(parser, 3)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--masks", type=count, default=100, help="of each image")
+    _add_rounds(parser, 5)
+    parser.add_argument("--threads", type=count, default=1)
 
 
 def _add_scaling_options(parser: Parser) -> None:
     parser.add_argument("--quick", action="store_true", help="small images, two points of a curve")
-    parser.add_argument("--rounds", type=int, default=3, help="of each point, after a first")
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--rounds", type=count, default=3, help="of each point, after a first")
+    parser.add_argument("--threads", type=count, default=1, help="of each process")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="what to draw: .svg or .png")
 
 
@@ -148,14 +148,14 @@ def _add_loading_options(parser: Parser) -> None:
         "--json", type=Path, metavar="FILE", help="COCO JSON (default: the generated mini_coco_val)"
     )
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="its images")
-    parser.add_argument("--count", type=int, default=60, help="of images in a round")
+    parser.add_argument("--count", type=count, default=60, help="of images in a round")
     parser.add_argument(
         "--start",
-        type=int,
+        type=count,
         metavar="IMAGES",
         help="instead, time the start of a training on so many simulated images, with 7.3 objects each (train2017: 118000)",
     )
-    parser.add_argument("--workers", type=int, default=4, help="of the data loader (--start)")
+    parser.add_argument("--workers", type=count, default=4, help="of the data loader (--start)")
     _add_rounds(parser, 10)
 
 
@@ -163,9 +163,9 @@ def _add_evaluation_options(parser: Parser) -> None:
     parser.add_argument(
         "--installed", metavar="PYTHON", help="Python with Detectron2; without it, it is left out"
     )
-    parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--detections", type=int, default=100_000)
-    _add_rounds(parser, 3)
+    parser.add_argument("--images", type=count, default=5000)
+    parser.add_argument("--detections", type=count, default=100_000)
+    _add_rounds(parser, 5)
 
 
 def _add_heads_options(parser: Parser) -> None:
@@ -184,8 +184,8 @@ def _add_heads_options(parser: Parser) -> None:
         action="store_true",
         help="time smaller images and steps of fewer RoIs; sizes and two iterations stay those of full size",
     )
-    _add_rounds(parser, 2)
-    parser.add_argument("--threads", type=int, default=2, help="of each process")
+    _add_rounds(parser, 5)
+    parser.add_argument("--threads", type=count, default=2, help="of each process")
 
 
 def _add_start_options(parser: Parser) -> None:
@@ -213,12 +213,14 @@ def _add_gpu_options(parser: Parser) -> None:
 
 def _add_size(parser: Parser) -> None:
     parser.add_argument(
-        "--size", nargs=2, type=int, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
+        "--size", nargs=2, type=count, default=[800, 1088], metavar=("HEIGHT", "WIDTH")
     )
 
 
 def _add_rounds(parser: Parser, default: int) -> None:
-    parser.add_argument("--rounds", type=int, default=default, help="of measurement, after a first")
+    parser.add_argument(
+        "--rounds", type=count, default=default, help="of measurement, after a first"
+    )
 
 
 BENCHMARKS = (
@@ -254,15 +256,15 @@ BENCHMARKS = (
     Benchmark(
         "roi-ops",
         "our RoI operations against torchvision's",
-        "Our RoI operations against torchvision's in time and memory. Ratios are "
-        "torchvision's over ours: above 1 ours takes less.",
+        "Our RoI operations against torchvision's in time and memory. Ratios of time are torchvision's over "
+        "ours: above 1 ours is faster; ratios of memory are ours over torchvision's: below 1 ours takes less.",
         _add_roi_options,
     ),
     Benchmark(
         "paste",
         "masks to RLE against Detectron2's",
         "Masks from their boxes to RLE, against Detectron2's pasting and encoding. Ratios "
-        "are theirs over ours: above 1 ours takes less.",
+        "are their time over ours: above 1 ours is faster.",
         _add_paste_options,
     ),
     Benchmark(

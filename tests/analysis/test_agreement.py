@@ -81,6 +81,7 @@ def test_masks_are_the_default_where_both_files_have_them(tmp_path):
     ("change", "message"),
     [
         ({"score": None}, "the score None of a prediction is no number"),
+        ({"score": 10**400}, "the score 10+.* of a prediction is no number"),
         ({"image_id": 99}, "for images that are not in the data set"),
         ({"bbox": [1, 2]}, "a bbox of a prediction is not COCO's"),
         ({"segmentation": [[1, 2, 3, 4, 5, 6]]}, "a segmentation of a prediction is not COCO's"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import maskrcnn_repro  # noqa: F401
 from maskrcnn_cli import run_command
@@ -48,6 +49,12 @@ def run(tmp_path):
     return folder
 
 
+def evaluate_later(run, metrics):
+    """Write what an evaluation alone writes: a newer record of the run, of its own data sets."""
+    record = {"metrics": metrics, "iterations": 0, "weights": "other.pkl", "written": "2100-01-01"}
+    (run / "inference/results.json").write_text(json.dumps(record))
+
+
 def text_of(page):
     return page.read_text(encoding="utf-8")
 
@@ -68,6 +75,24 @@ def test_the_page_of_a_run(run, caplog):
     assert "1 of the worst images cannot be shown: Image" in text
     assert "1 of the worst images cannot be shown: Image" in caplog.text
     assert not re.search(r'(src|href)="(?!data:|#)', text)
+
+
+@pytest.mark.parametrize("metrics", [{"other": {"bbox": {"AP": 1.0}}}, {"mine": None}, [], None])
+def test_an_evaluation_of_another_data_set_is_no_origin_of_this_one(run, metrics):
+    evaluate_later(run, metrics)
+    assert run_source(run).record["iterations"] == 77
+    text = text_of(write_page(run))
+    assert "other.pkl" not in text
+    assert "<td>12.3</td>" in text
+    (run / "results.json").unlink()
+    assert run_source(run).record == {}
+
+
+def test_the_newest_evaluation_of_the_data_set_is_its_origin(run):
+    evaluate_later(run, {"mine": {"bbox": {"AP": 43.21}}})
+    text = text_of(write_page(run))
+    assert "<td>43.2</td>" in text
+    assert ">other.pkl</dd>" in text
 
 
 def test_the_command_writes_the_page_of_a_pair(tmp_path, capsys):
@@ -110,7 +135,8 @@ def test_what_is_empty_is_said(tmp_path, objects, detections, said):
     assert said in text_of(write_page_of(source, tmp_path / "page.html"))
 
 
-def test_keypoints_have_their_ap(tmp_path):
+@pytest.mark.parametrize("boxes", [{}, {"bbox": {"AP": 12.34, "AP50": 1.0, "AP75": 1.0}}])
+def test_keypoints_have_their_ap_and_each_row_its_origin(tmp_path, boxes):
     truth, results = write_pair(tmp_path, [(0, 0, HERE)], [(0, 0, HERE, 0.9)], classes=("person",))
     tree, entries = json.loads(truth.read_text()), json.loads(results.read_text())
     tree["categories"][0] |= {"keypoints": ["head", "foot"], "skeleton": []}
@@ -119,8 +145,12 @@ def test_keypoints_have_their_ap(tmp_path):
     truth.write_text(json.dumps(tree))
     results.write_text(json.dumps(entries))
     source = Source("mine", truth, results, None, oks_sigmas=(0.05, 0.05))
+    source = replace(source, record={"metrics": {"mine": boxes}})
     text = text_of(write_page_of(source, tmp_path / "page.html"))
-    assert "<tr><th>keypoints</th><td>100.0</td>" in text
+    row = "<tr><th>keypoints</th>(<td>100.0</td>){3}<td [^>]*>computed from the predictions</td>"
+    assert re.search(row, text)
+    recorded = r"<tr><th>box</th><td>12\.3</td>.*<td [^>]*>results\.json of the run</td>"
+    assert bool(re.search(recorded, text)) == bool(boxes)
 
 
 def test_without_predictions_the_command_that_makes_them_is_named(run):

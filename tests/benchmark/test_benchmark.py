@@ -1,7 +1,8 @@
 """Recipes and statistics of the benchmarks; the measurements themselves are no test."""
 
-from maskrcnn_repro.benchmark import backend, models, recipe, scenes
-from maskrcnn_repro.benchmark.statistics import ratio_of_medians
+from maskrcnn_repro.benchmark import backend, evaluation, models, recipe, scenes, start
+from maskrcnn_repro.benchmark.contest import summary
+from maskrcnn_repro.benchmark.statistics import check_rounds, ratio_of_medians
 from maskrcnn_repro.errors import ConfigError
 
 import numpy as np
@@ -77,6 +78,16 @@ def test_ratio_of_paired_rounds():
         ratio_of_medians([1.0, 2.0], [1.0])
 
 
+def test_rounds_whose_quartiles_say_nothing_are_refused():
+    # Of two rounds that differ by half, the quartiles look steady.
+    ratio = summary([0.75, 1.15], [1.0, 1.0])["ratio"]
+    assert ratio == pytest.approx({"value": 0.95, "low": 0.85, "high": 1.05})
+    for rounds in (1, 2, 4):
+        with pytest.raises(backend.BenchmarkError, match=f"--rounds is {rounds}; .* at least 5"):
+            check_rounds(rounds)
+    check_rounds(5)
+
+
 def test_every_worker_is_first_as_often():
     orders = [backend.rotate(NAMES, turn) for turn in range(3)]
     assert sorted(order[0] for order in orders) == sorted(NAMES)
@@ -108,13 +119,50 @@ def test_table_shows_medians_and_intervals():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--pairs", "1"], "--pairs is 1; an interval needs at least 2"),
-        (["--installed", "/no/such/python"], "Cannot start /no/such/python: No such file"),
+        (["backend", "--pairs", "4"], "--pairs is 4; it must be at least 5"),
+        (["backend", "--installed", "/no/such/python"], "Cannot start /no/such/python: No such"),
+        (["evaluation", "--installed", "/no/such/python"], "Cannot start /no/such/python: No such"),
+        (["start", "--installed", "/no/such/python"], "Cannot start /no/such/python: No such"),
+        (["start", "--rounds", "4"], "--rounds is 4; it must be at least 5"),
+        (["evaluation", "--rounds", "4"], "--rounds is 4; it must be at least 5"),
+        (["loading", "--rounds", "4"], "--rounds is 4; it must be at least 5"),
     ],
 )
-def test_mistakes_are_told_in_one_sentence(words, message, capsys):
-    assert benchmark(["backend", *words]) == 2
+def test_mistakes_are_told_before_anything_is_timed(words, message, capsys, monkeypatch):
+    for module, timing in ((start, "_seconds"), (evaluation, "Contest")):
+        monkeypatch.setattr(module, timing, lambda *_: pytest.fail("timed"))
+    assert benchmark(words) == 2
     assert capsys.readouterr().err.startswith(f"Error: {message}")
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("backend", "--pairs"),
+        ("backend", "--size"),
+        ("backend", "--threads"),
+        ("inference", "--threads"),
+        ("training", "--size"),
+        ("predict", "--count"),
+        ("predict", "--threads"),
+        ("roi-ops", "--rounds"),
+        ("roi-ops", "--threads"),
+        ("paste", "--masks"),
+        ("paste", "--threads"),
+        ("scaling", "--rounds"),
+        ("scaling", "--threads"),
+        ("loading", "--count"),
+        ("loading", "--start"),
+        ("loading", "--workers"),
+        ("evaluation", "--images"),
+        ("evaluation", "--detections"),
+        ("heads", "--threads"),
+    ],
+)
+@pytest.mark.parametrize("number", ["0", "-5"])
+def test_sizes_and_counts_are_positive(name, option, number, capsys):
+    assert benchmark([name, option, number, *(["800"] if option == "--size" else [])]) == 2
+    assert f"argument {option}: {number!r} is no number from 1 upwards" in capsys.readouterr().err
 
 
 def test_output_is_refused_before_anything_is_measured(tmp_path, capsys):

@@ -38,13 +38,12 @@ def test_generated_photos_are_files_of_their_size(tmp_path, monkeypatch):
 
 
 def test_too_few_rounds_are_refused(capsys):
-    assert benchmark(["predict", "--rounds", "1"]) == 2
-    expected = "Error: --rounds is 1 and --count 20; they must be at least 2 and 1.\n"
-    assert capsys.readouterr().err == expected
+    assert benchmark(["predict", "--rounds", "4"]) == 2
+    assert capsys.readouterr().err.startswith("Error: --rounds is 4; it must be at least 5")
 
 
 @pytest.mark.slow
-def test_two_rounds_with_a_small_model(capsys):
-    words = ["--model", "mini-fpn", "--rounds", "2", "--count", "2", "--threads", "1"]
+def test_five_rounds_with_a_small_model(capsys):
+    words = ["--model", "mini-fpn", "--rounds", "5", "--count", "2", "--threads", "1"]
     assert benchmark(["predict", *words]) == 0
     assert "Predictor, overlays" in capsys.readouterr().out

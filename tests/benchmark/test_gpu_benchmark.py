@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.commands import benchmark
 
-TINY = ["gpu", "--device", "cpu", "--tiny", "--rounds", "2"]
+TINY = ["gpu", "--device", "cpu", "--tiny", "--rounds", "5"]
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
@@ -37,7 +37,7 @@ def test_other_numbers_of_detections_are_an_error():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rounds", "1"], "--rounds 1 must be at least 2"),
+        (["--rounds", "4"], "--rounds is 4; it must be at least 5"),
         (["--detectron2", "nowhere"], "--detectron2 nowhere: there is no folder detectron2 in it"),
         (["--device", "cuda:99"], "--device cuda:99: torch sees no such GPU"),
     ],
@@ -45,6 +45,16 @@ def test_other_numbers_of_detections_are_an_error():
 def test_what_cannot_be_measured_is_told(arguments, message, capsys):
     assert benchmark([*TINY, *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="Triton is not installed")
+def test_a_python_that_cannot_be_started_is_told_before_the_kernels_are_checked(tmp_path, capsys):
+    (tmp_path / "detectron2").mkdir()
+    words = ["--detectron2", str(tmp_path), "--python", "/no/such/python"]
+    assert benchmark([*TINY, *words]) == 2
+    printed = capsys.readouterr()
+    assert "Cannot start /no/such/python: No such file" in printed.err
+    assert printed.out == ""
 
 
 def test_a_cpu_needs_tiny(capsys):

@@ -41,12 +41,6 @@ def test_simulated_annotations_have_the_proportions_of_train2017(tmp_path):
     assert 480 < len(json.dumps(annotations)) / 22 < 560
 
 
-def test_a_start_without_images_is_refused(capsys):
-    assert benchmark(["loading", "--start", "0"]) == 2
-    expected = "Error: --start is 0 and --workers 4; they must be at least 1.\n"
-    assert capsys.readouterr().err == expected
-
-
 @pytest.mark.slow
 def test_the_start_of_a_training_tells_seconds_and_memory(tmp_path, capsys):
     words = ["--start", "50", "--workers", "2", "--output", str(tmp_path / "a.json")]
@@ -58,6 +52,6 @@ def test_the_start_of_a_training_tells_seconds_and_memory(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_rounds_of_the_generated_set(capsys):
-    assert benchmark(["loading", "--rounds", "2", "--count", "2"]) == 0
+def test_five_rounds_of_the_generated_set(capsys):
+    assert benchmark(["loading", "--rounds", "5", "--count", "2"]) == 0
     assert "of the values differ, by at most 1" in capsys.readouterr().out

@@ -72,6 +72,7 @@ def test_one_scene_from_measurement_to_table():
     text = roi_ops.table({TINY.name: result}, {TINY.name: peaks})
     assert len(text.splitlines()) == 3 + 5
     assert text.splitlines()[-1].split()[-2:] == ["1.25", "1.00"]
+    assert text.splitlines()[0].endswith("ours / theirs")
     assert "RoIAlignMax" in roi_ops.contiguous_table({TINY.name: result})
     assert roi_ops.table({TINY.name: result}, {}).splitlines()[-1].endswith("]")
 
@@ -106,5 +107,5 @@ def test_extra_memory_is_what_is_held_at_the_highest():
 
 
 def test_messages(capsys):
-    assert benchmark(["roi-ops", "--rounds", "1"]) == 2
-    assert "--rounds is 1" in capsys.readouterr().err
+    assert benchmark(["roi-ops", "--rounds", "4"]) == 2
+    assert capsys.readouterr().err.startswith("Error: --rounds is 4; it must be at least 5")

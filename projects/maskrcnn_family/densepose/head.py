@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from maskrcnn_family.densepose.losses import Weights, densepose_losses, zero_losses
 from maskrcnn_family.densepose.maps import SurfaceMaps
-from maskrcnn_family.panoptic_fpn.head import FamilySemSegFPNHead
+from maskrcnn_family.panoptic_fpn.head import FamilySemSegFPNHead, check_common_stride
 
 Maps = dict[str, Tensor]
 """Name of a level -> its map (N, C, H, W)."""
@@ -326,19 +326,18 @@ def mirror_for(cfg: CfgNode) -> Mirror | None:
 def check_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
     """Raise ConfigError if keys of the DensePose head have values that no head can have."""
     _check_numbers(cfg)
-    keys = cfg.MODEL.ROI_DENSEPOSE_HEAD
-    if keys.DECODER_ON and len(cfg.MODEL.ROI_HEADS.IN_FEATURES) < 2:
+    keys, names = cfg.MODEL.ROI_DENSEPOSE_HEAD, cfg.MODEL.ROI_HEADS.IN_FEATURES
+    if not keys.DECODER_ON:
+        return
+    if len(names) < 2:
         raise ConfigError(
             "MODEL.ROI_DENSEPOSE_HEAD.DECODER_ON is True, but MODEL.BACKBONE.NAME "
             f"{cfg.MODEL.BACKBONE.NAME!r} gives one map; the decoder needs those of a pyramid: set it to False."
         )
-    names, common = cfg.MODEL.ROI_HEADS.IN_FEATURES, keys.DECODER_COMMON_STRIDE
-    for name in names if keys.DECODER_ON else ():
-        if input_shape[name].stride not in [common << doublings for doublings in range(8)]:
-            raise ConfigError(
-                f"MODEL.ROI_DENSEPOSE_HEAD.DECODER_COMMON_STRIDE {common} is not the stride {input_shape[name].stride} of map "
-                f"{name!r} halved any number of times."
-            )
+    strides = {name: input_shape[name].stride for name in names}
+    check_common_stride(
+        "MODEL.ROI_DENSEPOSE_HEAD.DECODER_COMMON_STRIDE", keys.DECODER_COMMON_STRIDE, strides
+    )
 
 
 def _check_numbers(cfg: CfgNode) -> None:

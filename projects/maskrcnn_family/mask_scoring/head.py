@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from maskrcnn_repro.modeling.mask_head import FCNMaskHead
+from maskrcnn_repro.modeling.mask_head.losses import channel_of_class
 
 import torch
 import torch.nn.functional as F
@@ -160,7 +161,7 @@ class FamilyMaskScoringHead(FCNMaskHead):
             classes: (R,) int64 in [0, K).
         """
         ious = self.maskiou_head(x, masks).float()
-        return ious[torch.arange(ious.shape[0], device=ious.device), classes]
+        return channel_of_class(ious, classes)
 
 
 def maskiou_loss(predicted: Tensor, targets: Tensor) -> Tensor:

@@ -134,10 +134,20 @@ def check_maps(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> None:
             f"MODEL.SEM_SEG_HEAD.IN_FEATURES names {', '.join(missing)}, but MODEL.BACKBONE.NAME "
             f"{cfg.MODEL.BACKBONE.NAME!r} gives {', '.join(input_shape)}; a semantic branch needs maps of a pyramid."
         )
-    for name in keys.IN_FEATURES:
-        stride = input_shape[name].stride
-        if stride not in [keys.COMMON_STRIDE << doublings for doublings in range(8)]:
+    strides = {name: input_shape[name].stride for name in keys.IN_FEATURES}
+    check_common_stride("MODEL.SEM_SEG_HEAD.COMMON_STRIDE", keys.COMMON_STRIDE, strides)
+
+
+def check_common_stride(key: str, common: int, strides: Mapping[str, int]) -> None:
+    """Raise ConfigError if doublings, as :class:`FamilySemSegFPNHead` has, cannot bring a map to the common stride.
+
+    Args:
+        key: of the config, that says the common stride.
+        common: pixels of the image per cell of the sum.
+        strides: of the maps, by name.
+    """
+    for name, stride in strides.items():
+        if stride not in [common << doublings for doublings in range(8)]:
             raise ConfigError(
-                f"MODEL.SEM_SEG_HEAD.COMMON_STRIDE {keys.COMMON_STRIDE} is not the stride {stride} of map {name!r} "
-                "halved any number of times."
+                f"{key} {common} is not the stride {stride} of map {name!r} halved any number of times."
             )

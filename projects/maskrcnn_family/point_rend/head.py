@@ -13,6 +13,7 @@ from typing import Any
 from maskrcnn_repro.errors import ConfigError
 from maskrcnn_repro.modeling.mask_head.head import init_predictor
 from maskrcnn_repro.modeling.mask_head.ignored import NEUTRAL, refuse_ignored
+from maskrcnn_repro.modeling.mask_head.losses import channel_of_class
 
 import torch
 import torch.nn.functional as F
@@ -232,9 +233,9 @@ class FamilyPointRendMaskHead(nn.Module):
             return losses | {"loss_mask_point": sum(part.sum() for part in everything) * 0.0}
         classes = torch.cat([image.gt_classes for image in instances])
         with torch.no_grad():
-            points = uncertain_points(_of_class(coarse, classes), *self.drawing)
+            points = uncertain_points(channel_of_class(coarse, classes)[:, None], *self.drawing)
             targets = _labels(instances, in_image(points, torch.cat(boxes)))
-        logits = _of_class(self._points(features, boxes, points, coarse), classes)[:, 0]
+        logits = channel_of_class(self._points(features, boxes, points, coarse), classes)
         return losses | {"loss_mask_point": F.binary_cross_entropy_with_logits(logits, targets)}
 
     def mask_logits(self, features: Maps, boxes: Sequence[Tensor], classes: Tensor) -> Tensor:
@@ -248,12 +249,12 @@ class FamilyPointRendMaskHead(nn.Module):
         coarse = self._coarse(features, boxes)
         side = self.first_side
         points = cell_centres(coarse.shape[0], side, coarse.device)
-        first = _of_class(self._points(features, boxes, points, coarse), classes)
-        logits = first.unflatten(2, (side, side))
+        first = channel_of_class(self._points(features, boxes, points, coarse), classes)
+        logits = first.unflatten(1, (side, side))[:, None]
         for _ in range(self.steps):
             logits, cells, points = refine(logits, self.step_points)
-            anew = _of_class(self._points(features, boxes, points, coarse), classes)
-            flat = logits.flatten(2).scatter(2, cells[:, None], anew)
+            anew = channel_of_class(self._points(features, boxes, points, coarse), classes)
+            flat = logits.flatten(2).scatter(2, cells[:, None], anew[:, None])
             side *= 2
             logits = flat.unflatten(2, (side, side))
         return logits[:, 0]
@@ -321,12 +322,6 @@ def _check_sides(cfg: CfgNode) -> None:
             f"MODEL.POINT_HEAD.SUBDIVISION_STEPS {steps} makes masks of {side} cells a side from "
             f"MODEL.ROI_MASK_HEAD.OUTPUT_SIDE_RESOLUTION {mask.OUTPUT_SIDE_RESOLUTION}; they may have {LARGEST} at most."
         )
-
-
-def _of_class(logits: Tensor, classes: Tensor) -> Tensor:
-    """Return (R, 1, ...) of logits (R, K, ...): each RoI's own class."""
-    rows = torch.arange(logits.shape[0], device=logits.device)
-    return logits[rows, classes][:, None]
 
 
 def _labels(instances: Sequence[Instances], pixels: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ in pixels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +206,7 @@ def _detections(
     entries = [entry for entry in entries if entry["category_id"] in category]
     images = np.array([place[e["image_id"]] for e in entries], np.int64)
     categories = np.array([category[e["category_id"]] for e in entries], np.int64)
-    scores = _scores(entries, results)
+    scores = np.array([entry["score"] for entry in entries], np.float64)
     order = np.lexsort((-scores, categories, images))
     rows = order[ranks(images[order], categories[order]) < limit]
     chosen = [entries[row] for row in rows]
@@ -233,14 +232,6 @@ def _check_sizes(
                 f"{results}: the RLE of a prediction for image {entry['image_id']} has the size {mask.get('size')!r:.80}, "
                 f"but the image has {[height, width]} (height, width)."
             )
-
-
-def _scores(entries: Sequence[Mapping[str, Any]], results: Path) -> np.ndarray:
-    scores = [entry["score"] for entry in entries]
-    wrong = [s for s in scores if type(s) not in (int, float) or not math.isfinite(s)]
-    if wrong:
-        raise DataError(f"{results}: the score {wrong[0]!r:.100} of a prediction is no number.")
-    return np.array(scores, np.float64)
 
 
 def ranks(*groups: np.ndarray) -> np.ndarray:

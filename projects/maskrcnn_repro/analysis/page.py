@@ -36,7 +36,8 @@ logger = logging.getLogger(__name__)
 PAGE = "evaluation.html"
 MATRIX_CLASSES = 30
 """Classes in the confusion matrix; the others are one class."""
-"""What the origin of code holds beside versions."""
+RECORDED, COMPUTED = "results.json of the run", "computed from the predictions"
+"""Where the metrics of a task come from."""
 
 
 @dataclass(frozen=True)
@@ -202,14 +203,14 @@ def _kinds(analysis: Analysis) -> list[dict[str, Any]]:
 
 def _tasks(
     source: Source, keypoint_names: Sequence[str]
-) -> list[tuple[str, dict[str, float | None]]]:
-    """Return the metrics of each task as the evaluation wrote them; of keypoints else those computed here."""
+) -> list[tuple[str, dict[str, float | None], str]]:
+    """Return each task's metrics as the evaluation wrote them, of keypoints else those computed here, and which they are."""
     recorded = source.record.get("metrics", {}).get(source.name, {})
-    tasks = [(TASKS[task], dict(recorded[task])) for task in TASKS if task in recorded]
+    tasks = [(TASKS[task], dict(recorded[task]), RECORDED) for task in TASKS if task in recorded]
     if keypoint_names and "keypoints" not in recorded:
         sigmas = source.oks_sigmas or oks_sigmas(keypoint_names)
         matches = match(source.truth, source.results, "keypoints", sigmas)
-        tasks.append((TASKS["keypoints"], dict(matches.average_precision())))
+        tasks.append((TASKS["keypoints"], dict(matches.average_precision()), COMPUTED))
     return tasks
 
 

@@ -32,7 +32,7 @@ class Source:
         results: COCO results.
         images: folder of the images, or None to show none.
         run: the run folder, or None.
-        record: what ``results.json`` of the run says; empty without one.
+        record: the ``results.json`` of the run with metrics of this data set; empty without one.
         pixel_range: ``INPUT.PIXEL_RANGE`` of the run.
         oks_sigmas: one for each keypoint; empty where no run says them.
         others: data sets of the run that have predictions as well.
@@ -86,7 +86,7 @@ def run_source(run: Path, dataset: str | None = None) -> Source:
         results=run / "inference" / name / RESULTS,
         images=images,
         run=run,
-        record=_record(run),
+        record=_record(run, name),
         pixel_range=value_of(tree, "INPUT.PIXEL_RANGE") or (),
         oks_sigmas=value_of(tree, "TEST.KEYPOINT_OKS_SIGMAS") or (),
         others=[other for other in written if other != name],
@@ -119,12 +119,17 @@ def _require_file(file: Path, name: str, cure: str) -> Path:
     return file
 
 
-def _record(run: Path) -> Mapping[str, Any]:
-    """Return the newest ``results.json`` of a run; an evaluation alone writes its own."""
+def _record(run: Path, name: str) -> Mapping[str, Any]:
+    """Return the newest ``results.json`` of a run with metrics of a data set, or {}; an evaluation alone writes its own."""
     records = []
     for path in (run / "results.json", run / "inference/results.json"):
         with contextlib.suppress(OSError, ValueError, RecursionError):
             records.append(json.loads(path.read_text(encoding="utf-8")))
-    records = [record for record in records if isinstance(record, dict)]
+    records = [record for record in records if _has_metrics(record, name)]
     # Not by the time of the file, which a copy loses.
     return max(records, key=lambda record: str(record.get("written", "")), default={})
+
+
+def _has_metrics(record: Any, name: str) -> bool:
+    metrics = record.get("metrics") if isinstance(record, dict) else None
+    return isinstance(metrics, dict) and isinstance(metrics.get(name), dict)

@@ -16,13 +16,12 @@ from typing import Any
 from maskrcnn_repro._backend import VARIABLE
 from maskrcnn_repro.benchmark.processes import BenchmarkError, Child, rotate, start_worker
 from maskrcnn_repro.benchmark.report import grid, save
-from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
+from maskrcnn_repro.benchmark.statistics import check_rounds, format_ratio, ratio_of_medians
 from maskrcnn_repro.benchmark.worker import Task
 
 from tqdm import tqdm
 
 WORKERS = ("installed", "installed again", "embedded")
-MIN_PAIRS = 2
 MIN_DETECTIONS = 50
 TIMED = {"train": "training step", "infer": "inference"}
 """Request to a worker -> label in the table."""
@@ -32,10 +31,9 @@ def run(args: argparse.Namespace) -> None:
     """Measure all models, print the table and write the JSON file.
 
     Raises:
-        BenchmarkError: a process failed, or the backends detect different objects.
+        BenchmarkError: too few pairs, a process failed, or the backends detect different objects.
     """
-    if args.pairs < MIN_PAIRS:
-        raise BenchmarkError(f"--pairs is {args.pairs}; an interval needs at least {MIN_PAIRS}.")
+    check_rounds(args.pairs, "--pairs")
     pythons = {name: getattr(args, name.split()[0]) for name in WORKERS}
     height, width = args.size
     results = {}

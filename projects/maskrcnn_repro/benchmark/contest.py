@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from maskrcnn_repro._backend import VARIABLE
-from maskrcnn_repro.benchmark.processes import BenchmarkError, rotate, start_worker
+from maskrcnn_repro.benchmark.processes import rotate, start_worker
 from maskrcnn_repro.benchmark.report import grid
 
 import numpy as np
 from tqdm import tqdm
-
-MIN_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,6 @@ class Contestant:
     python: str
     installed: bool = False
     """Whether it runs on an installed Detectron2."""
-
-
-def check_rounds(rounds: int) -> None:
-    """Raise BenchmarkError if quartiles of so few rounds say nothing."""
-    if rounds < MIN_ROUNDS:
-        raise BenchmarkError(f"--rounds is {rounds}; it must be at least {MIN_ROUNDS}.")
 
 
 class Contest:

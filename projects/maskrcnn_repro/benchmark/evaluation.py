@@ -10,9 +10,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
-from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, table
-from maskrcnn_repro.benchmark.processes import BenchmarkError
+from maskrcnn_repro.benchmark.contest import Contest, Contestant, table
+from maskrcnn_repro.benchmark.processes import BenchmarkError, check_python
 from maskrcnn_repro.benchmark.report import save
+from maskrcnn_repro.benchmark.statistics import check_rounds
 
 import numpy as np
 
@@ -24,9 +25,11 @@ def run(args: argparse.Namespace) -> None:
     """Measure all contestants, print a table for boxes and masks and write the JSON file.
 
     Raises:
-        BenchmarkError: too few rounds, a process failed, or the numbers differ.
+        BenchmarkError: too few rounds, there is no such Python, a process failed, or the numbers differ.
     """
     check_rounds(args.rounds)
+    if args.installed:
+        check_python(args.installed)
     contestants = [Contestant(name, sys.executable) for name in ("ours", "pycocotools")]
     if args.installed and not _is_compiled(args.installed):
         print("Detectron2 is left out: it is not compiled there, and its evaluation is C++.")

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.benchmark import scenes
-from maskrcnn_repro.benchmark.contest import MIN_ROUNDS, Contest, Contestant, interval
+from maskrcnn_repro.benchmark.contest import Contest, Contestant, interval
 from maskrcnn_repro.benchmark.folder_worker import CONTESTANTS
 from maskrcnn_repro.benchmark.processes import BenchmarkError
 from maskrcnn_repro.benchmark.report import grid, save
+from maskrcnn_repro.benchmark.statistics import check_rounds
 from maskrcnn_repro.inference.input_files import find_inputs
 from maskrcnn_repro.inference.overlays import write_picture
 
@@ -35,10 +36,7 @@ def run(args: argparse.Namespace) -> None:
         BenchmarkError: too few rounds, a process failed, or a contestant finds other objects.
         DataError: there is no photo in the folder.
     """
-    if args.rounds < MIN_ROUNDS or args.count < 1:
-        raise BenchmarkError(
-            f"--rounds is {args.rounds} and --count {args.count}; they must be at least {MIN_ROUNDS} and 1."
-        )
+    check_rounds(args.rounds)
     with tempfile.TemporaryDirectory() as folder:
         photos = args.images or generated(Path(folder) / "photos")
         files = [str(item.path.resolve()) for item in find_inputs([str(photos)]) if not item.video]

@@ -11,13 +11,13 @@ from pathlib import Path
 from maskrcnn_repro.benchmark.gpu_models import compare, product_rate
 from maskrcnn_repro.benchmark.gpu_models import table as table_of_models
 from maskrcnn_repro.benchmark.gpu_worker import Task
-from maskrcnn_repro.benchmark.processes import BenchmarkError
+from maskrcnn_repro.benchmark.processes import BenchmarkError, check_python
 from maskrcnn_repro.benchmark.report import save
+from maskrcnn_repro.benchmark.statistics import check_rounds
 from maskrcnn_repro.utils.provenance import code_origin
 
 import torch
 
-MIN_ROUNDS = 2
 FULL = Task("", "", "", height=800, width=1088, batch=2, proposals=1000, rois=512, detections=100)
 TINY = Task("", "", "", height=64, width=96, batch=1, proposals=8, rois=8, detections=3)
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     """Check the kernels, measure the models, print both tables and write the JSON file.
 
     Raises:
-        BenchmarkError: there is no such device, no Triton, or too few rounds; a kernel differs from torch's form; a
+        BenchmarkError: there is no such device or Python, no Triton, or too few rounds; a kernel differs from torch's form; a
             process failed.
     """
     _check(args)
@@ -54,8 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.rounds < MIN_ROUNDS:
-        raise BenchmarkError(f"--rounds {args.rounds} must be at least {MIN_ROUNDS}.")
+    check_rounds(args.rounds)
     if args.device != "cpu" and not _is_gpu(args.device):
         raise BenchmarkError(
             f"--device {args.device}: torch sees no such GPU; the check itself is tried by --device cpu --tiny."
@@ -68,6 +67,8 @@ def _check(args: argparse.Namespace) -> None:
         raise BenchmarkError(
             f"--detectron2 {args.detectron2}: there is no folder detectron2 in it."
         )
+    if args.detectron2:
+        check_python(args.python)
 
 
 def _is_gpu(device: str) -> bool:

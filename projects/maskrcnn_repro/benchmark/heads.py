@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, interval
+from maskrcnn_repro.benchmark.contest import Contest, Contestant, interval
 from maskrcnn_repro.benchmark.heads_worker import FULL_SIZE, REQUESTS
 from maskrcnn_repro.benchmark.processes import BenchmarkError
 from maskrcnn_repro.benchmark.report import grid, save
+from maskrcnn_repro.benchmark.statistics import check_rounds
 from maskrcnn_repro.modeling.sizes import MULTIPLY_ADDS
 
 INFER, TRAIN, COUNT, TWO_ITERATIONS = REQUESTS

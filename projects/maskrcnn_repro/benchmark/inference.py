@@ -10,10 +10,11 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, interval
+from maskrcnn_repro.benchmark.contest import Contest, Contestant, interval
 from maskrcnn_repro.benchmark.inference_worker import CONTESTANTS
 from maskrcnn_repro.benchmark.processes import BenchmarkError
 from maskrcnn_repro.benchmark.report import grid, save
+from maskrcnn_repro.benchmark.statistics import check_rounds
 
 import numpy as np
 

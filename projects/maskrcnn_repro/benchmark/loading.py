@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from maskrcnn_repro.benchmark import loading_start
-from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, table
+from maskrcnn_repro.benchmark.contest import Contest, Contestant, table
 from maskrcnn_repro.benchmark.loading_worker import FAST, OURS, PEER
 from maskrcnn_repro.benchmark.processes import BenchmarkError
 from maskrcnn_repro.benchmark.report import save
+from maskrcnn_repro.benchmark.statistics import check_rounds
 from maskrcnn_repro.data.synthetic.mini_coco import MINI_COCO
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure all contestants, or with ``--start`` a training's start; print a table and write the JSON file.
 
     Raises:
-        BenchmarkError: too few rounds or images, a process failed, or the samples differ.
+        BenchmarkError: too few rounds, a process failed, or the samples differ.
     """
     if args.start is not None:
         start = loading_start.start(args.start, args.workers)

@@ -37,16 +37,12 @@ def start(images: int, workers: int) -> dict[str, Any]:
     """Return the seconds and bytes that a training's data take until the first batch, in a process of its own.
 
     Args:
-        images: simulated ones, with :data:`OBJECTS_PER_IMAGE` objects each.
-        workers: of the data loader.
+        images: simulated ones, at least 1, with :data:`OBJECTS_PER_IMAGE` objects each.
+        workers: of the data loader, at least 1.
 
     Raises:
-        BenchmarkError: the numbers cannot be, or the system does not tell the memory of a process.
+        BenchmarkError: the system does not tell the memory of a process, or the process failed.
     """
-    if images < 1 or workers < 1:
-        raise BenchmarkError(
-            f"--start is {images} and --workers {workers}; they must be at least 1."
-        )
     if not Path("/proc/self/smaps_rollup").exists():
         raise BenchmarkError("--start needs Linux, whose /proc tells what processes share.")
     facts: dict[str, Any] = run_module("maskrcnn_repro.benchmark.loading_start", images, workers)

@@ -18,7 +18,7 @@ from typing import Any
 from maskrcnn_repro.benchmark import roi_memory
 from maskrcnn_repro.benchmark.processes import BenchmarkError, run_module
 from maskrcnn_repro.benchmark.report import grid, save
-from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
+from maskrcnn_repro.benchmark.statistics import check_rounds, format_ratio, ratio_of_medians
 from maskrcnn_repro.modeling.paste import paste_to_rles
 from maskrcnn_repro.utils.provenance import code_origin
 from maskrcnn_repro.utils.rle import RLE
@@ -35,19 +35,15 @@ LARGEST, MANY = (12000, 9000), 300
 """An image and a number of masks of which the bitmaps would take 32 GB: only our peak memory is measured."""
 CELLS = 28
 """Side of a mask."""
-MIN_ROUNDS = 2
 
 
 def run(args: argparse.Namespace) -> None:
     """Measure all sizes, print the table and write the JSON file.
 
     Raises:
-        BenchmarkError: too few rounds or masks, a process failed, or the masks differ.
+        BenchmarkError: too few rounds, a process failed, or the masks differ.
     """
-    if args.rounds < MIN_ROUNDS or args.masks < 1:
-        raise BenchmarkError(
-            f"--rounds {args.rounds} and --masks {args.masks} must be at least {MIN_ROUNDS} and 1."
-        )
+    check_rounds(args.rounds)
     torch.set_num_threads(args.threads)
     results = {f"{h} x {w}": measure((h, w), args.masks, args.rounds) for h, w in SIZES}
     print(table(results))

@@ -83,6 +83,21 @@ class Child:
         return json.loads(answer)
 
 
+def check_python(python: str) -> None:
+    """Raise BenchmarkError unless a Python can be started."""
+    with _starting(python):
+        subprocess.run([python, "-c", ""], capture_output=True, check=False)
+
+
+@contextmanager
+def _starting(python: str) -> Iterator[None]:
+    """Turn the error of a program that cannot be started into a BenchmarkError."""
+    try:
+        yield
+    except OSError as error:
+        raise BenchmarkError(f"Cannot start {python}: {error.strerror}.") from error
+
+
 @contextmanager
 def start_worker(name: str, python: str, module: str, **variables: str) -> Iterator[Child]:
     """Run a worker within the block.
@@ -97,12 +112,10 @@ def start_worker(name: str, python: str, module: str, **variables: str) -> Itera
         BenchmarkError: there is no such Python.
     """
     pipe = subprocess.PIPE
-    try:
+    with _starting(python):
         process = subprocess.Popen(
             [python, "-m", module], env=environment(**variables), stdin=pipe, stdout=pipe, text=True
         )
-    except OSError as error:
-        raise BenchmarkError(f"Cannot start {python}: {error.strerror}.") from error
     try:
         yield Child(name, process)
     finally:

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 from maskrcnn_repro.benchmark import report, roi_memory
-from maskrcnn_repro.benchmark.processes import BenchmarkError, rotate, run_module
+from maskrcnn_repro.benchmark.processes import rotate, run_module
 from maskrcnn_repro.benchmark.roi_scenes import (
     C4,
     COUNTS,
@@ -29,13 +29,12 @@ from maskrcnn_repro.benchmark.roi_scenes import (
     poolings,
     reference_of,
 )
-from maskrcnn_repro.benchmark.statistics import format_ratio, ratio_of_medians
+from maskrcnn_repro.benchmark.statistics import check_rounds, format_ratio, ratio_of_medians
 from maskrcnn_repro.utils.provenance import code_origin
 
 import torch
 from tqdm import tqdm
 
-MIN_ROUNDS = 2
 MAX_CALLS = 5
 ENOUGH_SECONDS = 0.1
 KINDS = ("forward", "step")
@@ -71,10 +70,9 @@ def run(args: argparse.Namespace) -> None:
     """Measure all scenes, print the tables and write the JSON file.
 
     Raises:
-        BenchmarkError: fewer than two rounds, or the process that measures memory failed.
+        BenchmarkError: too few rounds, or the process that measures memory failed.
     """
-    if args.rounds < MIN_ROUNDS:
-        raise BenchmarkError(f"--rounds is {args.rounds}; an interval needs at least {MIN_ROUNDS}.")
+    check_rounds(args.rounds)
     torch.set_num_threads(args.threads)
     scenes, counted = PARTS.get(args.only, (PAPER, COUNTS))
     if args.quick:
@@ -174,7 +172,7 @@ def table(results: Mapping[str, Any], memory: Mapping[str, Any]) -> str:
         "bfloat16\nfwd",
         "contiguous\nfwd+bwd",
         "\nfwd",
-        "memory\nch.-last",
+        "ours / theirs\nmemory ch.-last",
         "\ncontig.",
     ]
     return report.grid(rows, headers)

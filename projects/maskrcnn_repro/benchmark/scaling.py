@@ -34,10 +34,8 @@ def run(args: argparse.Namespace) -> None:
     """Measure all points, print the table, and write the plot and the JSON file.
 
     Raises:
-        BenchmarkError: no round, another picture than SVG or PNG, or a process failed.
+        BenchmarkError: another picture than SVG or PNG, or a process failed.
     """
-    if args.rounds < 1:
-        raise BenchmarkError(f"--rounds is {args.rounds}; it must be at least 1.")
     if args.plot and args.plot.suffix not in PICTURES:
         raise BenchmarkError(f"--plot is {args.plot}; its ending must be {' or '.join(PICTURES)}.")
     results: list[Result] = []

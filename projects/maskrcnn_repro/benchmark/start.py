@@ -13,9 +13,10 @@ import time
 from collections.abc import Sequence
 
 from maskrcnn_repro._backend import VARIABLE
-from maskrcnn_repro.benchmark.contest import check_rounds, interval, summary
-from maskrcnn_repro.benchmark.processes import BenchmarkError, environment, rotate
+from maskrcnn_repro.benchmark.contest import interval, summary
+from maskrcnn_repro.benchmark.processes import BenchmarkError, check_python, environment, rotate
 from maskrcnn_repro.benchmark.report import grid, save
+from maskrcnn_repro.benchmark.statistics import check_rounds
 
 from tqdm import tqdm
 
@@ -27,9 +28,11 @@ def run(args: argparse.Namespace) -> None:
     """Time all starts, print a table and write the JSON file.
 
     Raises:
-        BenchmarkError: too few rounds, or a process failed.
+        BenchmarkError: too few rounds, there is no such Python, or a process failed.
     """
     check_rounds(args.rounds)
+    if args.installed:
+        check_python(args.installed)
     commands = commands_of(args.installed)
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for turn in tqdm(range(args.rounds + 1), desc="start", unit="round"):

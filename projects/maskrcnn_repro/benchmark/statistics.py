@@ -1,13 +1,17 @@
-"""Ratios of timings that were taken in turns, with 95 % intervals."""
+"""Ratios of timings that were taken in turns, with 95 % intervals, and the rounds that such a ratio needs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from maskrcnn_repro.benchmark.processes import BenchmarkError
+
 import numpy as np
 
 RESAMPLES = 10_000
+MIN_ROUNDS = 5
+"""Rounds whose spread is told: the quartiles of two lie half as far apart as they do, whatever disturbed one of them."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,19 @@ class Ratio:
     value: float
     low: float
     high: float
+
+
+def check_rounds(rounds: int, option: str = "--rounds") -> None:
+    """Raise BenchmarkError if quartiles or an interval of so few rounds say nothing.
+
+    Args:
+        rounds: of measurement, without those that warm up.
+        option: what the command line calls them.
+    """
+    if rounds < MIN_ROUNDS:
+        raise BenchmarkError(
+            f"{option} is {rounds}; it must be at least {MIN_ROUNDS}: fewer tell no spread of a ratio."
+        )
 
 
 def ratio_of_medians(ours: Sequence[float], theirs: Sequence[float], seed: int = 0) -> Ratio:

@@ -10,9 +10,10 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from maskrcnn_repro.benchmark.contest import Contest, Contestant, check_rounds, interval, summary
+from maskrcnn_repro.benchmark.contest import Contest, Contestant, interval, summary
 from maskrcnn_repro.benchmark.processes import BenchmarkError
 from maskrcnn_repro.benchmark.report import grid, save
+from maskrcnn_repro.benchmark.statistics import check_rounds
 from maskrcnn_repro.benchmark.training_worker import CONTESTANTS
 
 PEERS = ("Detectron2", "Detectron2, bfloat16")
